@@ -1,0 +1,93 @@
+"""Problems -> search trees: sample a policy's steps and give every prefix its Monte Carlo counts.
+
+    python -m data_synth.trees --config configs/demo/trees.yaml
+
+Writes `trees.jsonl` (a record a problem, resumable) into the run folder. Problems go through the engine in common
+batches.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from dataclasses import dataclass
+from pathlib import Path
+
+from data_synth.omega import OmegaConfig, grow, is_mixed
+from vlprm.backbones import load_policy
+from vlprm.config import dump, run
+from vlprm.engines.local import LocalEngine
+from vlprm.records import Records, in_units, open_run, timed
+from vlprm.schema import StepTree, from_json, to_json
+from vlprm.tasks import TASKS, load_task
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class TreesConfig:
+    """Grow search trees.
+
+    Args:
+        run: folder to write.
+        policy: checkpoint of the policy whose steps are searched.
+        tasks: task names or module paths.
+        split: split of the tasks.
+        problems: how many, over all tasks, taking turns.
+        unit: problems that are searched together and recorded together.
+        search: the numbers of the tree search.
+        seed: decides every sample.
+    """
+
+    run: Path
+    policy: str = "builtin/policy"
+    tasks: tuple[str, ...] = tuple(TASKS)
+    split: str = "train"
+    problems: int = 1000
+    unit: int = 125
+    search: OmegaConfig = OmegaConfig()
+    seed: int = 0
+
+
+def main(config: TreesConfig) -> None:
+    ids = problem_ids(config)
+    open_run(config.run, dump(config), config.seed)
+    records = Records(config.run / "trees.jsonl")
+    with timed(config.run, "trees"):
+        engine = LocalEngine(load_policy(config.policy))
+        for unit in in_units(ids, config.unit, records, key=lambda i: i):
+            trees = asyncio.run(_grow_all(unit, engine, config))
+            records.append({"key": tree.problem_id, "tree": to_json(tree)} for tree in trees)
+            log.info("%d of %d problems searched", len(records.keys), len(ids))
+    _report(records)
+
+
+def problem_ids(config: TreesConfig) -> list[str]:
+    """Ids of the problems, tasks taking turns. Synthetic tasks count their training items from far behind those that
+    the built-in models were taught with."""
+    tasks = [load_task(name) for name in config.tasks]
+    if config.problems < 1 or not tasks:
+        raise ValueError(f"split {config.split!r} would be empty: problems is {config.problems}; ask for at least 1")
+    return [tasks[i % len(tasks)].item_id(config.split, FIRST_ITEM + i // len(tasks)) for i in range(config.problems)]
+
+
+FIRST_ITEM = 900_000
+
+
+async def _grow_all(ids: list[str], engine: LocalEngine, config: TreesConfig) -> list[StepTree]:
+    problems = [load_task(i.partition("@")[0]).problem_by_id(i) for i in ids]
+    return list(await asyncio.gather(*(grow(p, engine, config.search, config.seed) for p in problems)))
+
+
+def _report(records: Records) -> None:
+    trees = [from_json(StepTree, record["tree"]) for record in records]
+    mixed = sum(is_mixed(tree) for tree in trees)
+    failed = sum(tree.root.mc_total - tree.root.mc_valid for tree in trees)
+    log.info(
+        "%d trees, %d of them solved sometimes and not always; %d rollouts, %d labelled steps, %d root rollouts without result",
+        len(trees), mixed, sum(t.rollouts for t in trees), sum(len(t.nodes) for t in trees), failed,
+    )  # fmt: skip
+
+
+if __name__ == "__main__":
+    run(main, TreesConfig)

@@ -1,0 +1,86 @@
+"""Held-out problems -> one stored pool of N candidate solutions each. Every selector reads this pool.
+
+    python -m eval.candidates --config configs/demo/candidates.yaml
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from vlprm.backbones import load_policy
+from vlprm.config import dump, run
+from vlprm.engines import Request
+from vlprm.engines.local import LocalEngine
+from vlprm.records import Records, in_units, open_run, timed
+from vlprm.rollout import rollouts
+from vlprm.schema import Solution, to_json
+from vlprm.tasks import TASKS, load_task
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class CandidatesConfig:
+    """Sample candidate pools.
+
+    Args:
+        run: folder to write.
+        policy: checkpoint of the policy.
+        tasks: task names or module paths.
+        split: split of the tasks.
+        problems: how many, over all tasks, taking turns.
+        n: candidates a problem.
+        temperature: of the sampling.
+        max_tokens: of one turn of a candidate.
+        unit: problems that are sampled together and recorded together.
+        seed: decides every sample.
+    """
+
+    run: Path
+    policy: str = "builtin/policy"
+    tasks: tuple[str, ...] = tuple(TASKS)
+    split: str = "test"
+    problems: int = 400
+    n: int = 8
+    temperature: float = 1.0
+    max_tokens: int = 160
+    unit: int = 100
+    seed: int = 0
+
+
+def main(config: CandidatesConfig) -> None:
+    ids = problem_ids(config)
+    open_run(config.run, dump(config), config.seed)
+    records = Records(config.run / "candidates.jsonl")
+    with timed(config.run, "candidates"):
+        engine = LocalEngine(load_policy(config.policy))
+        for unit in in_units(ids, config.unit, records, key=lambda i: i):
+            pools = asyncio.run(_sample_all(unit, engine, config))
+            records.append(
+                {"key": i, "solutions": [to_json(s) for s in pool]} for i, pool in zip(unit, pools, strict=True)
+            )
+            log.info("%d of %d problems sampled", len(records.keys), len(ids))
+    stops = Counter(s["stop"] for record in records for s in record["solutions"])
+    log.info("how candidates ended: %s", ", ".join(f"{stop} {count}" for stop, count in stops.most_common()))
+
+
+def problem_ids(config: CandidatesConfig) -> list[str]:
+    tasks = [load_task(name) for name in config.tasks]
+    if config.problems < 1 or not tasks:
+        raise ValueError(f"split {config.split!r} would be empty: problems is {config.problems}; ask for at least 1")
+    return [tasks[i % len(tasks)].item_id(config.split, i // len(tasks)) for i in range(config.problems)]
+
+
+async def _sample_all(ids: Sequence[str], engine: LocalEngine, config: CandidatesConfig) -> list[list[Solution]]:
+    problems = [load_task(i.partition("@")[0]).problem_by_id(i) for i in ids]
+    requests = [Request(p, (), config.n, p.id, config.seed, config.temperature, config.max_tokens) for p in problems]
+    return list(await asyncio.gather(*(rollouts(engine, request) for request in requests)))
+
+
+if __name__ == "__main__":
+    run(main, CandidatesConfig)

@@ -1,0 +1,202 @@
+"""What a scored pool and a labelled dataset say, in numbers: selection, best-of-n, steps, labels.
+
+Pure functions from pools to plain dicts, as they stand in `results.json`.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+
+from eval.pool import Pool, Scored
+from vlprm.dataset import LabelledPath
+from vlprm.fusion import JudgeQuality, is_wrong, mc_rule
+from vlprm.metrics import auroc, bootstrap_interval, expected_best_of, precision_recall_f1
+from vlprm.schema import StepLabel, Verdict
+from vlprm.search import ranking_values, selectors, solution_rewards
+from vlprm.tasks import load_task
+
+THRESHOLD = 0.5  # a step with a lower reward is called wrong; fixed, not tuned
+SIZES = (1, 2, 4, 8)
+PERCEPTUAL = ("perception", "action")
+
+
+# --- which candidate is chosen
+
+
+def selection(pools: Sequence[Pool], aggregation: str) -> dict[str, Any]:
+    """Accuracy of every selector with its 95% interval over problems, and how often the choice is right in each step."""
+    choose = selectors(aggregation)
+    right = {name: [_expected(pool, chooser, _right) for pool in pools] for name, chooser in choose.items()}
+    fully = {name: [_expected(pool, chooser, _fully_right) for pool in pools] for name, chooser in choose.items()}
+    right["oracle"] = [max(map(_right, pool.candidates)) for pool in pools]
+    fully["oracle"] = [max(map(_fully_right, pool.candidates)) for pool in pools]
+    return {name: {**with_interval(values), "fully_right": _mean(fully[name])} for name, values in right.items()}
+
+
+def differences(pools: Sequence[Pool], aggregation: str) -> dict[str, Any]:
+    """Paired differences between selectors, with their intervals, and the share of the room that best-of-N closes."""
+    choose = selectors(aggregation)
+    best = f"prm_{aggregation}"
+    values = {n: np.array([_expected(p, choose[n], _right) for p in pools])
+              for n in ("random", "majority", "weighted_majority", best)}  # fmt: skip
+    oracle = np.array([max(map(_right, pool.candidates)) for pool in pools])
+    room = float((oracle - values["random"]).mean())
+    return {
+        f"{best} - random": with_interval(values[best] - values["random"]),
+        f"{best} - majority": with_interval(values[best] - values["majority"]),
+        "weighted_majority - majority": with_interval(values["weighted_majority"] - values["majority"]),
+        "share_of_room_closed": float((values[best] - values["random"]).mean()) / room if room else 0.0,
+    }
+
+
+def best_of_n(pools: Sequence[Pool], aggregation: str) -> dict[str, float]:
+    """Exact expected accuracy of the best of n candidates drawn from each pool, by n."""
+    sizes = [n for n in SIZES if all(n <= len(pool.candidates) for pool in pools)]
+    return {str(n): _mean([expected_best_of(_by_reward(pool, aggregation), n) for pool in pools]) for n in sizes}
+
+
+def by_question_type(pools: Sequence[Pool], aggregation: str) -> dict[str, Any]:
+    """For each question type: problems, the share with mixed outcomes, and accuracies by selector."""
+    groups: dict[str, list[Pool]] = defaultdict(list)
+    for pool in pools:
+        groups[pool.question_type].append(pool)
+    return {
+        name: {
+            "problems": len(group),
+            "mixed": _mean([float(len({c.right is True for c in p.candidates}) == 2) for p in group]),
+            **{k: v["accuracy"] for k, v in selection(group, aggregation).items()},
+        }
+        for name, group in sorted(groups.items())
+    }
+
+
+def with_interval(values: Any) -> dict[str, Any]:
+    return {"accuracy": float(np.mean(values)), "ci": list(bootstrap_interval(values))}
+
+
+def _expected(pool: Pool, chooser: Callable[[Any], list[float]], value: Callable[[Scored], float]) -> float:
+    shares = chooser([c.candidate for c in pool.candidates])
+    return sum(share * value(c) for share, c in zip(shares, pool.candidates, strict=True))
+
+
+def _by_reward(pool: Pool, aggregation: str) -> list[float]:
+    """Correctness, best reward first; candidates of equal reward each have their mean correctness."""
+    candidates = [c.candidate for c in pool.candidates]
+    values = ranking_values(candidates, solution_rewards(candidates, aggregation))
+    groups: dict[float, list[float]] = defaultdict(list)
+    for value, candidate in zip(values, pool.candidates, strict=True):
+        groups[value].append(_right(candidate))
+    return [_mean(group) for _, group in sorted(groups.items(), reverse=True) for _ in group]
+
+
+def _right(candidate: Scored) -> float:
+    return float(candidate.right is True)
+
+
+def _fully_right(candidate: Scored) -> float:
+    return float(candidate.fully_right)
+
+
+# --- how right the rewards are, step by step
+
+
+def steps(pools: Sequence[Pool], aggregation: str) -> dict[str, Any]:
+    """Step rewards against the truth. Steps whose text does not parse are counted and left out."""
+    known = [
+        (score, truth) for pool in pools for c in pool.candidates
+        for score, truth in zip(c.scores, c.truth, strict=True) if truth is not None
+    ]  # fmt: skip
+    rewards = np.array([score.correct for score, _ in known])
+    correct = np.array([truth.correct for _, truth in known])
+    sees = [s.correct < THRESHOLD and s.perception >= s.reasoning for s, _ in known]
+    f1_correct = precision_recall_f1(rewards >= THRESHOLD, correct)[2]
+    f1_error = precision_recall_f1(rewards < THRESHOLD, ~correct)[2]
+    within = [value for pool in pools if (value := _within(pool, aggregation)) is not None]
+    return {
+        "steps": len(known),
+        "unparsed": sum(v is None for pool in pools for c in pool.candidates for v in c.truth),
+        "share_correct": float(correct.mean()),
+        "auroc": auroc(rewards, correct),
+        "within_problem_accuracy": _mean(within),
+        "mixed_problems": len(within),
+        "f1_correct": f1_correct,
+        "f1_error": f1_error,
+        "macro_f1": (f1_correct + f1_error) / 2,
+        "first_error_accuracy": _mean([float(_first_error_found(c)) for p in pools for c in p.candidates]),
+        "perception_error_f1": precision_recall_f1(sees, [t.error_kind in PERCEPTUAL for _, t in known])[2],
+    }
+
+
+def _within(pool: Pool, aggregation: str) -> float | None:
+    """How often a right candidate of this problem has a larger reward than a wrong one; None if not both exist."""
+    candidates = [c for c in pool.candidates if c.right is not None and c.scores]
+    if len({c.right for c in candidates}) < 2:
+        return None
+    rewards = solution_rewards([c.candidate for c in candidates], aggregation)
+    return auroc(rewards, [c.right for c in candidates])
+
+
+def _first_error_found(candidate: Scored) -> bool:
+    """Exact match of the first step called wrong, or of there being none (ProcessBench's rule)."""
+    called = next((i for i, s in enumerate(candidate.scores) if s.correct < THRESHOLD), -1)
+    return called == next((i for i, v in enumerate(candidate.truth) if v is not None and not v.correct), -1)
+
+
+# --- how right the labels are
+
+
+def label_quality(trees: Sequence[Sequence[LabelledPath]]) -> dict[str, Any]:
+    """Precision, recall and F1 of *wrong* among the steps before and at a solution's first true error.
+
+    The last step is left out (its label is the answer's), and so is a step on which one of the three has no evidence:
+    all are measured on the same steps. `labelled` is the share of the steps that each has a label for.
+    """
+    verdicts = [verdict for tree in trees for verdict in _judgeable(tree)]
+    rules: dict[str, Callable[[StepLabel], bool | None]] = {"mc": _mc_wrong, "judge": _judge_wrong, "fused": _fused_wrong}
+    calls = {name: [rule(label) for label, _ in verdicts] for name, rule in rules.items()}
+    shared = [i for i in range(len(verdicts)) if all(calls[name][i] is not None for name in rules)]
+    actual = [not verdicts[i][1].correct for i in shared]
+    result: dict[str, Any] = {}
+    for name, called in calls.items():
+        precision, recall, f1 = precision_recall_f1([bool(called[i]) for i in shared], actual)
+        labelled = sum(c is not None for c in called) / max(len(called), 1)
+        result[name] = {"precision": precision, "recall": recall, "f1": f1, "labelled": labelled}
+    return {**result, "steps": len(shared)}
+
+
+def _judgeable(tree: Sequence[LabelledPath]) -> list[tuple[StepLabel, Verdict]]:
+    """Label and truth of each step of a tree, shared ones once, up to the first true error of its path."""
+    found: dict[int, tuple[StepLabel, Verdict]] = {}
+    for path in tree:
+        for node, label, verdict in zip(path.nodes[:-1], path.labels, _truth(path), strict=False):
+            if verdict is None:
+                break
+            found[node] = (label, verdict)
+            if not verdict.correct:
+                break
+    return list(found.values())
+
+
+def _truth(path: LabelledPath) -> list[Verdict | None]:
+    return load_task(path.problem.task).verdicts(path.problem, path.steps)
+
+
+def _mc_wrong(label: StepLabel) -> bool | None:
+    value = mc_rule(label, JudgeQuality())
+    return None if value is None else is_wrong("mc", value)
+
+
+def _judge_wrong(label: StepLabel) -> bool | None:
+    return None if label.judge is None else not label.judge.correct
+
+
+def _fused_wrong(label: StepLabel) -> bool | None:
+    return None if label.target is None else is_wrong(label.rule, label.target)
+
+
+def _mean(values: Sequence[float]) -> float:
+    return float(np.mean(values)) if len(values) else float("nan")

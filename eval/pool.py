@@ -1,0 +1,71 @@
+"""A scored pool in memory: candidates with their answers, rewards and, on synthetic tasks, the truth of each step."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from vlprm.answers import is_correct
+from vlprm.records import Records
+from vlprm.schema import Problem, Solution, Verdict, from_json
+from vlprm.scoring import StepScore
+from vlprm.search import Candidate
+from vlprm.tasks import load_task, problem_by_id
+
+
+@dataclass(frozen=True)
+class Scored:
+    """One candidate. `right` is None for a *no result*; `truth` has None for a step that does not parse."""
+
+    solution: Solution
+    scores: tuple[StepScore, ...]
+    whole: float | None
+    right: bool | None
+    truth: tuple[Verdict | None, ...]
+
+    @property
+    def fully_right(self) -> bool:
+        """The answer is right and so is every step."""
+        return self.right is True and all(v is not None and v.correct for v in self.truth)
+
+    @property
+    def candidate(self) -> Candidate:
+        return Candidate(self.solution.answer, tuple(s.correct for s in self.scores) or None, self.whole)
+
+
+@dataclass(frozen=True)
+class Pool:
+    problem: Problem
+    candidates: tuple[Scored, ...]
+
+    @property
+    def question_type(self) -> str:
+        return f"{self.problem.task}/{self.problem.meta['question_type']}"
+
+
+def read_pools(candidates: Path, rewards: Path) -> list[Pool]:
+    """ValueError where a problem has candidates and no rewards: a table over a part would mislead."""
+    scores = {record["key"]: record["candidates"] for record in Records(rewards / "rewards.jsonl")}
+    pools = []
+    for record in Records(candidates / "candidates.jsonl"):
+        if record["key"] not in scores:
+            raise ValueError(f"{rewards} has no rewards for {record['key']}; run `python -m eval.rewards` to the end")
+        problem = problem_by_id(record["key"])
+        solutions = [from_json(Solution, s) for s in record["solutions"]]
+        pools.append(
+            Pool(problem, tuple(_scored(problem, s, r) for s, r in zip(solutions, scores[record["key"]], strict=True)))
+        )
+    if not pools:
+        raise ValueError(f"{candidates} has no candidates; make them with `python -m eval.candidates`")
+    return pools
+
+
+def _scored(problem: Problem, solution: Solution, scores: dict) -> Scored:  # type: ignore[type-arg]
+    assert problem.answer is not None
+    return Scored(
+        solution,
+        tuple(StepScore(**s) for s in scores["steps"]),
+        scores["whole"],
+        is_correct(solution.answer, problem.answer, problem.answer_type),
+        tuple(load_task(problem.task).verdicts(problem, solution.steps)),
+    )

@@ -1,0 +1,121 @@
+"""A scored pool and a labelled dataset -> `results.json`, a table in the terminal, and one self-contained page.
+
+    python -m eval.report --config configs/demo/report.yaml
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from eval import measure
+from eval.pool import Pool, read_pools
+from eval.table import print_tables
+from vlprm.config import dump, run
+from vlprm.dataset import LabelledPath, read_rows, row_paths
+from vlprm.profile import load_profile
+from vlprm.records import open_run, timed, write_atomically
+from vlprm.viewer.page import CandidateView, ProblemView, StepView, render_page, tree_view
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class ReportConfig:
+    """Measure and show a run.
+
+    Args:
+        candidates: run folder of eval.candidates.
+        rewards: run folder of eval.rewards.
+        reward_model: checkpoint folder; its profile names the aggregation fixed in advance.
+        dataset: labelled dataset whose labels are measured against the truth.
+        stages: run folders whose seconds are shown.
+        run: folder to write.
+        shown_problems: problems shown with all their candidates.
+    """
+
+    candidates: Path
+    rewards: Path
+    reward_model: Path
+    dataset: Path
+    stages: tuple[Path, ...]
+    run: Path
+    shown_problems: int = 12
+
+
+def main(config: ReportConfig) -> None:
+    open_run(config.run, dump(config), seed=0)
+    with timed(config.run, "report"):
+        aggregation = load_profile(config.reward_model).aggregation
+        pools = read_pools(config.candidates, config.rewards)
+        trees = [row_paths(row) for row in read_rows(config.dataset)]
+        results = measure_all(pools, trees, aggregation)
+    results["seconds"] = stage_seconds((*config.stages, config.run))
+    write_atomically(config.run / "results.json", json.dumps(results, indent=2) + "\n")
+    page = render_page(results, problem_views(pools, config.shown_problems), tree_view(_largest(trees)))
+    write_atomically(config.run / "report.html", page)
+    print_tables(results)
+    log.info("results in %s, page in %s", config.run / "results.json", config.run / "report.html")
+
+
+def measure_all(pools: list[Pool], trees: list[list[LabelledPath]], aggregation: str) -> dict[str, Any]:
+    return {
+        "n_problems": len(pools),
+        "n_candidates": len(pools[0].candidates),
+        "aggregation": aggregation,
+        "judge": json.loads(json.dumps(trees[0][0].problem.meta.get("judge"))),
+        "no_answer": sum(c.solution.answer is None for pool in pools for c in pool.candidates),
+        "selection": measure.selection(pools, aggregation),
+        "differences": measure.differences(pools, aggregation),
+        "best_of_n": measure.best_of_n(pools, aggregation),
+        "by_question_type": measure.by_question_type(pools, aggregation),
+        "steps": measure.steps(pools, aggregation),
+        "labels": measure.label_quality(trees),
+    }
+
+
+def stage_seconds(folders: tuple[Path, ...]) -> dict[str, float]:
+    seconds: dict[str, float] = {}
+    for folder in folders:
+        path = folder / "seconds.json"
+        if path.exists():
+            seconds |= json.loads(path.read_text())
+    return seconds
+
+
+def problem_views(pools: list[Pool], limit: int) -> list[ProblemView]:
+    """Problems with both right and wrong candidates, question types taking turns."""
+    by_type: dict[str, list[Pool]] = {}
+    for pool in pools:
+        if len({c.right is True for c in pool.candidates}) == 2:
+            by_type.setdefault(pool.question_type, []).append(pool)
+    turns = [pool for i in range(limit) for group in by_type.values() for pool in group[i : i + 1]]
+    return [_problem_view(pool) for pool in turns[:limit]]
+
+
+def _problem_view(pool: Pool) -> ProblemView:
+    candidates = [
+        CandidateView(
+            answer=c.solution.answer,
+            right=c.right,
+            stop=c.solution.stop,
+            steps=[
+                StepView(step.text, score.correct, None if truth is None else truth.correct,
+                         truth.error_kind if truth else None, step.region)
+                for step, score, truth in zip(c.solution.steps, c.scores, c.truth, strict=True)
+            ],
+        )
+        for c in pool.candidates
+    ]  # fmt: skip
+    return ProblemView(pool.problem, pool.question_type, candidates)
+
+
+def _largest(trees: list[list[LabelledPath]]) -> list[LabelledPath]:
+    return max(trees, key=lambda tree: len({node for path in tree for node in path.nodes}))
+
+
+if __name__ == "__main__":
+    run(main, ReportConfig)

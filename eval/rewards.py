@@ -1,0 +1,73 @@
+"""Score a stored pool of candidates with a step-reward model.
+
+    python -m eval.rewards --config configs/demo/rewards.yaml
+
+Writes `rewards.jsonl`: for each problem, step scores of each candidate, and the score of the whole read as one step.
+"""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from vlprm.backbones import Checkpoint
+from vlprm.config import dump, run
+from vlprm.records import Records, in_units, open_run, timed
+from vlprm.reward_model import load_reward_model
+from vlprm.schema import Solution, from_json
+from vlprm.scoring import score_steps, score_whole
+from vlprm.tasks import problem_by_id
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class RewardsConfig:
+    """Score a pool.
+
+    Args:
+        candidates: run folder of eval.candidates.
+        reward_model: checkpoint folder of train.prm.
+        run: folder to write.
+        unit: problems that are scored together and recorded together.
+    """
+
+    candidates: Path
+    reward_model: Path
+    run: Path
+    unit: int = 50
+
+
+def main(config: RewardsConfig) -> None:
+    pools = list(Records(config.candidates / "candidates.jsonl"))
+    if not pools:
+        raise ValueError(f"{config.candidates} has no candidates; make them with `python -m eval.candidates`")
+    open_run(config.run, dump(config), seed=0)
+    records = Records(config.run / "rewards.jsonl")
+    with timed(config.run, "rewards"):
+        checkpoint = load_reward_model(config.reward_model)
+        for unit in in_units(pools, config.unit, records, key=lambda pool: pool["key"]):
+            records.append(_scored(unit, checkpoint))
+            log.info("%d of %d problems scored", len(records.keys), len(pools))
+
+
+def _scored(unit: list[dict[str, Any]], checkpoint: Checkpoint) -> list[dict[str, Any]]:
+    solutions = [(problem_by_id(r["key"]), from_json(Solution, s)) for r in unit for s in r["solutions"]]
+    pairs = [(problem, solution.steps) for problem, solution in solutions]
+    by_candidate = iter(zip(score_steps(checkpoint, pairs), score_whole(checkpoint, pairs), strict=True))
+    return [
+        {
+            "key": record["key"],
+            "candidates": [
+                {"steps": [asdict(s) for s in steps], "whole": whole}
+                for steps, whole in (next(by_candidate) for _ in record["solutions"])
+            ],
+        }
+        for record in unit
+    ]
+
+
+if __name__ == "__main__":
+    run(main, RewardsConfig)

@@ -1,0 +1,80 @@
+"""Tables for the terminal, from `results.json`."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+NAMES = {
+    "random": "random candidate (mean of the pool)",
+    "majority": "majority vote",
+    "weighted_majority": "vote weighted by the reward model",
+    "whole_solution": "best of N, whole solution as one step",
+    "oracle": "oracle (a right one, where there is one)",
+}
+
+
+def print_tables(results: dict[str, Any]) -> None:
+    console = Console()
+    console.print(_selection(results))
+    console.print(_differences(results))
+    console.print(_steps(results))
+    console.print(_labels(results))
+
+
+def selector_title(name: str, aggregation: str) -> str:
+    if name.startswith("prm_"):
+        rule = name.removeprefix("prm_")
+        return f"best of N by step rewards: {rule}" + (" (fixed in advance)" if rule == aggregation else "")
+    return NAMES[name]
+
+
+def _selection(results: dict[str, Any]) -> Table:
+    title = f"Which of {results['n_candidates']} candidates? ({results['n_problems']} held-out problems)"
+    table = _table(title, "selector", "accuracy %", "95% interval", "every step right %")
+    for name, row in results["selection"].items():
+        low, high = row["ci"]
+        title = selector_title(name, results["aggregation"])
+        table.add_row(title, _percent(row["accuracy"]), f"{_percent(low)} to {_percent(high)}", _percent(row["fully_right"]))
+    return table
+
+
+def _differences(results: dict[str, Any]) -> Table:
+    table = _table("Paired differences", "of", "points", "95% interval")
+    for name, row in results["differences"].items():
+        if isinstance(row, dict):
+            table.add_row(name, _percent(row["accuracy"]), " to ".join(map(_percent, row["ci"])))
+    table.add_row("share of the room from random to oracle that best of N closes",
+                  _percent(results["differences"]["share_of_room_closed"]) + "%", "")  # fmt: skip
+    return table
+
+
+def _steps(results: dict[str, Any]) -> Table:
+    table = _table("Step rewards against the truth", "measure", "value")
+    for name, value in results["steps"].items():
+        table.add_row(name.replace("_", " "), f"{value:.3f}" if isinstance(value, float) else str(value))
+    return table
+
+
+def _labels(results: dict[str, Any]) -> Table:
+    table = _table(
+        f"Labels against the truth: finding wrong steps (judge: {results['judge']})",
+        "labels by", "precision", "recall", "F1", "share of steps labelled",
+    )  # fmt: skip
+    for name in ("mc", "judge", "fused"):
+        row = results["labels"][name]
+        table.add_row(name, *(f"{row[k]:.3f}" for k in ("precision", "recall", "f1", "labelled")))
+    return table
+
+
+def _table(title: str, *columns: str) -> Table:
+    table = Table(title=title, title_justify="left")
+    for i, column in enumerate(columns):
+        table.add_column(column, justify="right" if i else "left")
+    return table
+
+
+def _percent(value: float) -> str:
+    return f"{100 * value:.1f}"

@@ -1,0 +1,35 @@
+"""Progress of a training run: a line with loss, steps per second and the time left, and `metrics.jsonl`."""
+
+from __future__ import annotations
+
+import json
+import logging
+import time
+from pathlib import Path
+from typing import Any
+
+from transformers import TrainerCallback
+
+log = logging.getLogger(__name__)
+
+
+class Progress(TrainerCallback):
+    """Logs each of the Trainer's log events, and appends it to `metrics.jsonl` in the output folder."""
+
+    def __init__(self, total_steps: int) -> None:
+        self.total_steps = total_steps
+        self.started, self.first_step = 0.0, 0
+
+    def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        self.started, self.first_step = time.time(), state.global_step
+
+    def on_log(self, args: Any, state: Any, control: Any, logs: dict[str, float] | None = None, **kwargs: Any) -> None:
+        step = state.global_step
+        rate = (step - self.first_step) / max(time.time() - self.started, 1e-9)
+        left = (self.total_steps - step) / rate if rate else float("nan")
+        shown = " ".join(f"{name} {value:.4g}" for name, value in (logs or {}).items() if isinstance(value, float))
+        log.info("step %d/%d  %.2f steps/s  %.0f s left  %s", step, self.total_steps, rate, left, shown)
+        path = Path(args.output_dir) / "metrics.jsonl"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with path.open("a") as file:
+            file.write(json.dumps({"step": step, **(logs or {})}) + "\n")

@@ -1,0 +1,53 @@
+"""Load a checkpoint folder: model, processor, profile. Errors name the folder and the fix."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from transformers import AutoModelForImageTextToText, AutoProcessor
+
+from vlprm.inputs import InputBuilder
+from vlprm.profile import Profile, load_profile
+
+BUILTIN = {"builtin/policy": "policy", "builtin/backbone": "backbone"}
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """A loaded model and the builder of its inputs."""
+
+    model: Any
+    inputs: InputBuilder
+    profile: Profile
+
+
+def checkpoint_folder(name: str | Path) -> Path:
+    """The folder of a checkpoint: `builtin/policy`, `builtin/backbone`, or a path. ValueError if it is not there."""
+    if str(name) in BUILTIN:
+        return Path(str(files("vlprm.builtin") / BUILTIN[str(name)]))
+    folder = Path(name)
+    if not folder.is_dir():
+        raise ValueError(f"no checkpoint folder {folder}; give a folder, or one of {', '.join(BUILTIN)}")
+    return folder
+
+
+def load_policy(name: str | Path, device: str = "cpu", dtype: torch.dtype = torch.float32) -> Checkpoint:
+    """An image-text-to-text model with its processor and profile, in evaluation mode."""
+    folder = checkpoint_folder(name)
+    return load_checkpoint(folder, AutoModelForImageTextToText, device, dtype)
+
+
+def load_checkpoint(folder: Path, model_class: Any, device: str, dtype: torch.dtype) -> Checkpoint:
+    profile = load_profile(folder)
+    try:
+        model = model_class.from_pretrained(folder, dtype=dtype).to(device).eval()
+        processor = AutoProcessor.from_pretrained(folder)
+    except (OSError, SafetensorError, KeyError) as error:
+        reason = " ".join(str(error).split())
+        raise ValueError(f"checkpoint {folder} cannot be loaded ({reason}); copy or train it again") from error
+    return Checkpoint(model, InputBuilder(processor, profile), profile)

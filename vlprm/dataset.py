@@ -1,0 +1,142 @@
+"""The step-label dataset on disk: parquet, images embedded as bytes, one row a tree. Written by `data_synth`, read by
+`train` and `eval`, and by anyone's program.
+
+    id            the problem's id
+    images        List(Image), bytes inside
+    prompt        the question
+    completions   text of each step of the tree
+    parents       index of each step's parent step, -1 for a first step
+    leaves        {"node", "answer", "right"} of each complete solution: where it ends, what it answers (null: no
+                  result), whether that is the gold answer
+    labels        target of each step in [0, 1]; null means no loss
+    error_kinds   "perception", "reasoning", "action" or null
+    answer        the gold answer
+    evidence      JSON: what the targets were made of, and the region of each executed zoom
+    meta          JSON: task, question type, rule, judge, policy
+
+A step's target may differ between solutions that share it only in being null (it comes after an error that the other
+solution does not have), so a tree's row holds one target a step.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from datasets import Dataset, Features, Image, List, Value, load_dataset
+
+from vlprm.records import write_atomically
+from vlprm.schema import Problem, Region, Step, StepLabel, StepTree, from_json, to_json
+from vlprm.steps import parse_step
+
+_FEATURES = {
+    "id": Value("string"),
+    "images": List(Image(decode=False)),
+    "prompt": Value("string"),
+    "completions": List(Value("string")),
+    "parents": List(Value("int32")),
+    "leaves": List({"node": Value("int32"), "answer": Value("string"), "right": Value("bool")}),
+    "labels": List(Value("float32")),
+    "error_kinds": List(Value("string")),
+    "answer": Value("string"),
+    "evidence": Value("string"),
+    "meta": Value("string"),
+}
+
+
+@dataclass(frozen=True)
+class LabelledPath:
+    """One complete solution of a tree: its steps, their labels, and whether its answer is right."""
+
+    problem: Problem
+    steps: tuple[Step, ...]
+    nodes: tuple[int, ...]
+    labels: tuple[StepLabel, ...]
+    right: bool | None
+
+
+def tree_row(problem: Problem, tree: StepTree, right: Sequence[bool | None], meta: dict[str, Any]) -> dict[str, Any]:
+    """A row of the dataset; `right` goes with `tree.leaves`."""
+    labels = [node.label for node in tree.nodes]
+    regions = [node.step.region for node in tree.nodes]
+    evidence = [
+        {"label": to_json(label), "region": None if region is None else to_json(region)}
+        for label, region in zip(labels, regions, strict=True)
+    ]
+    leaves = [{"node": n, "answer": a, "right": r} for (n, a), r in zip(tree.leaves, right, strict=True)]
+    return {
+        "id": problem.id,
+        "images": [{"bytes": data, "path": None} for data in problem.images],
+        "prompt": problem.question,
+        "completions": [node.step.text for node in tree.nodes],
+        "parents": [node.parent for node in tree.nodes],
+        "leaves": leaves,
+        "labels": [label.target for label in labels],
+        "error_kinds": [label.error_kind for label in labels],
+        "answer": problem.answer,
+        "evidence": json.dumps(evidence),
+        "meta": json.dumps({"task": problem.task, "answer_type": problem.answer_type, **problem.meta, **meta}),
+    }
+
+
+def write_dataset(path: Path, rows: Sequence[dict[str, Any]]) -> None:
+    """Write parquet at once. ValueError where there are no rows; every image is asserted to have its bytes, since
+    `datasets` would otherwise store a path."""
+    if not rows:
+        raise ValueError(f"{path} would be empty: no problem was solved sometimes and failed sometimes; use more problems")
+    assert all(image["bytes"] for row in rows for image in row["images"])
+    draft = path.with_suffix(".making")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Dataset.from_list(list(rows), features=Features(_FEATURES)).to_parquet(str(draft))
+    write_atomically(path, draft.read_bytes())
+    draft.unlink()
+
+
+def read_rows(path: Path) -> list[dict[str, Any]]:
+    """The rows of a dataset file. ValueError names the file if it is missing, unreadable, foreign or empty."""
+    if not path.is_file():
+        raise ValueError(f"no dataset {path}; make it with `python -m data_synth.label`")
+    try:
+        data = load_dataset("parquet", data_files=str(path), split="train", keep_in_memory=True)
+    except Exception as error:  # datasets wraps what went wrong in its own exception types
+        raise ValueError(f"{path} is not a readable parquet file; make it again with `python -m data_synth.label`") from error
+    if missing := sorted(set(_FEATURES) - set(data.column_names)):
+        raise ValueError(f"{path} lacks the columns {', '.join(missing)}; see vlprm/dataset.py for the format")
+    if len(data) == 0:
+        raise ValueError(f"{path} has no rows; make it from more problems")
+    return list(data)
+
+
+def row_paths(row: dict[str, Any]) -> list[LabelledPath]:
+    """The complete solutions of a tree row, with the labels of their steps."""
+    meta = json.loads(row["meta"])
+    problem = Problem(
+        row["id"], meta["task"], row["prompt"], tuple(i["bytes"] for i in row["images"]), row["answer"],
+        meta["answer_type"], meta,
+    )  # fmt: skip
+    evidence = json.loads(row["evidence"])
+    steps = [
+        Step(parse_step(text).kind, text, None if e["region"] is None else from_json(Region, e["region"]))
+        for text, e in zip(row["completions"], evidence, strict=True)
+    ]
+    labels = [from_json(StepLabel, e["label"]) for e in evidence]
+    paths = []
+    for leaf in row["leaves"]:
+        nodes = _ancestors(row["parents"], leaf["node"])
+        paths.append(
+            LabelledPath(
+                problem, tuple(steps[n] for n in nodes), tuple(nodes), tuple(labels[n] for n in nodes), leaf["right"]
+            )
+        )
+    return paths
+
+
+def _ancestors(parents: Sequence[int], node: int) -> list[int]:
+    chain: list[int] = []
+    while node >= 0:
+        chain.append(node)
+        node = parents[node]
+    return chain[::-1]

@@ -1,0 +1,50 @@
+"""Engines write text. An engine continues a solution from a prefix of steps to the end of the policy's turn.
+
+Whoever samples awaits; an engine is free to answer many requests in one batch.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Protocol
+
+from vlprm.images import Size
+from vlprm.schema import Problem, Step
+
+
+@dataclass(frozen=True)
+class Request:
+    """Continue `steps` of a solution to `problem`, `n` times, each with its own stream of chance.
+
+    `key` names the request within a run and, with `seed`, decides what is sampled: equal requests give equal texts,
+    whatever else is in the batch.
+    """
+
+    problem: Problem
+    steps: tuple[Step, ...]
+    n: int
+    key: str
+    seed: int
+    temperature: float = 1.0
+    max_tokens: int = 200
+
+
+@dataclass(frozen=True)
+class Continuation:
+    """What was written. `ended` is False where `max_tokens` cut it off: that is a *no result*."""
+
+    text: str
+    tokens: int
+    ended: bool
+
+
+class Engine(Protocol):
+    """What can continue a solution."""
+
+    dialect: str
+
+    async def sample(self, request: Request) -> list[Continuation]:
+        """`request.n` continuations, in order."""
+
+    def seen_size(self, problem: Problem) -> Size:
+        """(width, height) of the problem's first image as the policy sees it: the frame of `absolute_resized`."""

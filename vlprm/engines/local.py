@@ -1,0 +1,174 @@
+"""A transformers model in process as an engine: one batch for all requests that wait, one prefill for each prefix.
+
+Requests queue until no coroutine can go on without an answer; then they are prefilled together (a prefix once,
+however many continuations it has), the cache is repeated, and all continuations are decoded in one loop.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import itertools
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from torch import Tensor
+from transformers import DynamicCache
+
+from vlprm.backbones import Checkpoint
+from vlprm.engines import Continuation, Request
+from vlprm.images import Size
+from vlprm.inputs import collate
+from vlprm.schema import Problem
+
+MAX_ROWS = 256
+
+
+class LocalEngine:
+    def __init__(self, checkpoint: Checkpoint, max_rows: int = MAX_ROWS) -> None:
+        self.checkpoint = checkpoint
+        self.dialect = checkpoint.profile.dialect
+        self.max_rows = max_rows
+        self._waiting: list[tuple[Request, asyncio.Future[list[Continuation]]]] = []
+        self._flush: asyncio.Task[None] | None = None
+
+    def seen_size(self, problem: Problem) -> Size:
+        return self.checkpoint.inputs.seen_size(problem)
+
+    async def sample(self, request: Request) -> list[Continuation]:
+        future: asyncio.Future[list[Continuation]] = asyncio.get_running_loop().create_future()
+        self._waiting.append((request, future))
+        if self._flush is None:
+            self._flush = asyncio.create_task(self._answer_when_all_wait())
+        return await future
+
+    async def _answer_when_all_wait(self) -> None:
+        known = -1
+        while len(self._waiting) != known:  # others may still be on their way to ask
+            known = len(self._waiting)
+            for _ in range(3):
+                await asyncio.sleep(0)
+        batch, self._waiting, self._flush = self._waiting, [], None
+        # Prefixes of like length together: less padding. Sorting is stable, so the batches are the same in every run.
+        batch.sort(key=lambda item: len(item[0].steps))
+        for group in _groups([item[0].n for item in batch], self.max_rows):
+            self._answer([batch[i] for i in group])
+
+    def _answer(self, group: Sequence[tuple[Request, asyncio.Future[list[Continuation]]]]) -> None:
+        try:
+            answers = generate(self.checkpoint, [request for request, _ in group])
+        except Exception as error:
+            for _, future in group:
+                if not future.done():
+                    future.set_exception(error)
+            return
+        for (_, future), answer in zip(group, answers, strict=True):
+            if not future.done():
+                future.set_result(answer)
+
+
+@torch.inference_mode()
+def generate(checkpoint: Checkpoint, requests: Sequence[Request]) -> list[list[Continuation]]:
+    """Continuations of every request, all in one batch. Shapes: R requests, N sampled rows, T tokens, V vocabulary."""
+    model, inputs = checkpoint.model, checkpoint.inputs
+    rows = [inputs.row(r.problem, r.steps) for r in requests]
+    separator = [bool(r.steps) and r.steps[-1].region is None for r in requests]
+    batch = collate(rows, inputs.pad_id, side="left")
+    del batch["step_ends"]
+    cache = DynamicCache()
+    out = model(**{k: v.to(model.device) for k, v in batch.items()}, past_key_values=cache, use_cache=True, logits_to_keep=1)
+    repeats = torch.tensor([r.n for r in requests], device=model.device)
+    source_N = torch.arange(len(requests), device=model.device).repeat_interleave(repeats)
+    cache.batch_select_indices(source_N)
+    decoder = _Decoder(checkpoint, requests, cache)
+    tokens = decoder.run(
+        out.logits[:, -1].float()[source_N],
+        batch["attention_mask"].to(model.device)[source_N],
+        (batch["position_ids"].amax(dim=(0, 2)).to(model.device) + 1)[source_N],
+    )
+    rows_of = iter(tokens)
+    return [
+        [_continuation(inputs, next(rows_of), strip) for _ in range(request.n)]
+        for request, strip in zip(requests, separator, strict=True)
+    ]
+
+
+class _Decoder:
+    """The decoding loop: its state is what has been sampled and which rows are still open."""
+
+    def __init__(self, checkpoint: Checkpoint, requests: Sequence[Request], cache: DynamicCache) -> None:
+        self.model, self.inputs, self.cache = checkpoint.model, checkpoint.inputs, cache
+        self.max_tokens = max(r.max_tokens for r in requests)
+        device = self.model.device
+        self.temperature_N1 = _per_row([r.temperature for r in requests], requests, device)[:, None]
+        self.limit_N = _per_row([r.max_tokens for r in requests], requests, device)
+        streams = [_stream(r, i) for r in requests for i in range(r.n)]
+        self.uniform_NT = torch.tensor(np.stack([s.random(self.max_tokens) for s in streams]), device=device).float()
+        self.banned = torch.tensor(self.inputs.banned_ids, device=device)
+
+    def run(self, logits_NV: Tensor, mask_NT: Tensor, position_N: Tensor) -> list[list[int]]:
+        """Sampled ids of each row, the end of the turn included where it was reached."""
+        sampled: list[list[int]] = [[] for _ in range(len(logits_NV))]
+        open_N = torch.arange(len(sampled), device=logits_NV.device)
+        for t in range(self.max_tokens):
+            token_N = self._choose(logits_NV, open_N, t)
+            for row, token in zip(open_N.tolist(), token_N.tolist(), strict=True):
+                sampled[row].append(token)
+            keep = ((token_N != self.inputs.end_of_turn) & (t + 1 < self.limit_N[open_N])).nonzero().squeeze(1)
+            if len(keep) == 0:
+                break
+            if len(keep) < len(open_N):
+                open_N, token_N, mask_NT, position_N = open_N[keep], token_N[keep], mask_NT[keep], position_N[keep]
+                self.cache.batch_select_indices(keep)
+            mask_NT = torch.cat([mask_NT, mask_NT.new_ones(len(open_N), 1)], dim=1)
+            out = self.model(
+                input_ids=token_N[:, None],
+                attention_mask=mask_NT,
+                position_ids=position_N[None, :, None].expand(3, -1, 1),
+                past_key_values=self.cache,
+                use_cache=True,
+            )
+            logits_NV, position_N = out.logits[:, -1].float(), position_N + 1
+        return sampled
+
+    def _choose(self, logits_NV: Tensor, open_N: Tensor, t: int) -> Tensor:
+        """Sample by inverting the cumulative distribution, one uniform number a row: chance is a row's own."""
+        logits_NV[:, self.banned] = -torch.inf
+        cold_N = self.temperature_N1[open_N, 0] == 0
+        cumulative_NV = (logits_NV / self.temperature_N1[open_N].clamp(min=1e-6)).softmax(-1).cumsum(-1)
+        # The last bin closes at 1 whatever was rounded, so an id past the vocabulary cannot be drawn.
+        drawn_N = (cumulative_NV[:, :-1] < self.uniform_NT[open_N, t, None]).sum(-1)
+        return torch.where(cold_N, logits_NV.argmax(-1), drawn_N)
+
+
+def _per_row(values: Sequence[float], requests: Sequence[Request], device: torch.device) -> Tensor:
+    return torch.tensor(list(itertools.chain.from_iterable([v] * r.n for v, r in zip(values, requests, strict=True))), device=device)
+
+
+def _stream(request: Request, index: int) -> np.random.Generator:
+    digest = hashlib.sha256(f"{request.seed}/{request.key}/{index}".encode()).digest()
+    return np.random.default_rng(int.from_bytes(digest[:8], "big"))
+
+
+def _continuation(inputs: object, ids: list[int], after_step: bool) -> Continuation:
+    end = inputs.end_of_turn  # type: ignore[attr-defined]
+    ended = bool(ids) and ids[-1] == end
+    text = inputs.tokenizer.decode(ids[:-1] if ended else ids, skip_special_tokens=False)  # type: ignore[attr-defined]
+    # A continuation of a written step opens with the break between paragraphs; it belongs to neither step.
+    if after_step:
+        text = text.removeprefix("\n\n")
+    return Continuation(text, len(ids), ended)
+
+
+def _groups(sizes: Sequence[int], limit: int) -> list[list[int]]:
+    """Consecutive indices whose sizes add up to at most `limit` (a single larger one stands alone)."""
+    groups: list[list[int]] = [[]]
+    total = 0
+    for i, size in enumerate(sizes):
+        if groups[-1] and total + size > limit:
+            groups.append([])
+            total = 0
+        groups[-1].append(i)
+        total += size
+    return groups

@@ -1,0 +1,74 @@
+"""Images: open untrusted bytes safely, crop, hash by content, and convert between coordinate frames."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+from collections.abc import Callable
+from functools import lru_cache
+
+from PIL import Image
+
+from vlprm.schema import Region
+
+MAX_PIXELS = 100_000_000  # a decompression bomb is refused before it is decoded
+
+
+@lru_cache(maxsize=256)
+def open_image(data: bytes, name: str = "image") -> Image.Image:
+    """Decode an encoded file to RGB, first frame only. ValueError names the image and what is wrong with it.
+
+    The last ones are kept, since a problem's image is asked for many times: do not draw on what this returns.
+    """
+    try:
+        with Image.open(io.BytesIO(data)) as image:
+            if image.width * image.height > MAX_PIXELS:
+                raise ValueError(f"{name} has {image.width} x {image.height} pixels, more than {MAX_PIXELS}; shrink it")
+            return image.convert("RGB")
+    except (OSError, SyntaxError, Image.DecompressionBombError) as error:
+        raise ValueError(f"{name} cannot be read ({error or type(error).__name__}); make the file again") from error
+
+
+def content_hash(data: bytes) -> str:
+    return hashlib.sha256(data).hexdigest()[:16]
+
+
+def crop(image: Image.Image, region: Region) -> Image.Image:
+    """The part of the image that the region covers, widened to whole pixels and clipped to the frame."""
+    left, top = max(0, int(region.x0)), max(0, int(region.y0))
+    right, bottom = min(image.width, -int(-region.x1 // 1)), min(image.height, -int(-region.y1 // 1))
+    return image.crop((left, top, max(right, left + 1), max(bottom, top + 1)))
+
+
+Box = tuple[float, float, float, float]
+Size = tuple[int, int]
+
+
+def _scaled(box: Box, from_size: tuple[float, float], to_size: tuple[float, float]) -> Box:
+    sx, sy = to_size[0] / from_size[0], to_size[1] / from_size[1]
+    return box[0] * sx, box[1] * sy, box[2] * sx, box[3] * sy
+
+
+# A dialect is how a checkpoint writes boxes. It is declared by the checkpoint, never guessed from the values.
+# `original` and `resized` are (width, height): of the image file, and of what the vision tower saw.
+DIALECTS: dict[str, Callable[[Size, Size], tuple[float, float]]] = {
+    "absolute_resized": lambda original, resized: resized,
+    "relative_1000": lambda original, resized: (1000, 1000),
+    "relative_1": lambda original, resized: (1, 1),
+}
+
+
+def to_region(box: Box, dialect: str, original: Size, resized: Size) -> Region:
+    """A model's box as a Region of the original image. ValueError if the corners are not in order."""
+    return Region(*_scaled(box, _frame(dialect, original, resized), original))
+
+
+def from_region(region: Region, dialect: str, original: Size, resized: Size) -> Box:
+    """A Region as the numbers that a model of this dialect writes (not rounded)."""
+    return _scaled((region.x0, region.y0, region.x1, region.y1), original, _frame(dialect, original, resized))
+
+
+def _frame(dialect: str, original: Size, resized: Size) -> tuple[float, float]:
+    if dialect not in DIALECTS:
+        raise ValueError(f"unknown box dialect {dialect!r}; declare one of {', '.join(DIALECTS)} in vlprm.json")
+    return DIALECTS[dialect](original, resized)

@@ -1,0 +1,55 @@
+"""Numbers and their intervals: AUROC, F1, exact best-of-n, paired bootstrap over problems."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from scipy.stats import rankdata
+
+
+def auroc(scores: ArrayLike, positive: ArrayLike) -> float:
+    """Probability that a positive scores above a negative, ties counting half; NaN if either kind is missing."""
+    scores_N, positive_N = np.asarray(scores, dtype=float), np.asarray(positive, dtype=bool)
+    positives, negatives = positive_N.sum(), (~positive_N).sum()
+    if positives == 0 or negatives == 0:
+        return math.nan
+    rank_sum = rankdata(scores_N)[positive_N].sum()
+    return float((rank_sum - positives * (positives + 1) / 2) / (positives * negatives))
+
+
+def precision_recall_f1(predicted: ArrayLike, actual: ArrayLike) -> tuple[float, float, float]:
+    """Of the positives. A ratio over nothing is 0."""
+    predicted_N, actual_N = np.asarray(predicted, dtype=bool), np.asarray(actual, dtype=bool)
+    hits = float((predicted_N & actual_N).sum())
+    precision = hits / predicted_N.sum() if predicted_N.any() else 0.0
+    recall = hits / actual_N.sum() if actual_N.any() else 0.0
+    f1 = 2 * precision * recall / (precision + recall) if hits else 0.0
+    return float(precision), float(recall), float(f1)
+
+
+def expected_best_of(correct_by_score: Sequence[float], n: int) -> float:
+    """Expected correctness of the best-scored of n candidates drawn without replacement from the pool.
+
+    `correct_by_score` holds each candidate's correctness, best score first: sum_i c_i C(N-i, n-1) / C(N, n), i from 1.
+    Of candidates with equal scores give each their mean correctness, so that ties are broken by chance.
+    """
+    size = len(correct_by_score)
+    if not 1 <= n <= size:
+        raise ValueError(f"best-of-{n} of a pool of {size} candidates; n is between 1 and the pool's size")
+    total = math.comb(size, n)
+    return sum(c * math.comb(size - i, n - 1) for i, c in enumerate(correct_by_score, 1)) / total
+
+
+def bootstrap_interval(
+    values: ArrayLike, level: float = 0.95, resamples: int = 2000, seed: int = 0
+) -> tuple[float, float]:
+    """Percentile interval of the mean over problems. For a difference of methods give each problem's difference:
+    that is the paired bootstrap."""
+    values_N: NDArray[np.float64] = np.asarray(values, dtype=float)
+    rng = np.random.default_rng(seed)
+    means = values_N[rng.integers(0, len(values_N), (resamples, len(values_N)))].mean(axis=1)
+    low, high = np.quantile(means, [(1 - level) / 2, (1 + level) / 2])
+    return float(low), float(high)

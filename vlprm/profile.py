@@ -1,0 +1,47 @@
+"""`vlprm.json`: what a checkpoint declares of itself beside its transformers files, so that nothing is guessed."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass, field, fields
+from pathlib import Path
+from typing import Any
+
+FILE_NAME = "vlprm.json"
+
+
+@dataclass(frozen=True)
+class Profile:
+    """The declared properties of a policy or a reward model.
+
+    `head` is `none` for a policy and `step` for a reward model. `max_pixels` caps each image, in pixels as the vision
+    tower sees them. `aggregation` is the rule fixed in advance for turning step rewards into a solution's.
+    `provenance` says what made the weights: command, seed, data hash, hours.
+    """
+
+    head: str = "none"
+    step_format: str = "tagged@1"
+    dialect: str = "relative_1000"
+    prompt_template: str = "plain@1"
+    min_pixels: int = 32 * 32
+    max_pixels: int = 128 * 128
+    aggregation: str = "min"
+    provenance: dict[str, Any] = field(default_factory=dict)
+
+    def save(self, folder: Path) -> None:
+        (folder / FILE_NAME).write_text(json.dumps(asdict(self), indent=2) + "\n")
+
+
+def load_profile(folder: Path) -> Profile:
+    """Read a checkpoint's profile. ValueError names the folder and what to do about a missing or foreign file."""
+    path = folder / FILE_NAME
+    if not path.is_file():
+        raise ValueError(f"{folder} has no {FILE_NAME}; is it a checkpoint of vlprm? `vlprm.profile.Profile` writes one")
+    try:
+        record = json.loads(path.read_text())
+    except json.JSONDecodeError as error:
+        raise ValueError(f"{path} is not JSON ({error}); copy the checkpoint again") from error
+    known = {f.name for f in fields(Profile)}
+    if foreign := sorted(set(record) - known):
+        raise ValueError(f"{path} has unknown fields {', '.join(foreign)}; known: {', '.join(sorted(known))}")
+    return Profile(**record)

@@ -1,0 +1,125 @@
+"""Run folders that lose nothing: append-only records with deterministic keys. To resume is to skip what is there."""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import subprocess
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any, TypeVar
+
+T = TypeVar("T")
+PACKAGES = ("torch", "torchvision", "transformers", "datasets", "pillow", "numpy")
+
+
+class Records:
+    """A JSONL file of objects that each have a `key`. A last line that a kill cut short is dropped when opened."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        path.parent.mkdir(parents=True, exist_ok=True)
+        self._drop_torn_line()
+        self.keys: set[str] = {record["key"] for record in self}
+
+    def __iter__(self) -> Iterator[dict[str, Any]]:
+        if not self.path.exists():
+            return
+        with self.path.open() as file:
+            for number, line in enumerate(file, 1):
+                try:
+                    yield json.loads(line)
+                except json.JSONDecodeError as error:
+                    raise ValueError(f"{self.path}, line {number} is not JSON; remove that line to go on") from error
+
+    def append(self, records: Iterable[Mapping[str, Any]]) -> None:
+        """Write records that belong together and flush them to disk. A key that is there already is an error."""
+        batch = list(records)
+        for record in batch:
+            assert record["key"] not in self.keys, f"{self.path} has {record['key']} already"
+            self.keys.add(record["key"])
+        with self.path.open("a") as file:
+            file.writelines(json.dumps(record) + "\n" for record in batch)
+            file.flush()
+            os.fsync(file.fileno())
+
+    def _drop_torn_line(self) -> None:
+        if self.path.exists():
+            data = self.path.read_bytes()
+            if data and not data.endswith(b"\n"):
+                write_atomically(self.path, data[: data.rfind(b"\n") + 1])
+
+
+def in_units(items: Sequence[T], size: int, records: Records, key: Callable[[T], str]) -> Iterator[list[T]]:
+    """Units of `size` items of which not all have records yet.
+
+    A unit is computed as a whole and appended at once, so that its batches, and with them its results to the last
+    bit, are the same whether or not the run was interrupted before.
+    """
+    for start in range(0, len(items), size):
+        unit = list(items[start : start + size])
+        if not all(key(item) in records.keys for item in unit):
+            yield [item for item in unit if key(item) not in records.keys]
+
+
+def write_atomically(path: Path, data: bytes | str) -> None:
+    """Write a file so that a reader, or the next run after a kill, sees all of it or none."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    draft = path.with_name(path.name + ".draft")
+    draft.write_bytes(data.encode() if isinstance(data, str) else data)
+    draft.replace(path)
+
+
+def open_run(folder: Path, config_text: str, seed: int) -> None:
+    """Put `config.yaml` and `env.json` into a run folder. ValueError if a run with another config is there."""
+    path = folder / "config.yaml"
+    if path.exists() and path.read_text() != config_text:
+        raise ValueError(f"{folder} holds a run with another config; choose another folder or remove it")
+    write_atomically(path, config_text)
+    write_atomically(folder / "env.json", json.dumps(environment(seed), indent=2) + "\n")
+
+
+def environment(seed: int) -> dict[str, Any]:
+    """Versions, commit and seed: what a number depends on beside the config."""
+    return {
+        "python": platform.python_version(),
+        "machine": platform.machine(),
+        "packages": {name: _version(name) for name in PACKAGES},
+        "commit": _commit(),
+        "seed": seed,
+    }
+
+
+@contextmanager
+def timed(folder: Path, stage: str) -> Iterator[None]:
+    """Add the seconds that a stage takes to `seconds.json`, over all the runs that it took."""
+    started = time.time()
+    try:
+        yield
+    finally:
+        path = folder / "seconds.json"
+        seconds = json.loads(path.read_text()) if path.exists() else {}
+        seconds[stage] = round(seconds.get(stage, 0.0) + time.time() - started, 2)
+        write_atomically(path, json.dumps(seconds) + "\n")
+
+
+def _version(package: str) -> str:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return "absent"
+
+
+def _commit() -> str:
+    here = Path(__file__).parent
+    try:
+        done = subprocess.run(
+            ["git", "rev-parse", "HEAD"], cwd=here, capture_output=True, text=True, timeout=10, check=True
+        )
+    except (OSError, subprocess.SubprocessError):
+        return "unknown"
+    return done.stdout.strip()

@@ -1,0 +1,52 @@
+"""Sample solutions to the end: continue, execute the zoom if the turn ends in one, show the crop, continue."""
+
+from __future__ import annotations
+
+import asyncio
+import dataclasses
+
+from vlprm.actions import execute_zoom
+from vlprm.answers import extract_answer
+from vlprm.engines import Continuation, Engine, Request
+from vlprm.images import open_image
+from vlprm.schema import Problem, Solution, Step
+from vlprm.steps import split_steps
+
+MAX_ZOOMS = 4
+
+
+async def rollouts(engine: Engine, request: Request) -> list[Solution]:
+    """`request.n` complete solutions that open with `request.steps`. Never raises for what a policy writes:
+    a solution without an answer has a `stop` that says why, and counts as no result."""
+    first = await engine.sample(request)
+    return list(
+        await asyncio.gather(*(_finish(engine, request, i, continuation) for i, continuation in enumerate(first)))
+    )
+
+
+async def _finish(engine: Engine, request: Request, index: int, continuation: Continuation) -> Solution:
+    steps, tokens = request.steps, 0
+    for turn in range(MAX_ZOOMS + 1):
+        tokens += continuation.tokens
+        written = split_steps(continuation.text)
+        steps = steps + tuple(written)
+        if not continuation.ended:
+            return Solution(request.problem.id, steps, None, "length", tokens)
+        if not written or written[-1].kind != "zoom":
+            return _closed(request.problem, steps, tokens)
+        zoomed = _zoom(engine, request.problem, written[-1])
+        if isinstance(zoomed, str):
+            return Solution(request.problem.id, steps, None, zoomed, tokens)
+        steps = (*steps[:-1], zoomed)
+        key = f"{request.key}/{index}.{turn + 1}"
+        (continuation,) = await engine.sample(dataclasses.replace(request, steps=steps, n=1, key=key))
+    return Solution(request.problem.id, steps, None, "too_many_zooms", tokens)
+
+
+def _closed(problem: Problem, steps: tuple[Step, ...], tokens: int) -> Solution:
+    answer = extract_answer(steps, problem.answer_type)
+    return Solution(problem.id, steps, answer, "no_answer" if answer is None else "answer", tokens)
+
+
+def _zoom(engine: Engine, problem: Problem, step: Step) -> Step | str:
+    return execute_zoom(step, engine.dialect, open_image(problem.images[0]).size, engine.seen_size(problem))

@@ -1,0 +1,94 @@
+"""Score solutions step by step, and turn step rewards into a solution's.
+
+    checkpoint = load_reward_model("runs/demo/prm")
+    rewards = score(checkpoint, [(problem, solution.steps)])[0]      # P(correct) a step
+
+A step's reward is the probability of `correct` at its last token; a zoom's, after its crop was seen.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import torch
+
+from vlprm.backbones import Checkpoint
+from vlprm.inputs import Row, collate
+from vlprm.reward_model import CORRECT
+from vlprm.schema import Problem, Step
+from vlprm.steps import SEPARATOR
+
+MAX_TOKENS = 16_384  # a batch's padded size
+
+
+@dataclass(frozen=True)
+class StepScore:
+    """Probabilities of a step being correct, a perception error, a reasoning error. They add up to 1."""
+
+    correct: float
+    perception: float
+    reasoning: float
+
+
+@torch.inference_mode()
+def score_steps(
+    checkpoint: Checkpoint, solutions: Sequence[tuple[Problem, Sequence[Step]]], separator: str = SEPARATOR
+) -> list[list[StepScore]]:
+    """One list of scores a solution, one score a step. A solution of no steps has no scores."""
+    inputs = checkpoint.inputs
+    rows = [inputs.row(problem, steps, separator=separator) for problem, steps in solutions]
+    scores: list[list[StepScore]] = [[] for _ in rows]
+    for group in _token_batches(rows):
+        batch = collate([rows[i] for i in group], inputs.pad_id)
+        logits_BS3 = checkpoint.model(**{k: v.to(checkpoint.model.device) for k, v in batch.items()}).logits
+        for i, scores_S3 in zip(group, logits_BS3.float().softmax(-1).tolist(), strict=True):
+            scores[i] = [StepScore(*p) for p in scores_S3[: len(rows[i].step_ends)]]
+    return scores
+
+
+def score(checkpoint: Checkpoint, solutions: Sequence[tuple[Problem, Sequence[Step]]]) -> list[list[float]]:
+    """Rewards: the probability of correct of each step of each solution."""
+    return [[s.correct for s in scores] for scores in score_steps(checkpoint, solutions)]
+
+
+def score_whole(checkpoint: Checkpoint, solutions: Sequence[tuple[Problem, Sequence[Step]]]) -> list[float]:
+    """One reward a solution, read as a single step: its paragraphs follow without a blank line, and the score stands
+    at the end (VL-PRM's one-shot reading, arXiv 2509.23250)."""
+    return [scores[-1].correct for scores in score_steps(checkpoint, solutions, separator="\n")]
+
+
+def _product(rewards: Sequence[float]) -> float:
+    return math.prod(rewards)
+
+
+def _mean(rewards: Sequence[float]) -> float:
+    return sum(rewards) / len(rewards)
+
+
+def _mean_odds(rewards: Sequence[float]) -> float:
+    """Mean odds p / (1 - p), clipped where the model is certain."""
+    return _mean([min(p, 1 - 1e-6) / (1 - min(p, 1 - 1e-6)) for p in rewards])
+
+
+AGGREGATIONS: dict[str, Callable[[Sequence[float]], float]] = {
+    "last": lambda rewards: rewards[-1],
+    "min": min,
+    "mean": _mean,
+    "product": _product,
+    "mean_odds": _mean_odds,
+}
+
+
+def _token_batches(rows: Sequence[Row]) -> list[list[int]]:
+    """Indices of rows, shortest first, in batches whose padded size stays under `MAX_TOKENS`."""
+    batches: list[list[int]] = []
+    for i in sorted(range(len(rows)), key=lambda i: len(rows[i].ids)):
+        if not rows[i].step_ends:
+            continue
+        if batches and (len(batches[-1]) + 1) * len(rows[i].ids) <= MAX_TOKENS:
+            batches[-1].append(i)
+        else:
+            batches.append([i])
+    return batches

@@ -1,0 +1,40 @@
+"""Text <-> steps. A step is a paragraph; its tag gives its kind; no character of the policy's text is lost."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+
+from vlprm.schema import STEP_KINDS, Step, StepKind
+
+SEPARATOR = "\n\n"
+
+_TAG = re.compile(r"\s*\[([a-z]+)\] ")
+
+
+def step_kind(text: str) -> StepKind:
+    """The kind that a paragraph's opening tag names; `other` where it has none of ours."""
+    tag = _TAG.match(text)
+    return tag[1] if tag and tag[1] in STEP_KINDS and tag[1] != "other" else "other"  # type: ignore[return-value]
+
+
+def parse_step(text: str) -> Step:
+    return Step(step_kind(text), text)
+
+
+def split_steps(text: str) -> list[Step]:
+    """The steps of a text; `join_steps` gives the text back to the letter.
+
+    A paragraph of white space alone is kept with the step before it, so that no step is empty.
+    """
+    steps: list[str] = []
+    for paragraph in text.split(SEPARATOR):
+        if steps and (not paragraph.strip() or not steps[-1].strip()):
+            steps[-1] += SEPARATOR + paragraph
+        else:
+            steps.append(paragraph)
+    return [parse_step(paragraph) for paragraph in steps if text]
+
+
+def join_steps(steps: Iterable[Step]) -> str:
+    return SEPARATOR.join(step.text for step in steps)

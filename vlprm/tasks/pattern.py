@@ -1,0 +1,189 @@
+"""Completing an abstract pattern: which colour, shape or size a cycle lacks, or which number a progression lacks.
+
+    Q: Which colour is missing?
+    [perception] cells: red blue green red ? green
+    [reasoning] the cycle is red blue green
+    [reasoning] cell 5 is blue
+    [answer] blue
+"""
+
+from __future__ import annotations
+
+import random
+import re
+from itertools import pairwise
+from typing import Any
+
+from PIL import Image, ImageDraw
+
+from vlprm.schema import AnswerType, Step
+from vlprm.tasks.scene import (
+    COLOURS,
+    NEAR_COLOUR,
+    NEAR_DIGIT,
+    NEAR_SHAPE,
+    PALETTE,
+    PAPER,
+    SHAPES,
+    SIDE,
+    canvas,
+    draw_shape,
+    write,
+)
+from vlprm.tasks.synthetic import Claim, Scene, SyntheticFamily, Writer
+
+CELLS = 6
+SIZES = ("small", "medium", "large")
+VALUES = {"colour": COLOURS, "shape": SHAPES, "size": SIZES}
+NEAR = {**NEAR_COLOUR, **NEAR_SHAPE, "small": "medium", "medium": "large", "large": "medium"}
+RADII = {1: {"small": 5.5, "medium": 6.5, "large": 7.5}, 2: {"small": 5.5, "medium": 9.5, "large": 14.5}}
+TURNS = (270, 270, 180, 90, 90)  # of the arrows between the cells of two rows
+GREY = (120, 120, 120)
+
+_N = r"(?:0|[1-9][0-9]{0,2})"
+_ITEM = rf"(?:[a-z]+|{_N}|\?)"
+_CELLS = re.compile(rf"\[perception\] cells: ({_ITEM}(?: {_ITEM})*)")
+_CYCLE = re.compile(r"\[reasoning\] the cycle is ([a-z]+(?: [a-z]+){1,2})")
+_PLACE = re.compile(r"\[reasoning\] cell ([1-9]) is ([a-z]+)")
+_ADDS = re.compile(rf"\[reasoning\] each cell adds ({_N})")
+_SUM = re.compile(rf"\[reasoning\] cell ([1-9]) is ({_N}) \+ ({_N}) = ({_N})")
+
+
+def make(rng: random.Random) -> Scene:
+    kind = rng.choice(("colour", "number", "shape", "size"))
+    rows = rng.choice((1, 2)) if kind in ("colour", "shape") else 2
+    shown = ("colour",) if kind == "number" else ("colour", "shape", "size")
+    cells = [{**{name: rng.choice(VALUES[name]) for name in shown}, kind: value} for value in _sequence(kind, rng)]
+    missing = rng.randrange(2, CELLS)
+    cells[missing] = {kind: cells[missing][kind]}
+    jitter = [[rng.uniform(-1, 1), rng.uniform(-1, 1), rng.uniform(-0.5, 0.5)] for _ in range(CELLS)]
+    content = {"type": kind, "rows": rows, "cells": cells, "missing": missing}
+    return {"content": content, "layout": {"shift": rng.uniform(-12, 12), "cells": jitter}}
+
+
+def _sequence(kind: str, rng: random.Random) -> list[Any]:
+    if kind == "number":
+        start, adds = rng.randint(1, 9), rng.randint(1, 4)
+        return [start + adds * i for i in range(CELLS)]
+    cycle = rng.sample(VALUES[kind], 3)[: rng.choice((2, 3))]
+    if len(cycle) == 3 and rng.random() < 0.4:
+        cycle[rng.randrange(3)] = cycle[rng.randrange(3)]
+    return [cycle[i % len(cycle)] for i in range(CELLS)]
+
+
+def draw(scene: Scene) -> Image.Image:
+    image, pen = canvas()
+    content, layout = scene["content"], scene["layout"]
+    centres = [_centre(content["rows"], index, layout["shift"]) for index in range(CELLS)]
+    if content["rows"] == 2:
+        for ((x0, y0), (x1, y1)), turn in zip(pairwise(centres), TURNS, strict=True):
+            pen.regular_polygon(((x0 + x1) / 2, (y0 + y1) / 2, 3.5), 3, rotation=turn, fill=GREY)
+    for index, centre in enumerate(centres):
+        _draw_cell(pen, content, index, *centre, layout["cells"][index])
+    return image
+
+
+def _centre(rows: int, index: int, shift: float) -> tuple[float, float]:
+    pitch, (row, column) = SIDE * rows / CELLS, divmod(index, CELLS // rows)
+    return ((2 - column if row else column) + 0.5) * pitch, SIDE / 2 + (row - (rows - 1) / 2) * pitch * 1.2 + shift
+
+
+def _draw_cell(pen: ImageDraw.ImageDraw, content: Scene, index: int, x: float, y: float, jitter: list[float]) -> None:
+    cell, rows, half = content["cells"][index], content["rows"], 9.6 if content["rows"] == 1 else 18.0
+    box, at = [x - half, y - half, x + half, y + half], (x + jitter[0], y + jitter[1])
+    if index == content["missing"]:
+        pen.rectangle(box, fill=(225, 225, 225), outline=GREY)
+        write(pen, at, "?", 18 if rows == 1 else 24)
+    elif content["type"] == "number":
+        tint = tuple((c + 2 * p) // 3 for c, p in zip(PALETTE[cell["colour"]], PAPER, strict=True))  # to print on
+        pen.rectangle(box, fill=tint, outline=GREY)
+        write(pen, at, str(cell["number"]), round(20 + 6 * jitter[2]))
+    else:
+        pen.rectangle(box, outline=(190, 190, 190))
+        draw_shape(pen, cell["shape"], at, RADII[rows][cell["size"]] + jitter[2], PALETTE[cell["colour"]])
+
+
+def ask(scene: Scene) -> tuple[str, str, AnswerType]:
+    content = scene["content"]
+    kind, cell = content["type"], content["cells"][content["missing"]]
+    return f"Which {kind} is missing?", str(cell[kind]), "integer" if kind == "number" else "word"
+
+
+def solve(scene: Scene, writer: Writer) -> list[str]:
+    kind, number = scene["content"]["type"], scene["content"]["missing"] + 1
+    cells = [word if word == "?" else _claimed_cell(kind, word, writer) for word in _words(scene)]
+    rule = _rule(kind, cells)
+    if kind == "number":
+        adds = writer("reasoning", f"difference {rule}", rule, [rule + 1, rule - 1 if rule > 1 else rule + 2])
+        before = int(cells[number - 2])
+        result = writer("reasoning", f"sum {before + adds}", before + adds, [before + adds + 1, before + adds - 1])
+        derived = [f"each cell adds {adds}", f"cell {number} is {before} + {adds} = {result}"]
+    else:
+        cycle = writer("reasoning", f"cycle {len(rule)}", rule, _near_cycles(rule))
+        value = cycle[(number - 1) % len(cycle)]
+        near = [other for other in dict.fromkeys((*cycle, NEAR[value], *VALUES[kind])) if other != value]
+        result = writer("reasoning", f"place {number}", value, near)
+        derived = [f"the cycle is {' '.join(cycle)}", f"cell {number} is {result}"]
+    return [f"[perception] cells: {' '.join(cells)}", *(f"[reasoning] {d}" for d in derived), f"[answer] {result}"]
+
+
+def _claimed_cell(kind: str, word: str, writer: Writer) -> str:
+    if kind == "number":
+        number = int(word)
+        likely = dict.fromkeys((int(word[:-1] + NEAR_DIGIT[word[-1]]), number + 1, number - 1))
+        return str(writer("perception", f"number {word}", number, [n for n in likely if n > 0]))
+    near = NEAR[word]
+    return writer("perception", f"{kind} {word}", word, [near, *(v for v in VALUES[kind] if v not in (word, near))])
+
+
+def _near_cycles(cycle: list[str]) -> list[list[str]]:
+    """Another period, another order, another start, another value."""
+    period = cycle[:2] if len(cycle) == 3 else [*cycle, cycle[0]]
+    likely = (period, [cycle[0], *cycle[:0:-1]], [*cycle[1:], cycle[0]], [*cycle[:-1], NEAR[cycle[-1]]])
+    return [other for i, other in enumerate(likely) if other != cycle and other not in likely[:i]]
+
+
+def _words(scene: Scene) -> list[str]:
+    content = scene["content"]
+    return ["?" if i == content["missing"] else str(c[content["type"]]) for i, c in enumerate(content["cells"])]
+
+
+def _rule(kind: str, cells: list[str]) -> Any:
+    """What the first growing pair of cells adds, or the cycle that the fewest cells contradict; "" without cells."""
+    if not cells:
+        return ""
+    if kind == "number":
+        pairs = [(int(a), int(b)) for a, b in pairwise(cells) if a.isdigit() and b.isdigit()]
+        return next((b - a for a, b in pairs if b > a), 1)
+    cycles = [[next((c for c in cells[i::n] if c != "?"), "?") for i in range(n)] for n in (2, 3)]
+    return min(cycles, key=lambda cycle: sum(c not in ("?", cycle[i % len(cycle)]) for i, c in enumerate(cells)))
+
+
+def _missing(cells: list[str], rule: Any) -> Any:
+    """The missing cell's number, what is added if anything is, and its value; "" where too little is known."""
+    place = cells.index("?") if "?" in cells else 0
+    if place and isinstance(rule, list):
+        return place + 1, rule[place % len(rule)]
+    if place and isinstance(rule, int) and cells[place - 1].isdigit():
+        before = int(cells[place - 1])
+        return place + 1, sorted((before, rule)), before + rule
+    return ""
+
+
+def read(scene: Scene, stated: dict[str, Any], step: Step) -> Claim | None:
+    kind, words = scene["content"]["type"], _words(scene)
+    cells, true, numeric = stated.get("cells", "").split(), _rule(kind, words), kind == "number"
+    if row := _CELLS.fullmatch(step.text):
+        return Claim("cells", row[1], " ".join(words))
+    if rule := (_ADDS if numeric else _CYCLE).fullmatch(step.text):
+        return Claim("rule", int(rule[1]) if numeric else rule[1].split(), true, _rule(kind, cells))
+    if cell := (_SUM if numeric else _PLACE).fullmatch(step.text):
+        said = (sorted((int(cell[2]), int(cell[3]))), int(cell[4])) if numeric else (cell[2],)
+        return Claim("missing", (int(cell[1]), *said), _missing(words, true), _missing(cells, stated.get("rule")))
+    if step.kind == "answer":
+        implied = str(stated["missing"][-1]) if "missing" in stated else ""
+        return Claim("answer", step.text.removeprefix("[answer] "), ask(scene)[1], implied)
+    return None
+
+
+FAMILY = SyntheticFamily("pattern", 1, ("colour", "number", "shape", "size"), make, draw, ask, solve, read)

@@ -1,0 +1,159 @@
+"""What the drawn families share: items by id, splits that share no scene, and the truth of every step.
+
+A family is one `SyntheticFamily`: it makes a scene, draws it, asks, writes a solution, and reads what a step claims.
+The rest is here. A *scene* is a JSON object: `{"content": what is to be seen and asked, "layout": jitter and the like}`.
+Items with equal content are the same scene, whatever their layout; a scene belongs to exactly one split.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import random
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol, TypeVar
+
+from PIL import Image
+
+from vlprm.schema import AnswerType, ErrorKind, Problem, Step, Verdict
+from vlprm.tasks.scene import NEAR_DIGIT, png, rng_for
+
+Scene = dict[str, Any]
+V = TypeVar("V")
+
+SPLIT_BUCKETS = {"train": range(0, 14), "validation": range(14, 16), "test": range(16, 20)}
+
+
+class Writer(Protocol):
+    """Chooses what a solution claims. A truthful writer returns `truth`; a careless one may return one of `near`.
+
+    `concept` names what is being read or derived ("colour orange", "sum with carry"), so that carelessness can have
+    blind spots. `near` are plausible confusions, the likeliest first, `truth` not among them.
+    """
+
+    def __call__(self, kind: ErrorKind, concept: str, truth: V, near: Sequence[V]) -> V: ...
+
+
+def truthful(kind: ErrorKind, concept: str, truth: V, near: Sequence[V]) -> V:
+    return truth
+
+
+def claimed_number(writer: Writer, number: int) -> int:
+    """A printed number as the writer reads it, digit by digit; the first is never 0."""
+    digits = str(number)
+    claimed = ""
+    for digit in digits:
+        likely = [NEAR_DIGIT[digit], *(d for d in NEAR_DIGIT if d not in (digit, NEAR_DIGIT[digit]))]
+        claimed += writer("perception", f"digit {digit}", digit, [d for d in likely if claimed or d != "0"])
+    return int(claimed)
+
+
+@dataclass(frozen=True)
+class Claim:
+    """What one step says. `key` names the fact; `said` is the step's value for it and `true` the scene's.
+
+    `implied` is what follows from the facts stated before, for a derived fact; None for what is read off the image.
+    `perceived` is the kind of error that a wrong reading is.
+    """
+
+    key: str
+    said: Any
+    true: Any
+    implied: Any = None
+    perceived: ErrorKind = "perception"
+
+    @property
+    def is_reading(self) -> bool:
+        return self.implied is None
+
+
+@dataclass(frozen=True)
+class SyntheticFamily:
+    """One family of image problems. All functions are pure; `scene` is what `make` returned.
+
+    make(rng)                    -> scene
+    draw(scene)                  -> the image, at its original size
+    ask(scene)                   -> (question, answer, answer type)
+    solve(scene, writer)         -> texts of the canonical steps, claims chosen by the writer
+    read(scene, stated, step)    -> what the step claims given the facts stated before it; None if it does not parse
+    """
+
+    name: str
+    version: int
+    question_types: tuple[str, ...]
+    make: Callable[[random.Random], Scene]
+    draw: Callable[[Scene], Image.Image]
+    ask: Callable[[Scene], tuple[str, str, AnswerType]]
+    solve: Callable[[Scene, Writer], list[str]]
+    read: Callable[[Scene, dict[str, Any], Step], Claim | None]
+
+    def item_id(self, split: str, index: int) -> str:
+        if split not in SPLIT_BUCKETS:
+            raise ValueError(f"unknown split {split!r} of {self.name}; known: {', '.join(SPLIT_BUCKETS)}")
+        return f"{self.name}@{self.version}/{split}/{index:06d}"
+
+    def problem(self, split: str, index: int) -> Problem:
+        """Item `index` of a split. Its id regenerates it bit for bit."""
+        problem_id = self.item_id(split, index)
+        scene = self._scene(split, index)
+        question, answer, answer_type = self.ask(scene)
+        return Problem(
+            id=problem_id,
+            task=self.name,
+            question=question,
+            images=(png(self.draw(scene)),),
+            answer=answer,
+            answer_type=answer_type,
+            meta={"scene": scene, "question_type": scene["content"]["type"]},
+        )
+
+    def problem_by_id(self, problem_id: str) -> Problem:
+        name, _, version = problem_id.partition("/")[0].partition("@")
+        if (name, version) != (self.name, str(self.version)):
+            raise ValueError(f"item {problem_id!r} is not of {self.name}@{self.version}")
+        parts = problem_id.split("/")
+        if len(parts) != 3 or not parts[2].isdigit():
+            raise ValueError(f"{problem_id!r} is not an item id; one looks like {self.item_id('test', 0)!r}")
+        return self.problem(parts[1], int(parts[2]))
+
+    def verdicts(self, problem: Problem, steps: Sequence[Step]) -> list[Verdict | None]:
+        """The truth of every step; None where the step's text does not parse as a claim of this family.
+
+        A step is correct when what it says is so. A wrong reading is a perception error (or the kind its claim
+        names). A wrong derivation is a reasoning error unless it follows from what was stated: then it carries the
+        first error before it, and has that error's kind.
+        """
+        stated: dict[str, Any] = {}
+        first_error: ErrorKind | None = None
+        result: list[Verdict | None] = []
+        for step in steps:
+            claim = self.read(problem.meta["scene"], stated, step)
+            if claim is None:
+                result.append(None)
+                continue
+            stated[claim.key] = claim.said
+            kind = _error_kind(claim, first_error)
+            first_error = first_error or kind
+            result.append(Verdict(kind is None, kind))
+        return result
+
+    def _scene(self, split: str, index: int) -> Scene:
+        for attempt in range(10_000):
+            scene = self.make(rng_for(self.name, self.version, split, index, attempt))
+            if _bucket(scene) in SPLIT_BUCKETS[split]:
+                return scene
+        raise AssertionError(f"{self.name}: no scene falls into split {split}")
+
+
+def _bucket(scene: Scene) -> int:
+    content = json.dumps(scene["content"], sort_keys=True)
+    return hashlib.sha256(content.encode()).digest()[0] % 20
+
+
+def _error_kind(claim: Claim, first_error: ErrorKind | None) -> ErrorKind | None:
+    if claim.said == claim.true:
+        return None
+    if claim.is_reading:
+        return claim.perceived
+    return first_error or "reasoning" if claim.said == claim.implied else "reasoning"
