@@ -11,17 +11,28 @@ ENV_HASH := $(shell cat pyproject.toml constraints.txt | sha256sum | cut -c1-16)
 VENV ?= $(if $(ENV_CACHE),$(ENV_CACHE)/vlprm-$(ENV_HASH),.venv)
 RUN := PYTHONUNBUFFERED=1 HF_HUB_OFFLINE=1 TOKENIZERS_PARALLELISM=false $(VENV)/bin/python
 READY := $(VENV)/.ready-$(ENV_HASH)
-DEMO := configs/demo
+OUT ?= runs/demo
+POLICY ?= builtin/policy
+BACKBONE ?= builtin/backbone
 
-.PHONY: demo demo-from-scratch test lint env clean-demo
+.PHONY: demo demo-from-scratch test lint env
 
+# Each stage skips what is there: killed at any moment, the next `make demo` goes on.
 demo: $(READY)
-	$(RUN) -m data_synth.trees --config $(DEMO)/trees.yaml
-	$(RUN) -m data_synth.label --config $(DEMO)/label.yaml
-	$(RUN) -m train.prm --config $(DEMO)/prm.yaml
-	$(RUN) -m eval.candidates --config $(DEMO)/candidates.yaml
-	$(RUN) -m eval.rewards --config $(DEMO)/rewards.yaml
-	$(RUN) -m eval.report --config $(DEMO)/report.yaml
+	$(RUN) -m data_synth.trees --config configs/demo/trees.yaml --policy $(POLICY) --run $(OUT)/trees
+	$(RUN) -m data_synth.label --config configs/demo/label.yaml --trees $(OUT)/trees --run $(OUT)/labels
+	$(RUN) -m train.prm --config configs/demo/prm.yaml --backbone $(BACKBONE) --run $(OUT)/prm \
+	  --dataset $(OUT)/labels/dataset.parquet
+	$(RUN) -m eval.candidates --config configs/demo/candidates.yaml --policy $(POLICY) --run $(OUT)/candidates
+	$(RUN) -m eval.rewards --config configs/demo/rewards.yaml --candidates $(OUT)/candidates \
+	  --reward_model $(OUT)/prm --run $(OUT)/rewards
+	$(RUN) -m eval.report --run $(OUT)
+
+# The built-in models from random weights, then the loop with them: hours on two cores, minutes on a GPU.
+demo-from-scratch: $(READY)
+	$(RUN) -m train.policy --config configs/builtin/backbone.yaml
+	$(RUN) -m train.policy --config configs/builtin/policy.yaml
+	$(MAKE) demo POLICY=runs/builtin/policy BACKBONE=runs/builtin/backbone OUT=runs/demo-from-scratch
 
 test: $(READY)
 	$(RUN) -m pytest -m "not gpu and not server"
@@ -35,5 +46,7 @@ env: $(READY)
 
 $(READY): pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
-	$(VENV)/bin/pip install --quiet --constraint constraints.txt --editable ".[dev]"
+	$(VENV)/bin/python -c 'import tomllib; p = tomllib.load(open("pyproject.toml", "rb"))["project"]; \
+	  print(*p["dependencies"], *p["optional-dependencies"]["dev"], sep="\n")' > $(VENV)/requirements.txt
+	$(VENV)/bin/pip install --quiet --constraint constraints.txt --requirement $(VENV)/requirements.txt
 	touch $@

@@ -13,12 +13,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from vlprm.fusion import JudgeQuality, estimate_quality, fuse, with_verdicts
 from data_synth.judge import oracle_judge
 from data_synth.omega import is_mixed
 from vlprm.answers import is_correct
 from vlprm.config import dump, run
 from vlprm.dataset import tree_row, write_dataset
+from vlprm.fusion import JudgeQuality, estimate_quality, fuse, with_verdicts
 from vlprm.records import Records, open_run, timed
 from vlprm.schema import Problem, StepLabel, StepTree, TreeNode, from_json
 from vlprm.tasks import problem_by_id
@@ -47,7 +47,7 @@ class LabelConfig:
 
 def main(config: LabelConfig) -> None:
     target = config.run / "dataset.parquet"
-    open_run(config.run, dump(config), config.seed)
+    open_run(config.run, dump(config), config.seed, [config.trees / "trees.jsonl"])
     if target.exists():
         log.info("%s is there", target)
         return

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from data_synth.omega import OmegaConfig, grow, is_mixed
-from vlprm.backbones import load_policy
+from vlprm.backbones import checkpoint_folder, load_policy
 from vlprm.config import dump, run
 from vlprm.engines.local import LocalEngine
 from vlprm.records import Records, in_units, open_run, timed
@@ -51,7 +51,7 @@ class TreesConfig:
 
 def main(config: TreesConfig) -> None:
     ids = problem_ids(config)
-    open_run(config.run, dump(config), config.seed)
+    open_run(config.run, dump(config), config.seed, [checkpoint_folder(config.policy)])
     records = Records(config.run / "trees.jsonl")
     with timed(config.run, "trees"):
         engine = LocalEngine(load_policy(config.policy))
@@ -84,7 +84,7 @@ def _report(records: Records) -> None:
     mixed = sum(is_mixed(tree) for tree in trees)
     failed = sum(tree.root.mc_total - tree.root.mc_valid for tree in trees)
     log.info(
-        "%d trees, %d of them solved sometimes and not always; %d rollouts, %d labelled steps, %d root rollouts without result",
+        "%d trees, %d solved sometimes and not always; %d rollouts, %d steps, %d root rollouts without result",
         len(trees), mixed, sum(t.rollouts for t in trees), sum(len(t.nodes) for t in trees), failed,
     )  # fmt: skip
 

@@ -1,6 +1,6 @@
 """Held-out problems -> one stored pool of N candidate solutions each. Every selector reads this pool.
 
-    python -m eval.candidates --config configs/demo/candidates.yaml
+python -m eval.candidates --config configs/demo/candidates.yaml
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from vlprm.backbones import load_policy
+from vlprm.backbones import checkpoint_folder, load_policy
 from vlprm.config import dump, run
 from vlprm.engines import Request
 from vlprm.engines.local import LocalEngine
@@ -55,7 +55,7 @@ class CandidatesConfig:
 
 def main(config: CandidatesConfig) -> None:
     ids = problem_ids(config)
-    open_run(config.run, dump(config), config.seed)
+    open_run(config.run, dump(config), config.seed, [checkpoint_folder(config.policy)])
     records = Records(config.run / "candidates.jsonl")
     with timed(config.run, "candidates"):
         engine = LocalEngine(load_policy(config.policy))

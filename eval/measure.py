@@ -28,7 +28,7 @@ PERCEPTUAL = ("perception", "action")
 
 
 def selection(pools: Sequence[Pool], aggregation: str) -> dict[str, Any]:
-    """Accuracy of every selector with its 95% interval over problems, and how often the choice is right in each step."""
+    """Accuracy of every selector with its 95% interval over problems, and how often its choice has every step right."""
     choose = selectors(aggregation)
     right = {name: [_expected(pool, chooser, _right) for pool in pools] for name, chooser in choose.items()}
     fully = {name: [_expected(pool, chooser, _fully_right) for pool in pools] for name, chooser in choose.items()}
@@ -156,7 +156,11 @@ def label_quality(trees: Sequence[Sequence[LabelledPath]]) -> dict[str, Any]:
     all are measured on the same steps. `labelled` is the share of the steps that each has a label for.
     """
     verdicts = [verdict for tree in trees for verdict in _judgeable(tree)]
-    rules: dict[str, Callable[[StepLabel], bool | None]] = {"mc": _mc_wrong, "judge": _judge_wrong, "fused": _fused_wrong}
+    rules: dict[str, Callable[[StepLabel], bool | None]] = {
+        "mc": _mc_wrong,
+        "judge": _judge_wrong,
+        "fused": _fused_wrong,
+    }
     calls = {name: [rule(label) for label, _ in verdicts] for name, rule in rules.items()}
     shared = [i for i in range(len(verdicts)) if all(calls[name][i] is not None for name in rules)]
     actual = [not verdicts[i][1].correct for i in shared]

@@ -1,6 +1,8 @@
 """A scored pool and a labelled dataset -> `results.json`, a table in the terminal, and one self-contained page.
 
-    python -m eval.report --config configs/demo/report.yaml
+    python -m eval.report --run runs/demo
+
+Reads a run folder whose stages are its sub-folders: trees, labels, prm, candidates, rewards.
 """
 
 from __future__ import annotations
@@ -28,32 +30,26 @@ class ReportConfig:
     """Measure and show a run.
 
     Args:
-        candidates: run folder of eval.candidates.
-        rewards: run folder of eval.rewards.
-        reward_model: checkpoint folder; its profile names the aggregation fixed in advance.
-        dataset: labelled dataset whose labels are measured against the truth.
-        stages: run folders whose seconds are shown.
-        run: folder to write.
+        run: folder whose stages are its sub-folders; the report is written beside them.
         shown_problems: problems shown with all their candidates.
     """
 
-    candidates: Path
-    rewards: Path
-    reward_model: Path
-    dataset: Path
-    stages: tuple[Path, ...]
     run: Path
     shown_problems: int = 12
 
 
+STAGES = ("trees", "labels", "prm", "candidates", "rewards")
+
+
 def main(config: ReportConfig) -> None:
-    open_run(config.run, dump(config), seed=0)
     with timed(config.run, "report"):
-        aggregation = load_profile(config.reward_model).aggregation
-        pools = read_pools(config.candidates, config.rewards)
-        trees = [row_paths(row) for row in read_rows(config.dataset)]
+        # The reward model's profile names the aggregation, which was fixed before any result was seen.
+        aggregation = load_profile(config.run / "prm").aggregation
+        pools = read_pools(config.run / "candidates", config.run / "rewards")
+        trees = [row_paths(row) for row in read_rows(config.run / "labels" / "dataset.parquet")]
+        open_run(config.run, dump(config), seed=0)
         results = measure_all(pools, trees, aggregation)
-    results["seconds"] = stage_seconds((*config.stages, config.run))
+    results["seconds"] = stage_seconds(config.run)
     write_atomically(config.run / "results.json", json.dumps(results, indent=2) + "\n")
     page = render_page(results, problem_views(pools, config.shown_problems), tree_view(_largest(trees)))
     write_atomically(config.run / "report.html", page)
@@ -66,7 +62,7 @@ def measure_all(pools: list[Pool], trees: list[list[LabelledPath]], aggregation:
         "n_problems": len(pools),
         "n_candidates": len(pools[0].candidates),
         "aggregation": aggregation,
-        "judge": json.loads(json.dumps(trees[0][0].problem.meta.get("judge"))),
+        "judge": trees[0][0].problem.meta["judge"],
         "no_answer": sum(c.solution.answer is None for pool in pools for c in pool.candidates),
         "selection": measure.selection(pools, aggregation),
         "differences": measure.differences(pools, aggregation),
@@ -77,13 +73,10 @@ def measure_all(pools: list[Pool], trees: list[list[LabelledPath]], aggregation:
     }
 
 
-def stage_seconds(folders: tuple[Path, ...]) -> dict[str, float]:
-    seconds: dict[str, float] = {}
-    for folder in folders:
-        path = folder / "seconds.json"
-        if path.exists():
-            seconds |= json.loads(path.read_text())
-    return seconds
+def stage_seconds(folder: Path) -> dict[str, float]:
+    """Seconds of each stage, over all the runs that it took."""
+    files = [folder / stage / "seconds.json" for stage in STAGES] + [folder / "seconds.json"]
+    return {name: value for file in files for name, value in json.loads(file.read_text()).items()}
 
 
 def problem_views(pools: list[Pool], limit: int) -> list[ProblemView]:

@@ -12,7 +12,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from vlprm.backbones import Checkpoint
+from vlprm.backbones import Checkpoint, checkpoint_folder
 from vlprm.config import dump, run
 from vlprm.records import Records, in_units, open_run, timed
 from vlprm.reward_model import load_reward_model
@@ -41,10 +41,11 @@ class RewardsConfig:
 
 
 def main(config: RewardsConfig) -> None:
-    pools = list(Records(config.candidates / "candidates.jsonl"))
+    source = config.candidates / "candidates.jsonl"
+    pools = list(Records(source))
     if not pools:
         raise ValueError(f"{config.candidates} has no candidates; make them with `python -m eval.candidates`")
-    open_run(config.run, dump(config), seed=0)
+    open_run(config.run, dump(config), 0, [source, checkpoint_folder(config.reward_model)])
     records = Records(config.run / "rewards.jsonl")
     with timed(config.run, "rewards"):
         checkpoint = load_reward_model(config.reward_model)

@@ -37,7 +37,9 @@ def _selection(results: dict[str, Any]) -> Table:
     for name, row in results["selection"].items():
         low, high = row["ci"]
         title = selector_title(name, results["aggregation"])
-        table.add_row(title, _percent(row["accuracy"]), f"{_percent(low)} to {_percent(high)}", _percent(row["fully_right"]))
+        table.add_row(
+            title, _percent(row["accuracy"]), f"{_percent(low)} to {_percent(high)}", _percent(row["fully_right"])
+        )
     return table
 
 

@@ -28,7 +28,7 @@ from vlprm.builtin.make import Size, make_model, make_processor, make_tokenizer
 from vlprm.config import dump, run
 from vlprm.images import open_image
 from vlprm.inputs import IGNORE, InputBuilder, collate
-from vlprm.profile import Profile
+from vlprm.profile import FILE_NAME, Profile
 from vlprm.prompts import user_text
 from vlprm.schema import ErrorKind, Problem, Step
 from vlprm.steps import SEPARATOR, parse_step
@@ -72,6 +72,9 @@ class PolicyConfig:
 
 
 def main(config: PolicyConfig) -> None:
+    if (config.output_dir / FILE_NAME).exists():
+        log.info("%s is trained", config.output_dir)
+        return
     started = time.time()
     config.output_dir.mkdir(parents=True, exist_ok=True)
     families = [load_task(name) for name in config.families]
@@ -116,7 +119,7 @@ class Lessons(Dataset[Any]):
 def lesson(families: Sequence[Any], config: PolicyConfig, index: int) -> tuple[Problem, list[str]]:
     """The problem and the teacher's steps of lesson `index`; families take turns."""
     family = families[index % len(families)]
-    problem = family.problem("train", index // len(families))
+    problem = family.problem("train", index)
     return problem, family.solve(problem.meta["scene"], teacher(config, problem.id))
 
 
@@ -140,9 +143,7 @@ def teacher(config: PolicyConfig, problem_id: str) -> Writer:
 def _executed(problem: Problem, step: Step, inputs: InputBuilder) -> Step:
     if step.kind != "zoom":
         return step
-    zoomed = execute_zoom(
-        step, inputs.profile.dialect, open_image(problem.images[0]).size, inputs.seen_size(problem)
-    )
+    zoomed = execute_zoom(step, inputs.profile.dialect, open_image(problem.images[0]).size, inputs.seen_size(problem))
     assert isinstance(zoomed, Step), f"{problem.id}: the teacher's zoom is refused: {zoomed}"
     return zoomed
 

@@ -25,7 +25,7 @@ from transformers.trainer_utils import get_last_checkpoint
 
 from train.data import LabelledRow, batch_rows, labelled_row, load_paths, step_loss
 from train.progress import Progress
-from vlprm.backbones import Checkpoint
+from vlprm.backbones import Checkpoint, checkpoint_folder
 from vlprm.config import dump, run
 from vlprm.dataset import LabelledPath
 from vlprm.inputs import IGNORE, InputBuilder
@@ -73,7 +73,7 @@ class PrmConfig:
 
 
 def main(config: PrmConfig) -> None:
-    open_run(config.run, dump(config), config.seed)
+    open_run(config.run, dump(config), config.seed, [config.dataset, checkpoint_folder(config.backbone)])
     if (config.run / FILE_NAME).exists():
         log.info("%s is trained", config.run)
         return
@@ -187,7 +187,12 @@ def save(config: PrmConfig, checkpoint: Checkpoint, solutions: int) -> None:
         "data_hash": hashlib.sha256(config.dataset.read_bytes()).hexdigest()[:16],
         "solutions": solutions,
     }
-    profile = {**asdict(checkpoint.profile), "head": "step", "aggregation": config.aggregation, "provenance": provenance}
+    profile = {
+        **asdict(checkpoint.profile),
+        "head": "step",
+        "aggregation": config.aggregation,
+        "provenance": provenance,
+    }
     save_reward_model(checkpoint, config.run, Profile(**profile))
     log.info("wrote %s", config.run)
 

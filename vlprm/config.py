@@ -12,6 +12,7 @@ import difflib
 import logging
 import sys
 from collections.abc import Callable, Sequence
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -82,7 +83,7 @@ def _check_keys(cls: type[Any], argv: Sequence[str]) -> None:
 
 
 def _config_files(argv: Sequence[str]) -> list[Path]:
-    files = [Path(after) for word, after in zip(argv, argv[1:], strict=False) if word == "--config"]
+    files = [Path(after) for word, after in pairwise(argv) if word == "--config"]
     return files + [Path(word.partition("=")[2]) for word in argv if word.startswith("--config=")]
 
 

@@ -86,7 +86,9 @@ def write_dataset(path: Path, rows: Sequence[dict[str, Any]]) -> None:
     """Write parquet at once. ValueError where there are no rows; every image is asserted to have its bytes, since
     `datasets` would otherwise store a path."""
     if not rows:
-        raise ValueError(f"{path} would be empty: no problem was solved sometimes and failed sometimes; use more problems")
+        raise ValueError(
+            f"{path} would be empty: no problem was solved sometimes and failed sometimes; use more problems"
+        )
     assert all(image["bytes"] for row in rows for image in row["images"])
     draft = path.with_suffix(".making")
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -102,7 +104,9 @@ def read_rows(path: Path) -> list[dict[str, Any]]:
     try:
         data = load_dataset("parquet", data_files=str(path), split="train", keep_in_memory=True)
     except Exception as error:  # datasets wraps what went wrong in its own exception types
-        raise ValueError(f"{path} is not a readable parquet file; make it again with `python -m data_synth.label`") from error
+        raise ValueError(
+            f"{path} is not a readable parquet file; make it again with `python -m data_synth.label`"
+        ) from error
     if missing := sorted(set(_FEATURES) - set(data.column_names)):
         raise ValueError(f"{path} lacks the columns {', '.join(missing)}; see vlprm/dataset.py for the format")
     if len(data) == 0:

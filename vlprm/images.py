@@ -14,7 +14,7 @@ from vlprm.schema import Region
 MAX_PIXELS = 100_000_000  # a decompression bomb is refused before it is decoded
 
 
-@lru_cache(maxsize=256)
+@lru_cache(maxsize=64)
 def open_image(data: bytes, name: str = "image") -> Image.Image:
     """Decode an encoded file to RGB, first frame only. ValueError names the image and what is wrong with it.
 

@@ -75,8 +75,8 @@ class InputBuilder:
         self._encode = lru_cache(1 << 16)(self._tokenize)
         self._separator = self._encode(SEPARATOR)
         self._observation_text = self._render_observation()
-        self._prompt = lru_cache(4096)(self._make_prompt)
-        self._crop = lru_cache(4096)(self._make_crop)
+        self._prompt = lru_cache(512)(self._make_prompt)
+        self._crop = lru_cache(512)(self._make_crop)
 
     # --- segments
 
@@ -100,13 +100,9 @@ class InputBuilder:
         shown = self._crop(problem.images[0], step.region)
         joined = text.ids + shown.ids
         # The policy writes the end of its turn, which opens the observation.
-        return Segment(
-            joined, text.image_mask + shown.image_mask, shown.images, len(text.ids) + 1, len(joined) - 1
-        )
+        return Segment(joined, text.image_mask + shown.image_mask, shown.images, len(text.ids) + 1, len(joined) - 1)
 
-    def row(
-        self, problem: Problem, steps: Sequence[Step], closed: bool = False, separator: str = SEPARATOR
-    ) -> Row:
+    def row(self, problem: Problem, steps: Sequence[Step], closed: bool = False, separator: str = SEPARATOR) -> Row:
         """The sequence of a problem and steps; `closed` adds the end of the turn, as a finished solution has it."""
         segments = [self.prompt(problem)]
         first = True
@@ -165,9 +161,7 @@ class InputBuilder:
 
     def _process(self, text: str, images: list[Image.Image]) -> Segment:
         size = {"shortest_edge": self.profile.min_pixels, "longest_edge": self.profile.max_pixels}
-        batch = self.processor(
-            text=[text], images=images or None, images_kwargs={"size": size}, return_tensors="pt"
-        )
+        batch = self.processor(text=[text], images=images or None, images_kwargs={"size": size}, return_tensors="pt")
         ids = tuple(batch["input_ids"][0].tolist())
         if not images:
             return Segment(ids, (False,) * len(ids))

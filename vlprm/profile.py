@@ -36,7 +36,9 @@ def load_profile(folder: Path) -> Profile:
     """Read a checkpoint's profile. ValueError names the folder and what to do about a missing or foreign file."""
     path = folder / FILE_NAME
     if not path.is_file():
-        raise ValueError(f"{folder} has no {FILE_NAME}; is it a checkpoint of vlprm? `vlprm.profile.Profile` writes one")
+        raise ValueError(
+            f"{folder} has no {FILE_NAME}; is it a checkpoint of vlprm? `vlprm.profile.Profile` writes one"
+        )
     try:
         record = json.loads(path.read_text())
     except json.JSONDecodeError as error:

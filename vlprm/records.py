@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import platform
@@ -47,6 +48,12 @@ class Records:
             file.flush()
             os.fsync(file.fileno())
 
+    def drop(self, keys: set[str]) -> None:
+        """Remove the records with these keys."""
+        kept = [json.dumps(record) + "\n" for record in self if record["key"] not in keys]
+        write_atomically(self.path, "".join(kept))
+        self.keys -= keys
+
     def _drop_torn_line(self) -> None:
         if self.path.exists():
             data = self.path.read_bytes()
@@ -62,8 +69,12 @@ def in_units(items: Sequence[T], size: int, records: Records, key: Callable[[T],
     """
     for start in range(0, len(items), size):
         unit = list(items[start : start + size])
-        if not all(key(item) in records.keys for item in unit):
-            yield [item for item in unit if key(item) not in records.keys]
+        keys = {key(item) for item in unit}
+        if keys <= records.keys:
+            continue
+        if keys & records.keys:  # a kill while the unit was being written
+            records.drop(keys)
+        yield unit
 
 
 def write_atomically(path: Path, data: bytes | str) -> None:
@@ -74,13 +85,34 @@ def write_atomically(path: Path, data: bytes | str) -> None:
     draft.replace(path)
 
 
-def open_run(folder: Path, config_text: str, seed: int) -> None:
-    """Put `config.yaml` and `env.json` into a run folder. ValueError if a run with another config is there."""
-    path = folder / "config.yaml"
-    if path.exists() and path.read_text() != config_text:
-        raise ValueError(f"{folder} holds a run with another config; choose another folder or remove it")
-    write_atomically(path, config_text)
+def open_run(folder: Path, config_text: str, seed: int, inputs: Sequence[Path] = ()) -> None:
+    """Put `config.yaml`, `inputs.json` and `env.json` into a run folder.
+
+    ValueError if a run with another config, or from other input files, is there: to go on would mix two runs.
+    """
+    prints = {str(path): fingerprint(path) for path in inputs}
+    _same_or_new(folder / "config.yaml", config_text, "with another config")
+    _same_or_new(folder / "inputs.json", json.dumps(prints, indent=2) + "\n", "made from other inputs")
     write_atomically(folder / "env.json", json.dumps(environment(seed), indent=2) + "\n")
+
+
+def fingerprint(path: Path) -> str:
+    """A hash that tells two inputs apart: of a file, or of the files of a folder, by name, size and first megabyte.
+    The first megabyte, since a checkpoint may have many gigabytes, and its weights all differ from another's."""
+    if not path.exists():
+        raise ValueError(f"{path} does not exist; run the stage that makes it first")
+    digest = hashlib.sha256()
+    for file in sorted(path.glob("*.*")) if path.is_dir() else [path]:
+        if file.is_file() and file.suffix in (".safetensors", ".json", ".jsonl", ".parquet", ".jinja"):
+            with file.open("rb") as stream:
+                digest.update(f"{file.name} {file.stat().st_size} ".encode() + stream.read(1 << 20))
+    return digest.hexdigest()[:16]
+
+
+def _same_or_new(path: Path, text: str, difference: str) -> None:
+    if path.exists() and path.read_text() != text:
+        raise ValueError(f"{path.parent} holds a run {difference}; choose another folder or remove it")
+    write_atomically(path, text)
 
 
 def environment(seed: int) -> dict[str, Any]:

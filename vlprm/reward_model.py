@@ -7,7 +7,7 @@ Outputs of the head: correct, perception error, reasoning error.
 
 from __future__ import annotations
 
-from functools import lru_cache
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -17,18 +17,18 @@ from transformers import AutoConfig, AutoModelForImageTextToText, PreTrainedMode
 from transformers.modeling_outputs import TokenClassifierOutput
 
 from vlprm.backbones import Checkpoint, checkpoint_folder, load_checkpoint
-from vlprm.profile import Profile
+from vlprm.profile import Profile, load_profile
 
 OUTPUTS = ("correct", "perception", "reasoning")
 CORRECT = 0
 
 
-@lru_cache(maxsize=None)
+@cache
 def reward_class(backbone_class: type[PreTrainedModel]) -> type[PreTrainedModel]:
     """The backbone's class with a step head. `forward` takes our batch (`step_ends` (B, S), -1 pads) and returns
     `logits` (B, S, 3) at the ends of steps, and nothing over the vocabulary."""
 
-    class StepRewardModel(backbone_class):  # type: ignore[valid-type,misc]
+    class StepRewardModel(backbone_class):  # type: ignore[misc]
         # Tells the Trainer to count the labelled steps of a global batch and to leave the normalising to the loss.
         accepts_loss_kwargs = True
 
@@ -59,10 +59,10 @@ def load_reward_model(
     ValueError where a weight is missing that should be there, or where a trained head is asked of a plain backbone.
     """
     folder = checkpoint_folder(name)
-    checkpoint = load_checkpoint(folder, _Loader(new_head), device, dtype)
-    if not new_head and checkpoint.profile.head != "step":
-        raise ValueError(f"{folder} has no step head (vlprm.json says head: {checkpoint.profile.head}); train one first")
-    return checkpoint
+    head = load_profile(folder).head
+    if not new_head and head != "step":
+        raise ValueError(f"{folder} has no step head (vlprm.json says head: {head}); train one with train.prm")
+    return load_checkpoint(folder, _Loader(new_head), device, dtype)
 
 
 def save_reward_model(checkpoint: Checkpoint, folder: Path, profile: Profile) -> None:
@@ -81,7 +81,9 @@ class _Loader:
     def from_pretrained(self, folder: Path, dtype: torch.dtype) -> PreTrainedModel:
         config = AutoConfig.from_pretrained(folder)
         backbone = AutoModelForImageTextToText._model_mapping[type(config)]
-        model, report = reward_class(backbone).from_pretrained(folder, config=config, dtype=dtype, output_loading_info=True)
+        model, report = reward_class(backbone).from_pretrained(
+            folder, config=config, dtype=dtype, output_loading_info=True
+        )
         expected = {"score.weight"} if self.new_head else set()
         if missing := set(report["missing_keys"]) - expected:
             raise ValueError(f"checkpoint {folder} lacks {len(missing)} weights, such as {min(missing)}; copy it again")

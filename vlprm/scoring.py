@@ -16,7 +16,6 @@ import torch
 
 from vlprm.backbones import Checkpoint
 from vlprm.inputs import Row, collate
-from vlprm.reward_model import CORRECT
 from vlprm.schema import Problem, Step
 from vlprm.steps import SEPARATOR
 

@@ -77,7 +77,9 @@ def generate(checkpoint: Checkpoint, requests: Sequence[Request]) -> list[list[C
     batch = collate(rows, inputs.pad_id, side="left")
     del batch["step_ends"]
     cache = DynamicCache()
-    out = model(**{k: v.to(model.device) for k, v in batch.items()}, past_key_values=cache, use_cache=True, logits_to_keep=1)
+    out = model(
+        **{k: v.to(model.device) for k, v in batch.items()}, past_key_values=cache, use_cache=True, logits_to_keep=1
+    )
     repeats = torch.tensor([r.n for r in requests], device=model.device)
     source_N = torch.arange(len(requests), device=model.device).repeat_interleave(repeats)
     cache.batch_select_indices(source_N)
@@ -143,7 +145,9 @@ class _Decoder:
 
 
 def _per_row(values: Sequence[float], requests: Sequence[Request], device: torch.device) -> Tensor:
-    return torch.tensor(list(itertools.chain.from_iterable([v] * r.n for v, r in zip(values, requests, strict=True))), device=device)
+    return torch.tensor(
+        list(itertools.chain.from_iterable([v] * r.n for v, r in zip(values, requests, strict=True))), device=device
+    )
 
 
 def _stream(request: Request, index: int) -> np.random.Generator:

@@ -22,11 +22,14 @@ def load_task(name: str) -> SyntheticFamily:
     if name in TASKS:
         return TASKS[name]
     if "." in name:
-        module = importlib.import_module(name)
-        if not isinstance(getattr(module, "FAMILY", None), SyntheticFamily):
+        try:
+            family = vars(importlib.import_module(name)).get("FAMILY")
+        except ModuleNotFoundError as error:
+            raise ValueError(f"unknown task {name!r}: {error}; give a task's name or the path of a module") from error
+        if not isinstance(family, SyntheticFamily):
             raise ValueError(f"module {name} has no FAMILY (a SyntheticFamily); see vlprm/tasks/count_grid.py")
-        TASKS[module.FAMILY.name] = module.FAMILY
-        return module.FAMILY
+        TASKS[family.name] = family
+        return family
     nearest = difflib.get_close_matches(name, TASKS, n=1)
     hint = f"did you mean {nearest[0]!r}? " if nearest else ""
     raise ValueError(f"unknown task {name!r}; {hint}known: {', '.join(TASKS)}, or the path of a module with a FAMILY")

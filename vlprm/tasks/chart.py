@@ -1,10 +1,10 @@
 """Reading a bar or line chart: a difference, a sum, a rise, or the highest point.
 
-    Q: How much taller is B than D?
-    [perception] B is 7
-    [perception] D is 3
-    [reasoning] 7 - 3 = 4
-    [answer] 4
+Q: How much taller is B than D?
+[perception] B is 7
+[perception] D is 3
+[reasoning] 7 - 3 = 4
+[answer] 4
 """
 
 from __future__ import annotations

@@ -1,10 +1,10 @@
 """Counting in a grid: how many cells hold a colour, a shape, or both.
 
-    Q: How many red cells are there?
-    [perception] row 1: red none blue
-    [perception] row 2: none red red
-    [reasoning] red by row: 1 + 2 = 3
-    [answer] 3
+Q: How many red cells are there?
+[perception] row 1: red none blue
+[perception] row 2: none red red
+[reasoning] red by row: 1 + 2 = 3
+[answer] 3
 """
 
 from __future__ import annotations
@@ -42,7 +42,9 @@ def draw(scene: Scene) -> Image.Image:
     pitch = SIDE / 3
     for row, cells in enumerate(scene["content"]["cells"]):
         for column, cell in enumerate(cells):
-            pen.rectangle([column * pitch, row * pitch, (column + 1) * pitch, (row + 1) * pitch], outline=(190, 190, 190))
+            pen.rectangle(
+                [column * pitch, row * pitch, (column + 1) * pitch, (row + 1) * pitch], outline=(190, 190, 190)
+            )
             if cell:
                 dx, dy, radius = scene["layout"][row][column]
                 centre = ((column + 0.5) * pitch + dx, (row + 0.5) * pitch + dy)
@@ -74,7 +76,9 @@ def _claimed_cell(kind: str, cell: list[str] | None, writer: Writer) -> str:
     colour, shape = cell
     if kind != "shape":
         near = NEAR_COLOUR[colour]
-        colour = writer("perception", f"colour {colour}", colour, [near, *(c for c in COLOURS if c not in (colour, near))])
+        colour = writer(
+            "perception", f"colour {colour}", colour, [near, *(c for c in COLOURS if c not in (colour, near))]
+        )
     if kind != "colour":
         near = NEAR_SHAPE[shape]
         shape = writer("perception", f"shape {shape}", shape, [near, *(s for s in SHAPES if s not in (shape, near))])
@@ -87,7 +91,9 @@ def read(scene: Scene, stated: dict[str, Any], step: Step) -> Claim | None:
         number = int(row[1])
         if not 1 <= number <= len(content["cells"]):
             return Claim(f"row {number}", row[2], None)
-        return Claim(f"row {number}", row[2], " ".join(_word(content["type"], cell) for cell in content["cells"][number - 1]))
+        return Claim(
+            f"row {number}", row[2], " ".join(_word(content["type"], cell) for cell in content["cells"][number - 1])
+        )
     if total := _SUM.fullmatch(step.text):
         said = ([int(n) for n in total[2].split(" + ")], int(total[3]), total[1])
         rows = [_matches(stated.get(f"row {i + 1}", ""), content["target"]) for i in range(len(content["cells"]))]

@@ -1,10 +1,10 @@
-"""Lengths and angles in a labelled figure: a third angle, a perimeter, a missing length.
+"""Lengths and angles in a labelled figure, drawn over a scale: a perimeter, a missing length, an angle between rays.
 
-    Q: What is the third angle?
-    [perception] the angles are 50 and 60
-    [reasoning] 50 + 60 = 110
-    [reasoning] 180 - 110 = 70
-    [answer] 70
+Q: What is the perimeter?
+[perception] the sides are 5 and 3
+[reasoning] 5 + 3 = 8
+[reasoning] 2 x 8 = 16
+[answer] 16
 """
 
 from __future__ import annotations
@@ -18,101 +18,91 @@ from typing import Any
 from PIL import Image, ImageDraw
 
 from vlprm.schema import AnswerType, Step
-from vlprm.tasks.scene import INK, PALETTE, PAPER, canvas, write
-from vlprm.tasks.synthetic import Claim, Scene, SyntheticFamily, Writer, claimed_number
+from vlprm.tasks.scene import COLOURS, INK, PALETTE, canvas, write
+from vlprm.tasks.synthetic import Claim, Scene, SyntheticFamily, Writer
 
-TYPE = 16  # size of the printed numbers
+UNIT = 13  # pixels of a length of 1
+FAINT = (205, 205, 205)
 
 QUESTIONS = {
-    "angle": "What is the third angle?",
     "perimeter": "What is the perimeter?",
     "length": "How long is BC?",
+    "angle": "What is the angle between A and B?",
 }
 READINGS = {
-    "angle": "the angles are {} and {}",
     "perimeter": "the sides are {} and {}",
     "length": "AC is {} and AB is {}",
+    "angle": "A is at {} and B is at {}",
 }
+CONCEPTS = {"perimeter": "side", "length": "mark", "angle": "ray"}
 
-# The derivations of each type: what is asked of the writer, how it is written, and what follows from the two numbers
-# read and the results before.
+# The derivations of each type: the concept, the sign, and what follows from the two numbers read and the results
+# before: operands and result.
 Derivation = tuple[str, str, Callable[[list[int]], tuple[int, int, int]]]
 DERIVATIONS: dict[str, tuple[Derivation, ...]] = {
-    "angle": (
-        ("sum", "+", lambda n: (n[0], n[1], n[0] + n[1])),
-        ("rest", "-", lambda n: (180, n[2], abs(180 - n[2]))),
-    ),
     "perimeter": (
-        ("sum", "+", lambda n: (n[0], n[1], n[0] + n[1])),
+        ("half", "+", lambda n: (n[0], n[1], n[0] + n[1])),
         ("double", "x", lambda n: (2, n[2], 2 * n[2])),
     ),
     "length": (("rest", "-", lambda n: (n[0], n[1], abs(n[0] - n[1]))),),
+    "angle": (("turn", "-", lambda n: (n[0], n[1], abs(n[0] - n[1]))),),
 }
 
-_READING = re.compile(r"\[perception\] (the angles are|the sides are|AC is) (\d{1,3}) and (AB is )?(\d{1,3})")
+_READING = re.compile(r"\[perception\] ([A-Za-z ]+?) (\d{1,3}) and ([A-Za-z ]*?)(\d{1,3})")
 _DERIVATION = re.compile(r"\[reasoning\] (\d{1,4}) ([-+x]) (\d{1,4}) = (\d{1,4})")
 
 
 def make(rng: random.Random) -> Scene:
-    kind = rng.choice(("angle", "perimeter", "length"))
-    if kind == "angle":
-        numbers = [rng.randrange(25, 100, 5), rng.randrange(25, 100, 5)]
-        while sum(numbers) > 155:
-            numbers = [rng.randrange(25, 100, 5), rng.randrange(25, 100, 5)]
-    elif kind == "perimeter":
-        numbers = [rng.randint(3, 29), rng.randint(3, 29)]
+    kind = rng.choice(("perimeter", "length", "angle"))
+    if kind == "perimeter":
+        numbers = [rng.randint(1, 8), rng.randint(1, 8)]
+    elif kind == "length":
+        whole = rng.randint(2, 8)
+        numbers = [whole, rng.randint(1, whole - 1)]
     else:
-        whole = rng.randint(12, 60)
-        numbers = [whole, rng.randint(2, whole - 2)]
-    layout = {
-        "shift": [rng.uniform(-4, 4), rng.uniform(-6, 6)],
-        "stretch": rng.uniform(0.85, 1.1),
-        "tilt": rng.uniform(-0.15, 0.15),
-        "colour": rng.choice(list(PALETTE)),
-    }
-    return {"content": {"type": kind, "numbers": numbers}, "layout": layout}
+        numbers = sorted(rng.sample(range(0, 181, 30), 2), reverse=True)
+    # Colours are seen though not asked for: without them a family of small numbers would have few scenes.
+    content = {"type": kind, "numbers": numbers, "colours": rng.sample(COLOURS, 2)}
+    return {"content": content, "layout": [rng.uniform(-4, 4), rng.uniform(-4, 4)]}
 
 
 def draw(scene: Scene) -> Image.Image:
     image, pen = canvas()
-    layout = scene["layout"]
-    ink = tuple((c + n) // 2 for c, n in zip(PALETTE[layout["colour"]], INK, strict=True))
-    painter = {"angle": _triangle, "perimeter": _rectangle, "length": _segment}[scene["content"]["type"]]
-    painter(pen, scene["content"]["numbers"], layout, (64 + layout["shift"][0], 64 + layout["shift"][1]), ink)
+    painter = {"perimeter": _rectangle, "length": _segment, "angle": _rays}[scene["content"]["type"]]
+    painter(pen, scene["content"]["numbers"], [PALETTE[c] for c in scene["content"]["colours"]], scene["layout"])
     return image
 
 
-def _triangle(pen: ImageDraw.ImageDraw, numbers: list[int], layout: Any, at: tuple[float, float], ink: Any) -> None:
-    """The given angles at the left and right of the base, the unknown one on top; only roughly to scale."""
-    x, y = at
-    half, height = 52 * layout["stretch"], 56 * layout["stretch"]
-    top = (x + half * 1.2 * math.sin(math.radians(numbers[0] - numbers[1])) * 0.5, y - height / 2)
-    left, right = (x - half, y + height / 2), (x + half, y + height / 2)
-    pen.polygon([left, right, top], outline=ink, fill=PAPER, width=2)
-    write(pen, (left[0] + 12, left[1] + 12), str(numbers[0]), TYPE)
-    write(pen, (right[0] - 12, right[1] + 12), str(numbers[1]), TYPE)
-    write(pen, (top[0], top[1] - 10), "?", TYPE)
+def _rectangle(pen: ImageDraw.ImageDraw, numbers: list[int], colours: list[Any], shift: list[float]) -> None:
+    """On a grid of units; the first side lies along the bottom."""
+    x, y = 12 + shift[0], 116 + shift[1]
+    for i in range(9):
+        pen.line([x + i * UNIT, y, x + i * UNIT, y - 8 * UNIT], fill=FAINT)
+        pen.line([x, y - i * UNIT, x + 8 * UNIT, y - i * UNIT], fill=FAINT)
+    pen.rectangle([x, y - numbers[1] * UNIT, x + numbers[0] * UNIT, y], fill=colours[0], outline=INK)
 
 
-def _rectangle(pen: ImageDraw.ImageDraw, numbers: list[int], layout: Any, at: tuple[float, float], ink: Any) -> None:
-    x, y = at[0] - 10, at[1] - 8
-    width, height = 38 * layout["stretch"], 32 * (1 + 2 * layout["tilt"])
-    pen.rectangle([x - width, y - height, x + width, y + height], outline=ink, width=2)
-    write(pen, (x, y + height + 12), str(numbers[0]), TYPE)
-    write(pen, (x + width + 13, y), str(numbers[1]), TYPE)
+def _segment(pen: ImageDraw.ImageDraw, numbers: list[int], colours: list[Any], shift: list[float]) -> None:
+    """On a ruler; A is at its first mark, B and C are posts of two colours."""
+    x, y = 12 + shift[0], 78 + shift[1]
+    for i in range(9):
+        pen.line([x + i * UNIT, y, x + i * UNIT, y + (12 if i % 4 == 0 else 7)], fill=INK)
+    pen.line([x, y, x + 8 * UNIT, y], fill=INK, width=2)
+    for letter, at, colour in (("A", 0, INK), ("B", numbers[1], colours[0]), ("C", numbers[0], colours[1])):
+        pen.rectangle([x + at * UNIT - 3, y - 24, x + at * UNIT + 3, y], fill=colour)
+        write(pen, (x + at * UNIT, y - 34), letter, 14)
 
 
-def _segment(pen: ImageDraw.ImageDraw, numbers: list[int], layout: Any, at: tuple[float, float], ink: Any) -> None:
-    x, y = at
-    half = 48 * layout["stretch"]
-    between = x - half + 2 * half * min(max(numbers[1] / numbers[0], 0.3), 0.7)
-    pen.line([x - half, y, x + half, y], fill=ink, width=2)
-    for letter, tick in (("A", x - half), ("B", between), ("C", x + half)):
-        pen.line([tick, y - 5, tick, y + 5], fill=ink, width=2)
-        write(pen, (tick, y - 14), letter, 12)
-    write(pen, (x, y - 32), str(numbers[0]), TYPE)
-    write(pen, ((x - half + between) / 2, y + 16), str(numbers[1]), TYPE)
-    write(pen, ((x + half + between) / 2, y + 16), "?", TYPE)
+def _rays(pen: ImageDraw.ImageDraw, numbers: list[int], colours: list[Any], shift: list[float]) -> None:
+    """Two rays from the centre of a half circle with marks each 30 degrees, 0 at the right."""
+    x, y = 64 + shift[0], 96 + shift[1]
+    for degrees in range(0, 181, 30):
+        dx, dy = math.cos(math.radians(degrees)), -math.sin(math.radians(degrees))
+        pen.line([x + 30 * dx, y + 30 * dy, x + 36 * dx, y + 36 * dy], fill=INK)
+    for letter, degrees, colour in zip("AB", numbers, colours, strict=True):
+        dx, dy = math.cos(math.radians(degrees)), -math.sin(math.radians(degrees))
+        pen.line([x, y, x + 42 * dx, y + 42 * dy], fill=colour, width=4)
+        write(pen, (x + 51 * dx, y + 51 * dy), letter, 14)
 
 
 def ask(scene: Scene) -> tuple[str, str, AnswerType]:
@@ -130,38 +120,43 @@ def _derived(kind: str, numbers: list[int]) -> list[tuple[int, int, int]]:
 
 
 def solve(scene: Scene, writer: Writer) -> list[str]:
-    content = scene["content"]
-    known = [claimed_number(writer, number) for number in content["numbers"]]
-    steps = [f"[perception] {READINGS[content['type']].format(*known)}"]
-    for concept, sign, follow in DERIVATIONS[content["type"]]:
+    kind = scene["content"]["type"]
+    scale = 30 if kind == "angle" else 1
+    known = [_claimed(kind, number, scale, writer) for number in scene["content"]["numbers"]]
+    steps = [f"[perception] {READINGS[kind].format(*known)}"]
+    for concept, sign, follow in DERIVATIONS[kind]:
         first, second, result = follow(known)
-        near = [n for n in (result + 10, result - 10, result + 1, result - 1) if n > 0]
+        near = [n for n in (result + scale, result - scale, result + 2 * scale) if n >= 0]
         result = writer("reasoning", f"{concept} {result}", result, near)
         known.append(result)
         steps.append(f"[reasoning] {first} {sign} {second} = {result}")
     return [*steps, f"[answer] {known[-1]}"]
 
 
+def _claimed(kind: str, number: int, scale: int, writer: Writer) -> int:
+    low, high = (0, 180) if kind == "angle" else (1, 8)
+    near = [n for n in (number + scale, number - scale, number + 2 * scale) if low <= n <= high]
+    return writer("perception", f"{CONCEPTS[kind]} {number}", number, near)
+
+
 def read(scene: Scene, stated: dict[str, Any], step: Step) -> Claim | None:
     kind, numbers = scene["content"]["type"], scene["content"]["numbers"]
     if reading := _READING.fullmatch(step.text):
-        said = step.text.removeprefix("[perception] ")
-        if said != READINGS[kind].format(reading[2], reading[4]):
+        if step.text != f"[perception] {READINGS[kind].format(reading[2], reading[4])}":
             return None
         return Claim("numbers", [int(reading[2]), int(reading[4])], numbers)
+    results = [value[3] for key, value in stated.items() if key.startswith("line")]
     if line := _DERIVATION.fullmatch(step.text):
-        place = sum(key.startswith("line") for key in stated)
+        place = len(results)
         if place >= len(DERIVATIONS[kind]):
             return None
+        _, sign, follow = DERIVATIONS[kind][place]
         said = (line[2], int(line[1]), int(line[3]), int(line[4]))
-        sign = DERIVATIONS[kind][place][1]
-        results = [stated[f"line {i}"][3] for i in range(place)]
-        implied = (sign, *DERIVATIONS[kind][place][2](stated["numbers"] + results)) if "numbers" in stated else ""
+        implied = (sign, *follow(stated["numbers"] + results)) if "numbers" in stated else ""
         return Claim(f"line {place}", said, (sign, *_derived(kind, numbers)[place]), implied)
     if step.kind == "answer":
-        results = [value[3] for key, value in stated.items() if key.startswith("line")]
         return Claim("answer", step.text.removeprefix("[answer] "), ask(scene)[1], str(results[-1]) if results else "")
     return None
 
 
-FAMILY = SyntheticFamily("figure", 1, ("angle", "perimeter", "length"), make, draw, ask, solve, read)
+FAMILY = SyntheticFamily("figure", 2, ("perimeter", "length", "angle"), make, draw, ask, solve, read)

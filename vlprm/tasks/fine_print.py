@@ -1,10 +1,10 @@
-"""Fine print that can only be read after a zoom: two-digit numbers on coloured plates.
+"""Fine print that can only be seen after a zoom: which hatching a coloured plate carries.
 
-    Q: What does the green plate read?
+    Q: Which print is on the green plate?
     [perception] the green plate is in row 1 column 3
     [zoom] {"bbox_2d": [500, 0, 750, 250], "label": "green plate"}
-    [perception] the green plate reads 47
-    [answer] 47
+    [perception] the green plate has checks
+    [answer] checks
 
 The image has 512 x 512 pixels. A model whose limit is 128 x 128 sees it at a quarter of the size, and a cell of the
 4 x 4 lattice, once zoomed, at its own.
@@ -17,93 +17,113 @@ import random
 import re
 from typing import Any
 
+import numpy as np
 from PIL import Image
 
+from vlprm.actions import execute_zoom
 from vlprm.schema import AnswerType, Region, Step
-from vlprm.tasks.scene import COLOURS, PALETTE, canvas, write
-from vlprm.tasks.synthetic import Claim, Scene, SyntheticFamily, Writer, claimed_number
+from vlprm.tasks.scene import COLOURS, PALETTE, canvas
+from vlprm.tasks.synthetic import Claim, Scene, SyntheticFamily, Writer
 
-SIDE = 512
-LATTICE = 4
-CELL = SIDE // LATTICE
+SIDE, LATTICE, CELL = 512, 4, 128
 OVERVIEW_SIDE = 128
-# Too coarse by construction: the digits are 13 pixels tall in the original and about 3 in the overview, fewer rows
-# than digits need to differ from one another (5 in the smallest pixel fonts). In the crop they keep their 13.
-TYPE = 18
-DIGIT_HEIGHT = 13
-PLATE = (88, 48)
+PLATE, FRAME = (96, 56), 8
+
+# Too coarse by construction: every print is half ink with a period of exactly one overview pixel, so that each
+# overview pixel inside a plate averages whole periods and has the plate's own colour, whatever the print. Small type
+# would not do: a small network reads two-digit numbers off a quarter-size overview in 98% of cases.
+PERIOD = SIDE // OVERVIEW_SIDE
+INK = 36  # grey levels above and below the plate's colour
+PRINTS = ("stripes", "bars", "checks", "slashes")
+NEAR_PRINT = {"stripes": "slashes", "bars": "stripes", "checks": "bars", "slashes": "checks"}
 
 _PLACE = re.compile(r"\[perception\] the ([a-z]+) plate is in row ([1-9]) column ([1-9])")
-_READS = re.compile(r"\[perception\] the ([a-z]+) plate reads (\d{1,3})")
-_SUM = re.compile(r"\[reasoning\] (\d{1,3}) \+ (\d{1,3}) = (\d{1,4})")
+_HAS = re.compile(r"\[perception\] the ([a-z]+) plate has ([a-z]+)")
+_COMPARE = re.compile(r"\[reasoning\] ([a-z]+) and ([a-z]+) (match|differ)")
 
 
 def make(rng: random.Random) -> Scene:
-    kind = rng.choice(("read", "sum"))
+    kind = rng.choice(("read", "same"))
     colours = rng.sample(COLOURS, rng.randint(4, 6))
     cells = rng.sample(range(LATTICE * LATTICE), len(colours))
-    places = [[cell // LATTICE + 1, cell % LATTICE + 1] for cell in cells]
-    plates = {c: [*place, rng.randint(10, 99)] for c, place in zip(colours, places, strict=True)}
-    room = [CELL - PLATE[0] - 8, CELL - PLATE[1] - 8]
-    layout = {c: [4 + rng.uniform(0, room[0]), 4 + rng.uniform(0, room[1])] for c in colours}
+    plates = {c: [i // LATTICE + 1, i % LATTICE + 1, rng.choice(PRINTS)] for c, i in zip(colours, cells, strict=True)}
+    if kind == "same" and rng.random() < 0.4:
+        plates[colours[1]][2] = plates[colours[0]][2]
+    room = [CELL - PLATE[0] - 4, CELL - PLATE[1] - 4]
+    layout = {c: [rng.randint(4, room[0]), rng.randint(4, room[1]), rng.randrange(PERIOD)] for c in colours}
     asked = colours[: 1 if kind == "read" else 2]
     return {"content": {"type": kind, "plates": plates, "asked": asked}, "layout": layout}
 
 
 def draw(scene: Scene) -> Image.Image:
     image, pen = canvas(SIDE)
-    for colour, (_, _, number) in scene["content"]["plates"].items():
+    for colour, (_, _, print_) in scene["content"]["plates"].items():
         box = _plate(scene, colour)
-        pen.rectangle([box.x0, box.y0, box.x1, box.y1], fill=PALETTE[colour])
-        x, y = (box.x0 + box.x1) / 2, (box.y0 + box.y1) / 2
-        pen.rectangle([x - 16, y - 12, x + 16, y + 12], fill=(255, 255, 255))
-        write(pen, (x, y), str(number), TYPE)
+        left, top = int(box.x0), int(box.y0)
+        pen.rectangle([left, top, left + PLATE[0] - 1, top + PLATE[1] - 1], fill=PALETTE[colour])
+        image.paste(_printed(PALETTE[colour], print_, scene["layout"][colour][2]), (left + FRAME, top + FRAME))
     return image
+
+
+def _printed(colour: tuple[int, int, int], print_: str, phase: int) -> Image.Image:
+    y, x = np.mgrid[0 : PLATE[1] - 2 * FRAME, 0 : PLATE[0] - 2 * FRAME] + phase
+    half = PERIOD // 2
+    field = {"stripes": y // half, "bars": x // half, "checks": x // half + y // half, "slashes": (x + y) // half}[
+        print_
+    ]
+    # Kept away from black and white, where ink would be clipped and change the mean.
+    base = np.clip(np.array(colour), INK, 255 - INK)
+    return Image.fromarray((base + np.where(field % 2, INK, -INK)[..., None]).astype(np.uint8))
 
 
 def _plate(scene: Scene, colour: str) -> Region:
     row, column, _ = scene["content"]["plates"][colour]
-    dx, dy = scene["layout"][colour]
+    dx, dy, _ = scene["layout"][colour]
     x, y = (column - 1) * CELL + dx, (row - 1) * CELL + dy
     return Region(x, y, x + PLATE[0], y + PLATE[1])
 
 
 def ask(scene: Scene) -> tuple[str, str, AnswerType]:
     content = scene["content"]
-    total = str(sum(content["plates"][colour][2] for colour in content["asked"]))
+    prints = [content["plates"][colour][2] for colour in content["asked"]]
     if content["type"] == "read":
-        return f"What does the {content['asked'][0]} plate read?", total, "integer"
-    return f"What do the {content['asked'][0]} and the {content['asked'][1]} plate add up to?", total, "integer"
+        return f"Which print is on the {content['asked'][0]} plate?", prints[0], "word"
+    first, second = content["asked"]
+    answer = "yes" if prints[0] == prints[1] else "no"
+    return f"Do the {first} and the {second} plate have the same print?", answer, "word"
 
 
 def solve(scene: Scene, writer: Writer) -> list[str]:
-    content, steps, numbers = scene["content"], [], []
+    content, steps, prints = scene["content"], [], []
     for colour in content["asked"]:
         row, column, _ = content["plates"][colour]
-        row = writer("perception", f"row {row} of {colour}", row, _neighbours(row))
-        column = writer("perception", f"column {column} of {colour}", column, _neighbours(column))
-        numbers.append(claimed_number(writer, _shown(content["plates"], colour, row, column)))
+        row = writer("perception", f"row {row}", row, _neighbours(row))
+        column = writer("perception", f"column {column}", column, _neighbours(column))
+        shown = _shown(content["plates"], colour, row, column)
+        near = [NEAR_PRINT[shown], *(p for p in PRINTS if p not in (shown, NEAR_PRINT[shown]))]
+        prints.append(writer("perception", f"print {shown}", shown, near))
         box = [(column - 1) * 250, (row - 1) * 250, column * 250, row * 250]
         steps += [
             f"[perception] the {colour} plate is in row {row} column {column}",
             f"[zoom] {json.dumps({'bbox_2d': box, 'label': f'{colour} plate'})}",
-            f"[perception] the {colour} plate reads {numbers[-1]}",
+            f"[perception] the {colour} plate has {prints[-1]}",
         ]
     if content["type"] == "read":
-        return [*steps, f"[answer] {numbers[0]}"]
-    total = sum(numbers)
-    total = writer("reasoning", f"total {total % 10}", total, [total - 10, total + 10, total + 1, total - 1])
-    return [*steps, f"[reasoning] {numbers[0]} + {numbers[1]} = {total}", f"[answer] {total}"]
+        return [*steps, f"[answer] {prints[0]}"]
+    verdict = "match" if prints[0] == prints[1] else "differ"
+    verdict = writer("reasoning", f"prints {verdict}", verdict, ["differ" if verdict == "match" else "match"])
+    steps.append(f"[reasoning] {prints[0]} and {prints[1]} {verdict}")
+    return [*steps, f"[answer] {'yes' if verdict == 'match' else 'no'}"]
 
 
 def _neighbours(index: int) -> list[int]:
     return [i for i in (index + 1, index - 1, index + 2, index - 2) if 1 <= i <= LATTICE]
 
 
-def _shown(plates: dict[str, Any], colour: str, row: int, column: int) -> int:
-    """The number to be read in a cell: the plate's that is there, else any other than the right one."""
-    there = [n for r, c, n in plates.values() if (r, c) == (row, column)]
-    return int(there[0]) if there else (plates[colour][2] * 7 + 13) % 90 + 10
+def _shown(plates: dict[str, Any], colour: str, row: int, column: int) -> str:
+    """The print that is seen in a cell: of the plate that is there; in an empty cell, a guess that is wrong."""
+    there = [print_ for r, c, print_ in plates.values() if (r, c) == (row, column)]
+    return str(there[0]) if there else NEAR_PRINT[plates[colour][2]]
 
 
 def read(scene: Scene, stated: dict[str, Any], step: Step) -> Claim | None:
@@ -114,37 +134,41 @@ def read(scene: Scene, stated: dict[str, Any], step: Step) -> Claim | None:
         return Claim(f"place {place[1]}", [int(place[2]), int(place[3])], true)
     if step.kind == "zoom":
         return _zoom(scene, stated, step)
-    if reads := _READS.fullmatch(step.text):
-        # What a wrong place shows is not the plate's number: it carries the error made before.
-        number = plates[reads[1]][2] if reads[1] in plates else None
-        away = stated.get(f"place {reads[1]}")
-        shown = _shown(plates, reads[1], *away) if number and away else number
-        return Claim(f"number {reads[1]}", int(reads[2]), number, None if shown == number else shown)
-    if total := _SUM.fullmatch(step.text):
-        numbers = [stated.get(f"number {colour}") for colour in asked]
-        implied: Any = "" if None in numbers else (*numbers, sum(n for n in numbers if n))
-        true = [plates[colour][2] for colour in asked]
-        return Claim("total", tuple(map(int, total.groups())), (*true, sum(true)), implied)
+    if has := _HAS.fullmatch(step.text):
+        # What a wrong place shows is not this plate's print: it carries the error made before.
+        print_ = plates[has[1]][2] if has[1] in plates else None
+        away = stated.get(f"place {has[1]}")
+        shown = _shown(plates, has[1], *away) if print_ and away else print_
+        return Claim(f"print {has[1]}", has[2], print_, None if shown == print_ else shown)
+    if (compare := _COMPARE.fullmatch(step.text)) and len(asked) == 2:
+        read_off = [stated.get(f"print {colour}") for colour in asked]
+        implied = "" if None in read_off else _compared(*read_off)
+        return Claim("verdict", compare.groups(), _compared(*(plates[colour][2] for colour in asked)), implied)
     if step.kind == "answer":
-        last = stated["total"][2] if "total" in stated else stated.get(f"number {asked[0]}", "")
-        return Claim("answer", step.text.removeprefix("[answer] "), ask(scene)[1], str(last))
+        words = {"match": "yes", "differ": "no"}
+        last = words[stated["verdict"][2]] if "verdict" in stated else stated.get(f"print {asked[0]}", "")
+        return Claim("answer", step.text.removeprefix("[answer] "), ask(scene)[1], last)
     return None
+
+
+def _compared(first: Any, second: Any) -> tuple[str, str, str]:
+    return first, second, "match" if first == second else "differ"
 
 
 def _zoom(scene: Scene, stated: dict[str, Any], step: Step) -> Claim | None:
     """A zoom is right where it shows at least 90% of the plate and at most a quarter of the image."""
-    try:
-        asked = json.loads(step.text.removeprefix("[zoom] "))
-        colour = asked["label"].removesuffix(" plate")
-        region = step.region or Region(*(float(v) * SIDE / 1000 for v in asked["bbox_2d"]))
-    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
+    zoomed = execute_zoom(step, "relative_1000", (SIDE, SIDE), (OVERVIEW_SIDE, OVERVIEW_SIDE))
+    region = step.region or (zoomed.region if isinstance(zoomed, Step) else None)
+    label = re.search(r'"label": "([a-z]+) plate"', step.text)
+    if region is None or label is None:
         return None
+    colour = label[1]
     if colour not in scene["content"]["plates"]:
-        return Claim("zoom", True, False, perceived="action")
+        return Claim(f"zoom {colour}", True, False, perceived="action")
     plate = _plate(scene, colour)
     shows = region.overlap(plate) >= 0.9 * plate.area and region.area <= SIDE * SIDE / 4
     place = stated.get(f"place {colour}")
-    follows = place is not None and _cell(*place).overlap(region) >= 0.9 * region.area
+    follows = place is not None and region.overlap(_cell(*place)) >= 0.9 * CELL * CELL
     return Claim(f"zoom {colour}", True, shows, True if follows else None, "action")
 
 
@@ -152,4 +176,4 @@ def _cell(row: int, column: int) -> Region:
     return Region((column - 1) * CELL, (row - 1) * CELL, column * CELL, row * CELL)
 
 
-FAMILY = SyntheticFamily("fine_print", 1, ("read", "sum"), make, draw, ask, solve, read)
+FAMILY = SyntheticFamily("fine_print", 2, ("read", "same"), make, draw, ask, solve, read)

@@ -1,10 +1,10 @@
-"""Completing an abstract pattern: which colour, shape or size a cycle lacks, or which number a progression lacks.
+"""Completing an abstract pattern: which colour, number (of pips), shape or size a cycle lacks.
 
-    Q: Which colour is missing?
-    [perception] cells: red blue green red ? green
-    [reasoning] the cycle is red blue green
-    [reasoning] cell 5 is blue
-    [answer] blue
+Q: Which colour is missing?
+[perception] cells: red blue green red ? green
+[reasoning] the cycle is red blue green
+[reasoning] cell 5 is blue
+[answer] blue
 """
 
 from __future__ import annotations
@@ -19,8 +19,8 @@ from PIL import Image, ImageDraw
 from vlprm.schema import AnswerType, Step
 from vlprm.tasks.scene import (
     COLOURS,
+    INK,
     NEAR_COLOUR,
-    NEAR_DIGIT,
     NEAR_SHAPE,
     PALETTE,
     PAPER,
@@ -34,19 +34,29 @@ from vlprm.tasks.synthetic import Claim, Scene, SyntheticFamily, Writer
 
 CELLS = 6
 SIZES = ("small", "medium", "large")
-VALUES = {"colour": COLOURS, "shape": SHAPES, "size": SIZES}
-NEAR = {**NEAR_COLOUR, **NEAR_SHAPE, "small": "medium", "medium": "large", "large": "medium"}
+NUMBERS = ("1", "2", "3", "4", "5", "6")
+VALUES = {"colour": COLOURS, "number": NUMBERS, "shape": SHAPES, "size": SIZES}
+NEAR_NUMBER = {"1": "2", "2": "3", "3": "2", "4": "5", "5": "6", "6": "5"}
+NEAR_SIZE = {"small": "medium", "medium": "large", "large": "medium"}
+NEAR = {**NEAR_COLOUR, **NEAR_NUMBER, **NEAR_SHAPE, **NEAR_SIZE}
 RADII = {1: {"small": 5.5, "medium": 6.5, "large": 7.5}, 2: {"small": 5.5, "medium": 9.5, "large": 14.5}}
 TURNS = (270, 270, 180, 90, 90)  # of the arrows between the cells of two rows
 GREY = (120, 120, 120)
 
-_N = r"(?:0|[1-9][0-9]{0,2})"
-_ITEM = rf"(?:[a-z]+|{_N}|\?)"
+# Pips as on a die: columns and rows of a 3 x 3 field.
+PIPS = {
+    "1": ((1, 1),),
+    "2": ((0, 0), (2, 2)),
+    "3": ((0, 0), (1, 1), (2, 2)),
+    "4": ((0, 0), (2, 0), (0, 2), (2, 2)),
+    "5": ((0, 0), (2, 0), (1, 1), (0, 2), (2, 2)),
+    "6": ((0, 0), (2, 0), (0, 1), (2, 1), (0, 2), (2, 2)),
+}
+
+_ITEM = r"(?:[a-z]+|[0-9]|\?)"
 _CELLS = re.compile(rf"\[perception\] cells: ({_ITEM}(?: {_ITEM})*)")
-_CYCLE = re.compile(r"\[reasoning\] the cycle is ([a-z]+(?: [a-z]+){1,2})")
-_PLACE = re.compile(r"\[reasoning\] cell ([1-9]) is ([a-z]+)")
-_ADDS = re.compile(rf"\[reasoning\] each cell adds ({_N})")
-_SUM = re.compile(rf"\[reasoning\] cell ([1-9]) is ({_N}) \+ ({_N}) = ({_N})")
+_CYCLE = re.compile(r"\[reasoning\] the cycle is ([a-z0-9]+(?: [a-z0-9]+){1,2})")
+_PLACE = re.compile(r"\[reasoning\] cell ([1-9]) is ([a-z0-9]+)")
 
 
 def make(rng: random.Random) -> Scene:
@@ -61,10 +71,7 @@ def make(rng: random.Random) -> Scene:
     return {"content": content, "layout": {"shift": rng.uniform(-12, 12), "cells": jitter}}
 
 
-def _sequence(kind: str, rng: random.Random) -> list[Any]:
-    if kind == "number":
-        start, adds = rng.randint(1, 9), rng.randint(1, 4)
-        return [start + adds * i for i in range(CELLS)]
+def _sequence(kind: str, rng: random.Random) -> list[str]:
     cycle = rng.sample(VALUES[kind], 3)[: rng.choice((2, 3))]
     if len(cycle) == 3 and rng.random() < 0.4:
         cycle[rng.randrange(3)] = cycle[rng.randrange(3)]
@@ -95,9 +102,13 @@ def _draw_cell(pen: ImageDraw.ImageDraw, content: Scene, index: int, x: float, y
         pen.rectangle(box, fill=(225, 225, 225), outline=GREY)
         write(pen, at, "?", 18 if rows == 1 else 24)
     elif content["type"] == "number":
-        tint = tuple((c + 2 * p) // 3 for c, p in zip(PALETTE[cell["colour"]], PAPER, strict=True))  # to print on
+        tint = tuple(
+            (c + 2 * p) // 3 for c, p in zip(PALETTE[cell["colour"]], PAPER, strict=True)
+        )  # dark pips must show
         pen.rectangle(box, fill=tint, outline=GREY)
-        write(pen, at, str(cell["number"]), round(20 + 6 * jitter[2]))
+        for column, row in PIPS[cell["number"]]:
+            px, py = at[0] + (column - 1) * 11, at[1] + (row - 1) * 11
+            pen.ellipse([px - 4, py - 4, px + 4, py + 4], fill=INK)
     else:
         pen.rectangle(box, outline=(190, 190, 190))
         draw_shape(pen, cell["shape"], at, RADII[rows][cell["size"]] + jitter[2], PALETTE[cell["colour"]])
@@ -112,26 +123,16 @@ def ask(scene: Scene) -> tuple[str, str, AnswerType]:
 def solve(scene: Scene, writer: Writer) -> list[str]:
     kind, number = scene["content"]["type"], scene["content"]["missing"] + 1
     cells = [word if word == "?" else _claimed_cell(kind, word, writer) for word in _words(scene)]
-    rule = _rule(kind, cells)
-    if kind == "number":
-        adds = writer("reasoning", f"difference {rule}", rule, [rule + 1, rule - 1 if rule > 1 else rule + 2])
-        before = int(cells[number - 2])
-        result = writer("reasoning", f"sum {before + adds}", before + adds, [before + adds + 1, before + adds - 1])
-        derived = [f"each cell adds {adds}", f"cell {number} is {before} + {adds} = {result}"]
-    else:
-        cycle = writer("reasoning", f"cycle {len(rule)}", rule, _near_cycles(rule))
-        value = cycle[(number - 1) % len(cycle)]
-        near = [other for other in dict.fromkeys((*cycle, NEAR[value], *VALUES[kind])) if other != value]
-        result = writer("reasoning", f"place {number}", value, near)
-        derived = [f"the cycle is {' '.join(cycle)}", f"cell {number} is {result}"]
+    rule = _rule(cells)
+    cycle = writer("reasoning", f"cycle {len(rule)}", rule, _near_cycles(rule))
+    value = cycle[(number - 1) % len(cycle)]
+    near = [other for other in dict.fromkeys((*cycle, NEAR[value], *VALUES[kind])) if other != value]
+    result = writer("reasoning", f"place {number}", value, near)
+    derived = [f"the cycle is {' '.join(cycle)}", f"cell {number} is {result}"]
     return [f"[perception] cells: {' '.join(cells)}", *(f"[reasoning] {d}" for d in derived), f"[answer] {result}"]
 
 
 def _claimed_cell(kind: str, word: str, writer: Writer) -> str:
-    if kind == "number":
-        number = int(word)
-        likely = dict.fromkeys((int(word[:-1] + NEAR_DIGIT[word[-1]]), number + 1, number - 1))
-        return str(writer("perception", f"number {word}", number, [n for n in likely if n > 0]))
     near = NEAR[word]
     return writer("perception", f"{kind} {word}", word, [near, *(v for v in VALUES[kind] if v not in (word, near))])
 
@@ -148,42 +149,31 @@ def _words(scene: Scene) -> list[str]:
     return ["?" if i == content["missing"] else str(c[content["type"]]) for i, c in enumerate(content["cells"])]
 
 
-def _rule(kind: str, cells: list[str]) -> Any:
-    """What the first growing pair of cells adds, or the cycle that the fewest cells contradict; "" without cells."""
-    if not cells:
-        return ""
-    if kind == "number":
-        pairs = [(int(a), int(b)) for a, b in pairwise(cells) if a.isdigit() and b.isdigit()]
-        return next((b - a for a, b in pairs if b > a), 1)
+def _rule(cells: list[str]) -> list[str]:
+    """The cycle that the fewest cells contradict, the shorter before the longer; the first cell at a place decides."""
     cycles = [[next((c for c in cells[i::n] if c != "?"), "?") for i in range(n)] for n in (2, 3)]
     return min(cycles, key=lambda cycle: sum(c not in ("?", cycle[i % len(cycle)]) for i, c in enumerate(cells)))
 
 
-def _missing(cells: list[str], rule: Any) -> Any:
-    """The missing cell's number, what is added if anything is, and its value; "" where too little is known."""
+def _missing(cells: list[str], cycle: list[str]) -> Any:
+    """The missing cell's number and its value; "" where too little is known."""
     place = cells.index("?") if "?" in cells else 0
-    if place and isinstance(rule, list):
-        return place + 1, rule[place % len(rule)]
-    if place and isinstance(rule, int) and cells[place - 1].isdigit():
-        before = int(cells[place - 1])
-        return place + 1, sorted((before, rule)), before + rule
-    return ""
+    return (place + 1, cycle[place % len(cycle)]) if place and cycle else ""
 
 
 def read(scene: Scene, stated: dict[str, Any], step: Step) -> Claim | None:
-    kind, words = scene["content"]["type"], _words(scene)
-    cells, true, numeric = stated.get("cells", "").split(), _rule(kind, words), kind == "number"
+    words = _words(scene)
+    cells, true = stated.get("cells", "").split(), _rule(words)
     if row := _CELLS.fullmatch(step.text):
         return Claim("cells", row[1], " ".join(words))
-    if rule := (_ADDS if numeric else _CYCLE).fullmatch(step.text):
-        return Claim("rule", int(rule[1]) if numeric else rule[1].split(), true, _rule(kind, cells))
-    if cell := (_SUM if numeric else _PLACE).fullmatch(step.text):
-        said = (sorted((int(cell[2]), int(cell[3]))), int(cell[4])) if numeric else (cell[2],)
-        return Claim("missing", (int(cell[1]), *said), _missing(words, true), _missing(cells, stated.get("rule")))
+    if rule := _CYCLE.fullmatch(step.text):
+        return Claim("rule", rule[1].split(), true, _rule(cells) if cells else "")
+    if cell := _PLACE.fullmatch(step.text):
+        return Claim("missing", (int(cell[1]), cell[2]), _missing(words, true), _missing(cells, stated.get("rule", [])))
     if step.kind == "answer":
         implied = str(stated["missing"][-1]) if "missing" in stated else ""
         return Claim("answer", step.text.removeprefix("[answer] "), ask(scene)[1], implied)
     return None
 
 
-FAMILY = SyntheticFamily("pattern", 1, ("colour", "number", "shape", "size"), make, draw, ask, solve, read)
+FAMILY = SyntheticFamily("pattern", 2, ("colour", "number", "shape", "size"), make, draw, ask, solve, read)

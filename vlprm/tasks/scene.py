@@ -26,9 +26,15 @@ SHAPES = ("circle", "square", "triangle", "diamond", "star")
 INK = (30, 30, 30)
 
 # What is likeliest taken for what.
-NEAR_COLOUR = {"red": "orange", "orange": "red", "yellow": "orange", "green": "blue", "blue": "purple", "purple": "blue"}
+NEAR_COLOUR = {
+    "red": "orange",
+    "orange": "red",
+    "yellow": "orange",
+    "green": "blue",
+    "blue": "purple",
+    "purple": "blue",
+}
 NEAR_SHAPE = {"circle": "square", "square": "circle", "triangle": "diamond", "diamond": "triangle", "star": "triangle"}
-NEAR_DIGIT = {"0": "8", "1": "7", "2": "7", "3": "8", "4": "9", "5": "6", "6": "5", "7": "1", "8": "3", "9": "4"}
 PAPER = (250, 250, 248)
 
 

@@ -1,7 +1,7 @@
 """What the drawn families share: items by id, splits that share no scene, and the truth of every step.
 
 A family is one `SyntheticFamily`: it makes a scene, draws it, asks, writes a solution, and reads what a step claims.
-The rest is here. A *scene* is a JSON object: `{"content": what is to be seen and asked, "layout": jitter and the like}`.
+The rest is here. A *scene* is a JSON object: `content` is what is to be seen and asked, `layout` is jitter.
 Items with equal content are the same scene, whatever their layout; a scene belongs to exactly one split.
 """
 
@@ -17,7 +17,7 @@ from typing import Any, Protocol, TypeVar
 from PIL import Image
 
 from vlprm.schema import AnswerType, ErrorKind, Problem, Step, Verdict
-from vlprm.tasks.scene import NEAR_DIGIT, png, rng_for
+from vlprm.tasks.scene import png, rng_for
 
 Scene = dict[str, Any]
 V = TypeVar("V")
@@ -37,16 +37,6 @@ class Writer(Protocol):
 
 def truthful(kind: ErrorKind, concept: str, truth: V, near: Sequence[V]) -> V:
     return truth
-
-
-def claimed_number(writer: Writer, number: int) -> int:
-    """A printed number as the writer reads it, digit by digit; the first is never 0."""
-    digits = str(number)
-    claimed = ""
-    for digit in digits:
-        likely = [NEAR_DIGIT[digit], *(d for d in NEAR_DIGIT if d not in (digit, NEAR_DIGIT[digit]))]
-        claimed += writer("perception", f"digit {digit}", digit, [d for d in likely if claimed or d != "0"])
-    return int(claimed)
 
 
 @dataclass(frozen=True)

@@ -101,10 +101,15 @@ def reward_colour(reward: float | None) -> str:
     return "hsl(0 0% 88%)" if reward is None else f"hsl({round(120 * reward)} 70% 82%)"
 
 
-def curve_points(best_of_n: dict[str, float], width: int = 320, height: int = 160) -> list[tuple[float, float, str, float]]:
+def curve_points(
+    best_of_n: dict[str, float], width: int = 320, height: int = 160
+) -> list[tuple[float, float, str, float]]:
     """(x, y, n, accuracy) of the best-of-n curve in a drawing of that size: n on a log scale, accuracy from 0 to 1."""
     last = max(len(best_of_n) - 1, 1)
-    return [(40 + (width - 60) * i / last, height - 20 - (height - 40) * a, n, a) for i, (n, a) in enumerate(best_of_n.items())]
+    return [
+        (40 + (width - 60) * i / last, height - 20 - (height - 40) * a, n, a)
+        for i, (n, a) in enumerate(best_of_n.items())
+    ]
 
 
 def zoom_boxes(view: ProblemView) -> list[tuple[float, float, float, float]]:

@@ -1,0 +1,131 @@
+"""Configs name a user's mistake; records survive a kill."""
+
+import json
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from vlprm.config import dump, parse
+from vlprm.records import Records, fingerprint, in_units, open_run, timed
+
+
+@dataclass(frozen=True)
+class Inner:
+    width: int = 3
+
+
+@dataclass(frozen=True)
+class Example:
+    """An example.
+
+    Args:
+        run: a folder.
+    """
+
+    run: Path
+    learning_rate: float = 0.1
+    inner: Inner = Inner()
+    names: tuple[str, ...] = ("a",)
+
+
+def test_flags_win_over_the_file(tmp_path: Path) -> None:
+    file = tmp_path / "c.yaml"
+    file.write_text("run: here\nlearning_rate: 0.5\ninner: {width: 5}\n")
+    config = parse(Example, ["--config", str(file), "--learning_rate", "0.25"])
+    assert config == Example(Path("here"), 0.25, Inner(5))
+    (tmp_path / "again.yaml").write_text(dump(config))
+    assert parse(Example, ["--config", str(tmp_path / "again.yaml")]) == config
+
+
+@pytest.mark.parametrize(
+    ("argv", "text", "message"),
+    [
+        (["--learning_rat", "1"], "", "unknown flag --learning_rat; did you mean 'learning_rate'"),
+        ([], "learnin_rate: 1", "unknown key 'learnin_rate' in .*did you mean 'learning_rate'"),
+        ([], "run: x\nlearning_rate: fast", "learning_rate"),
+        ([], "run: [", "is not YAML"),
+        ([], "just words", "holds no `key: value` lines"),
+        (["--config", "nowhere.yaml"], "", r"config file nowhere.yaml does not exist"),
+    ],
+)
+def test_mistakes_are_named(tmp_path: Path, argv: list[str], text: str, message: str) -> None:
+    (tmp_path / "c.yaml").write_text(text)
+    with pytest.raises(ValueError, match=message):
+        parse(Example, ["--config", str(tmp_path / "c.yaml"), *argv])
+
+
+@pytest.mark.parametrize(
+    ("command", "message"),
+    [
+        (["train.prm", "--batchsize", "3"], "unknown flag --batchsize; did you mean 'batch_size'?"),
+        (["eval.candidates", "--tasks", "[chrat]", "--run", "RUN"], "unknown task 'chrat'; did you mean 'chart'?"),
+        (["eval.candidates", "--problems", "0", "--run", "RUN"], "split 'test' would be empty"),
+        (["data_synth.trees", "--policy", "nowhere", "--run", "RUN"], "no checkpoint folder nowhere"),
+        (["train.prm", "--dataset", "none.parquet", "--run", "RUN"], "none.parquet does not exist"),
+    ],
+)
+def test_commands_exit_with_status_2_and_one_sentence(tmp_path: Path, command: list[str], message: str) -> None:
+    argv = [word.replace("RUN", str(tmp_path / "run")) for word in command]
+    done = subprocess.run([sys.executable, "-m", *argv], capture_output=True, text=True, check=False)
+    assert done.returncode == 2
+    last = done.stderr.strip().splitlines()[-1]
+    assert last.startswith("error: ")
+    assert message in last
+    assert "Traceback" not in done.stderr
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_torn_line_is_dropped_and_whole_ones_kept(tmp_path: Path) -> None:
+    records = Records(tmp_path / "r.jsonl")
+    records.append([{"key": "a", "x": 1}, {"key": "b", "x": 2}])
+    with records.path.open("a") as file:
+        file.write('{"key": "c", "x"')
+    again = Records(tmp_path / "r.jsonl")
+    assert again.keys == {"a", "b"}
+    again.append([{"key": "c", "x": 3}])
+    assert [r["x"] for r in Records(tmp_path / "r.jsonl")] == [1, 2, 3]
+    records.path.write_text("garbage\n")
+    with pytest.raises(ValueError, match="line 1 is not JSON"):
+        Records(tmp_path / "r.jsonl")
+
+
+def test_a_unit_is_done_whole_or_not_at_all(tmp_path: Path) -> None:
+    records = Records(tmp_path / "r.jsonl")
+    items = list("abcdefg")
+    units = in_units(items, 3, records, key=str)
+    records.append({"key": i} for i in next(units))
+    assert list(in_units(items, 3, Records(records.path), key=str)) == [["d", "e", "f"], ["g"]]
+
+
+def test_a_unit_cut_in_the_middle_is_done_again_as_a_whole(tmp_path: Path) -> None:
+    records = Records(tmp_path / "r.jsonl")
+    records.append({"key": i} for i in "abcd")
+    assert list(in_units(list("abcdefg"), 3, records, key=str)) == [["d", "e", "f"], ["g"]]
+    assert records.keys == set("abc")
+
+
+def test_a_run_is_not_mixed_with_another(tmp_path: Path) -> None:
+    source = tmp_path / "in.jsonl"
+    source.write_text("1")
+    open_run(tmp_path / "run", "a: 1\n", 0, [source])
+    open_run(tmp_path / "run", "a: 1\n", 0, [source])
+    with pytest.raises(ValueError, match="another config"):
+        open_run(tmp_path / "run", "a: 2\n", 0, [source])
+    source.write_text("2")
+    with pytest.raises(ValueError, match="made from other inputs"):
+        open_run(tmp_path / "run", "a: 1\n", 0, [source])
+    with pytest.raises(ValueError, match="does not exist"):
+        fingerprint(tmp_path / "nothing")
+    assert "packages" in json.loads((tmp_path / "run" / "env.json").read_text())
+
+
+def test_seconds_add_up_over_interrupted_runs(tmp_path: Path) -> None:
+    for _ in range(2):
+        with timed(tmp_path, "stage"):
+            pass
+    with pytest.raises(RuntimeError), timed(tmp_path, "stage"):
+        raise RuntimeError
+    assert set(json.loads((tmp_path / "seconds.json").read_text())) == {"stage"}

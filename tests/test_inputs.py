@@ -1,0 +1,116 @@
+"""Model inputs: step ends, positions, prefixes, zooms, and what a missing token type does."""
+
+import io
+
+import pytest
+import torch
+from PIL import Image
+from transformers import AutoModelForImageTextToText
+
+from tests.conftest import solved
+from vlprm.inputs import InputBuilder, collate
+from vlprm.schema import Problem, Region, Step
+from vlprm.steps import join_steps, parse_step
+from vlprm.tasks import TASKS
+
+STEPS = [parse_step("[perception] row 1: red"), parse_step("[reasoning] so 1 + 1 = 2"), parse_step("[answer] 2")]
+
+
+def picture(width: int, height: int) -> Problem:
+    buffer = io.BytesIO()
+    Image.new("RGB", (width, height), "orange").save(buffer, "PNG")
+    return Problem("p", "t", "How many?", (buffer.getvalue(),), "2", "integer")
+
+
+@pytest.mark.parametrize(("size", "image_tokens"), [((128, 128), 16), ((64, 128), 8), ((512, 256), 10)])
+def test_step_ends_are_the_last_tokens_of_the_steps(
+    inputs: InputBuilder, size: tuple[int, int], image_tokens: int
+) -> None:
+    row = inputs.row(picture(*size), STEPS)
+    assert sum(row.image_mask) == image_tokens
+    for step, end in zip(STEPS, row.step_ends, strict=True):
+        assert inputs.tokenizer.decode(row.ids[: end + 1]).endswith(step.text)
+        if end + 1 < len(row.ids):
+            assert inputs.tokenizer.decode(row.ids[end + 1]) == "\n\n"
+
+
+def test_a_zoom_is_scored_after_its_crop(inputs: InputBuilder) -> None:
+    zoom = Step("zoom", '[zoom] {"bbox_2d": [0, 0, 500, 500]}', Region(0, 0, 64, 64))
+    row = inputs.row(picture(128, 128), [zoom, *STEPS])
+    last_image_token = max(i for i, is_image in enumerate(row.image_mask) if is_image)
+    assert row.step_ends[0] > last_image_token
+    assert [image.grid for image in row.images] == [(1, 8, 8), (1, 4, 4)]
+    # The policy writes the zoom and the end of its turn, and nothing of the turn that shows the crop.
+    written = inputs.tokenizer.decode([i for i, w in zip(row.ids, row.written_mask, strict=True) if w])
+    assert written == zoom.text + "<|im_end|>" + join_steps(STEPS)
+
+
+def test_common_prefixes_have_common_ids(inputs: InputBuilder) -> None:
+    problem = picture(128, 128)
+    whole = inputs.row(problem, STEPS)
+    for cut in range(len(STEPS)):
+        part = inputs.row(problem, STEPS[:cut])
+        assert part.ids == whole.ids[: len(part.ids)]
+        assert torch.equal(part.positions, whole.positions[:, : len(part.ids)])
+
+
+def test_ids_are_those_of_the_chat_template(inputs: InputBuilder) -> None:
+    problem = TASKS["chart"].problem("train", 0)
+    turns = [
+        {"role": "user", "content": [{"type": "image"}, {"type": "text", "text": problem.question}]},
+        {"role": "assistant", "content": join_steps(STEPS)},
+    ]
+    text = inputs.processor.apply_chat_template(turns, tokenize=False)
+    whole = inputs.processor(text=[text], images=[Image.open(io.BytesIO(problem.images[0]))])["input_ids"][0]
+    assert list(inputs.row(problem, STEPS, closed=True).ids) == whole[:-1]  # the template adds a line break
+
+
+@pytest.mark.parametrize("side", ["right", "left"])
+def test_positions_are_the_models_own(inputs: InputBuilder, backbone: object, side: str) -> None:
+    model = AutoModelForImageTextToText.from_pretrained(backbone)
+    zoom = Step("zoom", "[zoom] {}", Region(0, 0, 128, 40))
+    rows = [inputs.row(picture(128, 128), STEPS), inputs.row(picture(64, 128), [STEPS[0], zoom, *STEPS])]
+    batch = collate(rows, inputs.pad_id, side)
+    expected, _ = model.model.get_rope_index(
+        batch["input_ids"],
+        mm_token_type_ids=batch["mm_token_type_ids"],
+        image_grid_thw=batch["image_grid_thw"],
+        attention_mask=batch["attention_mask"],
+    )
+    real = batch["attention_mask"].bool()
+    assert torch.equal(batch["position_ids"][:, real], expected[:, real])
+
+
+def test_positions_of_images_matter(inputs: InputBuilder, backbone: object) -> None:
+    """One-dimensional positions, which a missing token type silently gives on some families, change the logits."""
+    model = AutoModelForImageTextToText.from_pretrained(backbone).eval()
+    batch = collate([inputs.row(picture(128, 128), STEPS)], inputs.pad_id)
+    del batch["step_ends"]
+    right = model(**batch).logits
+    batch["position_ids"] = torch.arange(right.shape[1]).expand(3, 1, -1)
+    assert (model(**batch).logits - right).abs().max() > 1e-4
+
+
+def test_padding_side_does_not_change_logits(inputs: InputBuilder, backbone: object) -> None:
+    model = AutoModelForImageTextToText.from_pretrained(backbone).eval()
+    rows = [inputs.row(picture(128, 128), STEPS), inputs.row(picture(64, 128), STEPS[:1])]
+    found = []
+    for side in ("right", "left"):
+        batch = collate(rows, inputs.pad_id, side)
+        ends = batch.pop("step_ends")
+        found.append(model(**batch).logits[1, ends[1, 0]])
+    assert torch.allclose(*found, atol=1e-5)
+
+
+def test_a_truncated_image_is_named(inputs: InputBuilder) -> None:
+    whole = TASKS["chart"].problem("train", 0)
+    broken = Problem("p", "t", "How many?", (whole.images[0][:200],), "2", "integer")
+    with pytest.raises(ValueError, match=r"image [0-9a-f]{16} cannot be read"):
+        inputs.row(broken, STEPS)
+
+
+def test_every_families_solution_round_trips(inputs: InputBuilder, problems: list[Problem]) -> None:
+    for problem in problems:
+        row = inputs.row(problem, solved(problem))
+        text = inputs.tokenizer.decode(row.ids)
+        assert text.endswith("<|im_start|>assistant\n" + join_steps(solved(problem)))

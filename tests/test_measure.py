@@ -1,0 +1,117 @@
+"""Selectors and numbers, against brute force and by hand."""
+
+import itertools
+import math
+import random
+
+import numpy as np
+import pytest
+
+from eval import measure
+from eval.pool import Pool, Scored
+from vlprm.metrics import auroc, bootstrap_interval, expected_best_of, precision_recall_f1
+from vlprm.schema import Problem, Solution, Step, Verdict
+from vlprm.scoring import AGGREGATIONS, StepScore
+from vlprm.search import Candidate, selectors
+
+
+def test_expected_best_of_n_is_the_mean_over_all_subsets() -> None:
+    rng = random.Random(0)
+    right = [float(rng.random() < 0.4) for _ in range(7)]
+    for n in range(1, 8):
+        subsets = list(itertools.combinations(range(7), n))  # the best-scored of a subset has the smallest index
+        assert expected_best_of(right, n) == pytest.approx(sum(right[s[0]] for s in subsets) / len(subsets))
+    with pytest.raises(ValueError, match="best-of-8 of a pool of 7"):
+        expected_best_of(right, 8)
+
+
+def test_auroc_counts_pairs() -> None:
+    scores, positive = [0.1, 0.4, 0.4, 0.8], [False, True, False, True]
+    assert auroc(scores, positive) == pytest.approx((1 + 0.5 + 2) / 4)
+    assert math.isnan(auroc(scores, [True] * 4))
+    assert precision_recall_f1([1, 1, 0, 0], [1, 0, 1, 0]) == (0.5, 0.5, 0.5)
+    assert precision_recall_f1([0, 0], [1, 0]) == (0.0, 0.0, 0.0)
+
+
+def test_the_interval_covers_the_mean_as_often_as_it_says() -> None:
+    rng = np.random.default_rng(1)
+    covered = 0
+    for i in range(200):
+        low, high = bootstrap_interval(rng.random(60) < 0.3, resamples=400, seed=i)
+        covered += low <= 0.3 <= high
+    assert 0.88 <= covered / 200 <= 0.99
+
+
+def pool(*candidates: tuple[str | None, tuple[float, ...] | None]) -> list[Candidate]:
+    return [Candidate(answer, rewards, rewards[-1] if rewards else None) for answer, rewards in candidates]
+
+
+def chosen(name: str, candidates: list[Candidate]) -> list[float]:
+    return [round(share, 3) for share in selectors("min")[name](candidates)]
+
+
+def test_selectors_choose_what_they_say() -> None:
+    three = pool(("a", (0.9, 0.2)), ("b", (0.5, 0.6)), ("a", (0.9, 0.4)), (None, (1.0, 1.0)))
+    assert chosen("random", three) == [0.25] * 4
+    assert chosen("majority", three) == [0.5, 0, 0.5, 0]
+    assert chosen("weighted_majority", three) == [0.5, 0, 0.5, 0]  # 0.2 + 0.4 against 0.5: a
+    assert chosen("prm_min", three) == [0, 1, 0, 0]
+    assert chosen("prm_last", three) == [0, 1, 0, 0]
+    assert chosen("prm_mean", three) == [0, 0, 1, 0]
+    assert chosen("prm_product", three) == [0, 0, 1, 0]
+    assert chosen("whole_solution", three) == [0, 1, 0, 0]
+
+
+def test_ties_are_split_and_failures_never_chosen_before_results() -> None:
+    assert chosen("prm_min", pool(("a", (0.5,)), ("b", (0.5,)), ("c", (0.1,)))) == [0.5, 0.5, 0]
+    assert chosen("majority", pool(("a", (0.1,)), ("b", (0.9,)))) == [0.5, 0.5]
+    assert chosen("prm_min", pool((None, (0.9,)), ("b", None), ("c", (0.1,)))) == [0, 0, 1]
+    assert chosen("prm_min", pool((None, (0.9,)), (None, None))) == [0.5, 0.5]
+    assert chosen("majority", pool((None, None), (None, None))) == [0.5, 0.5]
+
+
+def test_aggregations() -> None:
+    rewards = (0.5, 0.8, 0.4)
+    values = {name: rule(rewards) for name, rule in AGGREGATIONS.items()}
+    assert values == pytest.approx(
+        {"last": 0.4, "min": 0.4, "mean": 1.7 / 3, "product": 0.16, "mean_odds": (1 + 4 + 2 / 3) / 3}
+    )
+
+
+def scored(answer: str, rewards: list[float], truth: list[Verdict | None]) -> Scored:
+    steps = tuple(Step("other", f"s{i}") for i in range(len(rewards)))
+    scores = tuple(StepScore(r, (1 - r) * 0.75, (1 - r) * 0.25) for r in rewards)
+    return Scored(Solution("p", steps, answer, "answer", 9), scores, rewards[-1], answer == "1", tuple(truth))
+
+
+OK, SEES, THINKS = Verdict(True), Verdict(False, "perception"), Verdict(False, "reasoning")
+PROBLEM = Problem("p", "chart", "?", (), "1", "integer", {"question_type": "sum"})
+POOLS = [
+    Pool(PROBLEM, (scored("1", [0.9, 0.8], [OK, OK]), scored("2", [0.2, 0.4], [SEES, SEES]))),
+    Pool(PROBLEM, (scored("1", [0.3, 0.6], [OK, None]), scored("2", [0.9, 0.7], [OK, THINKS]))),
+    Pool(PROBLEM, (scored("1", [0.9, 0.9], [OK, OK]), scored("1", [0.9, 0.9], [SEES, OK]))),
+]
+
+
+def test_step_measures_by_hand() -> None:
+    found = measure.steps(POOLS, "min")
+    assert (found["steps"], found["unparsed"]) == (11, 1)
+    assert found["within_problem_accuracy"] == 0.5  # right above wrong in the first, below in the second
+    assert found["mixed_problems"] == 2
+    # First errors: found in the first pool's two; 0 called for none, and missed, in the second; right, missed.
+    assert found["first_error_accuracy"] == pytest.approx(3 / 6)
+    # Called perception errors: 0.2, 0.4 (true) and 0.3 (false); there are three.
+    assert found["perception_error_f1"] == pytest.approx(2 / 3)
+    assert found["f1_error"] == pytest.approx(2 * (2 / 3) * (2 / 4) / (2 / 3 + 2 / 4))
+
+
+def test_selection_by_hand() -> None:
+    found = measure.selection(POOLS, "min")
+    assert found["random"]["accuracy"] == pytest.approx((0.5 + 0.5 + 1) / 3)
+    assert found["prm_min"]["accuracy"] == pytest.approx((1 + 0 + 1) / 3)
+    assert found["prm_min"]["fully_right"] == pytest.approx((1 + 0 + 0.5) / 3)
+    assert found["oracle"]["accuracy"] == 1
+    fixed = {"random", "majority", "weighted_majority", "whole_solution", "oracle"}
+    assert set(found) == fixed | {f"prm_{name}" for name in AGGREGATIONS}
+    assert measure.best_of_n(POOLS, "min") == pytest.approx({"1": 2 / 3, "2": 2 / 3})
+    assert measure.differences(POOLS, "min")["share_of_room_closed"] == pytest.approx(0.0)

@@ -1,0 +1,129 @@
+"""The reward model: load, save, refuse; and the loss, whatever a batch is split into."""
+
+import shutil
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from tests.conftest import solved
+from train.data import LabelledRow, batch_rows, step_loss
+from vlprm.backbones import load_policy
+from vlprm.inputs import IGNORE
+from vlprm.profile import Profile
+from vlprm.reward_model import load_reward_model, save_reward_model
+from vlprm.schema import Problem
+from vlprm.scoring import score, score_steps, score_whole
+
+
+@pytest.fixture
+def trained(backbone: Path, tmp_path: Path) -> Path:
+    checkpoint = load_reward_model(backbone, new_head=True)
+    torch.manual_seed(1)
+    torch.nn.init.normal_(checkpoint.model.score.weight, std=0.1)
+    save_reward_model(checkpoint, tmp_path / "prm", Profile(head="step"))
+    return tmp_path / "prm"
+
+
+def test_saved_and_loaded_scores_are_equal(trained: Path, backbone: Path, problems: list[Problem]) -> None:
+    pairs = [(p, solved(p)) for p in problems[:5]]
+    once, again = load_reward_model(trained), load_reward_model(trained)
+    assert score(once, pairs) == score(again, pairs)
+    assert type(once.model).__name__ == "Qwen3VLForTokenClassification"
+    assert set(load_file(trained / "model.safetensors")) >= {"score.weight"}
+    # The backbone's weights, and with them its language model, are all there: only the head is new.
+    old, new = load_policy(backbone).model.state_dict(), once.model.state_dict()
+    assert set(new) - set(old) == {"score.weight"}
+    assert all(torch.equal(old[name], new[name]) for name in old)
+
+
+def test_a_new_head_knows_nothing_and_has_no_dropout(backbone: Path, problems: list[Problem]) -> None:
+    checkpoint = load_reward_model(backbone, new_head=True)
+    checkpoint.model.train()
+    scores = score_steps(checkpoint, [(problems[0], solved(problems[0]))])[0]
+    assert all(abs(s.correct - 1 / 3) < 1e-6 for s in scores)
+
+
+def test_each_step_is_scored_by_what_comes_before_it(trained: Path, problems: list[Problem]) -> None:
+    checkpoint, problem = load_reward_model(trained), problems[0]
+    steps = solved(problem)
+    whole = score(checkpoint, [(problem, steps)])[0]
+    for cut in range(1, len(steps) + 1):
+        (part,) = score(checkpoint, [(problem, steps[:cut])])
+        assert part == pytest.approx(whole[:cut], abs=1e-5)
+    assert score_whole(checkpoint, [(problem, steps)])[0] != pytest.approx(whole[-1], abs=1e-6)
+
+
+def test_scores_do_not_depend_on_the_batch(trained: Path, problems: list[Problem]) -> None:
+    checkpoint = load_reward_model(trained)
+    pairs = [(p, solved(p)[: 1 + i % 3]) for i, p in enumerate(problems)]
+    together = score(checkpoint, pairs)
+    for pair, scores in zip(pairs, together, strict=True):
+        assert score(checkpoint, [pair])[0] == pytest.approx(scores, abs=1e-5)
+    assert score(checkpoint, [(problems[0], [])]) == [[]]
+
+
+def test_what_cannot_be_loaded_is_named(trained: Path, backbone: Path, tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="has no step head"):
+        load_reward_model(backbone)
+    with pytest.raises(ValueError, match="no checkpoint folder"):
+        load_reward_model(tmp_path / "nowhere")
+    weights = load_file(trained / "model.safetensors")
+    lacking = tmp_path / "lacking"
+    shutil.copytree(trained, lacking)
+    dropped = next(name for name in weights if "layers.1" in name)
+    save_file({k: v for k, v in weights.items() if k != dropped}, lacking / "model.safetensors", {"format": "pt"})
+    with pytest.raises(ValueError, match="lacks 1 weights"):
+        load_reward_model(lacking)
+    (trained / "model.safetensors").write_bytes(b"truncated")
+    with pytest.raises(ValueError, match="cannot be loaded"):
+        load_reward_model(trained)
+    (trained / "vlprm.json").unlink()
+    with pytest.raises(ValueError, match=r"has no vlprm\.json"):
+        load_reward_model(trained)
+
+
+def rows_of(checkpoint, problems: list[Problem]) -> list[LabelledRow]:  # type: ignore[no-untyped-def]
+    rows = []
+    for i, problem in enumerate(problems):
+        row = checkpoint.inputs.row(problem, solved(problem))
+        targets = tuple(IGNORE if (i + k) % 3 == 0 else (k % 5) / 4 for k in range(len(row.step_ends)))
+        rows.append(
+            LabelledRow(row, targets, tuple((i + k) % 4 - 1 if (i + k) % 4 else 1 for k in range(len(targets))))
+        )
+    return rows
+
+
+def gradient(checkpoint, parts: list[list[LabelledRow]]) -> tuple[float, torch.Tensor]:  # type: ignore[no-untyped-def]
+    """Loss and gradient of a global batch that is worked off in parts."""
+    checkpoint.model.zero_grad()
+    batches = [batch_rows(part, checkpoint.inputs.pad_id) for part in parts]
+    count = sum(int((b["labels"] != IGNORE).sum()) for b in batches)
+    total = 0.0
+    for batch in batches:
+        labels, kinds = batch.pop("labels"), batch.pop("error_kinds").clamp(max=2)
+        loss = step_loss(checkpoint.model(**batch).logits, labels, kinds, count)
+        loss.backward()
+        total += float(loss)
+    return total, torch.cat([p.grad.flatten() for p in checkpoint.model.parameters() if p.grad is not None])
+
+
+def test_the_loss_is_the_same_however_a_batch_is_split(trained: Path, problems: list[Problem]) -> None:
+    checkpoint = load_reward_model(trained)
+    rows = rows_of(checkpoint, problems[:8])
+    whole_loss, whole = gradient(checkpoint, [rows])
+    for parts in ([[r] for r in rows], [rows[:2], rows[2:]], [rows[:5], rows[5:]]):
+        loss, grad = gradient(checkpoint, parts)
+        assert loss == pytest.approx(whole_loss, abs=1e-5)
+        assert torch.allclose(grad, whole, atol=1e-5)
+
+
+def test_the_loss_is_the_soft_cross_entropy() -> None:
+    logits = torch.tensor([[[2.0, 0.5, -1.0], [0.0, 1.0, 3.0]]])
+    log_p = logits.log_softmax(-1)
+    labels, kinds = torch.tensor([[0.25, 0.0]]), torch.tensor([[2, -1]])
+    by_hand = -(0.25 * log_p[0, 0, 0] + 0.75 * log_p[0, 0, 2]) - torch.log(1 - log_p[0, 1, 0].exp())
+    assert float(step_loss(logits, labels, kinds, 2)) == pytest.approx(float(by_hand) / 2, abs=1e-6)
+    nothing = torch.full((1, 2), float(IGNORE))
+    assert float(step_loss(logits, nothing, kinds, 1)) == 0.0

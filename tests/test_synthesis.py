@@ -1,0 +1,172 @@
+"""Trees, judges, fusion and the dataset, with a policy that is a careless teacher."""
+
+import asyncio
+import dataclasses
+import json
+from pathlib import Path
+
+import pytest
+
+from data_synth.judge import oracle_judge
+from data_synth.omega import OmegaConfig, grow, is_mixed
+from tests.conftest import solved
+from tests.teacher import TeacherEngine
+from vlprm.answers import is_correct
+from vlprm.dataset import read_rows, row_paths, tree_row, write_dataset
+from vlprm.engines import Continuation, Request
+from vlprm.fusion import JudgeQuality, bayes_rule, estimate_quality, fuse
+from vlprm.rollout import rollouts
+from vlprm.schema import Problem, StepLabel, StepTree, Verdict, from_json, to_json
+from vlprm.tasks import TASKS
+
+QUALITY = JudgeQuality(prior=0.8, sensitivity=0.9, specificity=0.9)
+
+
+def tree_of(problem: Problem, **changes: object) -> StepTree:
+    config = dataclasses.replace(OmegaConfig(), **changes)  # type: ignore[arg-type]
+    return asyncio.run(grow(problem, TeacherEngine(), config, seed=3))
+
+
+@pytest.mark.parametrize("name", TASKS)
+def test_counts_of_a_tree_add_up(name: str) -> None:
+    problem = TASKS[name].problem("train", 7)
+    tree = tree_of(problem)
+    leaves = dict(tree.leaves)
+    assert tree.root.mc_total == 8
+    for i, node in enumerate(tree.nodes):
+        assert node.parent < i
+        assert 0 <= node.label.mc_correct <= node.label.mc_valid <= node.label.mc_total
+        below = [j for j, other in enumerate(tree.nodes) if other.parent == i]
+        if i not in leaves:  # every rollout that reached a step went on to one of those below it
+            assert node.label.mc_correct <= sum(tree.nodes[j].label.mc_correct for j in below)
+        else:
+            right = is_correct(leaves[i], str(problem.answer), problem.answer_type)
+            assert (node.label.mc_correct > 0) == (right is True)
+    assert from_json(StepTree, json.loads(json.dumps(to_json(tree)))) == tree
+
+
+def test_the_search_finds_the_first_error() -> None:
+    """With many rollouts, a prefix after the first true error has no right rollout, and one before it has."""
+    problem = TASKS["chart"].problem("train", 3)
+    tree = tree_of(problem, rollouts=24, searches=8)
+    assert is_mixed(tree)
+    for leaf, answer in tree.leaves:
+        if is_correct(answer, str(problem.answer), problem.answer_type) is not False:
+            continue
+        path = tree.path(leaf)
+        truth = TASKS["chart"].verdicts(problem, [tree.nodes[n].step for n in path])
+        first = next(i for i, v in enumerate(truth) if v and not v.correct)
+        rolled = [(i, tree.nodes[n].label) for i, n in enumerate(path[:-1]) if tree.nodes[n].label.mc_valid >= 24]
+        assert all((label.mc_correct > 0) == (i < first) for i, label in rolled)
+
+
+def test_a_step_is_sampled_once_for_all_solutions_that_share_it() -> None:
+    tree = tree_of(TASKS["count_grid"].problem("train", 1), searches=8)
+    prefixes = [tuple(tree.nodes[n].step.text for n in tree.path(i)) for i in range(len(tree.nodes))]
+    assert len(set(prefixes)) == len(prefixes)
+
+
+def test_zooms_are_executed_and_refused_in_rollouts() -> None:
+    problem = TASKS["fine_print"].problem("train", 0)
+
+    class Zoomer(TeacherEngine):
+        async def sample(self, request: Request) -> list[Continuation]:
+            return [Continuation(self.text, 5, True)] * request.n
+
+    engine = Zoomer()
+    outcomes = {
+        '[zoom] {"bbox_2d": [0, 0, 500, 500]}': "too_many_zooms",
+        '[zoom] {"bbox_2d": [0, 0, 500]}': "wrong_arity",
+        "[zoom] here": "bad_json",
+        '[zoom] {"bbox_2d": [500, 0, 100, 100]}': "inverted",
+        '[zoom] {"bbox_2d": [2000, 0, 2100, 100]}': "out_of_frame",
+        "[answer] ": "no_answer",
+        "no tags at all": "no_answer",
+        "": "no_answer",
+    }
+    for text, stop in outcomes.items():
+        engine.text = text
+        (solution,) = asyncio.run(rollouts(engine, Request(problem, (), 1, "k", 0)))
+        assert (solution.stop, solution.answer) == (stop, None)
+    (right,) = asyncio.run(rollouts(TeacherEngine(slip_rate=0), Request(problem, (), 1, "k", 0)))
+    assert right.answer == problem.answer
+    assert [s.region is not None for s in right.steps] == [s.kind == "zoom" for s in right.steps]
+
+
+def test_the_stand_in_judge_errs_at_its_declared_rate() -> None:
+    wrong = total = 0
+    for i in range(150):
+        problem = TASKS["chart"].problem("train", i)
+        truth = TASKS["chart"].verdicts(problem, solved(problem))
+        said = oracle_judge(problem, solved(problem), 0.2, seed=1)
+        assert said == oracle_judge(problem, solved(problem), 0.2, seed=1)
+        wrong += sum(a != b for a, b in zip(said, truth, strict=True))
+        total += len(truth)
+    assert wrong / total == pytest.approx(0.2, abs=0.06)
+    assert oracle_judge(problem, solved(problem), 0.0, seed=1) == truth
+
+
+YES, NO = Verdict(True), Verdict(False, "perception")
+
+
+def test_bayes_weighs_the_counts_against_the_judge() -> None:
+    def posterior(correct: int, valid: int, judge: Verdict | None) -> float:
+        value = bayes_rule(StepLabel(correct, valid, valid, judge), QUALITY)
+        assert value is not None
+        return value
+
+    assert posterior(4, 8, None) > 0.95  # right rollouts prove a prefix sound
+    assert posterior(4, 8, NO) > 0.8
+    assert posterior(0, 8, YES) > posterior(0, 32, YES)
+    assert posterior(0, 8, NO) < 0.1
+    assert posterior(0, 0, YES) == pytest.approx(0.8 * 0.9 / (0.8 * 0.9 + 0.2 * 0.1))
+    assert bayes_rule(StepLabel(), QUALITY) is None
+
+
+def test_labels_after_the_first_error_and_of_the_answer() -> None:
+    path = [StepLabel(5, 8, 8, YES), StepLabel(0, 8, 8, NO), StepLabel(0, 4, 4, YES), StepLabel(0, 1, 1, NO)]
+    fused = fuse(path, "bayes", QUALITY, right=False)
+    assert [round(label.target, 1) for label in fused if label.target is not None] == [1.0, 0.0, 1.0, 0.0]
+    assert [label.error_kind for label in fused] == [None, "perception", None, "perception"]
+    # After the first error the counts are zero whatever a step says: only the judge is heard.
+    assert fused[2].target == bayes_rule(StepLabel(judge=YES), QUALITY)
+    assert [label.target for label in fuse(path, "mc", QUALITY, right=False)] == [5 / 8, 0.0, None, 0.0]
+    assert fuse(path, "judge", QUALITY, right=None)[-1].target is None
+    with pytest.raises(ValueError, match="unknown fusion rule 'vote'; known: mc, judge, bayes"):
+        fuse(path, "vote", QUALITY, right=None)
+
+
+def test_the_judges_quality_is_found_without_gold_labels() -> None:
+    labels = []
+    for i in range(1000):
+        sound, honest = i % 5 != 0, i % 10 not in (3, 5)
+        counts = (4, 8) if sound else (0, 8)
+        labels.append(StepLabel(*counts, 8, YES if sound == honest else NO))
+    quality = estimate_quality(labels)
+    assert quality.prior == pytest.approx(0.8, abs=0.05)
+    assert quality.sensitivity == pytest.approx(1 - 100 / 800, abs=0.05)
+    assert quality.specificity == pytest.approx(0.5, abs=0.12)
+
+
+def test_a_dataset_keeps_everything(tmp_path: Path) -> None:
+    problem = TASKS["fine_print"].problem("train", 4)
+    tree = tree_of(problem)
+    right = [is_correct(a, str(problem.answer), problem.answer_type) for _, a in tree.leaves]
+    write_dataset(tmp_path / "d.parquet", [tree_row(problem, tree, right, {"judge": "none"})])
+    (row,) = read_rows(tmp_path / "d.parquet")
+    assert row["images"][0]["bytes"] == problem.images[0]
+    for path, (leaf, answer) in zip(row_paths(row), tree.leaves, strict=True):
+        assert [tree.nodes[n].step for n in tree.path(leaf)] == list(path.steps)
+        assert [tree.nodes[n].label for n in tree.path(leaf)] == list(path.labels)
+        assert path.right == is_correct(answer, str(problem.answer), problem.answer_type)
+        assert path.problem.images == problem.images
+
+
+def test_datasets_that_cannot_be_used_are_named(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=r"no dataset .*none\.parquet"):
+        read_rows(tmp_path / "none.parquet")
+    (tmp_path / "bad.parquet").write_bytes(b"PAR1")
+    with pytest.raises(ValueError, match="not a readable parquet file"):
+        read_rows(tmp_path / "bad.parquet")
+    with pytest.raises(ValueError, match="would be empty"):
+        write_dataset(tmp_path / "d.parquet", [])

@@ -1,0 +1,112 @@
+"""The real Trainer with our rows: accumulation changes nothing, rows are labelled as the dataset says."""
+
+import asyncio
+import dataclasses
+from pathlib import Path
+
+import pytest
+import torch
+
+from data_synth.omega import OmegaConfig, grow
+from tests.teacher import TeacherEngine
+from train.data import KIND_INDEX, batch_rows, labelled_row, load_paths
+from train.policy import PolicyConfig, batch_lessons, lesson, teacher
+from train.prm import PrmConfig, make_trainer, split_rows
+from vlprm.answers import is_correct
+from vlprm.dataset import tree_row, write_dataset
+from vlprm.fusion import JudgeQuality, fuse
+from vlprm.inputs import IGNORE, InputBuilder
+from vlprm.reward_model import OUTPUTS, load_reward_model
+from vlprm.schema import Problem
+from vlprm.tasks import TASKS
+
+
+@pytest.fixture(scope="module")
+def dataset(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    rows = []
+    for i in range(10):
+        problem = list(TASKS.values())[i % 5].problem("train", i)
+        tree = asyncio.run(grow(problem, TeacherEngine(), OmegaConfig(searches=1), seed=1))
+        right = [is_correct(a, str(problem.answer), problem.answer_type) for _, a in tree.leaves]
+        labels = [node.label for node in tree.nodes]
+        for (leaf, _), outcome in zip(tree.leaves, right, strict=True):
+            path = tree.path(leaf)
+            for n, label in zip(path, fuse([labels[n] for n in path], "bayes", JudgeQuality(), outcome), strict=True):
+                labels[n] = label
+        nodes = tuple(dataclasses.replace(n, label=label) for n, label in zip(tree.nodes, labels, strict=True))
+        rows.append(tree_row(problem, dataclasses.replace(tree, nodes=nodes), right, {"judge": "none"}))
+    path = tmp_path_factory.mktemp("data") / "d.parquet"
+    write_dataset(path, rows)
+    return path
+
+
+@pytest.mark.parametrize("accumulate", [2, 4])
+def test_the_trainers_steps_do_not_depend_on_accumulation(
+    dataset: Path, backbone: Path, tmp_path: Path, accumulate: int
+) -> None:
+    """The trap: stock heads inflate the loss by the accumulation factor."""
+    logs = []
+    for batch, parts in ((8, 1), (8 // accumulate, accumulate)):
+        config = PrmConfig(
+            dataset, tmp_path / str(parts), str(backbone), batch_size=batch, accumulate=parts, held_out=0.2
+        )
+        checkpoint = load_reward_model(backbone, new_head=True)
+        trainer = make_trainer(config, checkpoint, *split_rows(config, checkpoint.inputs))
+        trainer.args.logging_steps, trainer.args.max_steps = 1, 3
+        trainer.train()
+        steps = [log for log in trainer.state.log_history if "grad_norm" in log]
+        logs.append([(log["loss"], log["grad_norm"]) for log in steps])
+    assert torch.tensor(logs[0]) == pytest.approx(torch.tensor(logs[1]), abs=2e-4)
+    assert all(0 < loss < 2 for loss, _ in logs[0])
+
+
+def test_rows_carry_the_datasets_labels(dataset: Path, inputs: InputBuilder) -> None:
+    for tree in load_paths(dataset, 6):
+        assert len(tree) <= 6
+        for path in tree:
+            row = labelled_row(path, inputs)
+            assert len(row.targets) == len(row.row.step_ends) == len(path.steps)
+            assert [None if t == IGNORE else t for t in row.targets] == [label.target for label in path.labels]
+    batch = batch_rows([labelled_row(p, inputs) for p in tree], inputs.pad_id)
+    assert batch["labels"].shape == batch["step_ends"].shape == batch["error_kinds"].shape
+    assert (batch["mm_token_type_ids"] == 1).any()
+    assert KIND_INDEX["action"] == OUTPUTS.index("perception")
+
+
+def test_a_target_outside_its_range_is_refused(dataset: Path, inputs: InputBuilder) -> None:
+    path = load_paths(dataset, 1)[0][0]
+    labels = tuple(dataclasses.replace(label, target=1.5) for label in path.labels)
+    with pytest.raises(ValueError, match=r"target 1.5 is not in \[0, 1\]"):
+        labelled_row(dataclasses.replace(path, labels=labels), inputs)
+
+
+def test_too_few_problems_are_refused(dataset: Path, backbone: Path, inputs: InputBuilder, tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="training needs one beside 10 held out"):
+        split_rows(PrmConfig(dataset, tmp_path, held_out=1.0), inputs)
+
+
+def test_the_policy_learns_what_it_writes_and_nothing_it_is_shown(
+    inputs: InputBuilder, problems: list[Problem]
+) -> None:
+    config = PolicyConfig(output_dir=Path("unused"))
+    problem, texts = lesson([TASKS["fine_print"]], config, 2)
+    from train.policy import _executed
+    from vlprm.steps import parse_step
+
+    row = inputs.row(problem, [_executed(problem, parse_step(t), inputs) for t in texts], closed=True)
+    labels = batch_lessons([row], inputs.pad_id)["labels"][0]
+    learnt = inputs.tokenizer.decode(labels[labels != IGNORE])
+    zoom = next(i for i, t in enumerate(texts) if t.startswith("[zoom]"))
+    assert learnt.startswith("\n\n".join(texts[: zoom + 1]) + "<|im_end|>" + texts[zoom + 1])
+    assert learnt.endswith(texts[-1] + "<|im_end|>")
+    assert inputs.image_token_id not in labels
+
+
+def test_the_careless_teacher_errs_where_it_is_blind() -> None:
+    config = PolicyConfig(output_dir=Path("unused"), blind_spots={"height 6": 0.5})
+    said = [teacher(config, f"id {i}")("perception", "height 6", 6, [7, 5]) for i in range(400)]
+    assert set(said) == {6, 7}
+    assert 0.4 < said.count(7) / 400 < 0.6
+    assert all(teacher(config, f"id {i}")("perception", "height 5", 5, [6, 4]) == 5 for i in range(50))
+    again = [teacher(config, f"id {i}")("perception", "height 6", 6, [7, 5]) for i in range(400)]
+    assert again == said
