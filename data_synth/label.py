@@ -54,8 +54,9 @@ def main(config: LabelConfig) -> None:
     with timed(config.run, "label"):
         trees = [from_json(StepTree, record["tree"]) for record in Records(config.trees / "trees.jsonl")]
         judged = [_judged(problem_by_id(tree.problem_id), tree, config) for tree in trees if is_mixed(tree)]
-        quality = estimate_quality([label for _, tree in judged for label in _telling(tree)])
-        log.info("judge, estimated without gold labels: %s", quality)
+        told = [label for _, tree in judged for label in _telling(tree)]
+        quality = estimate_quality(told, accuracy=1 - config.judge_error_rate)
+        log.info("believed of the steps and the judge: %s", quality)
         write_dataset(target, [_row(problem, tree, quality, config) for problem, tree in judged])
     log.info("%d trees in %s", len(judged), target)
 

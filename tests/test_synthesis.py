@@ -19,7 +19,7 @@ from vlprm.rollout import rollouts
 from vlprm.schema import Problem, StepLabel, StepTree, Verdict, from_json, to_json
 from vlprm.tasks import TASKS
 
-QUALITY = JudgeQuality(prior=0.8, sensitivity=0.9, specificity=0.9)
+QUALITY = JudgeQuality(prior=0.8, harmless=0.3, accuracy=0.9)
 
 
 def tree_of(problem: Problem, **changes: object) -> StepTree:
@@ -110,13 +110,14 @@ YES, NO = Verdict(True), Verdict(False, "perception")
 
 
 def test_bayes_weighs_the_counts_against_the_judge() -> None:
-    def posterior(correct: int, valid: int, judge: Verdict | None) -> float:
-        value = bayes_rule(StepLabel(correct, valid, valid, judge), QUALITY)
+    def posterior(correct: int, valid: int, judge: Verdict | None, quality: JudgeQuality = QUALITY) -> float:
+        value = bayes_rule(StepLabel(correct, valid, valid, judge), quality)
         assert value is not None
         return value
 
-    assert posterior(4, 8, None) > 0.95  # right rollouts prove a prefix sound
-    assert posterior(4, 8, NO) > 0.8
+    no_idle_errors = dataclasses.replace(QUALITY, harmless=0.0)
+    assert posterior(4, 8, None, no_idle_errors) > 0.95  # there, right rollouts prove a step correct
+    assert posterior(4, 8, NO, no_idle_errors) > posterior(4, 8, NO)
     assert posterior(0, 8, YES) > posterior(0, 32, YES)
     assert posterior(0, 8, NO) < 0.1
     assert posterior(0, 0, YES) == pytest.approx(0.8 * 0.9 / (0.8 * 0.9 + 0.2 * 0.1))
@@ -126,26 +127,23 @@ def test_bayes_weighs_the_counts_against_the_judge() -> None:
 def test_labels_after_the_first_error_and_of_the_answer() -> None:
     path = [StepLabel(5, 8, 8, YES), StepLabel(0, 8, 8, NO), StepLabel(0, 4, 4, YES), StepLabel(0, 1, 1, NO)]
     fused = fuse(path, "bayes", QUALITY, right=False)
-    assert [round(label.target, 1) for label in fused if label.target is not None] == [1.0, 0.0, 1.0, 0.0]
+    assert [None if t.target is None else round(t.target, 1) for t in fused] == [1.0, 0.0, None, 0.0]
     assert [label.error_kind for label in fused] == [None, "perception", None, "perception"]
-    # After the first error the counts are zero whatever a step says: only the judge is heard.
-    assert fused[2].target == bayes_rule(StepLabel(judge=YES), QUALITY)
     assert [label.target for label in fuse(path, "mc", QUALITY, right=False)] == [5 / 8, 0.0, None, 0.0]
     assert fuse(path, "judge", QUALITY, right=None)[-1].target is None
     with pytest.raises(ValueError, match="unknown fusion rule 'vote'; known: mc, judge, bayes"):
         fuse(path, "vote", QUALITY, right=None)
 
 
-def test_the_judges_quality_is_found_without_gold_labels() -> None:
+def test_shares_of_correct_steps_and_harmless_errors_are_found_without_gold_labels() -> None:
     labels = []
-    for i in range(1000):
-        sound, honest = i % 5 != 0, i % 10 not in (3, 5)
-        counts = (4, 8) if sound else (0, 8)
-        labels.append(StepLabel(*counts, 8, YES if sound == honest else NO))
-    quality = estimate_quality(labels)
-    assert quality.prior == pytest.approx(0.8, abs=0.05)
-    assert quality.sensitivity == pytest.approx(1 - 100 / 800, abs=0.05)
-    assert quality.specificity == pytest.approx(0.5, abs=0.12)
+    for i in range(2000):
+        correct, harmless, honest = i % 10 < 6, i % 4 == 0, i % 20 not in (5, 9)  # 60% correct, 90% honest
+        counts = (4, 8) if correct or harmless else (0, 16)
+        labels.append(StepLabel(*counts, counts[1], YES if correct == honest else NO))
+    quality = estimate_quality(labels, accuracy=0.9)
+    assert quality.prior == pytest.approx(0.6, abs=0.05)
+    assert quality.harmless == pytest.approx(0.25, abs=0.08)
 
 
 def test_a_dataset_keeps_everything(tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ import torch
 
 from data_synth.omega import OmegaConfig, grow
 from tests.teacher import TeacherEngine
-from train.data import KIND_INDEX, batch_rows, labelled_row, load_paths
+from train.data import KIND_INDEX, batch_rows, in_length_batches, labelled_row, load_paths
 from train.policy import PolicyConfig, batch_lessons, lesson, teacher
 from train.prm import PrmConfig, make_trainer, split_rows
 from vlprm.answers import is_correct
@@ -110,3 +110,15 @@ def test_the_careless_teacher_errs_where_it_is_blind() -> None:
     assert all(teacher(config, f"id {i}")("perception", "height 5", 5, [6, 4]) == 5 for i in range(50))
     again = [teacher(config, f"id {i}")("perception", "height 6", 6, [7, 5]) for i in range(400)]
     assert again == said
+
+
+def test_batches_have_like_lengths_and_lose_nothing(dataset: Path) -> None:
+    paths = [path for tree in load_paths(dataset, 8) for path in tree]
+    ordered = in_length_batches(paths, 4, seed=0)
+    key = lambda p: (p.problem.id, [s.text for s in p.steps])  # noqa: E731
+    assert sorted(map(key, ordered)) == sorted(map(key, paths))
+    assert in_length_batches(paths, 4, seed=0) == ordered != in_length_batches(paths, 4, seed=1)
+    zooms = [
+        [sum(s.region is not None for s in p.steps) for p in ordered[i : i + 4]] for i in range(0, len(ordered), 4)
+    ]
+    assert sum(max(batch) > min(batch) for batch in zooms) <= 3

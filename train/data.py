@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -41,6 +42,26 @@ def _both_kinds(paths: Sequence[LabelledPath], limit: int) -> list[LabelledPath]
     for i in range(max(len(right), len(wrong))):
         taken += wrong[i : i + 1] + right[i : i + 1]
     return taken[:limit]
+
+
+def in_length_batches(paths: Sequence[LabelledPath], batch_size: int, seed: int) -> list[LabelledPath]:
+    """All paths, in a random order in which the rows of a batch have like lengths: little is padded.
+
+    Random batches are drawn as usual, and within runs of 16 of them rows are sorted by length; the batches are then
+    shuffled, so that the order of lengths means nothing.
+    """
+    rng = random.Random(seed)
+    order = rng.sample(list(paths), len(paths))
+    run = 16 * batch_size
+    ordered = [p for i in range(0, len(order), run) for p in sorted(order[i : i + run], key=_length)]
+    batches = [ordered[i : i + batch_size] for i in range(0, len(ordered), batch_size)]
+    # The last batch may be smaller; it stays last, so that the others stay whole.
+    return [p for batch in [*rng.sample(batches[:-1], len(batches) - 1), batches[-1]] for p in batch]
+
+
+def _length(path: LabelledPath) -> tuple[int, int]:
+    """Images, each of which has about as many tokens as a step, then characters."""
+    return sum(step.region is not None for step in path.steps), sum(len(step.text) for step in path.steps)
 
 
 def labelled_row(path: LabelledPath, inputs: InputBuilder) -> LabelledRow:

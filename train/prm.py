@@ -23,7 +23,7 @@ from torch.utils.data import Dataset
 from transformers import EvalPrediction, PrinterCallback, Trainer, TrainingArguments
 from transformers.trainer_utils import get_last_checkpoint
 
-from train.data import LabelledRow, batch_rows, labelled_row, load_paths, step_loss
+from train.data import LabelledRow, batch_rows, in_length_batches, labelled_row, load_paths, step_loss
 from train.progress import Progress
 from vlprm.backbones import Checkpoint, checkpoint_folder
 from vlprm.config import dump, run
@@ -61,7 +61,7 @@ class PrmConfig:
     run: Path
     backbone: str = "builtin/backbone"
     freeze_vision: bool = True
-    epochs: float = 1.0
+    epochs: int = 1
     batch_size: int = 32
     accumulate: int = 1
     learning_rate: float = 3e-4
@@ -94,7 +94,9 @@ def split_rows(config: PrmConfig, inputs: InputBuilder) -> tuple[PathRows, PathR
         raise ValueError(f"{config.dataset} has {len(trees)} problem(s); training needs one beside {held} held out")
     log.info("%d problems to train on, %d held out", len(trees) - held, held)
     flat = [[path for tree in part for path in tree] for part in (trees[held:], trees[:held])]
-    return PathRows(flat[0], inputs), PathRows(flat[1], inputs)
+    batch = config.batch_size * config.accumulate
+    ordered = [p for epoch in range(config.epochs) for p in in_length_batches(flat[0], batch, config.seed + epoch)]
+    return PathRows(ordered, inputs), PathRows(flat[1], inputs)
 
 
 class PathRows(Dataset[LabelledRow]):
@@ -113,7 +115,7 @@ class PathRows(Dataset[LabelledRow]):
 def make_trainer(config: PrmConfig, checkpoint: Checkpoint, train_rows: PathRows, held_rows: PathRows) -> Trainer:
     if config.freeze_vision:
         checkpoint.model.model.visual.requires_grad_(False)
-    steps = math.ceil(len(train_rows) * config.epochs / (config.batch_size * config.accumulate))
+    steps = math.ceil(len(train_rows) / (config.batch_size * config.accumulate))
     pad_id = checkpoint.inputs.pad_id
     trainer = StepTrainer(
         model=checkpoint.model,
@@ -155,7 +157,8 @@ def held_out_metrics(prediction: EvalPrediction) -> dict[str, float]:
 def training_arguments(config: PrmConfig) -> TrainingArguments:
     return TrainingArguments(
         output_dir=str(config.run),
-        num_train_epochs=config.epochs,
+        num_train_epochs=1,  # the order of the rows repeats them
+        train_sampling_strategy="sequential",
         per_device_train_batch_size=config.batch_size,
         per_device_eval_batch_size=config.batch_size,
         gradient_accumulation_steps=config.accumulate,

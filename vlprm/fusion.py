@@ -1,7 +1,7 @@
 """Fuse Monte Carlo counts and a judge's verdicts into step targets. Pure functions over stored evidence.
 
-A rule gives each step of a solution the probability that it is correct, or None where it has no evidence. After the
-first error the counts say nothing of a step (no rollout is right whatever it says), so only the judge is heard there.
+A rule gives each step of a solution the probability that it is correct, or None where it has no evidence. What comes
+after the first error has no label: most of it only carries that error on.
 The last step of a complete solution is labelled by its answer, whatever the rule: that much is known.
 """
 
@@ -14,20 +14,26 @@ from dataclasses import dataclass
 
 from vlprm.schema import StepLabel, Verdict
 
-# Beta shapes of the rate at which rollouts succeed from a prefix without, and with, an error in it.
-SOUND_SHAPE = (1.5, 1.0)
-FLAWED_SHAPE = (0.3, 6.0)
+# Beta shapes of the rate at which rollouts succeed from a prefix that can still reach the answer, and from one that an
+# error has spoilt.
+OPEN_SHAPE = (1.5, 1.0)
+SPOILT_SHAPE = (0.3, 6.0)
 MIN_ROLLOUTS = 3
 
 
 @dataclass(frozen=True)
 class JudgeQuality:
-    """What is believed of the judge: the share of steps that are correct among those asked about, and how often it
-    says so of a correct step (sensitivity) and denies it of a wrong one (specificity)."""
+    """What is believed of the judge and of the steps it is asked about.
+
+    `prior` is the share of correct steps; `harmless` the share of wrong ones from which the answer is still reached (a
+    cell misread that nobody counts): counts alone cannot tell those from correct ones. `accuracy` is how often the
+    judge is right, the same on correct and on wrong steps. It has to be given: where rollouts succeed, a false alarm of
+    the judge and a harmless error look the same, and an estimate runs away to a judge who is never wrong.
+    """
 
     prior: float = 0.8
-    sensitivity: float = 0.9
-    specificity: float = 0.9
+    harmless: float = 0.3
+    accuracy: float = 0.9
 
 
 def mc_rule(label: StepLabel, quality: JudgeQuality) -> float | None:
@@ -40,16 +46,28 @@ def judge_rule(label: StepLabel, quality: JudgeQuality) -> float | None:
 
 
 def bayes_rule(label: StepLabel, quality: JudgeQuality) -> float | None:
-    """Posterior that the step is correct: Beta-Binomial evidence of the counts times the judge's of its verdict."""
+    """Posterior that the step is correct: Beta-Binomial evidence of the counts times that of the judge's verdict."""
     if label.judge is None and label.mc_valid == 0:
         return None
-    sound, flawed = quality.prior, 1 - quality.prior
-    sound *= _beta_binomial(label.mc_correct, label.mc_valid, *SOUND_SHAPE)
-    flawed *= _beta_binomial(label.mc_correct, label.mc_valid, *FLAWED_SHAPE)
-    if label.judge is not None:
-        sound *= quality.sensitivity if label.judge.correct else 1 - quality.sensitivity
-        flawed *= 1 - quality.specificity if label.judge.correct else quality.specificity
-    return sound / (sound + flawed)
+    correct, harmful, harmless = _weights(label, quality)
+    return correct / (correct + harmful + harmless)
+
+
+def _weights(label: StepLabel, quality: JudgeQuality) -> tuple[float, float, float]:
+    """Joint weights of the evidence with a correct step, with a harmful error, and with a harmless one."""
+    still_open = _beta_binomial(label.mc_correct, label.mc_valid, *OPEN_SHAPE)
+    spoilt = _beta_binomial(label.mc_correct, label.mc_valid, *SPOILT_SHAPE)
+    if label.judge is None:
+        says_of_correct = says_of_wrong = 1.0
+    else:
+        says_of_correct = quality.accuracy if label.judge.correct else 1 - quality.accuracy
+        says_of_wrong = 1 - says_of_correct
+    wrong = (1 - quality.prior) * says_of_wrong
+    return (
+        quality.prior * still_open * says_of_correct,
+        wrong * (1 - quality.harmless) * spoilt,
+        wrong * quality.harmless * still_open,
+    )
 
 
 RULES: dict[str, Callable[[StepLabel, JudgeQuality], float | None]] = {
@@ -65,22 +83,23 @@ def is_wrong(rule: str, target: float) -> bool:
     return target == 0.0 if rule == "mc" else target < 0.5
 
 
-def estimate_quality(labels: Sequence[StepLabel], rounds: int = 20) -> JudgeQuality:
-    """The judge's quality, from the agreement of its verdicts with the counts: expectation-maximisation without gold.
-
-    After Dawid and Skene (1979), with the counts as the second witness whose reliability the Beta shapes fix.
+def estimate_quality(labels: Sequence[StepLabel], accuracy: float, rounds: int = 50) -> JudgeQuality:
+    """How many steps are correct, and how many errors harmless, given the judge's accuracy: by
+    expectation-maximisation over verdicts and counts, without gold labels (after Dawid and Skene, 1979).
     """
     judged = [label for label in labels if label.judge is not None]
-    quality = JudgeQuality()
+    quality = JudgeQuality(accuracy=accuracy)
     for _ in range(rounds if judged else 0):
-        weights = [bayes_rule(label, quality) or 0.0 for label in judged]
-        says = [label.judge is not None and label.judge.correct for label in judged]
-        sound, flawed = sum(weights), len(judged) - sum(weights)
+        correct = harmful = harmless = 0.0
+        for label in judged:
+            weights = _weights(label, quality)
+            c, bad, idle = (w / sum(weights) for w in weights)
+            correct, harmful, harmless = correct + c, harmful + bad, harmless + idle
         # One pseudo-count on each side: a rate of exactly 0 or 1 would let one witness overrule everything.
         quality = JudgeQuality(
-            prior=(sound + 1) / (len(judged) + 2),
-            sensitivity=(sum(w for w, yes in zip(weights, says, strict=True) if yes) + 1) / (sound + 2),
-            specificity=(sum(1 - w for w, yes in zip(weights, says, strict=True) if not yes) + 1) / (flawed + 2),
+            prior=(correct + 1) / (len(judged) + 2),
+            harmless=(harmless + 1) / (harmful + harmless + 2),
+            accuracy=accuracy,
         )
     return quality
 
@@ -96,8 +115,7 @@ def fuse(path: Sequence[StepLabel], rule: str, quality: JudgeQuality, right: boo
     fused: list[StepLabel] = []
     found = False
     for position, label in enumerate(path):
-        heard = dataclasses.replace(label, mc_correct=0, mc_valid=0, mc_total=0) if found else label
-        target = RULES[rule](heard, quality)
+        target = None if found else RULES[rule](label, quality)
         if position == len(path) - 1:
             target = None if right is None else float(right)
         wrong = target is not None and is_wrong(rule, target)
