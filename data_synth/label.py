@@ -19,7 +19,7 @@ from vlprm.answers import is_correct
 from vlprm.config import dump, run
 from vlprm.dataset import tree_row, write_dataset
 from vlprm.fusion import JudgeQuality, estimate_quality, fuse, with_verdicts
-from vlprm.records import Records, open_run, timed
+from vlprm.records import open_run, read_records, timed
 from vlprm.schema import Problem, StepLabel, StepTree, TreeNode, from_json
 from vlprm.tasks import problem_by_id
 
@@ -52,7 +52,7 @@ def main(config: LabelConfig) -> None:
         log.info("%s is there", target)
         return
     with timed(config.run, "label"):
-        trees = [from_json(StepTree, record["tree"]) for record in Records(config.trees / "trees.jsonl")]
+        trees = [from_json(StepTree, record["tree"]) for record in read_records(config.trees / "trees.jsonl")]
         judged = [_judged(problem_by_id(tree.problem_id), tree, config) for tree in trees if is_mixed(tree)]
         told = [label for _, tree in judged for label in _telling(tree)]
         quality = estimate_quality(told, accuracy=1 - config.judge_error_rate)

@@ -126,7 +126,7 @@ def steps(pools: Sequence[Pool], aggregation: str) -> dict[str, Any]:
         "f1_correct": f1_correct,
         "f1_error": f1_error,
         "macro_f1": (f1_correct + f1_error) / 2,
-        "first_error_accuracy": _mean([float(_first_error_found(c)) for p in pools for c in p.candidates]),
+        "first_error_accuracy": _mean([float(f) for p in pools for c in p.candidates if (f := _found(c)) is not None]),
         "perception_error_f1": precision_recall_f1(sees, [t.error_kind in PERCEPTUAL for _, t in known])[2],
     }
 
@@ -140,10 +140,13 @@ def _within(pool: Pool, aggregation: str) -> float | None:
     return auroc(rewards, [c.right for c in candidates])
 
 
-def _first_error_found(candidate: Scored) -> bool:
-    """Exact match of the first step called wrong, or of there being none (ProcessBench's rule)."""
-    called = next((i for i, s in enumerate(candidate.scores) if s.correct < THRESHOLD), -1)
-    return called == next((i for i, v in enumerate(candidate.truth) if v is not None and not v.correct), -1)
+def _found(candidate: Scored) -> bool | None:
+    """Exact match of the first step called wrong, or of there being none (ProcessBench's rule). None where the truth
+    does not say which step that is."""
+    first = next((i for i, v in enumerate(candidate.truth) if v is None or not v.correct), -1)
+    if not candidate.truth or candidate.truth[first] is None:
+        return None
+    return first == next((i for i, s in enumerate(candidate.scores) if s.correct < THRESHOLD), -1)
 
 
 # --- how right the labels are

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from vlprm.answers import is_correct
-from vlprm.records import Records
+from vlprm.records import read_records
 from vlprm.schema import Problem, Solution, Verdict, from_json
 from vlprm.scoring import StepScore
 from vlprm.search import Candidate
@@ -45,9 +45,9 @@ class Pool:
 
 def read_pools(candidates: Path, rewards: Path) -> list[Pool]:
     """ValueError where a problem has candidates and no rewards: a table over a part would mislead."""
-    scores = {record["key"]: record["candidates"] for record in Records(rewards / "rewards.jsonl")}
+    scores = {record["key"]: record["candidates"] for record in read_records(rewards / "rewards.jsonl")}
     pools = []
-    for record in Records(candidates / "candidates.jsonl"):
+    for record in read_records(candidates / "candidates.jsonl"):
         if record["key"] not in scores:
             raise ValueError(f"{rewards} has no rewards for {record['key']}; run `python -m eval.rewards` to the end")
         problem = problem_by_id(record["key"])

@@ -14,7 +14,7 @@ from typing import Any
 
 from vlprm.backbones import Checkpoint, checkpoint_folder
 from vlprm.config import dump, run
-from vlprm.records import Records, in_units, open_run, timed
+from vlprm.records import Records, in_units, open_run, read_records, timed
 from vlprm.reward_model import load_reward_model
 from vlprm.schema import Solution, from_json
 from vlprm.scoring import score_steps, score_whole
@@ -42,7 +42,7 @@ class RewardsConfig:
 
 def main(config: RewardsConfig) -> None:
     source = config.candidates / "candidates.jsonl"
-    pools = list(Records(source))
+    pools = read_records(source)
     if not pools:
         raise ValueError(f"{config.candidates} has no candidates; make them with `python -m eval.candidates`")
     open_run(config.run, dump(config), 0, [source, checkpoint_folder(config.reward_model)])

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from vlprm.config import dump, parse
-from vlprm.records import Records, fingerprint, in_units, open_run, timed
+from vlprm.records import Records, fingerprint, in_units, open_run, read_records, timed
 
 
 @dataclass(frozen=True)
@@ -36,6 +36,7 @@ def test_flags_win_over_the_file(tmp_path: Path) -> None:
     file.write_text("run: here\nlearning_rate: 0.5\ninner: {width: 5}\n")
     config = parse(Example, ["--config", str(file), "--learning_rate", "0.25"])
     assert config == Example(Path("here"), 0.25, Inner(5))
+    assert parse(Example, ["--learning_rate=0.25", f"--config={file}"]) == config
     (tmp_path / "again.yaml").write_text(dump(config))
     assert parse(Example, ["--config", str(tmp_path / "again.yaml")]) == config
 
@@ -83,6 +84,9 @@ def test_a_torn_line_is_dropped_and_whole_ones_kept(tmp_path: Path) -> None:
     records.append([{"key": "a", "x": 1}, {"key": "b", "x": 2}])
     with records.path.open("a") as file:
         file.write('{"key": "c", "x"')
+    before = records.path.read_bytes()
+    assert [r["key"] for r in read_records(records.path)] == ["a", "b"]
+    assert records.path.read_bytes() == before, "a reader must leave the file to its writer"
     again = Records(tmp_path / "r.jsonl")
     assert again.keys == {"a", "b"}
     again.append([{"key": "c", "x": 3}])
@@ -120,6 +124,16 @@ def test_a_run_is_not_mixed_with_another(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="does not exist"):
         fingerprint(tmp_path / "nothing")
     assert "packages" in json.loads((tmp_path / "run" / "env.json").read_text())
+
+
+def test_a_checkpoints_fingerprint_is_of_its_weights_and_not_of_notes_beside_them(tmp_path: Path) -> None:
+    weights = tmp_path / "model.safetensors"
+    weights.write_bytes(bytes(2 << 20))
+    before = fingerprint(tmp_path)
+    (tmp_path / "env.json").write_text("{}")
+    assert fingerprint(tmp_path) == before
+    weights.write_bytes(bytes((2 << 20) - 1) + b"x")
+    assert fingerprint(tmp_path) != before
 
 
 def test_seconds_add_up_over_interrupted_runs(tmp_path: Path) -> None:

@@ -98,8 +98,8 @@ def test_step_measures_by_hand() -> None:
     assert (found["steps"], found["unparsed"]) == (11, 1)
     assert found["within_problem_accuracy"] == 0.5  # right above wrong in the first, below in the second
     assert found["mixed_problems"] == 2
-    # First errors: found in the first pool's two; 0 called for none, and missed, in the second; right, missed.
-    assert found["first_error_accuracy"] == pytest.approx(3 / 6)
+    # First errors: found in the first pool's two; unknown, then missed, in the second; right, then missed.
+    assert found["first_error_accuracy"] == pytest.approx(3 / 5)
     # Called perception errors: 0.2, 0.4 (true) and 0.3 (false); there are three.
     assert found["perception_error_f1"] == pytest.approx(2 / 3)
     assert found["f1_error"] == pytest.approx(2 * (2 / 3) * (2 / 4) / (2 / 3 + 2 / 4))

@@ -153,6 +153,8 @@ def test_a_dataset_keeps_everything(tmp_path: Path) -> None:
     write_dataset(tmp_path / "d.parquet", [tree_row(problem, tree, right, {"judge": "none"})])
     (row,) = read_rows(tmp_path / "d.parquet")
     assert row["images"][0]["bytes"] == problem.images[0]
+    edited = {**row, "labels": [0.25] * len(tree.nodes)}  # the columns are what counts
+    assert all(label.target == 0.25 for path in row_paths(edited) for label in path.labels)
     for path, (leaf, answer) in zip(row_paths(row), tree.leaves, strict=True):
         assert [tree.nodes[n].step for n in tree.path(leaf)] == list(path.steps)
         assert [tree.nodes[n].label for n in tree.path(leaf)] == list(path.labels)

@@ -139,6 +139,8 @@ PRINT = with_scene(
             ],
             ["perception"] * 4,
         ),
+        # What the answer checker takes for the answer is a right answer step.
+        (CHART, ["[answer] 4.\n", " [answer] 4", "[answer] four"], ["right", "right", "reasoning"]),
         (PRINT, ['[zoom] {"bbox_2d": "evil", "label": "green plate"}'], ["?"]),
     ],
 )

@@ -89,6 +89,13 @@ def test_a_zoom_reaches_the_frame_and_no_further() -> None:
     assert zoom("[0, 0, 1, 1]") == "too_small"
     assert zoom("[1001, 0, 1200, 100]") == "out_of_frame"
     assert zoom("[1e999, 0, 1, 1]") == "non_finite"
+    huge = Step("zoom", '[zoom] {"bbox_2d": [0, 0, 1e308, 500]}')
+    assert execute_zoom(huge, "relative_1000", (4000, 1000), (1, 1)) == "non_finite"
+    assert zoom("[0, 0, 5e-324, 500]") == "too_small"
+    assert (
+        execute_zoom(Step("zoom", '[zoom] {"bbox_2d": [0, 0, 1, 0.01]}'), "relative_1", (4000, 1000), (1, 1))
+        == "aspect"
+    )
     with pytest.raises(ValueError, match="unknown box dialect 'pixels'"):
         to_region((0, 0, 1, 1), "pixels", (1, 1), (1, 1))
 

@@ -95,4 +95,4 @@ def step_loss(logits_BS3: Tensor, labels_BS: Tensor, kinds_BS: Tensor, labelled_
     log_any_error_N = torch.logsumexp(log_p_N3[:, CORRECT + 1 :], dim=-1)
     log_kind_N = log_p_N3.gather(1, kind_N.clamp(min=0)[:, None]).squeeze(1)
     log_wrong_N = torch.where(kind_N >= 0, log_kind_N, log_any_error_N)
-    return -(target_N * log_p_N3[:, CORRECT] + (1 - target_N) * log_wrong_N).sum() / labelled_steps
+    return -(target_N * log_p_N3[:, CORRECT] + (1 - target_N) * log_wrong_N).sum() / max(labelled_steps, 1)

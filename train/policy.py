@@ -20,9 +20,8 @@ from typing import Any, TypeVar
 import torch
 from torch.utils.data import Dataset
 from transformers import PrinterCallback, Trainer, TrainingArguments
-from transformers.trainer_utils import get_last_checkpoint
 
-from train.progress import Progress
+from train.progress import Progress, last_whole_checkpoint
 from vlprm.actions import execute_zoom
 from vlprm.builtin.make import Size, make_model, make_processor, make_tokenizer
 from vlprm.config import dump, run
@@ -30,6 +29,7 @@ from vlprm.images import open_image
 from vlprm.inputs import IGNORE, InputBuilder, collate
 from vlprm.profile import FILE_NAME, Profile
 from vlprm.prompts import user_text
+from vlprm.records import open_run
 from vlprm.schema import ErrorKind, Problem, Step
 from vlprm.steps import SEPARATOR, parse_step
 from vlprm.tasks import TASKS, load_task
@@ -72,11 +72,11 @@ class PolicyConfig:
 
 
 def main(config: PolicyConfig) -> None:
+    open_run(config.output_dir, dump(config), config.seed)
     if (config.output_dir / FILE_NAME).exists():
         log.info("%s is trained", config.output_dir)
         return
     started = time.time()
-    config.output_dir.mkdir(parents=True, exist_ok=True)
     families = [load_task(name) for name in config.families]
     tokenizer = make_tokenizer(_corpus(config), config.vocab_size)
     processor = make_processor(tokenizer, config.size.patch)
@@ -93,7 +93,7 @@ def main(config: PolicyConfig) -> None:
         callbacks=[Progress(config.steps)],
     )
     trainer.remove_callback(PrinterCallback)
-    trainer.train(resume_from_checkpoint=get_last_checkpoint(str(config.output_dir)))
+    trainer.train(resume_from_checkpoint=last_whole_checkpoint(config.output_dir))
     save(config, model, processor, hours=(time.time() - started) / 3600)
 
 
@@ -214,7 +214,6 @@ def save(config: PolicyConfig, model: Any, processor: Any, hours: float) -> None
     model.to(torch.bfloat16).save_pretrained(config.output_dir)
     processor.save_pretrained(config.output_dir)
     Profile(provenance=provenance).save(config.output_dir)
-    (config.output_dir / "config.yaml").write_text(dump(config))
     log.info("wrote %s", config.output_dir)
 
 

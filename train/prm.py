@@ -21,10 +21,9 @@ import numpy as np
 import torch
 from torch.utils.data import Dataset
 from transformers import EvalPrediction, PrinterCallback, Trainer, TrainingArguments
-from transformers.trainer_utils import get_last_checkpoint
 
 from train.data import LabelledRow, batch_rows, in_length_batches, labelled_row, load_paths, step_loss
-from train.progress import Progress
+from train.progress import Progress, last_whole_checkpoint
 from vlprm.backbones import Checkpoint, checkpoint_folder
 from vlprm.config import dump, run
 from vlprm.dataset import LabelledPath
@@ -81,7 +80,7 @@ def main(config: PrmConfig) -> None:
         checkpoint = load_reward_model(config.backbone, new_head=True)
         train_rows, held_rows = split_rows(config, checkpoint.inputs)
         trainer = make_trainer(config, checkpoint, train_rows, held_rows)
-        trainer.train(resume_from_checkpoint=get_last_checkpoint(str(config.run)))
+        trainer.train(resume_from_checkpoint=last_whole_checkpoint(config.run))
         save(config, checkpoint, len(train_rows))
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import shutil
 import time
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,19 @@ from typing import Any
 from transformers import TrainerCallback
 
 log = logging.getLogger(__name__)
+
+
+def last_whole_checkpoint(folder: Path) -> str | None:
+    """The newest checkpoint that was written to its end (the Trainer writes its state last), to resume from. Others
+    are removed."""
+    whole: list[Path] = []
+    for checkpoint in folder.glob("checkpoint-*"):
+        if (checkpoint / "trainer_state.json").exists():
+            whole.append(checkpoint)
+        else:
+            shutil.rmtree(checkpoint)
+    newest = max(whole, key=lambda path: int(path.name.removeprefix("checkpoint-")), default=None)
+    return None if newest is None else str(newest)
 
 
 class Progress(TrainerCallback):

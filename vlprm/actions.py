@@ -13,9 +13,10 @@ from typing import Literal, get_args
 from vlprm.images import Box, Size, to_region
 from vlprm.schema import Region, Step
 
-Refusal = Literal["bad_json", "wrong_arity", "non_finite", "inverted", "too_small", "out_of_frame"]
+Refusal = Literal["bad_json", "wrong_arity", "non_finite", "inverted", "too_small", "aspect", "out_of_frame"]
 REFUSALS: tuple[str, ...] = get_args(Refusal)
 MIN_SIDE = 8  # pixels of the original image
+MAX_ASPECT = 100  # Qwen-VL's image processor refuses more than 200
 
 _TAG = "[zoom]"
 
@@ -49,11 +50,17 @@ def execute_zoom(step: Step, dialect: str, original: Size, resized: Size) -> Ste
     box = parse_box(step.text)
     if isinstance(box, str):
         return box
-    asked = to_region(box, dialect, original, resized)
+    try:
+        asked = to_region(box, dialect, original, resized)
+    except ValueError:  # corners that were apart as written fall together, or leave the numbers, in pixels
+        return "non_finite" if max(map(abs, box)) > 1e300 else "too_small"
     frame = Region(0, 0, *original)
     if asked.overlap(frame) == 0:
         return "out_of_frame"
     seen = Region(max(asked.x0, 0), max(asked.y0, 0), min(asked.x1, frame.x1), min(asked.y1, frame.y1))
-    if min(seen.x1 - seen.x0, seen.y1 - seen.y0) < MIN_SIDE:
+    sides = seen.x1 - seen.x0, seen.y1 - seen.y0
+    if min(sides) < MIN_SIDE:
         return "too_small"
+    if max(sides) > MAX_ASPECT * min(sides):
+        return "aspect"
     return dataclasses.replace(step, region=seen)

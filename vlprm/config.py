@@ -34,8 +34,8 @@ def parse(cls: type[C], argv: Sequence[str]) -> C:
     parser.add_class_arguments(cls)
     _check_keys(cls, argv)
     try:
-        values = parser.parse_args(list(argv))
-        return cls(**{f.name: parser.instantiate(values)[f.name] for f in dataclasses.fields(cls)})  # type: ignore[arg-type]
+        made = parser.instantiate(parser.parse_args(_files_first(argv)))
+        return cls(**{f.name: made[f.name] for f in dataclasses.fields(cls)})  # type: ignore[arg-type]
     except (jsonargparse.ArgumentError, TypeError) as error:
         raise ValueError(" ".join(str(error).split())) from error
 
@@ -85,6 +85,19 @@ def _check_keys(cls: type[Any], argv: Sequence[str]) -> None:
 def _config_files(argv: Sequence[str]) -> list[Path]:
     files = [Path(after) for word, after in pairwise(argv) if word == "--config"]
     return files + [Path(word.partition("=")[2]) for word in argv if word.startswith("--config=")]
+
+
+def _files_first(argv: Sequence[str]) -> list[str]:
+    """The same words with the config files in front, so that flags win wherever they stand."""
+    files: list[str] = []
+    flags: list[str] = []
+    words = iter(argv)
+    for word in words:
+        if word == "--config":
+            files += [word, next(words, "")]
+        else:
+            (files if word.startswith("--config=") else flags).append(word)
+    return files + flags
 
 
 def _unknown(what: str, name: str, known: Sequence[str]) -> str:

@@ -20,6 +20,7 @@ solution does not have), so a tree's row holds one target a step.
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -28,7 +29,6 @@ from typing import Any
 
 from datasets import Dataset, Features, Image, List, Value, load_dataset
 
-from vlprm.records import write_atomically
 from vlprm.schema import Problem, Region, Step, StepLabel, StepTree, from_json, to_json
 from vlprm.steps import parse_step
 
@@ -90,11 +90,10 @@ def write_dataset(path: Path, rows: Sequence[dict[str, Any]]) -> None:
             f"{path} would be empty: no problem was solved sometimes and failed sometimes; use more problems"
         )
     assert all(image["bytes"] for row in rows for image in row["images"])
-    draft = path.with_suffix(".making")
+    draft = path.with_suffix(".draft")
     path.parent.mkdir(parents=True, exist_ok=True)
     Dataset.from_list(list(rows), features=Features(_FEATURES)).to_parquet(str(draft))
-    write_atomically(path, draft.read_bytes())
-    draft.unlink()
+    draft.replace(path)
 
 
 def read_rows(path: Path) -> list[dict[str, Any]]:
@@ -126,7 +125,11 @@ def row_paths(row: dict[str, Any]) -> list[LabelledPath]:
         Step(parse_step(text).kind, text, None if e["region"] is None else from_json(Region, e["region"]))
         for text, e in zip(row["completions"], evidence, strict=True)
     ]
-    labels = [from_json(StepLabel, e["label"]) for e in evidence]
+    # The columns are the labels; the evidence tells what they were made of.
+    labels = [
+        dataclasses.replace(from_json(StepLabel, e["label"]), target=target, error_kind=kind)
+        for e, target, kind in zip(evidence, row["labels"], row["error_kinds"], strict=True)
+    ]
     paths = []
     for leaf in row["leaves"]:
         nodes = _ancestors(row["parents"], leaf["node"])

@@ -18,8 +18,27 @@ T = TypeVar("T")
 PACKAGES = ("torch", "torchvision", "transformers", "datasets", "pillow", "numpy")
 
 
+def read_records(path: Path) -> list[dict[str, Any]]:
+    """The records of a file; none where there is no file. Writes nothing: another process may be appending, and a
+    line that is not finished is not there yet. ValueError names a line that is no record."""
+    if not path.exists():
+        return []
+    lines = path.read_text().split("\n")[:-1]
+    return [_record(line, f"{path}, line {number}") for number, line in enumerate(lines, 1)]
+
+
+def _record(line: str, place: str) -> dict[str, Any]:
+    try:
+        record = json.loads(line)
+    except json.JSONDecodeError as error:
+        raise ValueError(f"{place} is not JSON; remove that line to go on") from error
+    if not isinstance(record, dict) or "key" not in record:
+        raise ValueError(f"{place} is not a record with a key; remove that line to go on")
+    return record
+
+
 class Records:
-    """A JSONL file of objects that each have a `key`. A last line that a kill cut short is dropped when opened."""
+    """A JSONL file of objects with a `key` each, opened to append: a last line that a kill cut short is dropped."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -28,14 +47,7 @@ class Records:
         self.keys: set[str] = {record["key"] for record in self}
 
     def __iter__(self) -> Iterator[dict[str, Any]]:
-        if not self.path.exists():
-            return
-        with self.path.open() as file:
-            for number, line in enumerate(file, 1):
-                try:
-                    yield json.loads(line)
-                except json.JSONDecodeError as error:
-                    raise ValueError(f"{self.path}, line {number} is not JSON; remove that line to go on") from error
+        return iter(read_records(self.path))
 
     def append(self, records: Iterable[Mapping[str, Any]]) -> None:
         """Write records that belong together and flush them to disk. A key that is there already is an error."""
@@ -93,19 +105,23 @@ def open_run(folder: Path, config_text: str, seed: int, inputs: Sequence[Path] =
     prints = {str(path): fingerprint(path) for path in inputs}
     _same_or_new(folder / "config.yaml", config_text, "with another config")
     _same_or_new(folder / "inputs.json", json.dumps(prints, indent=2) + "\n", "made from other inputs")
-    write_atomically(folder / "env.json", json.dumps(environment(seed), indent=2) + "\n")
+    if not (folder / "env.json").exists():
+        write_atomically(folder / "env.json", json.dumps(environment(seed), indent=2) + "\n")
+
+
+# The files that make a checkpoint folder what it is; a run's own notes beside them (env.json, metrics) do not.
+_CHECKPOINT_FILES = ("*.safetensors", "config.json", "*token*.json", "*processor*.json", "*.jinja", "vlprm.json")
 
 
 def fingerprint(path: Path) -> str:
-    """A hash that tells two inputs apart: of a file, or of the files of a folder, by name, size and first megabyte.
-    The first megabyte, since a checkpoint may have many gigabytes, and its weights all differ from another's."""
+    """A hash of a file's bytes, or of a checkpoint folder's files. ValueError if there is nothing."""
     if not path.exists():
         raise ValueError(f"{path} does not exist; run the stage that makes it first")
+    names = {file for pattern in _CHECKPOINT_FILES for file in path.glob(pattern)} if path.is_dir() else {path}
     digest = hashlib.sha256()
-    for file in sorted(path.glob("*.*")) if path.is_dir() else [path]:
-        if file.is_file() and file.suffix in (".safetensors", ".json", ".jsonl", ".parquet", ".jinja"):
-            with file.open("rb") as stream:
-                digest.update(f"{file.name} {file.stat().st_size} ".encode() + stream.read(1 << 20))
+    for file in sorted(names):
+        with file.open("rb") as stream:
+            digest.update(file.name.encode() + hashlib.file_digest(stream, "sha256").digest())
     return digest.hexdigest()[:16]
 
 

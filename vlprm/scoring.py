@@ -52,10 +52,10 @@ def score(checkpoint: Checkpoint, solutions: Sequence[tuple[Problem, Sequence[St
     return [[s.correct for s in scores] for scores in score_steps(checkpoint, solutions)]
 
 
-def score_whole(checkpoint: Checkpoint, solutions: Sequence[tuple[Problem, Sequence[Step]]]) -> list[float]:
+def score_whole(checkpoint: Checkpoint, solutions: Sequence[tuple[Problem, Sequence[Step]]]) -> list[float | None]:
     """One reward a solution, read as a single step: its paragraphs follow without a blank line, and the score stands
-    at the end (VL-PRM's one-shot reading, arXiv 2509.23250)."""
-    return [scores[-1].correct for scores in score_steps(checkpoint, solutions, separator="\n")]
+    at the end (VL-PRM's one-shot reading, arXiv 2509.23250). None for a solution of no steps."""
+    return [scores[-1].correct if scores else None for scores in score_steps(checkpoint, solutions, separator="\n")]
 
 
 def _product(rewards: Sequence[float]) -> float:

@@ -91,7 +91,7 @@ def ask(scene: Scene) -> tuple[str, str, AnswerType]:
     kind, asked = scene["content"]["type"], scene["content"]["asked"]
     heights = _true_heights(scene)
     if kind == "highest":
-        return "Which point is highest?", _largest(heights)[1], "word"
+        return "Which point is highest?", _largest(heights)[1], "choice"
     result = str(_result(kind, heights[asked[0]], heights[asked[1]])[-1])
     if kind == "difference":
         return f"How much taller is {asked[0]} than {asked[1]}?", result, "integer"

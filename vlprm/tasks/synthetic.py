@@ -7,6 +7,7 @@ Items with equal content are the same scene, whatever their layout; a scene belo
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import json
 import random
@@ -16,6 +17,7 @@ from typing import Any, Protocol, TypeVar
 
 from PIL import Image
 
+from vlprm.answers import extract_answer
 from vlprm.schema import AnswerType, ErrorKind, Problem, Step, Verdict
 from vlprm.tasks.scene import png, rng_for
 
@@ -118,7 +120,7 @@ class SyntheticFamily:
         first_error: ErrorKind | None = None
         result: list[Verdict | None] = []
         for step in steps:
-            claim = self.read(problem.meta["scene"], stated, step)
+            claim = self.read(problem.meta["scene"], stated, _tidy(step, problem.answer_type))
             if claim is None:
                 result.append(None)
                 continue
@@ -134,6 +136,14 @@ class SyntheticFamily:
             if _bucket(scene) in SPLIT_BUCKETS[split]:
                 return scene
         raise AssertionError(f"{self.name}: no scene falls into split {split}")
+
+
+def _tidy(step: Step, answer_type: AnswerType) -> Step:
+    """The step without stray white space, and an answer in its canonical form: `Blue.` is as right as `blue`."""
+    text = step.text.strip()
+    if step.kind == "answer" and (answer := extract_answer([step], answer_type)) is not None:
+        text = f"[answer] {answer}"
+    return dataclasses.replace(step, text=text)
 
 
 def _bucket(scene: Scene) -> int:
