@@ -21,7 +21,7 @@ import torch
 from torch.utils.data import Dataset
 from transformers import PrinterCallback, Trainer, TrainingArguments
 
-from train.progress import Progress, last_whole_checkpoint
+from train.progress import Progress, last_whole_checkpoint, refuse_several_gpus
 from vlprm.actions import execute_zoom
 from vlprm.builtin.make import Size, make_model, make_processor, make_tokenizer
 from vlprm.config import dump, run
@@ -72,6 +72,7 @@ class PolicyConfig:
 
 
 def main(config: PolicyConfig) -> None:
+    refuse_several_gpus()
     open_run(config.output_dir, dump(config), config.seed)
     if (config.output_dir / FILE_NAME).exists():
         log.info("%s is trained", config.output_dir)

@@ -1,7 +1,6 @@
 """Step labels -> a step-reward model.
 
     python -m train.prm --config configs/demo/prm.yaml
-    accelerate launch --config_file configs/accelerate/multi_gpu.yaml -m train.prm --config configs/demo/prm.yaml
 
 Killed, it goes on from its last checkpoint, and ends with the weights of an undisturbed run.
 """
@@ -23,7 +22,7 @@ from torch.utils.data import Dataset
 from transformers import EvalPrediction, PrinterCallback, Trainer, TrainingArguments
 
 from train.data import LabelledRow, batch_rows, in_length_batches, labelled_row, load_paths, step_loss
-from train.progress import Progress, last_whole_checkpoint
+from train.progress import Progress, last_whole_checkpoint, refuse_several_gpus
 from vlprm.backbones import Checkpoint, checkpoint_folder
 from vlprm.config import dump, run
 from vlprm.dataset import LabelledPath
@@ -72,6 +71,7 @@ class PrmConfig:
 
 
 def main(config: PrmConfig) -> None:
+    refuse_several_gpus()
     open_run(config.run, dump(config), config.seed, [config.dataset, checkpoint_folder(config.backbone)])
     if (config.run / FILE_NAME).exists():
         log.info("%s is trained", config.run)

@@ -9,9 +9,18 @@ import time
 from pathlib import Path
 from typing import Any
 
+import torch
 from transformers import TrainerCallback
 
 log = logging.getLogger(__name__)
+
+
+def refuse_several_gpus() -> None:
+    """Our batches are not made to be scattered over devices, as the Trainer does where it sees several."""
+    if torch.cuda.device_count() > 1:
+        raise ValueError(
+            f"{torch.cuda.device_count()} GPUs are visible and this trains on one; set CUDA_VISIBLE_DEVICES=0"
+        )
 
 
 def last_whole_checkpoint(folder: Path) -> str | None:

@@ -137,9 +137,12 @@ class InputBuilder:
     # --- rendering
 
     def _tokenize(self, text: str) -> tuple[int, ...]:
-        return tuple(self.tokenizer(text, add_special_tokens=False)["input_ids"])
+        # Spelt-out control tokens stay text: a solution must not be able to close its turn or to claim an image.
+        return tuple(self.tokenizer(text, add_special_tokens=False, split_special_tokens=True)["input_ids"])
 
     def _make_prompt(self, question: str, images: tuple[bytes, ...]) -> Segment:
+        if control := [token for token in self.tokenizer.get_added_vocab() if token in question]:
+            raise ValueError(f"the question {question[:60]!r} has the control token {control[0]}; remove it")
         problem = Problem("", "", question, images, None, "word")
         text = self.processor.apply_chat_template(
             [_user_turn(user_text(self.profile.prompt_template, problem), len(images))],
