@@ -55,6 +55,7 @@ def has_lines(path: Path, n: int) -> bool:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(1800)
 def test_killed_at_every_stage_the_results_are_the_same(tmp_path: Path) -> None:
     whole, killed = tmp_path / "whole", tmp_path / "killed"
     for stage in SIZES:
