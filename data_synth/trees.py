@@ -19,7 +19,7 @@ from vlprm.config import dump, run
 from vlprm.engines.local import LocalEngine
 from vlprm.records import Records, in_units, open_run, timed
 from vlprm.schema import StepTree, from_json, to_json
-from vlprm.tasks import TASKS, load_task
+from vlprm.tasks import TASKS, load_task, problem_by_id
 
 log = logging.getLogger(__name__)
 
@@ -75,7 +75,7 @@ FIRST_ITEM = 900_000
 
 
 async def _grow_all(ids: list[str], engine: LocalEngine, config: TreesConfig) -> list[StepTree]:
-    problems = [load_task(i.partition("@")[0]).problem_by_id(i) for i in ids]
+    problems = [problem_by_id(i) for i in ids]
     return list(await asyncio.gather(*(grow(p, engine, config.search, config.seed) for p in problems)))
 
 

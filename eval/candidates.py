@@ -19,7 +19,7 @@ from vlprm.engines.local import LocalEngine
 from vlprm.records import Records, in_units, open_run, timed
 from vlprm.rollout import rollouts
 from vlprm.schema import Solution, to_json
-from vlprm.tasks import TASKS, load_task
+from vlprm.tasks import TASKS, load_task, problem_by_id
 
 log = logging.getLogger(__name__)
 
@@ -77,7 +77,7 @@ def problem_ids(config: CandidatesConfig) -> list[str]:
 
 
 async def _sample_all(ids: Sequence[str], engine: LocalEngine, config: CandidatesConfig) -> list[list[Solution]]:
-    problems = [load_task(i.partition("@")[0]).problem_by_id(i) for i in ids]
+    problems = [problem_by_id(i) for i in ids]
     requests = [Request(p, (), config.n, p.id, config.seed, config.temperature, config.max_tokens) for p in problems]
     return list(await asyncio.gather(*(rollouts(engine, request) for request in requests)))
 
