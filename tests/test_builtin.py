@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from tests.conftest import solved
+from train.lessons import executed_steps
 from vlprm.answers import is_correct
 from vlprm.backbones import checkpoint_folder, load_policy
 from vlprm.engines import Request
@@ -24,7 +25,7 @@ PROBE = [family.problem("validation", i) for family in TASKS.values() for i in r
 def log_likelihood(name: str) -> float:
     """Mean log-probability that a model gives to the truthful solutions of the probe problems, a token."""
     checkpoint = load_policy(name)
-    rows = [checkpoint.inputs.row(p, solved_with_zooms(checkpoint, p), closed=True) for p in PROBE]
+    rows = [checkpoint.inputs.row(p, executed_steps(p, [s.text for s in solved(p)]), closed=True) for p in PROBE]
     batch = collate(rows, checkpoint.inputs.pad_id)
     del batch["step_ends"]
     with torch.inference_mode():
@@ -34,12 +35,6 @@ def log_likelihood(name: str) -> float:
     for b, row in enumerate(rows):
         written[b, : len(row.ids)] = torch.tensor(row.written_mask)
     return float(chosen[written[:, 1:]].mean())
-
-
-def solved_with_zooms(checkpoint, problem):  # type: ignore[no-untyped-def]
-    from train.policy import _executed
-
-    return [_executed(problem, step, checkpoint.inputs) for step in solved(problem)]
 
 
 def test_the_weights_fit_their_budget() -> None:

@@ -37,7 +37,7 @@ CHART = with_scene("chart", {"type": "difference", "heights": [2, 7, 5, 3], "ask
 FIGURE = with_scene("figure", {"type": "perimeter", "numbers": [5, 3], "colours": ["red", "blue"]})
 PLATES = {"green": [1, 3, "checks"], "red": [4, 1, "bars"]}
 PRINT = with_scene(
-    "fine_print", {"type": "read", "plates": PLATES, "asked": ["green"]}, {"green": [10, 10, 0], "red": [10, 10, 0]}
+    "fine_print", {"type": "read", "plates": PLATES, "asked": ["green"]}, {"green": [8, 8], "red": [8, 8]}
 )
 
 
@@ -209,7 +209,7 @@ def test_fine_print_is_not_in_the_overview() -> None:
     at_size, overview = [], []
     for print_ in PRINTS:
         image = Image.new("RGB", (512, 512), "white")
-        image.paste(_printed(PALETTE["green"], print_, 0), (200, 300))
+        image.paste(_printed(PALETTE["green"], print_), (200, 300))
         at_size.append(np.asarray(image, dtype=int))
         overview.append(np.asarray(image.resize((OVERVIEW_SIDE, OVERVIEW_SIDE), Image.Resampling.BICUBIC), dtype=int))
     for other in range(1, len(PRINTS)):

@@ -3,6 +3,7 @@
 import asyncio
 import dataclasses
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -10,15 +11,15 @@ import torch
 from data_synth.omega import OmegaConfig, grow
 from tests.teacher import TeacherEngine
 from train.data import KIND_INDEX, batch_rows, in_length_batches, labelled_row, load_paths
-from train.policy import PolicyConfig, batch_lessons, lesson, teacher
+from train.lessons import Curriculum, Lesson, batch_lessons, executed_steps, lesson, lesson_row, teacher
 from train.prm import PrmConfig, make_trainer, split_rows
 from vlprm.answers import is_correct
 from vlprm.dataset import tree_row, write_dataset
 from vlprm.fusion import JudgeQuality, fuse
 from vlprm.inputs import IGNORE, InputBuilder
 from vlprm.reward_model import OUTPUTS, load_reward_model
-from vlprm.schema import Problem
 from vlprm.tasks import TASKS
+from vlprm.tasks.synthetic import truthful
 
 
 @pytest.fixture(scope="module")
@@ -85,31 +86,58 @@ def test_too_few_problems_are_refused(dataset: Path, backbone: Path, inputs: Inp
         split_rows(PrmConfig(dataset, tmp_path, held_out=1.0), inputs)
 
 
-def test_the_policy_learns_what_it_writes_and_nothing_it_is_shown(
-    inputs: InputBuilder, problems: list[Problem]
-) -> None:
-    config = PolicyConfig(output_dir=Path("unused"))
-    problem, texts = lesson([TASKS["fine_print"]], config, 2)
-    from train.policy import _executed
-    from vlprm.steps import parse_step
+def curriculum(family: str, **kwargs: Any) -> Curriculum:
+    return Curriculum((TASKS[family],), **{"proofread": 0, "blind_spots": {}, "slip_rate": 0.0, "seed": 0, **kwargs})
 
-    row = inputs.row(problem, [_executed(problem, parse_step(t), inputs) for t in texts], closed=True)
-    labels = batch_lessons([row], inputs.pad_id)["labels"][0]
-    learnt = inputs.tokenizer.decode(labels[labels != IGNORE])
-    zoom = next(i for i, t in enumerate(texts) if t.startswith("[zoom]"))
-    assert learnt.startswith("\n\n".join(texts[: zoom + 1]) + "<|im_end|>" + texts[zoom + 1])
-    assert learnt.endswith(texts[-1] + "<|im_end|>")
+
+def learnt(taught: Lesson, inputs: InputBuilder) -> str:
+    labels = batch_lessons([lesson_row(taught, inputs)], inputs.pad_id)["labels"][0]
     assert inputs.image_token_id not in labels
+    return str(inputs.tokenizer.decode(labels[labels != IGNORE]))
+
+
+def test_the_policy_learns_what_it_writes_and_nothing_it_is_shown(inputs: InputBuilder) -> None:
+    taught = lesson(curriculum("fine_print"), 2)
+    texts = [step.text for step in taught.steps]
+    zoom = next(i for i, t in enumerate(texts) if t.startswith("[zoom]"))
+    text = learnt(taught, inputs)
+    assert text.startswith("\n\n".join(texts[: zoom + 1]) + "<|im_end|>" + texts[zoom + 1])
+    assert text.endswith(texts[-1] + "<|im_end|>")
+
+
+def test_what_is_wrong_in_a_draft_is_not_learnt_and_its_correction_is(inputs: InputBuilder) -> None:
+    problem = TASKS["pattern"].problem("train", 0)
+    right = TASKS["pattern"].solve(problem.meta["scene"], truthful)
+    drafted = [right[0] + " red", right[1], right[2].replace("cell", "cell 9")]
+    taught = Lesson(problem, executed_steps(problem, drafted), (True, False, True), correction=right[2])
+    # The id after an uncorrected wrong step carries no loss either: it would teach that nothing was amiss.
+    assert learnt(taught, inputs) == f"{right[1]} (wrong: {right[2]})<|im_end|>"
+
+
+@pytest.mark.parametrize("family", list(TASKS))
+def test_a_proofread_draft_ends_with_the_truth(family: str) -> None:
+    lessons = [lesson(curriculum(family, proofread=2), i) for i in range(90)]
+    assert all(len({a.problem.id, b.problem.id}) == 1 for a, b in zip(lessons[::3], lessons[2::3], strict=True))
+    corrected = [given for given in lessons if given.correction is not None]
+    assert 15 < len(corrected) < 60
+    for given in corrected:
+        truth = TASKS[family].solve(given.problem.meta["scene"], truthful)
+        assert given.correction == truth[len(given.steps) - 1] != given.steps[-1].text
+        assert given.wrong[-1]
+        assert given.corrected_steps[-1].text.endswith(f" (wrong: {given.correction})")
+    assert not any(any(given.wrong) for given in lessons if given.correction is None)
 
 
 def test_the_careless_teacher_errs_where_it_is_blind() -> None:
-    config = PolicyConfig(output_dir=Path("unused"), blind_spots={"height 6": 0.5})
-    said = [teacher(config, f"id {i}")("perception", "height 6", 6, [7, 5]) for i in range(400)]
+    blind = curriculum("chart", blind_spots={"height 6": 0.5})
+    said = [teacher(blind, f"id {i}")("perception", "height 6", 6, [7, 5]) for i in range(400)]
     assert set(said) == {6, 7}
     assert 0.4 < said.count(7) / 400 < 0.6
-    assert all(teacher(config, f"id {i}")("perception", "height 5", 5, [6, 4]) == 5 for i in range(50))
-    again = [teacher(config, f"id {i}")("perception", "height 6", 6, [7, 5]) for i in range(400)]
+    assert all(teacher(blind, f"id {i}")("perception", "height 5", 5, [6, 4]) == 5 for i in range(50))
+    again = [teacher(blind, f"id {i}")("perception", "height 6", 6, [7, 5]) for i in range(400)]
     assert again == said
+    writer = teacher(blind, "id")
+    assert len({writer("perception", "height 6", 6, [7, 5]) for _ in range(20)}) == 1, "a blind spot is a habit"
 
 
 def test_batches_have_like_lengths_and_lose_nothing(dataset: Path) -> None:

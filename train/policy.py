@@ -2,8 +2,9 @@
 
     python -m train.policy --config configs/builtin/policy.yaml
 
-The teacher is a family's own solver. A truthful teacher makes the backbone; a careless one, with blind spots that are
-declared in the config, makes a policy whose errors are systematic, as those of real policies are.
+The teacher is a family's own solver. A truthful teacher, who also puts careless drafts right, makes the backbone; a
+careless one, with blind spots that are declared in the config, makes a policy whose errors are systematic, as those of
+real policies are.
 """
 
 from __future__ import annotations
@@ -12,32 +13,28 @@ import hashlib
 import json
 import logging
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import torch
-from torch.utils.data import Dataset
 from transformers import PrinterCallback, Trainer, TrainingArguments
 
+from train.lessons import Curriculum, Lessons, batch_lessons, lesson
 from train.progress import Progress, last_whole_checkpoint, refuse_several_gpus
-from vlprm.actions import execute_zoom
+from vlprm.backbones import checkpoint_folder, load_policy
 from vlprm.builtin.make import Size, make_model, make_processor, make_tokenizer
 from vlprm.config import dump, run
-from vlprm.images import open_image
-from vlprm.inputs import IGNORE, InputBuilder, collate
+from vlprm.inputs import InputBuilder
 from vlprm.profile import FILE_NAME, Profile
 from vlprm.prompts import user_text
 from vlprm.records import open_run
-from vlprm.schema import ErrorKind, Problem, Step
-from vlprm.steps import SEPARATOR, parse_step
+from vlprm.schema import Problem
+from vlprm.steps import join_steps
 from vlprm.tasks import TASKS, load_task
-from vlprm.tasks.scene import rng_for
-from vlprm.tasks.synthetic import Writer, truthful
 
 log = logging.getLogger(__name__)
-V = TypeVar("V")
 
 
 @dataclass(frozen=True)
@@ -46,7 +43,9 @@ class PolicyConfig:
 
     Args:
         output_dir: checkpoint folder to write.
-        families: task names or module paths.
+        start_from: checkpoint whose tokenizer is taken, and whose weights where names and shapes are equal.
+        families: task names or module paths; one named twice has a double share.
+        proofread: lessons of proofreading a careless draft, beside one of solving, for each problem.
         size: widths and depths of the model, see vlprm.builtin.make.Size.
         vocab_size: most tokens that the tokenizer may have.
         steps: optimizer steps.
@@ -59,7 +58,9 @@ class PolicyConfig:
     """
 
     output_dir: Path
+    start_from: str | None = None
     families: tuple[str, ...] = tuple(TASKS)
+    proofread: int = 0
     size: Size = Size()
     vocab_size: int = 512
     steps: int = 4000
@@ -73,19 +74,18 @@ class PolicyConfig:
 
 def main(config: PolicyConfig) -> None:
     refuse_several_gpus()
-    open_run(config.output_dir, dump(config), config.seed)
+    sources = [checkpoint_folder(config.start_from)] if config.start_from else []
+    open_run(config.output_dir, dump(config), config.seed, sources)
     if (config.output_dir / FILE_NAME).exists():
         log.info("%s is trained", config.output_dir)
         return
     started = time.time()
-    families = [load_task(name) for name in config.families]
-    tokenizer = make_tokenizer(_corpus(config), config.vocab_size)
-    processor = make_processor(tokenizer, config.size.patch)
-    model = make_model(config.size, tokenizer, config.seed)
+    model, processor = start(config)
+    tokenizer = processor.tokenizer
     inputs = InputBuilder(processor, Profile())
-    data = Lessons(config, inputs)
-    log.info("%d families, %.2fM parameters, %d tokens", len(families), model.num_parameters() / 1e6, len(tokenizer))
-    log.info("one lesson:\n%s", tokenizer.decode(data.row(0).ids))
+    data = Lessons(curriculum(config), inputs, config.steps * config.batch_size)
+    log.info("%.2fM parameters, %d tokens", model.num_parameters() / 1e6, len(tokenizer))
+    log.info("one lesson:\n%s", tokenizer.decode(data[0].ids))
     trainer = Trainer(
         model=model,
         args=_arguments(config),
@@ -98,76 +98,37 @@ def main(config: PolicyConfig) -> None:
     save(config, model, processor, hours=(time.time() - started) / 3600)
 
 
-class Lessons(Dataset[Any]):
-    """Solved problems of the training split, drawn when asked for; lesson i is the same in every run."""
-
-    def __init__(self, config: PolicyConfig, inputs: InputBuilder) -> None:
-        self.config, self.inputs = config, inputs
-        self.families = [load_task(name) for name in config.families]
-
-    def __len__(self) -> int:
-        return self.config.steps * self.config.batch_size
-
-    def __getitem__(self, index: int) -> Any:
-        return self.row(index)
-
-    def row(self, index: int) -> Any:
-        problem, texts = lesson(self.families, self.config, index)
-        steps = [_executed(problem, parse_step(text), self.inputs) for text in texts]
-        return self.inputs.row(problem, steps, closed=True)
+def start(config: PolicyConfig) -> tuple[Any, Any]:
+    """The model to teach and its processor."""
+    if config.start_from is None:
+        tokenizer = make_tokenizer(_corpus(config), config.vocab_size)
+        model = make_model(config.size, tokenizer, config.seed)
+    else:
+        source = load_policy(config.start_from)
+        tokenizer = source.inputs.tokenizer
+        model = make_model(config.size, tokenizer, config.seed)
+        own, weights = model.state_dict(), source.model.state_dict()
+        taken = {name: weight for name, weight in weights.items() if name in own and own[name].shape == weight.shape}
+        model.load_state_dict(taken, strict=False)
+        log.info("%d of %d weights are of %s", len(taken), len(own), config.start_from)
+    return model, make_processor(tokenizer, config.size.patch)
 
 
-def lesson(families: Sequence[Any], config: PolicyConfig, index: int) -> tuple[Problem, list[str]]:
-    """The problem and the teacher's steps of lesson `index`; families take turns."""
-    family = families[index % len(families)]
-    problem = family.problem("train", index)
-    return problem, family.solve(problem.meta["scene"], teacher(config, problem.id))
+def curriculum(config: PolicyConfig) -> Curriculum:
+    families = tuple(load_task(name) for name in config.families)
+    return Curriculum(families, config.proofread, config.blind_spots, config.slip_rate, config.seed)
 
 
-def teacher(config: PolicyConfig, problem_id: str) -> Writer:
-    """A writer that errs as the config declares, the same way each time it meets the same problem."""
-    if not config.blind_spots and not config.slip_rate:
-        return truthful
-    rng = rng_for("teacher", config.seed, problem_id)
-
-    def write(kind: ErrorKind, concept: str, truth: V, near: Sequence[V]) -> V:
-        if not near:
-            return truth
-        blind = config.blind_spots.get(concept)
-        if blind is not None:
-            return near[0] if rng.random() < blind else truth
-        return rng.choice(near) if rng.random() < config.slip_rate else truth
-
-    return write
+def _first_lessons(config: PolicyConfig) -> Iterator[tuple[Problem, str]]:
+    taught = curriculum(config)
+    for index in range(2000):
+        given = lesson(taught, index)
+        yield given.problem, join_steps(given.corrected_steps)
 
 
-def _executed(problem: Problem, step: Step, inputs: InputBuilder) -> Step:
-    if step.kind != "zoom":
-        return step
-    zoomed = execute_zoom(step, inputs.profile.dialect, open_image(problem.images[0]).size, inputs.seen_size(problem))
-    assert isinstance(zoomed, Step), f"{problem.id}: the teacher's zoom is refused: {zoomed}"
-    return zoomed
-
-
-def batch_lessons(rows: Sequence[Any], pad_id: int) -> dict[str, torch.Tensor]:
-    """The padded batch, with a loss on what the policy itself writes."""
-    batch = collate(rows, pad_id)
-    del batch["step_ends"]
-    labels_BT = torch.full_like(batch["input_ids"], IGNORE)
-    for b, row in enumerate(rows):
-        written = torch.tensor(row.written_mask)
-        labels_BT[b, : len(row.ids)][written] = batch["input_ids"][b, : len(row.ids)][written]
-    return {**batch, "labels": labels_BT}
-
-
-def _corpus(config: PolicyConfig, lessons: int = 2000) -> list[str]:
+def _corpus(config: PolicyConfig) -> list[str]:
     """What the tokenizer is trained on: rendered questions and solutions of the first lessons."""
-    families = [load_task(name) for name in config.families]
-    texts = []
-    for index in range(lessons):
-        problem, steps = lesson(families, config, index)
-        texts.append(f"user\n{user_text('plain@1', problem)}\nassistant\n{SEPARATOR.join(steps)}\n")
-    return texts
+    return [f"user\n{user_text('plain@1', problem)}\nassistant\n{text}\n" for problem, text in _first_lessons(config)]
 
 
 def _arguments(config: PolicyConfig) -> TrainingArguments:
@@ -178,6 +139,7 @@ def _arguments(config: PolicyConfig) -> TrainingArguments:
         learning_rate=config.learning_rate,
         lr_scheduler_type="cosine",
         warmup_steps=min(200, config.steps // 10),
+        bf16=torch.cuda.is_available(),
         weight_decay=0.01,
         adam_beta2=0.98,
         max_grad_norm=1.0,
@@ -185,7 +147,7 @@ def _arguments(config: PolicyConfig) -> TrainingArguments:
         dataloader_persistent_workers=config.workers > 0,
         train_sampling_strategy="sequential",
         logging_steps=50,
-        save_steps=500,
+        save_steps=250,
         save_total_limit=1,
         dataloader_pin_memory=torch.cuda.is_available(),
         report_to="none",
@@ -195,11 +157,10 @@ def _arguments(config: PolicyConfig) -> TrainingArguments:
     )
 
 
-def data_hash(config: PolicyConfig, lessons: int = 2000) -> str:
+def data_hash(config: PolicyConfig) -> str:
     """A hash over the ids and solutions of the first lessons: equal for equal tasks, teacher and seed."""
-    families = [load_task(name) for name in config.families]
-    rows = ((problem.id, steps) for problem, steps in (lesson(families, config, i) for i in range(lessons)))
-    return hashlib.sha256(json.dumps(list(rows)).encode()).hexdigest()[:16]
+    rows = [(problem.id, text) for problem, text in _first_lessons(config)]
+    return hashlib.sha256(json.dumps(rows).encode()).hexdigest()[:16]
 
 
 def save(config: PolicyConfig, model: Any, processor: Any, hours: float) -> None:

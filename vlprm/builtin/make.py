@@ -30,6 +30,8 @@ SPECIAL = (
     "<|video_pad|>",
 )
 
+MAX_SIDE = 128  # pixels; larger images are shrunk
+
 # A step's tag, a word, a digit, punctuation, and line breaks each stand alone: no token spans two steps.
 _PIECES = r"\n\n|\n|\[[a-z]+\]| ?\p{L}+| ?\p{N}| ?[^\s\p{L}\p{N}]|\s"
 
@@ -58,7 +60,7 @@ class Size:
     vision_layers: int = 2
     vision_heads: int = 4
     vision_mlp: int = 512
-    patch: int = 16
+    patch: int = 16  # pixels; two by two patches make a token
 
 
 def make_tokenizer(texts: Iterable[str], vocab_size: int) -> PreTrainedTokenizerFast:
@@ -92,7 +94,7 @@ def make_processor(tokenizer: PreTrainedTokenizerFast, patch: int = 16) -> Qwen3
         setattr(tokenizer, f"{name}_token_id", tokenizer.convert_tokens_to_ids(f"<|{name}_pad|>"))
     sizes: dict[str, Any] = {"patch_size": patch, "temporal_patch_size": 2, "merge_size": 2}
     images = Qwen2VLImageProcessor(
-        **sizes, size={"shortest_edge": 32 * 32, "longest_edge": 128 * 128}, image_mean=[0.5] * 3, image_std=[0.5] * 3
+        **sizes, size={"shortest_edge": 32 * 32, "longest_edge": MAX_SIDE**2}, image_mean=[0.5] * 3, image_std=[0.5] * 3
     )
     return Qwen3VLProcessor(
         image_processor=images,
@@ -140,7 +142,7 @@ def make_model(size: Size, tokenizer: PreTrainedTokenizerFast, seed: int) -> Qwe
             "intermediate_size": size.vision_mlp,
             "out_hidden_size": size.text_width,
             "patch_size": size.patch,
-            "num_position_embeddings": 64,
+            "num_position_embeddings": (MAX_SIDE // size.patch) ** 2,
             "deepstack_visual_indexes": [],
         },
     )

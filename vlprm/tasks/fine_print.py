@@ -31,7 +31,9 @@ PLATE, FRAME = (96, 56), 8
 
 # Too coarse by construction: every print is half ink with a period of exactly one overview pixel, so that each
 # overview pixel inside a plate averages whole periods and has the plate's own colour, whatever the print. Small type
-# would not do: a small network reads two-digit numbers off a quarter-size overview in 98% of cases.
+# would not do: a small network reads two-digit numbers off a quarter-size overview in 98% of cases. Plates stand on
+# multiples of the period, so that a print has the same phase wherever it is: a phase drawn at random makes the prints
+# equal on average over it, and a small network that starts from such averages was at chance after 200,000 of them.
 PERIOD = SIDE // OVERVIEW_SIDE
 INK = 36  # grey levels above and below the plate's colour
 PRINTS = ("stripes", "bars", "checks", "slashes")
@@ -50,7 +52,7 @@ def make(rng: random.Random) -> Scene:
     if kind == "same" and rng.random() < 0.4:
         plates[colours[1]][2] = plates[colours[0]][2]
     room = [CELL - PLATE[0] - 4, CELL - PLATE[1] - 4]
-    layout = {c: [rng.randint(4, room[0]), rng.randint(4, room[1]), rng.randrange(PERIOD)] for c in colours}
+    layout = {c: [rng.randrange(PERIOD, side + 1, PERIOD) for side in room] for c in colours}
     asked = colours[: 1 if kind == "read" else 2]
     return {"content": {"type": kind, "plates": plates, "asked": asked}, "layout": layout}
 
@@ -61,12 +63,12 @@ def draw(scene: Scene) -> Image.Image:
         box = _plate(scene, colour)
         left, top = int(box.x0), int(box.y0)
         pen.rectangle([left, top, left + PLATE[0] - 1, top + PLATE[1] - 1], fill=PALETTE[colour])
-        image.paste(_printed(PALETTE[colour], print_, scene["layout"][colour][2]), (left + FRAME, top + FRAME))
+        image.paste(_printed(PALETTE[colour], print_), (left + FRAME, top + FRAME))
     return image
 
 
-def _printed(colour: tuple[int, int, int], print_: str, phase: int) -> Image.Image:
-    y, x = np.mgrid[0 : PLATE[1] - 2 * FRAME, 0 : PLATE[0] - 2 * FRAME] + phase
+def _printed(colour: tuple[int, int, int], print_: str) -> Image.Image:
+    y, x = np.mgrid[0 : PLATE[1] - 2 * FRAME, 0 : PLATE[0] - 2 * FRAME]
     half = PERIOD // 2
     field = {"stripes": y // half, "bars": x // half, "checks": x // half + y // half, "slashes": (x + y) // half}[
         print_
@@ -78,7 +80,7 @@ def _printed(colour: tuple[int, int, int], print_: str, phase: int) -> Image.Ima
 
 def _plate(scene: Scene, colour: str) -> Region:
     row, column, _ = scene["content"]["plates"][colour]
-    dx, dy, _ = scene["layout"][colour]
+    dx, dy = scene["layout"][colour]
     x, y = (column - 1) * CELL + dx, (row - 1) * CELL + dy
     return Region(x, y, x + PLATE[0], y + PLATE[1])
 
@@ -176,4 +178,4 @@ def _cell(row: int, column: int) -> Region:
     return Region((column - 1) * CELL, (row - 1) * CELL, column * CELL, row * CELL)
 
 
-FAMILY = SyntheticFamily("fine_print", 2, ("read", "same"), make, draw, ask, solve, read)
+FAMILY = SyntheticFamily("fine_print", 3, ("read", "same"), make, draw, ask, solve, read)

@@ -88,7 +88,7 @@ class SyntheticFamily:
     def problem(self, split: str, index: int) -> Problem:
         """Item `index` of a split. Its id regenerates it bit for bit."""
         problem_id = self.item_id(split, index)
-        scene = self._scene(split, index)
+        scene = self.scene(split, index)
         question, answer, answer_type = self.ask(scene)
         return Problem(
             id=problem_id,
@@ -130,7 +130,8 @@ class SyntheticFamily:
             result.append(Verdict(kind is None, kind))
         return result
 
-    def _scene(self, split: str, index: int) -> Scene:
+    def scene(self, split: str, index: int) -> Scene:
+        """What item `index` of a split shows, without drawing it."""
         for attempt in range(10_000):
             scene = self.make(rng_for(self.name, self.version, split, index, attempt))
             if _bucket(scene) in SPLIT_BUCKETS[split]:
