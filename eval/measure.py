@@ -1,6 +1,7 @@
 """What a scored pool and a labelled dataset say, in numbers: selection, best-of-n, steps, labels.
 
-Pure functions from pools to plain dicts, as they stand in `results.json`.
+Pure functions from pools to plain dicts, as they stand in `results.json`. A candidate without an answer is a *no
+result*, counted here and never right; what selectors do about it stands in `vlprm.search`.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from vlprm.dataset import LabelledPath
 from vlprm.fusion import JudgeQuality, is_wrong, mc_rule
 from vlprm.metrics import auroc, bootstrap_interval, expected_best_of, precision_recall_f1
 from vlprm.schema import StepLabel, Verdict
-from vlprm.search import ranking_values, selectors, solution_rewards
+from vlprm.search import ranking, selectors, solution_rewards
 from vlprm.tasks import load_task
 
 THRESHOLD = 0.5  # a step with a lower reward is called wrong; fixed, not tuned
@@ -25,6 +26,14 @@ PERCEPTUAL = ("perception", "action")
 
 
 # --- which candidate is chosen
+
+
+def no_results(pools: Sequence[Pool]) -> dict[str, int]:
+    """Candidates without an answer, and problems of which no candidate has one: not solved, whoever chooses."""
+    return {
+        "candidates": sum(c.right is None for pool in pools for c in pool.candidates),
+        "problems": sum(all(c.right is None for c in pool.candidates) for pool in pools),
+    }
 
 
 def selection(pools: Sequence[Pool], aggregation: str) -> dict[str, Any]:
@@ -54,20 +63,25 @@ def differences(pools: Sequence[Pool], aggregation: str) -> dict[str, Any]:
 
 
 def best_of_n(pools: Sequence[Pool], aggregation: str) -> dict[str, float]:
-    """Exact expected accuracy of the best of n candidates drawn from each pool, by n."""
+    """Exact expected accuracy of the best of n candidates drawn from each pool, by n.
+
+    Drawn from those that may be chosen, and all of them where there are fewer than n: the curve opens at the random
+    selector's accuracy and ends at that of `prm_<aggregation>`.
+    """
     sizes = [n for n in SIZES if all(n <= len(pool.candidates) for pool in pools)]
-    return {str(n): _mean([expected_best_of(_by_reward(pool, aggregation), n) for pool in pools]) for n in sizes}
+    ranked = [_by_reward(pool, aggregation) for pool in pools]
+    return {str(n): _mean([expected_best_of(right, min(n, len(right))) for right in ranked]) for n in sizes}
 
 
 def by_question_type(pools: Sequence[Pool], aggregation: str) -> dict[str, Any]:
-    """For each question type: problems, the share with mixed outcomes, and accuracies by selector."""
+    """For each question type: problems, the share with right and wrong answers, and accuracies by selector."""
     groups: dict[str, list[Pool]] = defaultdict(list)
     for pool in pools:
         groups[pool.question_type].append(pool)
     return {
         name: {
             "problems": len(group),
-            "mixed": _mean([float(len({c.right is True for c in p.candidates}) == 2) for p in group]),
+            "mixed": _mean([float(pool.is_mixed) for pool in group]),
             **{k: v["accuracy"] for k, v in selection(group, aggregation).items()},
         }
         for name, group in sorted(groups.items())
@@ -84,12 +98,12 @@ def _expected(pool: Pool, chooser: Callable[[Any], list[float]], value: Callable
 
 
 def _by_reward(pool: Pool, aggregation: str) -> list[float]:
-    """Correctness, best reward first; candidates of equal reward each have their mean correctness."""
+    """Correctness of the candidates that may be chosen, best reward first; those of equal reward each have their mean
+    correctness."""
     candidates = [c.candidate for c in pool.candidates]
-    values = ranking_values(candidates, solution_rewards(candidates, aggregation))
     groups: dict[float, list[float]] = defaultdict(list)
-    for value, candidate in zip(values, pool.candidates, strict=True):
-        groups[value].append(_right(candidate))
+    for i, value in ranking(candidates, solution_rewards(candidates, aggregation)).items():
+        groups[value].append(_right(pool.candidates[i]))
     return [_mean(group) for _, group in sorted(groups.items(), reverse=True) for _ in group]
 
 

@@ -39,6 +39,11 @@ class Pool:
     candidates: tuple[Scored, ...]
 
     @property
+    def is_mixed(self) -> bool:
+        """Some answers are right and some are wrong; a candidate without one is neither."""
+        return {True, False} <= {c.right for c in self.candidates}
+
+    @property
     def question_type(self) -> str:
         return f"{self.problem.task}/{self.problem.meta['question_type']}"
 

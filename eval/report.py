@@ -63,7 +63,7 @@ def measure_all(pools: list[Pool], trees: list[list[LabelledPath]], aggregation:
         "n_candidates": len(pools[0].candidates),
         "aggregation": aggregation,
         "judge": trees[0][0].problem.meta["judge"],
-        "no_answer": sum(c.solution.answer is None for pool in pools for c in pool.candidates),
+        "no_answer": measure.no_results(pools),
         "selection": measure.selection(pools, aggregation),
         "differences": measure.differences(pools, aggregation),
         "best_of_n": measure.best_of_n(pools, aggregation),
@@ -80,10 +80,10 @@ def stage_seconds(folder: Path) -> dict[str, float]:
 
 
 def problem_views(pools: list[Pool], limit: int) -> list[ProblemView]:
-    """Problems with both right and wrong candidates, question types taking turns."""
+    """Problems with both right and wrong answers, question types taking turns."""
     by_type: dict[str, list[Pool]] = {}
     for pool in pools:
-        if len({c.right is True for c in pool.candidates}) == 2:
+        if pool.is_mixed:
             by_type.setdefault(pool.question_type, []).append(pool)
     turns = [pool for i in range(limit) for group in by_type.values() for pool in group[i : i + 1]]
     return [_problem_view(pool) for pool in turns[:limit]]

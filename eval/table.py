@@ -32,8 +32,12 @@ def selector_title(name: str, aggregation: str) -> str:
 
 
 def _selection(results: dict[str, Any]) -> Table:
-    title = f"Which of {results['n_candidates']} candidates? ({results['n_problems']} held-out problems)"
-    table = _table(title, "selector", "accuracy %", "95% interval", "every step right %")
+    none = results["no_answer"]
+    table = _table(
+        f"Which of {results['n_candidates']} candidates? ({results['n_problems']} held-out problems; "
+        f"without an answer: {none['candidates']} candidates, and all those of {none['problems']} problems)",
+        "selector", "accuracy %", "95% interval", "every step right %",
+    )  # fmt: skip
     for name, row in results["selection"].items():
         low, high = row["ci"]
         title = selector_title(name, results["aggregation"])
