@@ -19,7 +19,7 @@ from vlprm.answers import is_correct
 from vlprm.config import dump, run
 from vlprm.dataset import tree_row, write_dataset
 from vlprm.fusion import JudgeQuality, estimate_quality, fuse, with_verdicts
-from vlprm.records import open_run, read_records, timed
+from vlprm.records import finished_records, open_run, timed
 from vlprm.schema import Problem, StepLabel, StepTree, TreeNode, from_json
 from vlprm.tasks import problem_by_id
 
@@ -46,13 +46,14 @@ class LabelConfig:
 
 
 def main(config: LabelConfig) -> None:
-    target = config.run / "dataset.parquet"
-    open_run(config.run, dump(config), config.seed, [config.trees / "trees.jsonl"])
+    target, source = config.run / "dataset.parquet", config.trees / "trees.jsonl"
+    records = finished_records(source, "data_synth.trees")
+    open_run(config.run, dump(config), config.seed, [source])
     if target.exists():
         log.info("%s is there", target)
         return
     with timed(config.run, "label"):
-        trees = [from_json(StepTree, record["tree"]) for record in read_records(config.trees / "trees.jsonl")]
+        trees = [from_json(StepTree, record["tree"]) for record in records]
         judged = [_judged(problem_by_id(tree.problem_id), tree, config) for tree in trees if is_mixed(tree)]
         told = [label for _, tree in judged for label in _telling(tree)]
         quality = estimate_quality(told, accuracy=1 - config.judge_error_rate)

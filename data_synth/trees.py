@@ -17,7 +17,7 @@ from data_synth.omega import OmegaConfig, grow, is_mixed
 from vlprm.backbones import checkpoint_folder, load_policy
 from vlprm.config import dump, run
 from vlprm.engines.local import LocalEngine
-from vlprm.records import Records, in_units, open_run, timed
+from vlprm.records import Records, finish, in_units, open_run, timed
 from vlprm.schema import StepTree, from_json, to_json
 from vlprm.tasks import TASKS, load_task, problem_by_id
 
@@ -59,6 +59,7 @@ def main(config: TreesConfig) -> None:
             trees = asyncio.run(_grow_all(unit, engine, config))
             records.append({"key": tree.problem_id, "tree": to_json(tree)} for tree in trees)
             log.info("%d of %d problems searched", len(records.keys), len(ids))
+    finish(records)
     _report(records)
 
 

@@ -16,7 +16,7 @@ from vlprm.backbones import checkpoint_folder, load_policy
 from vlprm.config import dump, run
 from vlprm.engines import Request
 from vlprm.engines.local import LocalEngine
-from vlprm.records import Records, in_units, open_run, timed
+from vlprm.records import Records, finish, in_units, open_run, timed
 from vlprm.rollout import rollouts
 from vlprm.schema import Solution, to_json
 from vlprm.tasks import TASKS, load_task, problem_by_id
@@ -65,6 +65,7 @@ def main(config: CandidatesConfig) -> None:
                 {"key": i, "solutions": [to_json(s) for s in pool]} for i, pool in zip(unit, pools, strict=True)
             )
             log.info("%d of %d problems sampled", len(records.keys), len(ids))
+    finish(records)
     stops = Counter(s["stop"] for record in records for s in record["solutions"])
     log.info("how candidates ended: %s", ", ".join(f"{stop} {count}" for stop, count in stops.most_common()))
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from vlprm.answers import is_correct
-from vlprm.records import read_records
+from vlprm.records import finished_records, refuse_other_inputs
 from vlprm.schema import Problem, Solution, Verdict, from_json
 from vlprm.scoring import StepScore
 from vlprm.search import Candidate
@@ -48,20 +48,21 @@ class Pool:
         return f"{self.problem.task}/{self.problem.meta['question_type']}"
 
 
-def read_pools(candidates: Path, rewards: Path) -> list[Pool]:
-    """ValueError where a problem has candidates and no rewards: a table over a part would mislead."""
-    scores = {record["key"]: record["candidates"] for record in read_records(rewards / "rewards.jsonl")}
+def read_pools(run: Path) -> list[Pool]:
+    """The pools of a run folder. ValueError where a stage is not finished, or where the rewards are not of these very
+    candidates by this very reward model."""
+    source = run / "candidates" / "candidates.jsonl"
+    records = finished_records(source, "eval.candidates")
+    scored = finished_records(run / "rewards" / "rewards.jsonl", "eval.rewards")
+    refuse_other_inputs(run / "rewards", [source, run / "prm"])
+    scores = {record["key"]: record["candidates"] for record in scored}
     pools = []
-    for record in read_records(candidates / "candidates.jsonl"):
-        if record["key"] not in scores:
-            raise ValueError(f"{rewards} has no rewards for {record['key']}; run `python -m eval.rewards` to the end")
+    for record in records:
         problem = problem_by_id(record["key"])
         solutions = [from_json(Solution, s) for s in record["solutions"]]
         pools.append(
             Pool(problem, tuple(_scored(problem, s, r) for s, r in zip(solutions, scores[record["key"]], strict=True)))
         )
-    if not pools:
-        raise ValueError(f"{candidates} has no candidates; make them with `python -m eval.candidates`")
     return pools
 
 

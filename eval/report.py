@@ -45,7 +45,7 @@ def main(config: ReportConfig) -> None:
     with timed(config.run, "report"):
         # The reward model's profile names the aggregation, which was fixed before any result was seen.
         aggregation = load_profile(config.run / "prm").aggregation
-        pools = read_pools(config.run / "candidates", config.run / "rewards")
+        pools = read_pools(config.run)
         trees = [row_paths(row) for row in read_rows(config.run / "labels" / "dataset.parquet")]
         open_run(config.run, dump(config), seed=0)
         results = measure_all(pools, trees, aggregation)

@@ -14,7 +14,7 @@ from typing import Any
 
 from vlprm.backbones import Checkpoint, checkpoint_folder
 from vlprm.config import dump, run
-from vlprm.records import Records, in_units, open_run, read_records, timed
+from vlprm.records import Records, finish, finished_records, in_units, open_run, timed
 from vlprm.reward_model import load_reward_model
 from vlprm.schema import Solution, from_json
 from vlprm.scoring import score_steps, score_whole
@@ -42,9 +42,7 @@ class RewardsConfig:
 
 def main(config: RewardsConfig) -> None:
     source = config.candidates / "candidates.jsonl"
-    pools = read_records(source)
-    if not pools:
-        raise ValueError(f"{config.candidates} has no candidates; make them with `python -m eval.candidates`")
+    pools = finished_records(source, "eval.candidates")
     open_run(config.run, dump(config), 0, [source, checkpoint_folder(config.reward_model)])
     records = Records(config.run / "rewards.jsonl")
     with timed(config.run, "rewards"):
@@ -52,6 +50,7 @@ def main(config: RewardsConfig) -> None:
         for unit in in_units(pools, config.unit, records, key=lambda pool: pool["key"]):
             records.append(_scored(unit, checkpoint))
             log.info("%d of %d problems scored", len(records.keys), len(pools))
+    finish(records)
 
 
 def _scored(unit: list[dict[str, Any]], checkpoint: Checkpoint) -> list[dict[str, Any]]:

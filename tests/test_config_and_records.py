@@ -9,7 +9,17 @@ from pathlib import Path
 import pytest
 
 from vlprm.config import dump, parse
-from vlprm.records import Records, fingerprint, in_units, open_run, read_records, timed
+from vlprm.records import (
+    Records,
+    fingerprint,
+    finish,
+    finished_records,
+    in_units,
+    open_run,
+    read_records,
+    refuse_other_inputs,
+    timed,
+)
 
 
 @dataclass(frozen=True)
@@ -124,6 +134,36 @@ def test_a_run_is_not_mixed_with_another(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="does not exist"):
         fingerprint(tmp_path / "nothing")
     assert "packages" in json.loads((tmp_path / "run" / "env.json").read_text())
+
+
+def test_records_are_read_by_the_next_stage_only_when_theirs_has_ended(tmp_path: Path) -> None:
+    path = tmp_path / "r.jsonl"
+    with pytest.raises(ValueError, match=r"r\.jsonl does not exist; make it with `python -m a\.stage`"):
+        finished_records(path, "a.stage")
+    records = Records(path)
+    records.append([{"key": "a"}])
+    with pytest.raises(ValueError, match=r"r\.jsonl is not finished .* run `python -m a\.stage` to its end"):
+        finished_records(path, "a.stage")
+    finish(records)
+    assert finished_records(path, "a.stage") == [{"key": "a"}]
+    path.write_text("")
+    with pytest.raises(ValueError, match=r"r\.jsonl has changed since its stage ended"):
+        finished_records(path, "a.stage")
+    finish(Records(path))
+    with pytest.raises(ValueError, match=r"r\.jsonl has no records"):
+        finished_records(path, "a.stage")
+
+
+def test_a_run_is_known_by_its_inputs_wherever_they_lie(tmp_path: Path) -> None:
+    source, moved = tmp_path / "in.jsonl", tmp_path / "elsewhere" / "in.jsonl"
+    source.write_text("1")
+    open_run(tmp_path / "run", "", 0, [source])
+    moved.parent.mkdir()
+    source.rename(moved)
+    refuse_other_inputs(tmp_path / "run", [moved])
+    moved.write_text("2")
+    with pytest.raises(ValueError, match=r"run was not made from .*elsewhere/in\.jsonl as it is now"):
+        refuse_other_inputs(tmp_path / "run", [moved])
 
 
 def test_a_checkpoints_fingerprint_is_of_its_weights_and_not_of_notes_beside_them(tmp_path: Path) -> None:
