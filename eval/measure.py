@@ -18,7 +18,7 @@ from vlprm.fusion import JudgeQuality, is_wrong, mc_rule
 from vlprm.metrics import auroc, bootstrap_interval, expected_best_of, precision_recall_f1
 from vlprm.schema import StepLabel, Verdict
 from vlprm.search import ranking, selectors, solution_rewards
-from vlprm.tasks import load_task
+from vlprm.tasks import Tasks, task_of
 
 THRESHOLD = 0.5  # a step with a lower reward is called wrong; fixed, not tuned
 SIZES = (1, 2, 4, 8)
@@ -166,13 +166,13 @@ def _found(candidate: Scored) -> bool | None:
 # --- how right the labels are
 
 
-def label_quality(trees: Sequence[Sequence[LabelledPath]]) -> dict[str, Any]:
+def label_quality(trees: Sequence[Sequence[LabelledPath]], tasks: Tasks) -> dict[str, Any]:
     """Precision, recall and F1 of *wrong* among the steps before and at a solution's first true error.
 
     The last step is left out (its label is the answer's), and so is a step on which one of the three has no evidence:
     all are measured on the same steps. `labelled` is the share of the steps that each has a label for.
     """
-    verdicts = [verdict for tree in trees for verdict in _judgeable(tree)]
+    verdicts = [verdict for tree in trees for verdict in _judgeable(tree, tasks)]
     rules: dict[str, Callable[[StepLabel], bool | None]] = {
         "mc": _mc_wrong,
         "judge": _judge_wrong,
@@ -189,11 +189,11 @@ def label_quality(trees: Sequence[Sequence[LabelledPath]]) -> dict[str, Any]:
     return {**result, "steps": len(shared)}
 
 
-def _judgeable(tree: Sequence[LabelledPath]) -> list[tuple[StepLabel, Verdict]]:
+def _judgeable(tree: Sequence[LabelledPath], tasks: Tasks) -> list[tuple[StepLabel, Verdict]]:
     """Label and truth of each step of a tree, shared ones once, up to the first true error of its path."""
     found: dict[int, tuple[StepLabel, Verdict]] = {}
     for path in tree:
-        for node, label, verdict in zip(path.nodes[:-1], path.labels, _truth(path), strict=False):
+        for node, label, verdict in zip(path.nodes[:-1], path.labels, _truth(path, tasks), strict=False):
             if verdict is None:
                 break
             found[node] = (label, verdict)
@@ -202,8 +202,8 @@ def _judgeable(tree: Sequence[LabelledPath]) -> list[tuple[StepLabel, Verdict]]:
     return list(found.values())
 
 
-def _truth(path: LabelledPath) -> list[Verdict | None]:
-    return load_task(path.problem.task).verdicts(path.problem, path.steps)
+def _truth(path: LabelledPath, tasks: Tasks) -> list[Verdict | None]:
+    return task_of(path.problem.task, tasks).verdicts(path.problem, path.steps)
 
 
 def _mc_wrong(label: StepLabel) -> bool | None:

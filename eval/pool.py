@@ -10,7 +10,8 @@ from vlprm.records import finished_records, refuse_other_inputs
 from vlprm.schema import Problem, Solution, Verdict, from_json
 from vlprm.scoring import StepScore
 from vlprm.search import Candidate
-from vlprm.tasks import load_task, problem_by_id
+from vlprm.tasks import Tasks, problem_by_id, task_of
+from vlprm.tasks.synthetic import SyntheticFamily
 
 
 @dataclass(frozen=True)
@@ -48,7 +49,7 @@ class Pool:
         return f"{self.problem.task}/{self.problem.meta['question_type']}"
 
 
-def read_pools(run: Path) -> list[Pool]:
+def read_pools(run: Path, tasks: Tasks) -> list[Pool]:
     """The pools of a run folder. ValueError where a stage is not finished, or where the rewards are not of these very
     candidates by this very reward model."""
     source = run / "candidates" / "candidates.jsonl"
@@ -58,20 +59,22 @@ def read_pools(run: Path) -> list[Pool]:
     scores = {record["key"]: record["candidates"] for record in scored}
     pools = []
     for record in records:
-        problem = problem_by_id(record["key"])
+        problem = problem_by_id(record["key"], tasks)
+        family = task_of(problem.task, tasks)
         solutions = [from_json(Solution, s) for s in record["solutions"]]
+        rewards = scores[record["key"]]
         pools.append(
-            Pool(problem, tuple(_scored(problem, s, r) for s, r in zip(solutions, scores[record["key"]], strict=True)))
+            Pool(problem, tuple(_scored(family, problem, s, r) for s, r in zip(solutions, rewards, strict=True)))
         )
     return pools
 
 
-def _scored(problem: Problem, solution: Solution, scores: dict) -> Scored:  # type: ignore[type-arg]
+def _scored(family: SyntheticFamily, problem: Problem, solution: Solution, scores: dict) -> Scored:  # type: ignore[type-arg]
     assert problem.answer is not None
     return Scored(
         solution,
         tuple(StepScore(**s) for s in scores["steps"]),
         scores["whole"],
         is_correct(solution.answer, problem.answer, problem.answer_type),
-        tuple(load_task(problem.task).verdicts(problem, solution.steps)),
+        tuple(family.verdicts(problem, solution.steps)),
     )

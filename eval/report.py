@@ -20,6 +20,7 @@ from vlprm.config import dump, run
 from vlprm.dataset import LabelledPath, read_rows, row_paths
 from vlprm.profile import load_profile
 from vlprm.records import open_run, timed, write_atomically
+from vlprm.tasks import TASKS, Tasks, load_tasks
 from vlprm.viewer.page import CandidateView, ProblemView, StepView, render_page, tree_view
 
 log = logging.getLogger(__name__)
@@ -31,10 +32,12 @@ class ReportConfig:
 
     Args:
         run: folder whose stages are its sub-folders; the report is written beside them.
+        tasks: task names or module paths, as they were given to the stages before.
         shown_problems: problems shown with all their candidates.
     """
 
     run: Path
+    tasks: tuple[str, ...] = tuple(TASKS)
     shown_problems: int = 12
 
 
@@ -42,13 +45,14 @@ STAGES = ("trees", "labels", "prm", "candidates", "rewards")
 
 
 def main(config: ReportConfig) -> None:
+    tasks = load_tasks(config.tasks)
     with timed(config.run, "report"):
         # The reward model's profile names the aggregation, which was fixed before any result was seen.
         aggregation = load_profile(config.run / "prm").aggregation
-        pools = read_pools(config.run)
+        pools = read_pools(config.run, tasks)
         trees = [row_paths(row) for row in read_rows(config.run / "labels" / "dataset.parquet")]
         open_run(config.run, dump(config), seed=0)
-        results = measure_all(pools, trees, aggregation)
+        results = measure_all(pools, trees, aggregation, tasks)
     results["seconds"] = stage_seconds(config.run)
     write_atomically(config.run / "results.json", json.dumps(results, indent=2) + "\n")
     page = render_page(results, problem_views(pools, config.shown_problems), tree_view(_largest(trees)))
@@ -57,7 +61,7 @@ def main(config: ReportConfig) -> None:
     log.info("results in %s, page in %s", config.run / "results.json", config.run / "report.html")
 
 
-def measure_all(pools: list[Pool], trees: list[list[LabelledPath]], aggregation: str) -> dict[str, Any]:
+def measure_all(pools: list[Pool], trees: list[list[LabelledPath]], aggregation: str, tasks: Tasks) -> dict[str, Any]:
     return {
         "n_problems": len(pools),
         "n_candidates": len(pools[0].candidates),
@@ -69,7 +73,7 @@ def measure_all(pools: list[Pool], trees: list[list[LabelledPath]], aggregation:
         "best_of_n": measure.best_of_n(pools, aggregation),
         "by_question_type": measure.by_question_type(pools, aggregation),
         "steps": measure.steps(pools, aggregation),
-        "labels": measure.label_quality(trees),
+        "labels": measure.label_quality(trees, tasks),
     }
 
 

@@ -84,3 +84,16 @@ def test_rewards_of_other_candidates_or_by_another_reward_model_are_refused(run:
     finish(Records(source))
     with pytest.raises(ValueError, match=r"rewards was not made from .*candidates\.jsonl as it is now"):
         report.main(report.ReportConfig(run))
+
+
+def test_items_of_a_task_that_is_not_given_are_refused_before_anything_is_written(run: Path) -> None:
+    stages: list[Callable[[], None]] = [
+        lambda: label.main(label.LabelConfig(run / "trees", run / "new", tasks=("chart",))),
+        lambda: rewards.main(rewards.RewardsConfig(run / "candidates", run / "prm", run / "new", tasks=("chart",))),
+        lambda: report.main(report.ReportConfig(run, tasks=("chart",))),
+    ]
+    for stage in stages:
+        with pytest.raises(ValueError, match="items of a task 'figure', and --tasks gives chart; add the task"):
+            stage()
+    assert not (run / "new").exists()
+    assert not (run / "results.json").exists()
