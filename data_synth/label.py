@@ -13,12 +13,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from jsonargparse.typing import ClosedUnitInterval
+
 from data_synth.judge import oracle_judge
 from data_synth.omega import is_mixed
 from vlprm.answers import is_correct
 from vlprm.config import dump, run
 from vlprm.dataset import tree_row, write_dataset
-from vlprm.fusion import JudgeQuality, estimate_quality, fuse, with_verdicts
+from vlprm.fusion import JudgeQuality, Rule, estimate_quality, fuse, with_verdicts
 from vlprm.records import finished_records, open_run, timed
 from vlprm.schema import Problem, StepLabel, StepTree, TreeNode, from_json
 from vlprm.tasks import TASKS, Tasks, load_tasks, problem_by_id, refuse_other_tasks, task_of
@@ -42,8 +44,8 @@ class LabelConfig:
     trees: Path
     run: Path
     tasks: tuple[str, ...] = tuple(TASKS)
-    rule: str = "bayes"
-    judge_error_rate: float = 0.1
+    rule: Rule = "bayes"
+    judge_error_rate: ClosedUnitInterval = 0.1
     seed: int = 0
 
 

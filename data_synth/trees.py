@@ -13,6 +13,8 @@ import logging
 from dataclasses import dataclass
 from pathlib import Path
 
+from jsonargparse.typing import PositiveInt
+
 from data_synth.omega import OmegaConfig, grow, is_mixed
 from vlprm.backbones import checkpoint_folder, load_policy
 from vlprm.config import dump, run
@@ -43,8 +45,8 @@ class TreesConfig:
     policy: str = "builtin/policy"
     tasks: tuple[str, ...] = tuple(TASKS)
     split: str = "train"
-    problems: int = 1000
-    unit: int = 125
+    problems: PositiveInt = 1000
+    unit: PositiveInt = 125
     search: OmegaConfig = OmegaConfig()
     seed: int = 0
 
@@ -68,8 +70,6 @@ def problem_ids(config: TreesConfig, tasks: Tasks) -> list[str]:
     """Ids of the problems, tasks taking turns. Synthetic tasks count their training items from far behind those that
     the built-in models were taught with."""
     families = list(tasks.values())
-    if config.problems < 1:
-        raise ValueError(f"split {config.split!r} would be empty: problems is {config.problems}; ask for at least 1")
     turns = [divmod(i, len(families)) for i in range(config.problems)]
     return [families[family].item_id(config.split, FIRST_ITEM + index) for index, family in turns]
 

@@ -12,6 +12,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from jsonargparse.typing import NonNegativeFloat, PositiveInt
+
 from vlprm.backbones import checkpoint_folder, load_policy
 from vlprm.config import dump, run
 from vlprm.engines import Request
@@ -45,11 +47,11 @@ class CandidatesConfig:
     policy: str = "builtin/policy"
     tasks: tuple[str, ...] = tuple(TASKS)
     split: str = "test"
-    problems: int = 400
-    n: int = 8
-    temperature: float = 1.0
-    max_tokens: int = 160
-    unit: int = 100
+    problems: PositiveInt = 400
+    n: PositiveInt = 8
+    temperature: NonNegativeFloat = 1.0
+    max_tokens: PositiveInt = 160
+    unit: PositiveInt = 100
     seed: int = 0
 
 
@@ -73,8 +75,6 @@ def main(config: CandidatesConfig) -> None:
 
 def problem_ids(config: CandidatesConfig, tasks: Tasks) -> list[str]:
     families = list(tasks.values())
-    if config.problems < 1:
-        raise ValueError(f"split {config.split!r} would be empty: problems is {config.problems}; ask for at least 1")
     turns = [divmod(i, len(families)) for i in range(config.problems)]
     return [families[family].item_id(config.split, index) for index, family in turns]
 

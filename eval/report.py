@@ -13,6 +13,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from jsonargparse.typing import NonNegativeInt
+
 from eval import measure
 from eval.pool import Pool, read_pools
 from eval.table import print_tables
@@ -38,7 +40,7 @@ class ReportConfig:
 
     run: Path
     tasks: tuple[str, ...] = tuple(TASKS)
-    shown_problems: int = 12
+    shown_problems: NonNegativeInt = 12
 
 
 STAGES = ("trees", "labels", "prm", "candidates", "rewards")

@@ -12,6 +12,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from jsonargparse.typing import PositiveInt
+
 from vlprm.backbones import Checkpoint, checkpoint_folder
 from vlprm.config import dump, run
 from vlprm.records import Records, finish, finished_records, in_units, open_run, timed
@@ -39,7 +41,7 @@ class RewardsConfig:
     reward_model: Path
     run: Path
     tasks: tuple[str, ...] = tuple(TASKS)
-    unit: int = 50
+    unit: PositiveInt = 50
 
 
 def main(config: RewardsConfig) -> None:

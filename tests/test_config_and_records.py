@@ -3,12 +3,20 @@
 import json
 import subprocess
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
+from typing import get_args
 
 import pytest
 
+from data_synth.label import LabelConfig
+from data_synth.trees import TreesConfig
+from eval.candidates import CandidatesConfig
+from eval.report import ReportConfig
+from eval.rewards import RewardsConfig
+from train.prm import PrmConfig
 from vlprm.config import dump, parse
+from vlprm.fusion import RULES, Rule
 from vlprm.records import (
     Records,
     fingerprint,
@@ -20,6 +28,8 @@ from vlprm.records import (
     refuse_other_inputs,
     timed,
 )
+from vlprm.schema import Aggregation
+from vlprm.scoring import AGGREGATIONS
 
 
 @dataclass(frozen=True)
@@ -73,7 +83,7 @@ def test_mistakes_are_named(tmp_path: Path, argv: list[str], text: str, message:
     [
         (["train.prm", "--batchsize", "3"], "unknown flag --batchsize; did you mean 'batch_size'?"),
         (["eval.candidates", "--tasks", "[chrat]", "--run", "RUN"], "unknown task 'chrat'; did you mean 'chart'?"),
-        (["eval.candidates", "--problems", "0", "--run", "RUN"], "split 'test' would be empty"),
+        (["eval.candidates", "--problems", "0", "--run", "RUN"], '"problems": Not of type PositiveInt: 0'),
         (["data_synth.trees", "--policy", "nowhere", "--run", "RUN"], "no checkpoint folder nowhere"),
         (["train.prm", "--dataset", "none.parquet", "--run", "RUN"], "none.parquet does not exist"),
     ],
@@ -87,6 +97,50 @@ def test_commands_exit_with_status_2_and_one_sentence(tmp_path: Path, command: l
     assert message in last
     assert "Traceback" not in done.stderr
     assert not (tmp_path / "run").exists()
+
+
+STAGES = {
+    TreesConfig: ["--run=x"],
+    LabelConfig: ["--run=x", "--trees=x"],
+    PrmConfig: ["--run=x", "--dataset=x"],
+    CandidatesConfig: ["--run=x"],
+    RewardsConfig: ["--run=x", "--candidates=x", "--reward_model=x"],
+    ReportConfig: ["--run=x"],
+}
+
+
+@pytest.mark.parametrize("cls", STAGES)
+def test_numbers_that_make_no_sense_are_refused(cls: type) -> None:
+    numbers = [f.name for f in fields(cls) if type(f.default) in (int, float) and f.name != "seed"]
+    assert numbers
+    for name in numbers:
+        with pytest.raises(ValueError, match=f'"{name}": Not of type .*: -1 does not conform to restriction'):
+            parse(cls, [*STAGES[cls], f"--{name}=-1"])
+    again = parse(cls, [*STAGES[cls], f"--{numbers[0]}=1"])
+    assert f"{numbers[0]}: 1" in dump(again)
+
+
+@pytest.mark.parametrize(
+    ("cls", "flag"),
+    [
+        (LabelConfig, "--rule=vote"),
+        (LabelConfig, "--judge_error_rate=1.5"),
+        (PrmConfig, "--aggregation=median"),
+        (PrmConfig, "--epochs=0"),
+        (PrmConfig, "--batch_size=0"),
+        (CandidatesConfig, "--n=0"),
+        (CandidatesConfig, "--unit=0"),
+    ],
+)
+def test_values_that_a_field_cannot_hold_are_refused(cls: type, flag: str) -> None:
+    name, _, value = flag.removeprefix("--").partition("=")
+    with pytest.raises(ValueError, match=f'"{name}": .*{value}'):
+        parse(cls, [*STAGES[cls], flag])
+
+
+def test_every_choice_of_a_config_is_there() -> None:
+    assert set(get_args(Aggregation)) == set(AGGREGATIONS)
+    assert set(get_args(Rule)) == set(RULES)
 
 
 def test_a_torn_line_is_dropped_and_whole_ones_kept(tmp_path: Path) -> None:

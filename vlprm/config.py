@@ -2,6 +2,7 @@
 
     python -m train.prm --config configs/demo/prm.yaml --learning_rate 1e-4
 
+What a field may hold is its type, which jsonargparse checks: `PositiveInt` and its kin, `Literal` for a choice.
 A user's mistake is a `ValueError` with the fix in its message; `run` prints that sentence and exits with status 2.
 """
 
@@ -37,7 +38,7 @@ def parse(cls: type[C], argv: Sequence[str]) -> C:
         made = parser.instantiate(parser.parse_args(_files_first(argv)))
         return cls(**{f.name: made[f.name] for f in dataclasses.fields(cls)})  # type: ignore[arg-type]
     except (jsonargparse.ArgumentError, TypeError) as error:
-        raise ValueError(" ".join(str(error).split())) from error
+        raise ValueError(" ".join(str(error).split()).removeprefix("Parser key ")) from error
 
 
 def dump(config: Any) -> str:
@@ -109,4 +110,7 @@ def _unknown(what: str, name: str, known: Sequence[str]) -> str:
 def _plain(value: Any) -> Any:
     if isinstance(value, Path):
         return str(value)
+    for number in (int, float):  # jsonargparse's checked numbers are subclasses, which YAML does not know
+        if isinstance(value, number) and not isinstance(value, bool):
+            return number(value)
     return [_plain(item) for item in value] if isinstance(value, tuple | list) else value

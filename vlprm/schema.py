@@ -18,6 +18,7 @@ SCHEMA_VERSION = 1
 StepKind = Literal["perception", "reasoning", "zoom", "answer", "other"]
 ErrorKind = Literal["perception", "reasoning", "action"]
 AnswerType = Literal["integer", "word", "choice"]
+Aggregation = Literal["last", "min", "mean", "product", "mean_odds"]
 STEP_KINDS: tuple[str, ...] = get_args(StepKind)
 
 T = TypeVar("T")

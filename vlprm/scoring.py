@@ -16,7 +16,7 @@ import torch
 
 from vlprm.backbones import Checkpoint
 from vlprm.inputs import Row, collate
-from vlprm.schema import Problem, Step
+from vlprm.schema import Aggregation, Problem, Step
 from vlprm.steps import SEPARATOR
 
 MAX_TOKENS = 16_384  # a batch's padded size
@@ -71,7 +71,7 @@ def _mean_odds(rewards: Sequence[float]) -> float:
     return _mean([min(p, 1 - 1e-6) / (1 - min(p, 1 - 1e-6)) for p in rewards])
 
 
-AGGREGATIONS: dict[str, Callable[[Sequence[float]], float]] = {
+AGGREGATIONS: dict[Aggregation, Callable[[Sequence[float]], float]] = {
     "last": lambda rewards: rewards[-1],
     "min": min,
     "mean": _mean,

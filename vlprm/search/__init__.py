@@ -15,6 +15,7 @@ from collections import defaultdict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+from vlprm.schema import Aggregation
 from vlprm.scoring import AGGREGATIONS
 
 
@@ -47,12 +48,12 @@ def majority(pool: Sequence[Candidate]) -> Shares:
     return _vote(pool, [1.0] * len(pool))
 
 
-def weighted_majority(pool: Sequence[Candidate], aggregation: str) -> Shares:
+def weighted_majority(pool: Sequence[Candidate], aggregation: Aggregation) -> Shares:
     """The answer whose candidates' rewards add up to most (Li et al., 2022)."""
     return _vote(pool, [0.0 if r is None else r for r in solution_rewards(pool, aggregation)])
 
 
-def best_of_n(pool: Sequence[Candidate], aggregation: str) -> Shares:
+def best_of_n(pool: Sequence[Candidate], aggregation: Aggregation) -> Shares:
     """The candidate with the largest reward."""
     return _best(pool, solution_rewards(pool, aggregation))
 
@@ -62,7 +63,7 @@ def whole_solution(pool: Sequence[Candidate]) -> Shares:
     return _best(pool, [c.whole for c in pool])
 
 
-def solution_rewards(pool: Sequence[Candidate], aggregation: str) -> list[float | None]:
+def solution_rewards(pool: Sequence[Candidate], aggregation: Aggregation) -> list[float | None]:
     """A reward a candidate; None where there are no step rewards."""
     if aggregation not in AGGREGATIONS:
         raise ValueError(f"unknown aggregation {aggregation!r}; known: {', '.join(AGGREGATIONS)}")
@@ -103,7 +104,7 @@ def _vote(pool: Sequence[Candidate], weights: Sequence[float]) -> Shares:
     return shares
 
 
-def selectors(aggregation: str) -> dict[str, Selector]:
+def selectors(aggregation: Aggregation) -> dict[str, Selector]:
     """Every selector by the name it has in results; `aggregation` is the one fixed for weighted votes."""
     named: dict[str, Selector] = {
         "random": sample,
