@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from vlprm.answers import is_correct
 from vlprm.records import finished_records, refuse_other_inputs
@@ -50,8 +53,8 @@ class Pool:
 
 
 def read_pools(run: Path, tasks: Tasks) -> list[Pool]:
-    """The pools of a run folder. ValueError where a stage is not finished, or where the rewards are not of these very
-    candidates by this very reward model."""
+    """The pools of a run folder. ValueError where a stage is not finished, where the rewards are not of these very
+    candidates by this very reward model, or where one is not a finite number."""
     source = run / "candidates" / "candidates.jsonl"
     records = finished_records(source, "eval.candidates")
     scored = finished_records(run / "rewards" / "rewards.jsonl", "eval.rewards")
@@ -62,14 +65,27 @@ def read_pools(run: Path, tasks: Tasks) -> list[Pool]:
         problem = problem_by_id(record["key"], tasks)
         family = task_of(problem.task, tasks)
         solutions = [from_json(Solution, s) for s in record["solutions"]]
-        rewards = scores[record["key"]]
+        rewards = scores.get(record["key"], [])
+        _refuse_bad_scores(run / "rewards", problem, solutions, rewards)
         pools.append(
             Pool(problem, tuple(_scored(family, problem, s, r) for s, r in zip(solutions, rewards, strict=True)))
         )
     return pools
 
 
-def _scored(family: SyntheticFamily, problem: Problem, solution: Solution, scores: dict) -> Scored:  # type: ignore[type-arg]
+def _refuse_bad_scores(
+    folder: Path, problem: Problem, solutions: Sequence[Solution], rewards: Sequence[dict[str, Any]]
+) -> None:
+    if [len(s.steps) for s in solutions] != [len(r["steps"]) for r in rewards]:
+        raise ValueError(f"{folder} does not have one score for each step of {problem.id}; remove it and score again")
+    steps = [value for r in rewards for score in r["steps"] for value in score.values()]
+    if not all(math.isfinite(value) for value in (*steps, *(r["whole"] for r in rewards if r["whole"] is not None))):
+        raise ValueError(
+            f"{folder} has rewards of {problem.id} that are not finite numbers; correct them or score again"
+        )
+
+
+def _scored(family: SyntheticFamily, problem: Problem, solution: Solution, scores: dict[str, Any]) -> Scored:
     assert problem.answer is not None
     return Scored(
         solution,

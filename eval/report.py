@@ -21,7 +21,7 @@ from eval.table import print_tables
 from vlprm.config import dump, run
 from vlprm.dataset import LabelledPath, read_rows, row_paths
 from vlprm.profile import load_profile
-from vlprm.records import open_run, timed, write_atomically
+from vlprm.records import open_run, seconds_of, timed, write_atomically
 from vlprm.tasks import TASKS, Tasks, load_tasks
 from vlprm.viewer.page import CandidateView, ProblemView, StepView, render_page, tree_view
 
@@ -43,18 +43,20 @@ class ReportConfig:
     shown_problems: NonNegativeInt = 12
 
 
-STAGES = ("trees", "labels", "prm", "candidates", "rewards")
+READ = ("labels", "prm", "candidates", "rewards")
 
 
 def main(config: ReportConfig) -> None:
     tasks = load_tasks(config.tasks)
+    if missing := [stage for stage in READ if not (config.run / stage).is_dir()]:
+        raise ValueError(f"{config.run} has no folder {', '.join(missing)}; give the folder that holds the stages'")
     with timed(config.run, "report"):
         # The reward model's profile names the aggregation, which was fixed before any result was seen.
         aggregation = load_profile(config.run / "prm").aggregation
         pools = read_pools(config.run, tasks)
         trees = [row_paths(row) for row in read_rows(config.run / "labels" / "dataset.parquet")]
-        open_run(config.run, dump(config), seed=0)
         results = measure_all(pools, trees, aggregation, tasks)
+        open_run(config.run, dump(config), seed=0)
     results["seconds"] = stage_seconds(config.run)
     write_atomically(config.run / "results.json", json.dumps(results, indent=2) + "\n")
     page = render_page(results, problem_views(pools, config.shown_problems), tree_view(_largest(trees)))
@@ -68,7 +70,7 @@ def measure_all(pools: list[Pool], trees: list[list[LabelledPath]], aggregation:
         "n_problems": len(pools),
         "n_candidates": len(pools[0].candidates),
         "aggregation": aggregation,
-        "judge": trees[0][0].problem.meta["judge"],
+        "judge": trees[0][0].problem.meta.get("judge", "not named in the dataset"),
         "no_answer": measure.no_results(pools),
         "selection": measure.selection(pools, aggregation),
         "differences": measure.differences(pools, aggregation),
@@ -81,8 +83,8 @@ def measure_all(pools: list[Pool], trees: list[list[LabelledPath]], aggregation:
 
 def stage_seconds(folder: Path) -> dict[str, float]:
     """Seconds of each stage, over all the runs that it took."""
-    files = [folder / stage / "seconds.json" for stage in STAGES] + [folder / "seconds.json"]
-    return {name: value for file in files for name, value in json.loads(file.read_text()).items()}
+    folders = [*(folder / stage for stage in ("trees", *READ)), folder]
+    return {name: value for stage in folders for name, value in seconds_of(stage).items()}
 
 
 def problem_views(pools: list[Pool], limit: int) -> list[ProblemView]:

@@ -231,6 +231,10 @@ def test_a_checkpoints_fingerprint_is_of_its_weights_and_not_of_notes_beside_the
 
 
 def test_seconds_add_up_over_interrupted_runs(tmp_path: Path) -> None:
+    with timed(tmp_path / "typo", "stage"):
+        pass
+    assert not (tmp_path / "typo").exists()
+    open_run(tmp_path, "", 0)
     for _ in range(2):
         with timed(tmp_path, "stage"):
             pass

@@ -1,6 +1,8 @@
 """What a stage asks of the one before it, on a small finished run whose policy is a careless teacher."""
 
 import asyncio
+import json
+import math
 import shutil
 from collections.abc import Callable
 from dataclasses import asdict
@@ -11,13 +13,16 @@ import pytest
 from data_synth import label
 from data_synth.omega import OmegaConfig, grow
 from eval import report, rewards
+from tests.conftest import solved
 from tests.teacher import TeacherEngine
+from vlprm.dataset import read_rows, write_dataset
 from vlprm.engines import Request
 from vlprm.profile import Profile
-from vlprm.records import DONE, Records, finish, open_run
+from vlprm.records import DONE, Records, finish, open_run, read_records
+from vlprm.reward_model import load_reward_model
 from vlprm.rollout import rollouts
 from vlprm.schema import Solution, to_json
-from vlprm.scoring import StepScore
+from vlprm.scoring import StepScore, score_steps
 from vlprm.tasks import TASKS
 
 PROBLEMS = [TASKS[name].problem("test", i) for i in range(3) for name in ("chart", "figure")]
@@ -56,6 +61,57 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def run(finished: Path, tmp_path: Path) -> Path:
     """A copy to spoil."""
     return Path(shutil.copytree(finished, tmp_path / "run"))
+
+
+def test_a_whole_run_is_reported_whoever_made_its_parts(run: Path) -> None:
+    """Nobody kept the time of these trees, nor named the judge of these labels."""
+    path = run / "labels" / "dataset.parquet"
+    rows = read_rows(path)
+    for row in rows:
+        row["meta"] = json.dumps({k: v for k, v in json.loads(row["meta"]).items() if k != "judge"})
+    write_dataset(path, rows)
+    report.main(report.ReportConfig(run))
+    results = json.loads((run / "results.json").read_text())
+    assert (results["n_problems"], results["judge"]) == (len(PROBLEMS), "not named in the dataset")
+    assert set(results["seconds"]) == {"label", "report"}
+    assert (run / "report.html").exists()
+
+
+def test_a_mistyped_run_leaves_no_folder(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="typo has no folder labels, prm, candidates, rewards; give the folder that"):
+        report.main(report.ReportConfig(tmp_path / "typo"))
+    assert not (tmp_path / "typo").exists()
+
+
+@pytest.mark.parametrize(
+    ("spoil", "message"),
+    [
+        (lambda pool: pool[1]["steps"][0].update(correct=math.nan), "of {} that are not finite numbers"),
+        (lambda pool: pool[2].update(whole=math.inf), "of {} that are not finite numbers"),
+        (lambda pool: pool[0]["steps"].pop(), "one score for each step of {}"),
+        (lambda pool: pool.pop(), "one score for each step of {}"),
+    ],
+)
+def test_rewards_that_are_no_numbers_or_too_few_are_refused(
+    run: Path,
+    spoil: Callable[[list], None],
+    message: str,  # type: ignore[type-arg]
+) -> None:
+    path = run / "rewards" / "rewards.jsonl"
+    scored = read_records(path)
+    spoil(scored[3]["candidates"])
+    path.write_text("".join(json.dumps(record) + "\n" for record in scored))
+    finish(Records(path))
+    with pytest.raises(ValueError, match=message.format(scored[3]["key"])):
+        report.main(report.ReportConfig(run))
+    assert not (run / "results.json").exists()
+
+
+def test_a_reward_model_that_gives_no_numbers_is_refused(backbone: Path) -> None:
+    checkpoint = load_reward_model(backbone, new_head=True)
+    checkpoint.model.score.weight.data.fill_(math.nan)
+    with pytest.raises(ValueError, match="scores are not finite numbers"):
+        score_steps(checkpoint, [(PROBLEMS[0], solved(PROBLEMS[0]))])
 
 
 @pytest.mark.parametrize(

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 T = TypeVar("T")
-DONE, INPUTS = "done.json", "inputs.json"
+CONFIG, INPUTS, DONE, SECONDS = "config.yaml", "inputs.json", "done.json", "seconds.json"
 PACKAGES = ("torch", "torchvision", "transformers", "datasets", "pillow", "numpy")
 
 
@@ -138,7 +138,7 @@ def open_run(folder: Path, config_text: str, seed: int, inputs: Sequence[Path] =
     ValueError if a run with another config, or from other input files, is there: to go on would mix two runs.
     """
     prints = {str(path): fingerprint(path) for path in inputs}
-    _same_or_new(folder / "config.yaml", config_text, "with another config")
+    _same_or_new(folder / CONFIG, config_text, "with another config")
     _same_or_new(folder / INPUTS, json.dumps(prints, indent=2) + "\n", "made from other inputs")
     if not (folder / "env.json").exists():
         write_atomically(folder / "env.json", json.dumps(environment(seed), indent=2) + "\n")
@@ -184,15 +184,21 @@ def environment(seed: int) -> dict[str, Any]:
 
 @contextmanager
 def timed(folder: Path, stage: str) -> Iterator[None]:
-    """Add the seconds that a stage takes to `seconds.json`, over all the runs that it took."""
+    """Add the seconds that a stage takes to `seconds.json`, over all the runs that it took. A mistake that was found
+    before the run was opened leaves nothing."""
     started = time.time()
     try:
         yield
     finally:
-        path = folder / "seconds.json"
-        seconds = _json_object(path)
-        seconds[stage] = round(seconds.get(stage, 0.0) + time.time() - started, 2)
-        write_atomically(path, json.dumps(seconds) + "\n")
+        if (folder / CONFIG).exists():
+            seconds = seconds_of(folder)
+            seconds[stage] = round(seconds.get(stage, 0.0) + time.time() - started, 2)
+            write_atomically(folder / SECONDS, json.dumps(seconds) + "\n")
+
+
+def seconds_of(folder: Path) -> dict[str, float]:
+    """Seconds by stage; none where the folder was made by a program that keeps no time."""
+    return _json_object(folder / SECONDS)
 
 
 def _version(package: str) -> str:
