@@ -3,11 +3,13 @@
 import json
 import subprocess
 import sys
+from collections.abc import Callable
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import get_args
 
 import pytest
+import torch
 
 from data_synth.label import LabelConfig
 from data_synth.trees import TreesConfig
@@ -15,7 +17,7 @@ from eval.candidates import CandidatesConfig
 from eval.report import ReportConfig
 from eval.rewards import RewardsConfig
 from train.prm import PrmConfig
-from vlprm.config import dump, parse
+from vlprm.config import dump, parse, run
 from vlprm.fusion import RULES, Rule
 from vlprm.records import (
     Records,
@@ -30,6 +32,7 @@ from vlprm.records import (
 )
 from vlprm.schema import Aggregation
 from vlprm.scoring import AGGREGATIONS
+from vlprm.tasks import TASKS, problem_by_id
 
 
 @dataclass(frozen=True)
@@ -97,6 +100,42 @@ def test_commands_exit_with_status_2_and_one_sentence(tmp_path: Path, command: l
     assert message in last
     assert "Traceback" not in done.stderr
     assert not (tmp_path / "run").exists()
+
+
+def ours(config: Example) -> None:
+    raise ValueError(
+        "the width is odd; make it even"  # in two lines, as many of ours are
+    )
+
+
+def of_the_library(config: Example) -> None:
+    problem_by_id("nothing@1/test/000000", TASKS)
+
+
+@pytest.mark.parametrize(("main", "message"), [(ours, "make it even"), (of_the_library, "items of a task 'nothing'")])
+def test_a_refusal_is_one_sentence(
+    main: Callable[[Example], None], message: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(sys, "argv", ["stage", "--run=x"])
+    with pytest.raises(SystemExit, match="2"):
+        run(main, Example)
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("error: ")
+    assert message in line
+
+
+@pytest.mark.parametrize(
+    "fault",
+    [
+        lambda config: torch.nn.Conv2d(3, 4, 3, padding_mode="odd"),
+        lambda config: list(zip("ab", "a", strict=True)),
+        lambda config: int("three"),
+    ],
+)
+def test_a_fault_keeps_its_traceback(fault: Callable[[Example], None], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "argv", ["stage", "--run=x"])
+    with pytest.raises(ValueError, match=r".*"):
+        run(fault, Example)
 
 
 STAGES = {

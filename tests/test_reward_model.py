@@ -84,6 +84,14 @@ def test_what_cannot_be_loaded_is_named(trained: Path, backbone: Path, tmp_path:
         load_reward_model(trained)
 
 
+@pytest.mark.parametrize("config", ['{"model_type": "bert"}', '{"model_type": "of next year"}', "{}"])
+def test_a_checkpoint_of_another_kind_of_model_is_named(config: str, tmp_path: Path) -> None:
+    Profile().save(tmp_path)
+    (tmp_path / "config.json").write_text(config)
+    with pytest.raises(ValueError, match=r"config\.json names no image-text-to-text model .* correct its model_type"):
+        load_policy(tmp_path)
+
+
 def rows_of(checkpoint, problems: list[Problem]) -> list[LabelledRow]:  # type: ignore[no-untyped-def]
     rows = []
     for i, problem in enumerate(problems):

@@ -3,7 +3,8 @@
     python -m train.prm --config configs/demo/prm.yaml --learning_rate 1e-4
 
 What a field may hold is its type, which jsonargparse checks: `PositiveInt` and its kin, `Literal` for a choice.
-A user's mistake is a `ValueError` with the fix in its message; `run` prints that sentence and exits with status 2.
+A user's mistake is a `ValueError` that our own code raises, with the fix in its message; `run` prints that sentence and
+exits with status 2. Any other error keeps its traceback.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ import dataclasses
 import difflib
 import logging
 import sys
+import traceback
 from collections.abc import Callable, Sequence
 from itertools import pairwise
 from pathlib import Path
@@ -57,9 +59,18 @@ def run(main: Callable[[Any], None], cls: type[Any]) -> None:
     try:
         main(parse(cls, sys.argv[1:]))
     except ValueError as error:
-        logging.getLogger(__name__).debug("", exc_info=True)
+        if not _is_refusal(error, main):
+            raise
         print(f"error: {error}", file=sys.stderr)
         raise SystemExit(2) from error
+
+
+def _is_refusal(error: ValueError, main: Callable[[Any], None]) -> bool:
+    """Whether a `raise` of the library, or of the package that `main` is in, made the error. One that comes out of a
+    call (into torch, or `zip` of unequal lengths) is no sentence for a user: where it came from matters."""
+    last = traceback.extract_tb(error.__traceback__)[-1]
+    ours = (Path(__file__).parent, Path(main.__code__.co_filename).parent)
+    return (last.line or "").startswith("raise ") and any(Path(last.filename).is_relative_to(f) for f in ours)
 
 
 def _check_keys(cls: type[Any], argv: Sequence[str]) -> None:
