@@ -16,7 +16,7 @@ from eval.pool import Pool, Scored
 from vlprm.dataset import LabelledPath
 from vlprm.fusion import JudgeQuality, is_wrong, mc_rule
 from vlprm.metrics import auroc, bootstrap_interval, expected_best_of, precision_recall_f1
-from vlprm.schema import StepLabel, Verdict
+from vlprm.schema import Aggregation, StepLabel, Verdict
 from vlprm.search import ranking, selectors, solution_rewards
 from vlprm.tasks import Tasks, task_of
 
@@ -36,24 +36,27 @@ def no_results(pools: Sequence[Pool]) -> dict[str, int]:
     }
 
 
-def selection(pools: Sequence[Pool], aggregation: str) -> dict[str, Any]:
+def selection(pools: Sequence[Pool], aggregation: Aggregation) -> dict[str, Any]:
     """Accuracy of every selector with its 95% interval over problems, and how often its choice has every step right."""
-    choose = selectors(aggregation)
-    right = {name: [_expected(pool, chooser, _right) for pool in pools] for name, chooser in choose.items()}
-    fully = {name: [_expected(pool, chooser, _fully_right) for pool in pools] for name, chooser in choose.items()}
-    right["oracle"] = [max(map(_right, pool.candidates)) for pool in pools]
-    fully["oracle"] = [max(map(_fully_right, pool.candidates)) for pool in pools]
+    right, fully = _by_selector(pools, aggregation, _right), _by_selector(pools, aggregation, _fully_right)
     return {name: {**with_interval(values), "fully_right": _mean(fully[name])} for name, values in right.items()}
 
 
-def differences(pools: Sequence[Pool], aggregation: str) -> dict[str, Any]:
+def _by_selector(
+    pools: Sequence[Pool], aggregation: Aggregation, value: Callable[[Scored], float]
+) -> dict[str, list[float]]:
+    """What each selector's choice is worth, problem by problem; and what that of an oracle is."""
+    worth = {
+        name: [_expected(pool, chooser, value) for pool in pools] for name, chooser in selectors(aggregation).items()
+    }
+    return {**worth, "oracle": [max(map(value, pool.candidates)) for pool in pools]}
+
+
+def differences(pools: Sequence[Pool], aggregation: Aggregation) -> dict[str, Any]:
     """Paired differences between selectors, with their intervals, and the share of the room that best-of-N closes."""
-    choose = selectors(aggregation)
     best = f"prm_{aggregation}"
-    values = {n: np.array([_expected(p, choose[n], _right) for p in pools])
-              for n in ("random", "majority", "weighted_majority", best)}  # fmt: skip
-    oracle = np.array([max(map(_right, pool.candidates)) for pool in pools])
-    room = float((oracle - values["random"]).mean())
+    values = {name: np.array(right) for name, right in _by_selector(pools, aggregation, _right).items()}
+    room = float((values["oracle"] - values["random"]).mean())
     return {
         f"{best} - random": with_interval(values[best] - values["random"]),
         f"{best} - majority": with_interval(values[best] - values["majority"]),
@@ -62,7 +65,7 @@ def differences(pools: Sequence[Pool], aggregation: str) -> dict[str, Any]:
     }
 
 
-def best_of_n(pools: Sequence[Pool], aggregation: str) -> dict[str, float]:
+def best_of_n(pools: Sequence[Pool], aggregation: Aggregation) -> dict[str, float]:
     """Exact expected accuracy of the best of n candidates drawn from each pool, by n.
 
     Drawn from those that may be chosen, and all of them where there are fewer than n: the curve opens at the random
@@ -73,7 +76,7 @@ def best_of_n(pools: Sequence[Pool], aggregation: str) -> dict[str, float]:
     return {str(n): _mean([expected_best_of(right, min(n, len(right))) for right in ranked]) for n in sizes}
 
 
-def by_question_type(pools: Sequence[Pool], aggregation: str) -> dict[str, Any]:
+def by_question_type(pools: Sequence[Pool], aggregation: Aggregation) -> dict[str, Any]:
     """For each question type: problems, the share with right and wrong answers, and accuracies by selector."""
     groups: dict[str, list[Pool]] = defaultdict(list)
     for pool in pools:
@@ -82,7 +85,7 @@ def by_question_type(pools: Sequence[Pool], aggregation: str) -> dict[str, Any]:
         name: {
             "problems": len(group),
             "mixed": _mean([float(pool.is_mixed) for pool in group]),
-            **{k: v["accuracy"] for k, v in selection(group, aggregation).items()},
+            **{k: _mean(right) for k, right in _by_selector(group, aggregation, _right).items()},
         }
         for name, group in sorted(groups.items())
     }
@@ -97,7 +100,7 @@ def _expected(pool: Pool, chooser: Callable[[Any], list[float]], value: Callable
     return sum(share * value(c) for share, c in zip(shares, pool.candidates, strict=True))
 
 
-def _by_reward(pool: Pool, aggregation: str) -> list[float]:
+def _by_reward(pool: Pool, aggregation: Aggregation) -> list[float]:
     """Correctness of the candidates that may be chosen, best reward first; those of equal reward each have their mean
     correctness."""
     candidates = [c.candidate for c in pool.candidates]
@@ -118,7 +121,7 @@ def _fully_right(candidate: Scored) -> float:
 # --- how right the rewards are, step by step
 
 
-def steps(pools: Sequence[Pool], aggregation: str) -> dict[str, Any]:
+def steps(pools: Sequence[Pool], aggregation: Aggregation) -> dict[str, Any]:
     """Step rewards against the truth. Steps whose text does not parse are counted and left out."""
     known = [
         (score, truth) for pool in pools for c in pool.candidates
@@ -145,7 +148,7 @@ def steps(pools: Sequence[Pool], aggregation: str) -> dict[str, Any]:
     }
 
 
-def _within(pool: Pool, aggregation: str) -> float | None:
+def _within(pool: Pool, aggregation: Aggregation) -> float | None:
     """How often a right candidate of this problem has a larger reward than a wrong one; None if not both exist."""
     candidates = [c for c in pool.candidates if c.right is not None and c.scores]
     if len({c.right for c in candidates}) < 2:

@@ -22,6 +22,7 @@ from vlprm.config import dump, run
 from vlprm.dataset import LabelledPath, read_rows, row_paths
 from vlprm.profile import load_profile
 from vlprm.records import open_run, seconds_of, timed, write_atomically
+from vlprm.schema import Aggregation
 from vlprm.tasks import TASKS, Tasks, load_tasks
 from vlprm.viewer.page import CandidateView, ProblemView, StepView, render_page, tree_view
 
@@ -65,7 +66,9 @@ def main(config: ReportConfig) -> None:
     log.info("results in %s, page in %s", config.run / "results.json", config.run / "report.html")
 
 
-def measure_all(pools: list[Pool], trees: list[list[LabelledPath]], aggregation: str, tasks: Tasks) -> dict[str, Any]:
+def measure_all(
+    pools: list[Pool], trees: list[list[LabelledPath]], aggregation: Aggregation, tasks: Tasks
+) -> dict[str, Any]:
     return {
         "n_problems": len(pools),
         "n_candidates": len(pools[0].candidates),

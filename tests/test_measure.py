@@ -1,5 +1,6 @@
 """Selectors and numbers, against brute force and by hand."""
 
+import dataclasses
 import itertools
 import math
 import random
@@ -131,3 +132,12 @@ def test_candidates_without_an_answer_are_counted_and_are_in_no_mean_over_candid
     assert measure.best_of_n([half, none], "min") == {"1": 0.5, "2": 0.5}
     assert not half.is_mixed
     assert POOLS[0].is_mixed
+
+
+def test_a_question_type_has_its_problems_and_the_accuracies_of_their_selection() -> None:
+    other = dataclasses.replace(PROBLEM, meta={"question_type": "difference"})
+    found = measure.by_question_type([*POOLS, dataclasses.replace(POOLS[0], problem=other)], "min")
+    assert {name: row["problems"] for name, row in found.items()} == {"chart/difference": 1, "chart/sum": 3}
+    assert found["chart/sum"]["mixed"] == pytest.approx(2 / 3)
+    for name, row in measure.selection(POOLS, "min").items():
+        assert found["chart/sum"][name] == pytest.approx(row["accuracy"])
