@@ -50,7 +50,9 @@ READ = ("labels", "prm", "candidates", "rewards")
 def main(config: ReportConfig) -> None:
     tasks = load_tasks(config.tasks)
     if missing := [stage for stage in READ if not (config.run / stage).is_dir()]:
-        raise ValueError(f"{config.run} has no folder {', '.join(missing)}; give the folder that holds the stages'")
+        raise ValueError(
+            f"{config.run} has no folder {', '.join(missing)}; give the folder that holds those of all stages"
+        )
     with timed(config.run, "report"):
         # The reward model's profile names the aggregation, which was fixed before any result was seen.
         aggregation = load_profile(config.run / "prm").aggregation
