@@ -10,18 +10,20 @@ import random
 from collections.abc import Sequence
 
 from vlprm.schema import Problem, Step, Verdict
-from vlprm.tasks import load_task
 from vlprm.tasks.scene import rng_for
+from vlprm.tasks.synthetic import SyntheticFamily
 
 KINDS = ("perception", "reasoning")
 
 
-def oracle_judge(problem: Problem, steps: Sequence[Step], error_rate: float, seed: int) -> list[Verdict | None]:
+def oracle_judge(
+    family: SyntheticFamily, problem: Problem, steps: Sequence[Step], error_rate: float, seed: int
+) -> list[Verdict | None]:
     """A verdict a step, wrong with probability `error_rate`; None where the step's text does not parse.
 
     The same prefix gets the same verdict in every solution that it opens.
     """
-    truth = load_task(problem.task).verdicts(problem, steps)
+    truth = family.verdicts(problem, steps)
     return [
         _noisy(verdict, rng_for("judge", seed, problem.id, *(s.text for s in steps[: i + 1])), error_rate)
         for i, verdict in enumerate(truth)

@@ -13,15 +13,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from jsonargparse.typing import ClosedUnitInterval
+
 from data_synth.judge import oracle_judge
 from data_synth.omega import is_mixed
 from vlprm.answers import is_correct
 from vlprm.config import dump, run
 from vlprm.dataset import tree_row, write_dataset
-from vlprm.fusion import JudgeQuality, estimate_quality, fuse, with_verdicts
-from vlprm.records import open_run, read_records, timed
+from vlprm.fusion import JudgeQuality, Rule, estimate_quality, fuse, with_verdicts
+from vlprm.records import finished_records, open_run, timed
 from vlprm.schema import Problem, StepLabel, StepTree, TreeNode, from_json
-from vlprm.tasks import problem_by_id
+from vlprm.tasks import TASKS, Tasks, load_tasks, problem_by_id, refuse_other_tasks, task_of
 
 log = logging.getLogger(__name__)
 
@@ -33,6 +35,7 @@ class LabelConfig:
     Args:
         trees: the run folder of data_synth.trees.
         run: folder to write `dataset.parquet` into.
+        tasks: task names or module paths, as they were given to data_synth.trees.
         rule: fusion rule, see vlprm.fusion.RULES.
         judge_error_rate: declared error rate of the oracle that stands in for a judge.
         seed: decides the judge's errors.
@@ -40,20 +43,24 @@ class LabelConfig:
 
     trees: Path
     run: Path
-    rule: str = "bayes"
-    judge_error_rate: float = 0.1
+    tasks: tuple[str, ...] = tuple(TASKS)
+    rule: Rule = "bayes"
+    judge_error_rate: ClosedUnitInterval = 0.1
     seed: int = 0
 
 
 def main(config: LabelConfig) -> None:
-    target = config.run / "dataset.parquet"
-    open_run(config.run, dump(config), config.seed, [config.trees / "trees.jsonl"])
+    tasks = load_tasks(config.tasks)
+    target, source = config.run / "dataset.parquet", config.trees / "trees.jsonl"
+    records = finished_records(source, "data_synth.trees")
+    refuse_other_tasks((record["key"] for record in records), tasks)
+    open_run(config.run, dump(config), config.seed, [source])
     if target.exists():
         log.info("%s is there", target)
         return
     with timed(config.run, "label"):
-        trees = [from_json(StepTree, record["tree"]) for record in read_records(config.trees / "trees.jsonl")]
-        judged = [_judged(problem_by_id(tree.problem_id), tree, config) for tree in trees if is_mixed(tree)]
+        trees = [from_json(StepTree, record["tree"]) for record in records]
+        judged = [_judged(tree, tasks, config) for tree in trees if is_mixed(tree)]
         told = [label for _, tree in judged for label in _telling(tree)]
         quality = estimate_quality(told, accuracy=1 - config.judge_error_rate)
         log.info("believed of the steps and the judge: %s", quality)
@@ -61,12 +68,15 @@ def main(config: LabelConfig) -> None:
     log.info("%d trees in %s", len(judged), target)
 
 
-def _judged(problem: Problem, tree: StepTree, config: LabelConfig) -> tuple[Problem, StepTree]:
-    """The tree with the judge's verdict on every step; a shared prefix is judged once."""
+def _judged(tree: StepTree, tasks: Tasks, config: LabelConfig) -> tuple[Problem, StepTree]:
+    """Problem and tree with the judge's verdict on every step; a shared prefix is judged once."""
+    problem = problem_by_id(tree.problem_id, tasks)
+    family = task_of(problem.task, tasks)
     labels = [node.label for node in tree.nodes]
     for leaf, _ in tree.leaves:
         path = tree.path(leaf)
-        verdicts = oracle_judge(problem, [tree.nodes[n].step for n in path], config.judge_error_rate, config.seed)
+        steps = [tree.nodes[n].step for n in path]
+        verdicts = oracle_judge(family, problem, steps, config.judge_error_rate, config.seed)
         for node, label in zip(path, with_verdicts([labels[n] for n in path], verdicts), strict=True):
             labels[node] = label
     return problem, _with_labels(tree, labels)

@@ -13,13 +13,15 @@ import logging
 from dataclasses import dataclass
 from pathlib import Path
 
+from jsonargparse.typing import PositiveInt
+
 from data_synth.omega import OmegaConfig, grow, is_mixed
 from vlprm.backbones import checkpoint_folder, load_policy
 from vlprm.config import dump, run
 from vlprm.engines.local import LocalEngine
-from vlprm.records import Records, in_units, open_run, timed
-from vlprm.schema import StepTree, from_json, to_json
-from vlprm.tasks import TASKS, load_task, problem_by_id
+from vlprm.records import Records, finish, in_units, open_run, timed
+from vlprm.schema import Problem, StepTree, from_json, to_json
+from vlprm.tasks import TASKS, Tasks, load_tasks, problem_by_id
 
 log = logging.getLogger(__name__)
 
@@ -43,39 +45,39 @@ class TreesConfig:
     policy: str = "builtin/policy"
     tasks: tuple[str, ...] = tuple(TASKS)
     split: str = "train"
-    problems: int = 1000
-    unit: int = 125
+    problems: PositiveInt = 1000
+    unit: PositiveInt = 125
     search: OmegaConfig = OmegaConfig()
     seed: int = 0
 
 
 def main(config: TreesConfig) -> None:
-    ids = problem_ids(config)
+    tasks = load_tasks(config.tasks)
+    ids = problem_ids(config, tasks)
     open_run(config.run, dump(config), config.seed, [checkpoint_folder(config.policy)])
     records = Records(config.run / "trees.jsonl")
     with timed(config.run, "trees"):
         engine = LocalEngine(load_policy(config.policy))
         for unit in in_units(ids, config.unit, records, key=lambda i: i):
-            trees = asyncio.run(_grow_all(unit, engine, config))
+            trees = asyncio.run(_grow_all([problem_by_id(i, tasks) for i in unit], engine, config))
             records.append({"key": tree.problem_id, "tree": to_json(tree)} for tree in trees)
             log.info("%d of %d problems searched", len(records.keys), len(ids))
+    finish(records)
     _report(records)
 
 
-def problem_ids(config: TreesConfig) -> list[str]:
+def problem_ids(config: TreesConfig, tasks: Tasks) -> list[str]:
     """Ids of the problems, tasks taking turns. Synthetic tasks count their training items from far behind those that
     the built-in models were taught with."""
-    tasks = [load_task(name) for name in config.tasks]
-    if config.problems < 1 or not tasks:
-        raise ValueError(f"split {config.split!r} would be empty: problems is {config.problems}; ask for at least 1")
-    return [tasks[i % len(tasks)].item_id(config.split, FIRST_ITEM + i // len(tasks)) for i in range(config.problems)]
+    families = list(tasks.values())
+    turns = [divmod(i, len(families)) for i in range(config.problems)]
+    return [families[family].item_id(config.split, FIRST_ITEM + index) for index, family in turns]
 
 
 FIRST_ITEM = 900_000
 
 
-async def _grow_all(ids: list[str], engine: LocalEngine, config: TreesConfig) -> list[StepTree]:
-    problems = [problem_by_id(i) for i in ids]
+async def _grow_all(problems: list[Problem], engine: LocalEngine, config: TreesConfig) -> list[StepTree]:
     return list(await asyncio.gather(*(grow(p, engine, config.search, config.seed) for p in problems)))
 
 

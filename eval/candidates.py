@@ -12,14 +12,16 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from jsonargparse.typing import NonNegativeFloat, PositiveInt
+
 from vlprm.backbones import checkpoint_folder, load_policy
 from vlprm.config import dump, run
 from vlprm.engines import Request
 from vlprm.engines.local import LocalEngine
-from vlprm.records import Records, in_units, open_run, timed
+from vlprm.records import Records, finish, in_units, open_run, timed
 from vlprm.rollout import rollouts
-from vlprm.schema import Solution, to_json
-from vlprm.tasks import TASKS, load_task, problem_by_id
+from vlprm.schema import Problem, Solution, to_json
+from vlprm.tasks import TASKS, Tasks, load_tasks, problem_by_id
 
 log = logging.getLogger(__name__)
 
@@ -45,39 +47,41 @@ class CandidatesConfig:
     policy: str = "builtin/policy"
     tasks: tuple[str, ...] = tuple(TASKS)
     split: str = "test"
-    problems: int = 400
-    n: int = 8
-    temperature: float = 1.0
-    max_tokens: int = 160
-    unit: int = 100
+    problems: PositiveInt = 400
+    n: PositiveInt = 8
+    temperature: NonNegativeFloat = 1.0
+    max_tokens: PositiveInt = 160
+    unit: PositiveInt = 100
     seed: int = 0
 
 
 def main(config: CandidatesConfig) -> None:
-    ids = problem_ids(config)
+    tasks = load_tasks(config.tasks)
+    ids = problem_ids(config, tasks)
     open_run(config.run, dump(config), config.seed, [checkpoint_folder(config.policy)])
     records = Records(config.run / "candidates.jsonl")
     with timed(config.run, "candidates"):
         engine = LocalEngine(load_policy(config.policy))
         for unit in in_units(ids, config.unit, records, key=lambda i: i):
-            pools = asyncio.run(_sample_all(unit, engine, config))
+            pools = asyncio.run(_sample_all([problem_by_id(i, tasks) for i in unit], engine, config))
             records.append(
                 {"key": i, "solutions": [to_json(s) for s in pool]} for i, pool in zip(unit, pools, strict=True)
             )
             log.info("%d of %d problems sampled", len(records.keys), len(ids))
+    finish(records)
     stops = Counter(s["stop"] for record in records for s in record["solutions"])
     log.info("how candidates ended: %s", ", ".join(f"{stop} {count}" for stop, count in stops.most_common()))
 
 
-def problem_ids(config: CandidatesConfig) -> list[str]:
-    tasks = [load_task(name) for name in config.tasks]
-    if config.problems < 1 or not tasks:
-        raise ValueError(f"split {config.split!r} would be empty: problems is {config.problems}; ask for at least 1")
-    return [tasks[i % len(tasks)].item_id(config.split, i // len(tasks)) for i in range(config.problems)]
+def problem_ids(config: CandidatesConfig, tasks: Tasks) -> list[str]:
+    families = list(tasks.values())
+    turns = [divmod(i, len(families)) for i in range(config.problems)]
+    return [families[family].item_id(config.split, index) for index, family in turns]
 
 
-async def _sample_all(ids: Sequence[str], engine: LocalEngine, config: CandidatesConfig) -> list[list[Solution]]:
-    problems = [problem_by_id(i) for i in ids]
+async def _sample_all(
+    problems: Sequence[Problem], engine: LocalEngine, config: CandidatesConfig
+) -> list[list[Solution]]:
     requests = [Request(p, (), config.n, p.id, config.seed, config.temperature, config.max_tokens) for p in problems]
     return list(await asyncio.gather(*(rollouts(engine, request) for request in requests)))
 

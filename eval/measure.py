@@ -1,6 +1,7 @@
 """What a scored pool and a labelled dataset say, in numbers: selection, best-of-n, steps, labels.
 
-Pure functions from pools to plain dicts, as they stand in `results.json`.
+Pure functions from pools to plain dicts, as they stand in `results.json`. A candidate without an answer is a *no
+result*, counted here and never right; what selectors do about it stands in `vlprm.search`.
 """
 
 from __future__ import annotations
@@ -15,9 +16,9 @@ from eval.pool import Pool, Scored
 from vlprm.dataset import LabelledPath
 from vlprm.fusion import JudgeQuality, is_wrong, mc_rule
 from vlprm.metrics import auroc, bootstrap_interval, expected_best_of, precision_recall_f1
-from vlprm.schema import StepLabel, Verdict
-from vlprm.search import ranking_values, selectors, solution_rewards
-from vlprm.tasks import load_task
+from vlprm.schema import Aggregation, StepLabel, Verdict
+from vlprm.search import ranking, selectors, solution_rewards
+from vlprm.tasks import Tasks, task_of
 
 THRESHOLD = 0.5  # a step with a lower reward is called wrong; fixed, not tuned
 SIZES = (1, 2, 4, 8)
@@ -27,24 +28,35 @@ PERCEPTUAL = ("perception", "action")
 # --- which candidate is chosen
 
 
-def selection(pools: Sequence[Pool], aggregation: str) -> dict[str, Any]:
+def no_results(pools: Sequence[Pool]) -> dict[str, int]:
+    """Candidates without an answer, and problems of which no candidate has one: not solved, whoever chooses."""
+    return {
+        "candidates": sum(c.right is None for pool in pools for c in pool.candidates),
+        "problems": sum(all(c.right is None for c in pool.candidates) for pool in pools),
+    }
+
+
+def selection(pools: Sequence[Pool], aggregation: Aggregation) -> dict[str, Any]:
     """Accuracy of every selector with its 95% interval over problems, and how often its choice has every step right."""
-    choose = selectors(aggregation)
-    right = {name: [_expected(pool, chooser, _right) for pool in pools] for name, chooser in choose.items()}
-    fully = {name: [_expected(pool, chooser, _fully_right) for pool in pools] for name, chooser in choose.items()}
-    right["oracle"] = [max(map(_right, pool.candidates)) for pool in pools]
-    fully["oracle"] = [max(map(_fully_right, pool.candidates)) for pool in pools]
+    right, fully = _by_selector(pools, aggregation, _right), _by_selector(pools, aggregation, _fully_right)
     return {name: {**with_interval(values), "fully_right": _mean(fully[name])} for name, values in right.items()}
 
 
-def differences(pools: Sequence[Pool], aggregation: str) -> dict[str, Any]:
+def _by_selector(
+    pools: Sequence[Pool], aggregation: Aggregation, value: Callable[[Scored], float]
+) -> dict[str, list[float]]:
+    """What each selector's choice is worth, problem by problem; and what that of an oracle is."""
+    worth = {
+        name: [_expected(pool, chooser, value) for pool in pools] for name, chooser in selectors(aggregation).items()
+    }
+    return {**worth, "oracle": [max(map(value, pool.candidates)) for pool in pools]}
+
+
+def differences(pools: Sequence[Pool], aggregation: Aggregation) -> dict[str, Any]:
     """Paired differences between selectors, with their intervals, and the share of the room that best-of-N closes."""
-    choose = selectors(aggregation)
     best = f"prm_{aggregation}"
-    values = {n: np.array([_expected(p, choose[n], _right) for p in pools])
-              for n in ("random", "majority", "weighted_majority", best)}  # fmt: skip
-    oracle = np.array([max(map(_right, pool.candidates)) for pool in pools])
-    room = float((oracle - values["random"]).mean())
+    values = {name: np.array(right) for name, right in _by_selector(pools, aggregation, _right).items()}
+    room = float((values["oracle"] - values["random"]).mean())
     return {
         f"{best} - random": with_interval(values[best] - values["random"]),
         f"{best} - majority": with_interval(values[best] - values["majority"]),
@@ -53,22 +65,27 @@ def differences(pools: Sequence[Pool], aggregation: str) -> dict[str, Any]:
     }
 
 
-def best_of_n(pools: Sequence[Pool], aggregation: str) -> dict[str, float]:
-    """Exact expected accuracy of the best of n candidates drawn from each pool, by n."""
+def best_of_n(pools: Sequence[Pool], aggregation: Aggregation) -> dict[str, float]:
+    """Exact expected accuracy of the best of n candidates drawn from each pool, by n.
+
+    Drawn from those that may be chosen, and all of them where there are fewer than n: the curve opens at the random
+    selector's accuracy and ends at that of `prm_<aggregation>`.
+    """
     sizes = [n for n in SIZES if all(n <= len(pool.candidates) for pool in pools)]
-    return {str(n): _mean([expected_best_of(_by_reward(pool, aggregation), n) for pool in pools]) for n in sizes}
+    ranked = [_by_reward(pool, aggregation) for pool in pools]
+    return {str(n): _mean([expected_best_of(right, min(n, len(right))) for right in ranked]) for n in sizes}
 
 
-def by_question_type(pools: Sequence[Pool], aggregation: str) -> dict[str, Any]:
-    """For each question type: problems, the share with mixed outcomes, and accuracies by selector."""
+def by_question_type(pools: Sequence[Pool], aggregation: Aggregation) -> dict[str, Any]:
+    """For each question type: problems, the share with right and wrong answers, and accuracies by selector."""
     groups: dict[str, list[Pool]] = defaultdict(list)
     for pool in pools:
         groups[pool.question_type].append(pool)
     return {
         name: {
             "problems": len(group),
-            "mixed": _mean([float(len({c.right is True for c in p.candidates}) == 2) for p in group]),
-            **{k: v["accuracy"] for k, v in selection(group, aggregation).items()},
+            "mixed": _mean([float(pool.is_mixed) for pool in group]),
+            **{k: _mean(right) for k, right in _by_selector(group, aggregation, _right).items()},
         }
         for name, group in sorted(groups.items())
     }
@@ -83,13 +100,13 @@ def _expected(pool: Pool, chooser: Callable[[Any], list[float]], value: Callable
     return sum(share * value(c) for share, c in zip(shares, pool.candidates, strict=True))
 
 
-def _by_reward(pool: Pool, aggregation: str) -> list[float]:
-    """Correctness, best reward first; candidates of equal reward each have their mean correctness."""
+def _by_reward(pool: Pool, aggregation: Aggregation) -> list[float]:
+    """Correctness of the candidates that may be chosen, best reward first; those of equal reward each have their mean
+    correctness."""
     candidates = [c.candidate for c in pool.candidates]
-    values = ranking_values(candidates, solution_rewards(candidates, aggregation))
     groups: dict[float, list[float]] = defaultdict(list)
-    for value, candidate in zip(values, pool.candidates, strict=True):
-        groups[value].append(_right(candidate))
+    for i, value in ranking(candidates, solution_rewards(candidates, aggregation)).items():
+        groups[value].append(_right(pool.candidates[i]))
     return [_mean(group) for _, group in sorted(groups.items(), reverse=True) for _ in group]
 
 
@@ -104,7 +121,7 @@ def _fully_right(candidate: Scored) -> float:
 # --- how right the rewards are, step by step
 
 
-def steps(pools: Sequence[Pool], aggregation: str) -> dict[str, Any]:
+def steps(pools: Sequence[Pool], aggregation: Aggregation) -> dict[str, Any]:
     """Step rewards against the truth. Steps whose text does not parse are counted and left out."""
     known = [
         (score, truth) for pool in pools for c in pool.candidates
@@ -131,7 +148,7 @@ def steps(pools: Sequence[Pool], aggregation: str) -> dict[str, Any]:
     }
 
 
-def _within(pool: Pool, aggregation: str) -> float | None:
+def _within(pool: Pool, aggregation: Aggregation) -> float | None:
     """How often a right candidate of this problem has a larger reward than a wrong one; None if not both exist."""
     candidates = [c for c in pool.candidates if c.right is not None and c.scores]
     if len({c.right for c in candidates}) < 2:
@@ -152,13 +169,13 @@ def _found(candidate: Scored) -> bool | None:
 # --- how right the labels are
 
 
-def label_quality(trees: Sequence[Sequence[LabelledPath]]) -> dict[str, Any]:
+def label_quality(trees: Sequence[Sequence[LabelledPath]], tasks: Tasks) -> dict[str, Any]:
     """Precision, recall and F1 of *wrong* among the steps before and at a solution's first true error.
 
     The last step is left out (its label is the answer's), and so is a step on which one of the three has no evidence:
     all are measured on the same steps. `labelled` is the share of the steps that each has a label for.
     """
-    verdicts = [verdict for tree in trees for verdict in _judgeable(tree)]
+    verdicts = [verdict for tree in trees for verdict in _judgeable(tree, tasks)]
     rules: dict[str, Callable[[StepLabel], bool | None]] = {
         "mc": _mc_wrong,
         "judge": _judge_wrong,
@@ -175,11 +192,11 @@ def label_quality(trees: Sequence[Sequence[LabelledPath]]) -> dict[str, Any]:
     return {**result, "steps": len(shared)}
 
 
-def _judgeable(tree: Sequence[LabelledPath]) -> list[tuple[StepLabel, Verdict]]:
+def _judgeable(tree: Sequence[LabelledPath], tasks: Tasks) -> list[tuple[StepLabel, Verdict]]:
     """Label and truth of each step of a tree, shared ones once, up to the first true error of its path."""
     found: dict[int, tuple[StepLabel, Verdict]] = {}
     for path in tree:
-        for node, label, verdict in zip(path.nodes[:-1], path.labels, _truth(path), strict=False):
+        for node, label, verdict in zip(path.nodes[:-1], path.labels, _truth(path, tasks), strict=False):
             if verdict is None:
                 break
             found[node] = (label, verdict)
@@ -188,8 +205,8 @@ def _judgeable(tree: Sequence[LabelledPath]) -> list[tuple[StepLabel, Verdict]]:
     return list(found.values())
 
 
-def _truth(path: LabelledPath) -> list[Verdict | None]:
-    return load_task(path.problem.task).verdicts(path.problem, path.steps)
+def _truth(path: LabelledPath, tasks: Tasks) -> list[Verdict | None]:
+    return task_of(path.problem.task, tasks).verdicts(path.problem, path.steps)
 
 
 def _mc_wrong(label: StepLabel) -> bool | None:

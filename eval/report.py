@@ -13,13 +13,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from jsonargparse.typing import NonNegativeInt
+
 from eval import measure
 from eval.pool import Pool, read_pools
 from eval.table import print_tables
 from vlprm.config import dump, run
 from vlprm.dataset import LabelledPath, read_rows, row_paths
 from vlprm.profile import load_profile
-from vlprm.records import open_run, timed, write_atomically
+from vlprm.records import open_run, seconds_of, timed, write_atomically
+from vlprm.schema import Aggregation
+from vlprm.tasks import TASKS, Tasks, load_tasks
 from vlprm.viewer.page import CandidateView, ProblemView, StepView, render_page, tree_view
 
 log = logging.getLogger(__name__)
@@ -31,24 +35,31 @@ class ReportConfig:
 
     Args:
         run: folder whose stages are its sub-folders; the report is written beside them.
+        tasks: task names or module paths, as they were given to the stages before.
         shown_problems: problems shown with all their candidates.
     """
 
     run: Path
-    shown_problems: int = 12
+    tasks: tuple[str, ...] = tuple(TASKS)
+    shown_problems: NonNegativeInt = 12
 
 
-STAGES = ("trees", "labels", "prm", "candidates", "rewards")
+READ = ("labels", "prm", "candidates", "rewards")
 
 
 def main(config: ReportConfig) -> None:
+    tasks = load_tasks(config.tasks)
+    if missing := [stage for stage in READ if not (config.run / stage).is_dir()]:
+        raise ValueError(
+            f"{config.run} has no folder {', '.join(missing)}; give the folder that holds those of all stages"
+        )
     with timed(config.run, "report"):
         # The reward model's profile names the aggregation, which was fixed before any result was seen.
         aggregation = load_profile(config.run / "prm").aggregation
-        pools = read_pools(config.run / "candidates", config.run / "rewards")
+        pools = read_pools(config.run, tasks)
         trees = [row_paths(row) for row in read_rows(config.run / "labels" / "dataset.parquet")]
+        results = measure_all(pools, trees, aggregation, tasks)
         open_run(config.run, dump(config), seed=0)
-        results = measure_all(pools, trees, aggregation)
     results["seconds"] = stage_seconds(config.run)
     write_atomically(config.run / "results.json", json.dumps(results, indent=2) + "\n")
     page = render_page(results, problem_views(pools, config.shown_problems), tree_view(_largest(trees)))
@@ -57,33 +68,35 @@ def main(config: ReportConfig) -> None:
     log.info("results in %s, page in %s", config.run / "results.json", config.run / "report.html")
 
 
-def measure_all(pools: list[Pool], trees: list[list[LabelledPath]], aggregation: str) -> dict[str, Any]:
+def measure_all(
+    pools: list[Pool], trees: list[list[LabelledPath]], aggregation: Aggregation, tasks: Tasks
+) -> dict[str, Any]:
     return {
         "n_problems": len(pools),
         "n_candidates": len(pools[0].candidates),
         "aggregation": aggregation,
-        "judge": trees[0][0].problem.meta["judge"],
-        "no_answer": sum(c.solution.answer is None for pool in pools for c in pool.candidates),
+        "judge": trees[0][0].problem.meta.get("judge", "not named in the dataset"),
+        "no_answer": measure.no_results(pools),
         "selection": measure.selection(pools, aggregation),
         "differences": measure.differences(pools, aggregation),
         "best_of_n": measure.best_of_n(pools, aggregation),
         "by_question_type": measure.by_question_type(pools, aggregation),
         "steps": measure.steps(pools, aggregation),
-        "labels": measure.label_quality(trees),
+        "labels": measure.label_quality(trees, tasks),
     }
 
 
 def stage_seconds(folder: Path) -> dict[str, float]:
     """Seconds of each stage, over all the runs that it took."""
-    files = [folder / stage / "seconds.json" for stage in STAGES] + [folder / "seconds.json"]
-    return {name: value for file in files for name, value in json.loads(file.read_text()).items()}
+    folders = [*(folder / stage for stage in ("trees", *READ)), folder]
+    return {name: value for stage in folders for name, value in seconds_of(stage).items()}
 
 
 def problem_views(pools: list[Pool], limit: int) -> list[ProblemView]:
-    """Problems with both right and wrong candidates, question types taking turns."""
+    """Problems with both right and wrong answers, question types taking turns."""
     by_type: dict[str, list[Pool]] = {}
     for pool in pools:
-        if len({c.right is True for c in pool.candidates}) == 2:
+        if pool.is_mixed:
             by_type.setdefault(pool.question_type, []).append(pool)
     turns = [pool for i in range(limit) for group in by_type.values() for pool in group[i : i + 1]]
     return [_problem_view(pool) for pool in turns[:limit]]

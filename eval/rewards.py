@@ -12,13 +12,15 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from jsonargparse.typing import PositiveInt
+
 from vlprm.backbones import Checkpoint, checkpoint_folder
 from vlprm.config import dump, run
-from vlprm.records import Records, in_units, open_run, read_records, timed
+from vlprm.records import Records, finish, finished_records, in_units, open_run, timed
 from vlprm.reward_model import load_reward_model
 from vlprm.schema import Solution, from_json
 from vlprm.scoring import score_steps, score_whole
-from vlprm.tasks import problem_by_id
+from vlprm.tasks import TASKS, Tasks, load_tasks, problem_by_id, refuse_other_tasks
 
 log = logging.getLogger(__name__)
 
@@ -31,31 +33,34 @@ class RewardsConfig:
         candidates: run folder of eval.candidates.
         reward_model: checkpoint folder of train.prm.
         run: folder to write.
+        tasks: task names or module paths, as they were given to eval.candidates.
         unit: problems that are scored together and recorded together.
     """
 
     candidates: Path
     reward_model: Path
     run: Path
-    unit: int = 50
+    tasks: tuple[str, ...] = tuple(TASKS)
+    unit: PositiveInt = 50
 
 
 def main(config: RewardsConfig) -> None:
+    tasks = load_tasks(config.tasks)
     source = config.candidates / "candidates.jsonl"
-    pools = read_records(source)
-    if not pools:
-        raise ValueError(f"{config.candidates} has no candidates; make them with `python -m eval.candidates`")
+    pools = finished_records(source, "eval.candidates")
+    refuse_other_tasks((pool["key"] for pool in pools), tasks)
     open_run(config.run, dump(config), 0, [source, checkpoint_folder(config.reward_model)])
     records = Records(config.run / "rewards.jsonl")
     with timed(config.run, "rewards"):
         checkpoint = load_reward_model(config.reward_model)
         for unit in in_units(pools, config.unit, records, key=lambda pool: pool["key"]):
-            records.append(_scored(unit, checkpoint))
+            records.append(_scored(unit, checkpoint, tasks))
             log.info("%d of %d problems scored", len(records.keys), len(pools))
+    finish(records)
 
 
-def _scored(unit: list[dict[str, Any]], checkpoint: Checkpoint) -> list[dict[str, Any]]:
-    solutions = [(problem_by_id(r["key"]), from_json(Solution, s)) for r in unit for s in r["solutions"]]
+def _scored(unit: list[dict[str, Any]], checkpoint: Checkpoint, tasks: Tasks) -> list[dict[str, Any]]:
+    solutions = [(problem_by_id(r["key"], tasks), from_json(Solution, s)) for r in unit for s in r["solutions"]]
     pairs = [(problem, solution.steps) for problem, solution in solutions]
     by_candidate = iter(zip(score_steps(checkpoint, pairs), score_whole(checkpoint, pairs), strict=True))
     return [

@@ -7,6 +7,8 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
+from vlprm.metrics import percent
+
 NAMES = {
     "random": "random candidate (mean of the pool)",
     "majority": "majority vote",
@@ -32,13 +34,17 @@ def selector_title(name: str, aggregation: str) -> str:
 
 
 def _selection(results: dict[str, Any]) -> Table:
-    title = f"Which of {results['n_candidates']} candidates? ({results['n_problems']} held-out problems)"
-    table = _table(title, "selector", "accuracy %", "95% interval", "every step right %")
+    none = results["no_answer"]
+    table = _table(
+        f"Which of {results['n_candidates']} candidates? ({results['n_problems']} held-out problems; "
+        f"without an answer: {none['candidates']} candidates, and all those of {none['problems']} problems)",
+        "selector", "accuracy %", "95% interval", "every step right %",
+    )  # fmt: skip
     for name, row in results["selection"].items():
         low, high = row["ci"]
         title = selector_title(name, results["aggregation"])
         table.add_row(
-            title, _percent(row["accuracy"]), f"{_percent(low)} to {_percent(high)}", _percent(row["fully_right"])
+            title, percent(row["accuracy"]), f"{percent(low)} to {percent(high)}", percent(row["fully_right"])
         )
     return table
 
@@ -47,9 +53,9 @@ def _differences(results: dict[str, Any]) -> Table:
     table = _table("Paired differences", "of", "points", "95% interval")
     for name, row in results["differences"].items():
         if isinstance(row, dict):
-            table.add_row(name, _percent(row["accuracy"]), " to ".join(map(_percent, row["ci"])))
+            table.add_row(name, percent(row["accuracy"]), " to ".join(map(percent, row["ci"])))
     table.add_row("share of the room from random to oracle that best of N closes",
-                  _percent(results["differences"]["share_of_room_closed"]) + "%", "")  # fmt: skip
+                  percent(results["differences"]["share_of_room_closed"]) + "%", "")  # fmt: skip
     return table
 
 
@@ -76,7 +82,3 @@ def _table(title: str, *columns: str) -> Table:
     for i, column in enumerate(columns):
         table.add_column(column, justify="right" if i else "left")
     return table
-
-
-def _percent(value: float) -> str:
-    return f"{100 * value:.1f}"

@@ -10,7 +10,7 @@ from vlprm.engines import Continuation, Request
 from vlprm.images import Size, open_image
 from vlprm.schema import ErrorKind, Problem
 from vlprm.steps import SEPARATOR
-from vlprm.tasks import load_task
+from vlprm.tasks import TASKS, Tasks, task_of
 from vlprm.tasks.scene import rng_for
 
 V = TypeVar("V")
@@ -21,8 +21,8 @@ class TeacherEngine:
 
     dialect = "relative_1000"
 
-    def __init__(self, slip_rate: float = 0.15) -> None:
-        self.slip_rate = slip_rate
+    def __init__(self, slip_rate: float = 0.15, tasks: Tasks = TASKS) -> None:
+        self.slip_rate, self.tasks = slip_rate, tasks
         self.requests = 0
 
     def seen_size(self, problem: Problem) -> Size:
@@ -44,7 +44,7 @@ class TeacherEngine:
         def write(kind: ErrorKind, concept: str, truth: V, near: Sequence[V]) -> V:
             return rng.choice(near) if near and rng.random() < self.slip_rate else truth
 
-        return load_task(problem.task).solve(problem.meta["scene"], write)
+        return task_of(problem.task, self.tasks).solve(problem.meta["scene"], write)
 
 
 def _turn(texts: list[str]) -> Continuation:

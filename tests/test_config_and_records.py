@@ -3,13 +3,36 @@
 import json
 import subprocess
 import sys
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, fields
 from pathlib import Path
+from typing import get_args
 
 import pytest
+import torch
 
-from vlprm.config import dump, parse
-from vlprm.records import Records, fingerprint, in_units, open_run, read_records, timed
+from data_synth.label import LabelConfig
+from data_synth.trees import TreesConfig
+from eval.candidates import CandidatesConfig
+from eval.report import ReportConfig
+from eval.rewards import RewardsConfig
+from train.prm import PrmConfig
+from vlprm.config import dump, parse, run
+from vlprm.fusion import RULES, Rule
+from vlprm.records import (
+    Records,
+    fingerprint,
+    finish,
+    finished_records,
+    in_units,
+    open_run,
+    read_records,
+    refuse_other_inputs,
+    timed,
+)
+from vlprm.schema import Aggregation
+from vlprm.scoring import AGGREGATIONS
+from vlprm.tasks import TASKS, problem_by_id
 
 
 @dataclass(frozen=True)
@@ -63,7 +86,7 @@ def test_mistakes_are_named(tmp_path: Path, argv: list[str], text: str, message:
     [
         (["train.prm", "--batchsize", "3"], "unknown flag --batchsize; did you mean 'batch_size'?"),
         (["eval.candidates", "--tasks", "[chrat]", "--run", "RUN"], "unknown task 'chrat'; did you mean 'chart'?"),
-        (["eval.candidates", "--problems", "0", "--run", "RUN"], "split 'test' would be empty"),
+        (["eval.candidates", "--problems", "0", "--run", "RUN"], '"problems": Not of type PositiveInt: 0'),
         (["data_synth.trees", "--policy", "nowhere", "--run", "RUN"], "no checkpoint folder nowhere"),
         (["train.prm", "--dataset", "none.parquet", "--run", "RUN"], "none.parquet does not exist"),
     ],
@@ -77,6 +100,86 @@ def test_commands_exit_with_status_2_and_one_sentence(tmp_path: Path, command: l
     assert message in last
     assert "Traceback" not in done.stderr
     assert not (tmp_path / "run").exists()
+
+
+def ours(config: Example) -> None:
+    raise ValueError(
+        "the width is odd; make it even"  # in two lines, as many of ours are
+    )
+
+
+def of_the_library(config: Example) -> None:
+    problem_by_id("nothing@1/test/000000", TASKS)
+
+
+@pytest.mark.parametrize(("main", "message"), [(ours, "make it even"), (of_the_library, "items of a task 'nothing'")])
+def test_a_refusal_is_one_sentence(
+    main: Callable[[Example], None], message: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(sys, "argv", ["stage", "--run=x"])
+    with pytest.raises(SystemExit, match="2"):
+        run(main, Example)
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("error: ")
+    assert message in line
+
+
+@pytest.mark.parametrize(
+    "fault",
+    [
+        lambda config: torch.nn.Conv2d(3, 4, 3, padding_mode="odd"),
+        lambda config: list(zip("ab", "a", strict=True)),
+        lambda config: int("three"),
+    ],
+)
+def test_a_fault_keeps_its_traceback(fault: Callable[[Example], None], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "argv", ["stage", "--run=x"])
+    with pytest.raises(ValueError, match=r".*"):
+        run(fault, Example)
+
+
+STAGES = {
+    TreesConfig: ["--run=x"],
+    LabelConfig: ["--run=x", "--trees=x"],
+    PrmConfig: ["--run=x", "--dataset=x"],
+    CandidatesConfig: ["--run=x"],
+    RewardsConfig: ["--run=x", "--candidates=x", "--reward_model=x"],
+    ReportConfig: ["--run=x"],
+}
+
+
+@pytest.mark.parametrize("cls", STAGES)
+def test_numbers_that_make_no_sense_are_refused(cls: type) -> None:
+    numbers = [f.name for f in fields(cls) if type(f.default) in (int, float) and f.name != "seed"]
+    assert numbers
+    for name in numbers:
+        with pytest.raises(ValueError, match=f'"{name}": Not of type .*: -1 does not conform to restriction'):
+            parse(cls, [*STAGES[cls], f"--{name}=-1"])
+    again = parse(cls, [*STAGES[cls], f"--{numbers[0]}=1"])
+    assert f"{numbers[0]}: 1" in dump(again)
+
+
+@pytest.mark.parametrize(
+    ("cls", "flag"),
+    [
+        (LabelConfig, "--rule=vote"),
+        (LabelConfig, "--judge_error_rate=1.5"),
+        (PrmConfig, "--aggregation=median"),
+        (PrmConfig, "--epochs=0"),
+        (PrmConfig, "--batch_size=0"),
+        (CandidatesConfig, "--n=0"),
+        (CandidatesConfig, "--unit=0"),
+    ],
+)
+def test_values_that_a_field_cannot_hold_are_refused(cls: type, flag: str) -> None:
+    name, _, value = flag.removeprefix("--").partition("=")
+    with pytest.raises(ValueError, match=f'"{name}": .*{value}'):
+        parse(cls, [*STAGES[cls], flag])
+
+
+def test_every_choice_of_a_config_is_there() -> None:
+    assert set(get_args(Aggregation)) == set(AGGREGATIONS)
+    assert set(get_args(Rule)) == set(RULES)
 
 
 def test_a_torn_line_is_dropped_and_whole_ones_kept(tmp_path: Path) -> None:
@@ -126,6 +229,36 @@ def test_a_run_is_not_mixed_with_another(tmp_path: Path) -> None:
     assert "packages" in json.loads((tmp_path / "run" / "env.json").read_text())
 
 
+def test_records_are_read_by_the_next_stage_only_when_theirs_has_ended(tmp_path: Path) -> None:
+    path = tmp_path / "r.jsonl"
+    with pytest.raises(ValueError, match=r"r\.jsonl does not exist; make it with `python -m a\.stage`"):
+        finished_records(path, "a.stage")
+    records = Records(path)
+    records.append([{"key": "a"}])
+    with pytest.raises(ValueError, match=r"r\.jsonl is not finished .* run `python -m a\.stage` to its end"):
+        finished_records(path, "a.stage")
+    finish(records)
+    assert finished_records(path, "a.stage") == [{"key": "a"}]
+    path.write_text("")
+    with pytest.raises(ValueError, match=r"r\.jsonl has changed since its stage ended"):
+        finished_records(path, "a.stage")
+    finish(Records(path))
+    with pytest.raises(ValueError, match=r"r\.jsonl has no records"):
+        finished_records(path, "a.stage")
+
+
+def test_a_run_is_known_by_its_inputs_wherever_they_lie(tmp_path: Path) -> None:
+    source, moved = tmp_path / "in.jsonl", tmp_path / "elsewhere" / "in.jsonl"
+    source.write_text("1")
+    open_run(tmp_path / "run", "", 0, [source])
+    moved.parent.mkdir()
+    source.rename(moved)
+    refuse_other_inputs(tmp_path / "run", [moved])
+    moved.write_text("2")
+    with pytest.raises(ValueError, match=r"run was not made from .*elsewhere/in\.jsonl as it is now"):
+        refuse_other_inputs(tmp_path / "run", [moved])
+
+
 def test_a_checkpoints_fingerprint_is_of_its_weights_and_not_of_notes_beside_them(tmp_path: Path) -> None:
     weights = tmp_path / "model.safetensors"
     weights.write_bytes(bytes(2 << 20))
@@ -137,6 +270,10 @@ def test_a_checkpoints_fingerprint_is_of_its_weights_and_not_of_notes_beside_the
 
 
 def test_seconds_add_up_over_interrupted_runs(tmp_path: Path) -> None:
+    with timed(tmp_path / "typo", "stage"):
+        pass
+    assert not (tmp_path / "typo").exists()
+    open_run(tmp_path, "", 0)
     for _ in range(2):
         with timed(tmp_path, "stage"):
             pass

@@ -1,5 +1,6 @@
 """Selectors and numbers, against brute force and by hand."""
 
+import dataclasses
 import itertools
 import math
 import random
@@ -52,7 +53,7 @@ def chosen(name: str, candidates: list[Candidate]) -> list[float]:
 
 def test_selectors_choose_what_they_say() -> None:
     three = pool(("a", (0.9, 0.2)), ("b", (0.5, 0.6)), ("a", (0.9, 0.4)), (None, (1.0, 1.0)))
-    assert chosen("random", three) == [0.25] * 4
+    assert chosen("random", three) == [0.333, 0.333, 0.333, 0]
     assert chosen("majority", three) == [0.5, 0, 0.5, 0]
     assert chosen("weighted_majority", three) == [0.5, 0, 0.5, 0]  # 0.2 + 0.4 against 0.5: a
     assert chosen("prm_min", three) == [0, 1, 0, 0]
@@ -66,8 +67,12 @@ def test_ties_are_split_and_failures_never_chosen_before_results() -> None:
     assert chosen("prm_min", pool(("a", (0.5,)), ("b", (0.5,)), ("c", (0.1,)))) == [0.5, 0.5, 0]
     assert chosen("majority", pool(("a", (0.1,)), ("b", (0.9,)))) == [0.5, 0.5]
     assert chosen("prm_min", pool((None, (0.9,)), ("b", None), ("c", (0.1,)))) == [0, 0, 1]
-    assert chosen("prm_min", pool((None, (0.9,)), (None, None))) == [0.5, 0.5]
-    assert chosen("majority", pool((None, None), (None, None))) == [0.5, 0.5]
+
+
+@pytest.mark.parametrize("name", selectors("min"))
+def test_every_selector_passes_over_a_candidate_without_an_answer_while_another_has_one(name: str) -> None:
+    assert chosen(name, pool((None, (0.9,)), ("b", None), (None, None))) == [0, 1, 0]
+    assert sum(chosen(name, pool((None, (0.9,)), (None, None)))) == 1
 
 
 def test_aggregations() -> None:
@@ -78,10 +83,11 @@ def test_aggregations() -> None:
     )
 
 
-def scored(answer: str, rewards: list[float], truth: list[Verdict | None]) -> Scored:
+def scored(answer: str | None, rewards: list[float], truth: list[Verdict | None]) -> Scored:
     steps = tuple(Step("other", f"s{i}") for i in range(len(rewards)))
     scores = tuple(StepScore(r, (1 - r) * 0.75, (1 - r) * 0.25) for r in rewards)
-    return Scored(Solution("p", steps, answer, "answer", 9), scores, rewards[-1], answer == "1", tuple(truth))
+    right = None if answer is None else answer == "1"
+    return Scored(Solution("p", steps, answer, "answer", 9), scores, rewards[-1], right, tuple(truth))
 
 
 OK, SEES, THINKS = Verdict(True), Verdict(False, "perception"), Verdict(False, "reasoning")
@@ -115,3 +121,23 @@ def test_selection_by_hand() -> None:
     assert set(found) == fixed | {f"prm_{name}" for name in AGGREGATIONS}
     assert measure.best_of_n(POOLS, "min") == pytest.approx({"1": 2 / 3, "2": 2 / 3})
     assert measure.differences(POOLS, "min")["share_of_room_closed"] == pytest.approx(0.0)
+
+
+def test_candidates_without_an_answer_are_counted_and_are_in_no_mean_over_candidates() -> None:
+    half = Pool(PROBLEM, (scored("1", [0.9], [OK]), scored(None, [0.95], [OK]), scored(None, [0.1], [OK])))
+    none = Pool(PROBLEM, (scored(None, [0.9], [OK]), scored(None, [0.2], [OK]), scored(None, [0.1], [OK])))
+    assert measure.no_results([half, none]) == {"candidates": 5, "problems": 1}
+    found = measure.selection([half, none], "min")
+    assert {name: row["accuracy"] for name, row in found.items()} == dict.fromkeys(found, 0.5)
+    assert measure.best_of_n([half, none], "min") == {"1": 0.5, "2": 0.5}
+    assert not half.is_mixed
+    assert POOLS[0].is_mixed
+
+
+def test_a_question_type_has_its_problems_and_the_accuracies_of_their_selection() -> None:
+    other = dataclasses.replace(PROBLEM, meta={"question_type": "difference"})
+    found = measure.by_question_type([*POOLS, dataclasses.replace(POOLS[0], problem=other)], "min")
+    assert {name: row["problems"] for name, row in found.items()} == {"chart/difference": 1, "chart/sum": 3}
+    assert found["chart/sum"]["mixed"] == pytest.approx(2 / 3)
+    for name, row in measure.selection(POOLS, "min").items():
+        assert found["chart/sum"][name] == pytest.approx(row["accuracy"])

@@ -30,7 +30,8 @@ def page() -> str:
         False,
     )
     results = {
-        "n_problems": 3, "n_candidates": 2, "aggregation": "min", "judge": EVIL, "no_answer": 0,
+        "n_problems": 3, "n_candidates": 2, "aggregation": "min", "judge": EVIL,
+        "no_answer": {"candidates": 5, "problems": 1},
         "selection": measure.selection(POOLS, "min"), "differences": measure.differences(POOLS, "min"),
         "best_of_n": measure.best_of_n(POOLS, "min"), "by_question_type": measure.by_question_type(POOLS, "min"),
         "steps": measure.steps(POOLS, "min"), "seconds": {"trees": 1.0},

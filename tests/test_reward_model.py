@@ -1,5 +1,6 @@
 """The reward model: load, save, refuse; and the loss, whatever a batch is split into."""
 
+import json
 import shutil
 from pathlib import Path
 
@@ -11,7 +12,7 @@ from tests.conftest import solved
 from train.data import LabelledRow, batch_rows, step_loss
 from vlprm.backbones import load_policy
 from vlprm.inputs import IGNORE
-from vlprm.profile import Profile
+from vlprm.profile import Profile, load_profile
 from vlprm.reward_model import load_reward_model, save_reward_model
 from vlprm.schema import Problem
 from vlprm.scoring import score, score_steps, score_whole
@@ -84,6 +85,14 @@ def test_what_cannot_be_loaded_is_named(trained: Path, backbone: Path, tmp_path:
         load_reward_model(trained)
 
 
+@pytest.mark.parametrize("config", ['{"model_type": "bert"}', '{"model_type": "of next year"}', "{}"])
+def test_a_checkpoint_of_another_kind_of_model_is_named(config: str, tmp_path: Path) -> None:
+    Profile().save(tmp_path)
+    (tmp_path / "config.json").write_text(config)
+    with pytest.raises(ValueError, match=r"config\.json names no image-text-to-text model .* correct its model_type"):
+        load_policy(tmp_path)
+
+
 def rows_of(checkpoint, problems: list[Problem]) -> list[LabelledRow]:  # type: ignore[no-untyped-def]
     rows = []
     for i, problem in enumerate(problems):
@@ -127,3 +136,22 @@ def test_the_loss_is_the_soft_cross_entropy() -> None:
     assert float(step_loss(logits, labels, kinds, 2)) == pytest.approx(float(by_hand) / 2, abs=1e-6)
     nothing = torch.full((1, 2), float(IGNORE))
     assert float(step_loss(logits, nothing, kinds, 1)) == 0.0
+
+
+@pytest.mark.parametrize(
+    ("record", "message"),
+    [
+        ({"max_pixels": "16384"}, r"'16384' is no int @ \$\.max_pixels"),
+        ({"min_pixels": True}, r"True is no int @ \$\.min_pixels"),
+        ({"dialect": None}, r"None is no str @ \$\.dialect"),
+        ({"head": "token"}, r"token not in literal .* @ \$\.head"),
+        ({"step_format": "lines@1"}, r"lines@1 not in literal .* @ \$\.step_format"),
+        ({"aggregation": "median"}, r"median not in literal .* @ \$\.aggregation"),
+        ({"dialekt": "relative_1"}, r"extra fields found \(dialekt\)"),
+        ([], "list where an object is expected"),
+    ],
+)
+def test_a_profile_that_says_nothing_known_is_refused(record: object, message: str, tmp_path: Path) -> None:
+    (tmp_path / "vlprm.json").write_text(json.dumps(record))
+    with pytest.raises(ValueError, match=rf"vlprm\.json is not the profile of a checkpoint, correct it: {message}"):
+        load_profile(tmp_path)

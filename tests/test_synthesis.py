@@ -98,12 +98,12 @@ def test_the_stand_in_judge_errs_at_its_declared_rate() -> None:
     for i in range(150):
         problem = TASKS["chart"].problem("train", i)
         truth = TASKS["chart"].verdicts(problem, solved(problem))
-        said = oracle_judge(problem, solved(problem), 0.2, seed=1)
-        assert said == oracle_judge(problem, solved(problem), 0.2, seed=1)
+        said = oracle_judge(TASKS["chart"], problem, solved(problem), 0.2, seed=1)
+        assert said == oracle_judge(TASKS["chart"], problem, solved(problem), 0.2, seed=1)
         wrong += sum(a != b for a, b in zip(said, truth, strict=True))
         total += len(truth)
     assert wrong / total == pytest.approx(0.2, abs=0.06)
-    assert oracle_judge(problem, solved(problem), 0.0, seed=1) == truth
+    assert oracle_judge(TASKS["chart"], problem, solved(problem), 0.0, seed=1) == truth
 
 
 YES, NO = Verdict(True), Verdict(False, "perception")

@@ -2,7 +2,9 @@
 
 import io
 import json
-from collections.abc import Sequence
+import sys
+from collections.abc import Iterator, Sequence
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -11,7 +13,7 @@ from PIL import Image
 from tests.conftest import solved
 from vlprm.schema import Problem, Region, Step
 from vlprm.steps import parse_step
-from vlprm.tasks import TASKS, load_task, problem_by_id
+from vlprm.tasks import TASKS, load_task, load_tasks, problem_by_id
 from vlprm.tasks.fine_print import INK, OVERVIEW_SIDE, PALETTE, PRINTS, _printed
 from vlprm.tasks.scene import rng_for
 
@@ -151,7 +153,7 @@ def test_truth_of_hand_written_steps(problem: Problem, texts: list[str], expecte
 @pytest.mark.parametrize("name", TASKS)
 def test_an_id_regenerates_its_item(name: str) -> None:
     items = [TASKS[name].problem("test", i) for i in range(20)]
-    assert [problem_by_id(item.id) for item in items] == items
+    assert [problem_by_id(item.id, TASKS) for item in items] == items
     assert len({item.images for item in items}) == 20
 
 
@@ -238,8 +240,49 @@ def test_unknown_names_are_named_with_a_fix() -> None:
     with pytest.raises(ValueError, match="unknown split 'tset'"):
         TASKS["chart"].problem("tset", 0)
     with pytest.raises(ValueError, match="not an item id"):
-        problem_by_id("chart@1/test")
+        problem_by_id("chart@1/test", TASKS)
 
 
-def test_a_task_can_come_from_a_module_path() -> None:
-    assert load_task("vlprm.tasks.chart").name == "chart"
+def a_module(folder: Path, module: str, name: str) -> None:
+    """An importable module of somebody else's, with a family of that name."""
+    (folder / f"{module.replace('.', '/')}.py").write_text(
+        "import dataclasses\nfrom vlprm.tasks import chart\n"
+        f"FAMILY = dataclasses.replace(chart.FAMILY, name={name!r})\n"
+    )
+
+
+@pytest.fixture
+def elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    (tmp_path / "others").mkdir()
+    monkeypatch.syspath_prepend(tmp_path)
+    yield tmp_path
+    for name in [name for name in sys.modules if name.partition(".")[0] == "others"]:
+        del sys.modules[name]
+
+
+def test_a_task_can_come_from_a_module_path(elsewhere: Path) -> None:
+    a_module(elsewhere, "others.bars", "bars")
+    tasks = load_tasks(["figure", "others.bars"])
+    assert list(tasks) == ["figure", "bars"]
+    item = tasks["bars"].problem("test", 3)
+    assert problem_by_id(item.id, tasks) == item
+    assert "bars" not in TASKS
+
+
+def test_no_name_in_a_file_is_imported(elsewhere: Path) -> None:
+    a_module(elsewhere, "others.bars", "bars")
+    for name in ("others.bars", "bars"):
+        with pytest.raises(ValueError, match=rf"items of a task '{name}', and --tasks gives .*chart.*; add the task"):
+            problem_by_id(f"{name}@1/test/000000", TASKS)
+    assert "others.bars" not in sys.modules
+
+
+def test_two_families_of_one_name_are_refused(elsewhere: Path) -> None:
+    a_module(elsewhere, "others.bars", "bars")
+    a_module(elsewhere, "others.more", "bars")
+    a_module(elsewhere, "others.mine", "chart")
+    with pytest.raises(ValueError, match=r"two of the tasks others\.bars, others\.more have one name"):
+        load_tasks(["others.bars", "others.more"])
+    with pytest.raises(ValueError, match=r"the family of others\.mine is named 'chart', as a built-in task is"):
+        load_tasks(["others.mine"])
+    assert load_tasks(["vlprm.tasks.chart"]) == {"chart": TASKS["chart"]}

@@ -2,7 +2,9 @@
 
 import asyncio
 import dataclasses
+import json
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -13,6 +15,7 @@ from tests.teacher import TeacherEngine
 from train.data import KIND_INDEX, batch_rows, in_length_batches, labelled_row, load_paths
 from train.lessons import Curriculum, Lesson, batch_lessons, executed_steps, lesson, lesson_row, teacher
 from train.prm import PrmConfig, make_trainer, split_rows
+from train.progress import Progress
 from vlprm.answers import is_correct
 from vlprm.dataset import tree_row, write_dataset
 from vlprm.fusion import JudgeQuality, fuse
@@ -138,6 +141,30 @@ def test_the_careless_teacher_errs_where_it_is_blind() -> None:
     assert again == said
     writer = teacher(blind, "id")
     assert len({writer("perception", "height 6", 6, [7, 5]) for _ in range(20)}) == 1, "a blind spot is a habit"
+
+
+def test_each_step_stands_once_in_the_metrics_of_a_run_that_was_killed(tmp_path: Path) -> None:
+    def train(first: int, last: int) -> None:
+        progress, args = Progress(40), SimpleNamespace(output_dir=str(tmp_path))
+        progress.on_train_begin(args, SimpleNamespace(global_step=first), None)
+        for step in range(first + 10, last + 1, 10):
+            progress.on_log(args, SimpleNamespace(global_step=step), None, {"loss": 1 / step})
+
+    def steps() -> list[int]:
+        return [json.loads(line)["step"] for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
+
+    train(0, 30)
+    with (tmp_path / "metrics.jsonl").open("a") as file:
+        file.write('{"step": 40, "lo')
+    train(20, 40)  # its last checkpoint was at step 20
+    assert steps() == [10, 20, 30, 40]
+    Progress(40).on_log(
+        SimpleNamespace(output_dir=str(tmp_path)), SimpleNamespace(global_step=40), None, {"train_runtime": 9.0}
+    )
+    train(40, 40)  # killed while it wrote its weights
+    assert steps() == [10, 20, 30, 40]
+    train(0, 10)
+    assert steps() == [10]
 
 
 def test_batches_have_like_lengths_and_lose_nothing(dataset: Path) -> None:

@@ -18,6 +18,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from jsonargparse.typing import ClosedUnitInterval, PositiveFloat, PositiveInt
 from torch.utils.data import Dataset
 from transformers import EvalPrediction, PrinterCallback, Trainer, TrainingArguments
 
@@ -31,6 +32,7 @@ from vlprm.metrics import auroc
 from vlprm.profile import FILE_NAME, Profile
 from vlprm.records import open_run, timed
 from vlprm.reward_model import CORRECT, load_reward_model, save_reward_model
+from vlprm.schema import Aggregation
 
 log = logging.getLogger(__name__)
 
@@ -59,14 +61,14 @@ class PrmConfig:
     run: Path
     backbone: str = "builtin/backbone"
     freeze_vision: bool = True
-    epochs: int = 1
-    batch_size: int = 32
-    accumulate: int = 1
-    learning_rate: float = 3e-4
-    max_paths_per_tree: int = 8
-    held_out: float = 0.05
-    checkpoint_every: int = 50
-    aggregation: str = "min"
+    epochs: PositiveInt = 1
+    batch_size: PositiveInt = 32
+    accumulate: PositiveInt = 1
+    learning_rate: PositiveFloat = 3e-4
+    max_paths_per_tree: PositiveInt = 8
+    held_out: ClosedUnitInterval = 0.05
+    checkpoint_every: PositiveInt = 50
+    aggregation: Aggregation = "min"
     seed: int = 0
 
 

@@ -12,6 +12,8 @@ from typing import Any
 import torch
 from transformers import TrainerCallback
 
+from vlprm.records import write_atomically
+
 log = logging.getLogger(__name__)
 
 
@@ -36,8 +38,15 @@ def last_whole_checkpoint(folder: Path) -> str | None:
     return None if newest is None else str(newest)
 
 
+FILE_NAME = "metrics.jsonl"
+
+
 class Progress(TrainerCallback):
-    """Logs each of the Trainer's log events, and appends it to `metrics.jsonl` in the output folder."""
+    """Logs each of the Trainer's log events, and appends it to `metrics.jsonl` in the output folder.
+
+    A run that was killed has logged steps past the checkpoint that it goes on from; they are taken again, and their
+    lines with them, so that each stands there once.
+    """
 
     def __init__(self, total_steps: int) -> None:
         self.total_steps = total_steps
@@ -45,6 +54,9 @@ class Progress(TrainerCallback):
 
     def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         self.started, self.first_step = time.time(), state.global_step
+        path = Path(args.output_dir) / FILE_NAME
+        if path.exists():
+            write_atomically(path, "".join(f"{line}\n" for line in _lines_until(path, state.global_step)))
 
     def on_log(self, args: Any, state: Any, control: Any, logs: dict[str, float] | None = None, **kwargs: Any) -> None:
         step = state.global_step
@@ -52,7 +64,15 @@ class Progress(TrainerCallback):
         left = (self.total_steps - step) / rate if rate else float("nan")
         shown = " ".join(f"{name} {value:.4g}" for name, value in (logs or {}).items() if isinstance(value, float))
         log.info("step %d/%d  %.2f steps/s  %.0f s left  %s", step, self.total_steps, rate, left, shown)
-        path = Path(args.output_dir) / "metrics.jsonl"
+        path = Path(args.output_dir) / FILE_NAME
         path.parent.mkdir(parents=True, exist_ok=True)
         with path.open("a") as file:
             file.write(json.dumps({"step": step, **(logs or {})}) + "\n")
+
+
+def _lines_until(path: Path, step: int) -> list[str]:
+    """The lines up to a step, without the Trainer's summary, which comes again at the end of every run. What a kill
+    cut short has no end of line and is none."""
+    lines = path.read_text().split("\n")[:-1]
+    logged = [(line, json.loads(line)) for line in lines]
+    return [line for line, logs in logged if logs["step"] <= step and "train_runtime" not in logs]

@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError
-from transformers import AutoModelForImageTextToText, AutoProcessor
+from transformers import AutoConfig, AutoModelForImageTextToText, AutoProcessor
 
 from vlprm.inputs import InputBuilder
 from vlprm.profile import Profile, load_profile
@@ -45,9 +45,21 @@ def load_policy(name: str | Path, device: str = "cpu", dtype: torch.dtype = torc
 def load_checkpoint(folder: Path, model_class: Any, device: str, dtype: torch.dtype) -> Checkpoint:
     profile = load_profile(folder)
     try:
+        _refuse_unknown_model(folder)
         model = model_class.from_pretrained(folder, dtype=dtype).to(device).eval()
         processor = AutoProcessor.from_pretrained(folder)
     except (OSError, SafetensorError, KeyError) as error:
         reason = " ".join(str(error).split())
         raise ValueError(f"checkpoint {folder} cannot be loaded ({reason}); copy or train it again") from error
     return Checkpoint(model, InputBuilder(processor, profile), profile)
+
+
+def _refuse_unknown_model(folder: Path) -> None:
+    try:
+        known = type(AutoConfig.from_pretrained(folder)) in AutoModelForImageTextToText._model_mapping
+    except ValueError:  # what transformers says of a model_type that it does not know, or of none
+        known = False
+    if not known:
+        raise ValueError(
+            f"{folder / 'config.json'} names no image-text-to-text model of transformers; correct its model_type"
+        )

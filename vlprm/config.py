@@ -2,7 +2,9 @@
 
     python -m train.prm --config configs/demo/prm.yaml --learning_rate 1e-4
 
-A user's mistake is a `ValueError` with the fix in its message; `run` prints that sentence and exits with status 2.
+What a field may hold is its type, which jsonargparse checks: `PositiveInt` and its kin, `Literal` for a choice.
+A user's mistake is a `ValueError` that our own code raises, with the fix in its message; `run` prints that sentence and
+exits with status 2. Any other error keeps its traceback.
 """
 
 from __future__ import annotations
@@ -11,6 +13,7 @@ import dataclasses
 import difflib
 import logging
 import sys
+import traceback
 from collections.abc import Callable, Sequence
 from itertools import pairwise
 from pathlib import Path
@@ -37,7 +40,7 @@ def parse(cls: type[C], argv: Sequence[str]) -> C:
         made = parser.instantiate(parser.parse_args(_files_first(argv)))
         return cls(**{f.name: made[f.name] for f in dataclasses.fields(cls)})  # type: ignore[arg-type]
     except (jsonargparse.ArgumentError, TypeError) as error:
-        raise ValueError(" ".join(str(error).split())) from error
+        raise ValueError(" ".join(str(error).split()).removeprefix("Parser key ")) from error
 
 
 def dump(config: Any) -> str:
@@ -56,9 +59,18 @@ def run(main: Callable[[Any], None], cls: type[Any]) -> None:
     try:
         main(parse(cls, sys.argv[1:]))
     except ValueError as error:
-        logging.getLogger(__name__).debug("", exc_info=True)
+        if not _is_refusal(error, main):
+            raise
         print(f"error: {error}", file=sys.stderr)
         raise SystemExit(2) from error
+
+
+def _is_refusal(error: ValueError, main: Callable[[Any], None]) -> bool:
+    """Whether a `raise` of the library, or of the package that `main` is in, made the error. One that comes out of a
+    call (into torch, or `zip` of unequal lengths) is no sentence for a user: where it came from matters."""
+    last = traceback.extract_tb(error.__traceback__)[-1]
+    ours = (Path(__file__).parent, Path(main.__code__.co_filename).parent)
+    return (last.line or "").startswith("raise ") and any(Path(last.filename).is_relative_to(f) for f in ours)
 
 
 def _check_keys(cls: type[Any], argv: Sequence[str]) -> None:
@@ -109,4 +121,7 @@ def _unknown(what: str, name: str, known: Sequence[str]) -> str:
 def _plain(value: Any) -> Any:
     if isinstance(value, Path):
         return str(value)
+    for number in (int, float):  # jsonargparse's checked numbers are subclasses, which YAML does not know
+        if isinstance(value, number) and not isinstance(value, bool):
+            return number(value)
     return [_plain(item) for item in value] if isinstance(value, tuple | list) else value

@@ -11,6 +11,7 @@ import dataclasses
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 from vlprm.schema import StepLabel, Verdict
 
@@ -70,7 +71,8 @@ def _weights(label: StepLabel, quality: JudgeQuality) -> tuple[float, float, flo
     )
 
 
-RULES: dict[str, Callable[[StepLabel, JudgeQuality], float | None]] = {
+Rule = Literal["mc", "judge", "bayes"]
+RULES: dict[Rule, Callable[[StepLabel, JudgeQuality], float | None]] = {
     "mc": mc_rule,
     "judge": judge_rule,
     "bayes": bayes_rule,
@@ -104,7 +106,7 @@ def estimate_quality(labels: Sequence[StepLabel], accuracy: float, rounds: int =
     return quality
 
 
-def fuse(path: Sequence[StepLabel], rule: str, quality: JudgeQuality, right: bool | None) -> list[StepLabel]:
+def fuse(path: Sequence[StepLabel], rule: Rule, quality: JudgeQuality, right: bool | None) -> list[StepLabel]:
     """Labels of one complete solution with their targets, and the kinds of the wrong ones.
 
     `right` says whether the solution's answer is the gold one (None: no result, and no label for the last step).

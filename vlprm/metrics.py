@@ -10,6 +10,11 @@ from numpy.typing import ArrayLike, NDArray
 from scipy.stats import rankdata
 
 
+def percent(value: float) -> str:
+    """A share as it is shown, in per cent, without the sign."""
+    return f"{100 * value:.1f}"
+
+
 def auroc(scores: ArrayLike, positive: ArrayLike) -> float:
     """Probability that a positive scores above a negative, ties counting half; NaN if either kind is missing."""
     scores_N, positive_N = np.asarray(scores, dtype=float), np.asarray(positive, dtype=bool)

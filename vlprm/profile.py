@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
+
+from vlprm.schema import Aggregation, structured
 
 FILE_NAME = "vlprm.json"
 
@@ -14,18 +16,19 @@ FILE_NAME = "vlprm.json"
 class Profile:
     """The declared properties of a policy or a reward model.
 
-    `head` is `none` for a policy and `step` for a reward model. `max_pixels` caps each image, in pixels as the vision
-    tower sees them. `aggregation` is the rule fixed in advance for turning step rewards into a solution's.
-    `provenance` says what made the weights: command, seed, data hash, hours.
+    `head` is `none` for a policy and `step` for a reward model. `step_format` names how solutions are cut into steps;
+    there is one (`vlprm.steps`), and a checkpoint that was made for another is refused. `max_pixels` caps each image,
+    in pixels as the vision tower sees them. `aggregation` is the rule fixed in advance for turning step rewards into a
+    solution's. `provenance` says what made the weights: command, seed, data hash, hours.
     """
 
-    head: str = "none"
-    step_format: str = "tagged@1"
+    head: Literal["none", "step"] = "none"
+    step_format: Literal["tagged@1"] = "tagged@1"
     dialect: str = "relative_1000"
     prompt_template: str = "plain@1"
     min_pixels: int = 32 * 32
     max_pixels: int = 128 * 128
-    aggregation: str = "min"
+    aggregation: Aggregation = "min"
     provenance: dict[str, Any] = field(default_factory=dict)
 
     def save(self, folder: Path) -> None:
@@ -33,7 +36,7 @@ class Profile:
 
 
 def load_profile(folder: Path) -> Profile:
-    """Read a checkpoint's profile. ValueError names the folder and what to do about a missing or foreign file."""
+    """Read a checkpoint's profile. ValueError names the folder, and what is missing, foreign or of a wrong type."""
     path = folder / FILE_NAME
     if not path.is_file():
         raise ValueError(
@@ -43,7 +46,4 @@ def load_profile(folder: Path) -> Profile:
         record = json.loads(path.read_text())
     except json.JSONDecodeError as error:
         raise ValueError(f"{path} is not JSON ({error}); copy the checkpoint again") from error
-    known = {f.name for f in fields(Profile)}
-    if foreign := sorted(set(record) - known):
-        raise ValueError(f"{path} has unknown fields {', '.join(foreign)}; known: {', '.join(sorted(known))}")
-    return Profile(**record)
+    return structured(Profile, record, f"{path} is not the profile of a checkpoint, correct it")

@@ -1,4 +1,8 @@
-"""Run folders that lose nothing: append-only records with deterministic keys. To resume is to skip what is there."""
+"""Run folders that lose nothing: append-only records with deterministic keys. To resume is to skip what is there.
+
+A records file grows while its stage runs, so a stage that ended says so (`done.json`), and the next one reads nothing
+else. Files that are written at once (a dataset, a checkpoint's `vlprm.json`) need no such word.
+"""
 
 from __future__ import annotations
 
@@ -15,6 +19,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 T = TypeVar("T")
+CONFIG, INPUTS, DONE, SECONDS = "config.yaml", "inputs.json", "done.json", "seconds.json"
 PACKAGES = ("torch", "torchvision", "transformers", "datasets", "pillow", "numpy")
 
 
@@ -73,6 +78,36 @@ class Records:
                 write_atomically(self.path, data[: data.rfind(b"\n") + 1])
 
 
+def finish(records: Records) -> None:
+    """Say that the stage that writes these records has ended: their fingerprint, in `done.json` beside them."""
+    done = {records.path.name: fingerprint(records.path)}
+    write_atomically(records.path.with_name(DONE), json.dumps(done) + "\n")
+
+
+def finished_records(path: Path, stage: str) -> list[dict[str, Any]]:
+    """The records that a stage left when it ended. ValueError if it has not ended, if the file is not as it was then
+    (a number over a part would mislead), or if there are none."""
+    if not path.exists():
+        raise ValueError(f"{path} does not exist; make it with `python -m {stage}`")
+    done = _json_object(path.with_name(DONE))
+    if path.name not in done:
+        raise ValueError(f"{path} is not finished (it has no {DONE}); run `python -m {stage}` to its end")
+    if done[path.name] != fingerprint(path):
+        raise ValueError(f"{path} has changed since its stage ended; copy it again, or remove it and run {stage}")
+    records = read_records(path)
+    if not records:
+        raise ValueError(f"{path} has no records; run `python -m {stage}` for at least one problem")
+    return records
+
+
+def refuse_other_inputs(folder: Path, inputs: Sequence[Path]) -> None:
+    """ValueError unless the run in `folder` was made from these very files, wherever they lay then."""
+    known = _json_object(folder / INPUTS).values()
+    for path in inputs:
+        if fingerprint(path) not in known:
+            raise ValueError(f"{folder} was not made from {path} as it is now; remove {folder} and run its stage again")
+
+
 def in_units(items: Sequence[T], size: int, records: Records, key: Callable[[T], str]) -> Iterator[list[T]]:
     """Units of `size` items of which not all have records yet.
 
@@ -103,8 +138,8 @@ def open_run(folder: Path, config_text: str, seed: int, inputs: Sequence[Path] =
     ValueError if a run with another config, or from other input files, is there: to go on would mix two runs.
     """
     prints = {str(path): fingerprint(path) for path in inputs}
-    _same_or_new(folder / "config.yaml", config_text, "with another config")
-    _same_or_new(folder / "inputs.json", json.dumps(prints, indent=2) + "\n", "made from other inputs")
+    _same_or_new(folder / CONFIG, config_text, "with another config")
+    _same_or_new(folder / INPUTS, json.dumps(prints, indent=2) + "\n", "made from other inputs")
     if not (folder / "env.json").exists():
         write_atomically(folder / "env.json", json.dumps(environment(seed), indent=2) + "\n")
 
@@ -131,6 +166,11 @@ def _same_or_new(path: Path, text: str, difference: str) -> None:
     write_atomically(path, text)
 
 
+def _json_object(path: Path) -> dict[str, Any]:
+    """Empty where there is no such file."""
+    return dict(json.loads(path.read_text())) if path.exists() else {}
+
+
 def environment(seed: int) -> dict[str, Any]:
     """Versions, commit and seed: what a number depends on beside the config."""
     return {
@@ -144,15 +184,21 @@ def environment(seed: int) -> dict[str, Any]:
 
 @contextmanager
 def timed(folder: Path, stage: str) -> Iterator[None]:
-    """Add the seconds that a stage takes to `seconds.json`, over all the runs that it took."""
+    """Add the seconds that a stage takes to `seconds.json`, over all the runs that it took. A mistake that was found
+    before the run was opened leaves nothing."""
     started = time.time()
     try:
         yield
     finally:
-        path = folder / "seconds.json"
-        seconds = json.loads(path.read_text()) if path.exists() else {}
-        seconds[stage] = round(seconds.get(stage, 0.0) + time.time() - started, 2)
-        write_atomically(path, json.dumps(seconds) + "\n")
+        if (folder / CONFIG).exists():
+            seconds = seconds_of(folder)
+            seconds[stage] = round(seconds.get(stage, 0.0) + time.time() - started, 2)
+            write_atomically(folder / SECONDS, json.dumps(seconds) + "\n")
+
+
+def seconds_of(folder: Path) -> dict[str, float]:
+    """Seconds by stage; none where the folder was made by a program that keeps no time."""
+    return _json_object(folder / SECONDS)
 
 
 def _version(package: str) -> str:

@@ -12,12 +12,14 @@ from dataclasses import dataclass, field
 from typing import Any, Literal, TypeVar, get_args
 
 import cattrs
+from cattrs.v import format_exception
 
 SCHEMA_VERSION = 1
 
 StepKind = Literal["perception", "reasoning", "zoom", "answer", "other"]
 ErrorKind = Literal["perception", "reasoning", "action"]
 AnswerType = Literal["integer", "word", "choice"]
+Aggregation = Literal["last", "min", "mean", "product", "mean_odds"]
 STEP_KINDS: tuple[str, ...] = get_args(StepKind)
 
 T = TypeVar("T")
@@ -146,9 +148,18 @@ class StepTree:
         return indices[::-1]
 
 
+def _exactly(value: Any, kind: Any) -> Any:
+    """The value itself; cattrs alone would make "3", 3.5 and True into the integer that a field asks for."""
+    if type(value) is not kind and not (kind is float and type(value) is int):
+        raise ValueError(f"{value!r} is no {kind.__name__}")
+    return value
+
+
 _converter = cattrs.Converter(forbid_extra_keys=True)
 _converter.register_unstructure_hook(bytes, lambda b: base64.b64encode(b).decode("ascii"))
 _converter.register_structure_hook(bytes, lambda s, _: base64.b64decode(s, validate=True))
+for _kind in (int, float, str, bool):
+    _converter.register_structure_hook(_kind, _exactly)
 
 
 def to_json(value: Any) -> dict[str, Any]:
@@ -163,8 +174,22 @@ def from_json(cls: type[T], record: dict[str, Any]) -> T:
             f"record has schema {record.get('schema')!r}, this code reads {SCHEMA_VERSION}; make the file again"
         )
     body = {key: value for key, value in record.items() if key != "schema"}
+    return structured(cls, body, f"not a {cls.__name__} record")
+
+
+def structured(cls: type[T], body: Any, problem: str) -> T:
+    """The dataclass of a JSON object, each of whose values has its field's type. ValueError opens with `problem`, and
+    names the fields that are foreign, missing or of another type."""
+    if not isinstance(body, dict):
+        raise ValueError(f"{problem}: {type(body).__name__} where an object is expected")
     try:
         return _converter.structure(body, cls)
     except cattrs.BaseValidationError as error:
-        reasons = "; ".join(cattrs.transform_error(error))
-        raise ValueError(f"not a {cls.__name__} record: {reasons}") from error
+        reasons = "; ".join(cattrs.transform_error(error, format_exception=_reason))
+        raise ValueError(f"{problem}: {reasons}") from error
+
+
+def _reason(error: BaseException, kind: Any) -> str:
+    """What is wrong with a value in its own words, where cattrs says "unknown error" or no more than the type."""
+    said = format_exception(error, kind)
+    return str(error) if isinstance(error, ValueError) or said.startswith("unknown error") else said

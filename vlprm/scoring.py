@@ -16,7 +16,7 @@ import torch
 
 from vlprm.backbones import Checkpoint
 from vlprm.inputs import Row, collate
-from vlprm.schema import Problem, Step
+from vlprm.schema import Aggregation, Problem, Step
 from vlprm.steps import SEPARATOR
 
 MAX_TOKENS = 16_384  # a batch's padded size
@@ -35,14 +35,18 @@ class StepScore:
 def score_steps(
     checkpoint: Checkpoint, solutions: Sequence[tuple[Problem, Sequence[Step]]], separator: str = SEPARATOR
 ) -> list[list[StepScore]]:
-    """One list of scores a solution, one score a step. A solution of no steps has no scores."""
+    """One list of scores a solution, one score a step. A solution of no steps has no scores. ValueError where the model
+    gives none: a NaN would rank like any number."""
     inputs = checkpoint.inputs
     rows = [inputs.row(problem, steps, separator=separator) for problem, steps in solutions]
     scores: list[list[StepScore]] = [[] for _ in rows]
     for group in _token_batches(rows):
         batch = collate([rows[i] for i in group], inputs.pad_id)
         logits_BS3 = checkpoint.model(**{k: v.to(checkpoint.model.device) for k, v in batch.items()}).logits
-        for i, scores_S3 in zip(group, logits_BS3.float().softmax(-1).tolist(), strict=True):
+        scores_BS3 = logits_BS3.float().softmax(-1)
+        if not scores_BS3.isfinite().all():
+            raise ValueError("the reward model's scores are not finite numbers; train it again, or copy it again")
+        for i, scores_S3 in zip(group, scores_BS3.tolist(), strict=True):
             scores[i] = [StepScore(*p) for p in scores_S3[: len(rows[i].step_ends)]]
     return scores
 
@@ -71,7 +75,7 @@ def _mean_odds(rewards: Sequence[float]) -> float:
     return _mean([min(p, 1 - 1e-6) / (1 - min(p, 1 - 1e-6)) for p in rewards])
 
 
-AGGREGATIONS: dict[str, Callable[[Sequence[float]], float]] = {
+AGGREGATIONS: dict[Aggregation, Callable[[Sequence[float]], float]] = {
     "last": lambda rewards: rewards[-1],
     "min": min,
     "mean": _mean,

@@ -1,16 +1,21 @@
 """Selectors over a stored pool of candidates, as functions in a dict. All read the same pool.
 
 A selector gives each candidate a share of the choice (the shares of a pool add up to 1), so that ties are split
-evenly, and an accuracy is an expectation with no chance in it. A candidate without an answer can be chosen only where
-every candidate is without one.
+evenly, and an accuracy is an expectation with no chance in it.
+
+A candidate without an answer is a *no result*: no selector, the random one included, chooses it while another candidate
+has an answer (one sees that it has none without any reward). Where no candidate has one, all share the choice, and the
+problem is not solved, whoever chooses.
 """
 
 from __future__ import annotations
 
+import math
 from collections import defaultdict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+from vlprm.schema import Aggregation
 from vlprm.scoring import AGGREGATIONS
 
 
@@ -28,9 +33,14 @@ Shares = list[float]
 Selector = Callable[[Sequence[Candidate]], Shares]
 
 
+def choosable(pool: Sequence[Candidate]) -> list[int]:
+    """Indices of the candidates that may be chosen: those with an answer, or all where there is no answer."""
+    return [i for i, c in enumerate(pool) if c.answer is not None] or list(range(len(pool)))
+
+
 def sample(pool: Sequence[Candidate]) -> Shares:
-    """A random candidate: what one sample of the policy does (pass@1)."""
-    return [1 / len(pool)] * len(pool)
+    """A random candidate: the mean of the pool, and what the best of one is."""
+    return _evenly(pool, choosable(pool))
 
 
 def majority(pool: Sequence[Candidate]) -> Shares:
@@ -38,12 +48,12 @@ def majority(pool: Sequence[Candidate]) -> Shares:
     return _vote(pool, [1.0] * len(pool))
 
 
-def weighted_majority(pool: Sequence[Candidate], aggregation: str) -> Shares:
+def weighted_majority(pool: Sequence[Candidate], aggregation: Aggregation) -> Shares:
     """The answer whose candidates' rewards add up to most (Li et al., 2022)."""
     return _vote(pool, [0.0 if r is None else r for r in solution_rewards(pool, aggregation)])
 
 
-def best_of_n(pool: Sequence[Candidate], aggregation: str) -> Shares:
+def best_of_n(pool: Sequence[Candidate], aggregation: Aggregation) -> Shares:
     """The candidate with the largest reward."""
     return _best(pool, solution_rewards(pool, aggregation))
 
@@ -53,24 +63,27 @@ def whole_solution(pool: Sequence[Candidate]) -> Shares:
     return _best(pool, [c.whole for c in pool])
 
 
-def solution_rewards(pool: Sequence[Candidate], aggregation: str) -> list[float | None]:
+def solution_rewards(pool: Sequence[Candidate], aggregation: Aggregation) -> list[float | None]:
     """A reward a candidate; None where there are no step rewards."""
     if aggregation not in AGGREGATIONS:
         raise ValueError(f"unknown aggregation {aggregation!r}; known: {', '.join(AGGREGATIONS)}")
     return [AGGREGATIONS[aggregation](c.rewards) if c.rewards else None for c in pool]
 
 
-def ranking_values(pool: Sequence[Candidate], rewards: Sequence[float | None]) -> list[float]:
-    """Rewards with candidates that cannot be chosen before the others put last."""
-    low = float("-inf")
-    return [low if reward is None or c.answer is None else reward for c, reward in zip(pool, rewards, strict=True)]
+def ranking(pool: Sequence[Candidate], rewards: Sequence[float | None]) -> dict[int, float]:
+    """The reward of each candidate that may be chosen, by its index; those without one stand behind all others."""
+    found = {i: rewards[i] for i in choosable(pool)}
+    return {i: -math.inf if reward is None else reward for i, reward in found.items()}
 
 
 def _best(pool: Sequence[Candidate], rewards: Sequence[float | None]) -> Shares:
-    values = ranking_values(pool, rewards)
-    best = max(values)
-    chosen = [value == best for value in values]
-    return [c / sum(chosen) for c in chosen]
+    values = ranking(pool, rewards)
+    best = max(values.values())
+    return _evenly(pool, [i for i, value in values.items() if value == best])
+
+
+def _evenly(pool: Sequence[Candidate], chosen: Sequence[int]) -> Shares:
+    return [float(i in chosen) / len(chosen) for i in range(len(pool))]
 
 
 def _vote(pool: Sequence[Candidate], weights: Sequence[float]) -> Shares:
@@ -91,7 +104,7 @@ def _vote(pool: Sequence[Candidate], weights: Sequence[float]) -> Shares:
     return shares
 
 
-def selectors(aggregation: str) -> dict[str, Selector]:
+def selectors(aggregation: Aggregation) -> dict[str, Selector]:
     """Every selector by the name it has in results; `aggregation` is the one fixed for weighted votes."""
     named: dict[str, Selector] = {
         "random": sample,

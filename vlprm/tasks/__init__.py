@@ -1,15 +1,21 @@
 """The image tasks, by name. To add one: a file beside this one and a line below, or a module path `pkg.module`
 (a module with a `FAMILY`) wherever a task name is accepted.
+
+A module is imported only where the user names it. What stands in a file, an item's id or a dataset's task, is looked up
+among the tasks that the user gave, so that no data file decides what code runs.
 """
 
 from __future__ import annotations
 
 import difflib
 import importlib
+from collections.abc import Iterable, Mapping, Sequence
 
 from vlprm.schema import Problem
 from vlprm.tasks import chart, count_grid, figure, fine_print, pattern
 from vlprm.tasks.synthetic import SyntheticFamily
+
+Tasks = Mapping[str, SyntheticFamily]
 
 TASKS: dict[str, SyntheticFamily] = {
     family.name: family
@@ -18,7 +24,8 @@ TASKS: dict[str, SyntheticFamily] = {
 
 
 def load_task(name: str) -> SyntheticFamily:
-    """The task of that name, or the `FAMILY` of the module at that path. ValueError names the nearest known task."""
+    """The task of that name, or the `FAMILY` of the module at that path: a name from the user, never from a file.
+    ValueError names the nearest known task, or the built-in one that a module's family would stand in for."""
     if name in TASKS:
         return TASKS[name]
     if "." in name:
@@ -28,13 +35,45 @@ def load_task(name: str) -> SyntheticFamily:
             raise ValueError(f"unknown task {name!r}: {error}; give a task's name or the path of a module") from error
         if not isinstance(family, SyntheticFamily):
             raise ValueError(f"module {name} has no FAMILY (a SyntheticFamily); see vlprm/tasks/count_grid.py")
-        TASKS[family.name] = family
+        if TASKS.get(family.name, family) is not family:
+            raise ValueError(f"the family of {name} is named {family.name!r}, as a built-in task is; rename it")
         return family
     nearest = difflib.get_close_matches(name, TASKS, n=1)
     hint = f"did you mean {nearest[0]!r}? " if nearest else ""
     raise ValueError(f"unknown task {name!r}; {hint}known: {', '.join(TASKS)}, or the path of a module with a FAMILY")
 
 
-def problem_by_id(problem_id: str) -> Problem:
+def load_tasks(names: Sequence[str]) -> Tasks:
+    """The tasks that a user names, by the names of their families. ValueError if there are none, or two of one name."""
+    families = [load_task(name) for name in names]
+    tasks = {family.name: family for family in families}
+    if not tasks:
+        raise ValueError(f"no tasks are given; known: {', '.join(TASKS)}, or the path of a module with a FAMILY")
+    if len(tasks) < len(families):
+        raise ValueError(f"two of the tasks {', '.join(names)} have one name; leave one out or rename its family")
+    return tasks
+
+
+def task_of(name: str, tasks: Tasks) -> SyntheticFamily:
+    """The task that a file names, among those that the user gave. Imports nothing."""
+    if name not in tasks:
+        raise ValueError(
+            f"there are items of a task {name!r}, and --tasks gives {', '.join(tasks)}; add the task, or the path of "
+            "its module"
+        )
+    return tasks[name]
+
+
+def problem_by_id(problem_id: str, tasks: Tasks) -> Problem:
     """The item that an id of a synthetic family names, regenerated bit for bit."""
-    return load_task(problem_id.partition("@")[0]).problem_by_id(problem_id)
+    return task_of(_task_name(problem_id), tasks).problem_by_id(problem_id)
+
+
+def refuse_other_tasks(problem_ids: Iterable[str], tasks: Tasks) -> None:
+    """ValueError where an item is of none of the tasks; for before a run folder is opened."""
+    for name in {_task_name(problem_id): None for problem_id in problem_ids}:
+        task_of(name, tasks)
+
+
+def _task_name(problem_id: str) -> str:
+    return problem_id.partition("@")[0]

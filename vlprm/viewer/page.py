@@ -12,6 +12,7 @@ from jinja2 import Environment, FileSystemLoader, select_autoescape
 
 from vlprm.dataset import LabelledPath
 from vlprm.images import open_image
+from vlprm.metrics import percent
 from vlprm.schema import Problem, Region
 
 
@@ -64,7 +65,7 @@ def render_page(results: dict[str, Any], problems: Sequence[ProblemView], tree: 
     environment = Environment(
         loader=FileSystemLoader(Path(__file__).parent), autoescape=select_autoescape(["html"]), trim_blocks=True
     )
-    environment.filters |= {"percent": _percent, "colour": reward_colour, "data_url": data_url}
+    environment.filters |= {"percent": percent, "colour": reward_colour, "data_url": data_url}
     template = environment.get_template("report.html")
     return template.render(
         results=results, problems=problems, tree=tree, curve=curve_points(results["best_of_n"]), boxes=zoom_boxes
@@ -118,7 +119,3 @@ def zoom_boxes(view: ProblemView) -> list[tuple[float, float, float, float]]:
     regions = {step.region for c in view.candidates for step in c.steps if step.region}
     boxes = sorted((r.x0, r.y0, r.x1 - r.x0, r.y1 - r.y0) for r in regions)
     return [(100 * x / width, 100 * y / height, 100 * w / width, 100 * h / height) for x, y, w, h in boxes]
-
-
-def _percent(value: float) -> str:
-    return f"{100 * value:.1f}"

@@ -1,0 +1,155 @@
+"""What a stage asks of the one before it, on a small finished run whose policy is a careless teacher."""
+
+import asyncio
+import json
+import math
+import shutil
+from collections.abc import Callable
+from dataclasses import asdict
+from pathlib import Path
+
+import pytest
+
+from data_synth import label
+from data_synth.omega import OmegaConfig, grow
+from eval import report, rewards
+from tests.conftest import solved
+from tests.teacher import TeacherEngine
+from vlprm.dataset import read_rows, write_dataset
+from vlprm.engines import Request
+from vlprm.profile import Profile
+from vlprm.records import DONE, Records, finish, open_run, read_records
+from vlprm.reward_model import load_reward_model
+from vlprm.rollout import rollouts
+from vlprm.schema import Solution, to_json
+from vlprm.scoring import StepScore, score_steps
+from vlprm.tasks import TASKS
+
+PROBLEMS = [TASKS[name].problem("test", i) for i in range(3) for name in ("chart", "figure")]
+
+
+def write_records(path: Path, records: list[dict], inputs: tuple[Path, ...] = ()) -> None:  # type: ignore[type-arg]
+    open_run(path.parent, "", 0, inputs)
+    written = Records(path)
+    written.append(records)
+    finish(written)
+
+
+def scores_of(solution: Solution) -> dict:  # type: ignore[type-arg]
+    probabilities = [(i + 1) / (len(solution.steps) + 1) for i in range(len(solution.steps))]
+    return {"steps": [asdict(StepScore(p, 1 - p, 0.0)) for p in probabilities], "whole": 0.5}
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run folder with all that eval.report reads."""
+    run, engine = tmp_path_factory.mktemp("run"), TeacherEngine()
+    trees = [asyncio.run(grow(problem, engine, OmegaConfig(searches=1), seed=1)) for problem in PROBLEMS]
+    write_records(run / "trees" / "trees.jsonl", [{"key": t.problem_id, "tree": to_json(t)} for t in trees])
+    label.main(label.LabelConfig(run / "trees", run / "labels"))
+    pools = {p.id: asyncio.run(rollouts(engine, Request(p, (), 4, p.id, 0))) for p in PROBLEMS}
+    source = run / "candidates" / "candidates.jsonl"
+    write_records(source, [{"key": i, "solutions": [to_json(s) for s in pool]} for i, pool in pools.items()])
+    (run / "prm").mkdir()
+    Profile(head="step").save(run / "prm")
+    scored = [{"key": i, "candidates": [scores_of(s) for s in pool]} for i, pool in pools.items()]
+    write_records(run / "rewards" / "rewards.jsonl", scored, (source, run / "prm"))
+    return run
+
+
+@pytest.fixture
+def run(finished: Path, tmp_path: Path) -> Path:
+    """A copy to spoil."""
+    return Path(shutil.copytree(finished, tmp_path / "run"))
+
+
+def test_a_whole_run_is_reported_whoever_made_its_parts(run: Path) -> None:
+    """Nobody kept the time of these trees, nor named the judge of these labels."""
+    path = run / "labels" / "dataset.parquet"
+    rows = read_rows(path)
+    for row in rows:
+        row["meta"] = json.dumps({k: v for k, v in json.loads(row["meta"]).items() if k != "judge"})
+    write_dataset(path, rows)
+    report.main(report.ReportConfig(run))
+    results = json.loads((run / "results.json").read_text())
+    assert (results["n_problems"], results["judge"]) == (len(PROBLEMS), "not named in the dataset")
+    assert set(results["seconds"]) == {"label", "report"}
+    assert (run / "report.html").exists()
+
+
+def test_a_mistyped_run_leaves_no_folder(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="typo has no folder labels, prm, candidates, rewards; give the folder that"):
+        report.main(report.ReportConfig(tmp_path / "typo"))
+    assert not (tmp_path / "typo").exists()
+
+
+@pytest.mark.parametrize(
+    ("spoil", "message"),
+    [
+        (lambda pool: pool[1]["steps"][0].update(correct=math.nan), "of {} that are not finite numbers"),
+        (lambda pool: pool[2].update(whole=math.inf), "of {} that are not finite numbers"),
+        (lambda pool: pool[0]["steps"].pop(), "one score for each step of {}"),
+        (lambda pool: pool.pop(), "one score for each step of {}"),
+    ],
+)
+def test_rewards_that_are_no_numbers_or_too_few_are_refused(
+    run: Path,
+    spoil: Callable[[list], None],
+    message: str,  # type: ignore[type-arg]
+) -> None:
+    path = run / "rewards" / "rewards.jsonl"
+    scored = read_records(path)
+    spoil(scored[3]["candidates"])
+    path.write_text("".join(json.dumps(record) + "\n" for record in scored))
+    finish(Records(path))
+    with pytest.raises(ValueError, match=message.format(scored[3]["key"])):
+        report.main(report.ReportConfig(run))
+    assert not (run / "results.json").exists()
+
+
+def test_a_reward_model_that_gives_no_numbers_is_refused(backbone: Path) -> None:
+    checkpoint = load_reward_model(backbone, new_head=True)
+    checkpoint.model.score.weight.data.fill_(math.nan)
+    with pytest.raises(ValueError, match="scores are not finite numbers"):
+        score_steps(checkpoint, [(PROBLEMS[0], solved(PROBLEMS[0]))])
+
+
+@pytest.mark.parametrize(
+    ("upstream", "stage"),
+    [
+        ("trees", lambda run, new: label.main(label.LabelConfig(run / "trees", new))),
+        ("candidates", lambda run, new: rewards.main(rewards.RewardsConfig(run / "candidates", run / "prm", new))),
+        ("candidates", lambda run, new: report.main(report.ReportConfig(run))),
+        ("rewards", lambda run, new: report.main(report.ReportConfig(run))),
+    ],
+)
+def test_a_stage_that_has_not_ended_is_refused(run: Path, upstream: str, stage: Callable[[Path, Path], None]) -> None:
+    (run / upstream / DONE).unlink()
+    with pytest.raises(ValueError, match=rf"{upstream}\.jsonl is not finished .* to its end"):
+        stage(run, run / "new")
+    assert not (run / "new").exists()
+    assert not (run / "results.json").exists()
+
+
+def test_rewards_of_other_candidates_or_by_another_reward_model_are_refused(run: Path) -> None:
+    source = run / "candidates" / "candidates.jsonl"
+    Profile(head="step", aggregation="mean").save(run / "prm")
+    with pytest.raises(ValueError, match=r"rewards was not made from .*prm as it is now"):
+        report.main(report.ReportConfig(run))
+    source.write_text(source.read_text().replace(" = ", " == "))
+    finish(Records(source))
+    with pytest.raises(ValueError, match=r"rewards was not made from .*candidates\.jsonl as it is now"):
+        report.main(report.ReportConfig(run))
+
+
+def test_items_of_a_task_that_is_not_given_are_refused_before_anything_is_written(run: Path) -> None:
+    stages: list[Callable[[], None]] = [
+        lambda: label.main(label.LabelConfig(run / "trees", run / "new", tasks=("chart",))),
+        lambda: rewards.main(rewards.RewardsConfig(run / "candidates", run / "prm", run / "new", tasks=("chart",))),
+        lambda: report.main(report.ReportConfig(run, tasks=("chart",))),
+    ]
+    for stage in stages:
+        with pytest.raises(ValueError, match="items of a task 'figure', and --tasks gives chart; add the task"):
+            stage()
+    assert not (run / "new").exists()
+    assert not (run / "results.json").exists()
