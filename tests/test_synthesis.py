@@ -93,6 +93,28 @@ def test_zooms_are_executed_and_refused_in_rollouts() -> None:
     assert [s.region is not None for s in right.steps] == [s.kind == "zoom" for s in right.steps]
 
 
+def test_a_turn_is_cut_at_its_first_zoom() -> None:
+    """What is written behind a zoom was written before its crop was seen: it is sampled again, the crop in view."""
+    problem = TASKS["fine_print"].problem("train", 0)
+    zoom = '[zoom] {"bbox_2d": [0, 0, 500, 500]}'
+    asked = []
+
+    class Hasty(TeacherEngine):
+        async def sample(self, request: Request) -> list[Continuation]:
+            asked.append(request.steps)
+            blind = f"[perception] a\n\n{zoom}\n\n[perception] b\n\n{zoom}\n\n[answer] blind"
+            return [Continuation("[answer] seen" if request.steps else blind, 5, self.ended or bool(request.steps))]
+
+    engine = Hasty()
+    for engine.ended in (True, False):
+        asked.clear()
+        (solution,) = asyncio.run(rollouts(engine, Request(problem, (), 1, "k", 0)))
+        assert [s.text for s in solution.steps] == ["[perception] a", zoom, "[answer] seen"]
+        assert asked == [(), solution.steps[:2]]
+        assert solution.steps[1].region is not None
+        assert (solution.answer, solution.stop, solution.tokens) == ("seen", "answer", 10)
+
+
 def test_the_stand_in_judge_errs_at_its_declared_rate() -> None:
     wrong = total = 0
     for i in range(150):

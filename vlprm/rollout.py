@@ -1,9 +1,10 @@
-"""Sample solutions to the end: continue, execute the zoom if the turn ends in one, show the crop, continue."""
+"""Sample solutions to the end: continue, cut the turn at its first zoom, execute it, show the crop, continue."""
 
 from __future__ import annotations
 
 import asyncio
 import dataclasses
+from collections.abc import Sequence
 
 from vlprm.actions import execute_zoom
 from vlprm.answers import extract_answer
@@ -28,9 +29,10 @@ async def _finish(engine: Engine, request: Request, index: int, continuation: Co
     steps, tokens = request.steps, 0
     for turn in range(MAX_ZOOMS + 1):
         tokens += continuation.tokens
-        written = split_steps(continuation.text)
-        steps = steps + tuple(written)
-        if not continuation.ended:
+        whole = split_steps(continuation.text)
+        written = _up_to_zoom(whole)
+        steps = (*steps, *written)
+        if not continuation.ended and len(written) == len(whole):  # a zoom that others follow is not cut short itself
             return Solution(request.problem.id, steps, None, "length", tokens)
         if not written or written[-1].kind != "zoom":
             return _closed(request.problem, steps, tokens)
@@ -41,6 +43,12 @@ async def _finish(engine: Engine, request: Request, index: int, continuation: Co
         key = f"{request.key}/{index}.{turn + 1}"
         (continuation,) = await engine.sample(dataclasses.replace(request, steps=steps, n=1, key=key))
     return Solution(request.problem.id, steps, None, "too_many_zooms", tokens)
+
+
+def _up_to_zoom(turn: Sequence[Step]) -> Sequence[Step]:
+    """A zoom ends its turn. What was written after it was written before the crop was seen, and is dropped."""
+    zoom = next((i for i, step in enumerate(turn) if step.kind == "zoom"), len(turn))
+    return turn[: zoom + 1]
 
 
 def _closed(problem: Problem, steps: tuple[Step, ...], tokens: int) -> Solution:

@@ -68,7 +68,8 @@ class SyntheticFamily:
     draw(scene)                  -> the image, at its original size
     ask(scene)                   -> (question, answer, answer type)
     solve(scene, writer)         -> texts of the canonical steps, claims chosen by the writer
-    read(scene, stated, step)    -> what the step claims given the facts stated before it; None if it does not parse
+    read(scene, stated, step)    -> what the step claims given the facts stated before it; None if it does not parse,
+                                    and for a zoom without the region that it showed
     """
 
     name: str
@@ -110,7 +111,8 @@ class SyntheticFamily:
         return self.problem(parts[1], int(parts[2]))
 
     def verdicts(self, problem: Problem, steps: Sequence[Step]) -> list[Verdict | None]:
-        """The truth of every step; None where the step's text does not parse as a claim of this family.
+        """The truth of every step; None where the step does not parse as a claim of this family, and for a zoom that
+        was not executed.
 
         A step is correct when what it says is so. A wrong reading is a perception error (or the kind its claim
         names). A wrong derivation is a reasoning error unless it follows from what was stated: then it carries the
