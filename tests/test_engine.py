@@ -96,7 +96,16 @@ def test_a_cut_off_solution_is_no_result(policy: Checkpoint, problems: list[Prob
     assert all(s.tokens <= 3 for s in solutions)
 
 
-def test_a_failure_reaches_whoever_asked(policy: Checkpoint, problems: list[Problem]) -> None:
+def test_a_failure_reaches_who_asked_and_nobody_else(policy: Checkpoint, problems: list[Problem]) -> None:
     broken = dataclasses.replace(problems[0], images=(b"not an image",))
-    with pytest.raises(ValueError, match="cannot be read"):
-        asyncio.run(LocalEngine(policy).sample(request(broken)))
+    asked = [request(p) for p in (*problems[:3], broken, *problems[3:5])]
+
+    async def all_at_once() -> list[object]:
+        engine = LocalEngine(policy)
+        return await asyncio.gather(*(engine.sample(r) for r in asked), return_exceptions=True)
+
+    answers = asyncio.run(all_at_once())
+    failure = answers.pop(3)
+    assert isinstance(failure, ValueError)
+    assert "cannot be read" in str(failure)
+    assert answers == [generate(policy, [r])[0] for r in asked if r.problem is not broken]

@@ -56,16 +56,29 @@ class LocalEngine:
             self._answer([batch[i] for i in group])
 
     def _answer(self, group: Sequence[tuple[Request, asyncio.Future[list[Continuation]]]]) -> None:
+        """Answer a group in one batch. If that fails, try its halves apart: a failure reaches only who asked for it."""
         try:
             answers = generate(self.checkpoint, [request for request, _ in group])
         except Exception as error:
-            for _, future in group:
-                if not future.done():
-                    future.set_exception(error)
+            if len(group) == 1:
+                _settle(group[0][1], error)
+                return
+        else:
+            for (_, future), answer in zip(group, answers, strict=True):
+                _settle(future, answer)
             return
-        for (_, future), answer in zip(group, answers, strict=True):
-            if not future.done():
-                future.set_result(answer)
+        # Out of the handler, whose traceback would hold the failed batch in memory.
+        self._answer(group[: len(group) // 2])
+        self._answer(group[len(group) // 2 :])
+
+
+def _settle(future: asyncio.Future[list[Continuation]], outcome: list[Continuation] | Exception) -> None:
+    if future.done():  # whoever asked has given up
+        return
+    if isinstance(outcome, Exception):
+        future.set_exception(outcome)
+    else:
+        future.set_result(outcome)
 
 
 @torch.inference_mode()
