@@ -15,7 +15,7 @@ from vlprm.answers import is_correct
 from vlprm.dataset import read_rows, row_paths, tree_row, write_dataset
 from vlprm.engines import Continuation, Request
 from vlprm.fusion import JudgeQuality, bayes_rule, estimate_quality, fuse
-from vlprm.rollout import rollouts
+from vlprm.rollout import MAX_ZOOMS, rollouts
 from vlprm.schema import Problem, StepLabel, StepTree, Verdict, from_json, to_json
 from vlprm.tasks import TASKS
 
@@ -91,6 +91,22 @@ def test_zooms_are_executed_and_refused_in_rollouts() -> None:
     (right,) = asyncio.run(rollouts(TeacherEngine(slip_rate=0), Request(problem, (), 1, "k", 0)))
     assert right.answer == problem.answer
     assert [s.region is not None for s in right.steps] == [s.kind == "zoom" for s in right.steps]
+
+
+def test_a_zoom_too_many_is_neither_executed_nor_sampled_on_from() -> None:
+    problem = TASKS["fine_print"].problem("train", 0)
+
+    class Zoomer(TeacherEngine):
+        async def sample(self, request: Request) -> list[Continuation]:
+            self.requests += 1
+            return [Continuation('[zoom] {"bbox_2d": [0, 0, 500, 500]}', 5, True)]
+
+    engine = Zoomer()
+    (solution,) = asyncio.run(rollouts(engine, Request(problem, (), 1, "k", 0)))
+    assert [s.region is not None for s in solution.steps] == [True] * MAX_ZOOMS + [False]
+    assert (engine.requests, solution.tokens, solution.stop) == (MAX_ZOOMS + 1, 5 * (MAX_ZOOMS + 1), "too_many_zooms")
+    (from_prefix,) = asyncio.run(rollouts(engine, Request(problem, solution.steps[:3], 1, "k", 0)))
+    assert from_prefix.steps == solution.steps
 
 
 def test_a_turn_is_cut_at_its_first_zoom() -> None:
