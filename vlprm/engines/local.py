@@ -148,13 +148,19 @@ class _Decoder:
         return sampled
 
     def _choose(self, logits_NV: Tensor, open_N: Tensor, t: int) -> Tensor:
-        """Sample by inverting the cumulative distribution, one uniform number a row: chance is a row's own."""
         logits_NV[:, self.banned] = -torch.inf
-        cold_N = self.temperature_N1[open_N, 0] == 0
-        cumulative_NV = (logits_NV / self.temperature_N1[open_N].clamp(min=1e-6)).softmax(-1).cumsum(-1)
-        # The last bin closes at 1 whatever was rounded, so an id past the vocabulary cannot be drawn.
-        drawn_N = (cumulative_NV[:, :-1] < self.uniform_NT[open_N, t, None]).sum(-1)
-        return torch.where(cold_N, logits_NV.argmax(-1), drawn_N)
+        temperature_N1 = self.temperature_N1[open_N]
+        drawn_N = draw((logits_NV / temperature_N1.clamp(min=1e-6)).softmax(-1), self.uniform_NT[open_N, t])
+        return torch.where(temperature_N1[:, 0] == 0, logits_NV.argmax(-1), drawn_N)
+
+
+def draw(probabilities_NV: Tensor, uniform_N: Tensor) -> Tensor:
+    """Sample an id a row by inverting the cumulative distribution, one uniform number a row: chance is a row's own.
+
+    The sum as rounded may stop short of 1; the number is scaled to it, so that no id of probability 0 lies behind it.
+    """
+    cumulative_NV = probabilities_NV.cumsum(-1)
+    return (cumulative_NV < uniform_N[:, None] * cumulative_NV[:, -1:]).sum(-1)
 
 
 def _per_row(values: Sequence[float], requests: Sequence[Request], device: torch.device) -> Tensor:
