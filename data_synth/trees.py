@@ -9,12 +9,13 @@ batches.
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import logging
 from dataclasses import dataclass
 from pathlib import Path
 
 from data_synth.omega import OmegaConfig, grow, is_mixed
-from vlprm.backbones import checkpoint_folder, load_policy
+from vlprm.backbones import checkpoint_folder, load_policy, placement
 from vlprm.config import dump, run
 from vlprm.engines.local import LocalEngine
 from vlprm.records import Records, in_units, open_run, timed
@@ -37,6 +38,8 @@ class TreesConfig:
         unit: problems that are searched together and recorded together.
         search: the numbers of the tree search.
         seed: decides every sample.
+        device: auto (the GPU where there is one), cpu, cuda, or cuda:1 and so on; config.yaml keeps what auto was.
+        dtype: float32, or bfloat16 for half the memory.
     """
 
     run: Path
@@ -47,14 +50,18 @@ class TreesConfig:
     unit: int = 125
     search: OmegaConfig = OmegaConfig()
     seed: int = 0
+    device: str = "auto"
+    dtype: str = "float32"
 
 
 def main(config: TreesConfig) -> None:
     ids = problem_ids(config)
+    device, dtype = placement(config.device, config.dtype)
+    config = dataclasses.replace(config, device=device)
     open_run(config.run, dump(config), config.seed, [checkpoint_folder(config.policy)])
     records = Records(config.run / "trees.jsonl")
     with timed(config.run, "trees"):
-        engine = LocalEngine(load_policy(config.policy))
+        engine = LocalEngine(load_policy(config.policy, device, dtype))
         for unit in in_units(ids, config.unit, records, key=lambda i: i):
             trees = asyncio.run(_grow_all(unit, engine, config))
             records.append({"key": tree.problem_id, "tree": to_json(tree)} for tree in trees)

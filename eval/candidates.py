@@ -6,13 +6,14 @@ python -m eval.candidates --config configs/demo/candidates.yaml
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import logging
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from vlprm.backbones import checkpoint_folder, load_policy
+from vlprm.backbones import checkpoint_folder, load_policy, placement
 from vlprm.config import dump, run
 from vlprm.engines import Request
 from vlprm.engines.local import LocalEngine
@@ -39,6 +40,8 @@ class CandidatesConfig:
         max_tokens: of one turn of a candidate.
         unit: problems that are sampled together and recorded together.
         seed: decides every sample.
+        device: auto (the GPU where there is one), cpu, cuda, or cuda:1 and so on; config.yaml keeps what auto was.
+        dtype: float32, or bfloat16 for half the memory.
     """
 
     run: Path
@@ -51,14 +54,18 @@ class CandidatesConfig:
     max_tokens: int = 160
     unit: int = 100
     seed: int = 0
+    device: str = "auto"
+    dtype: str = "float32"
 
 
 def main(config: CandidatesConfig) -> None:
     ids = problem_ids(config)
+    device, dtype = placement(config.device, config.dtype)
+    config = dataclasses.replace(config, device=device)
     open_run(config.run, dump(config), config.seed, [checkpoint_folder(config.policy)])
     records = Records(config.run / "candidates.jsonl")
     with timed(config.run, "candidates"):
-        engine = LocalEngine(load_policy(config.policy))
+        engine = LocalEngine(load_policy(config.policy, device, dtype))
         for unit in in_units(ids, config.unit, records, key=lambda i: i):
             pools = asyncio.run(_sample_all(unit, engine, config))
             records.append(

@@ -7,12 +7,13 @@ Writes `rewards.jsonl`: for each problem, step scores of each candidate, and the
 
 from __future__ import annotations
 
+import dataclasses
 import logging
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from vlprm.backbones import Checkpoint, checkpoint_folder
+from vlprm.backbones import Checkpoint, checkpoint_folder, placement
 from vlprm.config import dump, run
 from vlprm.records import Records, in_units, open_run, read_records, timed
 from vlprm.reward_model import load_reward_model
@@ -32,12 +33,16 @@ class RewardsConfig:
         reward_model: checkpoint folder of train.prm.
         run: folder to write.
         unit: problems that are scored together and recorded together.
+        device: auto (the GPU where there is one), cpu, cuda, or cuda:1 and so on; config.yaml keeps what auto was.
+        dtype: float32, or bfloat16 for half the memory.
     """
 
     candidates: Path
     reward_model: Path
     run: Path
     unit: int = 50
+    device: str = "auto"
+    dtype: str = "float32"
 
 
 def main(config: RewardsConfig) -> None:
@@ -45,10 +50,12 @@ def main(config: RewardsConfig) -> None:
     pools = read_records(source)
     if not pools:
         raise ValueError(f"{config.candidates} has no candidates; make them with `python -m eval.candidates`")
+    device, dtype = placement(config.device, config.dtype)
+    config = dataclasses.replace(config, device=device)
     open_run(config.run, dump(config), 0, [source, checkpoint_folder(config.reward_model)])
     records = Records(config.run / "rewards.jsonl")
     with timed(config.run, "rewards"):
-        checkpoint = load_reward_model(config.reward_model)
+        checkpoint = load_reward_model(config.reward_model, device, dtype)
         for unit in in_units(pools, config.unit, records, key=lambda pool: pool["key"]):
             records.append(_scored(unit, checkpoint))
             log.info("%d of %d problems scored", len(records.keys), len(pools))
