@@ -61,11 +61,12 @@ def main(config: TreesConfig) -> None:
     open_run(config.run, dump(config), config.seed, [checkpoint_folder(config.policy)])
     records = Records(config.run / "trees.jsonl")
     with timed(config.run, "trees"):
-        engine = LocalEngine(load_policy(config.policy, device, dtype))
-        for unit in in_units(ids, config.unit, records, key=lambda i: i):
-            trees = asyncio.run(_grow_all(unit, engine, config))
-            records.append({"key": tree.problem_id, "tree": to_json(tree)} for tree in trees)
-            log.info("%d of %d problems searched", len(records.keys), len(ids))
+        if units := list(in_units(ids, config.unit, records, key=lambda i: i)):
+            engine = LocalEngine(load_policy(config.policy, device, dtype))
+            for unit in units:
+                trees = asyncio.run(_grow_all(unit, engine, config))
+                records.append({"key": tree.problem_id, "tree": to_json(tree)} for tree in trees)
+                log.info("%d of %d problems searched", len(records.keys), len(ids))
     _report(records)
 
 

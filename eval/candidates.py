@@ -65,13 +65,14 @@ def main(config: CandidatesConfig) -> None:
     open_run(config.run, dump(config), config.seed, [checkpoint_folder(config.policy)])
     records = Records(config.run / "candidates.jsonl")
     with timed(config.run, "candidates"):
-        engine = LocalEngine(load_policy(config.policy, device, dtype))
-        for unit in in_units(ids, config.unit, records, key=lambda i: i):
-            pools = asyncio.run(_sample_all(unit, engine, config))
-            records.append(
-                {"key": i, "solutions": [to_json(s) for s in pool]} for i, pool in zip(unit, pools, strict=True)
-            )
-            log.info("%d of %d problems sampled", len(records.keys), len(ids))
+        if units := list(in_units(ids, config.unit, records, key=lambda i: i)):
+            engine = LocalEngine(load_policy(config.policy, device, dtype))
+            for unit in units:
+                pools = asyncio.run(_sample_all(unit, engine, config))
+                records.append(
+                    {"key": i, "solutions": [to_json(s) for s in pool]} for i, pool in zip(unit, pools, strict=True)
+                )
+                log.info("%d of %d problems sampled", len(records.keys), len(ids))
     stops = Counter(s["stop"] for record in records for s in record["solutions"])
     log.info("how candidates ended: %s", ", ".join(f"{stop} {count}" for stop, count in stops.most_common()))
 

@@ -55,10 +55,11 @@ def main(config: RewardsConfig) -> None:
     open_run(config.run, dump(config), 0, [source, checkpoint_folder(config.reward_model)])
     records = Records(config.run / "rewards.jsonl")
     with timed(config.run, "rewards"):
-        checkpoint = load_reward_model(config.reward_model, device, dtype)
-        for unit in in_units(pools, config.unit, records, key=lambda pool: pool["key"]):
-            records.append(_scored(unit, checkpoint))
-            log.info("%d of %d problems scored", len(records.keys), len(pools))
+        if units := list(in_units(pools, config.unit, records, key=lambda pool: pool["key"])):
+            checkpoint = load_reward_model(config.reward_model, device, dtype)
+            for unit in units:
+                records.append(_scored(unit, checkpoint))
+                log.info("%d of %d problems scored", len(records.keys), len(pools))
 
 
 def _scored(unit: list[dict[str, Any]], checkpoint: Checkpoint) -> list[dict[str, Any]]:

@@ -60,6 +60,22 @@ def test_a_stage_computes_where_and_in_what_it_is_told(
     assert [(m.dtype, m.device.type) for m in loaded] == [(torch.bfloat16, "cpu")] * 3
 
 
+def test_a_finished_stage_loads_no_model(stages: dict[str, Stage], loaded: list[Any], tmp_path: Path) -> None:
+    for name in STAGES:
+        stages[name](unit=2)
+    assert len(loaded) == 3
+    for name in STAGES:
+        before = (tmp_path / name / f"{name}.jsonl").read_bytes()
+        stages[name](unit=2)
+        assert (tmp_path / name / f"{name}.jsonl").read_bytes() == before
+    assert len(loaded) == 3
+    records = (tmp_path / "trees" / "trees.jsonl").read_text().splitlines(keepends=True)
+    (tmp_path / "trees" / "trees.jsonl").write_text("".join(records[:2]))
+    stages["trees"](unit=2)
+    assert len(loaded) == 4
+    assert (tmp_path / "trees" / "trees.jsonl").read_text() == "".join(records)
+
+
 @pytest.mark.parametrize("name", STAGES)
 def test_what_a_machine_does_not_have_is_named_before_anything_is_written(
     stages: dict[str, Stage], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
