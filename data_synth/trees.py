@@ -21,8 +21,11 @@ from vlprm.engines.local import LocalEngine
 from vlprm.records import Records, in_units, open_run, timed
 from vlprm.schema import StepTree, from_json, to_json
 from vlprm.tasks import TASKS, load_task, problem_by_id
+from vlprm.tasks.synthetic import item_ids
 
 log = logging.getLogger(__name__)
+
+FIRST_ITEM = 900_000  # far behind the items that the built-in models were taught with
 
 
 @dataclass(frozen=True)
@@ -55,7 +58,7 @@ class TreesConfig:
 
 
 def main(config: TreesConfig) -> None:
-    ids = problem_ids(config)
+    ids = item_ids([load_task(name) for name in config.tasks], config.split, config.problems, FIRST_ITEM)
     device, dtype = placement(config.device, config.dtype)
     config = dataclasses.replace(config, device=device)
     open_run(config.run, dump(config), config.seed, [checkpoint_folder(config.policy)])
@@ -68,18 +71,6 @@ def main(config: TreesConfig) -> None:
                 records.append({"key": tree.problem_id, "tree": to_json(tree)} for tree in trees)
                 log.info("%d of %d problems searched", len(records.keys), len(ids))
     _report(records)
-
-
-def problem_ids(config: TreesConfig) -> list[str]:
-    """Ids of the problems, tasks taking turns. Synthetic tasks count their training items from far behind those that
-    the built-in models were taught with."""
-    tasks = [load_task(name) for name in config.tasks]
-    if config.problems < 1 or not tasks:
-        raise ValueError(f"split {config.split!r} would be empty: problems is {config.problems}; ask for at least 1")
-    return [tasks[i % len(tasks)].item_id(config.split, FIRST_ITEM + i // len(tasks)) for i in range(config.problems)]
-
-
-FIRST_ITEM = 900_000
 
 
 async def _grow_all(ids: list[str], engine: LocalEngine, config: TreesConfig) -> list[StepTree]:

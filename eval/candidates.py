@@ -21,6 +21,7 @@ from vlprm.records import Records, in_units, open_run, timed
 from vlprm.rollout import rollouts
 from vlprm.schema import Solution, to_json
 from vlprm.tasks import TASKS, load_task, problem_by_id
+from vlprm.tasks.synthetic import item_ids
 
 log = logging.getLogger(__name__)
 
@@ -59,7 +60,7 @@ class CandidatesConfig:
 
 
 def main(config: CandidatesConfig) -> None:
-    ids = problem_ids(config)
+    ids = item_ids([load_task(name) for name in config.tasks], config.split, config.problems)
     device, dtype = placement(config.device, config.dtype)
     config = dataclasses.replace(config, device=device)
     open_run(config.run, dump(config), config.seed, [checkpoint_folder(config.policy)])
@@ -75,13 +76,6 @@ def main(config: CandidatesConfig) -> None:
                 log.info("%d of %d problems sampled", len(records.keys), len(ids))
     stops = Counter(s["stop"] for record in records for s in record["solutions"])
     log.info("how candidates ended: %s", ", ".join(f"{stop} {count}" for stop, count in stops.most_common()))
-
-
-def problem_ids(config: CandidatesConfig) -> list[str]:
-    tasks = [load_task(name) for name in config.tasks]
-    if config.problems < 1 or not tasks:
-        raise ValueError(f"split {config.split!r} would be empty: problems is {config.problems}; ask for at least 1")
-    return [tasks[i % len(tasks)].item_id(config.split, i // len(tasks)) for i in range(config.problems)]
 
 
 async def _sample_all(ids: Sequence[str], engine: LocalEngine, config: CandidatesConfig) -> list[list[Solution]]:

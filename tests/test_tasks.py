@@ -14,6 +14,7 @@ from vlprm.steps import parse_step
 from vlprm.tasks import TASKS, load_task, problem_by_id
 from vlprm.tasks.fine_print import INK, OVERVIEW_SIDE, PALETTE, PRINTS, _printed
 from vlprm.tasks.scene import rng_for
+from vlprm.tasks.synthetic import item_ids
 
 
 def verdicts(problem: Problem, texts: Sequence[str]) -> list[str]:
@@ -153,6 +154,17 @@ def test_an_id_regenerates_its_item(name: str) -> None:
     items = [TASKS[name].problem("test", i) for i in range(20)]
     assert [problem_by_id(item.id) for item in items] == items
     assert len({item.images for item in items}) == 20
+
+
+def test_tasks_take_turns_and_count_from_the_first_item() -> None:
+    pair = [TASKS["chart"], TASKS["figure"]]
+    assert item_ids(pair, "test", 3) == [pair[i].item_id("test", n) for i, n in ((0, 0), (1, 0), (0, 1))]
+    assert item_ids(pair, "train", 2, first=7) == [pair[0].item_id("train", 7), pair[1].item_id("train", 7)]
+    for families, problems in ((pair, 0), ([], 5)):
+        with pytest.raises(ValueError, match="split 'test' would be empty"):
+            item_ids(families, "test", problems)
+    with pytest.raises(ValueError, match="named twice in chart, figure, chart; name it once"):
+        item_ids([*pair, pair[0]], "test", 6)
 
 
 @pytest.mark.parametrize("name", TASKS)

@@ -140,6 +140,18 @@ class SyntheticFamily:
         raise AssertionError(f"{self.name}: no scene falls into split {split}")
 
 
+def item_ids(families: Sequence[SyntheticFamily], split: str, problems: int, first: int = 0) -> list[str]:
+    """Ids of so many problems of a split, the families taking turns, each counting its items from `first`."""
+    names = [family.name for family in families]
+    if problems < 1 or not names:
+        raise ValueError(
+            f"split {split!r} would be empty: problems is {problems}, tasks are {names}; ask for at least 1 of each"
+        )
+    if len(set(names)) < len(names):
+        raise ValueError(f"a task is named twice in {', '.join(names)}; name it once")
+    return [families[i % len(names)].item_id(split, first + i // len(names)) for i in range(problems)]
+
+
 def _tidy(step: Step, answer_type: AnswerType) -> Step:
     """The step without stray white space, and an answer in its canonical form: `Blue.` is as right as `blue`."""
     text = step.text.strip()
