@@ -9,6 +9,7 @@ batches.
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import logging
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,14 +17,17 @@ from pathlib import Path
 from jsonargparse.typing import PositiveInt
 
 from data_synth.omega import OmegaConfig, grow, is_mixed
-from vlprm.backbones import checkpoint_folder, load_policy
+from vlprm.backbones import checkpoint_folder, load_policy, placement
 from vlprm.config import dump, run
 from vlprm.engines.local import LocalEngine
 from vlprm.records import Records, finish, in_units, open_run, timed
 from vlprm.schema import Problem, StepTree, from_json, to_json
-from vlprm.tasks import TASKS, Tasks, load_tasks, problem_by_id
+from vlprm.tasks import TASKS, load_tasks, problem_by_id
+from vlprm.tasks.synthetic import item_ids
 
 log = logging.getLogger(__name__)
+
+FIRST_ITEM = 900_000  # far behind the items that the built-in models were taught with
 
 
 @dataclass(frozen=True)
@@ -39,6 +43,8 @@ class TreesConfig:
         unit: problems that are searched together and recorded together.
         search: the numbers of the tree search.
         seed: decides every sample.
+        device: auto (the GPU where there is one), cpu, cuda, or cuda:1 and so on; config.yaml keeps what auto was.
+        dtype: float32, or bfloat16 for half the memory.
     """
 
     run: Path
@@ -49,32 +55,26 @@ class TreesConfig:
     unit: PositiveInt = 125
     search: OmegaConfig = OmegaConfig()
     seed: int = 0
+    device: str = "auto"
+    dtype: str = "float32"
 
 
 def main(config: TreesConfig) -> None:
     tasks = load_tasks(config.tasks)
-    ids = problem_ids(config, tasks)
+    ids = item_ids(list(tasks.values()), config.split, config.problems, FIRST_ITEM)
+    device, dtype = placement(config.device, config.dtype)
+    config = dataclasses.replace(config, device=device)
     open_run(config.run, dump(config), config.seed, [checkpoint_folder(config.policy)])
     records = Records(config.run / "trees.jsonl")
     with timed(config.run, "trees"):
-        engine = LocalEngine(load_policy(config.policy))
-        for unit in in_units(ids, config.unit, records, key=lambda i: i):
-            trees = asyncio.run(_grow_all([problem_by_id(i, tasks) for i in unit], engine, config))
-            records.append({"key": tree.problem_id, "tree": to_json(tree)} for tree in trees)
-            log.info("%d of %d problems searched", len(records.keys), len(ids))
+        if units := list(in_units(ids, config.unit, records, key=lambda i: i)):
+            engine = LocalEngine(load_policy(config.policy, device, dtype))
+            for unit in units:
+                trees = asyncio.run(_grow_all([problem_by_id(i, tasks) for i in unit], engine, config))
+                records.append({"key": tree.problem_id, "tree": to_json(tree)} for tree in trees)
+                log.info("%d of %d problems searched", len(records.keys), len(ids))
     finish(records)
     _report(records)
-
-
-def problem_ids(config: TreesConfig, tasks: Tasks) -> list[str]:
-    """Ids of the problems, tasks taking turns. Synthetic tasks count their training items from far behind those that
-    the built-in models were taught with."""
-    families = list(tasks.values())
-    turns = [divmod(i, len(families)) for i in range(config.problems)]
-    return [families[family].item_id(config.split, FIRST_ITEM + index) for index, family in turns]
-
-
-FIRST_ITEM = 900_000
 
 
 async def _grow_all(problems: list[Problem], engine: LocalEngine, config: TreesConfig) -> list[StepTree]:

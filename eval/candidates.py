@@ -6,6 +6,7 @@ python -m eval.candidates --config configs/demo/candidates.yaml
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import logging
 from collections import Counter
 from collections.abc import Sequence
@@ -14,14 +15,15 @@ from pathlib import Path
 
 from jsonargparse.typing import NonNegativeFloat, PositiveInt
 
-from vlprm.backbones import checkpoint_folder, load_policy
+from vlprm.backbones import checkpoint_folder, load_policy, placement
 from vlprm.config import dump, run
 from vlprm.engines import Request
 from vlprm.engines.local import LocalEngine
 from vlprm.records import Records, finish, in_units, open_run, timed
 from vlprm.rollout import rollouts
 from vlprm.schema import Problem, Solution, to_json
-from vlprm.tasks import TASKS, Tasks, load_tasks, problem_by_id
+from vlprm.tasks import TASKS, load_tasks, problem_by_id
+from vlprm.tasks.synthetic import item_ids
 
 log = logging.getLogger(__name__)
 
@@ -41,6 +43,8 @@ class CandidatesConfig:
         max_tokens: of one turn of a candidate.
         unit: problems that are sampled together and recorded together.
         seed: decides every sample.
+        device: auto (the GPU where there is one), cpu, cuda, or cuda:1 and so on; config.yaml keeps what auto was.
+        dtype: float32, or bfloat16 for half the memory.
     """
 
     run: Path
@@ -53,30 +57,29 @@ class CandidatesConfig:
     max_tokens: PositiveInt = 160
     unit: PositiveInt = 100
     seed: int = 0
+    device: str = "auto"
+    dtype: str = "float32"
 
 
 def main(config: CandidatesConfig) -> None:
     tasks = load_tasks(config.tasks)
-    ids = problem_ids(config, tasks)
+    ids = item_ids(list(tasks.values()), config.split, config.problems)
+    device, dtype = placement(config.device, config.dtype)
+    config = dataclasses.replace(config, device=device)
     open_run(config.run, dump(config), config.seed, [checkpoint_folder(config.policy)])
     records = Records(config.run / "candidates.jsonl")
     with timed(config.run, "candidates"):
-        engine = LocalEngine(load_policy(config.policy))
-        for unit in in_units(ids, config.unit, records, key=lambda i: i):
-            pools = asyncio.run(_sample_all([problem_by_id(i, tasks) for i in unit], engine, config))
-            records.append(
-                {"key": i, "solutions": [to_json(s) for s in pool]} for i, pool in zip(unit, pools, strict=True)
-            )
-            log.info("%d of %d problems sampled", len(records.keys), len(ids))
+        if units := list(in_units(ids, config.unit, records, key=lambda i: i)):
+            engine = LocalEngine(load_policy(config.policy, device, dtype))
+            for unit in units:
+                pools = asyncio.run(_sample_all([problem_by_id(i, tasks) for i in unit], engine, config))
+                records.append(
+                    {"key": i, "solutions": [to_json(s) for s in pool]} for i, pool in zip(unit, pools, strict=True)
+                )
+                log.info("%d of %d problems sampled", len(records.keys), len(ids))
     finish(records)
     stops = Counter(s["stop"] for record in records for s in record["solutions"])
     log.info("how candidates ended: %s", ", ".join(f"{stop} {count}" for stop, count in stops.most_common()))
-
-
-def problem_ids(config: CandidatesConfig, tasks: Tasks) -> list[str]:
-    families = list(tasks.values())
-    turns = [divmod(i, len(families)) for i in range(config.problems)]
-    return [families[family].item_id(config.split, index) for index, family in turns]
 
 
 async def _sample_all(

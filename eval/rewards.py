@@ -7,6 +7,7 @@ Writes `rewards.jsonl`: for each problem, step scores of each candidate, and the
 
 from __future__ import annotations
 
+import dataclasses
 import logging
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -14,7 +15,7 @@ from typing import Any
 
 from jsonargparse.typing import PositiveInt
 
-from vlprm.backbones import Checkpoint, checkpoint_folder
+from vlprm.backbones import Checkpoint, checkpoint_folder, placement
 from vlprm.config import dump, run
 from vlprm.records import Records, finish, finished_records, in_units, open_run, timed
 from vlprm.reward_model import load_reward_model
@@ -35,6 +36,8 @@ class RewardsConfig:
         run: folder to write.
         tasks: task names or module paths, as they were given to eval.candidates.
         unit: problems that are scored together and recorded together.
+        device: auto (the GPU where there is one), cpu, cuda, or cuda:1 and so on; config.yaml keeps what auto was.
+        dtype: float32, or bfloat16 for half the memory.
     """
 
     candidates: Path
@@ -42,6 +45,8 @@ class RewardsConfig:
     run: Path
     tasks: tuple[str, ...] = tuple(TASKS)
     unit: PositiveInt = 50
+    device: str = "auto"
+    dtype: str = "float32"
 
 
 def main(config: RewardsConfig) -> None:
@@ -49,13 +54,16 @@ def main(config: RewardsConfig) -> None:
     source = config.candidates / "candidates.jsonl"
     pools = finished_records(source, "eval.candidates")
     refuse_other_tasks((pool["key"] for pool in pools), tasks)
+    device, dtype = placement(config.device, config.dtype)
+    config = dataclasses.replace(config, device=device)
     open_run(config.run, dump(config), 0, [source, checkpoint_folder(config.reward_model)])
     records = Records(config.run / "rewards.jsonl")
     with timed(config.run, "rewards"):
-        checkpoint = load_reward_model(config.reward_model)
-        for unit in in_units(pools, config.unit, records, key=lambda pool: pool["key"]):
-            records.append(_scored(unit, checkpoint, tasks))
-            log.info("%d of %d problems scored", len(records.keys), len(pools))
+        if units := list(in_units(pools, config.unit, records, key=lambda pool: pool["key"])):
+            checkpoint = load_reward_model(config.reward_model, device, dtype)
+            for unit in units:
+                records.append(_scored(unit, checkpoint, tasks))
+                log.info("%d of %d problems scored", len(records.keys), len(pools))
     finish(records)
 
 

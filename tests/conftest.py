@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from vlprm.actions import execute_zoom
 from vlprm.builtin.make import Size, make_model, make_processor, make_tokenizer
 from vlprm.inputs import InputBuilder
 from vlprm.profile import Profile
@@ -23,6 +24,12 @@ TINY = Size(
 def solved(problem: Problem) -> list[Step]:
     """The truthful steps of a problem; zooms not executed."""
     return [parse_step(text) for text in TASKS[problem.task].solve(problem.meta["scene"], truthful)]
+
+
+def executed(step: Step, size: tuple[int, int] = (512, 512)) -> Step:
+    """The step; a zoom with the region that it shows of an image of that size, where it is not refused."""
+    shown = execute_zoom(step, "relative_1000", size, size) if step.kind == "zoom" else step
+    return shown if isinstance(shown, Step) else step
 
 
 @pytest.fixture(scope="session")

@@ -9,7 +9,7 @@ import torch
 
 from vlprm.backbones import Checkpoint, load_policy
 from vlprm.engines import Request
-from vlprm.engines.local import LocalEngine, generate
+from vlprm.engines.local import LocalEngine, draw, generate
 from vlprm.inputs import collate
 from vlprm.rollout import rollouts
 from vlprm.schema import Problem
@@ -73,6 +73,15 @@ def test_placeholders_are_banned(policy: Checkpoint, problems: list[Problem]) ->
     assert not any("<|image_pad|>" in c.text or "<|vision_start|>" in c.text for c in got)
 
 
+def test_what_is_drawn_has_a_probability() -> None:
+    """The rounded sum of these stops short of 1, and a uniform number can round up to 1."""
+    short = torch.tensor([[1 / 82] * 82 + [0.0] * 3])
+    assert short.cumsum(-1)[0, -1] < 1
+    assert draw(short, torch.tensor([1.0])).item() == 81
+    shares = torch.tensor([0.5, 0.0, 0.25, 0.25, 0.0]).expand(5, -1)
+    assert draw(shares, torch.tensor([0.01, 0.49, 0.51, 0.74, 0.76])).tolist() == [0, 0, 2, 2, 3]
+
+
 def test_requests_of_many_coroutines_share_batches(policy: Checkpoint, problems: list[Problem], monkeypatch) -> None:  # type: ignore[no-untyped-def]
     sizes = []
 
@@ -96,7 +105,16 @@ def test_a_cut_off_solution_is_no_result(policy: Checkpoint, problems: list[Prob
     assert all(s.tokens <= 3 for s in solutions)
 
 
-def test_a_failure_reaches_whoever_asked(policy: Checkpoint, problems: list[Problem]) -> None:
+def test_a_failure_reaches_who_asked_and_nobody_else(policy: Checkpoint, problems: list[Problem]) -> None:
     broken = dataclasses.replace(problems[0], images=(b"not an image",))
-    with pytest.raises(ValueError, match="cannot be read"):
-        asyncio.run(LocalEngine(policy).sample(request(broken)))
+    asked = [request(p) for p in (*problems[:3], broken, *problems[3:5])]
+
+    async def all_at_once() -> list[object]:
+        engine = LocalEngine(policy)
+        return await asyncio.gather(*(engine.sample(r) for r in asked), return_exceptions=True)
+
+    answers = asyncio.run(all_at_once())
+    failure = answers.pop(3)
+    assert isinstance(failure, ValueError)
+    assert "cannot be read" in str(failure)
+    assert answers == [generate(policy, [r])[0] for r in asked if r.problem is not broken]

@@ -5,10 +5,13 @@ import io
 import pytest
 import torch
 from PIL import Image
-from transformers import AutoModelForImageTextToText
+from transformers import AutoModelForImageTextToText, AutoProcessor
 
 from tests.conftest import solved
+from vlprm.cache import ByteCache
+from vlprm.images import _OPENED, MAX_PIXELS, open_image
 from vlprm.inputs import InputBuilder, collate
+from vlprm.profile import Profile
 from vlprm.schema import Problem, Region, Step
 from vlprm.steps import join_steps, parse_step
 from vlprm.tasks import TASKS
@@ -100,6 +103,44 @@ def test_padding_side_does_not_change_logits(inputs: InputBuilder, backbone: obj
         ends = batch.pop("step_ends")
         found.append(model(**batch).logits[1, ends[1, 0]])
     assert torch.allclose(*found, atol=1e-5)
+
+
+def test_a_cache_holds_as_many_bytes_as_it_may_and_the_last_used() -> None:
+    made: list[str] = []
+
+    def make(name: str) -> str:
+        made.append(name)
+        return name
+
+    cache = ByteCache[str, str](10, lambda key, value: len(value))
+    for name in ("aaaa", "bbbb", "aaaa", "cccc", "aaaa", "bbbb", "dddddddddddd", "bbbb"):
+        assert cache.get(name, lambda name=name: make(name)) == name
+        assert cache.held <= 10
+    assert made == ["aaaa", "bbbb", "cccc", "bbbb", "dddddddddddd"]
+
+
+def test_pixels_are_counted_and_kept_within_bounds(backbone: object, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of prompts and of crops; and neither is processed twice while it is kept."""
+    processor = AutoProcessor.from_pretrained(backbone)
+    monkeypatch.setattr("vlprm.inputs.CACHE_BYTES", 1 << 20)
+    inputs = InputBuilder(processor, Profile())
+    zooms = [Step("zoom", "[zoom] {}", Region(0, 0, 32 + i, 64)) for i in range(8)]
+    once = [inputs.row(picture(128, 128), [zoom]) for zoom in zooms]
+    pixels = [i.pixel_values for row in once for i in row.images]
+    assert len({p.data_ptr() for p in pixels}) == 1 + len(zooms), "the prompt, and each crop"
+    for width in range(128, 192, 8):
+        inputs.row(picture(width, 128), [])
+    kept = inputs._rendered
+    assert sum(i.pixel_values.nbytes for s in kept._values.values() for i in s.images) <= kept.held <= 1 << 20
+    assert 1 < len(kept._values) < 8
+
+
+def test_decoded_images_are_kept_within_bounds() -> None:
+    data = picture(300, 200).images[0]
+    before = _OPENED.held
+    assert open_image(data) is open_image(data, "by another name")
+    assert _OPENED.held - before >= 300 * 200 * 4
+    assert 4 * MAX_PIXELS < _OPENED.limit < 1 << 30
 
 
 def test_a_truncated_image_is_named(inputs: InputBuilder) -> None:

@@ -15,7 +15,7 @@ from vlprm.answers import is_correct
 from vlprm.dataset import read_rows, row_paths, tree_row, write_dataset
 from vlprm.engines import Continuation, Request
 from vlprm.fusion import JudgeQuality, bayes_rule, estimate_quality, fuse
-from vlprm.rollout import rollouts
+from vlprm.rollout import MAX_ZOOMS, rollouts
 from vlprm.schema import Problem, StepLabel, StepTree, Verdict, from_json, to_json
 from vlprm.tasks import TASKS
 
@@ -91,6 +91,44 @@ def test_zooms_are_executed_and_refused_in_rollouts() -> None:
     (right,) = asyncio.run(rollouts(TeacherEngine(slip_rate=0), Request(problem, (), 1, "k", 0)))
     assert right.answer == problem.answer
     assert [s.region is not None for s in right.steps] == [s.kind == "zoom" for s in right.steps]
+
+
+def test_a_zoom_too_many_is_neither_executed_nor_sampled_on_from() -> None:
+    problem = TASKS["fine_print"].problem("train", 0)
+
+    class Zoomer(TeacherEngine):
+        async def sample(self, request: Request) -> list[Continuation]:
+            self.requests += 1
+            return [Continuation('[zoom] {"bbox_2d": [0, 0, 500, 500]}', 5, True)]
+
+    engine = Zoomer()
+    (solution,) = asyncio.run(rollouts(engine, Request(problem, (), 1, "k", 0)))
+    assert [s.region is not None for s in solution.steps] == [True] * MAX_ZOOMS + [False]
+    assert (engine.requests, solution.tokens, solution.stop) == (MAX_ZOOMS + 1, 5 * (MAX_ZOOMS + 1), "too_many_zooms")
+    (from_prefix,) = asyncio.run(rollouts(engine, Request(problem, solution.steps[:3], 1, "k", 0)))
+    assert from_prefix.steps == solution.steps
+
+
+def test_a_turn_is_cut_at_its_first_zoom() -> None:
+    """What is written behind a zoom was written before its crop was seen: it is sampled again, the crop in view."""
+    problem = TASKS["fine_print"].problem("train", 0)
+    zoom = '[zoom] {"bbox_2d": [0, 0, 500, 500]}'
+    asked = []
+
+    class Hasty(TeacherEngine):
+        async def sample(self, request: Request) -> list[Continuation]:
+            asked.append(request.steps)
+            blind = f"[perception] a\n\n{zoom}\n\n[perception] b\n\n{zoom}\n\n[answer] blind"
+            return [Continuation("[answer] seen" if request.steps else blind, 5, self.ended or bool(request.steps))]
+
+    engine = Hasty()
+    for engine.ended in (True, False):
+        asked.clear()
+        (solution,) = asyncio.run(rollouts(engine, Request(problem, (), 1, "k", 0)))
+        assert [s.text for s in solution.steps] == ["[perception] a", zoom, "[answer] seen"]
+        assert asked == [(), solution.steps[:2]]
+        assert solution.steps[1].region is not None
+        assert (solution.answer, solution.stop, solution.tokens) == ("seen", "answer", 10)
 
 
 def test_the_stand_in_judge_errs_at_its_declared_rate() -> None:

@@ -10,16 +10,17 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tests.conftest import solved
+from tests.conftest import executed, solved
 from vlprm.schema import Problem, Region, Step
 from vlprm.steps import parse_step
 from vlprm.tasks import TASKS, load_task, load_tasks, problem_by_id
 from vlprm.tasks.fine_print import INK, OVERVIEW_SIDE, PALETTE, PRINTS, _printed
 from vlprm.tasks.scene import rng_for
+from vlprm.tasks.synthetic import item_ids
 
 
 def verdicts(problem: Problem, texts: Sequence[str]) -> list[str]:
-    found = TASKS[problem.task].verdicts(problem, [parse_step(text) for text in texts])
+    found = TASKS[problem.task].verdicts(problem, [executed(parse_step(text)) for text in texts])
     return ["?" if v is None else v.error_kind or "right" for v in found]
 
 
@@ -157,6 +158,17 @@ def test_an_id_regenerates_its_item(name: str) -> None:
     assert len({item.images for item in items}) == 20
 
 
+def test_tasks_take_turns_and_count_from_the_first_item() -> None:
+    pair = [TASKS["chart"], TASKS["figure"]]
+    assert item_ids(pair, "test", 3) == [pair[i].item_id("test", n) for i, n in ((0, 0), (1, 0), (0, 1))]
+    assert item_ids(pair, "train", 2, first=7) == [pair[0].item_id("train", 7), pair[1].item_id("train", 7)]
+    for families, problems in ((pair, 0), ([], 5)):
+        with pytest.raises(ValueError, match="split 'test' would be empty"):
+            item_ids(families, "test", problems)
+    with pytest.raises(ValueError, match="named twice in chart, figure, chart; name it once"):
+        item_ids([*pair, pair[0]], "test", 6)
+
+
 @pytest.mark.parametrize("name", TASKS)
 def test_splits_share_no_scene(name: str) -> None:
     scenes = {
@@ -172,7 +184,7 @@ def test_the_truthful_solution_is_right_and_reaches_the_answer(name: str) -> Non
     types = set()
     for i in range(60):
         problem = TASKS[name].problem("validation", i)
-        steps = solved(problem)
+        steps = [executed(step) for step in solved(problem)]
         assert all(v is not None and v.correct for v in TASKS[name].verdicts(problem, steps)), (problem.id, steps)
         assert steps[-1].text == f"[answer] {problem.answer}"
         types.add(problem.meta["question_type"])
@@ -190,7 +202,7 @@ def test_a_careless_writer_is_always_caught_at_its_first_slip(name: str) -> None
                 return rng.choice(near)
             return truth
 
-        steps = [parse_step(text) for text in TASKS[name].solve(problem.meta["scene"], careless)]
+        steps = [executed(parse_step(text)) for text in TASKS[name].solve(problem.meta["scene"], careless)]
         truth = TASKS[name].verdicts(problem, steps)
         assert None not in truth
         assert next((v.error_kind for v in truth if not v.correct), None) == (slips[0] if slips else None)
@@ -204,6 +216,7 @@ def test_reading_never_raises_on_foreign_text(name: str) -> None:
     texts += [s.text for other in TASKS for s in solved(TASKS[other].problem("train", 1))]
     for text in texts:
         TASKS[name].verdicts(problem, [parse_step(text)])
+        TASKS[name].verdicts(problem, [executed(parse_step(text))])
 
 
 def test_fine_print_is_not_in_the_overview() -> None:
@@ -226,10 +239,12 @@ def test_images_are_plain_png() -> None:
             assert image.format == "PNG"
 
 
-def test_a_zoom_is_judged_by_the_region_it_showed() -> None:
+def test_a_zoom_is_judged_by_the_region_it_showed_and_not_at_all_if_it_showed_none() -> None:
     zoom = Step("zoom", '[zoom] {"bbox_2d": [0, 0, 1, 1], "label": "green plate"}', Region(256, 0, 384, 128))
     place = parse_step("[perception] the green plate is in row 1 column 3")
     assert TASKS["fine_print"].verdicts(PRINT, [place, zoom])[1].correct  # type: ignore[union-attr]
+    unseen = parse_step('[zoom] {"bbox_2d": [500, 0, 750, 250], "label": "green plate"}')
+    assert TASKS["fine_print"].verdicts(PRINT, [place, unseen])[1] is None
 
 
 def test_unknown_names_are_named_with_a_fix() -> None:

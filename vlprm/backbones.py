@@ -14,6 +14,7 @@ from transformers import AutoConfig, AutoModelForImageTextToText, AutoProcessor
 from vlprm.inputs import InputBuilder
 from vlprm.profile import Profile, load_profile
 
+DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 BUILTIN = {"builtin/policy": "policy", "builtin/backbone": "backbone"}
 
 
@@ -34,6 +35,22 @@ def checkpoint_folder(name: str | Path) -> Path:
     if not folder.is_dir():
         raise ValueError(f"no checkpoint folder {folder}; give a folder, or one of {', '.join(BUILTIN)}")
     return folder
+
+
+def placement(device: str, dtype: str) -> tuple[str, torch.dtype]:
+    """Where and in what a model computes, by the names that configs give them: `auto` is the GPU where there is one.
+
+    ValueError names what this machine has.
+    """
+    gpus = torch.cuda.device_count()
+    if device == "auto":
+        device = "cuda" if gpus else "cpu"
+    known = ["cpu", *(["cuda"] if gpus else []), *(f"cuda:{i}" for i in range(gpus))]
+    if device not in known:
+        raise ValueError(f"no device {device!r} on this machine; give auto or one of {', '.join(known)}")
+    if dtype not in DTYPES:
+        raise ValueError(f"unknown dtype {dtype!r}; give one of {', '.join(DTYPES)}")
+    return device, DTYPES[dtype]
 
 
 def load_policy(name: str | Path, device: str = "cpu", dtype: torch.dtype = torch.float32) -> Checkpoint:

@@ -5,21 +5,30 @@ from __future__ import annotations
 import hashlib
 import io
 from collections.abc import Callable
-from functools import lru_cache
 
 from PIL import Image
 
+from vlprm.cache import ByteCache
 from vlprm.schema import Region
 
 MAX_PIXELS = 100_000_000  # a decompression bomb is refused before it is decoded
 
 
-@lru_cache(maxsize=64)
+# Decoded images, 4 bytes a pixel, by their files: one is asked for many times. The largest that is opened fits.
+_OPENED: ByteCache[bytes, Image.Image] = ByteCache(
+    1 << 29, lambda data, image: len(data) + 4 * image.width * image.height
+)
+
+
 def open_image(data: bytes, name: str = "image") -> Image.Image:
     """Decode an encoded file to RGB, first frame only. ValueError names the image and what is wrong with it.
 
-    The last ones are kept, since a problem's image is asked for many times: do not draw on what this returns.
+    What this returns is kept and given out again: do not draw on it.
     """
+    return _OPENED.get(data, lambda: _decoded(data, name))
+
+
+def _decoded(data: bytes, name: str) -> Image.Image:
     try:
         with Image.open(io.BytesIO(data)) as image:
             if image.width * image.height > MAX_PIXELS:

@@ -18,13 +18,15 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from vlprm.cache import ByteCache
 from vlprm.images import content_hash, crop, open_image
 from vlprm.profile import Profile
 from vlprm.prompts import user_text
-from vlprm.schema import Problem, Step
+from vlprm.schema import Problem, Region, Step
 from vlprm.steps import SEPARATOR
 
 IGNORE = -100
+CACHE_BYTES = 1 << 30  # of rendered prompts and crops: the pixel values of one large image are 100 MB
 
 
 @dataclass(frozen=True)
@@ -60,7 +62,7 @@ class Row:
 
 
 class InputBuilder:
-    """Makes rows for one checkpoint: its processor, its profile, and caches of what was rendered before."""
+    """Makes rows for one checkpoint: its processor, its profile, and a cache of what was rendered before."""
 
     def __init__(self, processor: Any, profile: Profile) -> None:
         self.processor = processor
@@ -75,14 +77,16 @@ class InputBuilder:
         self._encode = lru_cache(1 << 16)(self._tokenize)
         self._separator = self._encode(SEPARATOR)
         self._observation_text = self._render_observation()
-        self._prompt = lru_cache(512)(self._make_prompt)
-        self._crop = lru_cache(512)(self._make_crop)
+        self._rendered: ByteCache[tuple[str | Region, tuple[bytes, ...]], Segment] = ByteCache(
+            CACHE_BYTES, _segment_bytes
+        )
 
     # --- segments
 
     def prompt(self, problem: Problem) -> Segment:
         """The rendered prompt with its images; cached by what it shows and asks."""
-        return self._prompt(problem.question, problem.images)
+        question, images = problem.question, problem.images
+        return self._rendered.get((question, images), lambda: self._make_prompt(question, images))
 
     def step(self, problem: Problem, step: Step, first: bool, separator: str = SEPARATOR) -> Segment:
         """One step. A zoom step that was executed goes on with the turn that shows its crop, and is scored after it.
@@ -151,8 +155,10 @@ class InputBuilder:
         )
         return self._process(text, [open_image(data, f"image {content_hash(data)}") for data in images])
 
-    def _make_crop(self, image: bytes, region: Any) -> Segment:
-        return self._process(self._observation_text, [crop(open_image(image), region)])
+    def _crop(self, image: bytes, region: Region) -> Segment:
+        return self._rendered.get(
+            (region, (image,)), lambda: self._process(self._observation_text, [crop(open_image(image), region)])
+        )
 
     def _render_observation(self) -> str:
         """What the chat template puts between an assistant's turn and its next, with one image in the user's turn."""
@@ -172,6 +178,12 @@ class InputBuilder:
         patches = batch["pixel_values"].split([t * h * w for t, h, w in grids])
         inputs = tuple(ImageInput(p, g) for p, g in zip(patches, grids, strict=True))
         return Segment(ids, tuple(i == self.image_token_id for i in ids), inputs)
+
+
+def _segment_bytes(key: tuple[str | Region, tuple[bytes, ...]], segment: Segment) -> int:
+    """Image files and pixels; some 50 bytes for an id and its place in the mask."""
+    pixels = sum(image.pixel_values.nbytes for image in segment.images)
+    return sum(map(len, key[1])) + pixels + 50 * len(segment.ids)
 
 
 def mrope_positions(image_mask: Sequence[bool], grids: Iterable[tuple[int, int, int]], merge: int) -> Tensor:

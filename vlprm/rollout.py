@@ -1,9 +1,10 @@
-"""Sample solutions to the end: continue, execute the zoom if the turn ends in one, show the crop, continue."""
+"""Sample solutions to the end: continue, cut the turn at its first zoom, execute it, show the crop, continue."""
 
 from __future__ import annotations
 
 import asyncio
 import dataclasses
+from collections.abc import Sequence
 
 from vlprm.actions import execute_zoom
 from vlprm.answers import extract_answer
@@ -12,7 +13,7 @@ from vlprm.images import open_image
 from vlprm.schema import Problem, Solution, Step
 from vlprm.steps import split_steps
 
-MAX_ZOOMS = 4
+MAX_ZOOMS = 4  # of a solution
 
 
 async def rollouts(engine: Engine, request: Request) -> list[Solution]:
@@ -25,22 +26,28 @@ async def rollouts(engine: Engine, request: Request) -> list[Solution]:
 
 
 async def _finish(engine: Engine, request: Request, index: int, continuation: Continuation) -> Solution:
-    steps, tokens = request.steps, 0
-    for turn in range(MAX_ZOOMS + 1):
+    steps, tokens, turn = request.steps, 0, 0
+    while True:
         tokens += continuation.tokens
-        written = split_steps(continuation.text)
-        steps = steps + tuple(written)
-        if not continuation.ended:
+        whole = split_steps(continuation.text)
+        written = _up_to_zoom(whole)
+        steps = (*steps, *written)
+        if not continuation.ended and len(written) == len(whole):  # a zoom that others follow is not cut short itself
             return Solution(request.problem.id, steps, None, "length", tokens)
         if not written or written[-1].kind != "zoom":
             return _closed(request.problem, steps, tokens)
-        zoomed = _zoom(engine, request.problem, written[-1])
+        zoomed = _zoom(engine, request.problem, steps)
         if isinstance(zoomed, str):
             return Solution(request.problem.id, steps, None, zoomed, tokens)
-        steps = (*steps[:-1], zoomed)
-        key = f"{request.key}/{index}.{turn + 1}"
+        steps, turn = (*steps[:-1], zoomed), turn + 1
+        key = f"{request.key}/{index}.{turn}"
         (continuation,) = await engine.sample(dataclasses.replace(request, steps=steps, n=1, key=key))
-    return Solution(request.problem.id, steps, None, "too_many_zooms", tokens)
+
+
+def _up_to_zoom(turn: Sequence[Step]) -> Sequence[Step]:
+    """A zoom ends its turn. What was written after it was written before the crop was seen, and is dropped."""
+    zoom = next((i for i, step in enumerate(turn) if step.kind == "zoom"), len(turn))
+    return turn[: zoom + 1]
 
 
 def _closed(problem: Problem, steps: tuple[Step, ...], tokens: int) -> Solution:
@@ -48,5 +55,9 @@ def _closed(problem: Problem, steps: tuple[Step, ...], tokens: int) -> Solution:
     return Solution(problem.id, steps, answer, "no_answer" if answer is None else "answer", tokens)
 
 
-def _zoom(engine: Engine, problem: Problem, step: Step) -> Step | str:
-    return execute_zoom(step, engine.dialect, open_image(problem.images[0]).size, engine.seen_size(problem))
+def _zoom(engine: Engine, problem: Problem, steps: Sequence[Step]) -> Step | str:
+    """The last step, executed; or why it is not."""
+    # The zooms of the prefix count too: what a state is worth must not depend on where its rollouts were sampled from.
+    if sum(step.region is not None for step in steps) == MAX_ZOOMS:
+        return "too_many_zooms"
+    return execute_zoom(steps[-1], engine.dialect, open_image(problem.images[0]).size, engine.seen_size(problem))

@@ -56,16 +56,29 @@ class LocalEngine:
             self._answer([batch[i] for i in group])
 
     def _answer(self, group: Sequence[tuple[Request, asyncio.Future[list[Continuation]]]]) -> None:
+        """Answer a group in one batch. If that fails, try its halves apart: a failure reaches only who asked for it."""
         try:
             answers = generate(self.checkpoint, [request for request, _ in group])
         except Exception as error:
-            for _, future in group:
-                if not future.done():
-                    future.set_exception(error)
+            if len(group) == 1:
+                _settle(group[0][1], error)
+                return
+        else:
+            for (_, future), answer in zip(group, answers, strict=True):
+                _settle(future, answer)
             return
-        for (_, future), answer in zip(group, answers, strict=True):
-            if not future.done():
-                future.set_result(answer)
+        # Out of the handler, whose traceback would hold the failed batch in memory.
+        self._answer(group[: len(group) // 2])
+        self._answer(group[len(group) // 2 :])
+
+
+def _settle(future: asyncio.Future[list[Continuation]], outcome: list[Continuation] | Exception) -> None:
+    if future.done():  # whoever asked has given up
+        return
+    if isinstance(outcome, Exception):
+        future.set_exception(outcome)
+    else:
+        future.set_result(outcome)
 
 
 @torch.inference_mode()
@@ -135,13 +148,19 @@ class _Decoder:
         return sampled
 
     def _choose(self, logits_NV: Tensor, open_N: Tensor, t: int) -> Tensor:
-        """Sample by inverting the cumulative distribution, one uniform number a row: chance is a row's own."""
         logits_NV[:, self.banned] = -torch.inf
-        cold_N = self.temperature_N1[open_N, 0] == 0
-        cumulative_NV = (logits_NV / self.temperature_N1[open_N].clamp(min=1e-6)).softmax(-1).cumsum(-1)
-        # The last bin closes at 1 whatever was rounded, so an id past the vocabulary cannot be drawn.
-        drawn_N = (cumulative_NV[:, :-1] < self.uniform_NT[open_N, t, None]).sum(-1)
-        return torch.where(cold_N, logits_NV.argmax(-1), drawn_N)
+        temperature_N1 = self.temperature_N1[open_N]
+        drawn_N = draw((logits_NV / temperature_N1.clamp(min=1e-6)).softmax(-1), self.uniform_NT[open_N, t])
+        return torch.where(temperature_N1[:, 0] == 0, logits_NV.argmax(-1), drawn_N)
+
+
+def draw(probabilities_NV: Tensor, uniform_N: Tensor) -> Tensor:
+    """Sample an id a row by inverting the cumulative distribution, one uniform number a row: chance is a row's own.
+
+    The sum as rounded may stop short of 1; the number is scaled to it, so that no id of probability 0 lies behind it.
+    """
+    cumulative_NV = probabilities_NV.cumsum(-1)
+    return (cumulative_NV < uniform_N[:, None] * cumulative_NV[:, -1:]).sum(-1)
 
 
 def _per_row(values: Sequence[float], requests: Sequence[Request], device: torch.device) -> Tensor:

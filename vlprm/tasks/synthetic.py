@@ -68,7 +68,8 @@ class SyntheticFamily:
     draw(scene)                  -> the image, at its original size
     ask(scene)                   -> (question, answer, answer type)
     solve(scene, writer)         -> texts of the canonical steps, claims chosen by the writer
-    read(scene, stated, step)    -> what the step claims given the facts stated before it; None if it does not parse
+    read(scene, stated, step)    -> what the step claims given the facts stated before it; None if it does not parse,
+                                    and for a zoom without the region that it showed
     """
 
     name: str
@@ -110,7 +111,8 @@ class SyntheticFamily:
         return self.problem(parts[1], int(parts[2]))
 
     def verdicts(self, problem: Problem, steps: Sequence[Step]) -> list[Verdict | None]:
-        """The truth of every step; None where the step's text does not parse as a claim of this family.
+        """The truth of every step; None where the step does not parse as a claim of this family, and for a zoom that
+        was not executed.
 
         A step is correct when what it says is so. A wrong reading is a perception error (or the kind its claim
         names). A wrong derivation is a reasoning error unless it follows from what was stated: then it carries the
@@ -137,6 +139,18 @@ class SyntheticFamily:
             if _bucket(scene) in SPLIT_BUCKETS[split]:
                 return scene
         raise AssertionError(f"{self.name}: no scene falls into split {split}")
+
+
+def item_ids(families: Sequence[SyntheticFamily], split: str, problems: int, first: int = 0) -> list[str]:
+    """Ids of so many problems of a split, the families taking turns, each counting its items from `first`."""
+    names = [family.name for family in families]
+    if problems < 1 or not names:
+        raise ValueError(
+            f"split {split!r} would be empty: problems is {problems}, tasks are {names}; ask for at least 1 of each"
+        )
+    if len(set(names)) < len(names):
+        raise ValueError(f"a task is named twice in {', '.join(names)}; name it once")
+    return [families[i % len(names)].item_id(split, first + i // len(names)) for i in range(problems)]
 
 
 def _tidy(step: Step, answer_type: AnswerType) -> Step:
