@@ -27,7 +27,6 @@ def log_likelihood(name: str) -> float:
     checkpoint = load_policy(name)
     rows = [checkpoint.inputs.row(p, executed_steps(p, [s.text for s in solved(p)]), closed=True) for p in PROBE]
     batch = collate(rows, checkpoint.inputs.pad_id)
-    del batch["step_ends"]
     with torch.inference_mode():
         log_p = checkpoint.model(**batch).logits[:, :-1].log_softmax(-1)
     chosen = log_p.gather(2, batch["input_ids"][:, 1:, None]).squeeze(2)

@@ -43,7 +43,6 @@ def test_the_cached_decoding_is_the_greedy_path_of_the_full_model(policy: Checkp
         row = policy.inputs.row(r.problem, r.steps)
         for _ in range(got.tokens):
             batch = collate([row], policy.inputs.pad_id)
-            del batch["step_ends"]
             logits = policy.model(**batch).logits[0, -1]
             logits[list(policy.inputs.banned_ids)] = -torch.inf
             ids.append(int(logits.argmax()))

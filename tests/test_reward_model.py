@@ -8,19 +8,20 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from tests.conftest import solved
+from tests.conftest import executed, solved
 from train.data import LabelledRow, batch_rows, step_loss
 from vlprm.backbones import load_policy
-from vlprm.inputs import IGNORE
+from vlprm.inputs import IGNORE, collate, collate_steps
 from vlprm.profile import Profile, load_profile
-from vlprm.reward_model import load_reward_model, save_reward_model
+from vlprm.reward_model import load_reward_model, save_reward_model, surprise
 from vlprm.schema import Problem
 from vlprm.scoring import score, score_steps, score_whole
+from vlprm.tasks import TASKS
 
 
-@pytest.fixture
-def trained(backbone: Path, tmp_path: Path) -> Path:
-    checkpoint = load_reward_model(backbone, new_head=True)
+@pytest.fixture(params=[False, True], ids=["state", "state_and_surprise"])
+def trained(backbone: Path, tmp_path: Path, request: pytest.FixtureRequest) -> Path:
+    checkpoint = load_reward_model(backbone, new_head=True, reads_surprise=request.param)
     torch.manual_seed(1)
     torch.nn.init.normal_(checkpoint.model.score.weight, std=0.1)
     save_reward_model(checkpoint, tmp_path / "prm", Profile(head="step"))
@@ -54,6 +55,28 @@ def test_each_step_is_scored_by_what_comes_before_it(trained: Path, problems: li
         (part,) = score(checkpoint, [(problem, steps[:cut])])
         assert part == pytest.approx(whole[:cut], abs=1e-5)
     assert score_whole(checkpoint, [(problem, steps)])[0] != pytest.approx(whole[-1], abs=1e-6)
+
+
+def test_surprise_is_what_the_language_model_gives_to_what_was_written(backbone: Path) -> None:
+    """Not to the crop that a zoom shows, nor to padding; in a batch with shorter rows."""
+    checkpoint, policy = load_reward_model(backbone, new_head=True, reads_surprise=True), load_policy(backbone)
+    problem, other = TASKS["fine_print"].problem("train", 3), TASKS["chart"].problem("train", 3)
+    steps = [executed(step) for step in solved(problem)]
+    assert any(step.region for step in steps)
+    rows = [checkpoint.inputs.row(problem, steps), checkpoint.inputs.row(other, solved(other)[:1])]
+    batch = collate_steps(rows, checkpoint.inputs.pad_id)
+    written, ends = batch.pop("written_in"), batch.pop("step_ends")
+    hidden = checkpoint.model.model(**batch).last_hidden_state
+    found = surprise(checkpoint.model.lm_head, hidden, batch["input_ids"], written, ends.shape[1]).expm1()
+    for b, row in enumerate(rows):
+        alone = collate([row], checkpoint.inputs.pad_id)
+        nats = -policy.model(**alone).logits[0].log_softmax(-1)
+        start = row.written_mask.index(True)
+        for step, end in enumerate(row.step_ends):
+            own = [float(nats[t - 1, row.ids[t]]) for t in range(start, end + 1) if row.written_mask[t]]
+            assert found[b, step].tolist() == pytest.approx([max(own), sum(own)], rel=1e-3)
+            start = end + 1
+    assert found[1, 1:].abs().max() == 0
 
 
 def test_scores_do_not_depend_on_the_batch(trained: Path, problems: list[Problem]) -> None:
@@ -114,7 +137,7 @@ def gradient(checkpoint, parts: list[list[LabelledRow]]) -> tuple[float, torch.T
         labels, kinds = batch.pop("labels"), batch.pop("error_kinds").clamp(max=2)
         loss = step_loss(checkpoint.model(**batch).logits, labels, kinds, count)
         loss.backward()
-        total += float(loss)
+        total += loss.item()
     return total, torch.cat([p.grad.flatten() for p in checkpoint.model.parameters() if p.grad is not None])
 
 

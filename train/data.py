@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from vlprm.dataset import LabelledPath, read_rows, row_paths
-from vlprm.inputs import IGNORE, InputBuilder, Row, collate
+from vlprm.inputs import IGNORE, InputBuilder, Row, collate_steps
 from vlprm.reward_model import CORRECT, OUTPUTS
 
 # A wrong step whose kind is not known may be of either; a zoom at the wrong place is a way of not seeing.
@@ -75,7 +75,7 @@ def labelled_row(path: LabelledPath, inputs: InputBuilder) -> LabelledRow:
 
 def batch_rows(rows: Sequence[LabelledRow], pad_id: int) -> dict[str, Tensor]:
     """A padded batch with `labels` (B, S) float, `IGNORE` where there is no loss, and `error_kinds` (B, S)."""
-    batch = collate([r.row for r in rows], pad_id)
+    batch = collate_steps([r.row for r in rows], pad_id)
     shape = batch["step_ends"].shape
     labels_BS, kinds_BS = torch.full(shape, float(IGNORE)), torch.full(shape, -1)
     for b, row in enumerate(rows):

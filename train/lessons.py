@@ -177,7 +177,6 @@ def lesson_row(taught: Lesson, inputs: InputBuilder) -> Row:
 def batch_lessons(rows: Sequence[Row], pad_id: int) -> dict[str, torch.Tensor]:
     """The padded batch, with `labels` (B, T) where a row's mask says so."""
     batch = collate(rows, pad_id)
-    del batch["step_ends"]
     labels_BT = torch.full_like(batch["input_ids"], IGNORE)
     for b, row in enumerate(rows):
         written = torch.tensor(row.written_mask)

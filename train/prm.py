@@ -14,7 +14,7 @@ import random
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -45,11 +45,13 @@ class PrmConfig:
         dataset: parquet file of data_synth.label.
         run: checkpoint folder to write.
         backbone: checkpoint folder of the backbone, or builtin/backbone.
-        freeze_vision: keep the vision tower as it is.
+        freeze: what stays as it is: nothing, the vision tower, or the backbone, which is all but the head.
         epochs: passes over the labelled solutions.
         batch_size: solutions of a device's step.
         accumulate: device steps of an optimizer step.
+        surprise: let the head read how unlikely a step was to the backbone, beside the state at its end.
         learning_rate: peak of a warm-up and linear decay.
+        head_learning_rate: the same for the head, which starts from nothing.
         max_paths_per_tree: solutions taken of one problem.
         held_out: share of the problems kept for the metrics shown while training.
         checkpoint_every: optimizer steps between checkpoints to resume from.
@@ -60,11 +62,13 @@ class PrmConfig:
     dataset: Path
     run: Path
     backbone: str = "builtin/backbone"
-    freeze_vision: bool = True
+    freeze: Literal["nothing", "vision", "backbone"] = "vision"
     epochs: PositiveInt = 1
     batch_size: PositiveInt = 32
     accumulate: PositiveInt = 1
+    surprise: bool = False
     learning_rate: PositiveFloat = 3e-4
+    head_learning_rate: PositiveFloat = 3e-3
     max_paths_per_tree: PositiveInt = 8
     held_out: ClosedUnitInterval = 0.05
     checkpoint_every: PositiveInt = 50
@@ -79,7 +83,7 @@ def main(config: PrmConfig) -> None:
         log.info("%s is trained", config.run)
         return
     with timed(config.run, "train"):
-        checkpoint = load_reward_model(config.backbone, new_head=True)
+        checkpoint = load_reward_model(config.backbone, new_head=True, reads_surprise=config.surprise)
         train_rows, held_rows = split_rows(config, checkpoint.inputs)
         trainer = make_trainer(config, checkpoint, train_rows, held_rows)
         trainer.train(resume_from_checkpoint=last_whole_checkpoint(config.run))
@@ -114,8 +118,7 @@ class PathRows(Dataset[LabelledRow]):
 
 
 def make_trainer(config: PrmConfig, checkpoint: Checkpoint, train_rows: PathRows, held_rows: PathRows) -> Trainer:
-    if config.freeze_vision:
-        checkpoint.model.model.visual.requires_grad_(False)
+    freeze(checkpoint.model, config.freeze)
     steps = math.ceil(len(train_rows) / (config.batch_size * config.accumulate))
     pad_id = checkpoint.inputs.pad_id
     trainer = StepTrainer(
@@ -126,9 +129,25 @@ def make_trainer(config: PrmConfig, checkpoint: Checkpoint, train_rows: PathRows
         data_collator=lambda rows: batch_rows(rows, pad_id),
         compute_metrics=held_out_metrics,
         callbacks=[Progress(steps)],
+        optimizers=(make_optimizer(config, checkpoint.model), None),
     )
     trainer.remove_callback(PrinterCallback)
     return trainer
+
+
+def freeze(model: Any, what: str) -> None:
+    if what == "vision":
+        model.model.visual.requires_grad_(False)
+    if what == "backbone":
+        model.requires_grad_(False)
+        model.score.requires_grad_(True)
+
+
+def make_optimizer(config: PrmConfig, model: Any) -> torch.optim.Optimizer:
+    head = list(model.score.parameters())
+    backbone = [p for name, p in model.named_parameters() if p.requires_grad and not name.startswith("score.")]
+    groups = [{"params": backbone, "lr": config.learning_rate}, {"params": head, "lr": config.head_learning_rate}]
+    return torch.optim.AdamW([group for group in groups if group["params"]], weight_decay=0.01)
 
 
 class StepTrainer(Trainer):
@@ -166,7 +185,6 @@ def training_arguments(config: PrmConfig) -> TrainingArguments:
         learning_rate=config.learning_rate,
         lr_scheduler_type="linear",
         warmup_steps=0.1,  # below 1: a share of all steps
-        weight_decay=0.01,
         max_grad_norm=1.0,
         label_names=["labels", "error_kinds"],
         logging_steps=20,

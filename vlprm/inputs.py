@@ -210,15 +210,13 @@ def mrope_positions(image_mask: Sequence[bool], grids: Iterable[tuple[int, int, 
 
 
 def collate(rows: Sequence[Row], pad_id: int, side: str = "right") -> dict[str, Tensor]:
-    """Rows as one padded batch: ids, mask and token types (B, T), positions (3, B, T), step ends (B, S; -1 pads),
-    and the images of all rows in order. Never truncates."""
+    """Rows as one padded batch for a backbone: ids, mask and token types (B, T), positions (3, B, T), and the images of
+    all rows in order. Never truncates."""
     length = max(len(row.ids) for row in rows)
-    steps = max(len(row.step_ends) for row in rows)
     shape = (len(rows), length)
     ids_BT = torch.full(shape, pad_id)
     mask_BT, types_BT = torch.zeros(shape, dtype=torch.long), torch.zeros(shape, dtype=torch.long)
     positions_3BT = torch.zeros((3, *shape), dtype=torch.long)
-    ends_BS = torch.full((len(rows), steps), -1)
     for b, row in enumerate(rows):
         size = len(row.ids)
         start = 0 if side == "right" else length - size
@@ -226,16 +224,30 @@ def collate(rows: Sequence[Row], pad_id: int, side: str = "right") -> dict[str, 
         mask_BT[b, start : start + size] = 1
         types_BT[b, start : start + size] = torch.tensor(row.image_mask, dtype=torch.long)
         positions_3BT[:, b, start : start + size] = row.positions
-        ends_BS[b, : len(row.step_ends)] = torch.tensor(row.step_ends, dtype=torch.long) + start
     batch = {
-        "input_ids": ids_BT, "attention_mask": mask_BT, "mm_token_type_ids": types_BT,
-        "position_ids": positions_3BT, "step_ends": ends_BS,
+        "input_ids": ids_BT, "attention_mask": mask_BT, "mm_token_type_ids": types_BT, "position_ids": positions_3BT,
     }  # fmt: skip
     images = [image for row in rows for image in row.images]
     if images:
         batch["pixel_values"] = torch.cat([image.pixel_values for image in images])
         batch["image_grid_thw"] = torch.tensor([image.grid for image in images])
     return batch
+
+
+def collate_steps(rows: Sequence[Row], pad_id: int) -> dict[str, Tensor]:
+    """A batch for a reward model: `collate`'s, with step ends (B, S; -1 pads) and, for each id, the step that the
+    policy wrote it in (B, T; -1 for what it was shown)."""
+    batch = collate(rows, pad_id)
+    ends_BS = torch.full((len(rows), max(len(row.step_ends) for row in rows)), -1)
+    written_BT = torch.full(batch["input_ids"].shape, -1)
+    for b, row in enumerate(rows):
+        ends_BS[b, : len(row.step_ends)] = torch.tensor(row.step_ends, dtype=torch.long)
+        start = 0
+        for step, end in enumerate(row.step_ends):
+            written = torch.tensor(row.written_mask[start : end + 1])
+            written_BT[b, start : end + 1][written] = step
+            start = end + 1
+    return {**batch, "step_ends": ends_BS, "written_in": written_BT}
 
 
 def _user_turn(text: str, n_images: int) -> dict[str, Any]:

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 import torch
 
 from vlprm.backbones import Checkpoint
-from vlprm.inputs import Row, collate
+from vlprm.inputs import Row, collate_steps
 from vlprm.schema import Aggregation, Problem, Step
 from vlprm.steps import SEPARATOR
 
@@ -41,7 +41,7 @@ def score_steps(
     rows = [inputs.row(problem, steps, separator=separator) for problem, steps in solutions]
     scores: list[list[StepScore]] = [[] for _ in rows]
     for group in _token_batches(rows):
-        batch = collate([rows[i] for i in group], inputs.pad_id)
+        batch = collate_steps([rows[i] for i in group], inputs.pad_id)
         logits_BS3 = checkpoint.model(**{k: v.to(checkpoint.model.device) for k, v in batch.items()}).logits
         scores_BS3 = logits_BS3.float().softmax(-1)
         if not scores_BS3.isfinite().all():

@@ -88,7 +88,6 @@ def generate(checkpoint: Checkpoint, requests: Sequence[Request]) -> list[list[C
     rows = [inputs.row(r.problem, r.steps) for r in requests]
     separator = [bool(r.steps) and r.steps[-1].region is None for r in requests]
     batch = collate(rows, inputs.pad_id, side="left")
-    del batch["step_ends"]
     cache = DynamicCache()
     out = model(
         **{k: v.to(model.device) for k, v in batch.items()}, past_key_values=cache, use_cache=True, logits_to_keep=1
