@@ -17,7 +17,7 @@ from vlprm.dataset import LabelledPath
 from vlprm.fusion import JudgeQuality, is_wrong, mc_rule
 from vlprm.metrics import auroc, bootstrap_interval, expected_best_of, precision_recall_f1
 from vlprm.schema import Aggregation, StepLabel, Verdict
-from vlprm.search import ranking, selectors, solution_rewards
+from vlprm.search import likeliest, ranking, selectors, solution_rewards
 from vlprm.tasks import Tasks, task_of
 
 THRESHOLD = 0.5  # a step with a lower reward is called wrong; fixed, not tuned
@@ -46,9 +46,10 @@ def _by_selector(
     pools: Sequence[Pool], aggregation: Aggregation, value: Callable[[Scored], float]
 ) -> dict[str, list[float]]:
     """What each selector's choice is worth, problem by problem; and what that of an oracle is."""
-    worth = {
-        name: [_expected(pool, chooser, value) for pool in pools] for name, chooser in selectors(aggregation).items()
-    }
+    choosers = selectors(aggregation)
+    if any(c.candidate.surprise is not None for pool in pools for c in pool.candidates):
+        choosers["likeliest"] = likeliest
+    worth = {name: [_expected(pool, chooser, value) for pool in pools] for name, chooser in choosers.items()}
     return {**worth, "oracle": [max(map(value, pool.candidates)) for pool in pools]}
 
 

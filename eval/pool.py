@@ -34,7 +34,11 @@ class Scored:
 
     @property
     def candidate(self) -> Candidate:
-        return Candidate(self.solution.answer, tuple(s.correct for s in self.scores) or None, self.whole)
+        rewards, surprises = (
+            [s.correct for s in self.scores],
+            [s.surprise for s in self.scores if s.surprise is not None],
+        )
+        return Candidate(self.solution.answer, tuple(rewards) or None, self.whole, max(surprises, default=None))
 
 
 @dataclass(frozen=True)
@@ -79,7 +83,7 @@ def _refuse_bad_scores(
     if [len(s.steps) for s in solutions] != [len(r["steps"]) for r in rewards]:
         raise ValueError(f"{folder} does not have one score for each step of {problem.id}; remove it and score again")
     steps = [value for r in rewards for score in r["steps"] for value in score.values()]
-    if not all(math.isfinite(value) for value in (*steps, *(r["whole"] for r in rewards if r["whole"] is not None))):
+    if not all(value is None or math.isfinite(value) for value in (*steps, *(r["whole"] for r in rewards))):
         raise ValueError(
             f"{folder} has rewards of {problem.id} that are not finite numbers; correct them or score again"
         )

@@ -13,7 +13,7 @@ from eval.pool import Pool, Scored
 from vlprm.metrics import auroc, bootstrap_interval, expected_best_of, precision_recall_f1
 from vlprm.schema import Problem, Solution, Step, Verdict
 from vlprm.scoring import AGGREGATIONS, StepScore
-from vlprm.search import Candidate, selectors
+from vlprm.search import Candidate, likeliest, selectors
 
 
 def test_expected_best_of_n_is_the_mean_over_all_subsets() -> None:
@@ -61,6 +61,25 @@ def test_selectors_choose_what_they_say() -> None:
     assert chosen("prm_mean", three) == [0, 0, 1, 0]
     assert chosen("prm_product", three) == [0, 0, 1, 0]
     assert chosen("whole_solution", three) == [0, 1, 0, 0]
+
+
+def test_what_surprises_the_backbone_least_is_chosen_where_its_surprise_is_known() -> None:
+    candidates = [
+        dataclasses.replace(c, surprise=nats)
+        for c, nats in zip(pool(("a", (0.9,)), ("b", (0.5,))), (3.0, 0.1), strict=True)
+    ]
+    assert likeliest(candidates) == [0, 1]
+    known = [
+        dataclasses.replace(
+            p,
+            candidates=tuple(
+                dataclasses.replace(c, scores=tuple(dataclasses.replace(s, surprise=1.0) for s in c.scores))
+                for c in p.candidates
+            ),
+        )
+        for p in POOLS
+    ]
+    assert measure.selection(known, "min")["likeliest"]["accuracy"] == pytest.approx(2 / 3)
 
 
 def test_ties_are_split_and_failures_never_chosen_before_results() -> None:

@@ -161,7 +161,8 @@ class StepTrainer(Trainer):
         # `num_items_in_batch` counts the labelled steps of the global batch, over devices and accumulated parts.
         # Gradients are averaged over devices afterwards, hence the factor.
         loss = step_loss(outputs.logits, labels_BS, kinds_BS, num_items_in_batch) * self.accelerator.num_processes
-        return (loss, outputs) if return_outputs else loss
+        # Metrics are made of the logits alone; the Trainer would gather whatever else stands in the outputs.
+        return (loss, {"logits": outputs.logits}) if return_outputs else loss
 
 
 def held_out_metrics(prediction: EvalPrediction) -> dict[str, float]:

@@ -11,6 +11,7 @@ Outputs of the head: correct, perception error, reasoning error.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -28,10 +29,17 @@ CORRECT = 0
 SURPRISES = 2  # of the least likely token, of the whole step
 
 
+@dataclass
+class StepOutput(TokenClassifierOutput):  # type: ignore[misc]
+    """`logits` (B, S, 3); and `surprise` (B, S, 2), where the head reads it."""
+
+    surprise: Tensor | None = None
+
+
 @cache
 def reward_class(backbone_class: type[PreTrainedModel]) -> type[PreTrainedModel]:
     """The backbone's class with a step head. `forward` takes our batch (`step_ends` (B, S), -1 pads; `written_in`
-    (B, T)) and returns `logits` (B, S, 3) at the ends of steps, and nothing over the vocabulary."""
+    (B, T)) and returns a `StepOutput` of the ends of steps, and nothing over the vocabulary."""
 
     class StepRewardModel(backbone_class):  # type: ignore[misc]
         # Tells the Trainer to count the labelled steps of a global batch and to leave the normalising to the loss.
@@ -45,14 +53,15 @@ def reward_class(backbone_class: type[PreTrainedModel]) -> type[PreTrainedModel]
             self.score = nn.Linear(width, len(OUTPUTS), bias=False)
             self.post_init()
 
-        def forward(self, step_ends: Tensor, written_in: Tensor, **inputs: Any) -> TokenClassifierOutput:
+        def forward(self, step_ends: Tensor, written_in: Tensor, **inputs: Any) -> StepOutput:
             hidden_BTD = self.model(**inputs, use_cache=False).last_hidden_state
             ends_BS1 = step_ends.clamp(min=0)[:, :, None]
             features_BSF = hidden_BTD.gather(1, ends_BS1.expand(-1, -1, hidden_BTD.shape[-1]))
-            if self.reads_surprise:
-                read_BS2 = surprise(self.lm_head, hidden_BTD, inputs["input_ids"], written_in, step_ends.shape[1])
-                features_BSF = torch.cat([features_BSF, read_BS2.to(features_BSF.dtype)], dim=-1)
-            return TokenClassifierOutput(logits=self.score(features_BSF))
+            if not self.reads_surprise:
+                return StepOutput(logits=self.score(features_BSF))
+            read_BS2 = surprise(self.lm_head, hidden_BTD, inputs["input_ids"], written_in, step_ends.shape[1])
+            features_BSF = torch.cat([features_BSF, read_BS2.log1p().to(features_BSF.dtype)], dim=-1)
+            return StepOutput(logits=self.score(features_BSF), surprise=read_BS2)
 
     StepRewardModel.__name__ = backbone_class.__name__.replace("ForConditionalGeneration", "ForTokenClassification")
     StepRewardModel.__qualname__ = StepRewardModel.__name__
@@ -61,7 +70,7 @@ def reward_class(backbone_class: type[PreTrainedModel]) -> type[PreTrainedModel]
 
 @torch.no_grad()
 def surprise(lm_head: nn.Module, hidden_BTD: Tensor, ids_BT: Tensor, written_BT: Tensor, steps: int) -> Tensor:
-    """(B, S, 2), log(1 + nats): of each step's least likely token, and of all its tokens; 0 for a step that pads.
+    """(B, S, 2) nats: of each step's least likely token, and of all its tokens; 0 for a step that pads.
 
     Only ids that the policy wrote count, each as predicted from the one before. No gradient: labels of steps are not to
     teach the LM head what is likely.
@@ -73,7 +82,7 @@ def surprise(lm_head: nn.Module, hidden_BTD: Tensor, ids_BT: Tensor, written_BT:
     step_N = rows * steps + written_BT[:, 1:][written]
     flat = torch.zeros(len(ids_BT) * steps, device=nats_N.device)
     worst, total = flat.scatter_reduce(0, step_N, nats_N, "amax"), flat.scatter_add(0, step_N, nats_N)
-    return torch.stack([worst, total], dim=-1).log1p().view(len(ids_BT), steps, SURPRISES)
+    return torch.stack([worst, total], dim=-1).view(len(ids_BT), steps, SURPRISES)
 
 
 def load_reward_model(

@@ -24,11 +24,13 @@ MAX_TOKENS = 16_384  # a batch's padded size
 
 @dataclass(frozen=True)
 class StepScore:
-    """Probabilities of a step being correct, a perception error, a reasoning error. They add up to 1."""
+    """Probabilities of a step being correct, a perception error, a reasoning error: they add up to 1. And, where the
+    model reads it, `surprise`: the nats of the step's least likely token under the backbone's LM head."""
 
     correct: float
     perception: float
     reasoning: float
+    surprise: float | None = None
 
 
 @torch.inference_mode()
@@ -42,12 +44,15 @@ def score_steps(
     scores: list[list[StepScore]] = [[] for _ in rows]
     for group in _token_batches(rows):
         batch = collate_steps([rows[i] for i in group], inputs.pad_id)
-        logits_BS3 = checkpoint.model(**{k: v.to(checkpoint.model.device) for k, v in batch.items()}).logits
-        scores_BS3 = logits_BS3.float().softmax(-1)
+        output = checkpoint.model(**{k: v.to(checkpoint.model.device) for k, v in batch.items()})
+        scores_BS3 = output.logits.float().softmax(-1)
         if not scores_BS3.isfinite().all():
             raise ValueError("the reward model's scores are not finite numbers; train it again, or copy it again")
-        for i, scores_S3 in zip(group, scores_BS3.tolist(), strict=True):
-            scores[i] = [StepScore(*p) for p in scores_S3[: len(rows[i].step_ends)]]
+        surprises_BS = None if output.surprise is None else output.surprise[..., 0].tolist()
+        for b, (i, scores_S3) in enumerate(zip(group, scores_BS3.tolist(), strict=True)):
+            steps = len(rows[i].step_ends)
+            surprises = surprises_BS[b][:steps] if surprises_BS else [None] * steps
+            scores[i] = [StepScore(p, q, r, nats) for (p, q, r), nats in zip(scores_S3, surprises, strict=False)]
     return scores
 
 

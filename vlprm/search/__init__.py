@@ -21,12 +21,13 @@ from vlprm.scoring import AGGREGATIONS
 
 @dataclass(frozen=True)
 class Candidate:
-    """What selectors know of a candidate: its answer (None: no result), the rewards of its steps, and the reward of
-    the whole read as one step. `rewards` is None where scoring gave no result."""
+    """What selectors know of a candidate: its answer (None: no result), the rewards of its steps, the reward of the
+    whole read as one step, and the nats of its least likely token. `rewards` is None where scoring gave no result."""
 
     answer: str | None
     rewards: tuple[float, ...] | None
     whole: float | None
+    surprise: float | None = None
 
 
 Shares = list[float]
@@ -61,6 +62,11 @@ def best_of_n(pool: Sequence[Candidate], aggregation: Aggregation) -> Shares:
 def whole_solution(pool: Sequence[Candidate]) -> Shares:
     """The candidate with the largest reward of the whole read as one step."""
     return _best(pool, [c.whole for c in pool])
+
+
+def likeliest(pool: Sequence[Candidate]) -> Shares:
+    """The candidate that surprises the backbone least: what a selector has that was trained on nothing."""
+    return _best(pool, [None if c.surprise is None else -c.surprise for c in pool])
 
 
 def solution_rewards(pool: Sequence[Candidate], aggregation: Aggregation) -> list[float | None]:
