@@ -11,6 +11,8 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass, field
 
+from jsonargparse.typing import ClosedUnitInterval, NonNegativeFloat, NonNegativeInt, PositiveInt
+
 from vlprm.answers import is_correct
 from vlprm.engines import Engine, Request
 from vlprm.rollout import rollouts
@@ -33,15 +35,15 @@ class OmegaConfig:
         max_tokens: of one turn of a rollout.
     """
 
-    root_rollouts: int = 8
-    rollouts: int = 4
-    searches: int = 4
-    alpha: float = 0.5
-    beta: float = 0.9
-    length: int = 100
-    c_puct: float = 0.125
-    temperature: float = 1.0
-    max_tokens: int = 160
+    root_rollouts: PositiveInt = 8
+    rollouts: PositiveInt = 4
+    searches: NonNegativeInt = 4
+    alpha: ClosedUnitInterval = 0.5
+    beta: ClosedUnitInterval = 0.9
+    length: PositiveInt = 100
+    c_puct: NonNegativeFloat = 0.125
+    temperature: NonNegativeFloat = 1.0
+    max_tokens: PositiveInt = 160
 
 
 Prefix = tuple[Step, ...]

@@ -12,10 +12,12 @@ import pytest
 import torch
 
 from data_synth.label import LabelConfig
+from data_synth.omega import OmegaConfig
 from data_synth.trees import TreesConfig
 from eval.candidates import CandidatesConfig
 from eval.report import ReportConfig
 from eval.rewards import RewardsConfig
+from train.policy import PolicyConfig
 from train.prm import PrmConfig
 from vlprm.config import dump, parse, run
 from vlprm.fusion import RULES, Rule
@@ -139,6 +141,8 @@ def test_a_fault_keeps_its_traceback(fault: Callable[[Example], None], monkeypat
 
 
 STAGES = {
+    PolicyConfig: ["--output_dir=x"],
+    OmegaConfig: [],
     TreesConfig: ["--run=x"],
     LabelConfig: ["--run=x", "--trees=x"],
     PrmConfig: ["--run=x", "--dataset=x"],

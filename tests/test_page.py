@@ -1,6 +1,12 @@
 """The page: text of models cannot become markup, and nothing is fetched from elsewhere."""
 
 import re
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+from PIL import Image
 
 from tests.test_measure import POOLS
 from vlprm.dataset import LabelledPath
@@ -9,6 +15,7 @@ from vlprm.steps import parse_step
 from vlprm.tasks import TASKS
 from vlprm.viewer.page import CandidateView, ProblemView, StepView, render_page, reward_colour, tree_view, zoom_boxes
 
+BROWSER = shutil.which("chromium") or shutil.which("google-chrome")
 EVIL = "<script>alert('x')</script>\"'&\x07"
 
 
@@ -52,6 +59,21 @@ def test_the_page_stands_alone() -> None:
     assert not re.search(r"(?:src|href)=[\"'](?!data:image/)", html)
     assert "@import" not in html
     assert "url(" not in html
+
+
+@pytest.mark.skipif(BROWSER is None, reason="no chromium on this machine")
+def test_a_browser_shows_the_page_and_runs_nothing_of_what_models_wrote(tmp_path: Path) -> None:
+    (tmp_path / "report.html").write_text(page())
+    flags = ["--headless", "--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-background-networking"]
+    command = [str(BROWSER), *flags, f"--user-data-dir={tmp_path / 'profile'}", "--window-size=1200,2000"]
+    url = (tmp_path / "report.html").as_uri()
+    shown = subprocess.run([*command, "--dump-dom", url], capture_output=True, text=True, timeout=60, check=True).stdout
+    assert "<script" not in shown
+    assert "&lt;script&gt;alert('x')&lt;/script&gt;" in shown
+    picture = tmp_path / "page.png"
+    subprocess.run([*command, f"--screenshot={picture}", url], capture_output=True, timeout=60, check=True)
+    with Image.open(picture) as image:
+        assert len(image.convert("RGB").getcolors(1 << 20) or []) > 50, "the page is blank"
 
 
 def test_rewards_have_colours() -> None:

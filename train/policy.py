@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from jsonargparse.typing import ClosedUnitInterval, NonNegativeInt, PositiveFloat, PositiveInt
 from transformers import PrinterCallback, Trainer, TrainingArguments
 
 from train.lessons import Curriculum, Lessons, batch_lessons, lesson
@@ -60,15 +61,15 @@ class PolicyConfig:
     output_dir: Path
     start_from: str | None = None
     families: tuple[str, ...] = tuple(TASKS)
-    proofread: int = 0
+    proofread: NonNegativeInt = 0
     size: Size = Size()
-    vocab_size: int = 512
-    steps: int = 4000
-    batch_size: int = 64
-    learning_rate: float = 1.2e-3
-    workers: int = 2
-    blind_spots: dict[str, float] = field(default_factory=dict)
-    slip_rate: float = 0.0
+    vocab_size: PositiveInt = 512
+    steps: PositiveInt = 4000
+    batch_size: PositiveInt = 64
+    learning_rate: PositiveFloat = 1.2e-3
+    workers: NonNegativeInt = 2
+    blind_spots: dict[str, ClosedUnitInterval] = field(default_factory=dict)
+    slip_rate: ClosedUnitInterval = 0.0
     seed: int = 0
 
 

@@ -32,7 +32,7 @@ PLATE, FRAME = (96, 56), 8
 # overview pixel inside a plate averages whole periods and has the plate's own colour, whatever the print. Small type
 # would not do: a small network reads two-digit numbers off a quarter-size overview in 98% of cases. Plates stand on
 # multiples of the period, so that a print has the same phase wherever it is: a phase drawn at random makes the prints
-# equal on average over it, and a small network that starts from such averages was at chance after 200,000 of them.
+# equal on average over it, and a small network that starts from such averages was at chance after 66,000 such problems.
 PERIOD = SIDE // OVERVIEW_SIDE
 INK = 36  # grey levels above and below the plate's colour
 PRINTS = ("stripes", "bars", "checks", "slashes")
