@@ -28,7 +28,7 @@ demo: $(READY)
 	  --reward_model $(OUT)/prm --run $(OUT)/rewards
 	$(RUN) -m eval.report --run $(OUT)
 
-# The built-in models from random weights, then the loop with them: hours on two cores, minutes on a GPU.
+# The built-in models from random weights, then the loop with them: about a day on two cores, half an hour on a GPU.
 demo-from-scratch: $(READY)
 	$(RUN) -m train.policy --config configs/builtin/backbone_start.yaml
 	$(RUN) -m train.policy --config configs/builtin/backbone.yaml
