@@ -159,8 +159,10 @@ def test_numbers_that_make_no_sense_are_refused(cls: type) -> None:
     for name in numbers:
         with pytest.raises(ValueError, match=f'"{name}": Not of type .*: -1 does not conform to restriction'):
             parse(cls, [*STAGES[cls], f"--{name}=-1"])
-    again = parse(cls, [*STAGES[cls], f"--{numbers[0]}=1"])
+    again = parse(cls, [*STAGES[cls], *(f"--{name}=1" for name in numbers)])
     assert f"{numbers[0]}: 1" in dump(again)
+    # Of Python's own classes: one that a checkpoint would hold and refuse to load is none.
+    assert {type(getattr(again, name)) for name in numbers} <= {int, float}
 
 
 @pytest.mark.parametrize(

@@ -36,7 +36,8 @@ def command(stage: str, out: Path) -> list[str]:
 
 
 def run(stage: str, out: Path) -> None:
-    subprocess.run(command(stage, out), check=True, capture_output=True)
+    done = subprocess.run(command(stage, out), capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
 
 
 def run_killed(stage: str, out: Path, when: Callable[[], bool]) -> None:

@@ -38,7 +38,7 @@ def parse(cls: type[C], argv: Sequence[str]) -> C:
     _check_keys(cls, argv)
     try:
         made = parser.instantiate(parser.parse_args(_files_first(argv)))
-        return cls(**{f.name: made[f.name] for f in dataclasses.fields(cls)})  # type: ignore[arg-type]
+        return cls(**{f.name: _unwrapped(made[f.name]) for f in dataclasses.fields(cls)})  # type: ignore[arg-type]
     except (jsonargparse.ArgumentError, TypeError) as error:
         raise ValueError(" ".join(str(error).split()).removeprefix("Parser key ")) from error
 
@@ -118,10 +118,23 @@ def _unknown(what: str, name: str, known: Sequence[str]) -> str:
     return f"unknown {what}; {hint}"
 
 
+def _unwrapped(value: Any) -> Any:
+    """Numbers as Python's own. A checked one is of a class of jsonargparse, which YAML cannot write and which a
+    Trainer's checkpoint, once it holds one (as a learning rate), refuses to load."""
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        fields = dataclasses.fields(value)
+        return dataclasses.replace(value, **{f.name: _unwrapped(getattr(value, f.name)) for f in fields})
+    if isinstance(value, dict):
+        return {key: _unwrapped(item) for key, item in value.items()}
+    if isinstance(value, tuple | list):
+        return type(value)(_unwrapped(item) for item in value)
+    for number in (int, float):
+        if isinstance(value, number) and not isinstance(value, bool):
+            return number(value)
+    return value
+
+
 def _plain(value: Any) -> Any:
     if isinstance(value, Path):
         return str(value)
-    for number in (int, float):  # jsonargparse's checked numbers are subclasses, which YAML does not know
-        if isinstance(value, number) and not isinstance(value, bool):
-            return number(value)
     return [_plain(item) for item in value] if isinstance(value, tuple | list) else value
