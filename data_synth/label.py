@@ -20,7 +20,7 @@ from data_synth.omega import is_mixed
 from vlprm.answers import is_correct
 from vlprm.config import dump, run
 from vlprm.dataset import tree_row, write_dataset
-from vlprm.fusion import JudgeQuality, Rule, estimate_quality, fuse, with_verdicts
+from vlprm.fusion import JudgeQuality, Rule, estimate_quality, fuse_tree, with_verdicts
 from vlprm.records import finished_records, open_run, timed
 from vlprm.schema import Problem, StepLabel, StepTree, TreeNode, from_json
 from vlprm.tasks import TASKS, Tasks, load_tasks, problem_by_id, refuse_other_tasks, task_of
@@ -90,14 +90,10 @@ def _telling(tree: StepTree) -> list[StepLabel]:
 
 
 def _row(problem: Problem, tree: StepTree, quality: JudgeQuality, config: LabelConfig) -> dict[str, Any]:
-    labels = [node.label for node in tree.nodes]
-    fused: list[StepLabel] = [dataclasses.replace(label, rule=config.rule) for label in labels]
     assert problem.answer is not None
     right = [is_correct(answer, problem.answer, problem.answer_type) for _, answer in tree.leaves]
-    for (leaf, _), outcome in zip(tree.leaves, right, strict=True):
-        path = tree.path(leaf)
-        for node, label in zip(path, fuse([labels[n] for n in path], config.rule, quality, outcome), strict=True):
-            fused[node] = label
+    paths = [(tree.path(leaf), outcome) for (leaf, _), outcome in zip(tree.leaves, right, strict=True)]
+    fused = fuse_tree([node.label for node in tree.nodes], paths, config.rule, quality)
     meta = {
         "rule": config.rule,
         "judge": f"oracle with error rate {config.judge_error_rate}",

@@ -10,13 +10,14 @@ from pathlib import Path
 
 import pytest
 
-from data_synth import label
+from data_synth import fuse, label
 from data_synth.omega import OmegaConfig, grow
 from eval import report, rewards
 from tests.conftest import solved
 from tests.teacher import TeacherEngine
 from vlprm.dataset import read_rows, write_dataset
 from vlprm.engines import Request
+from vlprm.fusion import RULES, Rule
 from vlprm.profile import Profile
 from vlprm.records import DONE, Records, finish, open_run, read_records
 from vlprm.reward_model import load_reward_model
@@ -153,3 +154,14 @@ def test_items_of_a_task_that_is_not_given_are_refused_before_anything_is_writte
             stage()
     assert not (run / "new").exists()
     assert not (run / "results.json").exists()
+
+
+@pytest.mark.parametrize("rule", RULES)
+def test_another_rule_needs_the_evidence_alone(run: Path, tmp_path: Path, rule: Rule) -> None:
+    """Fused again, a dataset is what the label stage would have made by that rule."""
+    label.main(label.LabelConfig(run / "trees", tmp_path / "labels", rule=rule))
+    again = tmp_path / "again.parquet"
+    fuse.main(fuse.FuseConfig(run / "labels" / "dataset.parquet", again, rule))
+    assert read_rows(again) == read_rows(tmp_path / "labels" / "dataset.parquet")
+    with pytest.raises(ValueError, match=r"again\.parquet is there"):
+        fuse.main(fuse.FuseConfig(again, again, rule))

@@ -14,7 +14,7 @@ from tests.teacher import TeacherEngine
 from vlprm.answers import is_correct
 from vlprm.dataset import read_rows, row_paths, tree_row, write_dataset
 from vlprm.engines import Continuation, Request
-from vlprm.fusion import JudgeQuality, bayes_rule, estimate_quality, fuse
+from vlprm.fusion import RULES, JudgeQuality, bayes_rule, estimate_quality, fuse
 from vlprm.rollout import MAX_ZOOMS, rollouts
 from vlprm.schema import Problem, StepLabel, StepTree, Verdict, from_json, to_json
 from vlprm.tasks import TASKS
@@ -162,6 +162,24 @@ def test_bayes_weighs_the_counts_against_the_judge() -> None:
     assert bayes_rule(StepLabel(), QUALITY) is None
 
 
+@pytest.mark.parametrize(
+    ("label", "consensus", "hybrid"),
+    [
+        (StepLabel(3, 4, 4, YES), 1.0, 0.75),
+        (StepLabel(0, 4, 4, YES), None, 0.0),  # they disagree
+        (StepLabel(2, 2, 2, YES), None, 1.0),  # too few rollouts to agree with
+        (StepLabel(4, 4, 4, NO), 0.0, 0.0),
+        (StepLabel(3, 4, 4, None), None, 0.75),
+        (StepLabel(1, 1, 1, None), None, None),
+    ],
+)
+def test_consensus_keeps_agreement_and_hybrid_bounds_the_value(
+    label: StepLabel, consensus: float | None, hybrid: float | None
+) -> None:
+    assert RULES["consensus"](label, QUALITY) == consensus
+    assert RULES["hybrid"](label, QUALITY) == hybrid
+
+
 def test_labels_after_the_first_error_and_of_the_answer() -> None:
     path = [StepLabel(5, 8, 8, YES), StepLabel(0, 8, 8, NO), StepLabel(0, 4, 4, YES), StepLabel(0, 1, 1, NO)]
     fused = fuse(path, "bayes", QUALITY, right=False)
@@ -169,7 +187,7 @@ def test_labels_after_the_first_error_and_of_the_answer() -> None:
     assert [label.error_kind for label in fused] == [None, "perception", None, "perception"]
     assert [label.target for label in fuse(path, "mc", QUALITY, right=False)] == [5 / 8, 0.0, None, 0.0]
     assert fuse(path, "judge", QUALITY, right=None)[-1].target is None
-    with pytest.raises(ValueError, match="unknown fusion rule 'vote'; known: mc, judge, bayes"):
+    with pytest.raises(ValueError, match="unknown fusion rule 'vote'; known: mc, judge, consensus, hybrid, bayes"):
         fuse(path, "vote", QUALITY, right=None)
 
 

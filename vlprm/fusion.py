@@ -46,6 +46,22 @@ def judge_rule(label: StepLabel, quality: JudgeQuality) -> float | None:
     return None if label.judge is None else float(label.judge.correct)
 
 
+def consensus_rule(label: StepLabel, quality: JudgeQuality) -> float | None:
+    """VL-PRM's reading (arXiv 2509.23250): the judge's errors stand; what it calls correct is kept where rollouts
+    agree, and has no label where none of them was right, or where there are too few."""
+    if label.judge is None or not label.judge.correct:
+        return judge_rule(label, quality)
+    value = mc_rule(label, quality)
+    return 1.0 if value else None
+
+
+def hybrid_rule(label: StepLabel, quality: JudgeQuality) -> float | None:
+    """The Monte Carlo value, bounded by the judge: 0 where it sees an error. With too few rollouts, the judge alone."""
+    value, verdict = mc_rule(label, quality), judge_rule(label, quality)
+    known = [v for v in (value, verdict) if v is not None]
+    return min(known, default=None)
+
+
 def bayes_rule(label: StepLabel, quality: JudgeQuality) -> float | None:
     """Posterior that the step is correct: Beta-Binomial evidence of the counts times that of the judge's verdict."""
     if label.judge is None and label.mc_valid == 0:
@@ -71,18 +87,20 @@ def _weights(label: StepLabel, quality: JudgeQuality) -> tuple[float, float, flo
     )
 
 
-Rule = Literal["mc", "judge", "bayes"]
+Rule = Literal["mc", "judge", "consensus", "hybrid", "bayes"]
 RULES: dict[Rule, Callable[[StepLabel, JudgeQuality], float | None]] = {
     "mc": mc_rule,
     "judge": judge_rule,
+    "consensus": consensus_rule,
+    "hybrid": hybrid_rule,
     "bayes": bayes_rule,
 }
 
 
 def is_wrong(rule: str, target: float) -> bool:
-    """Whether a target calls the step wrong. Monte Carlo does so where no rollout was right (Math-Shepherd's hard
-    estimate); a posterior where it is below one half."""
-    return target == 0.0 if rule == "mc" else target < 0.5
+    """Whether a target calls the step wrong. A Monte Carlo value does so where no rollout was right (Math-Shepherd's
+    hard estimate); a posterior where it is below one half."""
+    return target == 0.0 if rule in ("mc", "hybrid") else target < 0.5
 
 
 def estimate_quality(labels: Sequence[StepLabel], accuracy: float, rounds: int = 50) -> JudgeQuality:
@@ -124,6 +142,21 @@ def fuse(path: Sequence[StepLabel], rule: Rule, quality: JudgeQuality, right: bo
         kind = label.judge.error_kind if wrong and label.judge else None
         fused.append(dataclasses.replace(label, target=target, error_kind=kind, rule=rule))
         found = found or wrong
+    return fused
+
+
+def fuse_tree(
+    labels: Sequence[StepLabel],
+    paths: Sequence[tuple[Sequence[int], bool | None]],
+    rule: Rule,
+    quality: JudgeQuality,
+) -> list[StepLabel]:
+    """Labels of a tree's nodes by a rule, whatever rule made them before. `paths` has the nodes of each complete
+    solution and whether its answer is right; a node on none of them has no target."""
+    fused = [dataclasses.replace(label, target=None, error_kind=None, rule=rule) for label in labels]
+    for nodes, right in paths:
+        for node, label in zip(nodes, fuse([labels[n] for n in nodes], rule, quality, right), strict=True):
+            fused[node] = label
     return fused
 
 

@@ -1,0 +1,68 @@
+"""A dataset's labels made again by another fusion rule, from the evidence that it keeps: no rollout, no judge.
+
+python -m data_synth.fuse --dataset runs/demo/labels/dataset.parquet --rule consensus --target runs/consensus.parquet
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from vlprm.config import run
+from vlprm.dataset import read_rows, row_paths, write_dataset
+from vlprm.fusion import JudgeQuality, Rule, fuse_tree
+from vlprm.schema import StepLabel, from_json, to_json
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class FuseConfig:
+    """Fuse again.
+
+    Args:
+        dataset: parquet file of data_synth.label.
+        target: parquet file to write.
+        rule: fusion rule, see vlprm.fusion.RULES.
+    """
+
+    dataset: Path
+    target: Path
+    rule: Rule
+
+
+def main(config: FuseConfig) -> None:
+    if config.target.exists():
+        raise ValueError(f"{config.target} is there; give another target, or remove it")
+    old = read_rows(config.dataset)
+    new = [fused_row(row, config.rule) for row in old]
+    write_dataset(config.target, new)
+    before, after = (sum(target is not None for row in rows for target in row["labels"]) for rows in (old, new))
+    log.info("%d labelled steps by %s, %d before, in %s", after, config.rule, before, config.target)
+
+
+def fused_row(row: dict[str, Any], rule: Rule) -> dict[str, Any]:
+    """The row with its targets, error kinds and evidence as the rule has them."""
+    meta, evidence = json.loads(row["meta"]), json.loads(row["evidence"])
+    if "judge_quality" not in meta:
+        raise ValueError(f"row {row['id']} does not say what is believed of its judge; make it with data_synth.label")
+    labels = fuse_tree(
+        [from_json(StepLabel, e["label"]) for e in evidence],
+        [(path.nodes, path.right) for path in row_paths(row)],
+        rule,
+        JudgeQuality(**meta["judge_quality"]),
+    )
+    return {
+        **row,
+        "labels": [label.target for label in labels],
+        "error_kinds": [label.error_kind for label in labels],
+        "evidence": json.dumps([{**e, "label": to_json(label)} for e, label in zip(evidence, labels, strict=True)]),
+        "meta": json.dumps({**meta, "rule": rule}),
+    }
+
+
+if __name__ == "__main__":
+    run(main, FuseConfig)
