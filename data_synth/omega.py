@@ -91,7 +91,8 @@ class _Tree:
             state.total += 1
             state.valid += right is not None
             state.correct += right is True
-        self.leaves[self.state(solution.steps).node] = solution.answer
+        if len(solution.steps) > len(start):  # a rollout that wrote nothing ends no solution
+            self.leaves[self.state(solution.steps).node] = solution.answer
         if right is False:
             self.pool.append((start, solution))
 

@@ -17,12 +17,13 @@ from pathlib import Path
 from jsonargparse.typing import PositiveInt
 
 from data_synth.omega import OmegaConfig, grow, is_mixed
-from vlprm.backbones import checkpoint_folder, load_policy, placement
+from vlprm.backbones import checkpoint_folder, placement
 from vlprm.config import dump, run
-from vlprm.engines.local import LocalEngine
+from vlprm.engines import Engine
+from vlprm.engines.choose import ServerConfig, open_engine
 from vlprm.records import Records, finish, in_units, open_run, timed
 from vlprm.schema import Problem, StepTree, from_json, to_json
-from vlprm.tasks import TASKS, load_tasks, problem_by_id
+from vlprm.tasks import TASKS, Tasks, load_tasks, problem_by_id
 from vlprm.tasks.synthetic import item_ids
 
 log = logging.getLogger(__name__)
@@ -43,6 +44,7 @@ class TreesConfig:
         unit: problems that are searched together and recorded together.
         search: the numbers of the tree search.
         seed: decides every sample.
+        server: where the policy is served, in place of this process; `policy` is the folder that is served.
         device: auto (the GPU where there is one), cpu, cuda, or cuda:1 and so on; config.yaml keeps what auto was.
         dtype: float32, or bfloat16 for half the memory.
     """
@@ -55,6 +57,7 @@ class TreesConfig:
     unit: PositiveInt = 125
     search: OmegaConfig = OmegaConfig()
     seed: int = 0
+    server: ServerConfig = ServerConfig()
     device: str = "auto"
     dtype: str = "float32"
 
@@ -62,22 +65,27 @@ class TreesConfig:
 def main(config: TreesConfig) -> None:
     tasks = load_tasks(config.tasks)
     ids = item_ids(list(tasks.values()), config.split, config.problems, FIRST_ITEM)
-    device, dtype = placement(config.device, config.dtype)
+    device, _ = placement(config.device, config.dtype)
     config = dataclasses.replace(config, device=device)
     open_run(config.run, dump(config), config.seed, [checkpoint_folder(config.policy)])
     records = Records(config.run / "trees.jsonl")
     with timed(config.run, "trees"):
         if units := list(in_units(ids, config.unit, records, key=lambda i: i)):
-            engine = LocalEngine(load_policy(config.policy, device, dtype))
-            for unit in units:
-                trees = asyncio.run(_grow_all([problem_by_id(i, tasks) for i in unit], engine, config))
-                records.append({"key": tree.problem_id, "tree": to_json(tree)} for tree in trees)
-                log.info("%d of %d problems searched", len(records.keys), len(ids))
+            asyncio.run(_search(units, tasks, records, config))
     finish(records)
     _report(records)
 
 
-async def _grow_all(problems: list[Problem], engine: LocalEngine, config: TreesConfig) -> list[StepTree]:
+async def _search(units: list[list[str]], tasks: Tasks, records: Records, config: TreesConfig) -> None:
+    total = len(records.keys) + sum(map(len, units))
+    async with open_engine(config.policy, config.device, config.dtype, config.server) as engine:
+        for unit in units:
+            trees = await _grow_all([problem_by_id(i, tasks) for i in unit], engine, config)
+            records.append({"key": tree.problem_id, "tree": to_json(tree)} for tree in trees)
+            log.info("%d of %d problems searched", len(records.keys), total)
+
+
+async def _grow_all(problems: list[Problem], engine: Engine, config: TreesConfig) -> list[StepTree]:
     return list(await asyncio.gather(*(grow(p, engine, config.search, config.seed) for p in problems)))
 
 

@@ -59,16 +59,28 @@ def load_policy(name: str | Path, device: str = "cpu", dtype: torch.dtype = torc
     return load_checkpoint(folder, AutoModelForImageTextToText, device, dtype)
 
 
+def load_inputs(folder: Path) -> InputBuilder:
+    """The builder of a checkpoint's inputs, without its weights."""
+    profile = load_profile(folder)
+    try:
+        processor = AutoProcessor.from_pretrained(folder)
+    except (OSError, KeyError, ValueError) as error:
+        raise ValueError(_unloadable(folder, error)) from error
+    return InputBuilder(processor, profile)
+
+
 def load_checkpoint(folder: Path, model_class: Any, device: str, dtype: torch.dtype) -> Checkpoint:
     profile = load_profile(folder)
     try:
         _refuse_unknown_model(folder)
         model = model_class.from_pretrained(folder, dtype=dtype).to(device).eval()
-        processor = AutoProcessor.from_pretrained(folder)
     except (OSError, SafetensorError, KeyError) as error:
-        reason = " ".join(str(error).split())
-        raise ValueError(f"checkpoint {folder} cannot be loaded ({reason}); copy or train it again") from error
-    return Checkpoint(model, InputBuilder(processor, profile), profile)
+        raise ValueError(_unloadable(folder, error)) from error
+    return Checkpoint(model, load_inputs(folder), profile)
+
+
+def _unloadable(folder: Path, error: Exception) -> str:
+    return f"checkpoint {folder} cannot be loaded ({' '.join(str(error).split())}); copy or train it again"
 
 
 def _refuse_unknown_model(folder: Path) -> None:

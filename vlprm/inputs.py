@@ -74,6 +74,7 @@ class InputBuilder:
         self.end_of_turn: int = self.tokenizer.eos_token_id
         self.pad_id: int = self.tokenizer.pad_token_id
         self.banned_ids = _placeholder_ids(processor)
+        self._control = tuple(self.tokenizer.get_added_vocab())
         self._encode = lru_cache(1 << 16)(self._tokenize)
         self._separator = self._encode(SEPARATOR)
         self._observation_text = self._render_observation()
@@ -138,6 +139,15 @@ class InputBuilder:
             step_ends=tuple(offsets[1 + k] + segments[1 + k].end for k in range(n_steps)),
         )
 
+    def control_token(self, text: str) -> str | None:
+        """A control token that the text spells out."""
+        return next((token for token in self._control if token in text), None)
+
+    def check_question(self, question: str) -> None:
+        """ValueError where a question spells out a control token, which a rendered prompt would take for one."""
+        if token := self.control_token(question):
+            raise ValueError(f"the question {question[:60]!r} has the control token {token}; remove it")
+
     # --- rendering
 
     def _tokenize(self, text: str) -> tuple[int, ...]:
@@ -145,8 +155,7 @@ class InputBuilder:
         return tuple(self.tokenizer(text, add_special_tokens=False, split_special_tokens=True)["input_ids"])
 
     def _make_prompt(self, question: str, images: tuple[bytes, ...]) -> Segment:
-        if control := [token for token in self.tokenizer.get_added_vocab() if token in question]:
-            raise ValueError(f"the question {question[:60]!r} has the control token {control[0]}; remove it")
+        self.check_question(question)
         problem = Problem("", "", question, images, None, "word")
         text = self.processor.apply_chat_template(
             [_user_turn(user_text(self.profile.prompt_template, problem), len(images))],

@@ -28,6 +28,8 @@ async def rollouts(engine: Engine, request: Request) -> list[Solution]:
 async def _finish(engine: Engine, request: Request, index: int, continuation: Continuation) -> Solution:
     steps, tokens, turn = request.steps, 0, 0
     while True:
+        if continuation.failure:
+            return Solution(request.problem.id, steps, None, continuation.failure, tokens)
         tokens += continuation.tokens
         whole = split_steps(continuation.text)
         written = _up_to_zoom(whole)

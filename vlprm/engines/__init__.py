@@ -31,11 +31,13 @@ class Request:
 
 @dataclass(frozen=True)
 class Continuation:
-    """What was written. `ended` is False where `max_tokens` cut it off: that is a *no result*."""
+    """What was written. `ended` is False where `max_tokens` cut it off: that is a *no result*. So is a `failure`, which
+    says why nothing was written: the call failed, not the policy."""
 
     text: str
     tokens: int
     ended: bool
+    failure: str = ""
 
 
 class Engine(Protocol):

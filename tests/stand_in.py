@@ -1,0 +1,69 @@
+"""A small HTTP server that answers chat requests as a test says, faults included. It stands in for no model."""
+
+from __future__ import annotations
+
+import json
+import threading
+from collections.abc import Callable
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
+
+Body = dict[str, Any]
+Answer = tuple[int, str, str]  # status, content type (`cut`: JSON that ends before its end), body
+
+
+def completion(*texts: str | None, reason: str = "stop") -> Answer:
+    listed = [
+        {"index": i, "message": {"role": "assistant", "content": text}, "finish_reason": reason}
+        for i, text in enumerate(texts)
+    ]
+    body = {"id": "1", "object": "chat.completion", "created": 0, "model": "policy", "choices": listed}
+    return 200, "application/json", json.dumps(body)
+
+
+def as_asked(body: Body) -> Answer:
+    return completion(*(f"[answer] {i}" for i in range(body["n"])) if "n" in body else "[answer] 0")
+
+
+class StandIn(ThreadingHTTPServer):
+    """Answers as `reply` says, and notes what was asked and how many calls were open at once."""
+
+    def __init__(self) -> None:
+        super().__init__(("127.0.0.1", 0), _Handler)
+        self.reply: Callable[[Body], Answer] = as_asked
+        self.asked: list[Body] = []
+        self.keys: set[str | None] = set()
+        self.open = self.most_open = 0
+        self.lock = threading.Lock()
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.server_port}/v1"
+
+
+class _Handler(BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+    server: StandIn
+
+    def do_POST(self) -> None:
+        body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+        with self.server.lock:
+            self.server.asked.append(body)
+            self.server.keys.add(self.headers["Authorization"])
+            self.server.open += 1
+            self.server.most_open = max(self.server.most_open, self.server.open)
+        try:
+            status, kind, text = self.server.reply(body)
+        finally:
+            with self.server.lock:
+                self.server.open -= 1
+        cut = kind == "cut"
+        self.send_response(status)
+        self.send_header("Content-Type", "application/json" if cut else kind)
+        self.send_header("Content-Length", str(len(text.encode()) * (2 if cut else 1)))
+        self.end_headers()
+        self.wfile.write(text.encode())
+        self.close_connection = cut
+
+    def log_message(self, format: str, *args: object) -> None:
+        pass

@@ -1,0 +1,326 @@
+"""The engine for servers, against a small HTTP server that misbehaves on demand: whatever one call meets, the others
+are answered, and no failure becomes text."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import dataclasses
+import io
+import itertools
+import logging
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from PIL import Image
+
+from data_synth.trees import TreesConfig
+from data_synth.trees import main as grow_trees
+from eval.candidates import CandidatesConfig
+from eval.candidates import main as sample_candidates
+from tests.stand_in import Answer, Body, StandIn, as_asked, completion
+from vlprm.actions import execute_zoom
+from vlprm.config import dump, parse
+from vlprm.engines import Continuation, Request
+from vlprm.engines.choose import ServerConfig, open_engine
+from vlprm.engines.server import FAILURES_IN_A_ROW, ServerEngine, messages
+from vlprm.images import crop, open_image
+from vlprm.inputs import InputBuilder
+from vlprm.records import read_records
+from vlprm.rollout import rollouts
+from vlprm.schema import Problem, Step
+from vlprm.steps import parse_step
+from vlprm.tasks import TASKS
+
+KEY = "secret-of-the-servers"
+
+
+@pytest.fixture
+def servers() -> Iterator[Callable[[], StandIn]]:
+    started: list[StandIn] = []
+
+    def start() -> StandIn:
+        started.append(StandIn())
+        threading.Thread(target=started[-1].serve_forever, args=(0.01,), daemon=True).start()
+        return started[-1]
+
+    yield start
+    for server in started:
+        server.shutdown()
+        server.server_close()
+
+
+@pytest.fixture
+def server(servers: Callable[[], StandIn]) -> StandIn:
+    return servers()
+
+
+def ask(inputs: InputBuilder, config: ServerConfig, *requests: Request) -> list[Any]:
+    async def all_at_once() -> list[Any]:
+        engine = ServerEngine(inputs, config)
+        try:
+            return await asyncio.gather(*(engine.sample(r) for r in requests), return_exceptions=True)
+        finally:
+            await engine.close()
+
+    return asyncio.run(all_at_once())
+
+
+def config_of(*servers: StandIn, **changes: Any) -> ServerConfig:
+    return ServerConfig(tuple(s.url for s in servers), "policy", **{"retries": 0, "timeout": 20.0, **changes})
+
+
+def request(problem: Problem, n: int = 2, **changes: Any) -> Request:
+    return dataclasses.replace(Request(problem, (), n, problem.id, seed=5), **changes)
+
+
+def zoomed(problem: Problem) -> Step:
+    size = open_image(problem.images[0]).size
+    step = execute_zoom(parse_step('[zoom] {"bbox_2d": [100, 200, 600, 700]}'), "relative_1000", size, size)
+    assert isinstance(step, Step)
+    return step
+
+
+def test_an_answer_is_taken_to_the_letter(server: StandIn, inputs: InputBuilder, problems: list[Problem]) -> None:
+    server.reply = lambda body: completion("\n\n[answer] 3", "\n\n[answer] 4 \n", reason="stop")
+    prefix = (parse_step("[perception] row 1: red"),)
+    (fresh,), (after,) = (ask(inputs, config_of(server), request(problems[0], steps=s)) for s in ((), prefix))
+    assert [c.text for c in fresh] == ["\n\n[answer] 3", "\n\n[answer] 4 \n"]
+    assert [c.text for c in after] == ["[answer] 3", "[answer] 4 \n"]  # the break belongs to neither step
+    assert all(c.ended and not c.failure for c in after)
+    ids = inputs.tokenizer("\n\n[answer] 3")["input_ids"]
+    assert after[0].tokens == len(ids) + 1
+    server.reply = lambda body: completion("[answer] 3", "[ans", reason="length")
+    assert not any(c.ended or c.failure for c in ask(inputs, config_of(server), request(problems[0]))[0])
+
+
+def test_the_turns_render_to_what_the_engine_in_process_reads(inputs: InputBuilder, problems: list[Problem]) -> None:
+    """Of every shape of prefix: nothing, steps to go on from, a crop just shown, steps after a crop."""
+    problem = problems[4]
+    first, zoom = parse_step("[perception] fine print\nbelow "), zoomed(problem)
+    for steps in ((), (first,), (first, zoom), (zoom, first, first), (zoom, first, zoom)):
+        turns = messages(problem, steps, inputs.profile, lambda image, region: "image")
+        goes_on = turns[-1]["role"] == "assistant"
+        text = inputs.processor.apply_chat_template(
+            turns, tokenize=False, continue_final_message=goes_on, add_generation_prompt=not goes_on
+        )
+        # Here an image is one token, there it is one a patch.
+        ids = inputs.row(problem, steps).ids
+        repeated = [a == b == inputs.image_token_id for a, b in itertools.pairwise((-1, *ids))]
+        once = [token for token, again in zip(ids, repeated, strict=True) if not again]
+        assert inputs.tokenizer.decode(once) == text
+
+
+def test_images_are_the_pixels_that_are_processed_here(
+    server: StandIn, inputs: InputBuilder, problems: list[Problem]
+) -> None:
+    buffer = io.BytesIO()
+    Image.new("RGBA", (60, 40), (200, 10, 10, 50)).save(buffer, "PNG")  # a server would lay it on white
+    problem, zoom = dataclasses.replace(problems[0], images=(buffer.getvalue(),)), None
+    zoom = zoomed(problem)
+    ask(inputs, config_of(server), request(problem, steps=(zoom,)))
+    urls = [
+        part["image_url"]["url"]
+        for turn in server.asked[0]["messages"]
+        for part in turn["content"]
+        if isinstance(part, dict) and part["type"] == "image_url"
+    ]
+    whole = open_image(problem.images[0])
+    assert zoom.region is not None
+    for url, expected in zip(urls, (whole, crop(whole, zoom.region)), strict=True):
+        sent = Image.open(io.BytesIO(base64.b64decode(url.removeprefix("data:image/png;base64,"))))
+        assert sent.mode == "RGB"
+        assert list(sent.getdata()) == list(expected.getdata())
+
+
+def test_chance_is_a_requests_own_and_placeholders_are_banned(
+    server: StandIn, inputs: InputBuilder, problems: list[Problem]
+) -> None:
+    asked = [request(problems[0]), request(problems[0], key="other"), request(problems[0], seed=6)]
+    ask(inputs, config_of(server), *asked)
+    seeds = sorted(body["seed"] for body in server.asked)
+    assert len(set(seeds)) == 3
+    ask(inputs, config_of(server), *asked[::-1])
+    assert sorted(body["seed"] for body in server.asked[3:]) == seeds
+    assert set(server.asked[0]["logit_bias"]) == {str(i) for i in inputs.banned_ids}
+
+
+def test_servers_take_turns(servers: Callable[[], StandIn], inputs: InputBuilder, problems: list[Problem]) -> None:
+    three = [servers() for _ in range(3)]
+    ask(inputs, config_of(*three), *(request(p) for p in problems[:6]))
+    assert [len(s.asked) for s in three] == [2, 2, 2]
+
+
+def test_no_more_calls_are_open_than_configured(server: StandIn, inputs: InputBuilder, problems: list[Problem]) -> None:
+    def slowly(body: Body) -> Answer:
+        time.sleep(0.05)
+        return as_asked(body)
+
+    server.reply = slowly
+    ask(inputs, config_of(server, concurrency=3), *(request(p) for p in problems[:12]))
+    assert server.most_open == 3
+
+
+@pytest.mark.parametrize("status", [429, 500])
+def test_what_passes_by_is_tried_again(
+    server: StandIn, inputs: InputBuilder, problems: list[Problem], status: int
+) -> None:
+    server.reply = lambda body: as_asked(body) if len(server.asked) > 2 else (status, "application/json", "{}")
+    (got,) = ask(inputs, config_of(server, retries=2), request(problems[0]))
+    assert [c.text for c in got] == ["[answer] 0", "[answer] 1"]
+    assert len(server.asked) == 3
+
+
+def slow(body: Body) -> Answer:
+    time.sleep(1.0)
+    return as_asked(body)
+
+
+FAULTS: dict[str, tuple[Callable[[Body], Answer], list[str]]] = {
+    "slow": (slow, ["timeout"] * 2),
+    "cut": (lambda body: (200, "cut", as_asked(body)[2]), ["connection"] * 2),
+    "busy": (lambda body: (429, "application/json", "{}"), ["server_error"] * 2),
+    "down": (lambda body: (503, "text/html", "<html>"), ["server_error"] * 2),
+    "too long": (lambda body: (400, "application/json", '{"error": {"message": "too long"}}'), ["refused"] * 2),
+    "html": (lambda body: (200, "text/html", "<html>[answer] 3</html>"), ["bad_answer"] * 2),
+    "half json": (lambda body: (200, "application/json", as_asked(body)[2][:-9]), ["bad_answer"] * 2),
+    "deep json": (lambda body: (200, "application/json", "[" * 100_000), ["bad_answer"] * 2),
+    "foreign": (lambda body: (200, "application/json", '{"choices": [7, {"index": "0"}]}'), ["bad_answer"] * 2),
+    "fewer": (lambda body: completion("[answer] 0"), ["", "no_choice"]),
+    "none": (lambda body: completion(), ["bad_answer"] * 2),
+    "no text": (lambda body: completion("[answer] 0", None), ["", "no_text"]),
+    "filtered": (lambda body: completion("[answer] 0", "", reason="content_filter"), ["refused"] * 2),
+}
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+def test_a_fault_is_a_failure_of_its_request_alone(
+    server: StandIn, inputs: InputBuilder, problems: list[Problem], fault: str
+) -> None:
+    reply, failures = FAULTS[fault]
+    server.reply = lambda body: (reply if body["seed"] == broken else as_asked)(body)
+    asked = [request(p) for p in problems[:4]]
+    broken = -1
+    ask(inputs, config_of(server), asked[2])
+    broken = server.asked[0]["seed"]
+    answers = ask(inputs, config_of(server, timeout=0.5 if fault == "slow" else 20.0), *asked)
+    spoilt = answers.pop(2)
+    assert [c.failure for c in spoilt] == failures
+    assert all(c == Continuation("", 0, False, c.failure) for c in spoilt if c.failure)
+    assert all([c.text for c in got] == ["[answer] 0", "[answer] 1"] for got in answers)
+
+
+def test_a_failed_call_is_no_result_and_an_empty_turn_is_the_policys(
+    server: StandIn, inputs: InputBuilder, problems: list[Problem]
+) -> None:
+    async def solve() -> list[tuple[str, str | None]]:
+        engine = ServerEngine(inputs, config_of(server))
+        solutions = await rollouts(engine, request(problems[0], 1))
+        await engine.close()
+        return [(s.stop, s.answer) for s in solutions]
+
+    server.reply = lambda body: (500, "text/plain", "[answer] 3")
+    assert asyncio.run(solve()) == [("server_error", None)]
+    server.reply = lambda body: completion("")
+    assert asyncio.run(solve()) == [("no_answer", None)]
+
+
+def test_a_server_that_fails_on_and_on_is_an_error(
+    server: StandIn, inputs: InputBuilder, problems: list[Problem]
+) -> None:
+    many = [request(problems[0], key=str(i)) for i in range(FAILURES_IN_A_ROW)]
+    server.reply = lambda body: (500, "text/plain", "out of memory")
+    *failed, last = ask(inputs, config_of(server, concurrency=1), *many)
+    assert all(c.failure == "server_error" for got in failed for c in got)
+    assert "out of memory" in str(last)
+    assert "go on" in str(last)
+    server.reply = lambda body: (400, "text/plain", "too long")  # says nothing of the next request
+    assert all(c.failure == "refused" for got in ask(inputs, config_of(server), *many) for c in got)
+
+
+def test_spelt_out_control_tokens_are_not_sent(server: StandIn, inputs: InputBuilder, problems: list[Problem]) -> None:
+    """A server would read them as what they name: a turn closed by its own text, an image that is not there."""
+    steps = (parse_step("[perception] <|im_end|> red"),)
+    asks = dataclasses.replace(problems[0], question="<|im_end|>?")
+    in_steps, in_question = ask(inputs, config_of(server), request(problems[0], steps=steps), request(asks))
+    assert [c.failure for c in in_steps] == ["control_token"] * 2
+    assert "control token" in str(in_question)
+    assert not server.asked
+
+
+def open_on(backbone: Path, config: ServerConfig) -> None:
+    async def enter() -> None:
+        async with open_engine(str(backbone), "cpu", "float32", config):
+            pass
+
+    asyncio.run(enter())
+
+
+@pytest.mark.parametrize("reply", [FAULTS["html"][0], lambda body: (401, "text/plain", f"no such key {KEY}")])
+def test_a_server_that_is_none_is_named_before_the_run(
+    server: StandIn, backbone: Path, reply: Callable[[Body], Answer], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("VLPRM_TEST_KEY", KEY)
+    server.reply = reply
+    with pytest.raises(ValueError, match="does not continue a turn of 'policy'") as caught:
+        open_on(backbone, config_of(server, api_key_env="VLPRM_TEST_KEY"))
+    assert server.url in str(caught.value)
+    assert KEY not in str(caught.value)
+    assert server.asked[0]["continue_final_message"] is True
+    assert server.asked[0]["add_generation_prompt"] is False
+
+
+def test_the_key_reaches_the_server_and_nothing_else(
+    server: StandIn, tmp_path: Path, backbone: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setenv("VLPRM_TEST_KEY", KEY)
+    caplog.set_level(logging.DEBUG)
+    config = config_of(server, api_key_env="VLPRM_TEST_KEY")
+    grow_trees(TreesConfig(tmp_path / "run", str(backbone), ("count_grid",), problems=2, unit=1, server=config))
+    assert server.keys == {f"Bearer {KEY}"}
+    assert caplog.text
+    assert KEY not in caplog.text
+    assert not [f for f in (tmp_path / "run").iterdir() if KEY in f.read_text()]
+    monkeypatch.delenv("VLPRM_TEST_KEY")
+    with pytest.raises(ValueError, match="VLPRM_TEST_KEY is not set"):
+        open_on(backbone, config)
+
+
+@pytest.mark.parametrize(
+    "flags",
+    [
+        ["--server.base_urls", f"['http://me:{KEY}@host/v1']"],
+        ["--server.base_urls", f"['http://host/v1?key={KEY}']"],
+        ["--server.base_urls", "['http://host/v1']", "--server.api_key_env", KEY],
+        ["--server.base_urls", "[]"],
+    ],
+)
+def test_a_config_that_could_hold_a_key_is_refused_without_showing_it(flags: list[str]) -> None:
+    with pytest.raises(ValueError, match="server") as caught:
+        parse(TreesConfig, ["--run", "x", "--server.model", "policy", *flags])
+    assert KEY not in str(caught.value)
+
+
+def test_stages_write_the_same_records_from_servers_that_answer_the_same(
+    servers: Callable[[], StandIn], tmp_path: Path, backbone: Path
+) -> None:
+    """Pools from one server and from two, with every second call of one solution failing: counted, and no label."""
+    answer = TASKS["count_grid"].problem("test", 0).answer
+    one, other = servers(), servers()
+    one.reply = other.reply = lambda body: completion(f"[answer] {answer}", None)
+    for name, config in {"one": config_of(one), "two": config_of(one, other)}.items():
+        sample_candidates(
+            CandidatesConfig(tmp_path / name, str(backbone), ("count_grid",), problems=3, n=2, server=config)
+        )
+    pools = [read_records(tmp_path / name / "candidates.jsonl") for name in ("one", "two")]
+    assert pools[0] == pools[1]
+    assert [s["stop"] for s in pools[0][0]["solutions"]] == ["answer", "no_text"]
+    grow_trees(TreesConfig(tmp_path / "trees", str(backbone), ("count_grid",), problems=1, server=config_of(one)))
+    (tree,) = (record["tree"] for record in read_records(tmp_path / "trees" / "trees.jsonl"))
+    assert (tree["root"]["mc_total"], tree["root"]["mc_valid"]) == (8, 1)
+    assert [leaf for leaf, _ in tree["leaves"]] == [0]  # what wrote nothing ends no solution
+    assert "base_urls" in dump(config_of(one))

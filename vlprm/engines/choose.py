@@ -1,0 +1,73 @@
+"""The engine that a config asks for: the policy in this process, or a server that serves it."""
+
+from __future__ import annotations
+
+import logging
+import re
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+
+from jsonargparse.typing import NonNegativeInt, PositiveFloat, PositiveInt
+
+from vlprm.backbones import checkpoint_folder, load_inputs, load_policy, placement
+from vlprm.engines import Engine
+from vlprm.engines.local import LocalEngine
+
+_URL = re.compile(r"https?://[^@?#\s]+")
+_VARIABLE = re.compile(r"[A-Z_][A-Z0-9_]*")
+
+
+@dataclass(frozen=True)
+class ServerConfig:
+    """Servers of one policy that speak OpenAI's chat protocol and continue an assistant's turn, such as vLLM.
+
+    Args:
+        base_urls: where they are, such as http://localhost:8000/v1; requests take turns. None: no server.
+        model: the name that they serve the policy under.
+        concurrency: most requests that are open at once, over all servers.
+        timeout: seconds that one try of a request may take.
+        retries: further tries of a request that failed, with a growing pause between them.
+        api_key_env: name of the environment variable that holds the key, where the servers want one.
+    """
+
+    base_urls: tuple[str, ...] = ()
+    model: str = ""
+    concurrency: PositiveInt = 64
+    timeout: PositiveFloat = 600.0
+    retries: NonNegativeInt = 4
+    api_key_env: str | None = None
+
+    def __post_init__(self) -> None:
+        """A config is written into run folders: no field may hold a key, and no message shows one."""
+        if bool(self.base_urls) != bool(self.model):
+            raise ValueError("server.base_urls and server.model go together; give both, or neither for no server")
+        if not all(_URL.fullmatch(url) for url in self.base_urls):
+            raise ValueError(
+                "server.base_urls takes addresses such as http://localhost:8000/v1, without user, key or query;"
+                " put a key into the variable that server.api_key_env names"
+            )
+        if self.api_key_env is not None and not _VARIABLE.fullmatch(self.api_key_env):
+            raise ValueError(
+                "server.api_key_env takes the name of an environment variable such as VLPRM_KEY, not a key"
+            )
+
+
+@asynccontextmanager
+async def open_engine(policy: str, device: str, dtype: str, server: ServerConfig) -> AsyncIterator[Engine]:
+    """An engine for the policy's checkpoint folder, for one event loop. With servers, the weights are the server's and
+    the folder gives processor and profile; ValueError where a server does not answer as it has to."""
+    if not server.base_urls:
+        yield LocalEngine(load_policy(policy, *placement(device, dtype)))
+        return
+    try:
+        from vlprm.engines.server import ServerEngine
+    except ModuleNotFoundError as error:
+        raise ValueError(f"a server needs the package {error.name}; pip install 'vlprm[server]'") from error
+    logging.getLogger("httpx2").setLevel(logging.WARNING)  # it has a line for every request
+    engine = ServerEngine(load_inputs(checkpoint_folder(policy)), server)
+    try:
+        await engine.check()
+        yield engine
+    finally:
+        await engine.close()
