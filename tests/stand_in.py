@@ -28,6 +28,8 @@ def as_asked(body: Body) -> Answer:
 class StandIn(ThreadingHTTPServer):
     """Answers as `reply` says, and notes what was asked and how many calls were open at once."""
 
+    request_queue_size = 128  # the default of 5 resets some of many connections made at once
+
     def __init__(self) -> None:
         super().__init__(("127.0.0.1", 0), _Handler)
         self.reply: Callable[[Body], Answer] = as_asked
