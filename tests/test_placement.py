@@ -12,6 +12,7 @@ from data_synth import trees
 from data_synth.omega import OmegaConfig
 from eval import candidates, rewards
 from vlprm.backbones import placement
+from vlprm.engines import choose
 from vlprm.profile import Profile
 from vlprm.reward_model import load_reward_model, save_reward_model
 
@@ -38,7 +39,7 @@ def stages(backbone: Path, tmp_path: Path) -> dict[str, Stage]:
 def loaded(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
     """The models that the stages loaded, in order."""
     models: list[Any] = []
-    for module, name in ((trees, "load_policy"), (candidates, "load_policy"), (rewards, "load_reward_model")):
+    for module, name in ((choose, "load_policy"), (rewards, "load_reward_model")):
 
         def load(*args: Any, real: Callable[..., Any] = getattr(module, name)) -> Any:
             checkpoint = real(*args)

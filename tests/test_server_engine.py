@@ -203,6 +203,9 @@ def test_a_server_that_fails_on_and_on_is_an_error(
     assert all(c.failure == "server_error" for got in failed for c in got)
     assert "out of memory" in str(last)
     assert "go on" in str(last)
+    server.reply = lambda body: (500, "text/plain", "") if len(server.asked) % 9 else as_asked(body)
+    now_and_then = ask(inputs, config_of(server, concurrency=1), *many, *many)
+    assert {c.failure for got in now_and_then for c in got} == {"", "server_error"}
     server.reply = lambda body: (400, "text/plain", "too long")  # says nothing of the next request
     assert all(c.failure == "refused" for got in ask(inputs, config_of(server), *many) for c in got)
 

@@ -28,6 +28,7 @@ def test_the_key_reaches_the_server_and_nothing_else(
     assert server.keys == {f"Bearer {KEY}"}
     assert caplog.text
     assert KEY not in caplog.text
+    assert "httpx2" not in {r.name for r in caplog.records}  # a line for each of many thousand calls
     assert not [f for f in (tmp_path / "run").iterdir() if KEY in f.read_text()]
     monkeypatch.delenv("VLPRM_TEST_KEY")
     with pytest.raises(ValueError, match="VLPRM_TEST_KEY is not set"):
