@@ -70,5 +70,6 @@ $(VLLM_READY):
 	$(PYTHON) -m venv $(VLLM_VENV)
 	$(VLLM_VENV)/bin/pip install --quiet $(VLLM)
 	$(VLLM_VENV)/bin/pip uninstall --quiet --yes torchaudio torchcodec
-	cp tests/vllm_torchvision.pth $$($(VLLM_VENV)/bin/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')
+	site=$$($(VLLM_VENV)/bin/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))') && \
+	  cp tests/vllm_torchvision.py $$site && echo 'import vllm_torchvision' > $$site/vllm_torchvision.pth
 	touch $@

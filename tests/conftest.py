@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import threading
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 import torch
 
+from tests.stand_in import StandIn
 from vlprm.actions import execute_zoom
 from vlprm.builtin.make import Size, make_model, make_processor, make_tokenizer
 from vlprm.inputs import InputBuilder
@@ -54,6 +57,26 @@ def inputs(backbone: Path) -> InputBuilder:
     from transformers import AutoProcessor
 
     return InputBuilder(AutoProcessor.from_pretrained(backbone), Profile())
+
+
+@pytest.fixture
+def servers() -> Iterator[Callable[[], StandIn]]:
+    started: list[StandIn] = []
+
+    def start() -> StandIn:
+        started.append(StandIn())
+        threading.Thread(target=started[-1].serve_forever, args=(0.01,), daemon=True).start()
+        return started[-1]
+
+    yield start
+    for server in started:
+        server.shutdown()
+        server.server_close()
+
+
+@pytest.fixture
+def server(servers: Callable[[], StandIn]) -> StandIn:
+    return servers()
 
 
 @pytest.fixture(autouse=True)

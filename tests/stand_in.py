@@ -2,23 +2,29 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import threading
 from collections.abc import Callable
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 from typing import Any
+
+from vlprm.engines.choose import ServerConfig, open_engine
 
 Body = dict[str, Any]
 Answer = tuple[int, str, str]  # status, content type (`cut`: JSON that ends before its end), body
+KEY = "secret-of-the-servers"
 
 
-def completion(*texts: str | None, reason: str = "stop") -> Answer:
+def completion(*texts: str | None, reason: str = "stop", read: int | None = None) -> Answer:
     listed = [
         {"index": i, "message": {"role": "assistant", "content": text}, "finish_reason": reason}
         for i, text in enumerate(texts)
     ]
     body = {"id": "1", "object": "chat.completion", "created": 0, "model": "policy", "choices": listed}
-    return 200, "application/json", json.dumps(body)
+    usage = {} if read is None else {"usage": {"prompt_tokens": read}}
+    return 200, "application/json", json.dumps({**body, **usage})
 
 
 def as_asked(body: Body) -> Answer:
@@ -69,3 +75,15 @@ class _Handler(BaseHTTPRequestHandler):
 
     def log_message(self, format: str, *args: object) -> None:
         pass
+
+
+def config_of(*servers: StandIn, **changes: Any) -> ServerConfig:
+    return ServerConfig(tuple(s.url for s in servers), "policy", **{"retries": 0, "timeout": 20.0, **changes})
+
+
+def open_on(backbone: Path, config: ServerConfig) -> None:
+    async def enter() -> None:
+        async with open_engine(str(backbone), "cpu", "float32", config):
+            pass
+
+    asyncio.run(enter())

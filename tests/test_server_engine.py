@@ -8,55 +8,24 @@ import base64
 import dataclasses
 import io
 import itertools
-import logging
-import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 from PIL import Image
 
-from data_synth.trees import TreesConfig
-from data_synth.trees import main as grow_trees
-from eval.candidates import CandidatesConfig
-from eval.candidates import main as sample_candidates
-from tests.stand_in import Answer, Body, StandIn, as_asked, completion
+from tests.stand_in import KEY, Answer, Body, StandIn, as_asked, completion, config_of, open_on
 from vlprm.actions import execute_zoom
-from vlprm.config import dump, parse
 from vlprm.engines import Continuation, Request
-from vlprm.engines.choose import ServerConfig, open_engine
-from vlprm.engines.server import FAILURES_IN_A_ROW, ServerEngine, messages
+from vlprm.engines.choose import ServerConfig
+from vlprm.engines.server import FAILURES_IN_A_ROW, ServerEngine, _probe, messages
 from vlprm.images import crop, open_image
 from vlprm.inputs import InputBuilder
-from vlprm.records import read_records
 from vlprm.rollout import rollouts
 from vlprm.schema import Problem, Step
 from vlprm.steps import parse_step
-from vlprm.tasks import TASKS
-
-KEY = "secret-of-the-servers"
-
-
-@pytest.fixture
-def servers() -> Iterator[Callable[[], StandIn]]:
-    started: list[StandIn] = []
-
-    def start() -> StandIn:
-        started.append(StandIn())
-        threading.Thread(target=started[-1].serve_forever, args=(0.01,), daemon=True).start()
-        return started[-1]
-
-    yield start
-    for server in started:
-        server.shutdown()
-        server.server_close()
-
-
-@pytest.fixture
-def server(servers: Callable[[], StandIn]) -> StandIn:
-    return servers()
 
 
 def ask(inputs: InputBuilder, config: ServerConfig, *requests: Request) -> list[Any]:
@@ -68,10 +37,6 @@ def ask(inputs: InputBuilder, config: ServerConfig, *requests: Request) -> list[
             await engine.close()
 
     return asyncio.run(all_at_once())
-
-
-def config_of(*servers: StandIn, **changes: Any) -> ServerConfig:
-    return ServerConfig(tuple(s.url for s in servers), "policy", **{"retries": 0, "timeout": 20.0, **changes})
 
 
 def request(problem: Problem, n: int = 2, **changes: Any) -> Request:
@@ -238,6 +203,9 @@ def test_a_server_that_fails_on_and_on_is_an_error(
     assert all(c.failure == "server_error" for got in failed for c in got)
     assert "out of memory" in str(last)
     assert "go on" in str(last)
+    server.reply = lambda body: (500, "text/plain", "") if len(server.asked) % 9 else as_asked(body)
+    now_and_then = ask(inputs, config_of(server, concurrency=1), *many, *many)
+    assert {c.failure for got in now_and_then for c in got} == {"", "server_error"}
     server.reply = lambda body: (400, "text/plain", "too long")  # says nothing of the next request
     assert all(c.failure == "refused" for got in ask(inputs, config_of(server), *many) for c in got)
 
@@ -250,14 +218,6 @@ def test_spelt_out_control_tokens_are_not_sent(server: StandIn, inputs: InputBui
     assert [c.failure for c in in_steps] == ["control_token"] * 2
     assert "control token" in str(in_question)
     assert not server.asked
-
-
-def open_on(backbone: Path, config: ServerConfig) -> None:
-    async def enter() -> None:
-        async with open_engine(str(backbone), "cpu", "float32", config):
-            pass
-
-    asyncio.run(enter())
 
 
 @pytest.mark.parametrize("reply", [FAULTS["html"][0], lambda body: (401, "text/plain", f"no such key {KEY}")])
@@ -274,53 +234,13 @@ def test_a_server_that_is_none_is_named_before_the_run(
     assert server.asked[0]["add_generation_prompt"] is False
 
 
-def test_the_key_reaches_the_server_and_nothing_else(
-    server: StandIn, tmp_path: Path, backbone: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+def test_a_server_that_reads_another_prompt_is_named_before_the_run(
+    server: StandIn, backbone: Path, inputs: InputBuilder
 ) -> None:
-    monkeypatch.setenv("VLPRM_TEST_KEY", KEY)
-    caplog.set_level(logging.DEBUG)
-    config = config_of(server, api_key_env="VLPRM_TEST_KEY")
-    grow_trees(TreesConfig(tmp_path / "run", str(backbone), ("count_grid",), problems=2, unit=1, server=config))
-    assert server.keys == {f"Bearer {KEY}"}
-    assert caplog.text
-    assert KEY not in caplog.text
-    assert not [f for f in (tmp_path / "run").iterdir() if KEY in f.read_text()]
-    monkeypatch.delenv("VLPRM_TEST_KEY")
-    with pytest.raises(ValueError, match="VLPRM_TEST_KEY is not set"):
-        open_on(backbone, config)
-
-
-@pytest.mark.parametrize(
-    "flags",
-    [
-        ["--server.base_urls", f"['http://me:{KEY}@host/v1']"],
-        ["--server.base_urls", f"['http://host/v1?key={KEY}']"],
-        ["--server.base_urls", "['http://host/v1']", "--server.api_key_env", KEY],
-        ["--server.base_urls", "[]"],
-    ],
-)
-def test_a_config_that_could_hold_a_key_is_refused_without_showing_it(flags: list[str]) -> None:
-    with pytest.raises(ValueError, match="server") as caught:
-        parse(TreesConfig, ["--run", "x", "--server.model", "policy", *flags])
-    assert KEY not in str(caught.value)
-
-
-def test_stages_write_the_same_records_from_servers_that_answer_the_same(
-    servers: Callable[[], StandIn], tmp_path: Path, backbone: Path
-) -> None:
-    """Pools from one server and from two, with every second call of one solution failing: counted, and no label."""
-    answer = TASKS["count_grid"].problem("test", 0).answer
-    one, other = servers(), servers()
-    one.reply = other.reply = lambda body: completion(f"[answer] {answer}", None)
-    for name, config in {"one": config_of(one), "two": config_of(one, other)}.items():
-        sample_candidates(
-            CandidatesConfig(tmp_path / name, str(backbone), ("count_grid",), problems=3, n=2, server=config)
-        )
-    pools = [read_records(tmp_path / name / "candidates.jsonl") for name in ("one", "two")]
-    assert pools[0] == pools[1]
-    assert [s["stop"] for s in pools[0][0]["solutions"]] == ["answer", "no_text"]
-    grow_trees(TreesConfig(tmp_path / "trees", str(backbone), ("count_grid",), problems=1, server=config_of(one)))
-    (tree,) = (record["tree"] for record in read_records(tmp_path / "trees" / "trees.jsonl"))
-    assert (tree["root"]["mc_total"], tree["root"]["mc_valid"]) == (8, 1)
-    assert [leaf for leaf, _ in tree["leaves"]] == [0]  # what wrote nothing ends no solution
-    assert "base_urls" in dump(config_of(one))
+    """Another chat template, other sizes of images: nothing would fail, and every sample would be another policy's."""
+    own = len(inputs.row(_probe(inputs.profile), (parse_step("2"),)).ids)
+    server.reply = lambda body: completion("3", read=own)
+    open_on(backbone, config_of(server))
+    server.reply = lambda body: completion("3", read=own - 1)
+    with pytest.raises(ValueError, match=f"reads {own - 1} tokens where the folder of the policy makes {own}"):
+        open_on(backbone, config_of(server))

@@ -13,6 +13,7 @@ import hashlib
 import io
 import itertools
 import json
+import math
 import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -20,6 +21,7 @@ from typing import Any
 
 import openai
 from openai import AsyncOpenAI
+from PIL import Image
 
 from vlprm.cache import ByteCache
 from vlprm.engines import Continuation, Request
@@ -29,7 +31,7 @@ from vlprm.inputs import InputBuilder
 from vlprm.profile import Profile
 from vlprm.prompts import user_text
 from vlprm.schema import Problem, Region, Step
-from vlprm.steps import SEPARATOR, join_steps
+from vlprm.steps import SEPARATOR, join_steps, parse_step
 
 Message = dict[str, Any]
 ShownImage = tuple[bytes, Region | None]  # an image, or the part of it that a zoom shows
@@ -37,6 +39,14 @@ ShownImage = tuple[bytes, Region | None]  # an image, or the part of it that a z
 URL_BYTES = 1 << 29  # of images as data URLs, which all requests of a problem share
 FAILURES_IN_A_ROW = 16  # without a success between them: no longer one request's misfortune
 REFUSED = {400, 413, 422}  # statuses that speak of this very request, and not of the server
+
+
+@dataclass(frozen=True)
+class Answer:
+    """The choices of an answered call by their index, and how many tokens the server read (None: it does not say)."""
+
+    choices: dict[int, Message]
+    read: int | None
 
 
 @dataclass(frozen=True)
@@ -75,14 +85,22 @@ class ServerEngine:
             await client.close()
 
     async def check(self) -> None:
-        """ValueError that names a server which does not continue an assistant's turn, and why."""
-        turns = [{"role": "user", "content": "1"}, {"role": "assistant", "content": "2"}]
+        """ValueError that names a server which does not continue an assistant's turn, or which reads another prompt
+        than `inputs` makes: another chat template, other sizes of images."""
+        probe, steps = _probe(self.inputs.profile), (parse_step("2"),)
+        body = self._body(messages(probe, steps, self.inputs.profile, self._url))
+        expected = len(self.inputs.row(probe, steps).ids)
         for client in self._clients:
-            answer = await self._call(client, {**self._body(turns), "max_tokens": 1})
+            answer = await self._call(client, {**body, "max_tokens": 1})
             if isinstance(answer, Failure):
                 raise ValueError(
                     f"the server {client.base_url} does not continue a turn of {self.config.model!r} ({answer.said});"
                     " correct the fields of server, or start it as configs/server/trees.yaml says"
+                )
+            if answer.read not in (None, expected):
+                raise ValueError(
+                    f"the server {client.base_url} reads {answer.read} tokens where the folder of the policy makes"
+                    f" {expected}; serve that folder, with its vlprm.json's sizes of images (--mm-processor-kwargs)"
                 )
 
     async def sample(self, request: Request) -> list[Continuation]:
@@ -96,7 +114,7 @@ class ServerEngine:
             return [_failed(answer.stop)] * request.n
         self._failed_in_a_row = 0
         after_step = bool(request.steps) and request.steps[-1].region is None
-        return [self._continuation(answer.get(i), after_step) for i in range(request.n)]
+        return [self._continuation(answer.choices.get(i), after_step) for i in range(request.n)]
 
     def _asked(self, request: Request) -> dict[str, Any]:
         self.inputs.check_question(request.problem.question)
@@ -120,8 +138,8 @@ class ServerEngine:
     def _url(self, image: bytes, region: Region | None = None) -> str:
         return self._urls.get((image, region), lambda: data_url(image, region))
 
-    async def _call(self, client: AsyncOpenAI, body: dict[str, Any]) -> dict[int, Message] | Failure:
-        """The choices by their index. The client has tried again where that can help."""
+    async def _call(self, client: AsyncOpenAI, body: dict[str, Any]) -> Answer | Failure:
+        """One call. The client has tried again where that can help."""
         try:
             answer = await client.chat.completions.with_raw_response.create(**body)
         except openai.APITimeoutError:
@@ -131,7 +149,7 @@ class ServerEngine:
         except openai.APIStatusError as error:
             stop = "refused" if error.status_code in REFUSED else "server_error"
             return Failure(stop, self._plain(f"status {error.status_code}: {error.response.text}"))
-        return choices(answer.text) or Failure("bad_answer", self._plain(f"no chat completion: {answer.text}"))
+        return parsed(answer.text) or Failure("bad_answer", self._plain(f"no chat completion: {answer.text}"))
 
     def _plain(self, said: str) -> str:
         """One short line of what a server said, without the key, which some repeat."""
@@ -181,31 +199,43 @@ def messages(
 def data_url(image: bytes, region: Region | None) -> str:
     """The very pixels that this process would process, whatever the file's format."""
     opened = open_image(image, f"image {content_hash(image)}")
+    png = _png(opened if region is None else crop(opened, region))
+    return "data:image/png;base64," + base64.b64encode(png).decode("ascii")
+
+
+def _png(image: Image.Image) -> bytes:
     file = io.BytesIO()
-    (opened if region is None else crop(opened, region)).save(file, "PNG", compress_level=1)
-    return "data:image/png;base64," + base64.b64encode(file.getvalue()).decode("ascii")
+    image.save(file, "PNG", compress_level=1)
+    return file.getvalue()
 
 
-def choices(text: str) -> dict[int, Message]:
-    """The choices of an answer by their index; empty where it is no chat completion."""
+def parsed(text: str) -> Answer | None:
+    """What a server sent; None where it is no chat completion, or one without a choice."""
     try:
         body = json.loads(text)
     except (ValueError, RecursionError):
-        return {}
+        return None
     listed = body.get("choices") if isinstance(body, dict) else None
     known = [c for c in listed if isinstance(c, dict)] if isinstance(listed, list) else []
-    return {c["index"]: c for c in known if isinstance(c.get("index"), int)}
+    choices = {c["index"]: c for c in known if isinstance(c.get("index"), int)}
+    usage = body.get("usage") if choices else None
+    return Answer(choices, usage.get("prompt_tokens") if isinstance(usage, dict) else None) if choices else None
+
+
+def _probe(profile: Profile) -> Problem:
+    """A question with an image that is to be enlarged and one that is to be shrunk, if the sizes are those declared."""
+    sides = max(8, math.isqrt(profile.min_pixels) // 2), 2 * math.isqrt(profile.max_pixels)
+    return Problem("probe", "probe", "1", tuple(_png(Image.new("RGB", (side, side))) for side in sides), None, "word")
 
 
 def _sampling(inputs: InputBuilder) -> dict[str, Any]:
-    """What makes a server sample and render as the engine in this process does, whatever defaults a checkpoint's
-    generation_config and image processor have. Control tokens are shown: they are part of what was written."""
-    size = {"shortest_edge": inputs.profile.min_pixels, "longest_edge": inputs.profile.max_pixels}
+    """What makes a server sample and render as the engine in this process does, whatever a checkpoint's
+    generation_config asks for. Control tokens are shown: they are part of what was written."""
     extra = {"top_k": -1, "min_p": 0.0, "repetition_penalty": 1.0, "skip_special_tokens": False}
     return {
         "top_p": 1.0,
         "logit_bias": {str(i): -100 for i in inputs.banned_ids},
-        "extra_body": {**extra, "mm_processor_kwargs": {"size": size}},
+        "extra_body": extra,
     }
 
 
