@@ -26,7 +26,9 @@ VLLM_READY := $(VLLM_VENV)/.ready
 # Each stage skips what is there: killed at any moment, the next `make demo` goes on.
 demo: $(READY)
 	$(RUN) -m data_synth.trees --config configs/demo/trees.yaml --policy $(POLICY) --run $(OUT)/trees
-	$(RUN) -m data_synth.label --config configs/demo/label.yaml --trees $(OUT)/trees --run $(OUT)/labels
+	$(RUN) -m data_synth.judge --config configs/demo/judge.yaml --trees $(OUT)/trees --run $(OUT)/judgements
+	$(RUN) -m data_synth.label --config configs/demo/label.yaml --trees $(OUT)/trees --judgements $(OUT)/judgements \
+	  --run $(OUT)/labels
 	$(RUN) -m train.prm --config configs/demo/prm.yaml --backbone $(BACKBONE) --run $(OUT)/prm \
 	  --dataset $(OUT)/labels/dataset.parquet
 	$(RUN) -m eval.candidates --config configs/demo/candidates.yaml --policy $(POLICY) --run $(OUT)/candidates

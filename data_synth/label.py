@@ -1,85 +1,89 @@
-"""Search trees -> judged, fused step labels -> the dataset that `train.prm` reads.
+"""Search trees and a judge's verdicts -> fused step labels -> the dataset that `train.prm` reads.
 
-    python -m data_synth.label --config configs/demo/label.yaml
-
-The judge here is the tasks' own oracle with a declared, seeded error rate, standing in for a strong VLM.
+python -m data_synth.label --config configs/demo/label.yaml
 """
 
 from __future__ import annotations
 
 import dataclasses
 import logging
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from jsonargparse.typing import ClosedUnitInterval
-
-from data_synth.judge import oracle_judge
 from data_synth.omega import is_mixed
+from data_synth.store import Searched, TreeRun
 from vlprm.answers import is_correct
 from vlprm.config import dump, run
 from vlprm.dataset import tree_row, write_dataset
 from vlprm.fusion import JudgeQuality, Rule, estimate_quality, fuse_tree, with_verdicts
-from vlprm.records import finished_records, open_run, timed
-from vlprm.schema import Problem, StepLabel, StepTree, TreeNode, from_json
-from vlprm.tasks import TASKS, Tasks, load_tasks, problem_by_id, refuse_other_tasks, task_of
+from vlprm.records import open_run, placed_records, record_at, refuse_other_inputs, refuse_unfinished, timed
+from vlprm.schema import StepLabel, StepTree, TreeNode, Verdict, structured
 
 log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
 class LabelConfig:
-    """Judge and fuse.
+    """Fuse counts and verdicts.
 
     Args:
         trees: the run folder of data_synth.trees.
         run: folder to write `dataset.parquet` into.
-        tasks: task names or module paths, as they were given to data_synth.trees.
+        judgements: the run folder of data_synth.judge; None, and the counts are all the evidence.
         rule: fusion rule, see vlprm.fusion.RULES.
-        judge_error_rate: declared error rate of the oracle that stands in for a judge.
-        seed: decides the judge's errors.
     """
 
     trees: Path
     run: Path
-    tasks: tuple[str, ...] = tuple(TASKS)
+    judgements: Path | None = None
     rule: Rule = "bayes"
-    judge_error_rate: ClosedUnitInterval = 0.1
-    seed: int = 0
 
 
 def main(config: LabelConfig) -> None:
-    tasks = load_tasks(config.tasks)
-    target, source = config.run / "dataset.parquet", config.trees / "trees.jsonl"
-    records = finished_records(source, "data_synth.trees")
-    refuse_other_tasks((record["key"] for record in records), tasks)
-    open_run(config.run, dump(config), config.seed, [source])
+    trees, judgements = TreeRun(config.trees), Judgements(config.judgements, TreeRun(config.trees).files)
+    target = config.run / "dataset.parquet"
+    open_run(config.run, dump(config), 0, [*trees.files, *judgements.files])
     if target.exists():
         log.info("%s is there", target)
         return
     with timed(config.run, "label"):
-        trees = [from_json(StepTree, record["tree"]) for record in records]
-        judged = [_judged(tree, tasks, config) for tree in trees if is_mixed(tree)]
-        told = [label for _, tree in judged for label in _telling(tree)]
-        quality = estimate_quality(told, accuracy=1 - config.judge_error_rate)
+        told = [label for searched in _mixed(trees, judgements) for label in _telling(searched.tree)]
+        quality = estimate_quality(told, accuracy=0.9)
         log.info("believed of the steps and the judge: %s", quality)
-        write_dataset(target, [_row(problem, tree, quality, config) for problem, tree in judged])
-    log.info("%d trees in %s", len(judged), target)
+        rows = (_row(searched, quality, config.rule, judgements.judge) for searched in _mixed(trees, judgements))
+        written = write_dataset(target, rows)
+    log.info("%d trees in %s", written, target)
 
 
-def _judged(tree: StepTree, tasks: Tasks, config: LabelConfig) -> tuple[Problem, StepTree]:
-    """Problem and tree with the judge's verdict on every step; a shared prefix is judged once."""
-    problem = problem_by_id(tree.problem_id, tasks)
-    family = task_of(problem.task, tasks)
-    labels = [node.label for node in tree.nodes]
-    for leaf, _ in tree.leaves:
-        path = tree.path(leaf)
-        steps = [tree.nodes[n].step for n in path]
-        verdicts = oracle_judge(family, problem, steps, config.judge_error_rate, config.seed)
-        for node, label in zip(path, with_verdicts([labels[n] for n in path], verdicts), strict=True):
-            labels[node] = label
-    return problem, _with_labels(tree, labels)
+class Judgements:
+    """The verdicts of a finished run of data_synth.judge, one tree's in memory at a time. Without a run, there are
+    none. ValueError where it judged other trees than these."""
+
+    def __init__(self, folder: Path | None, trees: list[Path]) -> None:
+        self.files = [] if folder is None else [folder / "judgements.jsonl"]
+        self.judge = "none"
+        self._places: dict[str, int] = {}
+        for path in self.files:
+            refuse_unfinished(path, "data_synth.judge")
+            refuse_other_inputs(path.parent, trees)
+            for place, record in placed_records(path):
+                self._places[record["key"]], self.judge = place, record["judge"]
+
+    def of(self, tree: StepTree) -> list[Verdict | None]:
+        if tree.problem_id not in self._places:
+            return [None] * len(tree.nodes)
+        said = record_at(self.files[0], self._places[tree.problem_id])["verdicts"]
+        return [None if v is None else structured(Verdict, v, f"a verdict on {tree.problem_id}") for v in said]
+
+
+def _mixed(trees: TreeRun, judgements: Judgements) -> Iterator[Searched]:
+    """The trees that teach something, with the judge's verdicts on their steps."""
+    for searched in trees:
+        if is_mixed(searched.tree):
+            labels = with_verdicts([node.label for node in searched.tree.nodes], judgements.of(searched.tree))
+            yield dataclasses.replace(searched, tree=_with_labels(searched.tree, labels))
 
 
 def _telling(tree: StepTree) -> list[StepLabel]:
@@ -89,16 +93,13 @@ def _telling(tree: StepTree) -> list[StepLabel]:
     return [node.label for node, parent in zip(tree.nodes, parents, strict=True) if parent.mc_correct > 0]
 
 
-def _row(problem: Problem, tree: StepTree, quality: JudgeQuality, config: LabelConfig) -> dict[str, Any]:
+def _row(searched: Searched, quality: JudgeQuality, rule: Rule, judge: str) -> dict[str, Any]:
+    problem, tree = searched.problem, searched.tree
     assert problem.answer is not None
     right = [is_correct(answer, problem.answer, problem.answer_type) for _, answer in tree.leaves]
     paths = [(tree.path(leaf), outcome) for (leaf, _), outcome in zip(tree.leaves, right, strict=True)]
-    fused = fuse_tree([node.label for node in tree.nodes], paths, config.rule, quality)
-    meta = {
-        "rule": config.rule,
-        "judge": f"oracle with error rate {config.judge_error_rate}",
-        "judge_quality": dataclasses.asdict(quality),
-    }
+    fused = fuse_tree([node.label for node in tree.nodes], paths, rule, quality)
+    meta = {"rule": rule, "judge": judge, "judge_quality": dataclasses.asdict(quality)}
     return tree_row(problem, _with_labels(tree, fused), right, meta)
 
 

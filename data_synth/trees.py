@@ -17,12 +17,13 @@ from pathlib import Path
 from jsonargparse.typing import PositiveInt
 
 from data_synth.omega import OmegaConfig, grow, is_mixed
+from data_synth.store import IMAGES, Searched, tree_record
 from vlprm.backbones import checkpoint_folder, placement
 from vlprm.config import dump, run
 from vlprm.engines import Engine
 from vlprm.engines.choose import ServerConfig, open_engine
 from vlprm.records import Records, finish, in_units, open_run, timed
-from vlprm.schema import Problem, StepTree, from_json, to_json
+from vlprm.schema import Problem, StepTree, from_json
 from vlprm.tasks import TASKS, Tasks, load_tasks, problem_by_id
 from vlprm.tasks.synthetic import item_ids
 
@@ -71,17 +72,21 @@ def main(config: TreesConfig) -> None:
     records = Records(config.run / "trees.jsonl")
     with timed(config.run, "trees"):
         if units := list(in_units(ids, config.unit, records, key=lambda i: i)):
-            asyncio.run(_search(units, tasks, records, config))
+            asyncio.run(_search(units, ids, tasks, records, config))
     finish(records)
     _report(records)
 
 
-async def _search(units: list[list[str]], tasks: Tasks, records: Records, config: TreesConfig) -> None:
+async def _search(units: list[list[str]], ids: list[str], tasks: Tasks, records: Records, config: TreesConfig) -> None:
     total = len(records.keys) + sum(map(len, units))
     async with open_engine(config.policy, config.device, config.dtype, config.server) as engine:
         for unit in units:
-            trees = await _grow_all([problem_by_id(i, tasks) for i in unit], engine, config)
-            records.append({"key": tree.problem_id, "tree": to_json(tree)} for tree in trees)
+            problems = [problem_by_id(i, tasks) for i in unit]
+            trees = await _grow_all(problems, engine, config)
+            at = {i: n for n, i in enumerate(ids)}
+            records.append(
+                tree_record(at[p.id], Searched(p, t), config.run / IMAGES) for p, t in zip(problems, trees, strict=True)
+            )
             log.info("%d of %d problems searched", len(records.keys), total)
 
 

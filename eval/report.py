@@ -88,7 +88,7 @@ def measure_all(
 
 def stage_seconds(folder: Path) -> dict[str, float]:
     """Seconds of each stage, over all the runs that it took."""
-    folders = [*(folder / stage for stage in ("trees", *READ)), folder]
+    folders = [*(folder / stage for stage in ("trees", "judgements", *READ)), folder]
     return {name: value for stage in folders for name, value in seconds_of(stage).items()}
 
 

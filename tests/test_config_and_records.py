@@ -11,6 +11,7 @@ from typing import get_args
 import pytest
 import torch
 
+from data_synth.judge import JudgeConfig
 from data_synth.label import LabelConfig
 from data_synth.omega import OmegaConfig
 from data_synth.trees import TreesConfig
@@ -144,7 +145,7 @@ STAGES = {
     PolicyConfig: ["--output_dir=x"],
     OmegaConfig: [],
     TreesConfig: ["--run=x"],
-    LabelConfig: ["--run=x", "--trees=x"],
+    JudgeConfig: ["--run=x", "--trees=x"],
     PrmConfig: ["--run=x", "--dataset=x"],
     CandidatesConfig: ["--run=x"],
     RewardsConfig: ["--run=x", "--candidates=x", "--reward_model=x"],
@@ -169,7 +170,7 @@ def test_numbers_that_make_no_sense_are_refused(cls: type) -> None:
     ("cls", "flag"),
     [
         (LabelConfig, "--rule=vote"),
-        (LabelConfig, "--judge_error_rate=1.5"),
+        (JudgeConfig, "--error_rate=1.5"),
         (PrmConfig, "--aggregation=median"),
         (PrmConfig, "--epochs=0"),
         (PrmConfig, "--batch_size=0"),

@@ -14,6 +14,7 @@ from safetensors.torch import load_file
 
 SIZES = {
     "data_synth.trees": ["--config", "configs/demo/trees.yaml", "--problems", "12", "--unit", "4"],
+    "data_synth.judge": ["--config", "configs/demo/judge.yaml"],
     "data_synth.label": ["--config", "configs/demo/label.yaml"],
     "train.prm": ["--config", "configs/demo/prm.yaml", "--batch_size", "6", "--checkpoint_every", "3"],
     "eval.candidates": ["--config", "configs/demo/candidates.yaml", "--problems", "10", "--unit", "5", "--n", "4"],
@@ -25,7 +26,8 @@ SIZES = {
 def command(stage: str, out: Path) -> list[str]:
     folders = {
         "data_synth.trees": {"run": "trees"},
-        "data_synth.label": {"trees": "trees", "run": "labels"},
+        "data_synth.judge": {"trees": "trees", "run": "judgements"},
+        "data_synth.label": {"trees": "trees", "judgements": "judgements", "run": "labels"},
         "train.prm": {"dataset": "labels/dataset.parquet", "run": "prm"},
         "eval.candidates": {"run": "candidates"},
         "eval.rewards": {"candidates": "candidates", "reward_model": "prm", "run": "rewards"},
@@ -62,6 +64,7 @@ def test_killed_at_every_stage_the_results_are_the_same(tmp_path: Path) -> None:
     for stage in SIZES:
         run(stage, whole)
     run_killed("data_synth.trees", killed, lambda: has_lines(killed / "trees/trees.jsonl", 4))
+    run("data_synth.judge", killed)
     run("data_synth.label", killed)
     run_killed("train.prm", killed, lambda: any(killed.glob("prm/checkpoint-*/trainer_state.json")))
     run_killed("eval.candidates", killed, lambda: has_lines(killed / "candidates/candidates.jsonl", 5))

@@ -61,7 +61,7 @@ def test_stages_write_the_same_records_from_servers_that_answer_the_same(
         sample_candidates(
             CandidatesConfig(tmp_path / name, str(backbone), ("count_grid",), problems=3, n=2, server=config)
         )
-    pools = [read_records(tmp_path / name / "candidates.jsonl") for name in ("one", "two")]
+    pools = [list(read_records(tmp_path / name / "candidates.jsonl")) for name in ("one", "two")]
     assert pools[0] == pools[1]
     assert [s["stop"] for s in pools[0][0]["solutions"]] == ["answer", "no_text"]
     grow_trees(TreesConfig(tmp_path / "trees", str(backbone), ("count_grid",), problems=1, server=config_of(one)))

@@ -10,8 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from data_synth import fuse, label
+from data_synth import fuse, judge, label
 from data_synth.omega import OmegaConfig, grow
+from data_synth.store import IMAGES, Searched, tree_record
 from eval import report, rewards
 from tests.conftest import solved
 from tests.teacher import TeacherEngine
@@ -46,8 +47,12 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A run folder with all that eval.report reads."""
     run, engine = tmp_path_factory.mktemp("run"), TeacherEngine()
     trees = [asyncio.run(grow(problem, engine, OmegaConfig(searches=1), seed=1)) for problem in PROBLEMS]
-    write_records(run / "trees" / "trees.jsonl", [{"key": t.problem_id, "tree": to_json(t)} for t in trees])
-    label.main(label.LabelConfig(run / "trees", run / "labels"))
+    searched = [Searched(*pair) for pair in zip(PROBLEMS, trees, strict=True)]
+    write_records(
+        run / "trees" / "trees.jsonl", [tree_record(i, s, run / "trees" / IMAGES) for i, s in enumerate(searched)]
+    )
+    judge.main(judge.JudgeConfig(run / "trees", run / "judgements"))
+    label.main(label.LabelConfig(run / "trees", run / "labels", run / "judgements"))
     pools = {p.id: asyncio.run(rollouts(engine, Request(p, (), 4, p.id, 0))) for p in PROBLEMS}
     source = run / "candidates" / "candidates.jsonl"
     write_records(source, [{"key": i, "solutions": [to_json(s) for s in pool]} for i, pool in pools.items()])
@@ -74,7 +79,7 @@ def test_a_whole_run_is_reported_whoever_made_its_parts(run: Path) -> None:
     report.main(report.ReportConfig(run))
     results = json.loads((run / "results.json").read_text())
     assert (results["n_problems"], results["judge"]) == (len(PROBLEMS), "not named in the dataset")
-    assert set(results["seconds"]) == {"label", "report"}
+    assert set(results["seconds"]) == {"judge", "label", "report"}
     assert (run / "report.html").exists()
 
 
@@ -99,7 +104,7 @@ def test_rewards_that_are_no_numbers_or_too_few_are_refused(
     message: str,  # type: ignore[type-arg]
 ) -> None:
     path = run / "rewards" / "rewards.jsonl"
-    scored = read_records(path)
+    scored = list(read_records(path))
     spoil(scored[3]["candidates"])
     path.write_text("".join(json.dumps(record) + "\n" for record in scored))
     finish(Records(path))
@@ -118,7 +123,9 @@ def test_a_reward_model_that_gives_no_numbers_is_refused(backbone: Path) -> None
 @pytest.mark.parametrize(
     ("upstream", "stage"),
     [
-        ("trees", lambda run, new: label.main(label.LabelConfig(run / "trees", new))),
+        ("trees", lambda run, new: judge.main(judge.JudgeConfig(run / "trees", new))),
+        ("trees", lambda run, new: label.main(label.LabelConfig(run / "trees", new, run / "judgements"))),
+        ("judgements", lambda run, new: label.main(label.LabelConfig(run / "trees", new, run / "judgements"))),
         ("candidates", lambda run, new: rewards.main(rewards.RewardsConfig(run / "candidates", run / "prm", new))),
         ("candidates", lambda run, new: report.main(report.ReportConfig(run))),
         ("rewards", lambda run, new: report.main(report.ReportConfig(run))),
@@ -145,7 +152,7 @@ def test_rewards_of_other_candidates_or_by_another_reward_model_are_refused(run:
 
 def test_items_of_a_task_that_is_not_given_are_refused_before_anything_is_written(run: Path) -> None:
     stages: list[Callable[[], None]] = [
-        lambda: label.main(label.LabelConfig(run / "trees", run / "new", tasks=("chart",))),
+        lambda: judge.main(judge.JudgeConfig(run / "trees", run / "new", tasks=("chart",))),
         lambda: rewards.main(rewards.RewardsConfig(run / "candidates", run / "prm", run / "new", tasks=("chart",))),
         lambda: report.main(report.ReportConfig(run, tasks=("chart",))),
     ]
@@ -159,7 +166,7 @@ def test_items_of_a_task_that_is_not_given_are_refused_before_anything_is_writte
 @pytest.mark.parametrize("rule", RULES)
 def test_another_rule_needs_the_evidence_alone(run: Path, tmp_path: Path, rule: Rule) -> None:
     """Fused again, a dataset is what the label stage would have made by that rule."""
-    label.main(label.LabelConfig(run / "trees", tmp_path / "labels", rule=rule))
+    label.main(label.LabelConfig(run / "trees", tmp_path / "labels", run / "judgements", rule))
     again = tmp_path / "again.parquet"
     fuse.main(fuse.FuseConfig(run / "labels" / "dataset.parquet", again, rule))
     assert read_rows(again) == read_rows(tmp_path / "labels" / "dataset.parquet")

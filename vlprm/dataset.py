@@ -21,16 +21,20 @@ solution does not have), so a tree's row holds one target a step.
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import json
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from datasets import Dataset, Features, Image, List, Value, load_dataset
+from pyarrow.parquet import ParquetWriter
 
 from vlprm.schema import Problem, Region, Step, StepLabel, StepTree, from_json, to_json
 from vlprm.steps import parse_step
+
+ROW_GROUP = 100
 
 _FEATURES = {
     "id": Value("string"),
@@ -82,18 +86,25 @@ def tree_row(problem: Problem, tree: StepTree, right: Sequence[bool | None], met
     }
 
 
-def write_dataset(path: Path, rows: Sequence[dict[str, Any]]) -> None:
-    """Write parquet at once. ValueError where there are no rows; every image is asserted to have its bytes, since
-    `datasets` would otherwise store a path."""
-    if not rows:
+def write_dataset(path: Path, rows: Iterable[dict[str, Any]]) -> int:
+    """Write parquet at once, a few rows in memory at a time; how many there were. ValueError where there are none.
+    Every image is asserted to have its bytes, since `datasets` would otherwise store a path."""
+    draft = path.with_suffix(".draft")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    features, written = Features(_FEATURES), 0
+    with ParquetWriter(draft, features.arrow_schema) as writer:
+        remaining = iter(rows)
+        while group := list(itertools.islice(remaining, ROW_GROUP)):
+            assert all(image["bytes"] for row in group for image in row["images"])
+            writer.write_table(Dataset.from_list(group, features=features).data.table)
+            written += len(group)
+    if not written:
+        draft.unlink()
         raise ValueError(
             f"{path} would be empty: no problem was solved sometimes and failed sometimes; use more problems"
         )
-    assert all(image["bytes"] for row in rows for image in row["images"])
-    draft = path.with_suffix(".draft")
-    path.parent.mkdir(parents=True, exist_ok=True)
-    Dataset.from_list(list(rows), features=Features(_FEATURES)).to_parquet(str(draft))
     draft.replace(path)
+    return written
 
 
 def read_rows(path: Path) -> list[dict[str, Any]]:

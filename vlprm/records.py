@@ -23,19 +23,35 @@ CONFIG, INPUTS, DONE, SECONDS = "config.yaml", "inputs.json", "done.json", "seco
 PACKAGES = ("torch", "torchvision", "transformers", "datasets", "pillow", "numpy")
 
 
-def read_records(path: Path) -> list[dict[str, Any]]:
-    """The records of a file; none where there is no file. Writes nothing: another process may be appending, and a
-    line that is not finished is not there yet. ValueError names a line that is no record."""
+def read_records(path: Path) -> Iterator[dict[str, Any]]:
+    """The records of a file, one at a time; none where there is no file. Writes nothing: another process may be
+    appending, and a line that is not finished is not there yet. ValueError names a line that is no record."""
+    for _, record in placed_records(path):
+        yield record
+
+
+def placed_records(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
+    """The records of a file, each with the place of its first byte, from which `record_at` reads it again."""
     if not path.exists():
-        return []
-    lines = path.read_text().split("\n")[:-1]
-    return [_record(line, f"{path}, line {number}") for number, line in enumerate(lines, 1)]
+        return
+    place = 0
+    with path.open("rb") as file:
+        for number, line in enumerate(file, 1):
+            if line.endswith(b"\n"):
+                yield place, _record(line, f"{path}, line {number}")
+            place += len(line)
 
 
-def _record(line: str, place: str) -> dict[str, Any]:
+def record_at(path: Path, place: int) -> dict[str, Any]:
+    with path.open("rb") as file:
+        file.seek(place)
+        return _record(file.readline(), f"{path}, byte {place}")
+
+
+def _record(line: bytes, place: str) -> dict[str, Any]:
     try:
         record = json.loads(line)
-    except json.JSONDecodeError as error:
+    except ValueError as error:
         raise ValueError(f"{place} is not JSON; remove that line to go on") from error
     if not isinstance(record, dict) or "key" not in record:
         raise ValueError(f"{place} is not a record with a key; remove that line to go on")
@@ -52,7 +68,7 @@ class Records:
         self.keys: set[str] = {record["key"] for record in self}
 
     def __iter__(self) -> Iterator[dict[str, Any]]:
-        return iter(read_records(self.path))
+        return read_records(self.path)
 
     def append(self, records: Iterable[Mapping[str, Any]]) -> None:
         """Write records that belong together and flush them to disk. A key that is there already is an error."""
@@ -87,6 +103,15 @@ def finish(records: Records) -> None:
 def finished_records(path: Path, stage: str) -> list[dict[str, Any]]:
     """The records that a stage left when it ended. ValueError if it has not ended, if the file is not as it was then
     (a number over a part would mislead), or if there are none."""
+    refuse_unfinished(path, stage)
+    records = list(read_records(path))
+    if not records:
+        raise ValueError(f"{path} has no records; run `python -m {stage}` for at least one problem")
+    return records
+
+
+def refuse_unfinished(path: Path, stage: str) -> None:
+    """ValueError unless the stage that writes this file has ended and the file is as it was then."""
     if not path.exists():
         raise ValueError(f"{path} does not exist; make it with `python -m {stage}`")
     done = _json_object(path.with_name(DONE))
@@ -94,10 +119,6 @@ def finished_records(path: Path, stage: str) -> list[dict[str, Any]]:
         raise ValueError(f"{path} is not finished (it has no {DONE}); run `python -m {stage}` to its end")
     if done[path.name] != fingerprint(path):
         raise ValueError(f"{path} has changed since its stage ended; copy it again, or remove it and run {stage}")
-    records = read_records(path)
-    if not records:
-        raise ValueError(f"{path} has no records; run `python -m {stage}` for at least one problem")
-    return records
 
 
 def refuse_other_inputs(folder: Path, inputs: Sequence[Path]) -> None:

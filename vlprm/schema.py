@@ -90,10 +90,17 @@ class Solution:
 
 @dataclass(frozen=True)
 class Verdict:
-    """What a judge, or the truth, says of one step. `error_kind` is None on a correct step."""
+    """What a judge, or the truth, says of one step. `error_kind` is None on a correct step.
+
+    A judge may say why (`reason`), and what the first wrong step should have been (`correction`). `agreement` is the
+    share of its samples with a result that say the same.
+    """
 
     correct: bool
     error_kind: ErrorKind | None = None
+    reason: str = ""
+    correction: str = ""
+    agreement: float = 1.0
 
     def __post_init__(self) -> None:
         assert self.correct == (self.error_kind is None), self
@@ -130,7 +137,8 @@ class TreeNode:
 class StepTree:
     """The search tree of one problem. Nodes are in creation order, so a parent stands before its children.
 
-    `leaves` maps a node that ends a complete solution to that solution's answer (None: no result).
+    `leaves` maps a node that ends a complete solution to that solution's answer (None: no result). `rollouts`,
+    `requests` and `tokens` (sampled ones) are what the search cost; `stops` counts why its rollouts ended.
     """
 
     problem_id: str
@@ -138,6 +146,9 @@ class StepTree:
     leaves: tuple[tuple[int, str | None], ...]
     root: StepLabel = StepLabel()
     rollouts: int = 0
+    requests: int = 0
+    tokens: int = 0
+    stops: dict[str, int] = field(default_factory=dict)
 
     def path(self, node: int) -> list[int]:
         """Indices of the nodes from the first step to `node`."""
