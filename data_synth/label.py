@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from data_synth.omega import is_mixed
+from data_synth.search_tree import is_mixed
 from data_synth.store import Searched, TreeRun
 from vlprm.answers import is_correct
 from vlprm.config import dump, run

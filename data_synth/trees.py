@@ -2,8 +2,8 @@
 
     python -m data_synth.trees --config configs/demo/trees.yaml
 
-Writes `trees.jsonl` (a record a problem, resumable) into the run folder. Problems go through the engine in common
-batches.
+Writes `trees.jsonl` (a record a problem, see data_synth.store) into the run folder. Killed, or stopped by SIGINT, the
+same command goes on.
 """
 
 from __future__ import annotations
@@ -11,25 +11,26 @@ from __future__ import annotations
 import asyncio
 import dataclasses
 import logging
+from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 
 from jsonargparse.typing import PositiveInt
 
-from data_synth.omega import OmegaConfig, grow, is_mixed
-from data_synth.store import IMAGES, Searched, tree_record
+from data_synth.cluster import on_ray
+from data_synth.drive import Work, in_process, served
+from data_synth.runner import EXIT_STOPPED, stopped_by_sigint
+from data_synth.search_tree import SearchConfig, is_mixed
+from data_synth.source import Source, drawn, parse_shard
+from data_synth.store import IMAGES, TREES, shard_name
 from vlprm.backbones import checkpoint_folder, placement
 from vlprm.config import dump, run
-from vlprm.engines import Engine
 from vlprm.engines.choose import ServerConfig, open_engine
-from vlprm.records import Records, finish, in_units, open_run, timed
-from vlprm.schema import Problem, StepTree, from_json
-from vlprm.tasks import TASKS, Tasks, load_tasks, problem_by_id
-from vlprm.tasks.synthetic import item_ids
+from vlprm.records import Records, finish, open_run, timed
+from vlprm.schema import StepTree, from_json
+from vlprm.tasks import TASKS, load_tasks
 
 log = logging.getLogger(__name__)
-
-FIRST_ITEM = 900_000  # far behind the items that the built-in models were taught with
 
 
 @dataclass(frozen=True)
@@ -42,9 +43,13 @@ class TreesConfig:
         tasks: task names or module paths.
         split: split of the tasks.
         problems: how many, over all tasks, taking turns.
-        unit: problems that are searched together and recorded together.
-        search: the numbers of the tree search.
+        unit: problems that are searched together in this process; shards and Ray's workers are given whole units.
+        in_flight: most problems that are searched at once with servers.
+        search: the estimator and its numbers.
         seed: decides every sample.
+        shard: i/n: every n-th unit, from the i-th on (from 0), into a folder of its own in `run`.
+        ray: address of a Ray cluster that does the work, `auto` for the one of this machine; none: this process does.
+        workers: actors on the Ray cluster, each with an engine.
         server: where the policy is served, in place of this process; `policy` is the folder that is served.
         device: auto (the GPU where there is one), cpu, cuda, or cuda:1 and so on; config.yaml keeps what auto was.
         dtype: float32, or bfloat16 for half the memory.
@@ -56,51 +61,62 @@ class TreesConfig:
     split: str = "train"
     problems: PositiveInt = 1000
     unit: PositiveInt = 125
-    search: OmegaConfig = OmegaConfig()
+    in_flight: PositiveInt = 256
+    search: SearchConfig = SearchConfig()
     seed: int = 0
+    shard: str = "0/1"
+    ray: str = ""
+    workers: PositiveInt = 1
     server: ServerConfig = ServerConfig()
     device: str = "auto"
     dtype: str = "float32"
 
 
 def main(config: TreesConfig) -> None:
-    tasks = load_tasks(config.tasks)
-    ids = item_ids(list(tasks.values()), config.split, config.problems, FIRST_ITEM)
+    source = open_source(config)
+    units = source.units(config.unit, config.shard)
     device, _ = placement(config.device, config.dtype)
     config = dataclasses.replace(config, device=device)
-    open_run(config.run, dump(config), config.seed, [checkpoint_folder(config.policy)])
-    records = Records(config.run / "trees.jsonl")
-    with timed(config.run, "trees"):
-        if units := list(in_units(ids, config.unit, records, key=lambda i: i)):
-            asyncio.run(_search(units, ids, tasks, records, config))
+    i, n = parse_shard(config.shard)
+    folder = config.run / shard_name(i, n) if n > 1 else config.run
+    open_run(folder, dump(config), config.seed, [checkpoint_folder(config.policy)])
+    records = Records(folder / TREES)
+    with timed(folder, "trees"):
+        done = asyncio.run(_search(source, units, records, config))
+    if not done:
+        log.info("stopped; run the same command again to go on")
+        raise SystemExit(EXIT_STOPPED)
     finish(records)
     _report(records)
 
 
-async def _search(units: list[list[str]], ids: list[str], tasks: Tasks, records: Records, config: TreesConfig) -> None:
-    total = len(records.keys) + sum(map(len, units))
-    async with open_engine(config.policy, config.device, config.dtype, config.server) as engine:
-        for unit in units:
-            problems = [problem_by_id(i, tasks) for i in unit]
-            trees = await _grow_all(problems, engine, config)
-            at = {i: n for n, i in enumerate(ids)}
-            records.append(
-                tree_record(at[p.id], Searched(p, t), config.run / IMAGES) for p, t in zip(problems, trees, strict=True)
-            )
-            log.info("%d of %d problems searched", len(records.keys), total)
+def open_source(config: TreesConfig) -> Source:
+    return drawn(load_tasks(config.tasks), config.split, config.problems)
 
 
-async def _grow_all(problems: list[Problem], engine: Engine, config: TreesConfig) -> list[StepTree]:
-    return list(await asyncio.gather(*(grow(p, engine, config.search, config.seed) for p in problems)))
+async def _search(source: Source, units: list[list[str]], records: Records, config: TreesConfig) -> bool:
+    """Whether all is done: SIGINT may have stopped it."""
+    with stopped_by_sigint() as stopping:
+        work = Work(source, units, config.search, config.seed, records, config.run / IMAGES, stopping)
+        if work.is_done:
+            return True
+        if config.ray:
+            await on_ray(work, config, open_source)
+            return work.is_done
+        async with open_engine(config.policy, config.device, config.dtype, config.server) as engine:
+            await (served(work, engine, config.in_flight) if config.server.base_urls else in_process(work, engine))
+        return work.is_done
 
 
 def _report(records: Records) -> None:
-    trees = [from_json(StepTree, record["tree"]) for record in records]
-    mixed = sum(is_mixed(tree) for tree in trees)
-    failed = sum(tree.root.mc_total - tree.root.mc_valid for tree in trees)
+    sums: Counter[str] = Counter()
+    for record in records:
+        tree = from_json(StepTree, record["tree"])
+        sums.update(trees=1, mixed=is_mixed(tree), rollouts=tree.rollouts, steps=len(tree.nodes))
+        sums.update(failed=tree.root.mc_total - tree.root.mc_valid)
     log.info(
-        "%d trees, %d solved sometimes and not always; %d rollouts, %d steps, %d root rollouts without result",
-        len(trees), mixed, sum(t.rollouts for t in trees), sum(len(t.nodes) for t in trees), failed,
+        "%(trees)d trees, %(mixed)d solved sometimes and not always; %(rollouts)d rollouts, %(steps)d steps, "
+        "%(failed)d root rollouts without result", sums
     )  # fmt: skip
 
 

@@ -13,7 +13,7 @@ import torch
 
 from data_synth.judge import JudgeConfig
 from data_synth.label import LabelConfig
-from data_synth.omega import OmegaConfig
+from data_synth.search_tree import SearchConfig
 from data_synth.trees import TreesConfig
 from eval.candidates import CandidatesConfig
 from eval.report import ReportConfig
@@ -143,7 +143,7 @@ def test_a_fault_keeps_its_traceback(fault: Callable[[Example], None], monkeypat
 
 STAGES = {
     PolicyConfig: ["--output_dir=x"],
-    OmegaConfig: [],
+    SearchConfig: [],
     TreesConfig: ["--run=x"],
     JudgeConfig: ["--run=x", "--trees=x"],
     LabelConfig: ["--run=x", "--trees=x"],

@@ -9,7 +9,7 @@ import torch
 import yaml
 
 from data_synth import trees
-from data_synth.omega import OmegaConfig
+from data_synth.search_tree import SearchConfig
 from eval import candidates, rewards
 from vlprm.backbones import placement
 from vlprm.engines import choose
@@ -24,7 +24,7 @@ STAGES = ("trees", "candidates", "rewards")
 def stages(backbone: Path, tmp_path: Path) -> dict[str, Stage]:
     """Each stage by name; `rewards` reads the pool that `candidates` wrote."""
     save_reward_model(load_reward_model(backbone, new_head=True), tmp_path / "prm", Profile(head="step"))
-    search, policy = OmegaConfig(root_rollouts=2, max_tokens=6), str(backbone)
+    search, policy = SearchConfig(root_rollouts=2, max_tokens=6), str(backbone)
     pool = tmp_path / "candidates"
     return {
         "trees": lambda **c: trees.main(trees.TreesConfig(tmp_path / "trees", policy, problems=3, search=search, **c)),

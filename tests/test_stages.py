@@ -11,7 +11,8 @@ from pathlib import Path
 import pytest
 
 from data_synth import fuse, judge, label
-from data_synth.omega import OmegaConfig, grow
+from data_synth.search import search
+from data_synth.search_tree import SearchConfig
 from data_synth.store import IMAGES, Searched, tree_record
 from eval import report, rewards
 from tests.conftest import solved
@@ -46,7 +47,7 @@ def scores_of(solution: Solution) -> dict:  # type: ignore[type-arg]
 def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A run folder with all that eval.report reads."""
     run, engine = tmp_path_factory.mktemp("run"), TeacherEngine()
-    trees = [asyncio.run(grow(problem, engine, OmegaConfig(searches=1), seed=1)) for problem in PROBLEMS]
+    trees = [asyncio.run(search(problem, engine, SearchConfig(searches=1), seed=1)) for problem in PROBLEMS]
     searched = [Searched(*pair) for pair in zip(PROBLEMS, trees, strict=True)]
     write_records(
         run / "trees" / "trees.jsonl", [tree_record(i, s, run / "trees" / IMAGES) for i, s in enumerate(searched)]

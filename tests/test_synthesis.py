@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 from data_synth.judge import oracle_judge
-from data_synth.omega import OmegaConfig, grow, is_mixed
+from data_synth.search import search
+from data_synth.search_tree import SearchConfig, is_mixed
 from tests.conftest import solved
 from tests.teacher import TeacherEngine
 from vlprm.answers import is_correct
@@ -23,8 +24,8 @@ QUALITY = JudgeQuality(prior=0.8, harmless=0.3, accuracy=0.9)
 
 
 def tree_of(problem: Problem, **changes: object) -> StepTree:
-    config = dataclasses.replace(OmegaConfig(), **changes)  # type: ignore[arg-type]
-    return asyncio.run(grow(problem, TeacherEngine(), config, seed=3))
+    config = dataclasses.replace(SearchConfig(), **changes)  # type: ignore[arg-type]
+    return asyncio.run(search(problem, TeacherEngine(), config, seed=3))
 
 
 @pytest.mark.parametrize("name", TASKS)

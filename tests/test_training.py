@@ -10,7 +10,8 @@ from typing import Any
 import pytest
 import torch
 
-from data_synth.omega import OmegaConfig, grow
+from data_synth.search import search
+from data_synth.search_tree import SearchConfig
 from tests.teacher import TeacherEngine
 from train.data import KIND_INDEX, batch_rows, in_length_batches, labelled_row, load_paths
 from train.lessons import Curriculum, Lesson, batch_lessons, executed_steps, lesson, lesson_row, teacher
@@ -30,7 +31,7 @@ def dataset(tmp_path_factory: pytest.TempPathFactory) -> Path:
     rows = []
     for i in range(10):
         problem = list(TASKS.values())[i % 5].problem("train", i)
-        tree = asyncio.run(grow(problem, TeacherEngine(), OmegaConfig(searches=1), seed=1))
+        tree = asyncio.run(search(problem, TeacherEngine(), SearchConfig(searches=1), seed=1))
         right = [is_correct(a, str(problem.answer), problem.answer_type) for _, a in tree.leaves]
         labels = [node.label for node in tree.nodes]
         for (leaf, _), outcome in zip(tree.leaves, right, strict=True):

@@ -76,7 +76,7 @@ class Records:
         for record in batch:
             assert record["key"] not in self.keys, f"{self.path} has {record['key']} already"
             self.keys.add(record["key"])
-        with self.path.open("a") as file:
+        with _writing(self.path), self.path.open("a") as file:
             file.writelines(json.dumps(record) + "\n" for record in batch)
             file.flush()
             os.fsync(file.fileno())
@@ -92,6 +92,23 @@ class Records:
             data = self.path.read_bytes()
             if data and not data.endswith(b"\n"):
                 write_atomically(self.path, data[: data.rfind(b"\n") + 1])
+
+
+def append_line(path: Path, record: Mapping[str, Any]) -> None:
+    """Append one record and hand it to the system, which keeps it if this process is killed; not yet to the disk."""
+    with _writing(path), path.open("a") as file:
+        file.write(json.dumps(record) + "\n")
+
+
+@contextmanager
+def _writing(path: Path) -> Iterator[None]:
+    """ValueError where the disk takes no more. A line that was cut short then is dropped by the next run."""
+    try:
+        yield
+    except OSError as error:
+        raise ValueError(
+            f"{path} cannot be written ({error.strerror}); make room, then run the same command again to go on"
+        ) from error
 
 
 def finish(records: Records) -> None:
@@ -148,8 +165,9 @@ def in_units(items: Sequence[T], size: int, records: Records, key: Callable[[T],
 def write_atomically(path: Path, data: bytes | str) -> None:
     """Write a file so that a reader, or the next run after a kill, sees all of it or none."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    draft = path.with_name(path.name + ".draft")
-    draft.write_bytes(data.encode() if isinstance(data, str) else data)
+    draft = path.with_name(f"{path.name}.{os.getpid()}.draft")  # shards write the same image at the same time
+    with _writing(path):
+        draft.write_bytes(data.encode() if isinstance(data, str) else data)
     draft.replace(path)
 
 

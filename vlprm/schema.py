@@ -137,8 +137,9 @@ class TreeNode:
 class StepTree:
     """The search tree of one problem. Nodes are in creation order, so a parent stands before its children.
 
-    `leaves` maps a node that ends a complete solution to that solution's answer (None: no result). `rollouts`,
-    `requests` and `tokens` (sampled ones) are what the search cost; `stops` counts why its rollouts ended.
+    `leaves` maps a node that ends a complete solution to that solution's answer (None: no result). `rollouts`
+    (of `planned`, some of which were not needed), `requests` and `tokens` (sampled ones) are what the search cost;
+    `stops` counts why its rollouts ended.
     """
 
     problem_id: str
@@ -146,6 +147,7 @@ class StepTree:
     leaves: tuple[tuple[int, str | None], ...]
     root: StepLabel = StepLabel()
     rollouts: int = 0
+    planned: int = 0
     requests: int = 0
     tokens: int = 0
     stops: dict[str, int] = field(default_factory=dict)

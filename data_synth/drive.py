@@ -1,0 +1,78 @@
+"""The ways to work a run's problems off: in this process, with servers, or on a Ray cluster. What they do to a problem
+is the same function, and what they write the same records.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from data_synth.runner import in_window
+from data_synth.search import search
+from data_synth.search_tree import SearchConfig
+from data_synth.source import Source
+from data_synth.store import Searched, tree_record
+from vlprm.engines import Engine
+from vlprm.engines.journal import JournalledEngine
+from vlprm.records import Records, in_units
+
+log = logging.getLogger(__name__)
+ANSWERS = "answers.jsonl"
+
+
+@dataclass(frozen=True)
+class Work:
+    """What there is to do, where it is written, and the event that stops it."""
+
+    source: Source
+    units: Sequence[Sequence[str]]
+    search: SearchConfig
+    seed: int
+    records: Records
+    images: Path
+    stopping: asyncio.Event
+
+    @property
+    def is_done(self) -> bool:
+        return all(problem_id in self.records.keys for unit in self.units for problem_id in unit)
+
+    def write(self, outcomes: Sequence[Searched]) -> None:
+        self.records.append(self._record(outcome) for outcome in outcomes)
+        total = sum(map(len, self.units))
+        if len(self.records.keys) * 20 // total > (len(self.records.keys) - len(outcomes)) * 20 // total:
+            log.info("%d of %d problems searched", len(self.records.keys), total)
+
+    def _record(self, outcome: Searched) -> dict[str, Any]:
+        return tree_record(self.source.places[outcome.problem.id], outcome, self.images)
+
+
+async def search_one(problem_id: str, source: Source, engine: Engine, config: SearchConfig, seed: int) -> Searched:
+    problem = source.problem(problem_id)
+    return Searched(problem, await search(problem, engine, config, seed))
+
+
+async def in_process(work: Work, engine: Engine) -> None:
+    """A unit after the other: the engine's batches, and with them the last bits of its results, are the same whatever
+    interrupted the run. To stop is to end after a unit."""
+    for units in work.units:
+        for unit in in_units(units, len(units), work.records, key=lambda i: i):
+            if not work.stopping.is_set():
+                asked = (search_one(i, work.source, engine, work.search, work.seed) for i in unit)
+                work.write(await asyncio.gather(*asked))
+
+
+async def served(work: Work, engine: Engine, in_flight: int) -> None:
+    """Every problem goes its own way, `in_flight` of them at once. Answers are kept until their problem is written."""
+    kept = JournalledEngine(engine, work.records.path.with_name(ANSWERS), work.records.keys, work.stopping)
+    todo = (i for unit in work.units for i in unit if i not in work.records.keys)
+    results = in_window(
+        todo, lambda i: search_one(i, work.source, kept, work.search, work.seed), in_flight, work.stopping
+    )
+    async for outcome in results:
+        work.write([outcome])
+    if work.is_done:
+        kept.path.unlink()

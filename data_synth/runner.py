@@ -1,0 +1,64 @@
+"""Many problems at once: each a coroutine, a bounded number in flight, none waiting for another."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import signal
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator
+from contextlib import contextmanager
+from typing import TypeVar
+
+from vlprm.engines.journal import Stopped
+
+log = logging.getLogger(__name__)
+
+T = TypeVar("T")
+R = TypeVar("R")
+EXIT_STOPPED = 130  # what a shell expects of a command that SIGINT ended
+
+
+async def in_window(
+    items: Iterable[T], work: Callable[[T], Awaitable[R]], limit: int, stopping: asyncio.Event
+) -> AsyncIterator[R]:
+    """Results as they come, at most `limit` items in flight: whenever one is done, the next one starts.
+
+    When `stopping` is set, nothing more starts, and an item that ends with Stopped has no result. An error of one item
+    cancels the others and is raised.
+    """
+    waiting = iter(items)
+    running: set[asyncio.Task[R]] = set()
+    try:
+        while True:
+            while len(running) < limit and not stopping.is_set():
+                item = next(waiting, None)
+                if item is None:
+                    break
+                running.add(asyncio.ensure_future(work(item)))
+            if not running:
+                return
+            done, running = await asyncio.wait(running, return_when=asyncio.FIRST_COMPLETED)
+            for task in done:
+                if not isinstance(task.exception(), Stopped):
+                    yield task.result()
+    finally:
+        for task in running:
+            task.cancel()
+        await asyncio.gather(*running, return_exceptions=True)
+
+
+@contextmanager
+def stopped_by_sigint() -> Iterator[asyncio.Event]:
+    """An event that the first SIGINT sets; the second ends the process at once. For inside a running event loop."""
+    stopping, loop = asyncio.Event(), asyncio.get_running_loop()
+
+    def stop() -> None:
+        log.info("stopping: what is under way is finished and kept; interrupt again to end at once")
+        loop.remove_signal_handler(signal.SIGINT)
+        stopping.set()
+
+    loop.add_signal_handler(signal.SIGINT, stop)
+    try:
+        yield stopping
+    finally:
+        loop.remove_signal_handler(signal.SIGINT)

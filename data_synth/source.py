@@ -1,0 +1,48 @@
+"""The problems of a run: their ids in order, each one's place, and which of them a shard has."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+
+from vlprm.schema import Problem
+from vlprm.tasks import Tasks, problem_by_id
+from vlprm.tasks.synthetic import item_ids
+
+FIRST_ITEM = 900_000  # far behind the items that the built-in models were taught with
+
+
+@dataclass(frozen=True)
+class Source:
+    """`problem` makes a problem from its id, whenever it is needed: no run holds all its images in memory."""
+
+    ids: Sequence[str]
+    problem: Callable[[str], Problem]
+    places: dict[str, int] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self.places.update((problem_id, at) for at, problem_id in enumerate(self.ids))
+
+    def units(self, size: int, shard: str) -> list[list[str]]:
+        """The units of `size` problems of which shard "i/n" has every n-th, from the i-th on. ValueError if it has
+        none."""
+        i, n = parse_shard(shard)
+        units = [list(self.ids[start : start + size]) for start in range(0, len(self.ids), size)]
+        if i >= len(units):
+            raise ValueError(
+                f"shard {shard} of {len(units)} units is empty; use at most {len(units)} shards, or a smaller unit"
+            )
+        return units[i::n]
+
+
+def drawn(tasks: Tasks, split: str, problems: int) -> Source:
+    """So many problems of the synthetic tasks, which take turns."""
+    ids = item_ids(list(tasks.values()), split, problems, FIRST_ITEM)
+    return Source(ids, lambda problem_id: problem_by_id(problem_id, tasks))
+
+
+def parse_shard(shard: str) -> tuple[int, int]:
+    i, _, n = shard.partition("/")
+    if not (i.isdecimal() and n.isdecimal() and int(i) < int(n)):
+        raise ValueError(f"shard {shard!r} is not i/n with i from 0 to n-1, such as 0/4")
+    return int(i), int(n)

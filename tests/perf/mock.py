@@ -1,0 +1,76 @@
+"""A world without a model: ten-step solutions in which each clean step turns wrong with probability 0.08 and a wrong one
+never recovers. The answer is always 42, so that the truth of each step and the value of each prefix are known.
+
+The family is given to commands as the task `tests.perf.mock`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import time
+from collections.abc import Sequence
+from typing import Any
+
+from PIL import Image
+
+from vlprm.engines import Continuation, Request
+from vlprm.images import Size
+from vlprm.schema import Problem, Step
+from vlprm.steps import SEPARATOR
+from vlprm.tasks.scene import rng_for
+from vlprm.tasks.synthetic import Claim, Scene, SyntheticFamily, Writer
+
+STEPS, ERROR_RATE = 10, 0.08
+
+
+def _read(scene: Scene, stated: dict[str, Any], step: Step) -> Claim:
+    return Claim(f"step {len(stated)}", "wrong" in step.text or step.text == "[answer] 41", False)
+
+
+FAMILY = SyntheticFamily(
+    name="mock",
+    version=1,
+    question_types=("mock",),
+    make=lambda rng: {"content": {"type": "mock", "number": rng.getrandbits(60)}, "layout": {}},
+    draw=lambda scene: Image.new("RGB", (32, 32), scene["content"]["number"] % (1 << 24)),
+    ask=lambda scene: ("What is the answer?", "42", "integer"),
+    solve=lambda scene, writer: [],
+    read=_read,
+)
+
+
+def continuation(prefix: Sequence[str], rng: random.Random) -> str:
+    """The rest of a solution that opens with these steps."""
+    steps, wrong = list(prefix), any("wrong" in text for text in prefix)
+    while len(steps) < STEPS - 1:
+        wrong = wrong or rng.random() < ERROR_RATE
+        steps.append(f"[reasoning] {'wrong' if wrong else 'clean'} {rng.getrandbits(40):x}")
+    wrong = wrong or rng.random() < ERROR_RATE
+    return SEPARATOR.join([*steps, "[answer] 41" if wrong else "[answer] 42"][len(prefix) :])
+
+
+class MockEngine:
+    """The policy of this world. A request takes `latency` seconds, and at most `concurrency` are open; the rest wait in
+    the order in which they came."""
+
+    dialect = "relative_1000"
+
+    def __init__(self, latency: float = 0.0, concurrency: int = 1_000_000) -> None:
+        self.latency = latency
+        self.requests: dict[str, int] = {}
+        self.busy_since = 0.0
+        self._open = asyncio.Semaphore(concurrency)
+
+    def seen_size(self, problem: Problem) -> Size:
+        return 32, 32
+
+    async def sample(self, request: Request) -> list[Continuation]:
+        self.busy_since = self.busy_since or time.perf_counter()
+        self.requests[request.problem.id] = self.requests.get(request.problem.id, 0) + 1
+        async with self._open:
+            if self.latency:
+                await asyncio.sleep(self.latency)
+        prefix = [step.text for step in request.steps]
+        texts = (continuation(prefix, rng_for(request.seed, request.key, i)) for i in range(request.n))
+        return [Continuation(text, 10 * (STEPS - len(prefix)), True) for text in texts]

@@ -1,0 +1,52 @@
+"""An engine whose answers are kept on disk until their problem is done: what was paid for is not asked for again.
+
+A problem's coroutine is deterministic given its answers. After a kill it runs again from its start, is given what it
+was given before, and asks the engine only for the rest.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Container
+from dataclasses import astuple
+from pathlib import Path
+
+from vlprm.engines import Continuation, Engine, Request
+from vlprm.images import Size
+from vlprm.records import append_line, read_records, write_atomically
+from vlprm.schema import Problem
+
+
+class Stopped(Exception):
+    """The run is being stopped: what is under way is finished, and nothing more is asked."""
+
+
+class JournalledEngine:
+    """Its state: the answers of the last run that are not used yet, and the file of this run's.
+
+    `done` are the problems whose answers are not needed any more; the file is rid of them when it is opened. Failures
+    are not kept: they are asked again.
+    """
+
+    def __init__(self, engine: Engine, path: Path, done: Container[str], stopping: asyncio.Event) -> None:
+        self.engine, self.path, self.stopping = engine, path, stopping
+        self.dialect = engine.dialect
+        kept = [record for record in read_records(path) if record["problem"] not in done]
+        write_atomically(path, "".join(json.dumps(record) + "\n" for record in kept))
+        self._answers = {record["key"]: [Continuation(*c) for c in record["answer"]] for record in kept}
+
+    def seen_size(self, problem: Problem) -> Size:
+        return self.engine.seen_size(problem)
+
+    async def sample(self, request: Request) -> list[Continuation]:
+        """The kept answer, or a new one. Raises Stopped where the run is being stopped and the answer is not there."""
+        if request.key in self._answers:
+            return self._answers.pop(request.key)
+        if self.stopping.is_set():
+            raise Stopped
+        answer = await self.engine.sample(request)
+        if not any(continuation.failure for continuation in answer):
+            kept = {"key": request.key, "problem": request.problem.id, "answer": [astuple(c) for c in answer]}
+            append_line(self.path, kept)
+        return answer
