@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import socket
 from collections.abc import Callable, Sequence
 from contextlib import AsyncExitStack
 from pathlib import Path
@@ -29,6 +30,7 @@ class Worker:
         self.config = config
         self.source = open_source(config)
         self.engine: Any = None
+        self.open = AsyncExitStack()  # kept: an engine whose context is collected is closed
         self.opening = asyncio.Lock()
 
     async def search(self, unit: Sequence[str]) -> list[Searched]:
@@ -36,7 +38,7 @@ class Worker:
         async with self.opening:
             if self.engine is None:
                 opened = open_engine(config.policy, config.device, config.dtype, config.server)
-                self.engine = await AsyncExitStack().enter_async_context(opened)
+                self.engine = await self.open.enter_async_context(opened)
         asked = (search_one(i, self.source, self.engine, config.search, config.seed) for i in unit)
         return list(await asyncio.gather(*asked))
 
@@ -51,7 +53,7 @@ async def on_ray(work: Work, config: Any, open_source: Callable[[Any], Source]) 
     _connect(ray, config.ray)
     # In a worker's process two units at a time would share batches, and the trees depend on which came first.
     at_once = 2 if config.server.base_urls else 1
-    actor = ray.remote(num_gpus=int(config.device.startswith("cuda")), max_restarts=-1, max_task_retries=-1,
+    actor = ray.remote(num_cpus=1, num_gpus=int(config.device.startswith("cuda")), max_restarts=-1, max_task_retries=-1,
                        max_concurrency=at_once)(Worker)  # fmt: skip
     workers = [actor.remote(config, open_source) for _ in range(config.workers)]
     free = workers * at_once
@@ -73,7 +75,10 @@ async def on_ray(work: Work, config: Any, open_source: Callable[[Any], Source]) 
 
 def _connect(ray: Any, address: str) -> None:
     path = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))
+    host, _, port = address.removeprefix("ray://").rpartition(":")
     try:
+        if host:  # Ray itself would try for minutes
+            socket.create_connection((host, int(port)), timeout=10).close()
         ray.init(address, runtime_env={"env_vars": {"PYTHONPATH": path}}, log_to_driver=False)
-    except ConnectionError as error:
+    except (OSError, ValueError) as error:
         raise ValueError(f"no Ray cluster answers at {address!r}; start one with `ray start --head`") from error

@@ -15,6 +15,6 @@ async def search(problem: Problem, engine: Engine, config: SearchConfig, seed: i
     """The tree of one problem. A problem that the policy always or never solves keeps its root's rollouts alone."""
     tree = SearchTree(problem, engine, config, seed)
     (solutions,) = await tree.roll([()], config.root_rollouts)
-    if 0 < tree.states[()].value < 1:
+    if 0 < tree.root.value < 1:
         await ESTIMATORS[config.estimator](tree, solutions)
     return tree.frozen()

@@ -1,4 +1,4 @@
-"""A problem's search tree while it grows: states by prefix, rollouts counted for every state that they pass through.
+"""A problem's search tree while it grows: a state for each prefix, and the rollouts that passed through it.
 
 A *state* is a prefix of steps. Equal prefixes are one state, however they were reached, and a rollout counts for every
 state on its way: it was sampled on from there by the same policy. A zoom step is a step like any other; what follows it
@@ -35,6 +35,8 @@ class SearchConfig:
         root_rollouts: rollouts from the problem; all right or all wrong, and it is searched no further.
         rollouts: k, rollouts from a prefix.
         searches: omega: most binary searches a problem.
+        searches_at_once: omega: how many of them go on side by side; with more than the paper's one, a problem takes
+            fewer rounds of requests.
         budget: rollouts of a problem after which no further prefix gets any.
         solutions: flat: how many of the root's rollouts get rollouts at every prefix.
         alpha: omega: weight of a state's value in Q.
@@ -54,6 +56,7 @@ class SearchConfig:
     root_rollouts: PositiveInt = 8
     rollouts: PositiveInt = 4
     searches: NonNegativeInt = 4
+    searches_at_once: PositiveInt = 1
     budget: PositiveInt = 1000
     solutions: PositiveInt = 4
     alpha: ClosedUnitInterval = 0.5
@@ -67,7 +70,7 @@ class SearchConfig:
     max_tokens: PositiveInt = 160
 
 
-@dataclass
+@dataclass(eq=False)
 class State:
     """Counts of the rollouts that passed through a prefix; how often it was selected, and whether its own were made."""
 
@@ -77,27 +80,43 @@ class State:
     total: int = 0
     visits: int = 0
     rolled: bool = False
+    after: dict[Step, State] = field(default_factory=dict)
 
     @property
     def value(self) -> float:
         return self.correct / self.valid if self.valid else math.nan
 
+    def add(self, right: bool | None) -> None:
+        self.total += 1
+        self.valid += right is not None
+        self.correct += right is True
+
     def label(self) -> StepLabel:
         return StepLabel(mc_correct=self.correct, mc_valid=self.valid, mc_total=self.total)
 
 
+@dataclass(frozen=True, eq=False)
+class WrongRollout:
+    """A rollout that ended in a wrong answer, the state that it started from, and how many steps that has."""
+
+    start: State
+    cut: int
+    solution: Solution
+
+
 @dataclass
 class SearchTree:
-    """States by prefix, nodes in creation order, and the pool of wrong rollouts with the states they started from."""
+    """States, nodes in creation order, and the pool of wrong rollouts."""
 
     problem: Problem
     engine: Engine
     config: SearchConfig
     seed: int
-    states: dict[Prefix, State] = field(default_factory=lambda: {(): State(-1)})
+    root: State = field(default_factory=lambda: State(-1))
+    states: list[State] = field(default_factory=list)
     steps: list[tuple[Step, int]] = field(default_factory=list)
     leaves: dict[int, str | None] = field(default_factory=dict)
-    wrong: list[tuple[Prefix, Solution]] = field(default_factory=list)
+    wrong: list[WrongRollout] = field(default_factory=list)
     stops: Counter[str] = field(default_factory=Counter)
     rollouts: int = 0
     planned: int = 0
@@ -110,11 +129,17 @@ class SearchTree:
         return max(0, -(-(self.config.budget - self.rollouts) // self.config.rollouts))
 
     def state(self, prefix: Prefix) -> State:
-        if prefix not in self.states:
-            parent = self.state(prefix[:-1])
-            self.steps.append((prefix[-1], parent.node))
-            self.states[prefix] = State(len(self.steps) - 1)
-        return self.states[prefix]
+        state = self.root
+        for step in prefix:
+            state = self._next(state, step)
+        return state
+
+    def _next(self, state: State, step: Step) -> State:
+        if step not in state.after:
+            self.steps.append((step, state.node))
+            state.after[step] = State(len(self.states))
+            self.states.append(state.after[step])
+        return state.after[step]
 
     async def roll(self, prefixes: Sequence[Prefix], n: int, decided: float | None = None) -> list[list[Solution]]:
         """Sample up to `n` solutions that open with each prefix; fewer of those whose outcomes decide before.
@@ -155,21 +180,22 @@ class SearchTree:
         self.stops[solution.stop] += 1
         # What follows a zoom is asked for by a request of its own.
         self.requests += sum(step.region is not None for step in solution.steps[len(start) :])
-        for cut in range(len(start), len(solution.steps) + 1):
-            state = self.state(solution.steps[:cut])
-            state.total += 1
-            state.valid += right is not None
-            state.correct += right is True
+        first = state = self.state(start)
+        state.add(right)
+        for step in solution.steps[len(start) :]:
+            state = self._next(state, step)
+            state.add(right)
         if len(solution.steps) > len(start):  # a rollout that wrote nothing ends no solution
-            self.leaves[self.state(solution.steps).node] = solution.answer
+            self.leaves[state.node] = solution.answer
         if right is False:
-            self.wrong.append((start, solution))
+            self.wrong.append(WrongRollout(first, len(start), solution))
 
     def frozen(self) -> StepTree:
-        labels = {state.node: state.label() for state in self.states.values()}
-        nodes = tuple(TreeNode(step, parent, labels[i]) for i, (step, parent) in enumerate(self.steps))
+        nodes = tuple(
+            TreeNode(step, parent, state.label()) for (step, parent), state in zip(self.steps, self.states, strict=True)
+        )
         return StepTree(
-            self.problem.id, nodes, tuple(sorted(self.leaves.items())), labels[-1], self.rollouts, self.planned,
+            self.problem.id, nodes, tuple(sorted(self.leaves.items())), self.root.label(), self.rollouts, self.planned,
             self.requests, self.tokens, dict(self.stops),
         )  # fmt: skip
 

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from vlprm.images import content_hash
-from vlprm.records import placed_records, record_at, refuse_unfinished, write_atomically
+from vlprm.records import CONFIG, placed_records, record_at, refuse_unfinished, write_atomically
 from vlprm.schema import Problem, StepTree, from_json, to_json
 
 STAGE = "data_synth.trees"
@@ -102,7 +102,16 @@ def tree_files(folder: Path) -> list[Path]:
     (n,) = counts
     if missing := sorted(set(range(n)) - {i for i, _ in known}):
         raise ValueError(f"{folder} lacks shard {missing[0]} of {n}; run `python -m {STAGE} --shard {missing[0]}/{n}`")
-    return [folder / shard_name(i, n) / TREES for i in range(n)]
+    parts = [folder / shard_name(i, n) for i in range(n)]
+    configs = [_config_but_shard(part) for part in parts]
+    if other := [part for part, config in zip(parts, configs, strict=True) if config != configs[0]]:
+        raise ValueError(f"{other[0]} was made with another config than {parts[0]}; make the shards of one run alike")
+    return [part / TREES for part in parts]
+
+
+def _config_but_shard(folder: Path) -> list[str]:
+    path = folder / CONFIG
+    return [line for line in path.read_text().splitlines() if not line.startswith("shard:")] if path.exists() else []
 
 
 def shard_name(index: int, count: int) -> str:

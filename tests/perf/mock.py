@@ -1,5 +1,5 @@
-"""A world without a model: ten-step solutions in which each clean step turns wrong with probability 0.08 and a wrong one
-never recovers. The answer is always 42, so that the truth of each step and the value of each prefix are known.
+"""A world without a model: ten-step solutions in which each clean step turns wrong with probability 0.08 and a wrong
+one never recovers. The answer is always 42, so that the truth of each step and the value of each prefix are known.
 
 The family is given to commands as the task `tests.perf.mock`.
 """
@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import random
-import time
+from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
@@ -19,7 +19,7 @@ from vlprm.images import Size
 from vlprm.schema import Problem, Step
 from vlprm.steps import SEPARATOR
 from vlprm.tasks.scene import rng_for
-from vlprm.tasks.synthetic import Claim, Scene, SyntheticFamily, Writer
+from vlprm.tasks.synthetic import Claim, Scene, SyntheticFamily
 
 STEPS, ERROR_RATE = 10, 0.08
 
@@ -52,25 +52,29 @@ def continuation(prefix: Sequence[str], rng: random.Random) -> str:
 
 class MockEngine:
     """The policy of this world. A request takes `latency` seconds, and at most `concurrency` are open; the rest wait in
-    the order in which they came."""
+    the order in which they came. `requests` counts them by problem, `rounds` those that began when none was open."""
 
     dialect = "relative_1000"
 
     def __init__(self, latency: float = 0.0, concurrency: int = 1_000_000) -> None:
         self.latency = latency
-        self.requests: dict[str, int] = {}
-        self.busy_since = 0.0
-        self._open = asyncio.Semaphore(concurrency)
+        self.requests: Counter[str] = Counter()
+        self.rounds: Counter[str] = Counter()
+        self._slots = asyncio.Semaphore(concurrency)
+        self._open: Counter[str] = Counter()
 
     def seen_size(self, problem: Problem) -> Size:
         return 32, 32
 
     async def sample(self, request: Request) -> list[Continuation]:
-        self.busy_since = self.busy_since or time.perf_counter()
-        self.requests[request.problem.id] = self.requests.get(request.problem.id, 0) + 1
-        async with self._open:
+        problem = request.problem.id
+        self.requests[problem] += 1
+        self.rounds[problem] += not self._open[problem]
+        self._open[problem] += 1
+        async with self._slots:
             if self.latency:
                 await asyncio.sleep(self.latency)
+        self._open[problem] -= 1
         prefix = [step.text for step in request.steps]
         texts = (continuation(prefix, rng_for(request.seed, request.key, i)) for i in range(request.n))
         return [Continuation(text, 10 * (STEPS - len(prefix)), True) for text in texts]

@@ -1,0 +1,58 @@
+"""How close a run with servers comes to the time that latency, concurrency and the number of requests allow.
+
+    python -m tests.perf.synth_concurrency
+
+200 problems, two searches of each at once (as in configs/server/trees.yaml), and a stand-in policy whose requests take
+L seconds, C of them at once. No schedule is faster than L * max(requests / C rounded up, rounds of the longest problem,
+each of which waits for the one before). L grows with C: what this process computes stays small beside it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import math
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+from data_synth.drive import Work, served
+from data_synth.search_tree import SearchConfig
+from data_synth.source import drawn
+from tests.perf.mock import FAMILY, MockEngine
+from tests.perf.results import write_result
+from vlprm.records import Records
+
+PROBLEMS, GOAL = 200, 1.15
+LATENCIES = {8: 0.05, 32: 0.2, 128: 0.8}
+
+
+def main() -> None:
+    rows = [measured(concurrency, latency) for concurrency, latency in LATENCIES.items()]
+    headline = {f"critical_path_ratio_c{row['concurrency']}": (row["ratio"], GOAL) for row in rows}
+    write_result("synth_concurrency", rows, headline)
+
+
+def measured(concurrency: int, latency: float) -> dict[str, Any]:
+    engine = MockEngine(latency, concurrency)
+    with tempfile.TemporaryDirectory() as folder:
+        seconds = asyncio.run(_run(engine, Path(folder)))
+    requests, longest = engine.requests.total(), max(engine.rounds.values())
+    bound = latency * max(math.ceil(requests / concurrency), longest)
+    return {
+        "concurrency": concurrency, "latency": latency, "requests": requests, "longest_rounds": longest,
+        "seconds": round(seconds, 3), "bound": round(bound, 3), "ratio": round(seconds / bound, 4),
+    }  # fmt: skip
+
+
+async def _run(engine: MockEngine, folder: Path) -> float:
+    source = drawn({"mock": FAMILY}, "train", PROBLEMS)
+    records = Records(folder / "trees.jsonl")
+    work = Work(source, [source.ids], SearchConfig(searches_at_once=2), 0, records, folder / "images", asyncio.Event())
+    started = time.perf_counter()
+    await served(work, engine, in_flight=256)
+    return time.perf_counter() - started
+
+
+if __name__ == "__main__":
+    main()
