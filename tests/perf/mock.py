@@ -72,8 +72,7 @@ class MockEngine:
         self.rounds[problem] += not self._open[problem]
         self._open[problem] += 1
         async with self._slots:
-            if self.latency:
-                await asyncio.sleep(self.latency)
+            await asyncio.sleep(self.latency)
         self._open[problem] -= 1
         prefix = [step.text for step in request.steps]
         texts = (continuation(prefix, rng_for(request.seed, request.key, i)) for i in range(request.n))
