@@ -12,9 +12,10 @@ from pathlib import Path
 from typing import Any
 
 from vlprm.config import run
-from vlprm.dataset import read_rows, row_paths, write_dataset
-from vlprm.fusion import JudgeQuality, Rule, fuse_tree
-from vlprm.schema import StepLabel, from_json, to_json
+from vlprm.dataset import read_rows, row_evidence, row_paths, write_dataset
+from vlprm.fusion import Rule, fuse_tree, mined_corrections
+from vlprm.judge_quality import JudgeQuality
+from vlprm.schema import structured, to_json
 
 log = logging.getLogger(__name__)
 
@@ -46,20 +47,22 @@ def main(config: FuseConfig) -> None:
 
 def fused_row(row: dict[str, Any], rule: Rule) -> dict[str, Any]:
     """The row with its targets, error kinds and evidence as the rule has them."""
-    meta, evidence = json.loads(row["meta"]), json.loads(row["evidence"])
+    meta = json.loads(row["meta"])
     if "judge_quality" not in meta:
         raise ValueError(f"row {row['id']} does not say what is believed of its judge; make it with data_synth.label")
-    labels = fuse_tree(
-        [from_json(StepLabel, e["label"]) for e in evidence],
-        [(path.nodes, path.right) for path in row_paths(row)],
-        rule,
-        JudgeQuality(**meta["judge_quality"]),
-    )
+    quality = structured(JudgeQuality, meta["judge_quality"], f"what row {row['id']} believes of its judge")
+    paths = [(path.nodes, path.right) for path in row_paths(row)]
+    labels = fuse_tree(row_evidence(row), paths, rule, quality)
+    corrections = mined_corrections(labels, row["parents"])
+    evidence = [
+        {**old, "label": to_json(label), "corrected_by": correction}
+        for old, label, correction in zip(json.loads(row["evidence"]), labels, corrections, strict=True)
+    ]
     return {
         **row,
         "labels": [label.target for label in labels],
         "error_kinds": [label.error_kind for label in labels],
-        "evidence": json.dumps([{**e, "label": to_json(label)} for e, label in zip(evidence, labels, strict=True)]),
+        "evidence": json.dumps(evidence),
         "meta": json.dumps({**meta, "rule": rule}),
     }
 

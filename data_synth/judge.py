@@ -94,12 +94,12 @@ def oracle_judge(
     """
     truth = family.verdicts(problem, steps)
     return [
-        _noisy(verdict, rng_for("judge", seed, problem.id, *(s.text for s in steps[: i + 1])), error_rate)
+        noisy(verdict, rng_for("judge", seed, problem.id, *(s.text for s in steps[: i + 1])), error_rate)
         for i, verdict in enumerate(truth)
     ]
 
 
-def _noisy(verdict: Verdict | None, rng: random.Random, error_rate: float) -> Verdict | None:
+def noisy(verdict: Verdict | None, rng: random.Random, error_rate: float) -> Verdict | None:
     if verdict is None or rng.random() >= error_rate:
         return verdict
     return Verdict(False, rng.choice(KINDS)) if verdict.correct else Verdict(True)  # type: ignore[arg-type]

@@ -6,7 +6,9 @@ python -m data_synth.label --config configs/demo/label.yaml
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import logging
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,11 +19,14 @@ from data_synth.store import Searched, TreeRun
 from vlprm.answers import is_correct
 from vlprm.config import dump, run
 from vlprm.dataset import tree_row, write_dataset
-from vlprm.fusion import JudgeQuality, Rule, estimate_quality, fuse_tree, with_verdicts
+from vlprm.fusion import Rule, fuse_tree, with_verdicts
+from vlprm.judge_quality import JudgeQuality, TreeEvidence, estimate_quality
 from vlprm.records import open_run, placed_records, record_at, refuse_other_inputs, refuse_unfinished, timed
 from vlprm.schema import StepLabel, StepTree, TreeNode, Verdict, structured
 
 log = logging.getLogger(__name__)
+
+ESTIMATED_FROM = 400  # trees; more make the judge's rates no surer than it is constant
 
 
 @dataclass(frozen=True)
@@ -49,9 +54,7 @@ def main(config: LabelConfig) -> None:
         log.info("%s is there", target)
         return
     with timed(config.run, "label"):
-        told = [label for searched in _mixed(trees, judgements) for label in _telling(searched.tree)]
-        quality = estimate_quality(told, accuracy=0.9)
-        log.info("believed of the steps and the judge: %s", quality)
+        quality = _estimate(trees, judgements)
         rows = (_row(searched, quality, config.rule, judgements.judge) for searched in _mixed(trees, judgements))
         written = write_dataset(target, rows)
     log.info("%d trees in %s", written, target)
@@ -86,11 +89,16 @@ def _mixed(trees: TreeRun, judgements: Judgements) -> Iterator[Searched]:
             yield dataclasses.replace(searched, tree=_with_labels(searched.tree, labels))
 
 
-def _telling(tree: StepTree) -> list[StepLabel]:
-    """Labels of the steps that follow a prefix from which the answer was reached: only there do counts of zero speak
-    of the step itself."""
-    parents = [tree.root if node.parent < 0 else tree.nodes[node.parent].label for node in tree.nodes]
-    return [node.label for node, parent in zip(tree.nodes, parents, strict=True) if parent.mc_correct > 0]
+def _estimate(trees: TreeRun, judgements: Judgements) -> JudgeQuality:
+    """What is believed of the judge, from some hundred trees evenly drawn from the run."""
+    every = max(1, len(trees) // ESTIMATED_FROM)
+    quality = estimate_quality(
+        [TreeEvidence.of(searched.tree) for searched in itertools.islice(_mixed(trees, judgements), None, None, every)]
+    )
+    for name, rate in quality.rates.items():
+        low, high = quality.intervals.get(name, (math.nan, math.nan))
+        log.info("the judge's %s: %.3f (%.3f to %.3f)", name, rate, low, high)
+    return quality
 
 
 def _row(searched: Searched, quality: JudgeQuality, rule: Rule, judge: str) -> dict[str, Any]:
@@ -98,7 +106,7 @@ def _row(searched: Searched, quality: JudgeQuality, rule: Rule, judge: str) -> d
     assert problem.answer is not None
     right = [is_correct(answer, problem.answer, problem.answer_type) for _, answer in tree.leaves]
     paths = [(tree.path(leaf), outcome) for (leaf, _), outcome in zip(tree.leaves, right, strict=True)]
-    fused = fuse_tree([node.label for node in tree.nodes], paths, rule, quality)
+    fused = fuse_tree(TreeEvidence.of(tree), paths, rule, quality)
     meta = {"rule": rule, "judge": judge, "judge_quality": dataclasses.asdict(quality)}
     return tree_row(problem, _with_labels(tree, fused), right, meta)
 

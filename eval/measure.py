@@ -14,7 +14,7 @@ import numpy as np
 
 from eval.pool import Pool, Scored
 from vlprm.dataset import LabelledPath
-from vlprm.fusion import JudgeQuality, is_wrong, mc_rule
+from vlprm.fusion import is_wrong, mc_rule
 from vlprm.metrics import auroc, bootstrap_interval, expected_best_of, precision_recall_f1
 from vlprm.schema import Aggregation, StepLabel, Verdict
 from vlprm.search import likeliest, ranking, selectors, solution_rewards
@@ -211,7 +211,7 @@ def _truth(path: LabelledPath, tasks: Tasks) -> list[Verdict | None]:
 
 
 def _mc_wrong(label: StepLabel) -> bool | None:
-    value = mc_rule(label, JudgeQuality())
+    value = mc_rule(label)
     return None if value is None else is_wrong("mc", value)
 
 

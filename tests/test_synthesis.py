@@ -15,12 +15,9 @@ from tests.teacher import TeacherEngine
 from vlprm.answers import is_correct
 from vlprm.dataset import read_rows, row_paths, tree_row, write_dataset
 from vlprm.engines import Continuation, Request
-from vlprm.fusion import RULES, JudgeQuality, bayes_rule, estimate_quality, fuse
 from vlprm.rollout import MAX_ZOOMS, rollouts
-from vlprm.schema import Problem, StepLabel, StepTree, Verdict, from_json, to_json
+from vlprm.schema import Problem, StepTree, from_json, to_json
 from vlprm.tasks import TASKS
-
-QUALITY = JudgeQuality(prior=0.8, harmless=0.3, accuracy=0.9)
 
 
 def tree_of(problem: Problem, **changes: object) -> StepTree:
@@ -143,64 +140,6 @@ def test_the_stand_in_judge_errs_at_its_declared_rate() -> None:
         total += len(truth)
     assert wrong / total == pytest.approx(0.2, abs=0.06)
     assert oracle_judge(TASKS["chart"], problem, solved(problem), 0.0, seed=1) == truth
-
-
-YES, NO = Verdict(True), Verdict(False, "perception")
-
-
-def test_bayes_weighs_the_counts_against_the_judge() -> None:
-    def posterior(correct: int, valid: int, judge: Verdict | None, quality: JudgeQuality = QUALITY) -> float:
-        value = bayes_rule(StepLabel(correct, valid, valid, judge), quality)
-        assert value is not None
-        return value
-
-    no_idle_errors = dataclasses.replace(QUALITY, harmless=0.0)
-    assert posterior(4, 8, None, no_idle_errors) > 0.95  # there, right rollouts prove a step correct
-    assert posterior(4, 8, NO, no_idle_errors) > posterior(4, 8, NO)
-    assert posterior(0, 8, YES) > posterior(0, 32, YES)
-    assert posterior(0, 8, NO) < 0.1
-    assert posterior(0, 0, YES) == pytest.approx(0.8 * 0.9 / (0.8 * 0.9 + 0.2 * 0.1))
-    assert bayes_rule(StepLabel(), QUALITY) is None
-
-
-@pytest.mark.parametrize(
-    ("label", "consensus", "hybrid"),
-    [
-        (StepLabel(3, 4, 4, YES), 1.0, 0.75),
-        (StepLabel(0, 4, 4, YES), None, 0.0),  # they disagree
-        (StepLabel(2, 2, 2, YES), None, 1.0),  # too few rollouts to agree with
-        (StepLabel(4, 4, 4, NO), 0.0, 0.0),
-        (StepLabel(3, 4, 4, None), None, 0.75),
-        (StepLabel(1, 1, 1, None), None, None),
-    ],
-)
-def test_consensus_keeps_agreement_and_hybrid_bounds_the_value(
-    label: StepLabel, consensus: float | None, hybrid: float | None
-) -> None:
-    assert RULES["consensus"](label, QUALITY) == consensus
-    assert RULES["hybrid"](label, QUALITY) == hybrid
-
-
-def test_labels_after_the_first_error_and_of_the_answer() -> None:
-    path = [StepLabel(5, 8, 8, YES), StepLabel(0, 8, 8, NO), StepLabel(0, 4, 4, YES), StepLabel(0, 1, 1, NO)]
-    fused = fuse(path, "bayes", QUALITY, right=False)
-    assert [None if t.target is None else round(t.target, 1) for t in fused] == [1.0, 0.0, None, 0.0]
-    assert [label.error_kind for label in fused] == [None, "perception", None, "perception"]
-    assert [label.target for label in fuse(path, "mc", QUALITY, right=False)] == [5 / 8, 0.0, None, 0.0]
-    assert fuse(path, "judge", QUALITY, right=None)[-1].target is None
-    with pytest.raises(ValueError, match="unknown fusion rule 'vote'; known: mc, judge, consensus, hybrid, bayes"):
-        fuse(path, "vote", QUALITY, right=None)
-
-
-def test_shares_of_correct_steps_and_harmless_errors_are_found_without_gold_labels() -> None:
-    labels = []
-    for i in range(2000):
-        correct, harmless, honest = i % 10 < 6, i % 4 == 0, i % 20 not in (5, 9)  # 60% correct, 90% honest
-        counts = (4, 8) if correct or harmless else (0, 16)
-        labels.append(StepLabel(*counts, counts[1], YES if correct == honest else NO))
-    quality = estimate_quality(labels, accuracy=0.9)
-    assert quality.prior == pytest.approx(0.6, abs=0.05)
-    assert quality.harmless == pytest.approx(0.25, abs=0.08)
 
 
 def test_a_dataset_keeps_everything(tmp_path: Path) -> None:

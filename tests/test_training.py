@@ -19,8 +19,9 @@ from train.prm import PrmConfig, make_trainer, split_rows
 from train.progress import Progress
 from vlprm.answers import is_correct
 from vlprm.dataset import tree_row, write_dataset
-from vlprm.fusion import JudgeQuality, fuse
+from vlprm.fusion import fuse_tree
 from vlprm.inputs import IGNORE, InputBuilder
+from vlprm.judge_quality import JudgeQuality, TreeEvidence
 from vlprm.reward_model import OUTPUTS, load_reward_model
 from vlprm.tasks import TASKS
 from vlprm.tasks.synthetic import truthful
@@ -33,11 +34,8 @@ def dataset(tmp_path_factory: pytest.TempPathFactory) -> Path:
         problem = list(TASKS.values())[i % 5].problem("train", i)
         tree = asyncio.run(search(problem, TeacherEngine(), SearchConfig(searches=1), seed=1))
         right = [is_correct(a, str(problem.answer), problem.answer_type) for _, a in tree.leaves]
-        labels = [node.label for node in tree.nodes]
-        for (leaf, _), outcome in zip(tree.leaves, right, strict=True):
-            path = tree.path(leaf)
-            for n, label in zip(path, fuse([labels[n] for n in path], "bayes", JudgeQuality(), outcome), strict=True):
-                labels[n] = label
+        paths = [(tree.path(leaf), outcome) for (leaf, _), outcome in zip(tree.leaves, right, strict=True)]
+        labels = fuse_tree(TreeEvidence.of(tree), paths, "bayes", JudgeQuality())
         nodes = tuple(dataclasses.replace(n, label=label) for n, label in zip(tree.nodes, labels, strict=True))
         rows.append(tree_row(problem, dataclasses.replace(tree, nodes=nodes), right, {"judge": "none"}))
     path = tmp_path_factory.mktemp("data") / "d.parquet"

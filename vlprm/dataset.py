@@ -11,8 +11,9 @@
     labels        target of each step in [0, 1]; null means no loss
     error_kinds   "perception", "reasoning", "action" or null
     answer        the gold answer
-    evidence      JSON: what the targets were made of, and the region of each executed zoom
-    meta          JSON: task, question type, rule, judge, policy
+    evidence      JSON, of each step: `label` (what its target was made of), `region` (of an executed zoom), and
+                  `corrected_by` (for a first wrong step: a right one that the policy wrote in its place, or null)
+    meta          JSON: task, question type, rule, judge, what is believed of it, and the counts of the prompt (`root`)
 
 A step's target may differ between solutions that share it only in being null (it comes after an error that the other
 solution does not have), so a tree's row holds one target a step.
@@ -31,8 +32,10 @@ from typing import Any
 from datasets import Dataset, Features, Image, List, Value, load_dataset
 from pyarrow.parquet import ParquetWriter
 
+from vlprm.fusion import mined_corrections
+from vlprm.judge_quality import TreeEvidence
 from vlprm.schema import Problem, Region, Step, StepLabel, StepTree, from_json, to_json
-from vlprm.steps import parse_step
+from vlprm.steps import parse_step, step_kind
 
 ROW_GROUP = 100
 
@@ -66,11 +69,19 @@ def tree_row(problem: Problem, tree: StepTree, right: Sequence[bool | None], met
     """A row of the dataset; `right` goes with `tree.leaves`."""
     labels = [node.label for node in tree.nodes]
     regions = [node.step.region for node in tree.nodes]
+    corrections = mined_corrections(labels, [node.parent for node in tree.nodes])
     evidence = [
-        {"label": to_json(label), "region": None if region is None else to_json(region)}
-        for label, region in zip(labels, regions, strict=True)
+        {"label": to_json(label), "region": None if region is None else to_json(region), "corrected_by": correction}
+        for label, region, correction in zip(labels, regions, corrections, strict=True)
     ]
     leaves = [{"node": n, "answer": a, "right": r} for (n, a), r in zip(tree.leaves, right, strict=True)]
+    meta = {
+        "task": problem.task,
+        "answer_type": problem.answer_type,
+        **problem.meta,
+        **meta,
+        "root": to_json(tree.root),
+    }
     return {
         "id": problem.id,
         "images": [{"bytes": data, "path": None} for data in problem.images],
@@ -82,7 +93,7 @@ def tree_row(problem: Problem, tree: StepTree, right: Sequence[bool | None], met
         "error_kinds": [label.error_kind for label in labels],
         "answer": problem.answer,
         "evidence": json.dumps(evidence),
-        "meta": json.dumps({"task": problem.task, "answer_type": problem.answer_type, **problem.meta, **meta}),
+        "meta": json.dumps(meta),
     }
 
 
@@ -150,6 +161,16 @@ def row_paths(row: dict[str, Any]) -> list[LabelledPath]:
             )
         )
     return paths
+
+
+def row_evidence(row: dict[str, Any]) -> TreeEvidence:
+    """The counts and verdicts of a row's steps. ValueError where the row was made without counts of its prompt."""
+    meta = json.loads(row["meta"])
+    if "root" not in meta:
+        raise ValueError(f"row {row['id']} has no counts of its prompt; make the dataset with data_synth.label")
+    labels = [from_json(StepLabel, e["label"]) for e in json.loads(row["evidence"])]
+    kinds = [step_kind(text) for text in row["completions"]]
+    return TreeEvidence(labels, kinds, row["parents"], from_json(StepLabel, meta["root"]))
 
 
 def _ancestors(parents: Sequence[int], node: int) -> list[int]:

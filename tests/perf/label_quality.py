@@ -1,0 +1,188 @@
+"""How right the labels of each fusion rule are, with judges of several accuracies, against the truth.
+
+    python -m tests.perf.label_quality
+
+Trees of the built-in policy over validation problems (kept in runs/bench/label_quality, so that a second run is
+quick). The judge is the oracle with errors of two styles: independent for each prefix, and sticky, the same wherever a
+problem's step has the same text, as a model's are. F1 is of *wrong* steps, over the steps before and at a path's first
+true error which have a verdict and three rollouts with a result; a step that a rule leaves without a label counts as not
+called, and `f1_labelled` leaves such steps out.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from data_synth import trees
+from data_synth.judge import noisy, oracle_judge
+from data_synth.search_tree import is_mixed
+from data_synth.store import Searched, TreeRun
+from tests.perf.results import FOLDER, write_result
+from vlprm.answers import is_correct
+from vlprm.fusion import RULES, fuse_tree, is_wrong, mined_corrections, with_verdicts
+from vlprm.judge_quality import MIN_VALID, JudgeQuality, TreeEvidence, estimate_quality
+from vlprm.schema import Problem, Step, Verdict
+from vlprm.tasks import TASKS
+from vlprm.tasks.scene import rng_for
+
+PROBLEMS, SEEDS, ACCURACIES = 600, 5, (0.8, 0.9, 0.95)
+RUN = FOLDER / "label_quality" / "trees"
+Sayings = Callable[[Problem, Sequence[Step], float, int], list[Verdict | None]]
+
+
+@dataclass(frozen=True)
+class Tree:
+    """A tree, the truth of its steps, and which of them are measured."""
+
+    searched: Searched
+    truth: Sequence[Verdict | None]
+    measured: Sequence[int]
+
+    @property
+    def paths(self) -> Iterator[list[int]]:
+        return (self.searched.tree.path(leaf) for leaf, _ in self.searched.tree.leaves)
+
+
+def main() -> None:
+    logging.basicConfig(level=logging.INFO)
+    if not (RUN / "done.json").exists():
+        trees.main(trees.TreesConfig(RUN, split="validation", problems=PROBLEMS, seed=21, device="cpu"))
+    known = [_with_truth(searched) for searched in TreeRun(RUN) if is_mixed(searched.tree)]
+    styles: dict[str, Sayings] = {"independent": independent, "sticky": sticky}
+    rows = [
+        row
+        for style, says in styles.items()
+        for accuracy in ACCURACIES
+        for row in measured(known, style, says, accuracy)
+    ]
+    gains = [row["f1"] - row["best_single_f1"] for row in rows if row["rule"] == "bayes"]
+    write_result("label_quality", rows, {"fused_minus_best_single_f1": (min(gains), 0.0)})
+
+
+def independent(problem: Problem, steps: Sequence[Step], error_rate: float, seed: int) -> list[Verdict | None]:
+    return oracle_judge(TASKS[problem.task], problem, steps, error_rate, seed)
+
+
+def sticky(problem: Problem, steps: Sequence[Step], error_rate: float, seed: int) -> list[Verdict | None]:
+    truth = TASKS[problem.task].verdicts(problem, steps)
+    return [
+        noisy(verdict, rng_for("sticky", seed, problem.id, step.text), error_rate)
+        for step, verdict in zip(steps, truth, strict=True)
+    ]
+
+
+def measured(known: Sequence[Tree], style: str, says: Sayings, accuracy: float) -> list[dict[str, Any]]:
+    """A row for each rule: F1 with its interval over seeds and problems."""
+    calls: dict[str, list[np.ndarray]] = {rule: [] for rule in RULES}  # (trees, 5), see _calls
+    judged: list[dict[str, float]] = []
+    for seed in range(SEEDS):
+        evidence = [_evidence(tree, says, 1 - accuracy, seed) for tree in known]
+        quality = estimate_quality(evidence, seed)
+        estimated = {f"estimated {name}": rate for name, rate in quality.rates.items()}
+        judged.append({**estimated, **_true_rates(known, evidence), **_mined(known, evidence, quality)})
+        for rule in RULES:
+            calls[rule].append(
+                np.array([_calls(t, RULES[rule](e, quality), rule) for t, e in zip(known, evidence, strict=True)])
+            )
+    sums = {rule: np.mean(each, axis=0).sum(axis=0) for rule, each in calls.items()}
+    f1 = {rule: _f1(counts) for rule, counts in sums.items()}
+    best = max(f1["mc"], f1["judge"])
+    steps = sum(len(tree.measured) for tree in known)
+    rates = {name: float(np.nanmean([j[name] for j in judged])) for name in judged[0]}
+    print(f"{style}, {accuracy}: " + ", ".join(f"{rule} {value:.3f}" for rule, value in f1.items()), flush=True)
+    return [
+        {
+            "judge": style, "accuracy": accuracy, "rule": rule, "f1": f1[rule], "interval": _interval(calls[rule]),
+            "minus_judge": _interval(calls[rule], calls["judge"]), "best_single_f1": best, "steps": steps,
+            "labelled": sums[rule][3] / steps, "f1_labelled": _f1(sums[rule][[0, 1, 4]]),
+            **(rates if rule == "bayes" else {}),
+        }
+        for rule in RULES
+    ]  # fmt: skip
+
+
+def _with_truth(searched: Searched) -> Tree:
+    tree, truth, measured = searched.tree, [None] * len(searched.tree.nodes), set()
+    for leaf, _ in tree.leaves:
+        path = tree.path(leaf)
+        verdicts = TASKS[searched.problem.task].verdicts(searched.problem, [tree.nodes[n].step for n in path])
+        for node, verdict in zip(path, verdicts, strict=True):
+            truth[node] = verdict  # type: ignore[call-overload]
+        for node, verdict in zip(path[:-1], verdicts, strict=False):
+            if verdict is not None and tree.nodes[node].label.mc_valid >= MIN_VALID:
+                measured.add(node)
+            if verdict is None or not verdict.correct:
+                break
+    return Tree(searched, truth, sorted(measured))
+
+
+def _evidence(tree: Tree, says: Sayings, error_rate: float, seed: int) -> TreeEvidence:
+    verdicts: list[Verdict | None] = [None] * len(tree.truth)
+    nodes = tree.searched.tree.nodes
+    for path in tree.paths:
+        steps = [nodes[n].step for n in path]
+        for node, verdict in zip(path, says(tree.searched.problem, steps, error_rate, seed), strict=True):
+            verdicts[node] = verdict
+    labels = with_verdicts([node.label for node in nodes], verdicts)
+    return TreeEvidence(labels, [n.step.kind for n in nodes], [n.parent for n in nodes], tree.searched.tree.root)
+
+
+def _true_rates(known: Sequence[Tree], evidence: Sequence[TreeEvidence]) -> dict[str, float]:
+    said: dict[str, list[bool]] = {"specificity": [], "sensitivity/perception": [], "sensitivity/reasoning": []}
+    for tree, seen in zip(known, evidence, strict=True):
+        for node in tree.measured:
+            truth, verdict = tree.truth[node], seen.labels[node].judge
+            name = "specificity" if truth and truth.correct else f"sensitivity/{truth.error_kind if truth else None}"
+            if verdict and name in said:
+                said[name].append(verdict.correct == (name == "specificity"))
+    return {f"true {name}": float(np.mean(hits)) if hits else float("nan") for name, hits in said.items()}
+
+
+def _mined(known: Sequence[Tree], evidence: Sequence[TreeEvidence], quality: JudgeQuality) -> dict[str, float]:
+    """How many corrections are mined from siblings, and the share of them that are right."""
+    right: list[bool] = []
+    for tree, seen in zip(known, evidence, strict=True):
+        problem = tree.searched.problem
+        outcomes = [is_correct(a, str(problem.answer), problem.answer_type) for _, a in tree.searched.tree.leaves]
+        labels = fuse_tree(seen, list(zip(tree.paths, outcomes, strict=True)), "bayes", quality)
+        mined = {node for node in mined_corrections(labels, seen.parents) if node is not None}
+        right += [verdict.correct for node in mined if (verdict := tree.truth[node])]
+    return {"corrections": len(right), "corrections right": float(np.mean(right))}
+
+
+def _calls(tree: Tree, targets: Sequence[float | None], rule: str) -> tuple[int, int, int, int, int]:
+    """Wrong steps that are called wrong, right ones that are, wrong ones that are not; steps with a label; wrong ones
+    with a label that are not called wrong."""
+    tp = fp = fn = labelled = missed = 0
+    for node in tree.measured:
+        target, truth = targets[node], tree.truth[node]
+        called, wrong = target is not None and is_wrong(rule, target), not (truth and truth.correct)
+        tp, fp, fn = tp + (called and wrong), fp + (called and not wrong), fn + (wrong and not called)
+        labelled += target is not None
+        missed += target is not None and wrong and not called
+    return tp, fp, fn, labelled, missed
+
+
+def _f1(sums: np.ndarray) -> float:
+    return float(2 * sums[0] / max(1e-9, 2 * sums[0] + sums[1] + sums[2]))
+
+
+def _interval(each: Sequence[np.ndarray], less: Sequence[np.ndarray] | None = None) -> tuple[float, float]:
+    """95% interval of F1, or of its difference to another rule's, over seeds and bootstrapped problems."""
+    rng, values = np.random.default_rng(0), []
+    for _ in range(1000):
+        seed = rng.integers(len(each))
+        drawn = rng.integers(len(each[0]), size=len(each[0]))
+        value = _f1(each[seed][drawn].sum(axis=0))
+        values.append(value - _f1(less[seed][drawn].sum(axis=0)) if less else value)
+    low, high = np.percentile(values, [2.5, 97.5])
+    return float(low), float(high)
+
+
+if __name__ == "__main__":
+    main()
