@@ -5,8 +5,8 @@
 Trees of the built-in policy over validation problems (kept in runs/bench/label_quality, so that a second run is
 quick). The judge is the oracle with errors of two styles: independent for each prefix, and sticky, the same wherever a
 problem's step has the same text, as a model's are. F1 is of *wrong* steps, over the steps before and at a path's first
-true error which have a verdict and three rollouts with a result; a step that a rule leaves without a label counts as not
-called, and `f1_labelled` leaves such steps out.
+true error which have a verdict and three rollouts with a result; a step that a rule leaves without a label counts as
+not called, and `f1_labelled` leaves such steps out.
 """
 
 from __future__ import annotations

@@ -28,7 +28,7 @@ from tests.perf.mock import FAMILY, MockEngine
 from tests.perf.results import write_result
 from vlprm.records import Records, finish, open_run
 
-SIZES, GOAL = (1_000, 4_000), 1.2
+SIZES, GOAL = (1_000, 10_000, 100_000), 1.2
 TASK = ("tests.perf.mock",)
 SEARCH = SearchConfig(root_rollouts=4, rollouts=2, searches=1)
 
