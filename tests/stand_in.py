@@ -43,6 +43,7 @@ class StandIn(ThreadingHTTPServer):
         self.asked: list[Body] = []
         self.keys: set[str | None] = set()
         self.open = self.most_open = 0
+        self.away = False  # then it takes connections, and closes them without a word
         self.lock = threading.Lock()
 
     def handle_error(self, request: Any, client_address: Any) -> None:
@@ -59,6 +60,13 @@ class _Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
     server: StandIn
 
+    def do_GET(self) -> None:
+        """The list of models, by which a client sees that the server is there."""
+        if self.server.away:
+            self.close_connection = True
+            return
+        self._send(200, "application/json", '{"object": "list", "data": []}')
+
     def do_POST(self) -> None:
         body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
         with self.server.lock:
@@ -68,9 +76,15 @@ class _Handler(BaseHTTPRequestHandler):
             self.server.most_open = max(self.server.most_open, self.server.open)
         try:
             status, kind, text = self.server.reply(body)
+            if self.server.away:
+                self.close_connection = True
+                return
         finally:
             with self.server.lock:
                 self.server.open -= 1
+        self._send(status, kind, text)
+
+    def _send(self, status: int, kind: str, text: str) -> None:
         cut = kind == "cut"
         self.send_response(status)
         self.send_header("Content-Type", "application/json" if cut else kind)
@@ -84,7 +98,9 @@ class _Handler(BaseHTTPRequestHandler):
 
 
 def config_of(*servers: StandIn, **changes: Any) -> ServerConfig:
-    return ServerConfig(tuple(s.url for s in servers), "policy", **{"retries": 0, "timeout": 20.0, **changes})
+    return ServerConfig(
+        tuple(s.url for s in servers), "policy", **{"retries": 0, "timeout": 20.0, "patience": 5.0, **changes}
+    )
 
 
 def open_on(backbone: Path, config: ServerConfig) -> None:

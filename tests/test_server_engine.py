@@ -8,6 +8,7 @@ import base64
 import dataclasses
 import io
 import itertools
+import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -19,8 +20,10 @@ from PIL import Image
 from tests.stand_in import KEY, Answer, Body, StandIn, as_asked, completion, config_of, open_on
 from vlprm.actions import execute_zoom
 from vlprm.engines import Continuation, Request
+from vlprm.engines import servers as servers_module
 from vlprm.engines.choose import ServerConfig
-from vlprm.engines.server import FAILURES_IN_A_ROW, ServerEngine, _probe, messages
+from vlprm.engines.server import ServerEngine, _probe, messages
+from vlprm.engines.servers import FAILURES_IN_A_ROW
 from vlprm.images import crop, open_image
 from vlprm.inputs import InputBuilder
 from vlprm.rollout import rollouts
@@ -148,8 +151,7 @@ def slow(body: Body) -> Answer:
 FAULTS: dict[str, tuple[Callable[[Body], Answer], list[str]]] = {
     "slow": (slow, ["timeout"] * 2),
     "cut": (lambda body: (200, "cut", as_asked(body)[2]), ["connection"] * 2),
-    "busy": (lambda body: (429, "application/json", "{}"), ["server_error"] * 2),
-    "down": (lambda body: (503, "text/html", "<html>"), ["server_error"] * 2),
+    "broken": (lambda body: (500, "text/html", "<html>"), ["server_error"] * 2),
     "too long": (lambda body: (400, "application/json", '{"error": {"message": "too long"}}'), ["refused"] * 2),
     "html": (lambda body: (200, "text/html", "<html>[answer] 3</html>"), ["bad_answer"] * 2),
     "half json": (lambda body: (200, "application/json", as_asked(body)[2][:-9]), ["bad_answer"] * 2),
@@ -208,6 +210,51 @@ def test_a_server_that_fails_on_and_on_is_an_error(
     assert {c.failure for got in now_and_then for c in got} == {"", "server_error"}
     server.reply = lambda body: (400, "text/plain", "too long")  # says nothing of the next request
     assert all(c.failure == "refused" for got in ask(inputs, config_of(server), *many) for c in got)
+
+
+@pytest.fixture
+def hurried(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(servers_module, "PAUSES", (0.02, 0.1))
+
+
+@pytest.mark.usefixtures("hurried")
+@pytest.mark.parametrize("outage", ["away", 429, 503])
+def test_an_outage_is_waited_for_and_costs_no_result(
+    server: StandIn, inputs: InputBuilder, problems: list[Problem], outage: str | int
+) -> None:
+    """Every request that meets it is answered when it is over."""
+    started = time.monotonic()
+
+    def reply(body: Body) -> Answer:
+        server.away = outage == "away" and time.monotonic() - started < 0.5
+        return (
+            as_asked(body) if outage == "away" or time.monotonic() - started > 0.5 else (int(outage), "text/html", "")
+        )
+
+    server.reply, server.away = reply, outage == "away"
+    threading.Timer(0.5, lambda: setattr(server, "away", False)).start()
+    answers = ask(inputs, config_of(server), *(request(p) for p in problems[:8]))
+    assert all([c.text for c in got] == ["[answer] 0", "[answer] 1"] for got in answers)
+
+
+@pytest.mark.usefixtures("hurried")
+def test_while_one_server_is_away_the_others_answer(
+    servers: Callable[[], StandIn], inputs: InputBuilder, problems: list[Problem]
+) -> None:
+    here, gone = servers(), servers()
+    gone.away = True
+    answers = ask(inputs, config_of(here, gone), *(request(p) for p in problems[:6]))
+    assert all([c.text for c in got] == ["[answer] 0", "[answer] 1"] for got in answers)
+
+
+@pytest.mark.usefixtures("hurried")
+def test_servers_that_stay_away_end_the_run_in_one_sentence(
+    server: StandIn, inputs: InputBuilder, problems: list[Problem]
+) -> None:
+    server.away = True
+    (error,) = ask(inputs, config_of(server, patience=0.3), request(problems[0]))
+    assert f"the servers {server.url} have been away for 0.3 seconds" in str(error)
+    assert "run the same command again to go on" in str(error)
 
 
 def test_spelt_out_control_tokens_are_not_sent(server: StandIn, inputs: InputBuilder, problems: list[Problem]) -> None:

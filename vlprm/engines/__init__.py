@@ -6,7 +6,7 @@ Whoever samples awaits; an engine is free to answer many requests in one batch.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 from vlprm.images import Size
 from vlprm.schema import Problem, Step
@@ -17,7 +17,7 @@ class Request:
     """Continue `steps` of a solution to `problem`, `n` times, each with its own stream of chance.
 
     `key` names the request within a run and, with `seed`, decides what is sampled: equal requests give equal texts,
-    whatever else is in the batch.
+    whatever else is in the batch. A server that can is held to the JSON `schema`; others are not.
     """
 
     problem: Problem
@@ -27,6 +27,7 @@ class Request:
     seed: int
     temperature: float = 1.0
     max_tokens: int = 200
+    schema: dict[str, Any] | None = None
 
 
 @dataclass(frozen=True)

@@ -28,6 +28,7 @@ class ServerConfig:
         concurrency: most requests that are open at once, over all servers.
         timeout: seconds that one try of a request may take.
         retries: further tries of a request that failed, with a growing pause between them.
+        patience: seconds that the servers may all be away before the run stops.
         api_key_env: name of the environment variable that holds the key, where the servers want one.
     """
 
@@ -36,6 +37,7 @@ class ServerConfig:
     concurrency: PositiveInt = 64
     timeout: PositiveFloat = 600.0
     retries: NonNegativeInt = 4
+    patience: PositiveFloat = 900.0
     api_key_env: str | None = None
 
     def __post_init__(self) -> None:

@@ -1,0 +1,205 @@
+"""Chat servers that speak OpenAI's protocol: calls in rotation, a limit of open ones, typed failures, and outages that
+are waited for.
+
+A call that fails after the client's tries is a `Failure` of that call, and a no result for whoever asked, if the server
+still answers otherwise. If it does not, nothing is wrong with the call: it waits until a server is back.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import io
+import itertools
+import json
+import logging
+import os
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import openai
+from openai import AsyncOpenAI
+from PIL import Image
+
+from vlprm.cache import ByteCache
+from vlprm.engines.choose import ServerConfig
+from vlprm.images import content_hash, crop, open_image
+from vlprm.schema import Region
+
+log = logging.getLogger(__name__)
+
+Message = dict[str, Any]
+ShownImage = tuple[bytes, Region | None]  # an image, or the part of it that a zoom shows
+
+URL_BYTES = 1 << 29  # of images as data URLs, which all requests of a problem share
+FAILURES_IN_A_ROW = 16  # of servers that answer otherwise, without a success between: no longer one call's misfortune
+REFUSED = {400, 413, 422}  # statuses that speak of this very request, and not of the server
+BUSY = {429, 503}
+PAUSES = (1.0, 30.0)  # seconds between two looks at servers that are away: the first, and the longest
+
+
+@dataclass(frozen=True)
+class Answer:
+    """The choices of an answered call by their index, and how many tokens the server read (None: it does not say)."""
+
+    choices: dict[int, Message]
+    read: int | None
+
+
+@dataclass(frozen=True)
+class Failure:
+    """A call without an answer: `stop` is what the solution's `stop` becomes, `said` is for a message."""
+
+    stop: str
+    said: str
+
+
+class Servers:
+    """Its state: a client for each server, whose turn it is, how many calls are open, and how many failed in a row.
+
+    For one event loop; `close` it there.
+    """
+
+    def __init__(self, config: ServerConfig) -> None:
+        self.config = config
+        self._key = _key(config)
+        self.clients = [
+            AsyncOpenAI(base_url=url, api_key=self._key, timeout=config.timeout, max_retries=config.retries)
+            for url in config.base_urls
+        ]
+        self._turns = itertools.cycle(self.clients)
+        self._open = asyncio.Semaphore(config.concurrency)
+        self._outage = asyncio.Lock()
+        self._failed_in_a_row = 0
+        self._urls: ByteCache[ShownImage, str] = ByteCache(URL_BYTES, lambda key, url: len(key[0]) + len(url))
+
+    async def close(self) -> None:
+        for client in self.clients:
+            await client.close()
+
+    def url(self, image: bytes, region: Region | None = None) -> str:
+        """The image as a data URL, made once."""
+        return self._urls.get((image, region), lambda: data_url(image, region))
+
+    async def call(self, body: dict[str, Any]) -> Answer | Failure:
+        """A call to the server whose turn it is. ValueError where servers stay away for longer than the config's
+        patience, or where they answer and no call succeeds any more: a run that went on would consist of no results."""
+        while True:
+            client = next(self._turns)
+            async with self._open:
+                answer = await self.once(client, body)
+            if isinstance(answer, Answer):
+                self._failed_in_a_row = 0
+                return answer
+            if answer.stop == "refused" or (answer.stop != "busy" and await _is_there(client)):
+                self._count(answer)
+                return answer
+            await self._until_one_is_there(answer)
+
+    async def once(self, client: AsyncOpenAI, body: dict[str, Any]) -> Answer | Failure:
+        """One call. The client has tried again where that can help."""
+        try:
+            answer = await client.chat.completions.with_raw_response.create(**body)
+        except openai.APITimeoutError:
+            return Failure("timeout", f"no answer within {self.config.timeout:g} seconds")
+        except openai.APIConnectionError as error:
+            return Failure("connection", self._plain(f"{error} {error.__cause__ or ''}"))
+        except openai.APIStatusError as error:
+            status = error.status_code
+            stop = "refused" if status in REFUSED else "busy" if status in BUSY else "server_error"
+            return Failure(stop, self._plain(f"status {status}: {error.response.text}"))
+        return parsed(answer.text) or Failure("bad_answer", self._plain(f"no chat completion: {answer.text}"))
+
+    async def _until_one_is_there(self, failure: Failure) -> None:
+        """Wait out an outage, one caller looking for all. A busy server is given a pause in any case."""
+        async with self._outage:
+            started, (pause, longest) = time.monotonic(), PAUSES
+            while failure.stop == "busy" or not any([await _is_there(client) for client in self.clients]):
+                if time.monotonic() - started + pause > self.config.patience:
+                    raise ValueError(
+                        f"the servers {' and '.join(self.config.base_urls)} have been away for"
+                        f" {self.config.patience:g} seconds (the last call: {failure.said}); start them, then run the"
+                        " same command again to go on"
+                    )
+                log.info("no server answers (%s); looking again in %g seconds", failure.said, pause)
+                await asyncio.sleep(pause)
+                failure, pause = Failure("connection", failure.said), min(2 * pause, longest)
+
+    def _plain(self, said: str) -> str:
+        """One short line of what a server said, without the key, which some repeat."""
+        return " ".join(said.replace(self._key, "(key)").split())[:200]
+
+    def _count(self, failure: Failure) -> None:
+        self._failed_in_a_row += failure.stop != "refused"
+        if self._failed_in_a_row >= FAILURES_IN_A_ROW:
+            raise ValueError(
+                f"{self._failed_in_a_row} calls in a row failed (the last: {failure.said}); look at the log of"
+                f" {' and '.join(self.config.base_urls)}, then run the same command again to go on"
+            )
+
+
+async def _is_there(client: AsyncOpenAI) -> bool:
+    """Whether a server answers at all: any status that does not speak of an outage will do."""
+    try:
+        await client.with_options(max_retries=0, timeout=10.0).models.list()
+    except openai.APIStatusError as error:
+        return error.status_code < 500 and error.status_code not in BUSY
+    except openai.OpenAIError:
+        return False
+    return True
+
+
+def data_url(image: bytes, region: Region | None) -> str:
+    """The very pixels that this process would process, whatever the file's format."""
+    opened = open_image(image, f"image {content_hash(image)}")
+    return (
+        "data:image/png;base64," + base64.b64encode(as_png(opened if region is None else crop(opened, region))).decode()
+    )
+
+
+def as_png(image: Image.Image) -> bytes:
+    file = io.BytesIO()
+    image.save(file, "PNG", compress_level=1)
+    return file.getvalue()
+
+
+def user_turn(urls: Sequence[str], text: str) -> Message:
+    parts: list[Message] = [{"type": "image_url", "image_url": {"url": url}} for url in urls]
+    return {"role": "user", "content": [*parts, {"type": "text", "text": text}] if text else parts}
+
+
+def text_of(choice: Message | None) -> tuple[str, bool] | str:
+    """What a choice says and whether it ended by itself; or the stop of a failure."""
+    if choice is None:
+        return "no_choice"
+    message = choice.get("message")
+    text = message.get("content") if isinstance(message, dict) else None
+    if not isinstance(text, str):
+        return "no_text"
+    if choice.get("finish_reason") not in ("stop", "length"):
+        return "refused"
+    return text, choice["finish_reason"] == "stop"
+
+
+def parsed(text: str) -> Answer | None:
+    """What a server sent; None where it is no chat completion, or one without a choice."""
+    try:
+        body = json.loads(text)
+    except (ValueError, RecursionError):
+        return None
+    listed = body.get("choices") if isinstance(body, dict) else None
+    known = [c for c in listed if isinstance(c, dict)] if isinstance(listed, list) else []
+    choices = {c["index"]: c for c in known if isinstance(c.get("index"), int)}
+    usage = body.get("usage") if choices else None
+    return Answer(choices, usage.get("prompt_tokens") if isinstance(usage, dict) else None) if choices else None
+
+
+def _key(config: ServerConfig) -> str:
+    if config.api_key_env is None:
+        return "no-key-needed"  # the client asks for one; servers without a key ignore it
+    key = os.environ.get(config.api_key_env, "")
+    if not key:
+        raise ValueError(f"the environment variable {config.api_key_env} is not set; put the servers' key into it")
+    return key
