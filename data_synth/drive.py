@@ -17,11 +17,10 @@ from data_synth.search_tree import SearchConfig
 from data_synth.source import Source
 from data_synth.store import Searched, tree_record
 from vlprm.engines import Engine
-from vlprm.engines.journal import JournalledEngine
+from vlprm.engines.journal import ANSWERS, JournalledEngine
 from vlprm.records import Records, in_units
 
 log = logging.getLogger(__name__)
-ANSWERS = "answers.jsonl"
 
 
 @dataclass(frozen=True)

@@ -1,36 +1,40 @@
-"""Search trees -> a judge's verdict on every step. Here, the stand-in for a strong VLM.
+"""Search trees -> a judge's verdict on the steps.
 
-    python -m data_synth.judge --config configs/demo/judge.yaml
+    python -m data_synth.judge --config configs/demo/judge.yaml      the tasks' oracle, with a declared error rate
+    python -m data_synth.judge --config configs/server/judge.yaml    a served vision-language model
 
-Writes `judgements.jsonl` (a record a tree, resumable): `verdicts` has one verdict or null (no result) for each node.
-
-The oracle judge knows the scene of a synthetic problem and errs at a declared, seeded rate. It exists so that the
-demo needs no server; its numbers are those of a simulated judge wherever they appear.
+Writes `judgements.jsonl` (a record a tree): `verdicts` has a verdict or null (no result, or not asked) for each node of
+the tree, `failures` counts what could not be read or answered. Killed, or stopped by SIGINT, the same command goes on.
 """
 
 from __future__ import annotations
 
+import asyncio
 import dataclasses
 import logging
-import random
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
-from jsonargparse.typing import ClosedUnitInterval
+from jsonargparse.typing import ClosedUnitInterval, PositiveInt
 
+from data_synth.model_judge import AskConfig, Judged, judge_tree
+from data_synth.oracle import oracle_verdicts
+from data_synth.runner import EXIT_STOPPED, in_window, stopped_by_sigint
 from data_synth.store import Searched, TreeRun
+from vlprm.backbones import load_policy, placement
 from vlprm.config import dump, run
+from vlprm.engines import Engine
+from vlprm.engines.choose import ServerConfig, open_chat
+from vlprm.engines.journal import ANSWERS, JournalledEngine
+from vlprm.engines.local import LocalEngine
 from vlprm.records import Records, finish, open_run, timed
-from vlprm.schema import Problem, Step, Verdict
 from vlprm.tasks import TASKS, Tasks, load_tasks, refuse_other_tasks, task_of
-from vlprm.tasks.scene import rng_for
-from vlprm.tasks.synthetic import SyntheticFamily
 
 log = logging.getLogger(__name__)
-
-KINDS = ("perception", "reasoning")
 
 
 @dataclass(frozen=True)
@@ -40,69 +44,111 @@ class JudgeConfig:
     Args:
         trees: the run folder of data_synth.trees.
         run: folder to write.
-        tasks: task names or module paths, as they were given to data_synth.trees.
-        error_rate: declared error rate of the oracle that stands in for a judge.
-        seed: decides the judge's errors.
+        judge: oracle (of synthetic tasks) or model.
+        tasks: oracle: task names or module paths, as they were given to data_synth.trees.
+        error_rate: oracle: declared rate of its errors.
+        seed: decides the oracle's errors, and the model's samples.
+        model: checkpoint folder of a model that judges in this process, where there are no servers.
+        ask: how a model is asked.
+        server: where the model is served.
+        in_flight: most trees that are judged at once.
+        device: auto (the GPU where there is one), cpu, cuda, or cuda:1 and so on.
+        dtype: float32, or bfloat16 for half the memory.
     """
 
     trees: Path
     run: Path
+    judge: Literal["oracle", "model"] = "oracle"
     tasks: tuple[str, ...] = tuple(TASKS)
     error_rate: ClosedUnitInterval = 0.1
     seed: int = 0
+    model: str | None = None
+    ask: AskConfig = AskConfig()
+    server: ServerConfig = ServerConfig()
+    in_flight: PositiveInt = 64
+    device: str = "auto"
+    dtype: str = "float32"
 
 
 def main(config: JudgeConfig) -> None:
-    tasks = load_tasks(config.tasks)
+    if config.judge == "model" and bool(config.model) == bool(config.server.base_urls):
+        raise ValueError(
+            "a model that judges is served (server.base_urls) or in this process (model); give one of them"
+        )
     trees = TreeRun(config.trees)
-    refuse_other_tasks(trees.ids, tasks)
+    tasks = load_tasks(config.tasks) if config.judge == "oracle" else {}
+    if config.judge == "oracle":
+        refuse_other_tasks(trees.ids, tasks)
     open_run(config.run, dump(config), config.seed, trees.files)
     records = Records(config.run / "judgements.jsonl")
     with timed(config.run, "judge"):
-        for searched in trees:
-            if searched.problem.id not in records.keys:
-                records.append([_judged(searched, tasks, config)])
+        if config.judge == "oracle":
+            _ask_oracle(trees, records, tasks, config)
+        else:
+            asyncio.run(_ask_model(trees, records, config))
+    if len(records.keys) < len(trees):
+        log.info("stopped; run the same command again to go on")
+        raise SystemExit(EXIT_STOPPED)
     finish(records)
-    log.info("%d trees judged", len(records.keys))
+    _report(records)
 
 
-def _judged(searched: Searched, tasks: Tasks, config: JudgeConfig) -> dict[str, Any]:
-    """The record of a tree. A prefix that solutions share is judged once."""
-    problem, tree = searched.problem, searched.tree
-    family = task_of(problem.task, tasks)
-    verdicts: list[Verdict | None] = [None] * len(tree.nodes)
-    for leaf, _ in tree.leaves:
-        path = tree.path(leaf)
-        steps = [tree.nodes[n].step for n in path]
-        for node, verdict in zip(
-            path, oracle_judge(family, problem, steps, config.error_rate, config.seed), strict=True
-        ):
-            verdicts[node] = verdict
+def _ask_oracle(trees: TreeRun, records: Records, tasks: Tasks, config: JudgeConfig) -> None:
+    for searched in trees:
+        problem = searched.problem
+        if problem.id not in records.keys:
+            family = task_of(problem.task, tasks)
+            verdicts = oracle_verdicts(family, problem, searched.tree, config.error_rate, config.seed)
+            records.append([_record(problem.id, f"oracle with error rate {config.error_rate}", Judged(verdicts))])
+
+
+async def _ask_model(trees: TreeRun, records: Records, config: JudgeConfig) -> None:
+    """Every tree goes its own way, `in_flight` of them at once. Answers are kept until their tree is written."""
+    name = f"{config.server.model or Path(config.model or '').name} with {config.ask.template}"
+    with stopped_by_sigint() as stopping:
+        async with _open(config) as engine:
+            kept = JournalledEngine(engine, config.run / ANSWERS, records.keys, stopping)
+
+            async def judged(searched: Searched) -> dict[str, Any]:
+                verdicts = await judge_tree(searched.problem, searched.tree, kept, config.ask, config.seed)
+                return _record(searched.problem.id, name, verdicts)
+
+            todo = (searched for searched in trees if searched.problem.id not in records.keys)
+            async for record in in_window(todo, judged, config.in_flight, stopping):
+                records.append([record])
+            if len(records.keys) == len(trees):
+                kept.path.unlink()
+
+
+@asynccontextmanager
+async def _open(config: JudgeConfig) -> AsyncIterator[Engine]:
+    if config.model is not None:
+        yield LocalEngine(load_policy(config.model, *placement(config.device, config.dtype)))
+        return
+    async with open_chat(config.server) as engine:
+        yield engine
+
+
+def _record(problem_id: str, judge: str, judged: Judged) -> dict[str, Any]:
     return {
-        "key": problem.id,
-        "judge": f"oracle with error rate {config.error_rate}",
-        "verdicts": [None if verdict is None else dataclasses.asdict(verdict) for verdict in verdicts],
+        "key": problem_id,
+        "judge": judge,
+        "verdicts": [None if verdict is None else dataclasses.asdict(verdict) for verdict in judged.verdicts],
+        "failures": dict(judged.failures),
+        "requests": judged.requests,
+        "tokens": judged.tokens,
     }
 
 
-def oracle_judge(
-    family: SyntheticFamily, problem: Problem, steps: Sequence[Step], error_rate: float, seed: int
-) -> list[Verdict | None]:
-    """A verdict a step, wrong with probability `error_rate`; None where the step's text does not parse.
-
-    The same prefix gets the same verdict in every solution that it opens.
-    """
-    truth = family.verdicts(problem, steps)
-    return [
-        noisy(verdict, rng_for("judge", seed, problem.id, *(s.text for s in steps[: i + 1])), error_rate)
-        for i, verdict in enumerate(truth)
-    ]
-
-
-def noisy(verdict: Verdict | None, rng: random.Random, error_rate: float) -> Verdict | None:
-    if verdict is None or rng.random() >= error_rate:
-        return verdict
-    return Verdict(False, rng.choice(KINDS)) if verdict.correct else Verdict(True)  # type: ignore[arg-type]
+def _report(records: Records) -> None:
+    failures: Counter[str] = Counter()
+    said = 0
+    for record in records:
+        failures.update(record["failures"])
+        said += sum(verdict is not None for verdict in record["verdicts"])
+    log.info(
+        "%d trees judged, %d steps with a verdict; no results: %s", len(records.keys), said, dict(failures) or "none"
+    )
 
 
 if __name__ == "__main__":

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from data_synth.judge import oracle_judge
+from data_synth.oracle import oracle_judge
 from data_synth.search import search
 from data_synth.search_tree import SearchConfig, is_mixed
 from tests.conftest import solved

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from vlprm.schema import Problem
 
 TEMPLATES: dict[str, str] = {
@@ -22,3 +24,44 @@ def user_text(template_id: str, problem: Problem) -> str:
     if template_id not in TEMPLATES:
         raise ValueError(f"unknown prompt template {template_id!r}; known: {', '.join(TEMPLATES)}")
     return TEMPLATES[template_id].format(question=problem.question)
+
+
+_JUDGE = """You check a solution to a question about {images}, step by step. A step is wrong if what it says is not \
+so: it misreads an image (perception), it does not follow (reasoning), or it asks for a region that does not show what \
+is needed (action). A step that follows from an earlier wrong one is wrong too, with the same kind of error.{crops}
+
+Question: {question}
+{reference}
+Solution:
+{steps}
+
+Answer with JSON alone: {{"steps": [{{"step": 1, "reason": "...", "verdict": "correct" or "wrong", "error": "none" \
+or "perception" or "reasoning" or "action"}}, ... one for each of the {count} steps in order], "correction": "what the \
+first wrong step should have been, or an empty text"}}"""
+
+# What a judge is told of the right answer. SPARE aligns a solution with a reference; the answer alone helps
+# less, and a judge without any is what most published data was made with.
+JUDGE_TEMPLATES: dict[str, str] = {
+    "judge@1": "",
+    "judge_answer@1": "\nThe right answer is: {answer}\n",
+    "judge_reference@1": "\nThe right answer is: {answer}\nA right solution, which is not the only one:\n{solution}\n",
+}
+
+
+def judge_text(template_id: str, problem: Problem, steps: Sequence[str], images: int) -> str:
+    """What a judge is asked of numbered steps. ValueError on a template that is not there, and where it needs a
+    reference that the problem does not have."""
+    if template_id not in JUDGE_TEMPLATES:
+        raise ValueError(f"unknown judge template {template_id!r}; known: {', '.join(JUDGE_TEMPLATES)}")
+    template, solution = JUDGE_TEMPLATES[template_id], problem.meta.get("solution")
+    if ("{answer}" in template and problem.answer is None) or ("{solution}" in template and not solution):
+        raise ValueError(f"{problem.id} has no reference for {template_id}; judge it with judge@1")
+    zooms = sum(text.startswith("[zoom]") for text in steps)
+    return _JUDGE.format(
+        images="an image" if images == 1 else f"{images} images",
+        crops=" The images after the first show what the zoom steps saw, in order." if zooms else "",
+        question=problem.question,
+        reference=template.format(answer=problem.answer, solution=solution),
+        steps="\n".join(f"{number}. {text.strip()}" for number, text in enumerate(steps, 1)),
+        count=len(steps),
+    )

@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 
 from data_synth import trees
-from data_synth.judge import noisy, oracle_judge
+from data_synth.oracle import noisy, oracle_judge
 from data_synth.search_tree import is_mixed
 from data_synth.store import Searched, TreeRun
 from tests.perf.results import FOLDER, write_result

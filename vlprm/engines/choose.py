@@ -7,6 +7,7 @@ import re
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from typing import Any
 
 from jsonargparse.typing import NonNegativeInt, PositiveFloat, PositiveInt
 
@@ -62,14 +63,28 @@ async def open_engine(policy: str, device: str, dtype: str, server: ServerConfig
     if not server.base_urls:
         yield LocalEngine(load_policy(policy, *placement(device, dtype)))
         return
-    try:
-        from vlprm.engines.server import ServerEngine
-    except ModuleNotFoundError as error:
-        raise ValueError(f"a server needs the package {error.name}; pip install 'vlprm[server]'") from error
-    logging.getLogger("httpx2").setLevel(logging.WARNING)  # it has a line for every request
-    engine = ServerEngine(load_inputs(checkpoint_folder(policy)), server)
+    engine = _server_module().ServerEngine(load_inputs(checkpoint_folder(policy)), server)
     try:
         await engine.check()
         yield engine
     finally:
         await engine.close()
+
+
+@asynccontextmanager
+async def open_chat(server: ServerConfig) -> AsyncIterator[Engine]:
+    """An engine that answers questions, for one event loop: any chat model of those servers."""
+    engine = _server_module().ChatEngine(server)
+    try:
+        yield engine
+    finally:
+        await engine.close()
+
+
+def _server_module() -> Any:
+    try:
+        from vlprm.engines import server
+    except ModuleNotFoundError as error:
+        raise ValueError(f"a server needs the package {error.name}; pip install 'vlprm[server]'") from error
+    logging.getLogger("httpx2").setLevel(logging.WARNING)  # it has a line for every request
+    return server

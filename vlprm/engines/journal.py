@@ -17,6 +17,8 @@ from vlprm.images import Size
 from vlprm.records import append_line, read_records, write_atomically
 from vlprm.schema import Problem
 
+ANSWERS = "answers.jsonl"
+
 
 class Stopped(Exception):
     """The run is being stopped: what is under way is finished, and nothing more is asked."""

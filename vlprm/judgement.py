@@ -1,0 +1,124 @@
+"""Ask a vision-language model to judge a solution step by step, and read what it says: strictly, or not at all.
+
+The single pass over numbered steps, with the reference beside them where there is one, is SPARE's (AAAI 2026); the
+kinds of errors are VL-PRM's, and the corrected first wrong step is GM-PRM's (arXiv 2508.04088).
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import re
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from vlprm.engines.servers import as_png
+from vlprm.images import crop, open_image
+from vlprm.prompts import judge_text
+from vlprm.schema import Problem, Step, Verdict, structured
+
+CORRECT, WRONG = "correct", "wrong"
+KINDS = ("perception", "reasoning", "action")
+_FENCE = re.compile(r"\s*```(?:json)?\s*\n(.*)\n\s*```\s*", re.DOTALL)
+
+
+@dataclass(frozen=True)
+class _Said:
+    """One step of a judgement as the model writes it."""
+
+    step: int
+    reason: str
+    verdict: str
+    error: str
+
+
+@dataclass(frozen=True)
+class _Judgement:
+    steps: tuple[_Said, ...]
+    correction: str
+
+
+class NoJudgement(ValueError):
+    """An answer that is no judgement; `cause` is one word to count by."""
+
+    def __init__(self, cause: str) -> None:
+        super().__init__(cause)
+        self.cause = cause
+
+
+def judge_schema(steps: int) -> dict[str, Any]:
+    """The JSON schema of a judgement of so many steps."""
+    said = {
+        "step": {"type": "integer", "minimum": 1, "maximum": steps},
+        "reason": {"type": "string"},
+        "verdict": {"enum": [CORRECT, WRONG]},
+        "error": {"enum": ["none", *KINDS]},
+    }
+    item = {"type": "object", "properties": said, "required": list(said), "additionalProperties": False}
+    listed = {"type": "array", "items": item, "minItems": steps, "maxItems": steps}
+    fields = {"steps": listed, "correction": {"type": "string"}}
+    return {"type": "object", "properties": fields, "required": list(fields), "additionalProperties": False}
+
+
+def judge_problem(problem: Problem, steps: Sequence[Step], template: str) -> Problem:
+    """The question that is put to the judge: the problem's images and the crops that its zooms saw, in order; the
+    question, the numbered steps, and what the template says of a reference."""
+    crops = [as_png(crop(open_image(problem.images[0]), step.region)) for step in steps if step.region is not None]
+    text = judge_text(template, problem, [step.text for step in steps], len(problem.images))
+    return dataclasses.replace(problem, question=text, images=(*problem.images, *crops), meta={})
+
+
+def parse_judgement(text: str, steps: int) -> list[Verdict]:
+    """A verdict for each of so many steps. The first wrong one has the correction.
+
+    NoJudgement where the text is not JSON (`not_json`), has not the fields (`bad_field`), names a step that does not
+    exist (`unknown_step`), has too few or too many steps or one of them twice (`step_count`), or contradicts itself
+    (`contradiction`): a correct step with an error, a wrong one without.
+    """
+    fenced = _FENCE.fullmatch(text)
+    try:
+        body = json.loads(fenced[1] if fenced else text)
+    except (ValueError, RecursionError) as error:
+        raise NoJudgement("not_json") from error
+    try:
+        said = structured(_Judgement, body, "not a judgement")
+    except ValueError as error:
+        raise NoJudgement("bad_field") from error
+    if any(not 1 <= item.step <= steps for item in said.steps):
+        raise NoJudgement("unknown_step")
+    if [item.step for item in said.steps] != list(range(1, steps + 1)):
+        raise NoJudgement("step_count")
+    verdicts = [_verdict(item) for item in said.steps]
+    first = next((i for i, verdict in enumerate(verdicts) if not verdict.correct), None)
+    if first is not None:
+        verdicts[first] = dataclasses.replace(verdicts[first], correction=said.correction.strip())
+    return verdicts
+
+
+def _verdict(said: _Said) -> Verdict:
+    if said.verdict not in (CORRECT, WRONG) or said.error not in ("none", *KINDS):
+        raise NoJudgement("bad_field")
+    correct = said.verdict == CORRECT
+    if correct != (said.error == "none"):
+        raise NoJudgement("contradiction")
+    return Verdict(correct, None if correct else said.error, said.reason.strip())  # type: ignore[arg-type]
+
+
+def majority(votes: Sequence[Verdict]) -> Verdict | None:
+    """What most of several verdicts on a step say, with the first reason and correction that any of them gives; None
+    where there are none, or where as many say correct as wrong."""
+    correct = sum(vote.correct for vote in votes)
+    if 2 * correct == len(votes):
+        return None
+    side = [vote for vote in votes if vote.correct == (2 * correct > len(votes))]
+    kind = Counter(vote.error_kind for vote in side).most_common(1)[0][0]
+    spoken = [vote for vote in side if vote.error_kind == kind]
+    return Verdict(
+        side[0].correct,
+        kind,
+        next((vote.reason for vote in spoken if vote.reason), ""),
+        next((vote.correction for vote in spoken if vote.correction), ""),
+        len(side) / len(votes),
+    )
