@@ -39,7 +39,7 @@ from vlprm.steps import parse_step, step_kind
 
 ROW_GROUP = 100
 
-_FEATURES = {
+FEATURES = {
     "id": Value("string"),
     "images": List(Image(decode=False)),
     "prompt": Value("string"),
@@ -52,6 +52,9 @@ _FEATURES = {
     "evidence": Value("string"),
     "meta": Value("string"),
 }
+
+
+COLUMNS = tuple(FEATURES)
 
 
 @dataclass(frozen=True)
@@ -98,22 +101,28 @@ def tree_row(problem: Problem, tree: StepTree, right: Sequence[bool | None], met
 
 
 def write_dataset(path: Path, rows: Iterable[dict[str, Any]]) -> int:
-    """Write parquet at once, a few rows in memory at a time; how many there were. ValueError where there are none.
+    """Write the dataset at once; how many rows there were. ValueError where there are none."""
+    written = write_parquet(path, rows, Features(FEATURES))
+    if not written:
+        path.unlink()
+        raise ValueError(
+            f"{path} would be empty: no problem was solved sometimes and failed sometimes; use more problems"
+        )
+    return written
+
+
+def write_parquet(path: Path, rows: Iterable[dict[str, Any]], features: Features) -> int:
+    """Write rows as a parquet file that `datasets` reads with these features, a few of them in memory at a time.
     Every image is asserted to have its bytes, since `datasets` would otherwise store a path."""
     draft = path.with_suffix(".draft")
     path.parent.mkdir(parents=True, exist_ok=True)
-    features, written = Features(_FEATURES), 0
+    written = 0
     with ParquetWriter(draft, features.arrow_schema) as writer:
         remaining = iter(rows)
         while group := list(itertools.islice(remaining, ROW_GROUP)):
             assert all(image["bytes"] for row in group for image in row["images"])
-            writer.write_table(Dataset.from_list(group, features=features).data.table)
+            writer.write_table(Dataset.from_list(group, features=features).data.table.select(list(features)))
             written += len(group)
-    if not written:
-        draft.unlink()
-        raise ValueError(
-            f"{path} would be empty: no problem was solved sometimes and failed sometimes; use more problems"
-        )
     draft.replace(path)
     return written
 
@@ -128,7 +137,7 @@ def read_rows(path: Path) -> list[dict[str, Any]]:
         raise ValueError(
             f"{path} is not a readable parquet file; make it again with `python -m data_synth.label`"
         ) from error
-    if missing := sorted(set(_FEATURES) - set(data.column_names)):
+    if missing := sorted(set(FEATURES) - set(data.column_names)):
         raise ValueError(f"{path} lacks the columns {', '.join(missing)}; see vlprm/dataset.py for the format")
     if len(data) == 0:
         raise ValueError(f"{path} has no rows; make it from more problems")

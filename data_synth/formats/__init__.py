@@ -1,0 +1,1 @@
+"""The field's step-label formats, read and written."""

@@ -1,0 +1,117 @@
+"""Readers of text-only step labels. Each makes one row of one record, or raises Dropped."""
+
+from __future__ import annotations
+
+import bisect
+import re
+from typing import Any
+
+from data_synth.formats.rows import Leaf, Row, chain, made_row, told
+from data_synth.formats.source import Dropped, ImageFolder, Record, field, share, texts
+from vlprm.schema import StepLabel, TreeNode
+from vlprm.steps import parse_step
+
+TAG = "ки"
+_FIRST_STEP = re.compile(r"(?=Step 1:)")
+_ANSWER = re.compile(r"The answer is:\s*(.*?)\s*$")
+RATINGS: dict[int | None, tuple[str, float | None]] = {
+    1: ("prm800k", 1.0), -1: ("prm800k", 0.0), 0: ("prm800k neutral", None), None: ("prm800k unrated", None),
+}  # fmt: skip
+
+
+def math_shepherd(record: Record, _: ImageFolder) -> Row:
+    """Math-Shepherd (arXiv 2312.08935): `label` is `input` with + or - for each tag. The last step is labelled by the
+    answer itself, so its sign says whether the solution is right."""
+    parts, signed = field(record, "input", str).split(TAG), field(record, "label", str)
+    signs = []
+    for part in parts[:-1]:
+        if not signed.startswith(part) or signed[len(part) : len(part) + 1] not in ("+", "-"):
+            raise Dropped("label_text")
+        signs.append(signed[len(part)])
+        signed = signed[len(part) + 1 :]
+    if parts[-1].strip() or signed != parts[-1]:
+        raise Dropped("label_count")
+    question, *first = _FIRST_STEP.split(parts[0], maxsplit=1)
+    if not first:
+        raise Dropped("no_first_step")
+    steps = texts([first[0], *parts[1:-1]])
+    nodes = chain(steps, [told("math-shepherd", float(sign == "+")) for sign in signs])
+    said = _ANSWER.search(steps[-1])
+    leaf: Leaf = (said[1] if said else None, signs[-1] == "+")
+    return made_row("math-shepherd", question, (), None, nodes, {len(nodes) - 1: leaf}, source=record.get("task"))
+
+
+def prm800k(record: Record, _: ImageFolder) -> Row:
+    """PRM800K (arXiv 2305.20050): the completions of a step are siblings; the chosen one, or the human's, goes on."""
+    question, label = field(record, "question", dict), field(record, "label", dict)
+    nodes: list[TreeNode] = []
+    parent: int | None = -1
+    for step in field(label, "steps", list):
+        options = step.get("completions") or []
+        human = step.get("human_completion")
+        if parent is None and (options or human):
+            raise Dropped("no_chosen_completion")
+        first, chosen = len(nodes), step.get("chosen_completion")
+        for option in [*options, *([human] if human else [])]:
+            rule, target = RATINGS[_rating(option)]
+            nodes.append(TreeNode(parse_step(texts([option.get("text")])[0]), -1 if parent is None else parent,
+                                  told(rule, target)))  # fmt: skip
+        if chosen is not None and not (isinstance(chosen, int) and 0 <= chosen < len(options)):
+            raise Dropped("chosen_completion_value")
+        parent = first + chosen if chosen is not None else first + len(options) if human else None
+    gold, finish = question.get("ground_truth_answer"), label.get("finish_reason")
+    solved = {parent: (gold, True)} if finish == "solution" and parent is not None else {}
+    return made_row("prm800k", field(question, "problem", str), (), gold, nodes, solved, finish=finish)
+
+
+def _rating(option: Record) -> int | None:
+    if option.get("rating") not in RATINGS:
+        raise Dropped("rating_value")
+    return option.get("rating")
+
+
+def omega_prm(record: Record, _: ImageFolder) -> Row:
+    """OmegaPRM as openr writes it, nested or flat. The root holds the question, and no step."""
+    question, found = field(record, "question", str), record.get("reasoning_steps")
+    if isinstance(found, dict):
+        nodes = _nested(found)
+    elif isinstance(found, list):
+        nodes = _flat(question, found)
+    else:
+        raise Dropped("no_reasoning_steps")
+    root = found.get("mc_value") if isinstance(found, dict) else None
+    return made_row("omega-prm", question, (), record.get("final_answer"), nodes, root_value=root)
+
+
+def _nested(root: Record) -> list[TreeNode]:
+    nodes: list[TreeNode] = []
+    waiting: list[tuple[Any, int]] = [(child, -1) for child in root.get("children", [])]
+    for child, parent in waiting:  # grows as it is walked: a parent comes before its children
+        nodes.append(_node(texts([child.get("text")])[0], parent, child))
+        waiting += [(grandchild, len(nodes) - 1) for grandchild in child.get("children", [])]
+    return nodes
+
+
+def _flat(question: str, states: list[Record]) -> list[TreeNode]:
+    """A state's parent is the longest earlier state that its prefix goes on from."""
+    nodes: list[TreeNode] = []
+    places: dict[str, int] = {}
+    lengths: list[int] = []
+    for state in states:
+        prefix = field(state, "solution_prefix", str)
+        if prefix == question:
+            continue
+        if not prefix.startswith(question):
+            raise Dropped("prefix_without_question")
+        # From the longest known length down: there are few lengths, and each is one look-up.
+        known = next((n for n in reversed(lengths) if n < len(prefix) and prefix[:n] in places), None)
+        text = prefix[len(question) :] if known is None else prefix[known:]
+        nodes.append(_node(text, -1 if known is None else places[prefix[:known]], state))
+        if prefix not in places:
+            places[prefix] = len(nodes) - 1
+            bisect.insort(lengths, len(prefix))
+    return nodes
+
+
+def _node(text: str, parent: int, state: Record) -> TreeNode:
+    return TreeNode(parse_step(text), parent, StepLabel(target=share(state.get("mc_value")), rule="omega-prm"))

@@ -1,0 +1,160 @@
+"""Readers of step labels with images. Each makes one row of one record, or raises Dropped."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from typing import Any
+
+from data_synth.formats.rows import Row, chain, made_row, told
+from data_synth.formats.source import Dropped, ImageFolder, Record, field, share, texts
+from vlprm.dataset import COLUMNS
+from vlprm.schema import StepLabel, TreeNode
+from vlprm.steps import parse_step
+
+PRM_TAG = "<prm>"
+SIGNS = {"+": 1.0, "-": 0.0}
+_FIRST_TURN = re.compile(r"\s*### Question:\n(.*?)\n\n### Solution Process:\n(.*)", re.DOTALL)
+
+
+def counted(record: Record, images: ImageFolder) -> Row:
+    """`steps_with_score`: VL-PRM's rollouts and VisualPRM400K v1.1 as they were made, counts and all."""
+    steps = field(record, "steps_with_score", list)
+    nodes = chain(texts([_get(s, "step") for s in steps]), [_counts(s, record) for s in steps])
+    shown = images.load(record.get("image") or record.get("image_path"))
+    return made_row("mc", _question(record), shown, _answer(record), nodes, source=record.get("uid"))
+
+
+def vl_prm300k(record: Record, images: ImageFolder) -> Row:
+    """VL-PRM300K (arXiv 2509.23250) as released: `conversations` has a + or - for the steps that were kept, in order;
+    those that follow have none. `first_incorrect_step` names the section of the first error, and with it its kind."""
+    if "conversations" not in record:
+        return counted(record, images)
+    steps = field(record, "steps_with_score", list)
+    signs = [value for speaker, value in _turns(record) if speaker == "gpt"]
+    if len(signs) > len(steps):
+        raise Dropped("label_count")
+    counts = [_counts(s, record) for s in steps]
+    targets = [_sign(sign) for sign in signs] + [None] * (len(steps) - len(signs))
+    section = str((record.get("first_incorrect_step") or [""])[0]).lower()
+    kind = "perception" if "visual" in section else "reasoning" if "reason" in section else None
+    first = targets.index(0.0) if 0.0 in targets else None
+    labels = [
+        StepLabel(c.mc_correct, c.mc_valid, c.mc_total, None, target, kind if n == first else None, "vl-prm300k")  # type: ignore[arg-type]
+        for n, (c, target) in enumerate(zip(counts, targets, strict=True))
+    ]
+    nodes = chain(texts([_get(s, "step") for s in steps]), labels)
+    extra = {k: record[k] for k in ("question_type", "source", "consensus_filtering_algo_label") if k in record}
+    return made_row("vl-prm300k", _question(record), images.load(record.get("image")), _answer(record), nodes, **extra)
+
+
+def visual_prm400k(record: Record, images: ImageFolder) -> Row:
+    """VisualPRM400K (arXiv 2503.10291): with counts, or in turns of human steps and signs; the first turn opens with
+    the question."""
+    if "steps_with_score" in record:
+        return counted(record, images)
+    turns = [(speaker, value) for speaker, value in _turns(record) if speaker != "system"]
+    if [speaker for speaker, _ in turns] != ["human", "gpt"] * (len(turns) // 2):
+        raise Dropped("turns")
+    first = _FIRST_TURN.fullmatch(turns[0][1]) if turns else None
+    if first is None:
+        raise Dropped("no_question")
+    steps = [first[2], *(value for _, value in turns[2::2])]
+    labels = [told("visual-prm400k", _sign(value)) for _, value in turns[1::2]]
+    question = first[1].replace("<image>", "").strip()
+    shown = images.load(record.get("image"))
+    return made_row("visual-prm400k", question, shown, record.get("answer"), chain(texts(steps), labels))
+
+
+def mm_prm(record: Record, images: ImageFolder) -> Row:
+    """MM-PRM (arXiv 2505.13427): a tree with `mc_value` and `children`, or a training row whose text has a tag after
+    each step and whose answer is the list of their soft values."""
+    if "conversations" in record:
+        turns = _turns(record)
+        if [speaker for speaker, _ in turns] != ["human", "gpt"]:
+            raise Dropped("turns")
+        question, *steps = str(turns[0][1]).split(PRM_TAG)[:-1] or [""]
+        opening, _, step = question.rpartition("\n\n")
+        values = turns[1][1]
+        if not isinstance(values, list):
+            raise Dropped("label_list")
+        labels = [told("mm-prm", share(value)) for value in values]
+        nodes = chain(texts([step, *steps]), labels)
+        return made_row("mm-prm", opening.replace("<image>", "").strip(), images.load(record.get("image")), None, nodes)
+    nodes, waiting = [], [(child, -1) for child in record.get("children") or []]
+    for child, parent in waiting:  # grows as it is walked: a parent comes before its children
+        text = _get(child, "partial_solution") or _get(child, "text")
+        label = told("mm-prm", share(_get(child, "mc_value")))
+        nodes.append(TreeNode(parse_step(texts([text])[0]), parent, label))
+        waiting += [(grandchild, len(nodes) - 1) for grandchild in child.get("children") or []]
+    shown = images.load(record.get("image_path") or record.get("image"))
+    return made_row(
+        "mm-prm", field(record, "question", str), shown, record.get("answer"), nodes, root_value=record.get("mc_value")
+    )
+
+
+def trl(record: Record, images: ImageFolder) -> Row:
+    """TRL's stepwise format, with images where it has them. A null label stays one."""
+    steps, labels = texts(record.get("completions")), field(record, "labels", list)
+    nodes = chain(steps, [told("trl", share(None if v is None else float(v))) for v in labels])
+    shown = images.load(record.get("images") or record.get("image"))
+    return made_row("trl", field(record, "prompt", str), shown, record.get("answer"), nodes)
+
+
+def visual_process_bench(record: Record, images: ImageFolder) -> Row:
+    """VisualProcessBench: human labels 1, -1 and 0 (neutral), which has no label here and a rule that says so."""
+    response = field(record, "response", dict)
+    marks = response.get("process_correctness")
+    if not isinstance(marks, list) or not set(marks) <= {1, 0, -1}:
+        raise Dropped("label_value")
+    labels = [told("human neutral" if m == 0 else "human", {1: 1.0, -1: 0.0, 0: None}[m]) for m in marks]
+    nodes = chain(texts(response.get("steps")), labels)
+    extra = {k: record[k] for k in ("policy_model", "data_source") if k in record}
+    shown = images.load(record.get("image"))
+    return made_row("human", field(record, "question", str), shown, record.get("answer"), nodes, **extra)
+
+
+def vlprm(record: Record, images: ImageFolder) -> Row:
+    """Our own dataset, as it is."""
+    if missing := set(COLUMNS) - set(record):
+        raise Dropped(f"no_{min(missing)}")
+    images.load(record["images"])
+    return record
+
+
+def _counts(step: Any, record: Record) -> StepLabel:
+    correct, total = _get(step, "num_mc_correct"), _get(step, "num_mc_total") or record.get("num_mc_sequences")
+    if not (isinstance(correct, int) and isinstance(total, int) and 0 <= correct <= total > 0):
+        raise Dropped("count_value")
+    return StepLabel(correct, total, total, None, correct / total, None, "mc")
+
+
+def _question(record: Record) -> str:
+    return field(record, "question_orig" if record.get("question_orig") else "question", str)
+
+
+def _answer(record: Record) -> Any:
+    return record.get("rollout_ground_truth_answer", record.get("answer"))
+
+
+def _turns(record: Record) -> Sequence[tuple[str, Any]]:
+    """(system, human or gpt; value) of each turn, in either of two spellings."""
+    names = {"user": "human", "assistant": "gpt"}
+    turns = []
+    for turn in field(record, "conversations", list):
+        speaker = _get(turn, "from") or _get(turn, "role")
+        value = turn.get("value", turn.get("content"))
+        turns.append((names.get(speaker, speaker), value))
+    return turns
+
+
+def _sign(value: Any) -> float:
+    if not isinstance(value, str) or value.strip() not in SIGNS:
+        raise Dropped("label_value")
+    return SIGNS[value.strip()]
+
+
+def _get(value: Any, name: str) -> Any:
+    if not isinstance(value, dict):
+        raise Dropped("not_an_object")
+    return value.get(name)

@@ -1,0 +1,93 @@
+"""Writers of rows in other formats. Each makes the records of one row of ours, and counts what they cannot hold."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from data_synth.formats.source import Record
+from vlprm.dataset import LabelledPath, row_paths, tree_row
+from vlprm.schema import StepLabel, StepTree, TreeNode
+
+Row = dict[str, Any]
+
+SYSTEM = (
+    "You judge a solution step by step. After each step answer + if it is correct and - if it is not; after an error "
+    "all steps are wrong."
+)
+
+
+@dataclass(frozen=True)
+class Target:
+    """How a hard label is made of a soft one (above the threshold: correct), and what was lost on the way."""
+
+    threshold: float
+    lost: Counter[str] = field(default_factory=Counter)
+
+    def hard(self, value: float | None) -> bool | None:
+        return None if value is None else value > self.threshold
+
+
+def tree(row: Row, target: Target) -> Iterator[Row]:
+    yield row
+
+
+def paths(row: Row, target: Target) -> Iterator[Row]:
+    """A row for each complete solution, labels and evidence kept; steps are repeated where solutions share them."""
+    meta = json.loads(row["meta"])
+    for path in row_paths(row):
+        nodes = [TreeNode(s, n - 1, label) for n, (s, label) in enumerate(zip(path.steps, path.labels, strict=True))]
+        (answer,) = [leaf["answer"] for leaf in row["leaves"] if leaf["node"] == path.nodes[-1]]
+        chain = StepTree(row["id"], tuple(nodes), ((len(nodes) - 1, answer),), _root(meta))
+        problem = dataclasses.replace(path.problem, meta={})
+        yield tree_row(problem, chain, [path.right], meta)
+
+
+def trl(row: Row, target: Target) -> Iterator[Record]:
+    """TRL's stepwise format, a record a solution: prompt, completions, labels (true, false, null) and images."""
+    for path in row_paths(row):
+        _count_lost(path, target)
+        yield {
+            "prompt": row["prompt"],
+            "completions": [step.text for step in path.steps],
+            "labels": [target.hard(label.target) for label in path.labels],
+            "images": row["images"],
+        }
+
+
+def chat(row: Row, target: Target) -> Iterator[Record]:
+    """Turns as VL-PRM300K and VisualPRM400K train on: a step a turn, + or - in answer, up to the last label."""
+    for path in row_paths(row):
+        _count_lost(path, target)
+        labelled = [n for n, label in enumerate(path.labels) if label.target is not None]
+        if not labelled or labelled != list(range(len(labelled))):
+            target.lost["solutions with a gap in their labels"] += 1
+            continue
+        turns = [{"role": "system", "content": SYSTEM}]
+        for n in labelled:
+            text = path.steps[n].text
+            first = f"### Question:\n{row['prompt']}\n\n### Solution Process:\n" if n == 0 else ""
+            sign = "+" if target.hard(path.labels[n].target) else "-"
+            turns += [{"role": "user", "content": first + text}, {"role": "assistant", "content": sign}]
+        target.lost["steps without a label"] += len(path.steps) - len(labelled)
+        yield {"id": row["id"], "images": row["images"], "conversations": turns, "answer": row["answer"]}
+
+
+WRITERS = {"vlprm": tree, "vlprm_paths": paths, "trl": trl, "chat": chat}
+
+
+def _root(meta: dict[str, Any]) -> StepLabel:
+    known = {key: value for key, value in meta.get("root", {}).items() if key in ("mc_correct", "mc_valid", "mc_total")}
+    return StepLabel(**known)
+
+
+def _count_lost(path: LabelledPath, target: Target) -> None:
+    labels: Sequence[StepLabel] = path.labels
+    target.lost["counts"] += sum(label.mc_total > 0 for label in labels)
+    target.lost["verdicts"] += sum(label.judge is not None for label in labels)
+    target.lost["error kinds"] += sum(label.error_kind is not None for label in labels)
+    target.lost["soft values"] += sum(label.target not in (None, 0.0, 1.0) for label in labels)
