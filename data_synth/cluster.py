@@ -17,7 +17,7 @@ from typing import Any
 from data_synth.drive import Work, search_one
 from data_synth.runner import in_window
 from data_synth.source import Source
-from data_synth.store import Searched
+from data_synth.store import Outcome
 from vlprm.engines.choose import open_engine
 
 ROOT = Path(__file__).parent.parent
@@ -33,7 +33,7 @@ class Worker:
         self.open = AsyncExitStack()  # kept: an engine whose context is collected is closed
         self.opening = asyncio.Lock()
 
-    async def search(self, unit: Sequence[str]) -> list[Searched]:
+    async def search(self, unit: Sequence[str]) -> list[Outcome]:
         config = self.config
         async with self.opening:
             if self.engine is None:
@@ -58,7 +58,7 @@ async def on_ray(work: Work, config: Any, open_source: Callable[[Any], Source]) 
     workers = [actor.remote(config, open_source) for _ in range(config.workers)]
     free = workers * at_once
 
-    async def search(unit: Sequence[str]) -> list[Searched]:
+    async def search(unit: Sequence[str]) -> list[Outcome]:
         worker = free.pop()
         try:
             return list(await worker.search.remote(unit))

@@ -15,9 +15,10 @@ from data_synth.runner import in_window
 from data_synth.search import search
 from data_synth.search_tree import SearchConfig
 from data_synth.source import Source
-from data_synth.store import Searched, tree_record
+from data_synth.store import Failed, Outcome, Searched, failure_record, tree_record
 from vlprm.engines import Engine
 from vlprm.engines.journal import ANSWERS, JournalledEngine
+from vlprm.problems import ProblemError
 from vlprm.records import Records, in_units
 
 log = logging.getLogger(__name__)
@@ -39,19 +40,25 @@ class Work:
     def is_done(self) -> bool:
         return all(problem_id in self.records.keys for unit in self.units for problem_id in unit)
 
-    def write(self, outcomes: Sequence[Searched]) -> None:
+    def write(self, outcomes: Sequence[Outcome]) -> None:
         self.records.append(self._record(outcome) for outcome in outcomes)
         total = sum(map(len, self.units))
         if len(self.records.keys) * 20 // total > (len(self.records.keys) - len(outcomes)) * 20 // total:
             log.info("%d of %d problems searched", len(self.records.keys), total)
 
-    def _record(self, outcome: Searched) -> dict[str, Any]:
+    def _record(self, outcome: Outcome) -> dict[str, Any]:
+        if isinstance(outcome, Failed):
+            return failure_record(self.source.places[outcome.problem_id], outcome)
         return tree_record(self.source.places[outcome.problem.id], outcome, self.images)
 
 
-async def search_one(problem_id: str, source: Source, engine: Engine, config: SearchConfig, seed: int) -> Searched:
-    problem = source.problem(problem_id)
-    return Searched(problem, await search(problem, engine, config, seed))
+async def search_one(problem_id: str, source: Source, engine: Engine, config: SearchConfig, seed: int) -> Outcome:
+    """A problem's tree, or why it cannot have one."""
+    try:
+        problem = source.problem(problem_id)
+        return Searched(problem, await search(problem, engine, config, seed))
+    except ProblemError as error:
+        return Failed(problem_id, error.failure, str(error))
 
 
 async def in_process(work: Work, engine: Engine) -> None:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 
+from vlprm.problems import ProblemFile
 from vlprm.schema import Problem
 from vlprm.tasks import Tasks, problem_by_id
 from vlprm.tasks.synthetic import item_ids
@@ -39,6 +41,12 @@ def drawn(tasks: Tasks, split: str, problems: int) -> Source:
     """So many problems of the synthetic tasks, which take turns."""
     ids = item_ids(list(tasks.values()), split, problems, FIRST_ITEM)
     return Source(ids, lambda problem_id: problem_by_id(problem_id, tasks))
+
+
+def of_file(path: Path) -> Source:
+    """All problems of a file, in its order."""
+    problems = ProblemFile(path)
+    return Source(problems.ids, problems.problem)
 
 
 def parse_shard(shard: str) -> tuple[int, int]:

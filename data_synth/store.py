@@ -32,6 +32,18 @@ class Searched:
     tree: StepTree
 
 
+@dataclass(frozen=True)
+class Failed:
+    """A problem that cannot be searched: one word to count it by, and a sentence."""
+
+    problem_id: str
+    failure: str
+    said: str
+
+
+Outcome = Searched | Failed
+
+
 def tree_record(at: int, searched: Searched, images: Path) -> dict[str, Any]:
     """The record of a tree. The problem's images go into the folder, if they are not there yet."""
     problem = searched.problem
@@ -39,9 +51,9 @@ def tree_record(at: int, searched: Searched, images: Path) -> dict[str, Any]:
     return {"key": problem.id, "at": at, "problem": plain, "tree": to_json(searched.tree)}
 
 
-def failure_record(at: int, problem_id: str, failure: str, said: str) -> dict[str, Any]:
-    """The record of a problem that cannot be searched; `failure` is one word to count by."""
-    return {"key": problem_id, "at": at, "failure": failure, "said": said}
+def failure_record(at: int, failed: Failed) -> dict[str, Any]:
+    """The record of a problem that cannot be searched."""
+    return {"key": failed.problem_id, "at": at, "failure": failed.failure, "said": failed.said}
 
 
 def searched(record: Mapping[str, Any], images: Path) -> Searched:

@@ -21,7 +21,7 @@ from data_synth.cluster import on_ray
 from data_synth.drive import Work, in_process, served
 from data_synth.runner import EXIT_STOPPED, stopped_by_sigint
 from data_synth.search_tree import SearchConfig, is_mixed
-from data_synth.source import Source, drawn, parse_shard
+from data_synth.source import Source, drawn, of_file, parse_shard
 from data_synth.store import IMAGES, TREES, shard_name
 from vlprm.backbones import checkpoint_folder, placement
 from vlprm.config import dump, run
@@ -43,6 +43,7 @@ class TreesConfig:
         tasks: task names or module paths.
         split: split of the tasks.
         problems: how many, over all tasks, taking turns.
+        problem_file: file of one's own problems, in place of the tasks; see vlprm/problems.py.
         unit: problems that are searched together in this process; shards and Ray's workers are given whole units.
         in_flight: most problems that are searched at once with servers.
         search: the estimator and its numbers.
@@ -60,6 +61,7 @@ class TreesConfig:
     tasks: tuple[str, ...] = tuple(TASKS)
     split: str = "train"
     problems: PositiveInt = 1000
+    problem_file: Path | None = None
     unit: PositiveInt = 125
     in_flight: PositiveInt = 256
     search: SearchConfig = SearchConfig()
@@ -79,7 +81,8 @@ def main(config: TreesConfig) -> None:
     config = dataclasses.replace(config, device=device)
     i, n = parse_shard(config.shard)
     folder = config.run / shard_name(i, n) if n > 1 else config.run
-    open_run(folder, dump(config), config.seed, [checkpoint_folder(config.policy)])
+    inputs = [checkpoint_folder(config.policy), *filter(None, [config.problem_file])]
+    open_run(folder, dump(config), config.seed, inputs)
     records = Records(folder / TREES)
     with timed(folder, "trees"):
         done = asyncio.run(_search(source, units, records, config))
@@ -91,6 +94,8 @@ def main(config: TreesConfig) -> None:
 
 
 def open_source(config: TreesConfig) -> Source:
+    if config.problem_file is not None:
+        return of_file(config.problem_file)
     return drawn(load_tasks(config.tasks), config.split, config.problems)
 
 
@@ -109,8 +114,12 @@ async def _search(source: Source, units: list[list[str]], records: Records, conf
 
 
 def _report(records: Records) -> None:
-    sums: Counter[str] = Counter()
+    sums: Counter[str] = Counter(trees=0, mixed=0, rollouts=0, steps=0, failed=0)
+    failures: Counter[str] = Counter()
     for record in records:
+        if "failure" in record:
+            failures[record["failure"]] += 1
+            continue
         tree = from_json(StepTree, record["tree"])
         sums.update(trees=1, mixed=is_mixed(tree), rollouts=tree.rollouts, steps=len(tree.nodes))
         sums.update(failed=tree.root.mc_total - tree.root.mc_valid)
@@ -118,6 +127,8 @@ def _report(records: Records) -> None:
         "%(trees)d trees, %(mixed)d solved sometimes and not always; %(rollouts)d rollouts, %(steps)d steps, "
         "%(failed)d root rollouts without result", sums
     )  # fmt: skip
+    if failures:
+        log.info("problems that cannot be searched: %s", dict(failures))
 
 
 if __name__ == "__main__":

@@ -20,6 +20,7 @@ from torch import Tensor
 
 from vlprm.cache import ByteCache
 from vlprm.images import content_hash, crop, open_image
+from vlprm.problems import ProblemError
 from vlprm.profile import Profile
 from vlprm.prompts import user_text
 from vlprm.schema import Problem, Region, Step
@@ -144,9 +145,11 @@ class InputBuilder:
         return next((token for token in self._control if token in text), None)
 
     def check_question(self, question: str) -> None:
-        """ValueError where a question spells out a control token, which a rendered prompt would take for one."""
+        """ProblemError where a question spells out a control token, which a rendered prompt would take for one."""
         if token := self.control_token(question):
-            raise ValueError(f"the question {question[:60]!r} has the control token {token}; remove it")
+            raise ProblemError(
+                "control_token", f"the question {question[:60]!r} has the control token {token}; remove it"
+            )
 
     # --- rendering
 

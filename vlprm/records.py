@@ -32,13 +32,18 @@ def read_records(path: Path) -> Iterator[dict[str, Any]]:
 
 def placed_records(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
     """The records of a file, each with the place of its first byte, from which `record_at` reads it again."""
-    if not path.exists():
-        return
+    lines = placed_lines(path) if path.exists() else iter(())
+    for number, (place, line) in enumerate(lines, 1):
+        if line.endswith(b"\n"):
+            yield place, _record(line, f"{path}, line {number}")
+
+
+def placed_lines(path: Path) -> Iterator[tuple[int, bytes]]:
+    """The lines of a file, each with the place of its first byte."""
     place = 0
     with path.open("rb") as file:
-        for number, line in enumerate(file, 1):
-            if line.endswith(b"\n"):
-                yield place, _record(line, f"{path}, line {number}")
+        for line in file:
+            yield place, line
             place += len(line)
 
 
