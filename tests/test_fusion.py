@@ -113,6 +113,7 @@ def test_the_judges_rates_are_found_without_gold_labels(judge: Judge) -> None:
         assert quality.rates[name] == pytest.approx(rate, abs=0.08), name
         assert low - 0.04 < rate < high + 0.04, name
         assert 0.01 < high - low < 0.25, name
+    assert quality.intervals["sensitivity/action"] == (0.0, 1.0)  # nobody made such an error
 
 
 @pytest.mark.parametrize("judge", [Judge(0.95, 0.95, 0.95), Judge(0.8, 0.8, 0.8), Judge(0.97, 0.6, 0.6)])

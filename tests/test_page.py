@@ -45,7 +45,7 @@ def page() -> str:
         "labels": {name: {"precision": 1, "recall": 1, "f1": 1, "labelled": 1} for name in ("mc", "judge", "fused")},
     }  # fmt: skip
     assert zoom_boxes(view) == [(0, 0, 50, 25)]
-    return render_page(results, [view], tree_view([path]))
+    return render_page(results, [view], tree_view([path]), None)
 
 
 def test_text_of_models_is_escaped() -> None:

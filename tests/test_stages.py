@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from data_synth import fuse, judge, label
+from data_synth import report as synthesis
 from data_synth.search import search
 from data_synth.search_tree import SearchConfig
 from data_synth.store import IMAGES, Searched, tree_record
@@ -78,6 +79,10 @@ def test_a_whole_run_is_reported_whoever_made_its_parts(run: Path) -> None:
         row["meta"] = json.dumps({k: v for k, v in json.loads(row["meta"]).items() if k != "judge"})
     write_dataset(path, rows)
     report.main(report.ReportConfig(run))
+    assert "How the labels were made" not in (run / "report.html").read_text()
+    synthesis.main(synthesis.ReportConfig(run))
+    report.main(report.ReportConfig(run))
+    assert "How the labels were made" in (run / "report.html").read_text()
     results = json.loads((run / "results.json").read_text())
     assert (results["n_problems"], results["judge"]) == (len(PROBLEMS), "not named in the dataset")
     assert set(results["seconds"]) == {"judge", "label", "report"}

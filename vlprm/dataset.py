@@ -24,13 +24,14 @@ from __future__ import annotations
 import dataclasses
 import itertools
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from datasets import Dataset, Features, Image, List, Value, load_dataset
-from pyarrow.parquet import ParquetWriter
+from datasets import Dataset, Features, Image, List, Value
+from pyarrow import ArrowException
+from pyarrow.parquet import ParquetFile, ParquetWriter
 
 from vlprm.fusion import mined_corrections
 from vlprm.judge_quality import TreeEvidence
@@ -128,20 +129,28 @@ def write_parquet(path: Path, rows: Iterable[dict[str, Any]], features: Features
 
 
 def read_rows(path: Path) -> list[dict[str, Any]]:
-    """The rows of a dataset file. ValueError names the file if it is missing, unreadable, foreign or empty."""
+    """The rows of a dataset file, all in memory; see `iterate_rows`."""
+    return list(iterate_rows(path))
+
+
+def iterate_rows(path: Path) -> Iterator[dict[str, Any]]:
+    """The rows of a dataset file, a few in memory at a time. ValueError names the file if it is missing, unreadable,
+    foreign or empty."""
     if not path.is_file():
         raise ValueError(f"no dataset {path}; make it with `python -m data_synth.label`")
     try:
-        data = load_dataset("parquet", data_files=str(path), split="train", keep_in_memory=True)
-    except Exception as error:  # datasets wraps what went wrong in its own exception types
+        file = ParquetFile(path)
+    except (ArrowException, OSError) as error:
         raise ValueError(
             f"{path} is not a readable parquet file; make it again with `python -m data_synth.label`"
         ) from error
-    if missing := sorted(set(FEATURES) - set(data.column_names)):
-        raise ValueError(f"{path} lacks the columns {', '.join(missing)}; see vlprm/dataset.py for the format")
-    if len(data) == 0:
-        raise ValueError(f"{path} has no rows; make it from more problems")
-    return list(data)
+    with file:
+        if missing := sorted(set(COLUMNS) - set(file.schema_arrow.names)):
+            raise ValueError(f"{path} lacks the columns {', '.join(missing)}; see vlprm/dataset.py for the format")
+        if file.metadata.num_rows == 0:
+            raise ValueError(f"{path} has no rows; make it from more problems")
+        for batch in file.iter_batches(batch_size=ROW_GROUP):
+            yield from batch.to_pylist()
 
 
 def row_paths(row: dict[str, Any]) -> list[LabelledPath]:

@@ -65,8 +65,8 @@ class JudgeQuality:
 
     `says` has, for a correct step and for one with an error of each kind, the probabilities of the judge's VERDICTS.
     `states` has, for each kind of step, the shares of the seven states in the order of SEEN. `intervals` are 95%
-    bootstrap intervals over trees of `specificity` and of `sensitivity/KIND`; `anchors` counts the steps that each was
-    found from.
+    bootstrap intervals over trees of `specificity` and of `sensitivity/KIND`, all of [0, 1] where there are too few
+    anchors, the steps that a rate was found from.
     """
 
     says: tuple[tuple[float, ...], ...] = tuple(tuple(row / row.sum()) for row in SAYS_PRIOR)
@@ -113,7 +113,8 @@ def estimate_quality(trees: Sequence[TreeEvidence], seed: int = 0) -> JudgeQuali
     intervals: dict[str, tuple[float, float]] = {}
     for name in quality.rates:
         low, high = np.percentile([rates[name] for rates in drawn], [2.5, 97.5])
-        intervals[name] = float(low), float(high)
+        known = quality.anchors[name] >= MIN_ANCHORS
+        intervals[name] = (float(low), float(high)) if known else (0.0, 1.0)  # the prior's alone
     return replace(quality, intervals=intervals)
 
 
@@ -185,6 +186,7 @@ def _estimated(steps: _Steps) -> JudgeQuality:
     says = SAYS_PRIOR.copy()
     says[0] += np.bincount(steps.verdict[trusted], minlength=len(VERDICTS))
     says /= says.sum(axis=1, keepdims=True)
+    found = dict.fromkeys(VERDICTS, 0.0)
     states = np.tile(STATES_PRIOR / STATES_PRIOR.sum(), (len(STEP_KINDS), 1))
     for _ in range(ITERATIONS):
         weights = steps.weights(states, says)
@@ -194,11 +196,15 @@ def _estimated(steps: _Steps) -> JudgeQuality:
             states[kind] = counted / counted.sum()
         for error in range(1, len(VERDICTS)):
             said = np.bincount(steps.verdict[spoilt], weights[spoilt, error], minlength=len(VERDICTS))
+            found[VERDICTS[error]] = float(said.sum())
             says[error] = (SAYS_PRIOR[error] + said) / (SAYS_PRIOR[error] + said).sum()
     return JudgeQuality(
         says=tuple(tuple(map(float, row)) for row in says),
         states={kind: tuple(map(float, row)) for kind, row in zip(STEP_KINDS, states, strict=True)},
-        anchors={"specificity": int(trusted.sum()), "sensitivity": int(spoilt.sum())},
+        anchors={
+            "specificity": int(trusted.sum()),
+            **{f"sensitivity/{kind}": round(found[kind]) for kind in VERDICTS[1:]},
+        },
     )
 
 

@@ -136,7 +136,7 @@ def refuse_unfinished(path: Path, stage: str) -> None:
     """ValueError unless the stage that writes this file has ended and the file is as it was then."""
     if not path.exists():
         raise ValueError(f"{path} does not exist; make it with `python -m {stage}`")
-    done = _json_object(path.with_name(DONE))
+    done = json_object(path.with_name(DONE))
     if path.name not in done:
         raise ValueError(f"{path} is not finished (it has no {DONE}); run `python -m {stage}` to its end")
     if done[path.name] != fingerprint(path):
@@ -145,7 +145,7 @@ def refuse_unfinished(path: Path, stage: str) -> None:
 
 def refuse_other_inputs(folder: Path, inputs: Sequence[Path]) -> None:
     """ValueError unless the run in `folder` was made from these very files, wherever they lay then."""
-    known = _json_object(folder / INPUTS).values()
+    known = json_object(folder / INPUTS).values()
     for path in inputs:
         if fingerprint(path) not in known:
             raise ValueError(f"{folder} was not made from {path} as it is now; remove {folder} and run its stage again")
@@ -210,7 +210,7 @@ def _same_or_new(path: Path, text: str, difference: str) -> None:
     write_atomically(path, text)
 
 
-def _json_object(path: Path) -> dict[str, Any]:
+def json_object(path: Path) -> dict[str, Any]:
     """Empty where there is no such file."""
     return dict(json.loads(path.read_text())) if path.exists() else {}
 
@@ -242,7 +242,7 @@ def timed(folder: Path, stage: str) -> Iterator[None]:
 
 def seconds_of(folder: Path) -> dict[str, float]:
     """Seconds by stage; none where the folder was made by a program that keeps no time."""
-    return _json_object(folder / SECONDS)
+    return json_object(folder / SECONDS)
 
 
 def _version(package: str) -> str:

@@ -60,15 +60,23 @@ class TreeView:
     roots: list[TreeNodeView]
 
 
-def render_page(results: dict[str, Any], problems: Sequence[ProblemView], tree: TreeView) -> str:
-    """The page's HTML. Nothing in it is fetched from elsewhere."""
+def render_page(
+    results: dict[str, Any], problems: Sequence[ProblemView], tree: TreeView, synthesis: dict[str, Any] | None
+) -> str:
+    """The page's HTML. Nothing in it is fetched from elsewhere. `synthesis` is what data_synth.report found, if it was
+    run."""
     environment = Environment(
         loader=FileSystemLoader(Path(__file__).parent), autoescape=select_autoescape(["html"]), trim_blocks=True
     )
     environment.filters |= {"percent": percent, "colour": reward_colour, "data_url": data_url}
     template = environment.get_template("report.html")
     return template.render(
-        results=results, problems=problems, tree=tree, curve=curve_points(results["best_of_n"]), boxes=zoom_boxes
+        results=results,
+        problems=problems,
+        tree=tree,
+        synthesis=synthesis,
+        curve=curve_points(results["best_of_n"]),
+        boxes=zoom_boxes,
     )
 
 

@@ -1,0 +1,170 @@
+"""What a run of the synthesizer made, and what it cost: a table, `synthesis.json`, and a page.
+
+    python -m data_synth.report --run runs/demo
+
+Reads the folders `trees`, `judgements` (may be absent) and `labels` of the run. On synthetic tasks every fusion rule is
+measured against the truth, on the same steps.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections import Counter
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from jsonargparse.typing import NonNegativeFloat
+from rich.console import Console
+from rich.table import Table
+
+from data_synth.search_tree import is_mixed
+from data_synth.store import TreeRun
+from data_synth.tally import RuleTally, StepTally
+from vlprm.config import run
+from vlprm.dataset import iterate_rows
+from vlprm.metrics import percent
+from vlprm.records import finished_records, seconds_of, write_atomically
+from vlprm.tasks import TASKS, load_tasks
+from vlprm.viewer.synthesis import render_synthesis
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class ReportConfig:
+    """Report on a run.
+
+    Args:
+        run: folder whose stages are its sub-folders.
+        tasks: task names or module paths, whose truth labels are measured against.
+        price_per_million_tokens: of sampled tokens, for a cost a label; 0: none is shown.
+    """
+
+    run: Path
+    tasks: tuple[str, ...] = tuple(TASKS)
+    price_per_million_tokens: NonNegativeFloat = 0.0
+
+
+def main(config: ReportConfig) -> None:
+    dataset = config.run / "labels" / "dataset.parquet"
+    steps, rules = StepTally(), RuleTally(load_tasks(config.tasks))
+    trees = TreeRun(config.run / "trees")
+    results: dict[str, Any] = {"trees": _trees(trees), "judge": _judge(config.run / "judgements")}
+    for row in iterate_rows(dataset):
+        steps.add(row)
+        rules.add(row)
+    results |= {"steps": steps.result(), "truth": rules.result(), "judge_quality": steps.quality}
+    results["cost"] = _cost(results, config)
+    write_atomically(config.run / "synthesis.json", json.dumps(results, indent=2) + "\n")
+    write_atomically(config.run / "synthesis.html", render_synthesis(results))
+    _print(results)
+    log.info("results in %s, page in %s", config.run / "synthesis.json", config.run / "synthesis.html")
+
+
+def _trees(trees: TreeRun) -> dict[str, Any]:
+    sums: Counter[str] = Counter(trees=0, mixed=0, rollouts=0, planned=0, requests=0, tokens=0)
+    stops: Counter[str] = Counter()
+    for searched in trees:
+        tree = searched.tree
+        sums.update(trees=1, mixed=is_mixed(tree), rollouts=tree.rollouts, planned=tree.planned)
+        sums.update(requests=tree.requests, tokens=tree.tokens)
+        stops.update(tree.stops)
+    failures = Counter(failure for failure, _ in trees.failures.values())
+    no_result = {stop: n for stop, n in stops.most_common() if stop != "answer"}
+    saved = 1 - sums["rollouts"] / sums["planned"] if sums["planned"] else 0.0
+    return {**sums, "rollouts_saved": saved, "failures": dict(failures), "rollouts_without_result": no_result}
+
+
+def _judge(folder: Path) -> dict[str, Any] | None:
+    if not folder.is_dir():
+        return None
+    sums: Counter[str] = Counter(requests=0, tokens=0, verdicts=0)
+    failures: Counter[str] = Counter()
+    name = ""
+    for record in finished_records(folder / "judgements.jsonl", "data_synth.judge"):
+        name = record["judge"]
+        sums.update(requests=record["requests"], tokens=record["tokens"])
+        sums.update(verdicts=sum(verdict is not None for verdict in record["verdicts"]))
+        failures.update(record["failures"])
+    return {"name": name, **sums, "failures": dict(failures)}
+
+
+def _cost(results: dict[str, Any], config: ReportConfig) -> dict[str, float]:
+    """Of a labelled step, everything included: also the search of problems that taught nothing."""
+    labelled = max(1, results["steps"]["labelled"])
+    judge = results["judge"] or Counter()
+    tokens = results["trees"]["tokens"] + judge["tokens"]
+    parts = [
+        config.run / "trees",
+        *(config.run / "trees").glob("shard-*"),
+        config.run / "judgements",
+        config.run / "labels",
+    ]
+    seconds = sum(sum(seconds_of(part).values()) for part in parts)
+    cost = {
+        "rollouts": results["trees"]["rollouts"] / labelled,
+        "requests": (results["trees"]["requests"] + judge["requests"]) / labelled,
+        "tokens": tokens / labelled,
+        "seconds": seconds / labelled,
+    }
+    price = config.price_per_million_tokens
+    return {**cost, "price": price * tokens / 1e6 / labelled} if price else cost
+
+
+def _print(results: dict[str, Any]) -> None:
+    console, steps = Console(), results["steps"]
+    trees = results["trees"]
+    _counts(console, "Trees", {k: v for k, v in trees.items() if isinstance(v, int)})
+    _counts(console, "No result, by cause", trees["failures"] | trees["rollouts_without_result"])
+    if results["judge"]:
+        _counts(
+            console,
+            f"Judge: {results['judge']['name']}",
+            {k: v for k, v in results["judge"].items() if k == "verdicts"},
+        )
+        _counts(console, "Judgements that could not be read", results["judge"]["failures"])
+    for title, name in (("source", "by_source"), ("kind", "by_kind"), ("position", "by_position")):
+        table = _table(f"Steps by {title}", title, "steps", "labelled", "called wrong")
+        for key, row in steps[name].items():
+            table.add_row(str(key), *(str(row[k]) for k in ("steps", "labelled", "wrong")))
+        console.print(table)
+    _counts(console, "Kinds of the wrong steps", steps["error_kinds"])
+    _counts(console, "Monte Carlo and judge", {k: v for k, v in steps["agreement"].items() if k != "share"})
+    table = _table("Cost of a labelled step", "of", "amount")
+    for name, value in results["cost"].items():
+        table.add_row(name, f"{value:.4g}")
+    console.print(table)
+    if results["truth"]:
+        console.print(_truth(results["truth"]))
+
+
+def _truth(truth: dict[str, Any]) -> Table:
+    table = _table(
+        f"Wrong steps found, by the truth ({truth['steps']} steps)",
+        "rule", "precision", "recall", "F1", "labelled %", "calibration error", "Brier",
+    )  # fmt: skip
+    for rule, row in truth["rules"].items():
+        numbers = (f"{row[k]:.3f}" for k in ("precision", "recall", "f1"))
+        table.add_row(rule, *numbers, percent(row["labelled"]), f"{row['ece']:.3f}", f"{row['brier']:.3f}")
+    return table
+
+
+def _counts(console: Console, title: str, counts: dict[str, int]) -> None:
+    if counts:
+        table = _table(title, "", "count")
+        for name, count in counts.items():
+            table.add_row(name.replace("_", " "), str(count))
+        console.print(table)
+
+
+def _table(title: str, *columns: str) -> Table:
+    table = Table(title=title, title_justify="left")
+    for i, column in enumerate(columns):
+        table.add_column(column, justify="right" if i else "left")
+    return table
+
+
+if __name__ == "__main__":
+    run(main, ReportConfig)
