@@ -50,11 +50,23 @@ def continuation(prefix: Sequence[str], rng: random.Random) -> str:
     return SEPARATOR.join([*steps, "[answer] 41" if wrong else "[answer] 42"][len(prefix) :])
 
 
-class MockEngine:
-    """The policy of this world. A request takes `latency` seconds, and at most `concurrency` are open; the rest wait in
-    the order in which they came. `requests` counts them by problem, `rounds` those that began when none was open."""
+class MockPolicy:
+    """The policy of this world, which answers at once."""
 
     dialect = "relative_1000"
+
+    def seen_size(self, problem: Problem) -> Size:
+        return 32, 32
+
+    async def sample(self, request: Request) -> list[Continuation]:
+        prefix = [step.text for step in request.steps]
+        texts = (continuation(prefix, rng_for(request.seed, request.key, i)) for i in range(request.n))
+        return [Continuation(text, 10 * (STEPS - len(prefix)), True) for text in texts]
+
+
+class MockEngine(MockPolicy):
+    """The policy behind a queue. A request takes `latency` seconds, and at most `concurrency` are open; the rest wait in
+    the order in which they came. `requests` counts them by problem, `rounds` those that began when none was open."""
 
     def __init__(self, latency: float = 0.0, concurrency: int = 1_000_000) -> None:
         self.latency = latency
@@ -62,9 +74,6 @@ class MockEngine:
         self.rounds: Counter[str] = Counter()
         self._slots = asyncio.Semaphore(concurrency)
         self._open: Counter[str] = Counter()
-
-    def seen_size(self, problem: Problem) -> Size:
-        return 32, 32
 
     async def sample(self, request: Request) -> list[Continuation]:
         problem = request.problem.id
@@ -74,6 +83,4 @@ class MockEngine:
         async with self._slots:
             await asyncio.sleep(self.latency)
         self._open[problem] -= 1
-        prefix = [step.text for step in request.steps]
-        texts = (continuation(prefix, rng_for(request.seed, request.key, i)) for i in range(request.n))
-        return [Continuation(text, 10 * (STEPS - len(prefix)), True) for text in texts]
+        return await super().sample(request)

@@ -24,7 +24,7 @@ from data_synth.drive import Work, served
 from data_synth.search_tree import SearchConfig
 from data_synth.source import drawn
 from data_synth.store import IMAGES, TREES
-from tests.perf.mock import FAMILY, MockEngine
+from tests.perf.mock import FAMILY, MockPolicy
 from tests.perf.results import write_result
 from vlprm.records import Records, finish, open_run
 
@@ -55,7 +55,7 @@ def grow_trees(folder: Path, size: int) -> None:
 
     async def work() -> None:
         todo = Work(source, source.units(125, "0/1"), SEARCH, 0, records, run / IMAGES, asyncio.Event())
-        await served(todo, MockEngine(), in_flight=256)
+        await served(todo, MockPolicy(), in_flight=256)
 
     asyncio.run(work())
     finish(records)
