@@ -25,12 +25,10 @@ from data_synth.model_judge import AskConfig, Judged, judge_tree
 from data_synth.oracle import oracle_verdicts
 from data_synth.runner import EXIT_STOPPED, in_window, stopped_by_sigint
 from data_synth.store import Searched, TreeRun
-from vlprm.backbones import load_policy, placement
 from vlprm.config import dump, run
 from vlprm.engines import Engine
 from vlprm.engines.choose import ServerConfig, open_chat
 from vlprm.engines.journal import ANSWERS, JournalledEngine
-from vlprm.engines.local import LocalEngine
 from vlprm.records import Records, finish, open_run, timed
 from vlprm.tasks import TASKS, Tasks, load_tasks, refuse_other_tasks, task_of
 
@@ -123,6 +121,9 @@ async def _ask_model(trees: TreeRun, records: Records, config: JudgeConfig) -> N
 @asynccontextmanager
 async def _open(config: JudgeConfig) -> AsyncIterator[Engine]:
     if config.model is not None:
+        from vlprm.backbones import load_policy, placement
+        from vlprm.engines.local import LocalEngine
+
         yield LocalEngine(load_policy(config.model, *placement(config.device, config.dtype)))
         return
     async with open_chat(config.server) as engine:

@@ -11,8 +11,8 @@ import yaml
 from data_synth import trees
 from data_synth.search_tree import SearchConfig
 from eval import candidates, rewards
+from vlprm import backbones
 from vlprm.backbones import placement
-from vlprm.engines import choose
 from vlprm.profile import Profile
 from vlprm.reward_model import load_reward_model, save_reward_model
 
@@ -39,7 +39,7 @@ def stages(backbone: Path, tmp_path: Path) -> dict[str, Stage]:
 def loaded(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
     """The models that the stages loaded, in order."""
     models: list[Any] = []
-    for module, name in ((choose, "load_policy"), (rewards, "load_reward_model")):
+    for module, name in ((backbones, "load_policy"), (rewards, "load_reward_model")):
 
         def load(*args: Any, real: Callable[..., Any] = getattr(module, name)) -> Any:
             checkpoint = real(*args)

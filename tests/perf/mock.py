@@ -65,8 +65,8 @@ class MockPolicy:
 
 
 class MockEngine(MockPolicy):
-    """The policy behind a queue. A request takes `latency` seconds, and at most `concurrency` are open; the rest wait in
-    the order in which they came. `requests` counts them by problem, `rounds` those that began when none was open."""
+    """The policy behind a queue. A request takes `latency` seconds, and at most `concurrency` are open; the rest wait
+    in the order in which they came. `requests` counts them by problem, `rounds` those that began when none was open."""
 
     def __init__(self, latency: float = 0.0, concurrency: int = 1_000_000) -> None:
         self.latency = latency

@@ -2,8 +2,9 @@
 
     python -m tests.perf.synth_memory
 
-Each stage runs in a process of its own. The policy is the one of tests.perf.mock, with few rollouts a problem; what it
-answers is journalled and every tree is written, as in a run with servers.
+Each stage runs in a process of its own, without torch, whose hundreds of megabytes would hide what grows. The policy is
+the one of tests.perf.mock, with few rollouts a problem; what it answers is journalled and every tree is written, as in
+a run with servers. The headline is that of the stage that grows most.
 """
 
 from __future__ import annotations
@@ -30,13 +31,14 @@ from vlprm.records import Records, finish, open_run
 
 SIZES, GOAL = (1_000, 10_000, 100_000), 1.2
 TASK = ("tests.perf.mock",)
-SEARCH = SearchConfig(root_rollouts=4, rollouts=2, searches=1)
+SEARCH = SearchConfig(root_rollouts=3, rollouts=1, searches=1)
 
 
 def main() -> None:
     rows = [row for size in SIZES for row in measured(size)]
-    peak = {size: max(row["peak_mb"] for row in rows if row["problems"] == size) for size in SIZES}
-    write_result("synth_memory", rows, {"peak_100k_over_1k": (peak[SIZES[-1]] / peak[SIZES[0]], GOAL)})
+    peak = {(row["stage"], row["problems"]): row["peak_mb"] for row in rows}
+    ratios = [peak[stage, SIZES[-1]] / peak[stage, SIZES[0]] for stage, size in peak if size == SIZES[0]]
+    write_result("synth_memory", rows, {"peak_100k_over_1k": (max(ratios), GOAL)})
 
 
 def measured(size: int) -> list[dict[str, Any]]:

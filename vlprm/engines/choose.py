@@ -11,9 +11,7 @@ from typing import Any
 
 from jsonargparse.typing import NonNegativeInt, PositiveFloat, PositiveInt
 
-from vlprm.backbones import checkpoint_folder, load_inputs, load_policy, placement
 from vlprm.engines import Engine
-from vlprm.engines.local import LocalEngine
 
 _URL = re.compile(r"https?://[^@?#\s]+")
 _VARIABLE = re.compile(r"[A-Z_][A-Z0-9_]*")
@@ -60,6 +58,10 @@ class ServerConfig:
 async def open_engine(policy: str, device: str, dtype: str, server: ServerConfig) -> AsyncIterator[Engine]:
     """An engine for the policy's checkpoint folder, for one event loop. With servers, the weights are the server's and
     the folder gives processor and profile; ValueError where a server does not answer as it has to."""
+    # A judge that is served, or that is no model, needs no torch in its process; so it is imported here.
+    from vlprm.backbones import checkpoint_folder, load_inputs, load_policy, placement
+    from vlprm.engines.local import LocalEngine
+
     if not server.base_urls:
         yield LocalEngine(load_policy(policy, *placement(device, dtype)))
         return
