@@ -25,7 +25,7 @@ from data_synth.tally import RuleTally, StepTally
 from vlprm.config import run
 from vlprm.dataset import iterate_rows
 from vlprm.metrics import percent
-from vlprm.records import finished_records, seconds_of, write_atomically
+from vlprm.records import finished_records, refuse_other_inputs, seconds_of, write_atomically
 from vlprm.tasks import TASKS, load_tasks
 from vlprm.viewer.synthesis import render_synthesis
 
@@ -52,6 +52,8 @@ def main(config: ReportConfig) -> None:
     steps, rules = StepTally(), RuleTally(load_tasks(config.tasks))
     trees = TreeRun(config.run / "trees")
     results: dict[str, Any] = {"trees": _trees(trees), "judge": _judge(config.run / "judgements")}
+    if dataset.exists():
+        refuse_other_inputs(dataset.parent, trees.files)
     for row in iterate_rows(dataset):
         steps.add(row)
         rules.add(row)
@@ -85,9 +87,9 @@ def _judge(folder: Path) -> dict[str, Any] | None:
     name = ""
     for record in finished_records(folder / "judgements.jsonl", "data_synth.judge"):
         name = record["judge"]
-        sums.update(requests=record["requests"], tokens=record["tokens"])
+        sums.update(requests=record.get("requests", 0), tokens=record.get("tokens", 0))
         sums.update(verdicts=sum(verdict is not None for verdict in record["verdicts"]))
-        failures.update(record["failures"])
+        failures.update(record.get("failures", {}))
     return {"name": name, **sums, "failures": dict(failures)}
 
 
@@ -117,7 +119,7 @@ def _print(results: dict[str, Any]) -> None:
     console, steps = Console(), results["steps"]
     trees = results["trees"]
     _counts(console, "Trees", {k: v for k, v in trees.items() if isinstance(v, int)})
-    _counts(console, "No result, by cause", trees["failures"] | trees["rollouts_without_result"])
+    _counts(console, "No result, by cause", Counter(trees["failures"]) + Counter(trees["rollouts_without_result"]))
     if results["judge"]:
         _counts(
             console,
@@ -130,6 +132,7 @@ def _print(results: dict[str, Any]) -> None:
         for key, row in steps[name].items():
             table.add_row(str(key), *(str(row[k]) for k in ("steps", "labelled", "wrong")))
         console.print(table)
+    _counts(console, "Steps by target", steps["targets"])
     _counts(console, "Kinds of the wrong steps", steps["error_kinds"])
     _counts(console, "Monte Carlo and judge", {k: v for k, v in steps["agreement"].items() if k != "share"})
     table = _table("Cost of a labelled step", "of", "amount")

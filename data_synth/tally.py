@@ -23,14 +23,15 @@ class StepTally:
 
     def __init__(self) -> None:
         self._by: dict[str, dict[Any, Counter[str]]] = {"by_source": {}, "by_kind": {}, "by_position": {}}
-        self._targets: Counter[str] = Counter(correct=0, wrong=0, none=0, soft=0)
+        self._targets: Counter[str] = Counter(correct=0, wrong=0, none=0)
+        self._soft = 0
         self._kinds: Counter[str] = Counter()
         self._agreement: Counter[str] = Counter()
         self.quality: dict[str, Any] = {}
 
     def add(self, row: Row) -> None:
         meta = json.loads(row["meta"])
-        self.quality = meta["judge_quality"]
+        self.quality = meta.get("judge_quality", {})
         depths: list[int] = []
         source = f"{meta['task']}/{meta['question_type']}" if "question_type" in meta else meta["task"]
         for node, (text, parent, target) in enumerate(
@@ -43,7 +44,7 @@ class StepTally:
                 counts = self._by[name].setdefault(key, Counter(steps=0, labelled=0, wrong=0))
                 counts.update(steps=1, labelled=target is not None, wrong=wrong)
             self._targets["none" if target is None else "wrong" if wrong else "correct"] += 1
-            self._targets["soft"] += target not in (None, 0.0, 1.0)
+            self._soft += target not in (None, 0.0, 1.0)
             if wrong:
                 self._kinds[row["error_kinds"][node] or "not named"] += 1
         for label in row_evidence(row).labels:
@@ -56,15 +57,16 @@ class StepTally:
         return {
             **{name: {key: dict(groups[key]) for key in sorted(groups)} for name, groups in self._by.items()},
             "targets": dict(self._targets),
+            "soft_targets": self._soft,
             "labelled": self._targets["correct"] + self._targets["wrong"],
             "error_kinds": dict(self._kinds.most_common()),
-            "agreement": {**self._agreement, "share": agreed / max(1, self._agreement.total())},
+            "agreement": {**self._agreement, "share": agreed / total if (total := self._agreement.total()) else None},
         }
 
 
 class RuleTally:
-    """Each rule's targets against the truth, over the steps that have enough counts, a verdict, and a known truth. A
-    row of a task that is not given has none."""
+    """Each rule's targets against the truth, over the steps that have enough counts, a verdict (where there is a
+    judge), and a known truth. A row of a task that is not given has none."""
 
     def __init__(self, tasks: Tasks) -> None:
         self.tasks = tasks
@@ -75,12 +77,14 @@ class RuleTally:
 
     def add(self, row: Row) -> None:
         meta = json.loads(row["meta"])
-        if meta["task"] not in self.tasks:
+        if meta["task"] not in self.tasks or "scene" not in meta or "judge_quality" not in meta:
             return
+        known = labels_and_truth(row_paths(row), self.tasks)
+        judged = any(label.judge for label, _ in known.values())
         truth = {
             node: verdict.correct
-            for node, (label, verdict) in labels_and_truth(row_paths(row), self.tasks).items()
-            if label.mc_valid >= MIN_VALID and label.judge is not None
+            for node, (label, verdict) in known.items()
+            if label.mc_valid >= MIN_VALID and (label.judge is not None or not judged)
         }
         quality = structured(JudgeQuality, meta["judge_quality"], f"what row {row['id']} believes of its judge")
         evidence = row_evidence(row)

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from PIL import Image
 
@@ -56,7 +57,8 @@ IMAGES: dict[str, tuple[bytes, str | None]] = {
     "cmyk": (encoded(Image.new("CMYK", (60, 40), (0, 200, 200, 0)), "JPEG"), None),
     "animated": (encoded(RED, "GIF", save_all=True, append_images=[Image.new("RGB", (60, 40))]), None),
     "a pixel": (encoded(Image.new("RGB", (1, 1), (200, 20, 20))), None),
-    "see-through": (encoded(Image.new("RGBA", (60, 40), (200, 20, 20, 90))), None),
+    "16 bits": (encoded(Image.fromarray(np.full((40, 60), 30_000, dtype=np.uint16))), None),
+    "see-through": (encoded(Image.new("RGBA", (60, 40), (200, 20, 20, 230))), None),
 }
 
 
@@ -72,7 +74,8 @@ def test_an_image_is_used_or_its_problem_is_counted(name: str, folder: Path, inp
         return
     problem = problems.problem("good")
     red, green, _ = open_image(problem.images[0]).getpixel((0, 0))
-    assert red > 150 > 100 > green  # the first frame, in colours that were converted
+    # The first frame, in colours that were converted; grey of 16 bits is still grey.
+    assert (red == green == 116) if name == "16 bits" else (red > 150 > 100 > green)
     assert len(inputs.row(problem, ()).images) == 1  # the real processor takes it
 
 
@@ -82,6 +85,7 @@ RECORDS: dict[str, dict[str, Any]] = {
     "no_image": {"images": []},
     "no_question": {"question": " "},
     "no_answer": {"answer": None},
+    "not_text": {"answer": 3},
     "bad_answer": {"answer": "three"},
     "answer_type": {"answer_type": "prose"},
 }
@@ -94,12 +98,24 @@ def test_a_problem_that_cannot_be_used_says_why(failure: str, folder: Path) -> N
     assert caught.value.failure == failure
 
 
-@pytest.mark.parametrize("name", ["/etc/hostname", "link.png", "."])
+def test_images_are_seen_as_a_viewer_shows_them() -> None:
+    """Upright, and what is transparent on white: black print on nothing would else be black on black."""
+    turned = Image.Exif()
+    turned[0x0112] = 6  # a quarter turn
+    assert open_image(encoded(RED, "JPEG", exif=turned)).size == (40, 60)
+    clear = Image.new("RGBA", (10, 10), (0, 0, 0, 0))
+    palette = clear.convert("P")
+    palette.info["transparency"] = palette.getpixel((0, 0))
+    for image in (clear, palette, Image.new("LA", (10, 10), (0, 0))):
+        assert open_image(encoded(image)).getpixel((0, 0)) == (255, 255, 255)
+
+
+@pytest.mark.parametrize("name", ["/etc/hostname", "link.png", ".", "a\0.png"])
 def test_no_path_leads_out(name: str, folder: Path) -> None:
     (folder / "link.png").symlink_to(folder.parent / "outside.png")
     with pytest.raises(ProblemError) as caught:
         ProblemFile(write(folder, {**GOOD, "images": [name]})).problem("good")
-    assert caught.value.failure == ("image_missing" if name == "." else "image_outside")
+    assert caught.value.failure == ("image_outside" if name in ("/etc/hostname", "link.png") else "image_missing")
 
 
 @pytest.mark.parametrize(

@@ -127,8 +127,18 @@ def test_without_a_judge_the_rest_is_reported(run: Path) -> None:
     label.main(label.LabelConfig(run / "trees", run / "labels", rule="mc"))
     results = results_of(run)
     assert results["judge"] is None
-    assert results["truth"] is None  # there is no step that every rule has evidence for
+    assert results["steps"]["agreement"] == {"share": None}
+    rules = results["truth"]["rules"]
+    assert (rules["mc"]["labelled"], rules["judge"]["labelled"]) == (1.0, 0.0)
     assert results["steps"]["labelled"] > 0
+
+
+def test_labels_of_other_trees_are_refused(run: Path) -> None:
+    path = run / "trees" / TREES
+    path.write_text(path.read_text().replace('"said": "there', '"said": "There'))
+    finish(Records(path))
+    with pytest.raises(ValueError, match=r"labels was not made from .*trees\.jsonl as it is now"):
+        report.main(ReportConfig(run))
 
 
 @pytest.mark.parametrize(

@@ -6,7 +6,8 @@ import hashlib
 import io
 from collections.abc import Callable
 
-from PIL import Image
+import numpy as np
+from PIL import Image, ImageOps
 
 from vlprm.cache import ByteCache
 from vlprm.schema import Region
@@ -33,9 +34,19 @@ def _decoded(data: bytes, name: str) -> Image.Image:
         with Image.open(io.BytesIO(data)) as image:
             if image.width * image.height > MAX_PIXELS:
                 raise ValueError(f"{name} has {image.width} x {image.height} pixels, more than {MAX_PIXELS}; shrink it")
-            return image.convert("RGB")
+            return _rgb(ImageOps.exif_transpose(image))
     except (OSError, SyntaxError, Image.DecompressionBombError) as error:
         raise ValueError(f"{name} cannot be read ({error or type(error).__name__}); make the file again") from error
+
+
+def _rgb(image: Image.Image) -> Image.Image:
+    """Upright, in 8 bits a channel; what is transparent lies on white, as in qwen-vl-utils and vLLM."""
+    if image.mode.startswith("I") or image.mode == "F":  # Pillow would clip 16 bits to white
+        deep = np.asarray(image, dtype=np.float64)
+        image = Image.fromarray((deep * (255 / max(65_535.0, deep.max()))).clip(0).astype(np.uint8))
+    if image.has_transparency_data:
+        image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image.convert("RGBA"))
+    return image.convert("RGB")
 
 
 def content_hash(data: bytes) -> str:

@@ -55,8 +55,10 @@ class ProblemFile:
             file.seek(self._places[problem_id])
             record = json.loads(file.readline())
         for name in ("question", "answer", "answer_type"):
-            if not isinstance(record.get(name), str) or not record[name].strip():
-                raise ProblemError(f"no_{name}", f"{problem_id} has no text in its field {name!r}")
+            if record.get(name) in (None, "") or str(record[name]).isspace():
+                raise ProblemError(f"no_{name}", f"{problem_id} has nothing in its field {name!r}")
+            if not isinstance(record[name], str):
+                raise ProblemError("not_text", f"{problem_id}: its {name} {record[name]!r} is not a text; quote it")
         answer_type = record["answer_type"]
         if answer_type not in CANONICAL:
             raise ProblemError(
@@ -81,11 +83,12 @@ class ProblemFile:
     def _image(self, problem_id: str, name: Any) -> bytes:
         try:
             path = (self.folder / name).resolve()  # follows links, so that one that leads out is seen
-            if not path.is_relative_to(self.folder):
-                raise ProblemError("image_outside", f"{problem_id}: {name} leads out of {self.folder.name}")
-            data: bytes = path.read_bytes()
-        except (OSError, TypeError) as error:
-            raise ProblemError("image_missing", f"{problem_id}: there is no image {name}") from error
+            inside = path.is_relative_to(self.folder)
+            data: bytes = path.read_bytes() if inside else b""
+        except (OSError, TypeError, ValueError) as error:  # a ValueError is a NUL byte in the name
+            raise ProblemError("image_missing", f"{problem_id}: there is no image {name!r}") from error
+        if not inside:
+            raise ProblemError("image_outside", f"{problem_id}: {name} leads out of {self.folder.name}")
         try:
             image = open_image(data, f"{problem_id}: {name}")
         except ValueError as error:
