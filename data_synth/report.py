@@ -28,6 +28,7 @@ from vlprm.metrics import percent
 from vlprm.records import finished_records, refuse_other_inputs, seconds_of, write_atomically
 from vlprm.tasks import TASKS, load_tasks
 from vlprm.viewer.synthesis import render_synthesis
+from vlprm.viewer.tables import plain_table
 
 log = logging.getLogger(__name__)
 
@@ -128,14 +129,14 @@ def _print(results: dict[str, Any]) -> None:
         )
         _counts(console, "Judgements that could not be read", results["judge"]["failures"])
     for title, name in (("source", "by_source"), ("kind", "by_kind"), ("position", "by_position")):
-        table = _table(f"Steps by {title}", title, "steps", "labelled", "called wrong")
+        table = plain_table(f"Steps by {title}", title, "steps", "labelled", "called wrong")
         for key, row in steps[name].items():
             table.add_row(str(key), *(str(row[k]) for k in ("steps", "labelled", "wrong")))
         console.print(table)
     _counts(console, "Steps by target", steps["targets"])
     _counts(console, "Kinds of the wrong steps", steps["error_kinds"])
     _counts(console, "Monte Carlo and judge", {k: v for k, v in steps["agreement"].items() if k != "share"})
-    table = _table("Cost of a labelled step", "of", "amount")
+    table = plain_table("Cost of a labelled step", "of", "amount")
     for name, value in results["cost"].items():
         table.add_row(name, f"{value:.4g}")
     console.print(table)
@@ -144,7 +145,7 @@ def _print(results: dict[str, Any]) -> None:
 
 
 def _truth(truth: dict[str, Any]) -> Table:
-    table = _table(
+    table = plain_table(
         f"Wrong steps found, by the truth ({truth['steps']} steps)",
         "rule", "precision", "recall", "F1", "labelled %", "calibration error", "Brier",
     )  # fmt: skip
@@ -156,17 +157,10 @@ def _truth(truth: dict[str, Any]) -> Table:
 
 def _counts(console: Console, title: str, counts: dict[str, int]) -> None:
     if counts:
-        table = _table(title, "", "count")
+        table = plain_table(title, "", "count")
         for name, count in counts.items():
             table.add_row(name.replace("_", " "), str(count))
         console.print(table)
-
-
-def _table(title: str, *columns: str) -> Table:
-    table = Table(title=title, title_justify="left")
-    for i, column in enumerate(columns):
-        table.add_column(column, justify="right" if i else "left")
-    return table
 
 
 if __name__ == "__main__":

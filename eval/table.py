@@ -8,6 +8,7 @@ from rich.console import Console
 from rich.table import Table
 
 from vlprm.metrics import percent
+from vlprm.viewer.tables import plain_table
 
 NAMES = {
     "random": "random candidate (mean of the pool)",
@@ -36,7 +37,7 @@ def selector_title(name: str, aggregation: str) -> str:
 
 def _selection(results: dict[str, Any]) -> Table:
     none = results["no_answer"]
-    table = _table(
+    table = plain_table(
         f"Which of {results['n_candidates']} candidates? ({results['n_problems']} held-out problems; "
         f"without an answer: {none['candidates']} candidates, and all those of {none['problems']} problems)",
         "selector", "accuracy %", "95% interval", "every step right %",
@@ -51,7 +52,7 @@ def _selection(results: dict[str, Any]) -> Table:
 
 
 def _differences(results: dict[str, Any]) -> Table:
-    table = _table("Paired differences", "of", "points", "95% interval")
+    table = plain_table("Paired differences", "of", "points", "95% interval")
     for name, row in results["differences"].items():
         if isinstance(row, dict):
             table.add_row(name, percent(row["accuracy"]), " to ".join(map(percent, row["ci"])))
@@ -61,25 +62,18 @@ def _differences(results: dict[str, Any]) -> Table:
 
 
 def _steps(results: dict[str, Any]) -> Table:
-    table = _table("Step rewards against the truth", "measure", "value")
+    table = plain_table("Step rewards against the truth", "measure", "value")
     for name, value in results["steps"].items():
         table.add_row(name.replace("_", " "), f"{value:.3f}" if isinstance(value, float) else str(value))
     return table
 
 
 def _labels(results: dict[str, Any]) -> Table:
-    table = _table(
+    table = plain_table(
         f"Labels against the truth: finding wrong steps (judge: {results['judge']})",
         "labels by", "precision", "recall", "F1", "share of steps labelled",
     )  # fmt: skip
     for name in ("mc", "judge", "fused"):
         row = results["labels"][name]
         table.add_row(name, *(f"{row[k]:.3f}" for k in ("precision", "recall", "f1", "labelled")))
-    return table
-
-
-def _table(title: str, *columns: str) -> Table:
-    table = Table(title=title, title_justify="left")
-    for i, column in enumerate(columns):
-        table.add_column(column, justify="right" if i else "left")
     return table

@@ -11,6 +11,7 @@ import os
 import random
 import resource
 import signal
+import threading
 import time
 from collections import Counter
 from collections.abc import Callable
@@ -113,6 +114,23 @@ def test_sigint_finishes_what_is_open_and_the_same_command_goes_on(
     trees.main(config(tmp_path / "run", server))
     assert max(policy.asked.values()) == 1
     assert len(TreeRun(tmp_path / "run")) == 30
+
+
+def test_servers_that_are_away_for_a_while_cost_the_run_nothing(
+    server: StandIn, policy: Policy, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("vlprm.engines.servers.PAUSES", (0.05, 0.2))
+    trees.main(config(tmp_path / "whole", server))
+
+    def leave(count: int) -> None:
+        if count == len(needed) + 60:
+            server.away = True
+            threading.Timer(1.0, lambda: setattr(server, "away", False)).start()
+
+    needed = set(policy.asked)
+    policy.on_request = leave
+    trees.main(config(tmp_path / "away", server))
+    assert dataset(tmp_path / "away", tmp_path / "a") == dataset(tmp_path / "whole", tmp_path / "b")
 
 
 def test_shards_make_the_dataset_of_the_whole_run(server: StandIn, policy: Policy, tmp_path: Path) -> None:
