@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
+import asyncio
 import dataclasses
+import re
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
 from jsonargparse.typing import NonNegativeFloat, PositiveInt
 
 from vlprm.engines import Continuation, Engine, Request
+from vlprm.judge_quality import MIN_VALID
 from vlprm.judgement import NoJudgement, judge_problem, judge_schema, majority, parse_judgement
+from vlprm.problems import ProblemError
 from vlprm.schema import Problem, StepTree, Verdict
+
+CONTROL_TOKEN = re.compile(r"<\|\w+\|>|</?s>|<(start|end)_of_turn>")  # as chat templates of all families spell them
 
 
 @dataclass(frozen=True)
@@ -48,10 +55,11 @@ class Judged:
 async def judge_tree(problem: Problem, tree: StepTree, engine: Engine, config: AskConfig, seed: int) -> Judged:
     """Verdicts on a tree. A step that several judged solutions share has the majority of all that was said of it."""
     judged = Judged([None] * len(tree.nodes))
+    paths = [tree.path(leaf) for leaf in chosen_leaves(tree, config.solutions)]
+    asked = (_judgements(problem, tree, path, engine, config, seed, judged) for path in paths)
     votes: dict[int, list[Verdict]] = {}
-    for leaf in chosen_leaves(tree, config.solutions):
-        path = tree.path(leaf)
-        for verdicts in await _judgements(problem, tree, path, engine, config, seed, judged):
+    for path, judgements in zip(paths, await asyncio.gather(*asked), strict=True):
+        for verdicts in judgements:
             for node, verdict in zip(path, verdicts, strict=True):
                 votes.setdefault(node, []).append(verdict)
     for node, said in votes.items():
@@ -67,7 +75,7 @@ def chosen_leaves(tree: StepTree, most: int) -> list[int]:
 
     def gain(leaf: int) -> tuple[int, int]:
         fresh = [n for n in paths[leaf] if n not in covered]
-        return sum(tree.nodes[n].label.mc_valid > 1 for n in fresh), len(fresh)
+        return sum(tree.nodes[n].label.mc_valid >= MIN_VALID for n in fresh), len(fresh)
 
     while len(leaves) < most and (best := max(paths, key=gain, default=None)) is not None and gain(best) > (0, 0):
         leaves.append(best)
@@ -80,23 +88,36 @@ async def _judgements(
 ) -> list[list[Verdict]]:
     """Up to `config.samples` judgements of one solution that can be read."""
     steps = [tree.nodes[n].step for n in path]
-    asked = Request(
-        judge_problem(problem, steps, config.template), (), config.samples, f"{problem.id}#judge{path[-1]}", seed,
-        config.temperature, config.max_tokens, judge_schema(len(steps)),
-    )  # fmt: skip
+    if any(CONTROL_TOKEN.search(step.text) for step in steps):
+        # A server would take it for what it names: a policy must not be able to close the judge's turn.
+        judged.failures["control_token"] += 1
+        return []
     read: list[list[Verdict]] = []
-    for again in range(config.tries):
-        key = f"{asked.key}.{again}" if again else asked.key
-        answers = await engine.sample(dataclasses.replace(asked, n=config.samples - len(read), key=key))
-        judged.requests += 1
-        judged.tokens += sum(answer.tokens for answer in answers)
-        for answer in answers:
-            try:
-                read.append(_read(answer, len(steps)))
-            except NoJudgement as failure:
-                judged.failures[failure.cause] += 1
-        if len(read) == config.samples:
-            break
+    try:
+        asked = Request(
+            judge_problem(problem, steps, config.template), (), config.samples, f"{problem.id}#judge{path[-1]}", seed,
+            config.temperature, config.max_tokens, judge_schema(len(steps)),
+        )  # fmt: skip
+        for again in range(config.tries):
+            key = f"{asked.key}.{again}" if again else asked.key
+            answers = await engine.sample(dataclasses.replace(asked, n=config.samples - len(read), key=key))
+            judged.requests += 1
+            judged.tokens += sum(answer.tokens for answer in answers)
+            read += _readable(answers, len(steps), judged)
+            if len(read) == config.samples:
+                break
+    except ProblemError as error:
+        judged.failures[error.failure] += 1
+    return read
+
+
+def _readable(answers: Sequence[Continuation], steps: int, judged: Judged) -> list[list[Verdict]]:
+    read = []
+    for answer in answers:
+        try:
+            read.append(_read(answer, steps))
+        except NoJudgement as failure:
+            judged.failures[failure.cause] += 1
     return read
 
 

@@ -23,10 +23,10 @@ from tests.teacher import TeacherEngine
 from vlprm.answers import is_correct
 from vlprm.dataset import read_rows, row_paths, tree_row, write_dataset
 from vlprm.fusion import fuse_tree
+from vlprm.images import png
 from vlprm.judge_quality import JudgeQuality, TreeEvidence
 from vlprm.schema import StepTree, TreeNode
 from vlprm.tasks import TASKS
-from vlprm.tasks.scene import png
 
 DATA = Path(os.environ.get("VLPRM_DATA", Path(__file__).parents[2] / "shared" / "data")) / "step_labels"
 

@@ -8,6 +8,7 @@ import dataclasses
 import io
 import json
 import re
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -25,9 +26,12 @@ from tests.stand_in import Answer, Body, StandIn, completion, config_of
 from tests.teacher import TeacherEngine
 from vlprm.dataset import read_rows
 from vlprm.engines import Continuation, Request
+from vlprm.engines.journal import JournalledEngine
 from vlprm.judgement import NoJudgement, judge_problem, judge_schema, majority, parse_judgement
+from vlprm.problems import ProblemError
 from vlprm.records import Records, finish, open_run, read_records
 from vlprm.schema import Problem, StepTree, Verdict
+from vlprm.steps import parse_step
 from vlprm.tasks import TASKS
 
 PROBLEMS = [TASKS[name].problem("test", i) for i in range(2) for name in ("chart", "fine_print")]
@@ -82,6 +86,7 @@ def edited(**changes: Any) -> str:
         (edited(score=1), "bad_field"),
         (edited(verdict="correct"), "contradiction"),
         (edited(error="none"), "contradiction"),
+        (said("none", "none", correction="[answer] 3"), "contradiction"),
     ],
 )
 def test_what_is_no_judgement_is_no_result(text: str, cause: str) -> None:
@@ -115,7 +120,7 @@ def test_the_judge_sees_the_question_the_steps_and_what_the_zooms_saw() -> None:
     assert all(abs(c[0] - (r.x1 - r.x0)) <= 1 for c, r in zip(crops, regions, strict=True))
     assert f"The right answer is: {problem.answer}" in judge_problem(problem, steps, "judge_answer@1").question
     assert "look closer" in judge_problem(problem, steps, "judge_reference@1").question
-    with pytest.raises(ValueError, match="has no reference for judge_reference@1; judge it with judge@1"):
+    with pytest.raises(ProblemError, match="has no reference for judge_reference@1; judge it with judge@1"):
         judge_problem(PROBLEMS[1], steps, "judge_reference@1")
 
 
@@ -172,7 +177,7 @@ def test_solutions_are_chosen_to_cover_the_steps_with_counts() -> None:
     covered: set[int] = set()
     gains = []
     for leaf in leaves:
-        gains.append(sum(tree.nodes[n].label.mc_valid > 1 for n in set(tree.path(leaf)) - covered))
+        gains.append(sum(tree.nodes[n].label.mc_valid >= 3 for n in set(tree.path(leaf)) - covered))
         covered.update(tree.path(leaf))
     assert gains == sorted(gains, reverse=True)
     assert covered == set(range(len(tree.nodes)))
@@ -194,6 +199,23 @@ def model_config(run: Path, server: StandIn, **changes: Any) -> JudgeConfig:
     return dataclasses.replace(config, **changes)
 
 
+@pytest.fixture
+def answers(server: StandIn) -> Callable[[Callable[[Body], Answer]], None]:
+    """Sets what the served judge says; the question at the start, which asks for one choice, is always answered."""
+
+    def set_reply(reply: Callable[[Body], Answer]) -> None:
+        server.reply = lambda body: reply(body) if "n" in body else completion("yes")
+
+    return set_reply
+
+
+Answers = Callable[[Callable[[Body], Answer]], None]
+
+
+def judged_bodies(server: StandIn) -> list[Body]:
+    return [body for body in server.asked if "n" in body]
+
+
 def number_of_steps(body: Body) -> int:
     (text,) = (part["text"] for part in body["messages"][0]["content"] if part["type"] == "text")
     return int(re.search(r"each of the (\d+) steps", text)[1])  # type: ignore[index]
@@ -203,22 +225,22 @@ def all_right(body: Body) -> Answer:
     return completion(*[said(*["none"] * number_of_steps(body))] * body["n"])
 
 
-def test_a_served_judge_makes_the_verdicts_of_a_dataset(run: Path, server: StandIn) -> None:
-    server.reply = all_right
+def test_a_served_judge_makes_the_verdicts_of_a_dataset(run: Path, server: StandIn, answers: Answers) -> None:
+    answers(all_right)
     judge.main(model_config(run, server))
     label.main(label.LabelConfig(run / "trees", run / "labels", run / "judgements", "judge"))
     rows = read_rows(run / "labels" / "dataset.parquet")
     assert {json.loads(row["meta"])["judge"] for row in rows} == {"policy with judge@1"}
     told = [e["label"]["judge"] for row in rows for e in json.loads(row["evidence"])]
     assert {verdict["reason"] for verdict in told if verdict} >= {"because 1", "because 2"}
-    body = server.asked[0]
+    body = judged_bodies(server)[0]
     assert body["response_format"]["json_schema"]["schema"] == judge_schema(number_of_steps(body))
     assert not {"logit_bias", "top_k", "continue_final_message"} & set(body)  # of vLLM alone, or of a policy
     urls = [part["image_url"]["url"] for part in body["messages"][0]["content"] if part["type"] == "image_url"]
     assert all(base64.b64decode(url.partition(",")[2]).startswith(b"\x89PNG") for url in urls)
 
 
-def test_a_server_without_schemas_is_asked_without(run: Path, server: StandIn) -> None:
+def test_a_server_without_schemas_is_asked_without(run: Path, server: StandIn, answers: Answers) -> None:
     def reply(body: Body) -> Answer:
         return (
             (400, "application/json", '{"error": "no response_format"}')
@@ -226,10 +248,16 @@ def test_a_server_without_schemas_is_asked_without(run: Path, server: StandIn) -
             else all_right(body)
         )
 
-    server.reply = reply
+    answers(reply)
     judge.main(model_config(run, server, in_flight=1))
-    assert sum("response_format" in body for body in server.asked) == 1
+    first = len(chosen_leaves(tree_of(PROBLEMS[0]), 8))  # the solutions of the first tree are asked about at once
+    assert not any("response_format" in body for body in judged_bodies(server)[2 * first :])
     assert sum(len(record["failures"]) for record in read_records(run / "judgements" / "judgements.jsonl")) == 0
+
+
+def slowly(body: Body) -> Answer:
+    time.sleep(0.6)
+    return all_right(body)
 
 
 GARBAGE: dict[str, tuple[Callable[[Body], Answer], set[str]]] = {
@@ -238,6 +266,9 @@ GARBAGE: dict[str, tuple[Callable[[Body], Answer], set[str]]] = {
     "no text": (lambda body: completion(*[None] * body["n"]), {"no_text"}),
     "fewer": (lambda body: completion(said("none")), {"no_choice", "step_count"}),
     "prose": (lambda body: completion(*["All right."] * body["n"]), {"not_json"}),
+    "500": (lambda body: (500, "text/html", "<html>"), {"server_error"}),
+    "cut": (lambda body: (200, "cut", all_right(body)[2]), {"connection"}),
+    "slow": (slowly, {"timeout"}),
     "too few": (lambda body: completion(*[said(*["none"] * (number_of_steps(body) - 1))] * body["n"]), {"step_count"}),
     "too many": (
         lambda body: completion(*[said(*["none"] * (number_of_steps(body) + 1))] * body["n"]),
@@ -247,25 +278,102 @@ GARBAGE: dict[str, tuple[Callable[[Body], Answer], set[str]]] = {
 
 
 @pytest.mark.parametrize("garbage", GARBAGE)
-def test_garbage_becomes_no_label(run: Path, server: StandIn, garbage: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_garbage_becomes_no_label(
+    run: Path, server: StandIn, answers: Answers, garbage: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr("vlprm.engines.servers.FAILURES_IN_A_ROW", 10_000)
-    server.reply, causes = GARBAGE[garbage]
-    judge.main(model_config(run, server, ask=AskConfig(samples=2, solutions=2, tries=2)))
+    reply, causes = GARBAGE[garbage]
+    answers(reply)
+    config = model_config(run, server, ask=AskConfig(samples=2, solutions=2, tries=2))
+    if garbage == "slow":
+        config = dataclasses.replace(config, server=config_of(server, timeout=0.3))
+    judge.main(config)
     records = list(read_records(run / "judgements" / "judgements.jsonl"))
     assert len(records) == len(PROBLEMS)
     assert {cause for record in records for cause in record["failures"]} == causes
     assert all(verdict is None for record in records for verdict in record["verdicts"])
 
 
-def test_a_judge_that_was_stopped_asks_for_nothing_twice(run: Path, server: StandIn) -> None:
-    server.reply = lambda body: all_right(body) if len(server.asked) < 7 else (401, "text/plain", "no")
+def test_a_judge_that_was_stopped_asks_for_nothing_twice(run: Path, server: StandIn, answers: Answers) -> None:
+    answered: list[str] = []
+
+    def six_times(body: Body) -> Answer:
+        if len(answered) == 6:
+            return 401, "text/plain", "no"
+        answered.append(json.dumps(body, sort_keys=True))
+        return all_right(body)
+
+    answers(six_times)
     with pytest.raises(ValueError, match="calls in a row failed"):
         judge.main(model_config(run, server, ask=AskConfig(tries=20), in_flight=2))
-    server.reply = all_right
+    answers(all_right)
     before = len(server.asked)
     judge.main(model_config(run, server, ask=AskConfig(tries=20), in_flight=2))
-    first, again = ({json.dumps(b, sort_keys=True) for b in part} for part in (server.asked[:6], server.asked[before:]))
-    assert not first & again
+    again = {json.dumps(body, sort_keys=True) for body in server.asked[before:]}
+    assert len(set(answered)) == 6
+    assert not again & set(answered)
+
+
+def test_an_answer_of_another_number_of_samples_is_not_taken_for_the_kept_one(tmp_path: Path) -> None:
+    """A first try that failed is asked again after a kill; what was kept of the second one was for fewer samples."""
+    problem = PROBLEMS[0]
+    path = tmp_path / "answers.jsonl"
+    for n in (2, 3, 2):
+        engine = Scripted(lambda count, steps: "x")
+        kept = JournalledEngine(engine, path, (), asyncio.Event())
+        request = Request(problem, (), n, "key", 0, schema=judge_schema(1))
+        assert len(asyncio.run(kept.sample(request))) == n
+        assert len(engine.asked) == 1
+
+
+@pytest.mark.parametrize(("status", "patience"), [(429, 0.3), (503, 0.3)])
+def test_a_judge_that_stays_busy_ends_the_run_and_judges_nothing(
+    run: Path, server: StandIn, answers: Answers, status: int, patience: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("vlprm.engines.servers.PAUSES", (0.02, 0.1))
+    answers(lambda body: (status, "text/plain", "quota"))
+    config = dataclasses.replace(model_config(run, server), server=config_of(server, patience=patience))
+    with pytest.raises(ValueError, match=r"away or busy for 0\.3 seconds"):
+        judge.main(config)
+    assert not list(read_records(run / "judgements" / "judgements.jsonl"))
+
+
+def test_a_judge_that_does_not_answer_is_named_before_the_run(run: Path, server: StandIn) -> None:
+    server.reply = lambda body: (400, "text/plain", "max_tokens is not supported")
+    with pytest.raises(ValueError, match=r"does not answer as 'policy' .*max_tokens is not supported"):
+        judge.main(model_config(run, server))
+
+
+def test_one_prompt_that_is_refused_does_not_cost_the_schema(run: Path, server: StandIn, answers: Answers) -> None:
+    longest = max(len(problem.question) for problem in PROBLEMS)
+
+    def refuse_the_longest(body: Body) -> Answer:
+        text = json.dumps(body)
+        too_long = any(len(p.question) == longest and p.question in text for p in PROBLEMS)
+        return (400, "text/plain", "too long") if too_long else all_right(body)
+
+    answers(refuse_the_longest)
+    judge.main(model_config(run, server, in_flight=1))
+    with_schema = ["response_format" in body for body in judged_bodies(server)]
+    assert with_schema[-1] or with_schema[-2:] == [True, False]  # the last problem may be the refused one
+    failures = [record["failures"] for record in read_records(run / "judgements" / "judgements.jsonl")]
+    assert [bool(f) for f in failures] == [len(p.question) == longest for p in PROBLEMS]
+
+
+def test_a_step_that_spells_a_control_token_is_not_sent(server: StandIn) -> None:
+    tree = tree_of(PROBLEMS[0])
+    nodes = tuple(
+        dataclasses.replace(n, step=parse_step(n.step.text + " <|im_end|>")) if n.parent < 0 else n for n in tree.nodes
+    )
+    engine = Scripted(lambda count, steps: said(*["none"] * steps))
+    result = judged(dataclasses.replace(tree, nodes=nodes), engine, solutions=3)
+    assert (engine.asked, dict(result.failures)) == ([], {"control_token": 3})
+
+
+def test_a_problem_without_a_reference_is_a_no_result() -> None:
+    engine = Scripted(lambda count, steps: said(*["none"] * steps))
+    result = judged(tree_of(PROBLEMS[0]), engine, solutions=2, template="judge_reference@1")
+    assert (engine.asked, dict(result.failures)) == ([], {"no_reference": 2})
 
 
 @pytest.mark.parametrize("both", [True, False])

@@ -251,10 +251,18 @@ def test_while_one_server_is_away_the_others_answer(
 def test_servers_that_stay_away_end_the_run_in_one_sentence(
     server: StandIn, inputs: InputBuilder, problems: list[Problem]
 ) -> None:
-    server.away = True
-    (error,) = ask(inputs, config_of(server, patience=0.3), request(problems[0]))
-    assert f"the servers {server.url} have been away for 0.3 seconds" in str(error)
-    assert "run the same command again to go on" in str(error)
+    for outage in ("away", 429, 503):
+        server.away = outage == "away"
+        server.reply = lambda body, status=outage: (status, "text/plain", "quota")
+        (error,) = ask(inputs, config_of(server, patience=0.3), request(problems[0]))
+        assert f"the servers {server.url} have been away or busy for 0.3 seconds" in str(error)
+        assert "run the same command again to go on" in str(error)
+
+
+def test_a_call_that_was_cut_once_is_made_again(server: StandIn, inputs: InputBuilder, problems: list[Problem]) -> None:
+    server.reply = lambda body: as_asked(body) if len(server.asked) > 1 else (200, "cut", as_asked(body)[2])
+    (got,) = ask(inputs, config_of(server), request(problems[0]))
+    assert [c.text for c in got] == ["[answer] 0", "[answer] 1"]
 
 
 def test_spelt_out_control_tokens_are_not_sent(server: StandIn, inputs: InputBuilder, problems: list[Problem]) -> None:

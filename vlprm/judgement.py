@@ -14,8 +14,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from vlprm.engines.servers import as_png
-from vlprm.images import crop, open_image
+from vlprm.images import crop, open_image, png
 from vlprm.prompts import judge_text
 from vlprm.schema import Problem, Step, Verdict, structured
 
@@ -65,8 +64,8 @@ def judge_schema(steps: int) -> dict[str, Any]:
 def judge_problem(problem: Problem, steps: Sequence[Step], template: str) -> Problem:
     """The question that is put to the judge: the problem's images and the crops that its zooms saw, in order; the
     question, the numbered steps, and what the template says of a reference."""
-    crops = [as_png(crop(open_image(problem.images[0]), step.region)) for step in steps if step.region is not None]
-    text = judge_text(template, problem, [step.text for step in steps], len(problem.images))
+    crops = [png(crop(open_image(problem.images[0]), step.region)) for step in steps if step.region is not None]
+    text = judge_text(template, problem, [step.text for step in steps], len(crops))
     return dataclasses.replace(problem, question=text, images=(*problem.images, *crops), meta={})
 
 
@@ -75,7 +74,7 @@ def parse_judgement(text: str, steps: int) -> list[Verdict]:
 
     NoJudgement where the text is not JSON (`not_json`), has not the fields (`bad_field`), names a step that does not
     exist (`unknown_step`), has too few or too many steps or one of them twice (`step_count`), or contradicts itself
-    (`contradiction`): a correct step with an error, a wrong one without.
+    (`contradiction`): a correct step with an error, a wrong one without, a correction where nothing is wrong.
     """
     fenced = _FENCE.fullmatch(text)
     try:
@@ -92,6 +91,8 @@ def parse_judgement(text: str, steps: int) -> list[Verdict]:
         raise NoJudgement("step_count")
     verdicts = [_verdict(item) for item in said.steps]
     first = next((i for i, verdict in enumerate(verdicts) if not verdict.correct), None)
+    if first is None and said.correction.strip():
+        raise NoJudgement("contradiction")
     if first is not None:
         verdicts[first] = dataclasses.replace(verdicts[first], correction=said.correction.strip())
     return verdicts

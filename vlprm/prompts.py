@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from vlprm.problems import ProblemError
 from vlprm.schema import Problem
 
 TEMPLATES: dict[str, str] = {
@@ -48,18 +49,19 @@ JUDGE_TEMPLATES: dict[str, str] = {
 }
 
 
-def judge_text(template_id: str, problem: Problem, steps: Sequence[str], images: int) -> str:
-    """What a judge is asked of numbered steps. ValueError on a template that is not there, and where it needs a
-    reference that the problem does not have."""
+def judge_text(template_id: str, problem: Problem, steps: Sequence[str], crops: int) -> str:
+    """What a judge is asked of numbered steps; `crops` images of what zooms saw follow the problem's. ValueError on a
+    template that is not there, ProblemError where it needs a reference that the problem does not have."""
     if template_id not in JUDGE_TEMPLATES:
         raise ValueError(f"unknown judge template {template_id!r}; known: {', '.join(JUDGE_TEMPLATES)}")
     template, solution = JUDGE_TEMPLATES[template_id], problem.meta.get("solution")
     if ("{answer}" in template and problem.answer is None) or ("{solution}" in template and not solution):
-        raise ValueError(f"{problem.id} has no reference for {template_id}; judge it with judge@1")
-    zooms = sum(text.startswith("[zoom]") for text in steps)
+        raise ProblemError("no_reference", f"{problem.id} has no reference for {template_id}; judge it with judge@1")
+    images = len(problem.images)
+    seen = " The last image shows" if crops == 1 else f" The last {crops} images show, in order,"
     return _JUDGE.format(
         images="an image" if images == 1 else f"{images} images",
-        crops=" The images after the first show what the zoom steps saw, in order." if zooms else "",
+        crops=f"{seen} what the zoom steps saw." if crops else "",
         question=problem.question,
         reference=template.format(answer=problem.answer, solution=solution),
         steps="\n".join(f"{number}. {text.strip()}" for number, text in enumerate(steps, 1)),

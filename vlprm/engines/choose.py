@@ -75,9 +75,11 @@ async def open_engine(policy: str, device: str, dtype: str, server: ServerConfig
 
 @asynccontextmanager
 async def open_chat(server: ServerConfig) -> AsyncIterator[Engine]:
-    """An engine that answers questions, for one event loop: any chat model of those servers."""
+    """An engine that answers questions, for one event loop: any chat model of those servers. ValueError where one does
+    not answer."""
     engine = _server_module().ChatEngine(server)
     try:
+        await engine.check()
         yield engine
     finally:
         await engine.close()

@@ -16,8 +16,8 @@ from PIL import Image
 
 from vlprm.engines import Continuation, Request
 from vlprm.engines.choose import ServerConfig
-from vlprm.engines.servers import Failure, Message, Servers, as_png, text_of, user_turn
-from vlprm.images import Size
+from vlprm.engines.servers import Answer, Failure, Message, Servers, text_of, user_turn
+from vlprm.images import Size, png
 from vlprm.inputs import InputBuilder
 from vlprm.profile import Profile
 from vlprm.prompts import user_text
@@ -111,6 +111,17 @@ class ChatEngine:
     def seen_size(self, problem: Problem) -> Size:
         raise AssertionError("a chat model is not asked for zooms")
 
+    async def check(self) -> None:
+        """ValueError that names a server which does not answer a small question, and what it said."""
+        for client in self.servers.clients:
+            asked = {"model": self.config.model, "messages": [user_turn([], "Answer with the word yes.")]}
+            answer = await self.servers.once(client, {**asked, "max_tokens": 16, "temperature": 0.7})
+            if isinstance(answer, Failure):
+                raise ValueError(
+                    f"the server {client.base_url} does not answer as {self.config.model!r} ({answer.said}); correct"
+                    " the fields of server, or start it as configs/server/judge.yaml says"
+                )
+
     async def close(self) -> None:
         await self.servers.close()
 
@@ -119,14 +130,13 @@ class ChatEngine:
         with_schema = self._takes_schema and request.schema is not None
         answer = await self.servers.call(self._body(request, with_schema))
         if isinstance(answer, Failure) and answer.stop == "refused" and with_schema:
-            log.info("asking without a JSON schema from now on: %s", answer.said)
-            self._takes_schema = False
-            answer = await self.servers.call(self._body(request, with_schema=False))
+            said, answer = answer.said, await self.servers.call(self._body(request, with_schema=False))
+            if isinstance(answer, Answer):  # else it was not the schema that was refused
+                log.info("asking without a JSON schema from now on: %s", said)
+                self._takes_schema = False
         if isinstance(answer, Failure):
             return [_failed(answer.stop)] * request.n
-        said = [text_of(answer.choices.get(i)) for i in range(request.n)]
-        # Without the model's tokenizer, words are counted.
-        return [_failed(s) if isinstance(s, str) else Continuation(s[0], len(s[0].split()), s[1]) for s in said]
+        return [_told(answer, i, request.n) for i in range(request.n)]
 
     def _body(self, request: Request, with_schema: bool) -> dict[str, Any]:
         problem = request.problem
@@ -156,7 +166,7 @@ def messages(
 def _probe(profile: Profile) -> Problem:
     """A question with an image that is to be enlarged and one that is to be shrunk, if the sizes are those declared."""
     sides = max(8, math.isqrt(profile.min_pixels) // 2), 2 * math.isqrt(profile.max_pixels)
-    return Problem("probe", "probe", "1", tuple(as_png(Image.new("RGB", (side, side))) for side in sides), None, "word")
+    return Problem("probe", "probe", "1", tuple(png(Image.new("RGB", (side, side))) for side in sides), None, "word")
 
 
 def _sampling(inputs: InputBuilder) -> dict[str, Any]:
@@ -178,6 +188,16 @@ def _chance(request: Request) -> dict[str, Any]:
         "temperature": request.temperature,
         "max_tokens": request.max_tokens,
     }
+
+
+def _told(answer: Answer, index: int, n: int) -> Continuation:
+    said = text_of(answer.choices.get(index))
+    if isinstance(said, str):
+        return _failed(said)
+    text, ended = said
+    # Servers count the tokens of all choices together; one that does not count leaves the words.
+    tokens = len(text.split()) if answer.written is None else answer.written // n + (index < answer.written % n)
+    return Continuation(text, tokens, ended)
 
 
 def _failed(why: str) -> Continuation:

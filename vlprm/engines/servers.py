@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import asyncio
 import base64
-import io
 import itertools
 import json
 import logging
@@ -21,11 +20,10 @@ from typing import Any
 
 import openai
 from openai import AsyncOpenAI
-from PIL import Image
 
 from vlprm.cache import ByteCache
 from vlprm.engines.choose import ServerConfig
-from vlprm.images import content_hash, crop, open_image
+from vlprm.images import content_hash, crop, open_image, png
 from vlprm.schema import Region
 
 log = logging.getLogger(__name__)
@@ -36,16 +34,18 @@ ShownImage = tuple[bytes, Region | None]  # an image, or the part of it that a z
 URL_BYTES = 1 << 29  # of images as data URLs, which all requests of a problem share
 FAILURES_IN_A_ROW = 16  # of servers that answer otherwise, without a success between: no longer one call's misfortune
 REFUSED = {400, 413, 422}  # statuses that speak of this very request, and not of the server
-BUSY = {429, 503}
-PAUSES = (1.0, 30.0)  # seconds between two looks at servers that are away: the first, and the longest
+BUSY = {429, 502, 503, 504}
+PAUSES = (1.0, 30.0)  # seconds between two tries while servers are away or busy: the first, and the longest
 
 
 @dataclass(frozen=True)
 class Answer:
-    """The choices of an answered call by their index, and how many tokens the server read (None: it does not say)."""
+    """The choices of an answered call by their index, and how many tokens the server read and wrote for all of them
+    (None: it does not say)."""
 
     choices: dict[int, Message]
     read: int | None
+    written: int | None
 
 
 @dataclass(frozen=True)
@@ -71,8 +71,8 @@ class Servers:
         ]
         self._turns = itertools.cycle(self.clients)
         self._open = asyncio.Semaphore(config.concurrency)
-        self._outage = asyncio.Lock()
         self._failed_in_a_row = 0
+        self._noted = False
         self._urls: ByteCache[ShownImage, str] = ByteCache(URL_BYTES, lambda key, url: len(key[0]) + len(url))
 
     async def close(self) -> None:
@@ -84,19 +84,32 @@ class Servers:
         return self._urls.get((image, region), lambda: data_url(image, region))
 
     async def call(self, body: dict[str, Any]) -> Answer | Failure:
-        """A call to the server whose turn it is. ValueError where servers stay away for longer than the config's
-        patience, or where they answer and no call succeeds any more: a run that went on would consist of no results."""
+        """A call to the server whose turn it is, and to the next one where that is busy or away.
+
+        ValueError where that lasts for longer than the config's patience, or where the servers answer and no call
+        succeeds any more: a run that went on would consist of no results.
+        """
+        waiting_since, pause, tries, cut = None, PAUSES[0], 0, False
         while True:
             client = next(self._turns)
             async with self._open:
                 answer = await self.once(client, body)
             if isinstance(answer, Answer):
-                self._failed_in_a_row = 0
+                self._failed_in_a_row, self._noted = 0, False
                 return answer
             if answer.stop == "refused" or (answer.stop != "busy" and await _is_there(client)):
+                if answer.stop == "connection" and not cut:  # it may have come back after the call was lost
+                    cut = True
+                    continue
                 self._count(answer)
                 return answer
-            await self._until_one_is_there(answer)
+            tries += 1
+            if tries % len(self.clients):
+                continue
+            waiting_since = waiting_since or time.monotonic()
+            self._refuse_to_wait(waiting_since, pause, answer)
+            await asyncio.sleep(pause)
+            pause = min(2 * pause, PAUSES[1])
 
     async def once(self, client: AsyncOpenAI, body: dict[str, Any]) -> Answer | Failure:
         """One call. The client has tried again where that can help."""
@@ -112,20 +125,16 @@ class Servers:
             return Failure(stop, self._plain(f"status {status}: {error.response.text}"))
         return parsed(answer.text) or Failure("bad_answer", self._plain(f"no chat completion: {answer.text}"))
 
-    async def _until_one_is_there(self, failure: Failure) -> None:
-        """Wait out an outage, one caller looking for all. A busy server is given a pause in any case."""
-        async with self._outage:
-            started, (pause, longest) = time.monotonic(), PAUSES
-            while failure.stop == "busy" or not any([await _is_there(client) for client in self.clients]):
-                if time.monotonic() - started + pause > self.config.patience:
-                    raise ValueError(
-                        f"the servers {' and '.join(self.config.base_urls)} have been away for"
-                        f" {self.config.patience:g} seconds (the last call: {failure.said}); start them, then run the"
-                        " same command again to go on"
-                    )
-                log.info("no server answers (%s); looking again in %g seconds", failure.said, pause)
-                await asyncio.sleep(pause)
-                failure, pause = Failure("connection", failure.said), min(2 * pause, longest)
+    def _refuse_to_wait(self, since: float, pause: float, failure: Failure) -> None:
+        if time.monotonic() - since + pause > self.config.patience:
+            raise ValueError(
+                f"the servers {' and '.join(self.config.base_urls)} have been away or busy for"
+                f" {self.config.patience:g} seconds (the last call: {failure.said}); start them, then run the same"
+                " command again to go on"
+            )
+        if not self._noted:  # once an outage: other calls wait for the same
+            log.info("no server takes calls (%s); trying again for %g seconds", failure.said, self.config.patience)
+            self._noted = True
 
     def _plain(self, said: str) -> str:
         """One short line of what a server said, without the key, which some repeat."""
@@ -154,15 +163,7 @@ async def _is_there(client: AsyncOpenAI) -> bool:
 def data_url(image: bytes, region: Region | None) -> str:
     """The very pixels that this process would process, whatever the file's format."""
     opened = open_image(image, f"image {content_hash(image)}")
-    return (
-        "data:image/png;base64," + base64.b64encode(as_png(opened if region is None else crop(opened, region))).decode()
-    )
-
-
-def as_png(image: Image.Image) -> bytes:
-    file = io.BytesIO()
-    image.save(file, "PNG", compress_level=1)
-    return file.getvalue()
+    return "data:image/png;base64," + base64.b64encode(png(opened if region is None else crop(opened, region))).decode()
 
 
 def user_turn(urls: Sequence[str], text: str) -> Message:
@@ -193,7 +194,8 @@ def parsed(text: str) -> Answer | None:
     known = [c for c in listed if isinstance(c, dict)] if isinstance(listed, list) else []
     choices = {c["index"]: c for c in known if isinstance(c.get("index"), int)}
     usage = body.get("usage") if choices else None
-    return Answer(choices, usage.get("prompt_tokens") if isinstance(usage, dict) else None) if choices else None
+    counts = usage if isinstance(usage, dict) else {}
+    return Answer(choices, counts.get("prompt_tokens"), counts.get("completion_tokens")) if choices else None
 
 
 def _key(config: ServerConfig) -> str:

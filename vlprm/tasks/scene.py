@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import io
 import math
 import random
 from functools import lru_cache
@@ -84,9 +83,3 @@ def _corners(shape: str, x: float, y: float, radius: float) -> list[tuple[float,
         (x + radius * r * math.cos(math.radians(a)), y + radius * r * math.sin(math.radians(a)))
         for a, r in zip(angles, radii, strict=True)
     ]
-
-
-def png(image: Image.Image) -> bytes:
-    buffer = io.BytesIO()
-    image.save(buffer, format="PNG", compress_level=1)
-    return buffer.getvalue()

@@ -18,8 +18,9 @@ from typing import Any, Protocol, TypeVar
 from PIL import Image
 
 from vlprm.answers import extract_answer
+from vlprm.images import png
 from vlprm.schema import AnswerType, ErrorKind, Problem, Step, Verdict
-from vlprm.tasks.scene import png, rng_for
+from vlprm.tasks.scene import rng_for
 
 Scene = dict[str, Any]
 V = TypeVar("V")
