@@ -15,11 +15,18 @@ from pathlib import Path
 import httpx2
 import pytest
 
+from data_synth import judge
+from data_synth.model_judge import AskConfig
+from data_synth.search import search
+from data_synth.search_tree import SearchConfig
+from data_synth.store import IMAGES, TREES, Searched, tree_record
 from tests.conftest import executed, solved
+from tests.teacher import TeacherEngine
 from vlprm.answers import is_correct
 from vlprm.backbones import checkpoint_folder
 from vlprm.engines import Continuation, Engine, Request
 from vlprm.engines.choose import ServerConfig, open_engine
+from vlprm.records import Records, finish, open_run, read_records
 from vlprm.rollout import rollouts
 from vlprm.schema import Problem, Solution, Step
 from vlprm.tasks import TASKS
@@ -139,3 +146,22 @@ def test_sampling_is_repeatable_and_as_good_as_in_process(server: ServerConfig) 
 def _accuracy(problem: Problem, pool: Sequence[Solution]) -> float:
     assert problem.answer is not None
     return sum(is_correct(s.answer, problem.answer, problem.answer_type) is True for s in pool) / len(pool)
+
+
+def test_a_judge_is_held_to_the_form_of_its_answer(server: ServerConfig, tmp_path: Path) -> None:
+    """The policy judges nothing well, but what it ends is a judgement: JSON with these fields and no others. The schema
+    cannot say that a verdict and a kind agree, nor that the steps are in order."""
+    open_run(tmp_path / "trees", "", 0)
+    records = Records(tmp_path / "trees" / TREES)
+    for at in range(3):
+        problem = TASKS["chart"].problem("test", at)
+        tree = asyncio.run(search(problem, TeacherEngine(0.3), SearchConfig(searches=0), seed=1))
+        records.append([tree_record(at, Searched(problem, tree), tmp_path / "trees" / IMAGES)])
+    finish(records)
+    ask = AskConfig(solutions=2, tries=1, max_tokens=1500)
+    judge.main(judge.JudgeConfig(tmp_path / "trees", tmp_path / "judged", "model", ask=ask, server=server))
+    made = list(read_records(tmp_path / "judged" / "judgements.jsonl"))
+    assert [record["requests"] for record in made] == [2, 2, 2]
+    causes = {cause for record in made for cause in record["failures"]}
+    assert causes <= {"contradiction", "step_count", "length"}
+    assert all(record["tokens"] > 0 for record in made)
