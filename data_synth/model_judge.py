@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import dataclasses
 import re
 from collections import Counter
@@ -12,7 +11,7 @@ from typing import Literal
 
 from jsonargparse.typing import NonNegativeFloat, PositiveInt
 
-from vlprm.engines import Continuation, Engine, Request
+from vlprm.engines import Continuation, Engine, Request, all_answers
 from vlprm.judge_quality import MIN_VALID
 from vlprm.judgement import NoJudgement, judge_problem, judge_schema, majority, parse_judgement
 from vlprm.problems import ProblemError
@@ -58,7 +57,7 @@ async def judge_tree(problem: Problem, tree: StepTree, engine: Engine, config: A
     paths = [tree.path(leaf) for leaf in chosen_leaves(tree, config.solutions)]
     asked = (_judgements(problem, tree, path, engine, config, seed, judged) for path in paths)
     votes: dict[int, list[Verdict]] = {}
-    for path, judgements in zip(paths, await asyncio.gather(*asked), strict=True):
+    for path, judgements in zip(paths, await all_answers(asked), strict=True):
         for verdicts in judgements:
             for node, verdict in zip(path, verdicts, strict=True):
                 votes.setdefault(node, []).append(verdict)

@@ -38,9 +38,13 @@ async def in_window(
             if not running:
                 return
             done, running = await asyncio.wait(running, return_when=asyncio.FIRST_COMPLETED)
-            for task in done:
-                if not isinstance(task.exception(), Stopped):
+            errors = [task.exception() for task in done]
+            for task, error in zip(done, errors, strict=True):
+                if error is None:
                     yield task.result()
+            for error in errors:
+                if error is not None and not isinstance(error, Stopped):
+                    raise error
     finally:
         for task in running:
             task.cancel()

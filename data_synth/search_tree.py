@@ -7,7 +7,6 @@ is sampled with its crop in view.
 
 from __future__ import annotations
 
-import asyncio
 import math
 from collections import Counter
 from collections.abc import Sequence
@@ -18,7 +17,7 @@ from jsonargparse.typing import ClosedUnitInterval, NonNegativeFloat, NonNegativ
 from scipy.special import betainc
 
 from vlprm.answers import is_correct
-from vlprm.engines import Engine, Request
+from vlprm.engines import Engine, Request, all_answers
 from vlprm.rollout import rollouts
 from vlprm.schema import Problem, Solution, Step, StepLabel, StepTree, TreeNode
 
@@ -156,7 +155,7 @@ class SearchTree:
         ]:
             sizes = [min(self.config.chunk, n - len(made[i])) if decided else n for i in pending]
             asked = (self._sample(prefixes[i], size, len(made[i])) for i, size in zip(pending, sizes, strict=True))
-            for i, solutions in zip(pending, await asyncio.gather(*asked), strict=True):
+            for i, solutions in zip(pending, await all_answers(asked), strict=True):
                 for solution in solutions:
                     self._count(prefixes[i], solution)
                 made[i] += solutions

@@ -14,7 +14,7 @@ import signal
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 
 import pytest
@@ -27,6 +27,7 @@ from data_synth.trees import TreesConfig
 from tests.perf.mock import continuation
 from tests.stand_in import Answer, Body, StandIn, completion, config_of
 from vlprm.dataset import read_rows
+from vlprm.engines import all_answers
 from vlprm.engines.journal import Stopped
 from vlprm.records import read_records
 from vlprm.tasks.scene import rng_for
@@ -99,19 +100,21 @@ def test_killed_at_twenty_points_the_dataset_is_the_same_and_nothing_is_paid_twi
     assert not (tmp_path / "killed" / "answers.jsonl").exists()
 
 
+@pytest.mark.parametrize("estimator", ["omega", "flat"])
 def test_sigint_finishes_what_is_open_and_the_same_command_goes_on(
-    server: StandIn, policy: Policy, tmp_path: Path
+    server: StandIn, policy: Policy, tmp_path: Path, estimator: str
 ) -> None:
-    policy.seconds = 0.05
-    policy.on_request = lambda count: count == 40 and os.kill(os.getpid(), signal.SIGINT)
+    search = dataclasses.replace(SEARCH, estimator=estimator, solutions=1)
+    asked_for = config(tmp_path / "run", server, search=search, in_flight=6)
+    policy.seconds = 0.02
+    policy.on_request = lambda count: count == 60 and os.kill(os.getpid(), signal.SIGINT)
     with pytest.raises(SystemExit) as stopped:
-        trees.main(config(tmp_path / "run", server))
+        trees.main(asked_for)
     assert stopped.value.code == EXIT_STOPPED
-    answered = policy.asked.total()
-    assert answered < 40 + 30  # each problem has one request open or waiting at most
+    assert policy.asked.total() < 60 + 6 * 10  # what six problems had asked for is finished, and no more is asked
     assert 0 < len(list(read_records(tmp_path / "run" / TREES))) < 30
     policy.on_request = lambda count: None
-    trees.main(config(tmp_path / "run", server))
+    trees.main(asked_for)
     assert max(policy.asked.values()) == 1
     assert len(TreeRun(tmp_path / "run")) == 30
 
@@ -236,6 +239,26 @@ def test_no_problem_waits_for_another() -> None:
 
     assert asyncio.run(main())[-1] == 0
     assert started == list(range(20))
+
+
+def test_what_is_asked_beside_a_failure_is_still_answered() -> None:
+    ended = []
+
+    async def ask(seconds: float) -> float:
+        await asyncio.sleep(seconds)
+        if not seconds:
+            raise Stopped
+        ended.append(seconds)
+        return seconds
+
+    with pytest.raises(Stopped):
+        asyncio.run(_of(all_answers(ask(s) for s in (0.05, 0.0, 0.02))))
+    assert ended == [0.02, 0.05]
+    assert asyncio.run(_of(all_answers(ask(s) for s in (0.02, 0.01)))) == [0.02, 0.01]
+
+
+async def _of(awaited: Awaitable[list[float]]) -> list[float]:
+    return await awaited
 
 
 def test_what_fails_ends_the_run_and_what_is_stopped_has_no_result() -> None:

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import asyncio
 import dataclasses
 from collections.abc import Sequence
 
 from vlprm.actions import execute_zoom
 from vlprm.answers import extract_answer
-from vlprm.engines import Continuation, Engine, Request
+from vlprm.engines import Continuation, Engine, Request, all_answers
 from vlprm.images import open_image
 from vlprm.schema import Problem, Solution, Step
 from vlprm.steps import split_steps
@@ -20,9 +19,7 @@ async def rollouts(engine: Engine, request: Request) -> list[Solution]:
     """`request.n` complete solutions that open with `request.steps`. Never raises for what a policy writes:
     a solution without an answer has a `stop` that says why, and counts as no result."""
     first = await engine.sample(request)
-    return list(
-        await asyncio.gather(*(_finish(engine, request, i, continuation) for i, continuation in enumerate(first)))
-    )
+    return await all_answers(_finish(engine, request, i, continuation) for i, continuation in enumerate(first))
 
 
 async def _finish(engine: Engine, request: Request, index: int, continuation: Continuation) -> Solution:

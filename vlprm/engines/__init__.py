@@ -5,11 +5,15 @@ Whoever samples awaits; an engine is free to answer many requests in one batch.
 
 from __future__ import annotations
 
+import asyncio
+from collections.abc import Awaitable, Iterable
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 from vlprm.images import Size
 from vlprm.schema import Problem, Step
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -39,6 +43,15 @@ class Continuation:
     tokens: int
     ended: bool
     failure: str = ""
+
+
+async def all_answers(asked: Iterable[Awaitable[T]]) -> list[T]:
+    """Results in order. Where one fails, its error is raised when the others have ended: they are paid for."""
+    results = await asyncio.gather(*asked, return_exceptions=True)
+    for result in results:
+        if isinstance(result, BaseException):
+            raise result
+    return results  # type: ignore[return-value]
 
 
 class Engine(Protocol):
