@@ -384,12 +384,11 @@ def test_a_value_that_no_dataset_holds_costs_its_own_record_alone(
     assert len(read_rows(converted(source, name, "vlprm", tmp_path / "d.parquet", images=images))) == 1
 
 
-def test_a_gold_answer_may_be_a_number(tmp_path: Path) -> None:
+def test_a_gold_answer_that_is_a_number_becomes_text() -> None:
     step = {"completions": [{"text": "It is 29.", "rating": 1}], "human_completion": None, "chosen_completion": 0}
     record = {"question": {"problem": "What?", "ground_truth_answer": 29},
               "label": {"steps": [step], "finish_reason": "solution"}}  # fmt: skip
-    source = write_lines(tmp_path / "s.jsonl", [record])
-    (row,) = read_rows(converted(source, "prm800k", "vlprm", tmp_path / "d.parquet"))
+    row = READERS["prm800k"](record, ImageFolder(None))
     assert (row["answer"], row["leaves"]) == ("29", [{"node": 0, "answer": "29", "right": True}])
 
 
