@@ -20,11 +20,11 @@ from huggingface_hub import get_token
 from jsonargparse.typing import ClosedUnitInterval
 
 from data_synth.formats import readers_text, readers_vl
+from data_synth.formats.rows import checked
 from data_synth.formats.source import Dropped, Drops, ImageFolder, Record, records
 from data_synth.formats.writers import WRITERS, Target
 from vlprm.config import run
 from vlprm.dataset import FEATURES, write_parquet
-from vlprm.records import write_atomically
 
 log = logging.getLogger(__name__)
 
@@ -43,6 +43,8 @@ READERS: dict[Format, Callable[[Record, ImageFolder], dict[str, Any]]] = {
     "trl": readers_vl.trl,
     "visual_process_bench": readers_vl.visual_process_bench,
 }
+# What a record raises whose values are of other types, or larger, than its format has.
+MALFORMED = (AttributeError, IndexError, KeyError, OverflowError, TypeError, ValueError)
 _TURN = {"role": Value("string"), "content": Value("string")}
 TARGETS: dict[str, dict[str, Any]] = {
     "vlprm": FEATURES,
@@ -88,7 +90,7 @@ def main(config: ConvertConfig) -> None:
         log.info("%s holds no: %s", config.to, ", ".join(f"{what} ({n})" for what, n in lost.items()))
     if not written:
         config.target.unlink()
-        raise ValueError(f"nothing of {config.source} could be read as {config.format} ({drops}){_hint(config)}")
+        raise ValueError(_nothing(config, drops, target))
     if config.push_to:
         load_dataset("parquet", data_files=str(config.target), split="train").push_to_hub(config.push_to)
         log.info("pushed to %s", config.push_to)
@@ -98,13 +100,14 @@ def _converted(config: ConvertConfig, drops: Drops, target: Target) -> Iterator[
     images = ImageFolder(config.images)
     for place, record in records(config.source, drops):
         try:
-            row = READERS[config.format](record, images)
+            row = checked(READERS[config.format](record, images))
         except Dropped as dropped:
             drops.add(dropped.cause, place)
             continue
-        except (AttributeError, IndexError, KeyError, TypeError, ValueError):  # of other types than the format has
+        except MALFORMED:
             drops.add("malformed", place)
             continue
+        target.rows += 1
         yield from WRITERS[config.to](row, target)
 
 
@@ -117,26 +120,35 @@ def _write(config: ConvertConfig, rows: Iterator[Record]) -> int:
 
 
 def _write_lines(config: ConvertConfig, rows: Iterator[Record]) -> int:
-    lines = []
-    for row in rows:
-        if config.to != "trl" or row.pop("images"):
-            raise ValueError(f"{config.target} cannot hold images or evidence; give a target that ends in .parquet")
-        lines.append(json.dumps(row, ensure_ascii=False) + "\n")
-    write_atomically(config.target, "".join(lines))
-    return len(lines)
+    draft, written = config.target.with_suffix(".draft"), 0
+    draft.parent.mkdir(parents=True, exist_ok=True)
+    with draft.open("w", encoding="utf-8") as file:
+        for row in rows:
+            if config.to != "trl" or row.pop("images"):
+                raise ValueError(f"{config.target} cannot hold images or evidence; give a target that ends in .parquet")
+            file.write(json.dumps(row, ensure_ascii=False) + "\n")
+            written += 1
+    draft.replace(config.target)
+    return written
 
 
-def _hint(config: ConvertConfig) -> str:
-    """Which other formats read the first record."""
+def _nothing(config: ConvertConfig, drops: Drops, target: Target) -> str:
+    if target.rows:
+        return f"{config.source} was read, and nothing of it can be written as {config.to}; give another --to"
     first = next((record for _, record in records(config.source, Drops())), None)
-    fits = []
-    for name, read in READERS.items():
-        try:
-            if first is not None and read(first, ImageFolder(config.images)):
-                fits.append(name)
-        except (Dropped, AttributeError, IndexError, KeyError, TypeError, ValueError):
-            continue
-    return f"; its first record is read as {' or '.join(fits)}" if fits else ""
+    fits = [name for name in READERS if name != config.format and first is not None and _looks_like(name, first)]
+    hint = f"; its first record looks like {' or '.join(fits)}" if fits else ""
+    return f"nothing of {config.source} could be read as {config.format} ({drops}){hint}"
+
+
+def _looks_like(name: Format, record: Record) -> bool:
+    try:
+        checked(READERS[name](record, ImageFolder(None)))
+    except Dropped as dropped:
+        return dropped.cause == "no_image_folder"  # its images are all that it lacks
+    except MALFORMED:
+        return False
+    return True
 
 
 if __name__ == "__main__":

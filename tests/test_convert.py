@@ -270,6 +270,23 @@ def test_trl_keeps_every_hard_label(own: Path, tmp_path: Path, caplog: pytest.Lo
     assert [row["images"] for row in back] == [r["images"] for r in records]
 
 
+def test_a_threshold_cuts_alike_before_and_after_a_dataset_is_stored(tmp_path: Path) -> None:
+    """A stored target has 32 bits: 0.1 comes back larger, and 0.7 smaller, than it was."""
+    record = {"prompt": "What?", "completions": ["one", "two", "three"], "labels": [0.1, 0.7, None]}
+    source = write_lines(tmp_path / "s.jsonl", [record])
+    stored = converted(source, "trl", "vlprm", tmp_path / "d.parquet")
+    for threshold, hard in ((0.1, [False, True, None]), (0.7, [False, False, None]), (0.69, [False, True, None])):
+        for n, (path, name) in enumerate(((source, "trl"), (stored, "vlprm"))):
+            target = converted(path, name, "trl", tmp_path / f"{threshold}-{n}.jsonl", threshold=threshold)
+            assert lines(target)[0]["labels"] == hard
+
+
+def test_columns_that_somebody_added_are_left_out(own: Path, tmp_path: Path) -> None:
+    Dataset.from_list([row | {"split": "train"} for row in read_rows(own)]).to_parquet(tmp_path / "added.parquet")
+    again = converted(tmp_path / "added.parquet", "vlprm", "vlprm", tmp_path / "again.parquet")
+    assert read_rows(again) == read_rows(own)
+
+
 def test_turns_go_out_and_come_back(own: Path, tmp_path: Path) -> None:
     target = converted(own, "vlprm", "chat", tmp_path / "chat.parquet")
     back = read_rows(converted(target, "visual_prm400k", "vlprm", tmp_path / "back.parquet"))
@@ -319,6 +336,76 @@ def test_a_record_that_cannot_be_read_is_dropped_and_counted(
     assert f"1 rows dropped: {cause} 1 (first: line 2)" in caplog.text
 
 
+BROKEN_ROWS: dict[str, tuple[str, Callable[[dict], Any]]] = {  # type: ignore[type-arg]
+    "a path that never ends": ("parent_value", lambda r: r["parents"].__setitem__(0, 0)),
+    "a leaf that is no node": ("leaf_value", lambda r: r["leaves"][0].update(node=99)),
+    "a label too few": ("label_count", lambda r: r["labels"].pop()),
+    "a label that is no share": ("label_value", lambda r: r["labels"].__setitem__(0, 1.5)),
+    "a label that is no number": ("label_value", lambda r: r["labels"].__setitem__(0, True)),
+    "a kind that is none": ("error_kind_value", lambda r: r["error_kinds"].__setitem__(0, "typo")),
+    "evidence that is no JSON": ("malformed", lambda r: r.update(evidence="[")),
+    "a step that is a number": ("malformed", lambda r: r["completions"].__setitem__(0, 3)),
+}
+
+
+@pytest.mark.parametrize("to", ["vlprm", "trl"])
+@pytest.mark.parametrize("what", BROKEN_ROWS)
+def test_a_row_of_ours_that_cannot_be_read_is_dropped_too(
+    what: str, to: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    record = {"prompt": "What?", "completions": ["one", "two"], "labels": [True, False]}
+    source = write_lines(tmp_path / "s.jsonl", [record])
+    (good,) = read_rows(converted(source, "trl", "vlprm", tmp_path / "d.parquet"))
+    bad = json.loads(json.dumps(good))
+    cause, spoil = BROKEN_ROWS[what]
+    spoil(bad)
+    caplog.set_level(logging.INFO)
+    converted(write_lines(tmp_path / "ours.jsonl", [good, bad]), "vlprm", to, tmp_path / "again.parquet")
+    assert f"1 rows in {tmp_path / 'again.parquet'}; 1 rows dropped: {cause} 1 (first: line 2)" in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("name", "spoil"),
+    [
+        ("trl", lambda r: r["completions"].__setitem__(1, "\ud800")),  # no UTF-8
+        ("trl", lambda r: r["labels"].__setitem__(0, 10**400)),  # no float
+        ("visual_prm400k", lambda r: r["steps_with_score"][0].update(num_mc_correct=True)),  # no count
+    ],
+)
+def test_a_value_that_no_dataset_holds_costs_its_own_record_alone(
+    name: str,
+    spoil: Callable[[dict], Any],
+    images: Path,
+    tmp_path: Path,  # type: ignore[type-arg]
+) -> None:
+    good, bad = (json.loads(json.dumps(FIXTURES[name][0])) for _ in range(2))
+    spoil(bad)
+    source = write_lines(tmp_path / "s.jsonl", [bad, good])
+    assert len(read_rows(converted(source, name, "vlprm", tmp_path / "d.parquet", images=images))) == 1
+
+
+def test_a_gold_answer_that_is_a_number_becomes_text() -> None:
+    step = {"completions": [{"text": "It is 29.", "rating": 1}], "human_completion": None, "chosen_completion": 0}
+    record = {"question": {"problem": "What?", "ground_truth_answer": 29},
+              "label": {"steps": [step], "finish_reason": "solution"}}  # fmt: skip
+    row = READERS["prm800k"](record, ImageFolder(None))
+    assert (row["answer"], row["leaves"]) == ("29", [{"node": 0, "answer": "29", "right": True}])
+
+
+def test_a_damaged_table_is_read_up_to_the_damage(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    records = [{"prompt": f"What is {n}?", "completions": [f"{n * 7919 % 10007}"], "labels": [0.5]} for n in range(500)]
+    good = converted(write_lines(tmp_path / "s.jsonl", records), "trl", "vlprm", tmp_path / "d.parquet")
+    data = bytearray(good.read_bytes())
+    for place in range(len(data) // 3, len(data) // 3 + 400):
+        data[place] ^= 0xFF
+    (tmp_path / "damaged.parquet").write_bytes(data)
+    caplog.set_level(logging.INFO)
+    rows = read_rows(converted(tmp_path / "damaged.parquet", "vlprm", "vlprm", tmp_path / "again.parquet"))
+    assert 0 < len(rows) < 500
+    assert rows == read_rows(good)[: len(rows)]
+    assert f"{500 - len(rows)} rows dropped: not_parquet {500 - len(rows)} (first: row {len(rows) + 1})" in caplog.text
+
+
 @pytest.mark.parametrize("path", ["/etc/hostname", "link.png", "../images/../outside.png"])
 def test_no_image_is_read_from_outside_of_the_folder(path: str, images: Path) -> None:
     with pytest.raises(Dropped) as caught:
@@ -328,9 +415,13 @@ def test_no_image_is_read_from_outside_of_the_folder(path: str, images: Path) ->
 
 def test_what_is_of_another_format_is_named(tmp_path: Path) -> None:
     source = write_lines(tmp_path / "s.jsonl", [{"prompt": "What?", "completions": ["a"], "labels": [True]}])
-    with pytest.raises(ValueError, match=r"could be read as prm800k .* its first record is read as trl"):
+    with pytest.raises(ValueError, match=r"could be read as prm800k .* its first record looks like trl"):
         converted(source, "prm800k", "vlprm", tmp_path / "d.parquet")
     assert not (tmp_path / "d.parquet").exists()
+    bench = {**FIXTURES["visual_process_bench"][0], "image": ["elsewhere.png"]}
+    source = write_lines(tmp_path / "bench.jsonl", [bench])
+    with pytest.raises(ValueError, match=r"as trl .*; its first record looks like visual_process_bench$"):
+        converted(source, "trl", "vlprm", tmp_path / "d.parquet")
     with pytest.raises(ValueError, match=r"no source .*none; give a file or a folder"):
         converted(tmp_path / "none", "trl", "vlprm", tmp_path / "d.parquet")
     with pytest.raises(ValueError, match=r"has to end in \.parquet"):
@@ -338,6 +429,12 @@ def test_what_is_of_another_format_is_named(tmp_path: Path) -> None:
     (tmp_path / "there.parquet").touch()
     with pytest.raises(ValueError, match=r"there\.parquet is there"):
         converted(source, "trl", "vlprm", tmp_path / "there.parquet")
+
+
+def test_what_is_read_but_cannot_be_written_is_told_apart(tmp_path: Path) -> None:
+    source = write_lines(tmp_path / "s.jsonl", [{"prompt": "What?", "completions": ["a", "b"], "labels": [None, True]}])
+    with pytest.raises(ValueError, match="was read, and nothing of it can be written as chat; give another --to"):
+        converted(source, "trl", "chat", tmp_path / "d.parquet")
 
 
 def test_a_push_needs_a_token_and_sends_what_was_written(

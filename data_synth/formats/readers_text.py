@@ -60,7 +60,9 @@ def prm800k(record: Record, _: ImageFolder) -> Row:
             raise Dropped("chosen_completion_value")
         parent = first + chosen if chosen is not None else first + len(options) if human else None
     gold, finish = question.get("ground_truth_answer"), label.get("finish_reason")
-    solved = {parent: (gold, True)} if finish == "solution" and parent is not None else {}
+    solved = (
+        {parent: (None if gold is None else str(gold), True)} if finish == "solution" and parent is not None else {}
+    )
     return made_row("prm800k", field(question, "problem", str), (), gold, nodes, solved, finish=finish)
 
 

@@ -81,7 +81,7 @@ def mm_prm(record: Record, images: ImageFolder) -> Row:
         labels = [told("mm-prm", share(value)) for value in values]
         nodes = chain(texts([step, *steps]), labels)
         return made_row("mm-prm", opening.replace("<image>", "").strip(), images.load(record.get("image")), None, nodes)
-    nodes, waiting = [], [(child, -1) for child in record.get("children") or []]
+    nodes, waiting = [], [(child, -1) for child in field(record, "children", list)]
     for child, parent in waiting:  # grows as it is walked: a parent comes before its children
         text = _get(child, "partial_solution") or _get(child, "text")
         label = told("mm-prm", share(_get(child, "mc_value")))
@@ -115,16 +115,16 @@ def visual_process_bench(record: Record, images: ImageFolder) -> Row:
 
 
 def vlprm(record: Record, images: ImageFolder) -> Row:
-    """Our own dataset, as it is."""
+    """Our own dataset, as it is, without columns that somebody added."""
     if missing := set(COLUMNS) - set(record):
         raise Dropped(f"no_{min(missing)}")
-    images.load(record["images"])
-    return record
+    shown = [{"bytes": data, "path": None} for data in images.load(record["images"])]
+    return {column: record[column] for column in COLUMNS} | {"images": shown}
 
 
 def _counts(step: Any, record: Record) -> StepLabel:
     correct, total = _get(step, "num_mc_correct"), _get(step, "num_mc_total") or record.get("num_mc_sequences")
-    if not (isinstance(correct, int) and isinstance(total, int) and 0 <= correct <= total > 0):
+    if not (type(correct) is type(total) is int and 0 <= correct <= total > 0):  # True is no count
         raise Dropped("count_value")
     return StepLabel(correct, total, total, None, correct / total, None, "mc")
 

@@ -3,16 +3,22 @@
 from __future__ import annotations
 
 import hashlib
+import json
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, get_args
 
-from data_synth.formats.source import Dropped
-from vlprm.dataset import tree_row
+import pyarrow
+from datasets import Features
+
+from data_synth.formats.source import Dropped, share
+from vlprm.dataset import FEATURES, row_evidence, row_paths, tree_row
 from vlprm.schema import ErrorKind, Problem, StepLabel, StepTree, TreeNode
 from vlprm.steps import parse_step
 
 Row = dict[str, Any]
 Leaf = tuple[str | None, bool | None]  # what a solution answers, and whether that is right
+
+_SCHEMA = Features(FEATURES).arrow_schema
 
 
 def made_row(
@@ -49,3 +55,24 @@ def chain(steps: Sequence[str], labels: Sequence[StepLabel]) -> list[TreeNode]:
 def told(rule: str, target: float | None, error_kind: ErrorKind | None = None) -> StepLabel:
     """A value with no counts behind it."""
     return StepLabel(target=target, error_kind=error_kind, rule=rule)
+
+
+def checked(row: Row) -> Row:
+    """The row, if a dataset can hold it and its reader understands it: one that it cannot would stop the whole file
+    when it is written, or whoever reads it. Dropped, or another error, where it is not."""
+    pyarrow.Table.from_pylist([row], schema=_SCHEMA)  # of the right types, in text that UTF-8 can write
+    parents, steps = row["parents"], len(row["completions"])
+    if any(len(row[column]) != steps for column in ("parents", "labels", "error_kinds")):
+        raise Dropped("label_count")
+    if not all(-1 <= parent < n for n, parent in enumerate(parents)):  # else a path may never end
+        raise Dropped("parent_value")
+    if not all(0 <= leaf["node"] < steps for leaf in row["leaves"]):
+        raise Dropped("leaf_value")
+    if not set(row["error_kinds"]) <= {None, *get_args(ErrorKind)}:
+        raise Dropped("error_kind_value")
+    for target in row["labels"]:
+        share(target)
+    row_paths(row)
+    if "root" in json.loads(row["meta"]):
+        row_evidence(row)
+    return row

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, TypeVar
 
-from pyarrow import ArrowInvalid
+from pyarrow import ArrowException
 from pyarrow.parquet import ParquetFile
 
 from vlprm.images import open_image
@@ -34,8 +34,8 @@ class Drops:
         self.counts: Counter[str] = Counter()
         self._first: dict[str, str] = {}
 
-    def add(self, cause: str, place: str) -> None:
-        self.counts[cause] += 1
+    def add(self, cause: str, place: str, rows: int = 1) -> None:
+        self.counts[cause] += rows
         self._first.setdefault(cause, place)
 
     def __str__(self) -> str:
@@ -112,7 +112,7 @@ def texts(values: Any) -> list[str]:
 
 def share(value: Any) -> float | None:
     """A soft value: a number in [0, 1], or null."""
-    if value is not None and not (isinstance(value, int | float) and 0 <= value <= 1):
+    if value is not None and not (type(value) in (int, float) and 0 <= value <= 1):  # True is no number
         raise Dropped("label_value")
     return None if value is None else float(value)
 
@@ -148,13 +148,13 @@ def _document(path: Path, drops: Drops) -> Iterator[tuple[str, Any]]:
 
 
 def _table(path: Path, drops: Drops) -> Iterator[tuple[str, Any]]:
+    number, rows = 0, 1
     try:
-        file = ParquetFile(path)
-    except (ArrowInvalid, OSError):
-        drops.add("not_parquet", "file")
-        return
-    number = 0
-    for batch in file.iter_batches(batch_size=16):
-        for record in batch.to_pylist():
-            number += 1
-            yield f"row {number}", record
+        with ParquetFile(path) as file:
+            rows = file.metadata.num_rows
+            for batch in file.iter_batches(batch_size=16):
+                for record in batch.to_pylist():
+                    number += 1
+                    yield f"row {number}", record
+    except (ArrowException, OSError, ValueError):  # a ValueError is text that is not UTF-8
+        drops.add("not_parquet", f"row {number + 1}", rows - number)  # the file is of no use from there on

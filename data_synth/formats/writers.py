@@ -9,6 +9,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+import numpy as np
+
 from data_synth.formats.source import Record
 from vlprm.dataset import LabelledPath, row_paths, tree_row
 from vlprm.schema import StepLabel, StepTree, TreeNode
@@ -21,15 +23,17 @@ SYSTEM = (
 )
 
 
-@dataclass(frozen=True)
+@dataclass
 class Target:
-    """How a hard label is made of a soft one (above the threshold: correct), and what was lost on the way."""
+    """How a hard label is made of a soft one (above the threshold: correct), how many rows came, what was lost."""
 
     threshold: float
+    rows: int = 0
     lost: Counter[str] = field(default_factory=Counter)
 
     def hard(self, value: float | None) -> bool | None:
-        return None if value is None else value > self.threshold
+        """Compared as a dataset stores a target: 0.1 is above 0.1 once a file has rounded only one of them."""
+        return None if value is None else bool(np.float32(value) > np.float32(self.threshold))
 
 
 def tree(row: Row, target: Target) -> Iterator[Row]:
