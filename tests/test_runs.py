@@ -184,9 +184,10 @@ def test_a_full_disk_is_one_sentence_and_the_run_goes_on_later(server: StandIn, 
 
 @pytest.mark.slow
 def test_a_cluster_that_loses_a_worker_makes_the_dataset_of_the_whole_run(
-    server: StandIn, policy: Policy, tmp_path: Path
+    server: StandIn, policy: Policy, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     pytest.importorskip("ray")
+    monkeypatch.setenv("RAY_USAGE_STATS_ENABLED", "0")  # it would report to its makers
     from ray.cluster_utils import Cluster
 
     trees.main(config(tmp_path / "whole", server))
