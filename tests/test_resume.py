@@ -78,7 +78,7 @@ def test_killed_at_every_stage_the_results_are_the_same(tmp_path: Path) -> None:
     results = [json.loads((out / "results.json").read_text()) for out in (whole, killed)]
     seconds = [r.pop("seconds") for r in results]
     assert results[0] == results[1]
-    assert set(seconds[0]) == {"trees", "label", "train", "candidates", "rewards", "report"}
+    assert set(seconds[0]) == {"trees", "judge", "label", "train", "candidates", "rewards", "report"}
     check_contract(whole, results[0])
 
     # A second run of a finished stage does nothing.
