@@ -47,7 +47,8 @@ class LabelConfig:
 
 
 def main(config: LabelConfig) -> None:
-    trees, judgements = TreeRun(config.trees), Judgements(config.judgements, TreeRun(config.trees).files)
+    trees = TreeRun(config.trees)
+    judgements = Judgements(config.judgements, trees.files)
     target = config.run / "dataset.parquet"
     open_run(config.run, dump(config), 0, [*trees.files, *judgements.files])
     if target.exists():

@@ -10,10 +10,13 @@ a problem that could not be searched and what was `said` of it: such a problem i
 from __future__ import annotations
 
 import re
+from array import array
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 from vlprm.images import content_hash
 from vlprm.records import CONFIG, placed_records, record_at, refuse_unfinished, write_atomically
@@ -77,7 +80,8 @@ class TreeRun:
         self.folder = folder
         self.files = tree_files(folder)
         self.failures: dict[str, tuple[str, str]] = {}
-        self._places: list[tuple[int, int, int]] = []  # place in the run, number of the file, byte
+        # Of each tree: its place in the run, the number of its file, and its first byte there.
+        places = array("q")
         keys: set[str] = set()
         for number, path in enumerate(self.files):
             refuse_unfinished(path, STAGE)
@@ -88,8 +92,9 @@ class TreeRun:
                 if "failure" in record:
                     self.failures[record["key"]] = (record["failure"], record["said"])
                 else:
-                    self._places.append((record["at"], number, byte))
-        self._places.sort()
+                    places.extend((record["at"], number, byte))
+        columns = np.frombuffer(places, dtype=np.int64).reshape(-1, 3)
+        self._places = columns[np.argsort(columns[:, 0])]
         self.ids = sorted(keys - self.failures.keys())
         if not keys:
             raise ValueError(f"{folder} has no records; run `python -m {STAGE}` for at least one problem")
@@ -99,7 +104,7 @@ class TreeRun:
 
     def __iter__(self) -> Iterator[Searched]:
         for _, number, byte in self._places:
-            yield searched(record_at(self.files[number], byte), self.folder / IMAGES)
+            yield searched(record_at(self.files[number], int(byte)), self.folder / IMAGES)
 
 
 def tree_files(folder: Path) -> list[Path]:
