@@ -8,6 +8,7 @@ import asyncio
 import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -40,11 +41,16 @@ class Work:
     def is_done(self) -> bool:
         return all(problem_id in self.records.keys for unit in self.units for problem_id in unit)
 
+    @cached_property
+    def total(self) -> int:
+        return sum(map(len, self.units))
+
     def write(self, outcomes: Sequence[Outcome]) -> None:
+        before = len(self.records.keys)
         self.records.append(self._record(outcome) for outcome in outcomes)
-        total = sum(map(len, self.units))
-        if len(self.records.keys) * 20 // total > (len(self.records.keys) - len(outcomes)) * 20 // total:
-            log.info("%d of %d problems searched", len(self.records.keys), total)
+        done = len(self.records.keys)
+        if done * 20 // self.total > before * 20 // self.total:  # a line for each twentieth
+            log.info("%d of %d problems searched", done, self.total)
 
     def _record(self, outcome: Outcome) -> dict[str, Any]:
         if isinstance(outcome, Failed):

@@ -6,10 +6,9 @@ python -m data_synth.label --config configs/demo/label.yaml
 from __future__ import annotations
 
 import dataclasses
-import itertools
 import logging
 import math
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -82,7 +81,7 @@ class Judgements:
         return [None if v is None else structured(Verdict, v, f"a verdict on {tree.problem_id}") for v in said]
 
 
-def _mixed(trees: TreeRun, judgements: Judgements) -> Iterator[Searched]:
+def _mixed(trees: Iterable[Searched], judgements: Judgements) -> Iterator[Searched]:
     """The trees that teach something, with the judge's verdicts on their steps."""
     for searched in trees:
         if is_mixed(searched.tree):
@@ -92,10 +91,8 @@ def _mixed(trees: TreeRun, judgements: Judgements) -> Iterator[Searched]:
 
 def _estimate(trees: TreeRun, judgements: Judgements) -> JudgeQuality:
     """What is believed of the judge, from some hundred trees evenly drawn from the run."""
-    every = max(1, len(trees) // ESTIMATED_FROM)
-    quality = estimate_quality(
-        [TreeEvidence.of(searched.tree) for searched in itertools.islice(_mixed(trees, judgements), None, None, every)]
-    )
+    drawn = trees.every(max(1, len(trees) // ESTIMATED_FROM))
+    quality = estimate_quality([TreeEvidence.of(searched.tree) for searched in _mixed(drawn, judgements)])
     for name, rate in quality.rates.items():
         low, high = quality.intervals.get(name, (math.nan, math.nan))
         log.info("the judge's %s: %.3f (%.3f to %.3f)", name, rate, low, high)

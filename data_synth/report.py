@@ -23,11 +23,11 @@ from data_synth.search_tree import is_mixed
 from data_synth.store import TreeRun
 from data_synth.tally import RuleTally, StepTally
 from vlprm.config import run
-from vlprm.dataset import iterate_rows
+from vlprm.dataset import iterate_rows, row_evidence
 from vlprm.metrics import percent
-from vlprm.records import finished_records, refuse_other_inputs, seconds_of, write_atomically
+from vlprm.records import iterate_finished, refuse_other_inputs, seconds_of, write_atomically
 from vlprm.tasks import TASKS, load_tasks
-from vlprm.viewer.synthesis import render_synthesis
+from vlprm.viewer.page import render_synthesis
 from vlprm.viewer.tables import plain_table
 
 log = logging.getLogger(__name__)
@@ -56,8 +56,9 @@ def main(config: ReportConfig) -> None:
     if dataset.exists():
         refuse_other_inputs(dataset.parent, trees.files)
     for row in iterate_rows(dataset):
-        steps.add(row)
-        rules.add(row)
+        evidence = row_evidence(row)
+        steps.add(row, evidence)
+        rules.add(row, evidence)
     results |= {"steps": steps.result(), "truth": rules.result(), "judge_quality": steps.quality}
     results["cost"] = _cost(results, config)
     write_atomically(config.run / "synthesis.json", json.dumps(results, indent=2) + "\n")
@@ -86,7 +87,7 @@ def _judge(folder: Path) -> dict[str, Any] | None:
     sums: Counter[str] = Counter(requests=0, tokens=0, verdicts=0)
     failures: Counter[str] = Counter()
     name = ""
-    for record in finished_records(folder / "judgements.jsonl", "data_synth.judge"):
+    for record in iterate_finished(folder / "judgements.jsonl", "data_synth.judge"):
         name = record["judge"]
         sums.update(requests=record.get("requests", 0), tokens=record.get("tokens", 0))
         sums.update(verdicts=sum(verdict is not None for verdict in record["verdicts"]))

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 from vlprm.problems import ProblemFile
@@ -20,10 +21,10 @@ class Source:
 
     ids: Sequence[str]
     problem: Callable[[str], Problem]
-    places: dict[str, int] = field(default_factory=dict)
 
-    def __post_init__(self) -> None:
-        self.places.update((problem_id, at) for at, problem_id in enumerate(self.ids))
+    @cached_property
+    def places(self) -> dict[str, int]:
+        return {problem_id: at for at, problem_id in enumerate(self.ids)}
 
     def units(self, size: int, shard: str) -> list[list[str]]:
         """The units of `size` problems of which shard "i/n" has every n-th, from the i-th on. ValueError if it has

@@ -6,9 +6,9 @@ import json
 from collections import Counter
 from typing import Any
 
-from vlprm.dataset import row_evidence, row_paths
+from vlprm.dataset import row_paths
 from vlprm.fusion import RULES, is_wrong
-from vlprm.judge_quality import MIN_VALID, JudgeQuality
+from vlprm.judge_quality import MIN_VALID, JudgeQuality, TreeEvidence
 from vlprm.schema import structured
 from vlprm.steps import step_kind
 from vlprm.tasks import Tasks
@@ -29,7 +29,7 @@ class StepTally:
         self._agreement: Counter[str] = Counter()
         self.quality: dict[str, Any] = {}
 
-    def add(self, row: Row) -> None:
+    def add(self, row: Row, evidence: TreeEvidence) -> None:
         meta = json.loads(row["meta"])
         self.quality = meta.get("judge_quality", {})
         depths: list[int] = []
@@ -47,7 +47,7 @@ class StepTally:
             self._soft += target not in (None, 0.0, 1.0)
             if wrong:
                 self._kinds[row["error_kinds"][node] or "not named"] += 1
-        for label in row_evidence(row).labels:
+        for label in evidence.labels:
             if label.judge is not None and label.mc_valid >= MIN_VALID:
                 counts_say = "correct" if label.mc_correct else "wrong"
                 self._agreement[f"counts {counts_say}, judge {'correct' if label.judge.correct else 'wrong'}"] += 1
@@ -75,7 +75,7 @@ class RuleTally:
         self._bins: dict[str, list[list[float]]] = {rule: [[0, 0.0, 0.0] for _ in range(BINS)] for rule in RULES}
         self._squares: Counter[str] = Counter()
 
-    def add(self, row: Row) -> None:
+    def add(self, row: Row, evidence: TreeEvidence) -> None:
         meta = json.loads(row["meta"])
         if meta["task"] not in self.tasks or "scene" not in meta or "judge_quality" not in meta:
             return
@@ -87,7 +87,6 @@ class RuleTally:
             if label.mc_valid >= MIN_VALID and (label.judge is not None or not judged)
         }
         quality = structured(JudgeQuality, meta["judge_quality"], f"what row {row['id']} believes of its judge")
-        evidence = row_evidence(row)
         self._steps += len(truth)
         for rule, targets_of in RULES.items():
             targets = targets_of(evidence, quality)

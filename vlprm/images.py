@@ -5,6 +5,8 @@ from __future__ import annotations
 import hashlib
 import io
 from collections.abc import Callable
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 from PIL import Image, ImageOps
@@ -54,6 +56,24 @@ def png(image: Image.Image) -> bytes:
     buffer = io.BytesIO()
     image.save(buffer, format="PNG", compress_level=1)
     return buffer.getvalue()
+
+
+class LeadsOut(ValueError):
+    """A name of a file that leads out of the folder it has to be in."""
+
+
+def read_inside(folder: Path, name: Any) -> bytes:
+    """A file that a record names, from this resolved folder and never from outside of it. LeadsOut where the name leads
+    out of it (by `..`, a link, or from the root); OSError where there is no such file."""
+    try:
+        path = (folder / name).resolve()  # follows links, so that one that leads out is seen
+        inside = path.is_relative_to(folder)
+        data: bytes = path.read_bytes() if inside else b""
+    except (TypeError, ValueError) as error:  # it is no text, or has a NUL byte
+        raise FileNotFoundError(f"no file {name!r}") from error
+    if not inside:
+        raise LeadsOut(f"{name} leads out of {folder.name}")
+    return data
 
 
 def content_hash(data: bytes) -> str:

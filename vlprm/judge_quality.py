@@ -23,12 +23,12 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import betaln
 
-from vlprm.schema import STEP_KINDS, StepKind, StepLabel, StepTree
+from vlprm.schema import ERROR_KINDS, STEP_KINDS, StepKind, StepLabel, StepTree
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
 
-VERDICTS = ("correct", "perception", "reasoning", "action")  # what a judge says; the last three are kinds of errors
+VERDICTS = ("correct", *ERROR_KINDS)  # what a judge says of a step
 # Shapes of the Beta distribution of the rate at which rollouts succeed once an error has spoilt the solution.
 SPOILT = (0.3, 6.0)
 STRENGTH = 10.0  # how closely the value after a step that spoils nothing follows its parent's, in rollouts
@@ -83,7 +83,7 @@ class JudgeQuality:
         missed = {kind: row[0] for kind, row in zip(VERDICTS, self.says, strict=True)}
         return {
             "specificity": missed["correct"],
-            **{f"sensitivity/{kind}": 1 - missed[kind] for kind in VERDICTS[1:]},
+            **{f"sensitivity/{kind}": 1 - missed[kind] for kind in ERROR_KINDS},
         }
 
 
@@ -203,7 +203,7 @@ def _estimated(steps: _Steps) -> JudgeQuality:
         states={kind: tuple(map(float, row)) for kind, row in zip(STEP_KINDS, states, strict=True)},
         anchors={
             "specificity": int(trusted.sum()),
-            **{f"sensitivity/{kind}": round(found[kind]) for kind in VERDICTS[1:]},
+            **{f"sensitivity/{kind}": round(found[kind]) for kind in ERROR_KINDS},
         },
     )
 

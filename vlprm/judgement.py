@@ -16,10 +16,9 @@ from typing import Any
 
 from vlprm.images import crop, open_image, png
 from vlprm.prompts import judge_text
-from vlprm.schema import Problem, Step, Verdict, structured
+from vlprm.schema import ERROR_KINDS, Problem, Step, Verdict, structured
 
 CORRECT, WRONG = "correct", "wrong"
-KINDS = ("perception", "reasoning", "action")
 _FENCE = re.compile(r"\s*```(?:json)?\s*\n(.*)\n\s*```\s*", re.DOTALL)
 
 
@@ -53,7 +52,7 @@ def judge_schema(steps: int) -> dict[str, Any]:
         "step": {"type": "integer", "minimum": 1, "maximum": steps},
         "reason": {"type": "string"},
         "verdict": {"enum": [CORRECT, WRONG]},
-        "error": {"enum": ["none", *KINDS]},
+        "error": {"enum": ["none", *ERROR_KINDS]},
     }
     item = {"type": "object", "properties": said, "required": list(said), "additionalProperties": False}
     listed = {"type": "array", "items": item, "minItems": steps, "maxItems": steps}
@@ -99,7 +98,7 @@ def parse_judgement(text: str, steps: int) -> list[Verdict]:
 
 
 def _verdict(said: _Said) -> Verdict:
-    if said.verdict not in (CORRECT, WRONG) or said.error not in ("none", *KINDS):
+    if said.verdict not in (CORRECT, WRONG) or said.error not in ("none", *ERROR_KINDS):
         raise NoJudgement("bad_field")
     correct = said.verdict == CORRECT
     if correct != (said.error == "none"):

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from vlprm.answers import CANONICAL
-from vlprm.images import open_image
+from vlprm.images import LeadsOut, open_image, read_inside
 from vlprm.records import placed_lines
 from vlprm.schema import Problem
 
@@ -82,13 +82,11 @@ class ProblemFile:
 
     def _image(self, problem_id: str, name: Any) -> bytes:
         try:
-            path = (self.folder / name).resolve()  # follows links, so that one that leads out is seen
-            inside = path.is_relative_to(self.folder)
-            data: bytes = path.read_bytes() if inside else b""
-        except (OSError, TypeError, ValueError) as error:  # a ValueError is a NUL byte in the name
+            data = read_inside(self.folder, name)
+        except LeadsOut as error:
+            raise ProblemError("image_outside", f"{problem_id}: {error}") from error
+        except OSError as error:
             raise ProblemError("image_missing", f"{problem_id}: there is no image {name!r}") from error
-        if not inside:
-            raise ProblemError("image_outside", f"{problem_id}: {name} leads out of {self.folder.name}")
         try:
             image = open_image(data, f"{problem_id}: {name}")
         except ValueError as error:

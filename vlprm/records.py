@@ -123,13 +123,19 @@ def finish(records: Records) -> None:
 
 
 def finished_records(path: Path, stage: str) -> list[dict[str, Any]]:
-    """The records that a stage left when it ended. ValueError if it has not ended, if the file is not as it was then
-    (a number over a part would mislead), or if there are none."""
+    """The records that a stage left when it ended, all in memory; see `iterate_finished`."""
+    return list(iterate_finished(path, stage))
+
+
+def iterate_finished(path: Path, stage: str) -> Iterator[dict[str, Any]]:
+    """The records that a stage left when it ended, one at a time. ValueError if it has not ended, if the file is not as
+    it was then (a number over a part would mislead), or if there are none."""
     refuse_unfinished(path, stage)
-    records = list(read_records(path))
-    if not records:
+    record = None
+    for record in read_records(path):
+        yield record
+    if record is None:
         raise ValueError(f"{path} has no records; run `python -m {stage}` for at least one problem")
-    return records
 
 
 def refuse_unfinished(path: Path, stage: str) -> None:

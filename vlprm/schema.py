@@ -21,6 +21,7 @@ ErrorKind = Literal["perception", "reasoning", "action"]
 AnswerType = Literal["integer", "word", "choice"]
 Aggregation = Literal["last", "min", "mean", "product", "mean_odds"]
 STEP_KINDS: tuple[str, ...] = get_args(StepKind)
+ERROR_KINDS: tuple[str, ...] = get_args(ErrorKind)
 
 T = TypeVar("T")
 

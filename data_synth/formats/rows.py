@@ -5,14 +5,14 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Sequence
-from typing import Any, get_args
+from typing import Any
 
 import pyarrow
 from datasets import Features
 
 from data_synth.formats.source import Dropped, share
 from vlprm.dataset import FEATURES, row_evidence, row_paths, tree_row
-from vlprm.schema import ErrorKind, Problem, StepLabel, StepTree, TreeNode
+from vlprm.schema import ERROR_KINDS, ErrorKind, Problem, StepLabel, StepTree, TreeNode
 from vlprm.steps import parse_step
 
 Row = dict[str, Any]
@@ -68,7 +68,7 @@ def checked(row: Row) -> Row:
         raise Dropped("parent_value")
     if not all(0 <= leaf["node"] < steps for leaf in row["leaves"]):
         raise Dropped("leaf_value")
-    if not set(row["error_kinds"]) <= {None, *get_args(ErrorKind)}:
+    if not set(row["error_kinds"]) <= {None, *ERROR_KINDS}:
         raise Dropped("error_kind_value")
     for target in row["labels"]:
         share(target)

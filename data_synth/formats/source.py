@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 from pyarrow import ArrowException
 from pyarrow.parquet import ParquetFile
 
-from vlprm.images import open_image
+from vlprm.images import LeadsOut, open_image, read_inside
 
 Record = dict[str, Any]
 T = TypeVar("T")
@@ -71,11 +71,10 @@ class ImageFolder:
         if self._folder is None:
             raise Dropped("no_image_folder")
         try:
-            path = (self._folder / name).resolve()  # follows links, so that one that leads out is seen
-            if not path.is_relative_to(self._folder):
-                raise Dropped("image_outside_folder")
-            return path.read_bytes()
-        except (OSError, ValueError) as error:  # a ValueError is a NUL byte in the name
+            return read_inside(self._folder, name)
+        except LeadsOut as error:
+            raise Dropped("image_outside_folder") from error
+        except OSError as error:
             raise Dropped("image_missing") from error
 
 

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -128,8 +128,8 @@ def _evidence(tree: Tree, says: Sayings, error_rate: float, seed: int) -> TreeEv
         steps = [nodes[n].step for n in path]
         for node, verdict in zip(path, says(tree.searched.problem, steps, error_rate, seed), strict=True):
             verdicts[node] = verdict
-    labels = with_verdicts([node.label for node in nodes], verdicts)
-    return TreeEvidence(labels, [n.step.kind for n in nodes], [n.parent for n in nodes], tree.searched.tree.root)
+    evidence = TreeEvidence.of(tree.searched.tree)
+    return replace(evidence, labels=with_verdicts(evidence.labels, verdicts))
 
 
 def _true_rates(known: Sequence[Tree], evidence: Sequence[TreeEvidence]) -> dict[str, float]:

@@ -26,7 +26,7 @@ from vlprm.engines import Continuation, Engine, Request
 from vlprm.engines.local import LocalEngine
 from vlprm.images import Size
 from vlprm.schema import Problem, StepTree
-from vlprm.tasks import TASKS, task_of
+from vlprm.tasks import TASKS, problem_by_id, task_of
 from vlprm.tasks.synthetic import SyntheticFamily, item_ids
 
 MOCK = SearchConfig(root_rollouts=8, rollouts=8, searches=100, budget=200, solutions=2)
@@ -54,7 +54,7 @@ class Watched:
 
 def main() -> None:
     mock = [FAMILY.problem("train", i) for i in range(MOCK_PROBLEMS)]
-    drawn = [family_problem(i) for i in item_ids(list(TASKS.values()), "train", BUILT_IN_PROBLEMS, FIRST_ITEM)]
+    drawn = [problem_by_id(i, TASKS) for i in item_ids(list(TASKS.values()), "train", BUILT_IN_PROBLEMS, FIRST_ITEM)]
     policy = load_policy("builtin/policy", "cpu")
     rows = [
         *(measured("mock", name, mock, MockEngine(), config) for name, config in variants(MOCK)),
@@ -63,10 +63,6 @@ def main() -> None:
     costs = {row["estimator"]: row["rollouts_per_label"] for row in rows if row["world"] == "mock"}
     value = {"rollouts_per_label_omega": costs["omega"], "rollouts_per_label_adaptive": costs["omega adaptive"]}
     write_result("synth_cost", rows, {key: (value[key], goal) for key, goal in GOALS.items()})
-
-
-def family_problem(problem_id: str) -> Problem:
-    return task_of(problem_id.partition("@")[0], TASKS).problem_by_id(problem_id)
 
 
 def variants(config: SearchConfig) -> Iterable[tuple[str, SearchConfig]]:

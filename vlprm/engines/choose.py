@@ -65,19 +65,20 @@ async def open_engine(policy: str, device: str, dtype: str, server: ServerConfig
     if not server.base_urls:
         yield LocalEngine(load_policy(policy, *placement(device, dtype)))
         return
-    engine = _server_module().ServerEngine(load_inputs(checkpoint_folder(policy)), server)
-    try:
-        await engine.check()
+    async with _checked(_server_module().ServerEngine(load_inputs(checkpoint_folder(policy)), server)) as engine:
         yield engine
-    finally:
-        await engine.close()
 
 
 @asynccontextmanager
 async def open_chat(server: ServerConfig) -> AsyncIterator[Engine]:
     """An engine that answers questions, for one event loop: any chat model of those servers. ValueError where one does
     not answer."""
-    engine = _server_module().ChatEngine(server)
+    async with _checked(_server_module().ChatEngine(server)) as engine:
+        yield engine
+
+
+@asynccontextmanager
+async def _checked(engine: Any) -> AsyncIterator[Engine]:
     try:
         await engine.check()
         yield engine

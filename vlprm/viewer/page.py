@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from jinja2 import Environment, FileSystemLoader, select_autoescape
+from jinja2 import Environment, FileSystemLoader, Template, select_autoescape
 
 from vlprm.dataset import LabelledPath
 from vlprm.images import open_image
@@ -65,12 +65,7 @@ def render_page(
 ) -> str:
     """The page's HTML. Nothing in it is fetched from elsewhere. `synthesis` is what data_synth.report found, if it was
     run."""
-    environment = Environment(
-        loader=FileSystemLoader(Path(__file__).parent), autoescape=select_autoescape(["html"]), trim_blocks=True
-    )
-    environment.filters |= {"percent": percent, "colour": reward_colour, "data_url": data_url}
-    template = environment.get_template("report.html")
-    return template.render(
+    return _template("report.html").render(
         results=results,
         problems=problems,
         tree=tree,
@@ -78,6 +73,19 @@ def render_page(
         curve=curve_points(results["best_of_n"]),
         boxes=zoom_boxes,
     )
+
+
+def render_synthesis(results: dict[str, Any]) -> str:
+    """The HTML of what data_synth.report found, as a page of its own."""
+    return _template("synthesis.html").render(synthesis=results)
+
+
+def _template(name: str) -> Template:
+    environment = Environment(
+        loader=FileSystemLoader(Path(__file__).parent), autoescape=select_autoescape(["html"]), trim_blocks=True
+    )
+    environment.filters |= {"percent": percent, "colour": reward_colour, "data_url": data_url}
+    return environment.get_template(name)
 
 
 def tree_view(paths: Sequence[LabelledPath]) -> TreeView:
