@@ -59,13 +59,13 @@ def test_consensus_keeps_agreement_and_hybrid_bounds_the_value(
     assert RULES["hybrid"](chain(label), JudgeQuality()) == [hybrid]
 
 
-def test_labels_after_the_first_error_and_of_the_answer() -> None:
+def test_every_step_has_its_own_label_and_the_last_that_of_the_answer() -> None:
     evidence = chain(StepLabel(5, 8, 8, YES), StepLabel(0, 8, 8, NO), StepLabel(0, 4, 4, YES), StepLabel(0, 1, 1, NO))
     path = [([0, 1, 2, 3], False)]
     fused = fuse_tree(evidence, path, "bayes", JudgeQuality())
-    assert [None if t.target is None else round(t.target, 1) for t in fused] == [1.0, 0.0, None, 0.0]
+    assert [None if t.target is None else round(t.target, 1) for t in fused] == [1.0, 0.0, 0.8, 0.0]
     assert [label.error_kind for label in fused] == [None, "perception", None, "perception"]
-    assert [label.target for label in fuse_tree(evidence, path, "mc", JudgeQuality())] == [5 / 8, 0.0, None, 0.0]
+    assert [label.target for label in fuse_tree(evidence, path, "mc", JudgeQuality())] == [5 / 8, 0.0, 0.0, 0.0]
     assert fuse_tree(evidence, [([0, 1, 2, 3], None)], "judge", JudgeQuality())[-1].target is None
     with pytest.raises(ValueError, match="unknown fusion rule 'vote'; known: mc, judge, consensus, hybrid, bayes"):
         fuse_tree(evidence, path, "vote", JudgeQuality())  # type: ignore[arg-type]
@@ -146,6 +146,7 @@ def test_a_sibling_of_high_value_corrects_a_wrong_step() -> None:
     assert mined_corrections([wrong, good, better, unsure], [-1] * 4) == [2, None, None, None]
     assert mined_corrections([wrong, label(3, 0.9)], [-1, -1]) == [None, None]  # its own value is too low
     assert mined_corrections([good, wrong, better], [-1, 0, -1]) == [None, None, None]  # no sibling of the wrong one
+    assert mined_corrections([wrong, wrong, better], [-1, 0, 0]) == [None, None, None]  # not the first wrong one
     few = dataclasses.replace(better, mc_correct=2, mc_valid=2)
     assert mined_corrections([wrong, few], [-1, -1]) == [None, None]
     assert mined_corrections([label(0, 0.0, "mc"), label(4, 0.5, "mc")], [-1, -1]) == [1, None]

@@ -15,8 +15,7 @@
                   `corrected_by` (for a first wrong step: a right one that the policy wrote in its place, or null)
     meta          JSON: task, question type, rule, judge, what is believed of it, and the counts of the prompt (`root`)
 
-A step's target may differ between solutions that share it only in being null (it comes after an error that the other
-solution does not have), so a tree's row holds one target a step.
+A step has the same target in every solution that shares it, so a tree's row holds one target a step.
 """
 
 from __future__ import annotations

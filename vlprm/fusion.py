@@ -1,7 +1,7 @@
 """Fuse Monte Carlo counts and a judge's verdicts into step targets. Pure functions over stored evidence.
 
-A rule gives each step of a tree the probability that it is correct, or None where it has no evidence. What comes
-after the first error of a solution has no label: most of it only carries that error on.
+A rule gives each step of a tree the probability that it is correct, or None where it has no evidence. Steps after the
+first error have their targets like any other; whether they are learnt from is decided in training.
 The last step of a complete solution is labelled by its answer, whatever the rule: that much is known.
 """
 
@@ -73,52 +73,41 @@ def fuse_tree(
     """
     if rule not in RULES:
         raise ValueError(f"unknown fusion rule {rule!r}; known: {', '.join(RULES)}")
-    targets = RULES[rule](evidence, quality)
-    fused = [dataclasses.replace(label, target=None, error_kind=None, rule=rule) for label in evidence.labels]
+    targets: list[float | None] = [None] * len(evidence.labels)
+    known = RULES[rule](evidence, quality)
     for nodes, right in paths:
-        for node, target in _along(nodes, targets, right, rule):
-            label = evidence.labels[node]
-            wrong = target is not None and is_wrong(rule, target)
-            kind = label.judge.error_kind if wrong and label.judge else None
-            fused[node] = dataclasses.replace(label, target=target, error_kind=kind, rule=rule)
-    return fused
+        for node in nodes[:-1]:
+            targets[node] = known[node]
+        targets[nodes[-1]] = None if right is None else float(right)
+    return [_fused(label, target, rule) for label, target in zip(evidence.labels, targets, strict=True)]
 
 
-def _along(
-    nodes: Sequence[int], targets: Sequence[float | None], right: bool | None, rule: str
-) -> list[tuple[int, float | None]]:
-    """Each step of a solution with its target there."""
-    result: list[tuple[int, float | None]] = []
-    found = False
-    for node in nodes:
-        target = None if found else targets[node]
-        if node == nodes[-1]:
-            target = None if right is None else float(right)
-        result.append((node, target))
-        found = found or (target is not None and is_wrong(rule, target))
-    return result
+def _fused(label: StepLabel, target: float | None, rule: str) -> StepLabel:
+    wrong = target is not None and is_wrong(rule, target)
+    kind = label.judge.error_kind if wrong and label.judge else None
+    return dataclasses.replace(label, target=target, error_kind=kind, rule=rule)
 
 
 def mined_corrections(labels: Sequence[StepLabel], parents: Sequence[int]) -> list[int | None]:
-    """For each step that is called wrong, a step that the policy itself wrote in its place and that is right: of those
-    with the same parent which are not called wrong, the one with the largest share of right rollouts, if that is high
-    enough and of enough rollouts. None elsewhere. Since nothing after a first error is labelled, it is the first
-    wrong step that is corrected."""
+    """For each first wrong step of a solution, a step that the policy itself wrote in its place and that is right: of
+    those with the same parent which are not called wrong, the one with the largest share of right rollouts, if that is
+    high enough and of enough rollouts. None elsewhere."""
     children: dict[int, list[int]] = {}
     for node, parent in enumerate(parents):
         children.setdefault(parent, []).append(node)
+    wrong = [label.target is not None and is_wrong(label.rule, label.target) for label in labels]
 
     def value(node: int) -> float:
-        label = labels[node]
-        called_right = label.target is not None and not is_wrong(label.rule, label.target)
-        return (mc_rule(label) or 0.0) if called_right else 0.0
+        called_right = labels[node].target is not None and not wrong[node]
+        return (mc_rule(labels[node]) or 0.0) if called_right else 0.0
 
     corrections: list[int | None] = []
+    spoilt: list[bool] = []  # the step, or one before it, is called wrong
     for node, parent in enumerate(parents):
-        target = labels[node].target
+        before = parent >= 0 and spoilt[parent]
+        spoilt.append(before or wrong[node])
         best = max(children[parent], key=value)
-        wrong = target is not None and is_wrong(labels[node].rule, target)
-        corrections.append(best if wrong and value(best) >= HIGH_VALUE else None)
+        corrections.append(best if wrong[node] and not before and value(best) >= HIGH_VALUE else None)
     return corrections
 
 

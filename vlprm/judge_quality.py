@@ -11,7 +11,8 @@ correct steps, at rates that have to be known. Two anchors give them without gol
   kinds of steps: the kind with the fewest alarms bounds the rate of false ones from above. So the specificity is, if
   anything, underestimated.
 
-Only steps before which the judge saw no error take part: an error that is carried on is no news.
+For both, only steps before which the judge saw no error take part: an error that is carried on is no news. How often
+steps of a kind do carry one on is told by the share of alarms after an error, given the judge's rates.
 """
 
 from __future__ import annotations
@@ -40,6 +41,7 @@ SEEN = (0, 1, 2, 3, 1, 2, 3)
 # Pseudo-counts: of the states, and of what the judge says of a correct step and of one with an error of each kind. They
 # amount to a few steps, and decide only what the data does not speak of.
 STATES_PRIOR = np.array([4, 1, 1, 0.2, 0.5, 0.25, 0.1])
+CARRIED_PRIOR = (6, 8)  # of so many steps after an error, so many are wrong too
 SAYS_PRIOR = np.array([[9, 0.4, 0.4, 0.2], [0.5, 3.5, 0.75, 0.25], [0.5, 0.75, 3.5, 0.25], [0.5, 0.5, 0.5, 3.5]])
 
 
@@ -64,7 +66,8 @@ class JudgeQuality:
     """What is believed of the judge and of the steps it is asked about.
 
     `says` has, for a correct step and for one with an error of each kind, the probabilities of the judge's VERDICTS.
-    `states` has, for each kind of step, the shares of the seven states in the order of SEEN. `intervals` are 95%
+    `states` has, for each kind of step, the shares of the seven states in the order of SEEN; `carried` the shares of
+    wrong steps after an error, one that has spoilt the solution and one that has not. `intervals` are 95%
     bootstrap intervals over trees of `specificity` and of `sensitivity/KIND`, all of [0, 1] where there are too few
     anchors, the steps that a rate was found from.
     """
@@ -72,6 +75,9 @@ class JudgeQuality:
     says: tuple[tuple[float, ...], ...] = tuple(tuple(row / row.sum()) for row in SAYS_PRIOR)
     states: dict[str, tuple[float, ...]] = field(
         default_factory=lambda: {kind: tuple(STATES_PRIOR / STATES_PRIOR.sum()) for kind in STEP_KINDS}
+    )
+    carried: dict[str, tuple[float, float]] = field(
+        default_factory=lambda: dict.fromkeys(STEP_KINDS, (CARRIED_PRIOR[0] / CARRIED_PRIOR[1],) * 2)
     )
     intervals: dict[str, tuple[float, float]] = field(default_factory=dict)
     anchors: dict[str, int] = field(default_factory=dict)
@@ -91,20 +97,55 @@ def posterior_correct(evidence: TreeEvidence, quality: JudgeQuality) -> list[flo
     """For each step the probability that it is correct, given its counts, its parent's and the judge's verdict; None
     where there are no counts and no verdict."""
     steps = _Steps.of([evidence])
-    says = np.array(quality.says)
-    states = np.array([quality.states[kind] for kind in STEP_KINDS])
-    weights = steps.weights(states, says)
+    regimes = _weights_by_regime(steps, quality)
     known = (steps.valid > 0) | (steps.verdict >= 0)
-    return [float(row[0] / row.sum()) if k else None for row, k in zip(weights, known, strict=True)]
+    posteriors: list[float] = []
+    before: list[Floats] = []  # the step and those before it: all correct; with harmless errors; spoilt
+    for node, parent in enumerate(evidence.parents):
+        prior = before[parent] if parent >= 0 else np.array([1.0, 0.0, 0.0])
+        joint = prior[:, None] * regimes[:, node]
+        joint /= joint.sum()
+        posteriors.append(float(joint[:, 0].sum()))
+        harmful = joint[:2, 1:4].sum()
+        before.append(np.array([joint[0, 0], joint[1, 0] + joint[:2, 4:].sum(), joint[2].sum() + harmful]))
+    return [value if k else None for value, k in zip(posteriors, known, strict=True)]
+
+
+def _weights_by_regime(steps: _Steps, quality: JudgeQuality) -> Floats:
+    """`_Steps.weights` for each of what may have come before, shape (3, S, 7): no error; harmless ones, which a step
+    may carry on; one that has spoilt the solution, after which counts are alike in all states."""
+    table, says = np.array([quality.states[kind] for kind in STEP_KINDS]), np.array(quality.says)
+    clean = table[steps.kind]
+    carried, harmlessly = np.array([quality.carried[kind] for kind in STEP_KINDS])[steps.kind].T
+    open_prior = (1 - harmlessly)[:, None] * clean
+    open_prior[:, 4:] += harmlessly[:, None] * _shares(table[:, 4:])
+    spoilt_prior = np.zeros_like(clean)
+    spoilt_prior[:, 0], spoilt_prior[:, 1:4] = 1 - carried, carried[:, None] * _shares(table[:, 1:4])
+    spoilt = np.exp(steps.log_counts()[:, 1:2]) * spoilt_prior * _said(steps.verdict, says)
+    return np.stack([steps.weights(clean, says), steps.weights(open_prior, says), spoilt])
+
+
+def _shares(table: Floats) -> Floats:
+    shares: Floats = table.sum(axis=0) / table.sum()
+    return shares
+
+
+def _said(verdict: Ints, says: Floats) -> Floats:
+    """The probability of each step's verdict in each of its states, 1 where there is none."""
+    said: Floats = says[list(SEEN)][:, verdict].T
+    said[verdict < 0] = 1.0
+    return said
 
 
 def estimate_quality(trees: Sequence[TreeEvidence], seed: int = 0) -> JudgeQuality:
     """The judge's rates and the shares of states, from the evidence of some hundred trees."""
-    each = [_Steps.of([tree]).telling() for tree in trees]
+    columns = [_Steps.of([tree]) for tree in trees]
+    each = [steps.telling() for steps in columns]
     everything = _Steps.joined(each)
     if not len(everything.verdict):
         return JudgeQuality()
     quality = _estimated(everything)
+    quality = replace(quality, carried=_carried(_Steps.joined([s.after_errors() for s in columns]), quality))
     rng = np.random.default_rng(seed)
     drawn = [
         _estimated(_Steps.joined([each[i] for i in rng.integers(len(each), size=len(each))])).rates
@@ -148,20 +189,27 @@ class _Steps:
     def telling(self) -> _Steps:
         return self.chosen((self.parent_correct > 0) & (self.verdict >= 0) & self.clean & self.inner)
 
+    def after_errors(self) -> _Steps:
+        return self.chosen((self.verdict >= 0) & ~self.clean & self.inner)
+
     def log_open(self) -> Floats:
         """Likelihood of the counts where the step spoils nothing: its value is close to its parent's."""
         value = (self.parent_correct + 0.75) / (self.parent_valid + 1.25)
         return _log_beta_binomial(self.correct, self.valid, STRENGTH * value + 0.3, STRENGTH * (1 - value) + 0.3)
 
     def weights(self, states: Floats, says: Floats) -> Floats:
-        """Joint weight of each step's evidence with each of its states, up to a factor a step, shape (S, 7)."""
+        """Joint weight of each step's evidence with each of its states, up to a factor a step, shape (S, 7); `states`
+        has each step's shares of them."""
+        weights: Floats = np.exp(self.log_counts()) * states * _said(self.verdict, says)
+        return weights
+
+    def log_counts(self) -> Floats:
+        """Likelihood of the counts in each state, up to a factor a step, shape (S, 7)."""
         still_open, spoilt = self.log_open(), _log_beta_binomial(self.correct, self.valid, *SPOILT)
         logs = np.stack([still_open, spoilt, spoilt, spoilt, still_open, still_open, still_open], axis=1)
         logs[self.parent_correct == 0] = 0.0  # after a prefix from which nothing succeeded, counts say nothing
-        says_of_states = says[list(SEEN)][:, self.verdict].T
-        says_of_states[self.verdict < 0] = 1.0
-        weights: Floats = np.exp(logs - logs.max(axis=1, keepdims=True)) * states[self.kind] * says_of_states
-        return weights
+        relative: Floats = logs - logs.max(axis=1, keepdims=True)
+        return relative
 
 
 def _rows(tree: TreeEvidence) -> list[tuple[int, ...]]:
@@ -189,7 +237,7 @@ def _estimated(steps: _Steps) -> JudgeQuality:
     found = dict.fromkeys(VERDICTS, 0.0)
     states = np.tile(STATES_PRIOR / STATES_PRIOR.sum(), (len(STEP_KINDS), 1))
     for _ in range(ITERATIONS):
-        weights = steps.weights(states, says)
+        weights = steps.weights(states[steps.kind], says)
         weights /= weights.sum(axis=1, keepdims=True)
         for kind in range(len(STEP_KINDS)):
             counted = weights[steps.kind == kind].sum(axis=0) + STATES_PRIOR
@@ -206,6 +254,28 @@ def _estimated(steps: _Steps) -> JudgeQuality:
             **{f"sensitivity/{kind}": round(found[kind]) for kind in ERROR_KINDS},
         },
     )
+
+
+def _carried(after: _Steps, quality: JudgeQuality) -> dict[str, tuple[float, float]]:
+    """`JudgeQuality.carried`, from the steps after which the judge saw an error: the share that the share of alarms
+    comes from at the judge's rates."""
+    shares: dict[str, tuple[float, float]] = {}
+    for index, kind in enumerate(STEP_KINDS):
+        of_kind = after.chosen(after.kind == index)
+        spoilt, still_open = (
+            of_kind.verdict[mask] > 0 for mask in (of_kind.parent_correct == 0, of_kind.parent_correct > 0)
+        )
+        shares[kind] = (_wrong_share(spoilt, quality), _wrong_share(still_open, quality))
+    return shares
+
+
+def _wrong_share(alarms: NDArray[np.bool_], quality: JudgeQuality) -> float:
+    kinds = _shares(np.array(list(quality.states.values()))[:, 1:4])
+    found = float(kinds @ [quality.rates[f"sensitivity/{kind}"] for kind in ERROR_KINDS])
+    false_alarms = 1 - quality.rates["specificity"]
+    expected = float(alarms.sum() - false_alarms * len(alarms)) / max(found - false_alarms, 0.05)
+    wrong, of = CARRIED_PRIOR
+    return (min(max(expected, 0.0), len(alarms)) + wrong) / (len(alarms) + of)
 
 
 def _fewest_alarms(steps: _Steps) -> NDArray[np.bool_]:
