@@ -2,17 +2,29 @@
 
 from __future__ import annotations
 
+import asyncio
+import dataclasses
 import threading
 from collections.abc import Callable, Iterator
+from functools import cache
 from pathlib import Path
 
 import pytest
 import torch
 
+from data_synth.search import search
+from data_synth.search_tree import SearchConfig
 from tests.stand_in import StandIn
+from tests.teacher import TeacherEngine
+from tests.tiny_backbones import BACKBONES
 from vlprm.actions import execute_zoom
+from vlprm.answers import is_correct
+from vlprm.backbones import load_inputs
 from vlprm.builtin.make import Size, make_model, make_processor, make_tokenizer
+from vlprm.dataset import tree_row, write_dataset
+from vlprm.fusion import fuse_tree
 from vlprm.inputs import InputBuilder
+from vlprm.judge_quality import JudgeQuality, TreeEvidence
 from vlprm.profile import Profile
 from vlprm.schema import Problem, Step
 from vlprm.steps import parse_step
@@ -53,10 +65,38 @@ def backbone(tmp_path_factory: pytest.TempPathFactory, problems: list[Problem]) 
 
 
 @pytest.fixture(scope="session")
-def inputs(backbone: Path) -> InputBuilder:
-    from transformers import AutoProcessor
+def tiny_backbone(tmp_path_factory: pytest.TempPathFactory, problems: list[Problem]) -> Callable[[str], Path]:
+    """The folder of a tiny random backbone of a family, made when first asked for."""
+    texts = ["\n\n".join(s.text for s in solved(p)) + f"\nuser\nassistant\n{p.question}\n" for p in problems]
 
-    return InputBuilder(AutoProcessor.from_pretrained(backbone), Profile())
+    @cache
+    def made(family: str) -> Path:
+        folder = tmp_path_factory.mktemp(family)
+        BACKBONES[family](folder, texts)
+        return folder
+
+    return made
+
+
+@pytest.fixture(scope="session")
+def inputs(backbone: Path) -> InputBuilder:
+    return load_inputs(backbone)
+
+
+@pytest.fixture(scope="session")
+def dataset(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    rows = []
+    for i in range(10):
+        problem = list(TASKS.values())[i % 5].problem("train", i)
+        tree = asyncio.run(search(problem, TeacherEngine(), SearchConfig(searches=1), seed=1))
+        right = [is_correct(a, str(problem.answer), problem.answer_type) for _, a in tree.leaves]
+        paths = [(tree.path(leaf), outcome) for (leaf, _), outcome in zip(tree.leaves, right, strict=True)]
+        labels = fuse_tree(TreeEvidence.of(tree), paths, "bayes", JudgeQuality())
+        nodes = tuple(dataclasses.replace(n, label=label) for n, label in zip(tree.nodes, labels, strict=True))
+        rows.append(tree_row(problem, dataclasses.replace(tree, nodes=nodes), right, {"judge": "none"}))
+    path = tmp_path_factory.mktemp("data") / "d.parquet"
+    write_dataset(path, rows)
+    return path
 
 
 @pytest.fixture

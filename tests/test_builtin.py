@@ -14,7 +14,6 @@ from vlprm.answers import is_correct
 from vlprm.backbones import checkpoint_folder, load_policy
 from vlprm.engines import Request
 from vlprm.engines.local import LocalEngine
-from vlprm.inputs import collate
 from vlprm.rollout import rollouts
 from vlprm.tasks import TASKS
 
@@ -26,13 +25,13 @@ def log_likelihood(name: str) -> float:
     """Mean log-probability that a model gives to the truthful solutions of the probe problems, a token."""
     checkpoint = load_policy(name)
     rows = [checkpoint.inputs.row(p, executed_steps(p, [s.text for s in solved(p)]), closed=True) for p in PROBE]
-    batch = collate(rows, checkpoint.inputs.pad_id)
+    batch = checkpoint.inputs.batch(rows)
     with torch.inference_mode():
         log_p = checkpoint.model(**batch).logits[:, :-1].log_softmax(-1)
     chosen = log_p.gather(2, batch["input_ids"][:, 1:, None]).squeeze(2)
     written = torch.zeros_like(batch["input_ids"], dtype=torch.bool)
     for b, row in enumerate(rows):
-        written[b, : len(row.ids)] = torch.tensor(row.written_mask)
+        written[b, : len(row.ids)] = torch.tensor(row.written_in) >= 0
     return float(chosen[written[:, 1:]].mean())
 
 

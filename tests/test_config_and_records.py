@@ -87,7 +87,7 @@ def test_mistakes_are_named(tmp_path: Path, argv: list[str], text: str, message:
 @pytest.mark.parametrize(
     ("command", "message"),
     [
-        (["train.prm", "--batchsize", "3"], "unknown flag --batchsize; did you mean 'batch_size'?"),
+        (["train.prm", "--acumulate", "3"], "unknown flag --acumulate; did you mean 'accumulate'?"),
         (["eval.candidates", "--tasks", "[chrat]", "--run", "RUN"], "unknown task 'chrat'; did you mean 'chart'?"),
         (["eval.candidates", "--problems", "0", "--run", "RUN"], '"problems": Not of type PositiveInt: 0'),
         (["data_synth.trees", "--policy", "nowhere", "--run", "RUN"], "no checkpoint folder nowhere"),
@@ -174,7 +174,7 @@ def test_numbers_that_make_no_sense_are_refused(cls: type) -> None:
         (JudgeConfig, "--error_rate=1.5"),
         (PrmConfig, "--aggregation=median"),
         (PrmConfig, "--epochs=0"),
-        (PrmConfig, "--batch_size=0"),
+        (PrmConfig, "--accumulate=0"),
         (CandidatesConfig, "--n=0"),
         (CandidatesConfig, "--unit=0"),
     ],

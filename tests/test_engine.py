@@ -10,7 +10,6 @@ import torch
 from vlprm.backbones import Checkpoint, load_policy
 from vlprm.engines import Request
 from vlprm.engines.local import LocalEngine, draw, generate
-from vlprm.inputs import collate
 from vlprm.rollout import rollouts
 from vlprm.schema import Problem
 from vlprm.steps import parse_step
@@ -42,7 +41,7 @@ def test_the_cached_decoding_is_the_greedy_path_of_the_full_model(policy: Checkp
         ids = list(policy.inputs.row(r.problem, r.steps).ids)
         row = policy.inputs.row(r.problem, r.steps)
         for _ in range(got.tokens):
-            batch = collate([row], policy.inputs.pad_id)
+            batch = policy.inputs.batch([row])
             logits = policy.model(**batch).logits[0, -1]
             logits[list(policy.inputs.banned_ids)] = -torch.inf
             ids.append(int(logits.argmax()))
@@ -51,6 +50,7 @@ def test_the_cached_decoding_is_the_greedy_path_of_the_full_model(policy: Checkp
                 row,
                 ids=tuple(ids),
                 image_mask=(*row.image_mask, False),
+                until=(len(ids),) * len(ids),
                 positions=torch.cat([row.positions, torch.full((3, 1), step[0] + 1)], dim=1),
             )
         end = policy.inputs.end_of_turn

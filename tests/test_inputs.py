@@ -1,17 +1,18 @@
 """Model inputs: step ends, positions, prefixes, zooms, and what a missing token type does."""
 
 import io
+from pathlib import Path
 
 import pytest
 import torch
 from PIL import Image
-from transformers import AutoModelForImageTextToText, AutoProcessor
+from transformers import AutoModelForImageTextToText
 
 from tests.conftest import solved
+from vlprm.backbones import load_inputs
 from vlprm.cache import ByteCache
 from vlprm.images import _OPENED, MAX_PIXELS, open_image
-from vlprm.inputs import InputBuilder, collate
-from vlprm.profile import Profile
+from vlprm.inputs import InputBuilder
 from vlprm.schema import Problem, Region, Step
 from vlprm.steps import join_steps, parse_step
 from vlprm.tasks import TASKS
@@ -42,9 +43,9 @@ def test_a_zoom_is_scored_after_its_crop(inputs: InputBuilder) -> None:
     row = inputs.row(picture(128, 128), [zoom, *STEPS])
     last_image_token = max(i for i, is_image in enumerate(row.image_mask) if is_image)
     assert row.step_ends[0] > last_image_token
-    assert [image.grid for image in row.images] == [(1, 8, 8), (1, 4, 4)]
+    assert [image["image_grid_thw"].tolist() for image in row.images] == [[[1, 8, 8]], [[1, 4, 4]]]
     # The policy writes the zoom and the end of its turn, and nothing of the turn that shows the crop.
-    written = inputs.tokenizer.decode([i for i, w in zip(row.ids, row.written_mask, strict=True) if w])
+    written = inputs.tokenizer.decode([i for i, w in zip(row.ids, row.written_in, strict=True) if w >= 0])
     assert written == zoom.text + "<|im_end|>" + join_steps(STEPS)
 
 
@@ -73,7 +74,7 @@ def test_positions_are_the_models_own(inputs: InputBuilder, backbone: object, si
     model = AutoModelForImageTextToText.from_pretrained(backbone)
     zoom = Step("zoom", "[zoom] {}", Region(0, 0, 128, 40))
     rows = [inputs.row(picture(128, 128), STEPS), inputs.row(picture(64, 128), [STEPS[0], zoom, *STEPS])]
-    batch = collate(rows, inputs.pad_id, side)
+    batch = inputs.batch(rows, side)
     expected, _ = model.model.get_rope_index(
         batch["input_ids"],
         mm_token_type_ids=batch["mm_token_type_ids"],
@@ -87,7 +88,7 @@ def test_positions_are_the_models_own(inputs: InputBuilder, backbone: object, si
 def test_positions_of_images_matter(inputs: InputBuilder, backbone: object) -> None:
     """One-dimensional positions, which a missing token type silently gives on some families, change the logits."""
     model = AutoModelForImageTextToText.from_pretrained(backbone).eval()
-    batch = collate([inputs.row(picture(128, 128), STEPS)], inputs.pad_id)
+    batch = inputs.batch([inputs.row(picture(128, 128), STEPS)])
     right = model(**batch).logits
     batch["position_ids"] = torch.arange(right.shape[1]).expand(3, 1, -1)
     assert (model(**batch).logits - right).abs().max() > 1e-4
@@ -98,7 +99,7 @@ def test_padding_side_does_not_change_logits(inputs: InputBuilder, backbone: obj
     rows = [inputs.row(picture(128, 128), STEPS), inputs.row(picture(64, 128), STEPS[:1])]
     found = []
     for side in ("right", "left"):
-        batch = collate(rows, inputs.pad_id, side)
+        batch = inputs.batch(rows, side)
         start = 0 if side == "right" else len(rows[0].ids) - len(rows[1].ids)
         found.append(model(**batch).logits[1, start + rows[1].step_ends[0]])
     assert torch.allclose(*found, atol=1e-5)
@@ -120,17 +121,16 @@ def test_a_cache_holds_as_many_bytes_as_it_may_and_the_last_used() -> None:
 
 def test_pixels_are_counted_and_kept_within_bounds(backbone: object, monkeypatch: pytest.MonkeyPatch) -> None:
     """Of prompts and of crops; and neither is processed twice while it is kept."""
-    processor = AutoProcessor.from_pretrained(backbone)
     monkeypatch.setattr("vlprm.inputs.CACHE_BYTES", 1 << 20)
-    inputs = InputBuilder(processor, Profile())
+    inputs = load_inputs(Path(str(backbone)))
     zooms = [Step("zoom", "[zoom] {}", Region(0, 0, 32 + i, 64)) for i in range(8)]
     once = [inputs.row(picture(128, 128), [zoom]) for zoom in zooms]
-    pixels = [i.pixel_values for row in once for i in row.images]
+    pixels = [i["pixel_values"] for row in once for i in row.images]
     assert len({p.data_ptr() for p in pixels}) == 1 + len(zooms), "the prompt, and each crop"
     for width in range(128, 192, 8):
         inputs.row(picture(width, 128), [])
     kept = inputs._rendered
-    assert sum(i.pixel_values.nbytes for s in kept._values.values() for i in s.images) <= kept.held <= 1 << 20
+    assert sum(t.nbytes for s in kept._values.values() for i in s.images for t in i.values()) <= kept.held <= 1 << 20
     assert 1 < len(kept._values) < 8
 
 

@@ -16,7 +16,7 @@ SIZES = {
     "data_synth.trees": ["--config", "configs/demo/trees.yaml", "--problems", "12", "--unit", "4"],
     "data_synth.judge": ["--config", "configs/demo/judge.yaml"],
     "data_synth.label": ["--config", "configs/demo/label.yaml"],
-    "train.prm": ["--config", "configs/demo/prm.yaml", "--batch_size", "6", "--checkpoint_every", "3"],
+    "train.prm": ["--config", "configs/demo/prm.yaml", "--rows.batch_tokens", "600", "--checkpoint_every", "3"],
     "eval.candidates": ["--config", "configs/demo/candidates.yaml", "--problems", "10", "--unit", "5", "--n", "4"],
     "eval.rewards": ["--config", "configs/demo/rewards.yaml", "--unit", "5"],
     "eval.report": [],

@@ -9,9 +9,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from tests.conftest import executed, solved
-from train.data import LabelledRow, batch_rows, step_loss
 from vlprm.backbones import load_policy
-from vlprm.inputs import IGNORE, collate, collate_steps
 from vlprm.profile import Profile, load_profile
 from vlprm.reward_model import load_reward_model, save_reward_model, surprise
 from vlprm.schema import Problem
@@ -21,7 +19,7 @@ from vlprm.tasks import TASKS
 
 @pytest.fixture(params=[False, True], ids=["state", "state_and_surprise"])
 def trained(backbone: Path, tmp_path: Path, request: pytest.FixtureRequest) -> Path:
-    checkpoint = load_reward_model(backbone, new_head=True, reads_surprise=request.param)
+    checkpoint = load_reward_model(backbone, new_head="step", reads_surprise=request.param)
     torch.manual_seed(1)
     torch.nn.init.normal_(checkpoint.model.score.weight, std=0.1)
     save_reward_model(checkpoint, tmp_path / "prm", Profile(head="step"))
@@ -41,7 +39,7 @@ def test_saved_and_loaded_scores_are_equal(trained: Path, backbone: Path, proble
 
 
 def test_a_new_head_knows_nothing_and_has_no_dropout(backbone: Path, problems: list[Problem]) -> None:
-    checkpoint = load_reward_model(backbone, new_head=True)
+    checkpoint = load_reward_model(backbone, new_head="step")
     checkpoint.model.train()
     scores = score_steps(checkpoint, [(problems[0], solved(problems[0]))])[0]
     assert all(abs(s.correct - 1 / 3) < 1e-6 for s in scores)
@@ -59,21 +57,21 @@ def test_each_step_is_scored_by_what_comes_before_it(trained: Path, problems: li
 
 def test_surprise_is_what_the_language_model_gives_to_what_was_written(backbone: Path) -> None:
     """Not to the crop that a zoom shows, nor to padding; in a batch with shorter rows."""
-    checkpoint, policy = load_reward_model(backbone, new_head=True, reads_surprise=True), load_policy(backbone)
+    checkpoint, policy = load_reward_model(backbone, new_head="step", reads_surprise=True), load_policy(backbone)
     problem, other = TASKS["fine_print"].problem("train", 3), TASKS["chart"].problem("train", 3)
     steps = [executed(step) for step in solved(problem)]
     assert any(step.region for step in steps)
     rows = [checkpoint.inputs.row(problem, steps), checkpoint.inputs.row(other, solved(other)[:1])]
-    batch = collate_steps(rows, checkpoint.inputs.pad_id)
-    written, ends = batch.pop("written_in"), batch.pop("step_ends")
+    batch = checkpoint.inputs.step_batch(rows)
+    written, ends, before = (batch.pop(name) for name in ("written_in", "step_ends", "before"))
     hidden = checkpoint.model.model(**batch).last_hidden_state
-    found = surprise(checkpoint.model.lm_head, hidden, batch["input_ids"], written, ends.shape[1])
+    found = surprise(checkpoint.model.lm_head, hidden, batch["input_ids"], written, before, ends.shape[1])
     for b, row in enumerate(rows):
-        alone = collate([row], checkpoint.inputs.pad_id)
+        alone = checkpoint.inputs.batch([row])
         nats = -policy.model(**alone).logits[0].log_softmax(-1)
-        start = row.written_mask.index(True)
+        start = row.written_in.index(0)
         for step, end in enumerate(row.step_ends):
-            own = [nats[t - 1, row.ids[t]].item() for t in range(start, end + 1) if row.written_mask[t]]
+            own = [nats[t - 1, row.ids[t]].item() for t in range(start, end + 1) if row.written_in[t] >= 0]
             assert found[b, step].tolist() == pytest.approx([max(own), sum(own)], rel=1e-3)
             start = end + 1
     assert found[1, 1:].abs().max() == 0
@@ -89,7 +87,7 @@ def test_scores_do_not_depend_on_the_batch(trained: Path, problems: list[Problem
 
 
 def test_what_cannot_be_loaded_is_named(trained: Path, backbone: Path, tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match="has no step head"):
+    with pytest.raises(ValueError, match="has no reward head"):
         load_reward_model(backbone)
     with pytest.raises(ValueError, match="no checkpoint folder"):
         load_reward_model(tmp_path / "nowhere")
@@ -114,51 +112,6 @@ def test_a_checkpoint_of_another_kind_of_model_is_named(config: str, tmp_path: P
     (tmp_path / "config.json").write_text(config)
     with pytest.raises(ValueError, match=r"config\.json names no image-text-to-text model .* correct its model_type"):
         load_policy(tmp_path)
-
-
-def rows_of(checkpoint, problems: list[Problem]) -> list[LabelledRow]:  # type: ignore[no-untyped-def]
-    rows = []
-    for i, problem in enumerate(problems):
-        row = checkpoint.inputs.row(problem, solved(problem))
-        targets = tuple(IGNORE if (i + k) % 3 == 0 else (k % 5) / 4 for k in range(len(row.step_ends)))
-        rows.append(
-            LabelledRow(row, targets, tuple((i + k) % 4 - 1 if (i + k) % 4 else 1 for k in range(len(targets))))
-        )
-    return rows
-
-
-def gradient(checkpoint, parts: list[list[LabelledRow]]) -> tuple[float, torch.Tensor]:  # type: ignore[no-untyped-def]
-    """Loss and gradient of a global batch that is worked off in parts."""
-    checkpoint.model.zero_grad()
-    batches = [batch_rows(part, checkpoint.inputs.pad_id) for part in parts]
-    count = sum(int((b["labels"] != IGNORE).sum()) for b in batches)
-    total = 0.0
-    for batch in batches:
-        labels, kinds = batch.pop("labels"), batch.pop("error_kinds").clamp(max=2)
-        loss = step_loss(checkpoint.model(**batch).logits, labels, kinds, count)
-        loss.backward()
-        total += loss.item()
-    return total, torch.cat([p.grad.flatten() for p in checkpoint.model.parameters() if p.grad is not None])
-
-
-def test_the_loss_is_the_same_however_a_batch_is_split(trained: Path, problems: list[Problem]) -> None:
-    checkpoint = load_reward_model(trained)
-    rows = rows_of(checkpoint, problems[:8])
-    whole_loss, whole = gradient(checkpoint, [rows])
-    for parts in ([[r] for r in rows], [rows[:2], rows[2:]], [rows[:5], rows[5:]]):
-        loss, grad = gradient(checkpoint, parts)
-        assert loss == pytest.approx(whole_loss, abs=1e-5)
-        assert torch.allclose(grad, whole, atol=1e-5)
-
-
-def test_the_loss_is_the_soft_cross_entropy() -> None:
-    logits = torch.tensor([[[2.0, 0.5, -1.0], [0.0, 1.0, 3.0]]])
-    log_p = logits.log_softmax(-1)
-    labels, kinds = torch.tensor([[0.25, 0.0]]), torch.tensor([[2, -1]])
-    by_hand = -(0.25 * log_p[0, 0, 0] + 0.75 * log_p[0, 0, 2]) - torch.log(1 - log_p[0, 1, 0].exp())
-    assert float(step_loss(logits, labels, kinds, 2)) == pytest.approx(float(by_hand) / 2, abs=1e-6)
-    nothing = torch.full((1, 2), float(IGNORE))
-    assert float(step_loss(logits, nothing, kinds, 1)) == 0.0
 
 
 @pytest.mark.parametrize(

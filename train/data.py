@@ -1,38 +1,95 @@
-"""Dataset file -> training rows: labelled solutions, padded batches, and the loss over their steps."""
+"""Dataset file -> training rows: labelled paths or whole trees, in batches under a token budget.
+
+Shapes: B rows, S steps (padded), C candidates (padded), P pairs.
+"""
 
 from __future__ import annotations
 
+import logging
 import random
+from collections import Counter, defaultdict
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Literal
 
 import torch
+from jsonargparse.typing import PositiveInt
 from torch import Tensor
-from torch.nn import functional as F
 
-from vlprm.dataset import LabelledPath, read_rows, row_paths
-from vlprm.inputs import IGNORE, InputBuilder, Row, collate_steps
-from vlprm.reward_model import CORRECT, OUTPUTS
+from train.losses import IGNORE, LossConfig
+from vlprm.dataset import LabelledPath, iterate_rows, row_paths
+from vlprm.fusion import is_wrong
+from vlprm.inputs import InputBuilder
+from vlprm.packing import Row, padded_batches
+from vlprm.reward_model import OUTPUTS
+from vlprm.schema import Step, StepLabel
+
+log = logging.getLogger(__name__)
 
 # A wrong step whose kind is not known may be of either; a zoom at the wrong place is a way of not seeing.
 KIND_INDEX = {None: -1, "perception": OUTPUTS.index("perception"), "action": OUTPUTS.index("perception"),
               "reasoning": OUTPUTS.index("reasoning")}  # fmt: skip
+# What a batch has beside the inputs of the model.
+ANSWERS = ("labels", "error_kinds", "counts", "weights", "siblings", "candidates", "paths", "totals")
+SORTED_RUN = 16  # batches whose rows are sorted by length together
+Example = Sequence[LabelledPath]  # solutions of one problem that make a row
+
+
+@dataclass(frozen=True)
+class RowsConfig:
+    """What is learnt from, and in which batches.
+
+    Args:
+        of: a row is a solution (paths) or all solutions of a problem, with what they share once (trees).
+        max_paths_per_tree: solutions taken of one problem.
+        after_first_error: of a solution's steps after its first wrong one: leave them out (stop), show them without
+            targets (mask), or learn from them too (keep).
+        mixed: take only problems that have right and wrong solutions.
+        batch_tokens: tokens of a device's batch, padding included.
+        longest: tokens of a row that is still taken.
+        over_long: a longer row stops the run (refuse), or is left out and counted (drop). It is never cut.
+    """
+
+    of: Literal["paths", "trees"] = "trees"
+    max_paths_per_tree: PositiveInt = 8
+    after_first_error: Literal["stop", "mask", "keep"] = "keep"
+    mixed: bool = False
+    batch_tokens: PositiveInt = 4096
+    longest: PositiveInt = 16_384
+    over_long: Literal["refuse", "drop"] = "refuse"
 
 
 @dataclass(frozen=True)
 class LabelledRow:
-    """A row with a target and an error kind (index of the head's output; -1 unknown) for each step."""
+    """A row with, for each step, its target (IGNORE: no loss), error kind (index of the head's output; -1 unknown),
+    right and valid rollouts, and weight, the number of solutions that it stands for. Pairs are of better and worse
+    siblings, and of right and wrong candidates; `paths` has the steps of each candidate."""
 
+    id: str
     row: Row
     targets: tuple[float, ...]
     kinds: tuple[int, ...]
+    counts: tuple[tuple[int, int], ...]
+    weights: tuple[float, ...]
+    siblings: tuple[tuple[int, int], ...] = ()
+    candidates: tuple[tuple[int, int], ...] = ()
+    paths: tuple[tuple[int, ...], ...] = ()
 
 
-def load_paths(path: Path, max_paths_per_tree: int) -> list[list[LabelledPath]]:
-    """Labelled solutions of each problem, at most so many a problem, right and wrong ones taking turns."""
-    return [_both_kinds(row_paths(row), max_paths_per_tree) for row in read_rows(path)]
+# --- what is learnt from
+
+
+def load_trees(path: Path, config: RowsConfig) -> list[list[LabelledPath]]:
+    """Labelled solutions of each problem, right and wrong ones taking turns, as the config cuts and selects them."""
+    trees = [row_paths(row) for row in iterate_rows(path)]
+    chosen = [tree for tree in trees if not config.mixed or {True, False} <= {p.right for p in tree}]
+    if len(chosen) < len(trees):
+        log.info("%d of %d problems have right and wrong solutions", len(chosen), len(trees))
+    return [
+        [learnt_from(p, config.after_first_error) for p in _both_kinds(tree, config.max_paths_per_tree)]
+        for tree in chosen
+    ]
 
 
 def _both_kinds(paths: Sequence[LabelledPath], limit: int) -> list[LabelledPath]:
@@ -44,55 +101,172 @@ def _both_kinds(paths: Sequence[LabelledPath], limit: int) -> list[LabelledPath]
     return taken[:limit]
 
 
-def in_length_batches(paths: Sequence[LabelledPath], batch_size: int, seed: int) -> list[LabelledPath]:
-    """All paths, in a random order in which the rows of a batch have like lengths: little is padded.
+def learnt_from(path: LabelledPath, after_first_error: str) -> LabelledPath:
+    """The path with what comes after its first wrong step left out (`stop`), without targets (`mask`), or as it is."""
+    wrong = [_is_wrong(label) for label in path.labels]
+    if after_first_error == "keep" or True not in wrong:
+        return path
+    end = wrong.index(True) + 1
+    if after_first_error == "stop":
+        return replace(path, steps=path.steps[:end], nodes=path.nodes[:end], labels=path.labels[:end])
+    masked = tuple(replace(label, target=None, error_kind=None) for label in path.labels[end:])
+    return replace(path, labels=path.labels[:end] + masked)
 
-    Random batches are drawn as usual, and within runs of 16 of them rows are sorted by length; the batches are then
-    shuffled, so that the order of lengths means nothing.
+
+def _is_wrong(label: StepLabel) -> bool:
+    return label.target is not None and is_wrong(label.rule, label.target)
+
+
+def examples_of(
+    trees: Sequence[Sequence[LabelledPath]], config: RowsConfig, inputs: InputBuilder
+) -> tuple[list[Example], list[int]]:
+    """What makes a row each, and how many tokens it will have. ValueError on an over-long one, unless it is dropped."""
+    examples = [*trees] if config.of == "trees" else [[path] for tree in trees for path in tree]
+    sizes = [_tokens(example, inputs) for example in examples]
+    over = [i for i, size in enumerate(sizes) if size > config.longest]
+    if over and config.over_long == "refuse":
+        raise ValueError(
+            f"{examples[over[0]][0].problem.id} and {len(over) - 1} more have up to {max(sizes)} tokens; raise"
+            f" rows.longest (now {config.longest}), or leave them out with rows.over_long: drop"
+        )
+    if over:
+        log.info("%d of %d rows are longer than %d tokens and left out", len(over), len(examples), config.longest)
+    kept = [i for i, size in enumerate(sizes) if size <= config.longest]
+    return [examples[i] for i in kept], [sizes[i] for i in kept]
+
+
+def _tokens(example: Example, inputs: InputBuilder) -> int:
+    steps, _, parents = _merged(example)
+    return inputs.tokens(example[0].problem, steps, parents)
+
+
+def class_weights(trees: Sequence[Sequence[LabelledPath]], loss: LossConfig) -> dict[tuple[str, bool], float]:
+    """Weight of a step by its question's type and whether its target calls it wrong."""
+    counts: dict[tuple[str, bool], float] = defaultdict(float)
+    for tree in trees:
+        for path in tree:
+            for label in path.labels:
+                if label.target is not None:
+                    counts[_question_type(path), _is_wrong(label)] += 1
+    if not loss.balance:
+        return {key: loss.wrong_weight if key[1] else 1.0 for key in counts}
+    of_type = {kind: counts[kind, False] + counts[kind, True] for kind, _ in list(counts)}
+    return {(kind, wrong): of_type[kind] / (2 * n) for (kind, wrong), n in counts.items() if n}
+
+
+def _question_type(path: LabelledPath) -> str:
+    meta = path.problem.meta
+    return f"{meta.get('task', '')}/{meta.get('question_type', '')}"
+
+
+# --- rows
+
+
+def labelled_row(
+    example: Example, inputs: InputBuilder, loss: LossConfig, weights: dict[tuple[str, bool], float]
+) -> LabelledRow:
+    """The row of some solutions of one problem. ValueError on a target outside [0, 1]: the loss would be nonsense."""
+    problem = example[0].problem
+    steps, place, parents = _merged(example)
+    labels = {node: label for path in example for node, label in zip(path.nodes, path.labels, strict=True)}
+    share = Counter(node for path in example for node in path.nodes)
+    targets = tuple(_target(labels[n], loss, problem.id) for n in place)
+    kind = _question_type(example[0])
+    return LabelledRow(
+        id=problem.id,
+        row=inputs.tree(problem, steps, parents),
+        targets=targets,
+        kinds=tuple(KIND_INDEX[labels[n].error_kind] for n in place),
+        counts=tuple((labels[n].mc_correct, labels[n].mc_valid) for n in place),
+        weights=tuple(share[n] * weights.get((kind, _is_wrong(labels[n])), 1.0) for n in place),
+        siblings=_sibling_pairs(targets, parents) if loss.siblings else (),
+        candidates=_candidate_pairs(example) if loss.candidates else (),
+        paths=tuple(tuple(place[n] for n in path.nodes) for path in example) if loss.candidates else (),
+    )
+
+
+def _merged(example: Example) -> tuple[list[Step], dict[int, int], list[int]]:
+    """The steps of some solutions, each once and after its parent; the place of each node among them; and the places of
+    their parents (-1: the prompt)."""
+    steps: list[Step] = []
+    place: dict[int, int] = {}
+    parents: list[int] = []
+    for path in example:
+        for before, node, step in zip((-1, *path.nodes), path.nodes, path.steps, strict=False):
+            if node not in place:
+                place[node] = len(place)
+                steps.append(step)
+                parents.append(place.get(before, -1))
+    return steps, place, parents
+
+
+def _target(label: StepLabel, loss: LossConfig, problem_id: str) -> float:
+    if label.target is None or (loss.labels == "counts" and not label.mc_valid):
+        return float(IGNORE)
+    if not 0 <= label.target <= 1:
+        raise ValueError(f"{problem_id}: target {label.target} is not in [0, 1]; correct the dataset's labels")
+    return float(label.target > loss.threshold) if loss.labels == "hard" else label.target
+
+
+def _sibling_pairs(targets: Sequence[float], parents: Sequence[int]) -> tuple[tuple[int, int], ...]:
+    groups: dict[int, list[int]] = defaultdict(list)
+    for k, parent in enumerate(parents):
+        if targets[k] != IGNORE:
+            groups[parent].append(k)
+    return tuple((a, b) for group in groups.values() for a in group for b in group if targets[a] > 0.5 >= targets[b])
+
+
+def _candidate_pairs(example: Example) -> tuple[tuple[int, int], ...]:
+    """Right and wrong solutions; those that came to no result are in no pair."""
+    right = [i for i, path in enumerate(example) if path.right]
+    wrong = [i for i, path in enumerate(example) if path.right is False]
+    return tuple((a, b) for a in right for b in wrong)
+
+
+# --- batches
+
+
+def plan_batches(examples: Sequence[Example], sizes: Sequence[int], budget: int, seed: int) -> list[list[Example]]:
+    """All examples, in a random order of batches whose padded size stays under the budget.
+
+    Rows are drawn at random in runs of some batches, and sorted by length within a run, so that little is padded; the
+    batches are then shuffled, so that the order of lengths means nothing.
     """
     rng = random.Random(seed)
-    order = rng.sample(list(paths), len(paths))
-    run = 16 * batch_size
-    ordered = [p for i in range(0, len(order), run) for p in sorted(order[i : i + run], key=_length)]
-    batches = [ordered[i : i + batch_size] for i in range(0, len(ordered), batch_size)]
-    # The last batch may be smaller; it stays last, so that the others stay whole.
-    return [p for batch in [*rng.sample(batches[:-1], len(batches) - 1), batches[-1]] for p in batch]
+    order = rng.sample(range(len(examples)), len(examples))
+    runs: list[list[int]] = [[]]
+    for i in order:
+        if sum(sizes[k] for k in runs[-1]) > SORTED_RUN * budget:
+            runs.append([])
+        runs[-1].append(i)
+    batches = [[run[k] for k in batch] for run in runs for batch in padded_batches([sizes[i] for i in run], budget)]
+    return [[examples[i] for i in batch] for batch in rng.sample(batches, len(batches))]
 
 
-def _length(path: LabelledPath) -> tuple[int, int]:
-    """Images, each of which has about as many tokens as a step, then characters."""
-    return sum(step.region is not None for step in path.steps), sum(len(step.text) for step in path.steps)
-
-
-def labelled_row(path: LabelledPath, inputs: InputBuilder) -> LabelledRow:
-    """ValueError on a target outside [0, 1]: the loss would be nonsense."""
-    targets = [IGNORE if label.target is None else label.target for label in path.labels]
-    if bad := [t for t in targets if t != IGNORE and not 0 <= t <= 1]:
-        raise ValueError(f"{path.problem.id}: target {bad[0]} is not in [0, 1]; correct the dataset's labels")
-    kinds = tuple(KIND_INDEX[label.error_kind] for label in path.labels)
-    return LabelledRow(inputs.row(path.problem, path.steps), tuple(targets), kinds)
-
-
-def batch_rows(rows: Sequence[LabelledRow], pad_id: int) -> dict[str, Tensor]:
-    """A padded batch with `labels` (B, S) float, `IGNORE` where there is no loss, and `error_kinds` (B, S)."""
-    batch = collate_steps([r.row for r in rows], pad_id)
+def batch_rows(rows: Sequence[LabelledRow], inputs: InputBuilder) -> dict[str, Tensor]:
+    """A padded batch with `labels` (B, S) float, `IGNORE` where there is no loss, `error_kinds` (B, S), `counts`
+    (B, S, 2), `weights` (B, S), `siblings` and `candidates` (P, 3) of (row, better, worse), `paths` (B, C, S), and
+    `totals` (3): what the batch adds to the sums that the loss is divided by."""
+    batch = inputs.step_batch([r.row for r in rows])
     shape = batch["step_ends"].shape
-    labels_BS, kinds_BS = torch.full(shape, float(IGNORE)), torch.full(shape, -1)
+    labels_BS, kinds_BS, weights_BS = torch.full(shape, float(IGNORE)), torch.full(shape, -1), torch.zeros(shape)
+    counts_BS2 = torch.zeros(*shape, 2)
+    paths_BCS = torch.zeros(len(rows), max(1, *(len(row.paths) for row in rows)), shape[1])
     for b, row in enumerate(rows):
-        labels_BS[b, : len(row.targets)] = torch.tensor(row.targets)
-        kinds_BS[b, : len(row.kinds)] = torch.tensor(row.kinds)
-    return {**batch, "labels": labels_BS, "error_kinds": kinds_BS}
+        size = len(row.targets)
+        labels_BS[b, :size], kinds_BS[b, :size] = torch.tensor(row.targets), torch.tensor(row.kinds)
+        counts_BS2[b, :size], weights_BS[b, :size] = torch.tensor(row.counts).float(), torch.tensor(row.weights)
+        for c, path in enumerate(row.paths):
+            paths_BCS[b, c, list(path)] = 1
+    siblings_P3, candidates_P3 = _pairs([r.siblings for r in rows]), _pairs([r.candidates for r in rows])
+    labelled = weights_BS[labels_BS != IGNORE].sum()
+    return {
+        **batch,
+        "labels": labels_BS, "error_kinds": kinds_BS, "counts": counts_BS2, "weights": weights_BS,
+        "siblings": siblings_P3, "candidates": candidates_P3, "paths": paths_BCS,
+        "totals": torch.tensor([labelled, len(siblings_P3), len(candidates_P3)]),
+    }  # fmt: skip
 
 
-def step_loss(logits_BS3: Tensor, labels_BS: Tensor, kinds_BS: Tensor, labelled_steps: Any) -> Tensor:
-    """Cross-entropy of the soft target (p correct, 1 - p its error kind), summed over the labelled steps and divided
-    by `labelled_steps`: their number in the whole global batch, so that neither padding nor the split of a batch into
-    parts changes the loss. Where the kind is unknown, the two error outputs count as one.
-    """
-    labelled_BS = labels_BS != IGNORE
-    logits_N3, target_N, kind_N = logits_BS3[labelled_BS].float(), labels_BS[labelled_BS], kinds_BS[labelled_BS]
-    log_p_N3 = F.log_softmax(logits_N3, dim=-1)
-    log_any_error_N = torch.logsumexp(log_p_N3[:, CORRECT + 1 :], dim=-1)
-    log_kind_N = log_p_N3.gather(1, kind_N.clamp(min=0)[:, None]).squeeze(1)
-    log_wrong_N = torch.where(kind_N >= 0, log_kind_N, log_any_error_N)
-    return -(target_N * log_p_N3[:, CORRECT] + (1 - target_N) * log_wrong_N).sum() / max(labelled_steps, 1)
+def _pairs(of_rows: Sequence[Sequence[tuple[int, int]]]) -> Tensor:
+    return torch.tensor([(b, *pair) for b, pairs in enumerate(of_rows) for pair in pairs], dtype=torch.long).view(-1, 3)

@@ -22,7 +22,8 @@ from torch.utils.data import Dataset
 
 from vlprm.actions import execute_zoom
 from vlprm.images import open_image
-from vlprm.inputs import IGNORE, InputBuilder, Row, collate
+from vlprm.inputs import InputBuilder
+from vlprm.packing import Row
 from vlprm.schema import ErrorKind, Problem, Step
 from vlprm.steps import parse_step
 from vlprm.tasks.scene import rng_for
@@ -32,6 +33,9 @@ V = TypeVar("V")
 
 DRAFT_SLIP_RATES = (0.03, 0.1, 0.3)
 SWAPPED = 0.5  # share of drafts in which one word is taken from another problem's solution
+
+
+IGNORE = -100  # of cross-entropy: no loss here
 
 
 @dataclass(frozen=True)
@@ -67,7 +71,7 @@ class Lesson:
 
 
 class Lessons(Dataset[Row]):
-    """Lessons made into rows when asked for; a row's `written_mask` says which ids carry a loss."""
+    """Lessons made into rows when asked for; a row's `written_in` says which ids carry a loss."""
 
     def __init__(self, curriculum: Curriculum, inputs: InputBuilder, size: int) -> None:
         self.curriculum, self.inputs, self.size = curriculum, inputs, size
@@ -164,21 +168,21 @@ def lesson_row(taught: Lesson, inputs: InputBuilder) -> Row:
     """The row of a finished solution. No loss on a wrong step, what leads to it, and the id after it if it
     goes uncorrected."""
     row = inputs.row(taught.problem, taught.corrected_steps, closed=True)
-    mask = list(row.written_mask)
+    written = list(row.written_in)
     ends = inputs.row(taught.problem, taught.steps).step_ends
-    starts = (mask.index(True), *(end + 1 for end in ends))
+    starts = (written.index(0), *(end + 1 for end in ends))
     for k, (start, end) in enumerate(zip(starts, ends, strict=False)):
         if taught.wrong[k]:
             silent = end + (1 if k == len(ends) - 1 else 2)
-            mask[start:silent] = [False] * (silent - start)
-    return dataclasses.replace(row, written_mask=tuple(mask))
+            written[start:silent] = [-1] * (silent - start)
+    return dataclasses.replace(row, written_in=tuple(written))
 
 
-def batch_lessons(rows: Sequence[Row], pad_id: int) -> dict[str, torch.Tensor]:
-    """The padded batch, with `labels` (B, T) where a row's mask says so."""
-    batch = collate(rows, pad_id)
+def batch_lessons(rows: Sequence[Row], inputs: InputBuilder) -> dict[str, torch.Tensor]:
+    """The padded batch, with `labels` (B, T) of what was written."""
+    batch = inputs.batch(rows)
     labels_BT = torch.full_like(batch["input_ids"], IGNORE)
     for b, row in enumerate(rows):
-        written = torch.tensor(row.written_mask)
+        written = torch.tensor(row.written_in) >= 0
         labels_BT[b, : len(row.ids)][written] = batch["input_ids"][b, : len(row.ids)][written]
     return {**batch, "labels": labels_BT}

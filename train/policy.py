@@ -23,7 +23,7 @@ from jsonargparse.typing import ClosedUnitInterval, NonNegativeInt, PositiveFloa
 from transformers import PrinterCallback, Trainer, TrainingArguments
 
 from train.lessons import Curriculum, Lessons, batch_lessons, lesson
-from train.progress import Progress, last_whole_checkpoint, refuse_several_gpus
+from train.progress import Progress, last_whole_checkpoint, refuse_data_parallel
 from vlprm.backbones import checkpoint_folder, load_policy
 from vlprm.builtin.make import Size, make_model, make_processor, make_tokenizer
 from vlprm.config import dump, run
@@ -74,7 +74,7 @@ class PolicyConfig:
 
 
 def main(config: PolicyConfig) -> None:
-    refuse_several_gpus()
+    refuse_data_parallel()
     sources = [checkpoint_folder(config.start_from)] if config.start_from else []
     open_run(config.output_dir, dump(config), config.seed, sources)
     if (config.output_dir / FILE_NAME).exists():
@@ -91,7 +91,7 @@ def main(config: PolicyConfig) -> None:
         model=model,
         args=_arguments(config),
         train_dataset=data,
-        data_collator=lambda rows: batch_lessons(rows, inputs.pad_id),
+        data_collator=lambda rows: batch_lessons(rows, inputs),
         callbacks=[Progress(config.steps)],
     )
     trainer.remove_callback(PrinterCallback)

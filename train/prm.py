@@ -1,6 +1,7 @@
 """Step labels -> a step-reward model.
 
     python -m train.prm --config configs/demo/prm.yaml
+    accelerate launch --config_file configs/accelerate/fsdp2.yaml -m train.prm --config configs/train/vl_prm.yaml
 
 Killed, it goes on from its last checkpoint, and ends with the weights of an undisturbed run.
 """
@@ -11,27 +12,25 @@ import hashlib
 import logging
 import math
 import random
-from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-import numpy as np
 import torch
+from accelerate import PartialState
 from jsonargparse.typing import ClosedUnitInterval, PositiveFloat, PositiveInt
-from torch.utils.data import Dataset
-from transformers import EvalPrediction, PrinterCallback, Trainer, TrainingArguments
+from transformers import PrinterCallback, Trainer, TrainingArguments
 
-from train.data import LabelledRow, batch_rows, in_length_batches, labelled_row, load_paths, step_loss
-from train.progress import Progress, last_whole_checkpoint, refuse_several_gpus
-from vlprm.backbones import Checkpoint, checkpoint_folder
+from train.data import RowsConfig, class_weights, examples_of, load_trees, plan_batches
+from train.losses import LossConfig
+from train.progress import Progress, last_whole_checkpoint, refuse_data_parallel
+from train.trainer import Batches, StepTrainer, held_out_metrics
+from vlprm.backbones import Checkpoint, Part, checkpoint_folder, freeze
 from vlprm.config import dump, run
-from vlprm.dataset import LabelledPath
-from vlprm.inputs import IGNORE, InputBuilder
-from vlprm.metrics import auroc
+from vlprm.inputs import InputBuilder
 from vlprm.profile import FILE_NAME, Profile
 from vlprm.records import open_run, timed
-from vlprm.reward_model import CORRECT, load_reward_model, save_reward_model
+from vlprm.reward_model import Head, load_reward_model
 from vlprm.schema import Aggregation
 
 log = logging.getLogger(__name__)
@@ -42,19 +41,23 @@ class PrmConfig:
     """Train a step-reward model.
 
     Args:
-        dataset: parquet file of data_synth.label.
+        dataset: parquet file of data_synth.label or data_synth.convert.
         run: checkpoint folder to write.
         backbone: checkpoint folder of the backbone, or builtin/backbone.
-        freeze: what stays as it is: nothing, the vision tower, or the backbone, which is all but the head.
-        epochs: passes over the labelled solutions.
-        batch_size: solutions of a device's step.
+        head: a linear layer at the end of each step (step), or the LM head's answer after it (verdict).
+        surprise: let a step head read how unlikely a step was to the backbone, beside the state at its end.
+        freeze: parts that stay as they are: vision, projector, text.
+        rows: what is learnt from, and in which batches.
+        loss: the loss.
+        epochs: passes over the data.
         accumulate: device steps of an optimizer step.
-        surprise: let the head read how unlikely a step was to the backbone, beside the state at its end.
         learning_rate: peak of a warm-up and linear decay.
-        head_learning_rate: the same for the head, which starts from nothing.
-        max_paths_per_tree: solutions taken of one problem.
+        head_learning_rate: the same for a step head, which starts from nothing.
+        checkpointing: compute activations again in the backward pass, to save memory.
+        bfloat16: train in mixed precision.
         held_out: share of the problems kept for the metrics shown while training.
         checkpoint_every: optimizer steps between checkpoints to resume from.
+        report_to: where metrics go beside metrics.jsonl: none, wandb, trackio or tensorboard.
         aggregation: the rule that turns step rewards into a solution's, fixed before any result is seen.
         seed: decides the held-out problems and the order of the rows.
     """
@@ -62,127 +65,92 @@ class PrmConfig:
     dataset: Path
     run: Path
     backbone: str = "builtin/backbone"
-    freeze: Literal["nothing", "vision", "backbone"] = "vision"
-    epochs: PositiveInt = 1
-    batch_size: PositiveInt = 32
-    accumulate: PositiveInt = 1
+    head: Head = "step"
     surprise: bool = False
+    freeze: tuple[Part, ...] = ("vision",)
+    rows: RowsConfig = RowsConfig()
+    loss: LossConfig = LossConfig()
+    epochs: PositiveInt = 1
+    accumulate: PositiveInt = 1
     learning_rate: PositiveFloat = 3e-4
     head_learning_rate: PositiveFloat = 3e-3
-    max_paths_per_tree: PositiveInt = 8
+    checkpointing: bool = False
+    bfloat16: bool = False
     held_out: ClosedUnitInterval = 0.05
     checkpoint_every: PositiveInt = 50
+    report_to: Literal["none", "wandb", "trackio", "tensorboard"] = "none"
     aggregation: Aggregation = "min"
     seed: int = 0
 
 
 def main(config: PrmConfig) -> None:
-    refuse_several_gpus()
-    open_run(config.run, dump(config), config.seed, [config.dataset, checkpoint_folder(config.backbone)])
+    refuse_data_parallel()
+    with PartialState().main_process_first():
+        open_run(config.run, dump(config), config.seed, [config.dataset, checkpoint_folder(config.backbone)])
     if (config.run / FILE_NAME).exists():
         log.info("%s is trained", config.run)
         return
     with timed(config.run, "train"):
-        checkpoint = load_reward_model(config.backbone, new_head=True, reads_surprise=config.surprise)
-        train_rows, held_rows = split_rows(config, checkpoint.inputs)
-        trainer = make_trainer(config, checkpoint, train_rows, held_rows)
+        checkpoint = load_reward_model(config.backbone, new_head=config.head, reads_surprise=config.surprise)
+        trainer = make_trainer(config, checkpoint, *split_rows(config, checkpoint.inputs))
         trainer.train(resume_from_checkpoint=last_whole_checkpoint(config.run))
-        save(config, checkpoint, len(train_rows))
+        save(config, checkpoint, trainer)
 
 
-def split_rows(config: PrmConfig, inputs: InputBuilder) -> tuple[PathRows, PathRows]:
-    """Training and held-out solutions; all solutions of a problem are on one side."""
-    trees = load_paths(config.dataset, config.max_paths_per_tree)
+def split_rows(config: PrmConfig, inputs: InputBuilder) -> tuple[Batches, Batches]:
+    """Training and held-out batches; all solutions of a problem are on one side."""
+    trees = load_trees(config.dataset, config.rows)
     random.Random(config.seed).shuffle(trees)
     held = max(1, int(len(trees) * config.held_out))
     if len(trees) <= held:
         raise ValueError(f"{config.dataset} has {len(trees)} problem(s); training needs one beside {held} held out")
-    log.info("%d problems to train on, %d held out", len(trees) - held, held)
-    flat = [[path for tree in part for path in tree] for part in (trees[held:], trees[:held])]
-    batch = config.batch_size * config.accumulate
-    ordered = [p for epoch in range(config.epochs) for p in in_length_batches(flat[0], batch, config.seed + epoch)]
-    return PathRows(ordered, inputs), PathRows(flat[1], inputs)
+    weights = class_weights(trees[held:], config.loss)
+    train, sizes = examples_of(trees[held:], config.rows, inputs)
+    shown, shown_sizes = examples_of(trees[:held], config.rows, inputs)
+    log.info("%d problems in %d rows of %d tokens, %d held out", len(trees) - held, len(train), sum(sizes), held)
+    budget = config.rows.batch_tokens
+    batches = [b for epoch in range(config.epochs) for b in plan_batches(train, sizes, budget, config.seed + epoch)]
+    held_batches = plan_batches(shown, shown_sizes, budget, config.seed)
+    return Batches(batches, inputs, config.loss, weights), Batches(held_batches, inputs, config.loss, weights)
 
 
-class PathRows(Dataset[LabelledRow]):
-    """Labelled solutions, made into model inputs when asked for."""
-
-    def __init__(self, paths: Sequence[LabelledPath], inputs: InputBuilder) -> None:
-        self.paths, self.inputs = paths, inputs
-
-    def __len__(self) -> int:
-        return len(self.paths)
-
-    def __getitem__(self, index: int) -> LabelledRow:
-        return labelled_row(self.paths[index], self.inputs)
-
-
-def make_trainer(config: PrmConfig, checkpoint: Checkpoint, train_rows: PathRows, held_rows: PathRows) -> Trainer:
-    freeze(checkpoint.model, config.freeze)
-    steps = math.ceil(len(train_rows) / (config.batch_size * config.accumulate))
-    pad_id = checkpoint.inputs.pad_id
+def make_trainer(config: PrmConfig, checkpoint: Checkpoint, train: Batches, held_out: Batches) -> Trainer:
+    freeze(checkpoint.model, checkpoint.inputs.family, config.freeze)
     trainer = StepTrainer(
+        loss=config.loss,
         model=checkpoint.model,
         args=training_arguments(config),
-        train_dataset=train_rows,
-        eval_dataset=held_rows,
-        data_collator=lambda rows: batch_rows(rows, pad_id),
+        train_dataset=train,
+        eval_dataset=held_out,
+        data_collator=train.collate,
         compute_metrics=held_out_metrics,
-        callbacks=[Progress(steps)],
+        callbacks=[Progress(math.ceil(len(train) / (config.accumulate * PartialState().num_processes)))],
         optimizers=(make_optimizer(config, checkpoint.model), None),
     )
     trainer.remove_callback(PrinterCallback)
     return trainer
 
 
-def freeze(model: Any, what: str) -> None:
-    if what == "vision":
-        model.model.visual.requires_grad_(False)
-    if what == "backbone":
-        model.requires_grad_(False)
-        model.score.requires_grad_(True)
-
-
 def make_optimizer(config: PrmConfig, model: Any) -> torch.optim.Optimizer:
-    head = list(model.score.parameters())
-    backbone = [p for name, p in model.named_parameters() if p.requires_grad and not name.startswith("score.")]
-    groups = [{"params": backbone, "lr": config.learning_rate}, {"params": head, "lr": config.head_learning_rate}]
+    trained = [(name.startswith("score."), p) for name, p in model.named_parameters() if p.requires_grad]
+    groups = [
+        {"params": [p for is_head, p in trained if not is_head], "lr": config.learning_rate},
+        {"params": [p for is_head, p in trained if is_head], "lr": config.head_learning_rate},
+    ]
     return torch.optim.AdamW([group for group in groups if group["params"]], weight_decay=0.01)
-
-
-class StepTrainer(Trainer):
-    """The Trainer with our loss. Our own `compute_loss`, since the stock one hands over one label tensor only."""
-
-    def compute_loss(
-        self, model: Any, inputs: dict[str, Any], return_outputs: bool = False, num_items_in_batch: Any = None
-    ) -> Any:
-        labels_BS, kinds_BS = inputs["labels"], inputs["error_kinds"]
-        outputs = model(**{name: value for name, value in inputs.items() if name not in self.label_names})
-        # `num_items_in_batch` counts the labelled steps of the global batch, over devices and accumulated parts.
-        # Gradients are averaged over devices afterwards, hence the factor.
-        loss = step_loss(outputs.logits, labels_BS, kinds_BS, num_items_in_batch) * self.accelerator.num_processes
-        # Metrics are made of the logits alone; the Trainer would gather whatever else stands in the outputs.
-        return (loss, {"logits": outputs.logits}) if return_outputs else loss
-
-
-def held_out_metrics(prediction: EvalPrediction) -> dict[str, float]:
-    """AUROC and accuracy of `correct` over the held-out steps, against their (fused, not true) labels."""
-    labels_BS, _ = prediction.label_ids
-    labelled_BS = labels_BS != IGNORE
-    logits_N3 = torch.tensor(prediction.predictions[labelled_BS])
-    rewards = logits_N3.float().softmax(-1)[:, CORRECT].numpy()
-    targets = labels_BS[labelled_BS] >= 0.5
-    return {"step_auroc": auroc(rewards, targets), "step_accuracy": float(np.mean((rewards >= 0.5) == targets))}
 
 
 def training_arguments(config: PrmConfig) -> TrainingArguments:
     return TrainingArguments(
         output_dir=str(config.run),
-        num_train_epochs=1,  # the order of the rows repeats them
+        num_train_epochs=1,  # the order of the batches repeats the rows
         train_sampling_strategy="sequential",
-        per_device_train_batch_size=config.batch_size,
-        per_device_eval_batch_size=config.batch_size,
+        per_device_train_batch_size=1,  # an item is a batch
+        per_device_eval_batch_size=1,
         gradient_accumulation_steps=config.accumulate,
+        activation_checkpointing=config.checkpointing,
+        activation_checkpointing_kwargs={"use_reentrant": False},  # the other kind gives frozen inputs no gradients
+        bf16=config.bfloat16,
         learning_rate=config.learning_rate,
         lr_scheduler_type="linear",
         warmup_steps=0.1,  # below 1: a share of all steps
@@ -195,29 +163,28 @@ def training_arguments(config: PrmConfig) -> TrainingArguments:
         save_steps=config.checkpoint_every,
         save_total_limit=1,
         dataloader_pin_memory=torch.cuda.is_available(),
-        report_to="none",
+        report_to=config.report_to,
         disable_tqdm=True,
         remove_unused_columns=False,
         seed=config.seed,
     )
 
 
-def save(config: PrmConfig, checkpoint: Checkpoint, solutions: int) -> None:
+def save(config: PrmConfig, checkpoint: Checkpoint, trainer: Trainer) -> None:
+    """A transformers folder that also holds `vlprm.json`, written last: a folder with one is whole."""
     provenance = {
         "command": f"python -m train.prm --config {config.run / 'config.yaml'}",
         "backbone": config.backbone,
         "seed": config.seed,
         "data_hash": hashlib.sha256(config.dataset.read_bytes()).hexdigest()[:16],
-        "solutions": solutions,
+        "optimizer_steps": trainer.state.global_step,
     }
-    profile = {
-        **asdict(checkpoint.profile),
-        "head": "step",
-        "aggregation": config.aggregation,
-        "provenance": provenance,
-    }
-    save_reward_model(checkpoint, config.run, Profile(**profile))
-    log.info("wrote %s", config.run)
+    profile = {**asdict(checkpoint.profile), "aggregation": config.aggregation, "provenance": provenance}
+    trainer.save_model(str(config.run))
+    if PartialState().is_main_process:
+        checkpoint.inputs.processor.save_pretrained(config.run)
+        Profile(**profile).save(config.run)
+        log.info("wrote %s", config.run)
 
 
 if __name__ == "__main__":

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import os
 import shutil
 import time
 from pathlib import Path
@@ -17,11 +18,12 @@ from vlprm.records import write_atomically
 log = logging.getLogger(__name__)
 
 
-def refuse_several_gpus() -> None:
-    """Our batches are not made to be scattered over devices, as the Trainer does where it sees several."""
-    if torch.cuda.device_count() > 1:
+def refuse_data_parallel() -> None:
+    """Our batches are not made to be scattered over devices, as the Trainer does where one process sees several."""
+    if torch.cuda.device_count() > 1 and "LOCAL_RANK" not in os.environ:
         raise ValueError(
-            f"{torch.cuda.device_count()} GPUs are visible and this trains on one; set CUDA_VISIBLE_DEVICES=0"
+            f"{torch.cuda.device_count()} GPUs are visible to one process; start it with accelerate launch, or set"
+            " CUDA_VISIBLE_DEVICES=0"
         )
 
 

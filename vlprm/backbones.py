@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from safetensors import SafetensorError
 from transformers import AutoConfig, AutoModelForImageTextToText, AutoProcessor
 
+from vlprm.families import Family
 from vlprm.inputs import InputBuilder
 from vlprm.profile import Profile, load_profile
 
+Part = Literal["vision", "projector", "text"]
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 BUILTIN = {"builtin/policy": "policy", "builtin/backbone": "backbone"}
 
@@ -56,27 +59,45 @@ def placement(device: str, dtype: str) -> tuple[str, torch.dtype]:
 def load_policy(name: str | Path, device: str = "cpu", dtype: torch.dtype = torch.float32) -> Checkpoint:
     """An image-text-to-text model with its processor and profile, in evaluation mode."""
     folder = checkpoint_folder(name)
-    return load_checkpoint(folder, AutoModelForImageTextToText, device, dtype)
+    return load_checkpoint(folder, AutoModelForImageTextToText, device, dtype, load_inputs(folder))
 
 
-def load_inputs(folder: Path) -> InputBuilder:
-    """The builder of a checkpoint's inputs, without its weights."""
-    profile = load_profile(folder)
+def load_inputs(folder: Path, profile: Profile | None = None) -> InputBuilder:
+    """The builder of a checkpoint's inputs, without its weights; by another profile than the folder's, if given."""
+    profile = profile or load_profile(folder)
     try:
+        _refuse_unknown_model(folder)
         processor = AutoProcessor.from_pretrained(folder)
     except (OSError, KeyError, ValueError) as error:
         raise ValueError(_unloadable(folder, error)) from error
-    return InputBuilder(processor, profile)
+    return InputBuilder(processor, profile, AutoConfig.from_pretrained(folder))
 
 
-def load_checkpoint(folder: Path, model_class: Any, device: str, dtype: torch.dtype) -> Checkpoint:
-    profile = load_profile(folder)
+def part_of(parameter: str, family: Family) -> Part | None:
+    """Which part of a model a parameter belongs to, by its name; a step head is of none that can be frozen."""
+    if parameter.startswith("score."):
+        return None
+    if parameter.startswith(f"model.{family.projector}."):
+        return "projector"
+    return "vision" if parameter.startswith(f"model.{family.vision}.") else "text"
+
+
+def freeze(model: Any, family: Family, parts: Sequence[Part]) -> None:
+    """Nothing in these parts is trained. ValueError where nothing else is left."""
+    for name, parameter in model.named_parameters():
+        parameter.requires_grad_(part_of(name, family) not in parts)
+    if not any(p.requires_grad for p in model.parameters()):
+        raise ValueError(f"freeze: {', '.join(parts)} leaves nothing to train; take one of them out")
+
+
+def load_checkpoint(
+    folder: Path, model_class: Any, device: str, dtype: torch.dtype, inputs: InputBuilder
+) -> Checkpoint:
     try:
-        _refuse_unknown_model(folder)
         model = model_class.from_pretrained(folder, dtype=dtype).to(device).eval()
     except (OSError, SafetensorError, KeyError) as error:
         raise ValueError(_unloadable(folder, error)) from error
-    return Checkpoint(model, load_inputs(folder), profile)
+    return Checkpoint(model, inputs, inputs.profile)
 
 
 def _unloadable(folder: Path, error: Exception) -> str:

@@ -4,13 +4,12 @@ A sequence is a chain of *segments*: the prompt, then one a step. A segment's id
 alone, so that paths with a common prefix have common ids, and a new step never changes what came before. The chat
 template renders the prompt and the turn that shows a zoom's crop; both are rendered once and then concatenated.
 
-Shapes: B rows, S steps of a row (padded), T tokens, P patches of an image, I images.
+Shapes: T tokens.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from functools import lru_cache
 from typing import Any
 
@@ -19,66 +18,36 @@ from PIL import Image
 from torch import Tensor
 
 from vlprm.cache import ByteCache
+from vlprm.families import family_of
 from vlprm.images import content_hash, crop, open_image
+from vlprm.packing import Node, Row, Segment, collate, joined_images, lay_out, step_places
 from vlprm.problems import ProblemError
 from vlprm.profile import Profile
-from vlprm.prompts import user_text
+from vlprm.prompts import user_text, verdict_text
 from vlprm.schema import Problem, Region, Step
 from vlprm.steps import SEPARATOR
 
-IGNORE = -100
 CACHE_BYTES = 1 << 30  # of rendered prompts and crops: the pixel values of one large image are 100 MB
-
-
-@dataclass(frozen=True)
-class ImageInput:
-    """One processed image: patches (P, D), its grid (t, h, w) in patches."""
-
-    pixel_values: Tensor
-    grid: tuple[int, int, int]
-
-
-@dataclass(frozen=True)
-class Segment:
-    """Ids that belong together. `written` counts the leading ids that the policy itself writes (a loss goes there);
-    `end` is the index of the id at which the step is scored."""
-
-    ids: tuple[int, ...]
-    image_mask: tuple[bool, ...]
-    images: tuple[ImageInput, ...] = ()
-    written: int = 0
-    end: int = -1
-
-
-@dataclass(frozen=True)
-class Row:
-    """One sequence: ids and mask of T tokens, positions (3, T), images in order, and the index of each step's end."""
-
-    ids: tuple[int, ...]
-    image_mask: tuple[bool, ...]
-    written_mask: tuple[bool, ...]
-    positions: Tensor
-    images: tuple[ImageInput, ...]
-    step_ends: tuple[int, ...]
 
 
 class InputBuilder:
     """Makes rows for one checkpoint: its processor, its profile, and a cache of what was rendered before."""
 
-    def __init__(self, processor: Any, profile: Profile) -> None:
+    def __init__(self, processor: Any, profile: Profile, config: Any) -> None:
         self.processor = processor
         self.profile = profile
+        self.family = family_of(config)
         self.tokenizer = processor.tokenizer
-        self.image_token_id: int = processor.image_token_id
-        self.merge: int = processor.image_processor.merge_size
-        self.patch: int = processor.image_processor.patch_size
-        self.end_of_turn: int = self.tokenizer.eos_token_id
-        self.pad_id: int = self.tokenizer.pad_token_id
-        self.banned_ids = _placeholder_ids(processor)
+        # The config's: Gemma's processor has the id of what a template writes, not of what the model fills.
+        self.image_token_id: int = config.image_token_id
         self._control = tuple(self.tokenizer.get_added_vocab())
         self._encode = lru_cache(1 << 16)(self._tokenize)
         self._separator = self._encode(SEPARATOR)
-        self._observation_text = self._render_observation()
+        self._observation_text = self._render_turn(_user_turn("", 1))
+        self.end_of_turn: int = self._process(self._render_turn(_user_turn("q", 0)), []).ids[0]
+        self.pad_id: int = self.tokenizer.pad_token_id
+        self.banned_ids = _placeholder_ids(self.tokenizer, self.image_token_id, self.end_of_turn)
+        self.verdict_ids = self._verdict_ids() if profile.head == "verdict" else ()
         self._rendered: ByteCache[tuple[str | Region, tuple[bytes, ...]], Segment] = ByteCache(
             CACHE_BYTES, _segment_bytes
         )
@@ -110,35 +79,62 @@ class InputBuilder:
 
     def row(self, problem: Problem, steps: Sequence[Step], closed: bool = False, separator: str = SEPARATOR) -> Row:
         """The sequence of a problem and steps; `closed` adds the end of the turn, as a finished solution has it."""
-        segments = [self.prompt(problem)]
-        first = True
-        for step in steps:
-            segments.append(self.step(problem, step, first, separator))
-            first = step.region is not None
+        nodes = self._nodes(problem, steps, range(-1, len(steps) - 1), separator)
         if closed:
-            segments.append(Segment((self.end_of_turn,), (False,), (), 1, 0))
-        return self._chain(segments, len(steps))
+            assert self.profile.head != "verdict"
+            nodes.append(Node(Segment((self.end_of_turn,), (False,), (), 1, 0), len(steps), writes=len(steps)))
+        return lay_out(nodes, self.positions)
+
+    def tree(self, problem: Problem, steps: Sequence[Step], parents: Sequence[int]) -> Row:
+        """The sequence of a problem and a tree of steps, each after its parent step (-1: the prompt), which stands
+        before it. ValueError where the family's backbones cannot read branches."""
+        if self.family.cannot_pack and len(set(parents)) < len(parents):
+            raise ValueError(f"this backbone cannot read a tree in one sequence: {self.family.cannot_pack}; use paths")
+        return lay_out(self._nodes(problem, steps, parents, SEPARATOR), self.positions)
+
+    def tokens(self, problem: Problem, steps: Sequence[Step], parents: Sequence[int]) -> int:
+        """How many tokens the tree's row has."""
+        return sum(len(node.segment.ids) for node in self._nodes(problem, steps, parents, SEPARATOR))
+
+    def _nodes(self, problem: Problem, steps: Sequence[Step], parents: Sequence[int], separator: str) -> list[Node]:
+        nodes = [Node(self.prompt(problem), -1)]
+        for k, (step, parent) in enumerate(zip(steps, parents, strict=True)):
+            first = parent < 0 or steps[parent].region is not None
+            asks = self.profile.head == "verdict"
+            nodes.append(Node(self.step(problem, step, first, separator), parent + 1, k, -1 if asks else k))
+        if self.profile.head == "verdict":
+            # A branch of its own after each step: what follows the step does not see the question about it.
+            nodes += [Node(self._verdict_turn(), k + 1, scores=k) for k in range(len(steps))]
+        return nodes
+
+    def batch(self, rows: Sequence[Row], side: str = "right") -> dict[str, Tensor]:
+        """The padded batch of rows, by the names of the backbone's arguments."""
+        batch = collate(rows, self.pad_id, side)
+        types_BT = batch.pop("token_types")
+        if self.family.token_types:
+            batch[self.family.token_types] = types_BT
+        return {**batch, **joined_images([image for row in rows for image in row.images], self.family.tiles)}
+
+    def step_batch(self, rows: Sequence[Row]) -> dict[str, Tensor]:
+        """The same for a reward model, which is also told where the steps are."""
+        return {**self.batch(rows), **step_places(rows)}
+
+    def positions(self, segment: Segment, start: int) -> tuple[Tensor, int]:
+        """Positions of a segment's ids from `start` on; see `vlprm.packing.Positions`."""
+        if self.family.positions == "linear":
+            return torch.arange(start, start + len(segment.ids))[None], start + len(segment.ids)
+        grids = [tuple(grid) for image in segment.images for grid in image["image_grid_thw"].tolist()]
+        return mrope_positions(segment.image_mask, grids, self.processor.image_processor.merge_size, start)
 
     def seen_size(self, problem: Problem) -> tuple[int, int]:
-        """(width, height) in pixels of the first image as the vision tower sees it, from its patch grid."""
-        _, height, width = self.prompt(problem).images[0].grid
-        return width * self.patch, height * self.patch
-
-    def _chain(self, segments: list[Segment], n_steps: int) -> Row:
-        offsets, total = [], 0
-        for segment in segments:
-            offsets.append(total)
-            total += len(segment.ids)
-        image_mask = tuple(m for s in segments for m in s.image_mask)
-        images = tuple(i for s in segments for i in s.images)
-        return Row(
-            ids=tuple(i for s in segments for i in s.ids),
-            image_mask=image_mask,
-            written_mask=tuple(k < s.written for s in segments for k in range(len(s.ids))),
-            positions=mrope_positions(image_mask, [i.grid for i in images], self.merge),
-            images=images,
-            step_ends=tuple(offsets[1 + k] + segments[1 + k].end for k in range(n_steps)),
-        )
+        """(width, height) in pixels of the first image as the vision tower sees it, from its patch grid; of the image
+        itself where the processor tells no grid."""
+        images = self.prompt(problem).images
+        if "image_grid_thw" not in images[0]:
+            return open_image(problem.images[0]).size
+        _, height, width = images[0]["image_grid_thw"][0].tolist()
+        patch = self.processor.image_processor.patch_size
+        return width * patch, height * patch
 
     def control_token(self, text: str) -> str | None:
         """A control token that the text spells out."""
@@ -164,6 +160,7 @@ class InputBuilder:
             [_user_turn(user_text(self.profile.prompt_template, problem), len(images))],
             add_generation_prompt=True,
             tokenize=False,
+            **self.family.template,
         )
         return self._process(text, [open_image(data, f"image {content_hash(data)}") for data in images])
 
@@ -172,39 +169,66 @@ class InputBuilder:
             (region, (image,)), lambda: self._process(self._observation_text, [crop(open_image(image), region)])
         )
 
-    def _render_observation(self) -> str:
-        """What the chat template puts between an assistant's turn and its next, with one image in the user's turn."""
+    def _render_turn(self, turn: dict[str, Any]) -> str:
+        """What the chat template puts between an assistant's turn and its next, with this user's turn in between."""
         mark = "\u241e"
-        turns = [_user_turn("q", 0), {"role": "assistant", "content": mark}, _user_turn("", 1)]
-        text = self.processor.apply_chat_template(turns, add_generation_prompt=True, tokenize=False)
+        # Some templates drop a content that is a plain string.
+        written = {"role": "assistant", "content": [{"type": "text", "text": mark}]}
+        text = self.processor.apply_chat_template(
+            [_user_turn("q", 0), written, turn], add_generation_prompt=True, tokenize=False, **self.family.template
+        )
         assert text.count(mark) == 1, "the chat template rewrites assistant turns"
         return str(text.split(mark)[1])
 
+    def _verdict_turn(self) -> Segment:
+        """The user's turn that asks for a verdict, scored where the answer's first token is predicted."""
+        text = self._render_turn(_user_turn(verdict_text(self.profile.verdict_template, self.profile.verdicts), 0))
+        turn = self._rendered.get((text, ()), lambda: self._process(text, []))
+        return Segment(turn.ids, turn.image_mask, end=len(turn.ids) - 1)
+
+    def _verdict_ids(self) -> tuple[int, ...]:
+        ids = [self._encode(verdict) for verdict in self.profile.verdicts]
+        for verdict, pieces in zip(self.profile.verdicts, ids, strict=True):
+            if len(pieces) != 1:
+                raise ValueError(
+                    f"the verdict {verdict!r} is {len(pieces)} tokens of this tokenizer; name two single tokens as"
+                    " verdicts in vlprm.json"
+                )
+        return tuple(pieces[0] for pieces in ids)
+
     def _process(self, text: str, images: list[Image.Image]) -> Segment:
-        size = {"shortest_edge": self.profile.min_pixels, "longest_edge": self.profile.max_pixels}
-        batch = self.processor(text=[text], images=images or None, images_kwargs={"size": size}, return_tensors="pt")
-        ids = tuple(batch["input_ids"][0].tolist())
+        # The template has written the opening token already, where the family has one.
+        kwargs: dict[str, Any] = {"text_kwargs": {"add_special_tokens": False}}
+        if self.family.pixel_limits:
+            size = {"shortest_edge": self.profile.min_pixels, "longest_edge": self.profile.max_pixels}
+            kwargs["images_kwargs"] = {"size": size}
+        if self.family.tiles != "joined":  # of those, images of different numbers of tiles make no tensor
+            kwargs["return_tensors"] = "pt"
+        batch = self.processor(text=[text], images=[images] if images else None, **kwargs)
+        ids = tuple(map(int, batch["input_ids"][0]))
         if not images:
             return Segment(ids, (False,) * len(ids))
-        grids = [tuple(grid) for grid in batch["image_grid_thw"].tolist()]
-        patches = batch["pixel_values"].split([t * h * w for t, h, w in grids])
-        inputs = tuple(ImageInput(p, g) for p, g in zip(patches, grids, strict=True))
-        return Segment(ids, tuple(i == self.image_token_id for i in ids), inputs)
+        shown = {name: batch[name] for name in self.processor.image_processor.model_input_names if name in batch}
+        if self.family.tiles == "joined":
+            shown = {"pixel_values": torch.cat([torch.as_tensor(tiles) for tiles in shown["pixel_values"]])[None]}
+        return Segment(ids, tuple(i == self.image_token_id for i in ids), (shown,))
 
 
 def _segment_bytes(key: tuple[str | Region, tuple[bytes, ...]], segment: Segment) -> int:
     """Image files and pixels; some 50 bytes for an id and its place in the mask."""
-    pixels = sum(image.pixel_values.nbytes for image in segment.images)
+    pixels = sum(tensor.nbytes for image in segment.images for tensor in image.values())
     return sum(map(len, key[1])) + pixels + 50 * len(segment.ids)
 
 
-def mrope_positions(image_mask: Sequence[bool], grids: Iterable[tuple[int, int, int]], merge: int) -> Tensor:
-    """(3, T) temporal, height and width positions of Qwen's multimodal rotary embedding.
+def mrope_positions(
+    image_mask: Sequence[bool], grids: Sequence[tuple[int, ...]], merge: int, start: int
+) -> tuple[Tensor, int]:
+    """(3, T) temporal, height and width positions of Qwen's multimodal rotary embedding, and the one that follows.
 
     Text advances all three by one a token. An image keeps the temporal position and counts rows and columns of its
     merged patches; what follows starts after the larger of its two sides (Qwen3-VL's get_rope_index for images).
     """
-    parts, position, token = [], 0, 0
+    parts, position, token = [], start, 0
     remaining = iter(grids)
     while token < len(image_mask):
         if image_mask[token]:
@@ -218,48 +242,7 @@ def mrope_positions(image_mask: Sequence[bool], grids: Iterable[tuple[int, int, 
                 run += 1
             parts.append((torch.arange(run - token) + position).expand(3, -1))
             position, token = position + run - token, run
-    return torch.cat(parts, dim=1)
-
-
-def collate(rows: Sequence[Row], pad_id: int, side: str = "right") -> dict[str, Tensor]:
-    """Rows as one padded batch for a backbone: ids, mask and token types (B, T), positions (3, B, T), and the images of
-    all rows in order. Never truncates."""
-    length = max(len(row.ids) for row in rows)
-    shape = (len(rows), length)
-    ids_BT = torch.full(shape, pad_id)
-    mask_BT, types_BT = torch.zeros(shape, dtype=torch.long), torch.zeros(shape, dtype=torch.long)
-    positions_3BT = torch.zeros((3, *shape), dtype=torch.long)
-    for b, row in enumerate(rows):
-        size = len(row.ids)
-        start = 0 if side == "right" else length - size
-        ids_BT[b, start : start + size] = torch.tensor(row.ids)
-        mask_BT[b, start : start + size] = 1
-        types_BT[b, start : start + size] = torch.tensor(row.image_mask, dtype=torch.long)
-        positions_3BT[:, b, start : start + size] = row.positions
-    batch = {
-        "input_ids": ids_BT, "attention_mask": mask_BT, "mm_token_type_ids": types_BT, "position_ids": positions_3BT,
-    }  # fmt: skip
-    images = [image for row in rows for image in row.images]
-    if images:
-        batch["pixel_values"] = torch.cat([image.pixel_values for image in images])
-        batch["image_grid_thw"] = torch.tensor([image.grid for image in images])
-    return batch
-
-
-def collate_steps(rows: Sequence[Row], pad_id: int) -> dict[str, Tensor]:
-    """A batch for a reward model: `collate`'s, with step ends (B, S; -1 pads) and, for each id, the step that the
-    policy wrote it in (B, T; -1 for what it was shown)."""
-    batch = collate(rows, pad_id)
-    ends_BS = torch.full((len(rows), max(len(row.step_ends) for row in rows)), -1)
-    written_BT = torch.full(batch["input_ids"].shape, -1)
-    for b, row in enumerate(rows):
-        ends_BS[b, : len(row.step_ends)] = torch.tensor(row.step_ends, dtype=torch.long)
-        start = 0
-        for step, end in enumerate(row.step_ends):
-            written = torch.tensor(row.written_mask[start : end + 1])
-            written_BT[b, start : end + 1][written] = step
-            start = end + 1
-    return {**batch, "step_ends": ends_BS, "written_in": written_BT}
+    return torch.cat(parts, dim=1), position
 
 
 def _user_turn(text: str, n_images: int) -> dict[str, Any]:
@@ -267,8 +250,10 @@ def _user_turn(text: str, n_images: int) -> dict[str, Any]:
     return {"role": "user", "content": [*content, {"type": "text", "text": text}] if text else content}
 
 
-def _placeholder_ids(processor: Any) -> tuple[int, ...]:
-    """Ids of image and video placeholders. A policy that samples one breaks the next forward pass: ban them."""
+def _placeholder_ids(tokenizer: Any, image_token_id: int, end_of_turn: int) -> tuple[int, ...]:
+    """Ids that a template or a processor writes, and a policy must not: an image placeholder that it samples breaks the
+    next forward pass. All special ids but those that end a text or a turn."""
     names = ("<|image_pad|>", "<|video_pad|>", "<|vision_start|>", "<|vision_end|>", "<|im_start|>")
-    known = processor.tokenizer.get_vocab()
-    return tuple(sorted({known[name] for name in names if name in known} | {processor.image_token_id}))
+    known = tokenizer.get_vocab()
+    special = {known[name] for name in names if name in known} | set(tokenizer.all_special_ids) | {image_token_id}
+    return tuple(sorted(special - {end_of_turn, tokenizer.eos_token_id, tokenizer.pad_token_id}))

@@ -25,6 +25,13 @@ def auroc(scores: ArrayLike, positive: ArrayLike) -> float:
     return float((rank_sum - positives * (positives + 1) / 2) / (positives * negatives))
 
 
+def calibration_error(predicted: ArrayLike, target: ArrayLike, bins: int = 10) -> float:
+    """Expected calibration error: how far the mean prediction is from the mean target, over bins of equal width."""
+    predicted_N, target_N = np.asarray(predicted, dtype=float), np.asarray(target, dtype=float)
+    bin_N = np.minimum((predicted_N * bins).astype(int), bins - 1)
+    return float(np.abs(np.bincount(bin_N, predicted_N - target_N, bins)).sum() / len(predicted_N))
+
+
 def precision_recall_f1(predicted: ArrayLike, actual: ArrayLike) -> tuple[float, float, float]:
     """Of the positives. A ratio over nothing is 0."""
     predicted_N, actual_N = np.asarray(predicted, dtype=bool), np.asarray(actual, dtype=bool)

@@ -16,13 +16,17 @@ FILE_NAME = "vlprm.json"
 class Profile:
     """The declared properties of a policy or a reward model.
 
-    `head` is `none` for a policy and `step` for a reward model. `step_format` names how solutions are cut into steps;
-    there is one (`vlprm.steps`), and a checkpoint that was made for another is refused. `max_pixels` caps each image,
-    in pixels as the vision tower sees them. `aggregation` is the rule fixed in advance for turning step rewards into a
-    solution's. `provenance` says what made the weights: command, seed, data hash, hours.
+    `head` is `none` for a policy, and for a reward model `step` (a linear layer) or `verdict` (one of the two tokens
+    `verdicts`, correct and wrong, that answer the question of `verdict_template` after each step). `step_format` names
+    how solutions are cut into steps; there is one (`vlprm.steps`), and a checkpoint that was made for another is
+    refused. `max_pixels` caps each image, in pixels as the vision tower sees them. `aggregation` is the rule fixed in
+    advance for turning step rewards into a solution's. `provenance` says what made the weights: command, seed, data
+    hash, hours.
     """
 
-    head: Literal["none", "step"] = "none"
+    head: Literal["none", "step", "verdict"] = "none"
+    verdicts: tuple[str, str] = ("+", "-")
+    verdict_template: str = "verdict@1"
     step_format: Literal["tagged@1"] = "tagged@1"
     dialect: str = "relative_1000"
     prompt_template: str = "plain@1"

@@ -27,6 +27,17 @@ def user_text(template_id: str, problem: Problem) -> str:
     return TEMPLATES[template_id].format(question=problem.question)
 
 
+# What a reward model that answers with a verdict token is asked after each step.
+VERDICT_TEMPLATES: dict[str, str] = {"verdict@1": "Is the last step correct? Answer {right} or {wrong}."}
+
+
+def verdict_text(template_id: str, verdicts: tuple[str, str]) -> str:
+    """The question for a verdict. ValueError on a template that is not there."""
+    if template_id not in VERDICT_TEMPLATES:
+        raise ValueError(f"unknown verdict template {template_id!r}; known: {', '.join(VERDICT_TEMPLATES)}")
+    return VERDICT_TEMPLATES[template_id].format(right=verdicts[0], wrong=verdicts[1])
+
+
 _JUDGE = """You check a solution to a question about {images}, step by step. A step is wrong if what it says is not \
 so: it misreads an image (perception), it does not follow (reasoning), or it asks for a region that does not show what \
 is needed (action). A step that follows from an earlier wrong one is wrong too, with the same kind of error.{crops}

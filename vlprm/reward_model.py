@@ -1,29 +1,39 @@
-"""The step-reward model: any image-text-to-text backbone plus one linear layer named `score`, the LM head kept.
+"""The step-reward model: an image-text-to-text backbone that scores each step of a sequence, in one pass.
 
-`score` reads the state at a step's last token. With `surprise` it also reads how unlikely the step was to the
+The *step head* is one linear layer named `score`, the LM head kept; it reads the state at a step's last token. The
+*verdict head* is the LM head itself: after each step it is asked whether the step is correct, and the two tokens that
+answer are compared. With `surprise` it also reads how unlikely the step was to the
 backbone's own LM head: a state cannot hold that by itself, since what the last layer predicts of a token is known only
 after it. (Likelihood as a process reward without a trained head: Yuan et al., arXiv 2412.01981.)
 
-The class of a reward model is its backbone's class with `score` added, named `<Family>ForTokenClassification`: the
+The class of a model with a step head is its backbone's with `score` added, named `<Family>ForTokenClassification`: the
 name by which servers recognise it, and one that transformers' loss lookup does not take for a language model's.
-Outputs of the head: correct, perception error, reasoning error.
+Outputs of the step head: correct, perception error, reasoning error; of the verdict head: correct, wrong.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from functools import cache
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
 from transformers import AutoConfig, AutoModelForImageTextToText, PreTrainedModel
+from transformers.conversion_mapping import (
+    get_checkpoint_conversion_mapping,
+    register_checkpoint_conversion_mapping,
+)
 from transformers.modeling_outputs import TokenClassifierOutput
 
-from vlprm.backbones import Checkpoint, checkpoint_folder, load_checkpoint
+from vlprm.attention import mask_for, use_tree_attention
+from vlprm.backbones import Checkpoint, checkpoint_folder, load_checkpoint, load_inputs
+from vlprm.families import family_of
 from vlprm.profile import Profile, load_profile
 
+Head = Literal["step", "verdict"]
 OUTPUTS = ("correct", "perception", "reasoning")
 CORRECT = 0
 SURPRISES = 2  # of the least likely token, of the whole step
@@ -31,15 +41,15 @@ SURPRISES = 2  # of the least likely token, of the whole step
 
 @dataclass
 class StepOutput(TokenClassifierOutput):  # type: ignore[misc]
-    """`logits` (B, S, 3); and `surprise` (B, S, 2), where the head reads it."""
+    """`logits` (B, S, O), the first of them of `correct`; and `surprise` (B, S, 2), where the head reads it."""
 
     surprise: Tensor | None = None
 
 
-@cache
-def reward_class(backbone_class: type[PreTrainedModel]) -> type[PreTrainedModel]:
-    """The backbone's class with a step head. `forward` takes our batch (`step_ends` (B, S), -1 pads; `written_in`
-    (B, T)) and returns a `StepOutput` of the ends of steps, and nothing over the vocabulary."""
+@lru_cache
+def reward_class(backbone_class: Any) -> type[PreTrainedModel]:
+    """The backbone's class with a step head. `forward` takes our batch (`vlprm.packing.collate_steps`) and returns a
+    `StepOutput` of the ends of steps, and nothing over the vocabulary."""
 
     class StepRewardModel(backbone_class):  # type: ignore[misc]
         # Tells the Trainer to count the labelled steps of a global batch and to leave the normalising to the loss.
@@ -53,13 +63,12 @@ def reward_class(backbone_class: type[PreTrainedModel]) -> type[PreTrainedModel]
             self.score = nn.Linear(width, len(OUTPUTS), bias=False)
             self.post_init()
 
-        def forward(self, step_ends: Tensor, written_in: Tensor, **inputs: Any) -> StepOutput:
-            hidden_BTD = self.model(**inputs, use_cache=False).last_hidden_state
-            ends_BS1 = step_ends.clamp(min=0)[:, :, None]
-            features_BSF = hidden_BTD.gather(1, ends_BS1.expand(-1, -1, hidden_BTD.shape[-1]))
+        def forward(self, step_ends: Tensor, written_in: Tensor, before: Tensor, **inputs: Any) -> StepOutput:
+            hidden_BTD = read_states(self, inputs)
+            features_BSF = _at(hidden_BTD, step_ends)
             if not self.reads_surprise:
                 return StepOutput(logits=self.score(features_BSF))
-            read_BS2 = surprise(self.lm_head, hidden_BTD, inputs["input_ids"], written_in, step_ends.shape[1])
+            read_BS2 = surprise(self.lm_head, hidden_BTD, inputs["input_ids"], written_in, before, step_ends.shape[1])
             features_BSF = torch.cat([features_BSF, read_BS2.log1p().to(features_BSF.dtype)], dim=-1)
             return StepOutput(logits=self.score(features_BSF), surprise=read_BS2)
 
@@ -68,18 +77,48 @@ def reward_class(backbone_class: type[PreTrainedModel]) -> type[PreTrainedModel]
     return StepRewardModel
 
 
+@lru_cache
+def verdict_class(backbone_class: Any, right: int, wrong: int) -> type[PreTrainedModel]:
+    """The backbone's class, under its own name, whose `forward` takes our batch and returns the log-probabilities of
+    the two verdicts where they are asked for."""
+
+    class VerdictRewardModel(backbone_class):  # type: ignore[misc]
+        accepts_loss_kwargs = True
+
+        def forward(self, step_ends: Tensor, written_in: Tensor, before: Tensor, **inputs: Any) -> StepOutput:
+            log_p_BSV = self.lm_head(_at(read_states(self, inputs), step_ends)).float().log_softmax(-1)
+            return StepOutput(logits=log_p_BSV[..., [right, wrong]])
+
+    VerdictRewardModel.__name__ = VerdictRewardModel.__qualname__ = backbone_class.__name__
+    return VerdictRewardModel
+
+
+def read_states(model: Any, inputs: dict[str, Any]) -> Tensor:
+    """(B, T, D) last states of the backbone; where rows branch, each token as its own path has it."""
+    inputs = dict(inputs)
+    if (until_BT := inputs.pop("until", None)) is not None:
+        inputs["attention_mask"] = mask_for(until_BT)
+    return model.model(**inputs, use_cache=False).last_hidden_state  # type: ignore[no-any-return]
+
+
+def _at(hidden_BTD: Tensor, ends_BS: Tensor) -> Tensor:
+    return hidden_BTD.gather(1, ends_BS.clamp(min=0)[:, :, None].expand(-1, -1, hidden_BTD.shape[-1]))
+
+
 @torch.no_grad()
-def surprise(lm_head: nn.Module, hidden_BTD: Tensor, ids_BT: Tensor, written_BT: Tensor, steps: int) -> Tensor:
+def surprise(
+    lm_head: nn.Module, hidden_BTD: Tensor, ids_BT: Tensor, written_BT: Tensor, before_BT: Tensor, steps: int
+) -> Tensor:
     """(B, S, 2) nats: of each step's least likely token, and of all its tokens; 0 for a step that pads.
 
     Only ids that the policy wrote count, each as predicted from the one before. No gradient: labels of steps are not to
     teach the LM head what is likely.
     """
-    written = written_BT[:, 1:] >= 0
+    written = written_BT >= 0
     rows, _ = written.nonzero(as_tuple=True)
-    log_p_NV = lm_head(hidden_BTD[:, :-1][written]).float().log_softmax(-1)
-    nats_N = -log_p_NV.gather(1, ids_BT[:, 1:][written][:, None]).squeeze(1)
-    step_N = rows * steps + written_BT[:, 1:][written]
+    log_p_NV = lm_head(hidden_BTD[rows, before_BT[written]]).float().log_softmax(-1)
+    nats_N = -log_p_NV.gather(1, ids_BT[written][:, None]).squeeze(1)
+    step_N = rows * steps + written_BT[written]
     flat = torch.zeros(len(ids_BT) * steps, device=nats_N.device)
     worst, total = flat.scatter_reduce(0, step_N, nats_N, "amax"), flat.scatter_add(0, step_N, nats_N)
     return torch.stack([worst, total], dim=-1).view(len(ids_BT), steps, SURPRISES)
@@ -89,19 +128,27 @@ def load_reward_model(
     name: str | Path,
     device: str = "cpu",
     dtype: torch.dtype = torch.float32,
-    new_head: bool = False,
+    new_head: Head | None = None,
     reads_surprise: bool = False,
 ) -> Checkpoint:
-    """A reward model from its folder; or, with `new_head`, from a backbone's folder, with a head that starts at zero
-    weights (every step equally likely right or wrong), and that reads surprise if it is to.
+    """A reward model from its folder; or, with `new_head`, from a backbone's folder: a step head that starts at zero
+    weights (every step equally likely right or wrong) and reads surprise if it is to, or the LM head's verdicts.
 
-    ValueError where a weight is missing that should be there, or where a trained head is asked of a plain backbone.
+    ValueError where a weight is missing that should be there, where a trained head is asked of a plain backbone, or
+    where a verdict is not a single token.
     """
     folder = checkpoint_folder(name)
-    head = load_profile(folder).head
-    if not new_head and head != "step":
-        raise ValueError(f"{folder} has no step head (vlprm.json says head: {head}); train one with train.prm")
-    return load_checkpoint(folder, _Loader(new_head, reads_surprise), device, dtype)
+    profile = load_profile(folder)
+    if new_head is None and profile.head == "none":
+        raise ValueError(f"{folder} has no reward head (vlprm.json says head: none); train one with train.prm")
+    profile = replace(profile, head=new_head or profile.head)
+    inputs = load_inputs(folder, profile)
+    if profile.head == "verdict":
+        right, wrong = inputs.verdict_ids
+        loader = _Loader(lambda backbone: verdict_class(backbone, right, wrong))
+    else:
+        loader = _Loader(reward_class, new_head is not None, reads_surprise)
+    return load_checkpoint(folder, loader, device, dtype, inputs)
 
 
 def save_reward_model(checkpoint: Checkpoint, folder: Path, profile: Profile) -> None:
@@ -111,23 +158,35 @@ def save_reward_model(checkpoint: Checkpoint, folder: Path, profile: Profile) ->
     profile.save(folder)
 
 
+@dataclass(frozen=True)
 class _Loader:
     """Stands where `load_checkpoint` expects a model class, and checks what transformers only prints: missing keys."""
 
-    def __init__(self, new_head: bool, reads_surprise: bool) -> None:
-        self.new_head, self.reads_surprise = new_head, reads_surprise
+    class_of: Callable[[Any], type[PreTrainedModel]]
+    new_head: bool = False
+    reads_surprise: bool = False
 
     def from_pretrained(self, folder: Path, dtype: torch.dtype) -> PreTrainedModel:
         config = AutoConfig.from_pretrained(folder)
         if self.new_head:
             config.surprise = self.reads_surprise
         backbone = AutoModelForImageTextToText._model_mapping[type(config)]
-        model, report = reward_class(backbone).from_pretrained(
-            folder, config=config, dtype=dtype, output_loading_info=True
-        )
+        model_class = self.class_of(backbone)
+        _keep_key_names(model_class, backbone, config.model_type)
+        model, report = model_class.from_pretrained(folder, config=config, dtype=dtype, output_loading_info=True)
         expected = {"score.weight"} if self.new_head else set()
         if missing := set(report["missing_keys"]) - expected:
             raise ValueError(f"checkpoint {folder} lacks {len(missing)} weights, such as {min(missing)}; copy it again")
         if self.new_head:
             nn.init.zeros_(model.score.weight)
+        if not family_of(config).cannot_pack:
+            use_tree_attention(model)
         return model
+
+
+def _keep_key_names(model_class: type[PreTrainedModel], backbone: type[PreTrainedModel], model_type: str) -> None:
+    """transformers renames the keys of older checkpoints by class or type, for classes that it knows as its own: ours
+    would be given none of the language model's weights, or the one of the same name another's."""
+    known = get_checkpoint_conversion_mapping(backbone.__name__) or get_checkpoint_conversion_mapping(model_type)
+    if known is not None:
+        register_checkpoint_conversion_mapping(model_class.__name__, known, overwrite=True)

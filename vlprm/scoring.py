@@ -15,7 +15,7 @@ from dataclasses import dataclass
 import torch
 
 from vlprm.backbones import Checkpoint
-from vlprm.inputs import Row, collate_steps
+from vlprm.packing import Row, padded_batches
 from vlprm.schema import Aggregation, Problem, Step
 from vlprm.steps import SEPARATOR
 
@@ -24,12 +24,13 @@ MAX_TOKENS = 16_384  # a batch's padded size
 
 @dataclass(frozen=True)
 class StepScore:
-    """Probabilities of a step being correct, a perception error, a reasoning error: they add up to 1. And, where the
-    model reads it, `surprise`: the nats of the step's least likely token under the backbone's LM head."""
+    """Probabilities of a step being correct, a perception error, a reasoning error: they add up to 1. A verdict head
+    does not tell errors apart. `surprise` is, where the model reads it, the nats of the step's least likely token under
+    the backbone's LM head."""
 
     correct: float
-    perception: float
-    reasoning: float
+    perception: float | None
+    reasoning: float | None
     surprise: float | None = None
 
 
@@ -42,18 +43,28 @@ def score_steps(
     inputs = checkpoint.inputs
     rows = [inputs.row(problem, steps, separator=separator) for problem, steps in solutions]
     scores: list[list[StepScore]] = [[] for _ in rows]
-    for group in _token_batches(rows):
-        batch = collate_steps([rows[i] for i in group], inputs.pad_id)
-        output = checkpoint.model(**{k: v.to(checkpoint.model.device) for k, v in batch.items()})
-        scores_BS3 = output.logits.float().softmax(-1)
-        if not scores_BS3.isfinite().all():
-            raise ValueError("the reward model's scores are not finite numbers; train it again, or copy it again")
-        surprises_BS = None if output.surprise is None else output.surprise[..., 0].tolist()
-        for b, (i, scores_S3) in enumerate(zip(group, scores_BS3.tolist(), strict=True)):
-            steps = len(rows[i].step_ends)
-            surprises = surprises_BS[b][:steps] if surprises_BS else [None] * steps
-            scores[i] = [StepScore(p, q, r, nats) for (p, q, r), nats in zip(scores_S3, surprises, strict=False)]
+    scored = [i for i, row in enumerate(rows) if row.step_ends]
+    for group in padded_batches([len(rows[i].ids) for i in scored], MAX_TOKENS):
+        batch = [scored[k] for k in group]
+        for i, of_row in zip(batch, _scores_of(checkpoint, [rows[i] for i in batch]), strict=True):
+            scores[i] = of_row
     return scores
+
+
+def _scores_of(checkpoint: Checkpoint, rows: Sequence[Row]) -> list[list[StepScore]]:
+    model = checkpoint.model
+    output = model(**{k: v.to(model.device) for k, v in checkpoint.inputs.step_batch(rows).items()})
+    scores_BSO = output.logits.float().softmax(-1)
+    if not scores_BSO.isfinite().all():
+        raise ValueError("the reward model's scores are not finite numbers; train it again, or copy it again")
+    if checkpoint.profile.head == "verdict":
+        return [[StepScore(p, None, None) for p, _ in scores[: len(row.step_ends)]]
+                for row, scores in zip(rows, scores_BSO.tolist(), strict=True)]  # fmt: skip
+    nats_BS = [[None] * len(s) for s in scores_BSO] if output.surprise is None else output.surprise[..., 0].tolist()
+    return [
+        [StepScore(p, q, r, nats) for (p, q, r), nats in zip(scores, own, strict=True)][: len(row.step_ends)]
+        for row, scores, own in zip(rows, scores_BSO.tolist(), nats_BS, strict=True)
+    ]
 
 
 def score(checkpoint: Checkpoint, solutions: Sequence[tuple[Problem, Sequence[Step]]]) -> list[list[float]]:
@@ -87,16 +98,3 @@ AGGREGATIONS: dict[Aggregation, Callable[[Sequence[float]], float]] = {
     "product": _product,
     "mean_odds": _mean_odds,
 }
-
-
-def _token_batches(rows: Sequence[Row]) -> list[list[int]]:
-    """Indices of rows, shortest first, in batches whose padded size stays under `MAX_TOKENS`."""
-    batches: list[list[int]] = []
-    for i in sorted(range(len(rows)), key=lambda i: len(rows[i].ids)):
-        if not rows[i].step_ends:
-            continue
-        if batches and (len(batches[-1]) + 1) * len(rows[i].ids) <= MAX_TOKENS:
-            batches[-1].append(i)
-        else:
-            batches.append([i])
-    return batches

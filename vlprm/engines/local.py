@@ -19,7 +19,6 @@ from transformers import DynamicCache
 from vlprm.backbones import Checkpoint
 from vlprm.engines import Continuation, Request
 from vlprm.images import Size
-from vlprm.inputs import collate
 from vlprm.schema import Problem
 
 MAX_ROWS = 256
@@ -87,8 +86,13 @@ def generate(checkpoint: Checkpoint, requests: Sequence[Request]) -> list[list[C
     model, inputs = checkpoint.model, checkpoint.inputs
     rows = [inputs.row(r.problem, r.steps) for r in requests]
     separator = [bool(r.steps) and r.steps[-1].region is None for r in requests]
-    batch = collate(rows, inputs.pad_id, side="left")
-    cache = DynamicCache()
+    batch = inputs.batch(rows, side="left")
+    cache = DynamicCache(config=model.config.get_text_config())
+    if not all(hasattr(layer, "batch_select_indices") for layer in cache.layers):
+        raise ValueError(
+            f"in this process, {model.config.model_type} cannot continue one prefix several times; serve the policy"
+            " (configs/server/trees.yaml)"
+        )
     out = model(
         **{k: v.to(model.device) for k, v in batch.items()}, past_key_values=cache, use_cache=True, logits_to_keep=1
     )
@@ -99,7 +103,7 @@ def generate(checkpoint: Checkpoint, requests: Sequence[Request]) -> list[list[C
     tokens = decoder.run(
         out.logits[:, -1].float()[source_N],
         batch["attention_mask"].to(model.device)[source_N],
-        (batch["position_ids"].amax(dim=(0, 2)).to(model.device) + 1)[source_N],
+        (_largest(batch["position_ids"]).to(model.device) + 1)[source_N],
     )
     rows_of = iter(tokens)
     return [
@@ -139,12 +143,17 @@ class _Decoder:
             out = self.model(
                 input_ids=token_N[:, None],
                 attention_mask=mask_NT,
-                position_ids=position_N[None, :, None].expand(3, -1, 1),
+                position_ids=self._positions(position_N),
                 past_key_values=self.cache,
                 use_cache=True,
             )
             logits_NV, position_N = out.logits[:, -1].float(), position_N + 1
         return sampled
+
+    def _positions(self, position_N: Tensor) -> Tensor:
+        if self.inputs.family.positions == "linear":
+            return position_N[:, None]
+        return position_N[None, :, None].expand(3, -1, 1)
 
     def _choose(self, logits_NV: Tensor, open_N: Tensor, t: int) -> Tensor:
         logits_NV[:, self.banned] = -torch.inf
@@ -160,6 +169,12 @@ def draw(probabilities_NV: Tensor, uniform_N: Tensor) -> Tensor:
     """
     cumulative_NV = probabilities_NV.cumsum(-1)
     return (cumulative_NV < uniform_N[:, None] * cumulative_NV[:, -1:]).sum(-1)
+
+
+def _largest(position_ids: Tensor) -> Tensor:
+    """Of each row; ids are (B, T) or (3, B, T)."""
+    positions_BT = position_ids.amax(dim=0) if position_ids.ndim == 3 else position_ids
+    return positions_BT.amax(dim=1)
 
 
 def _per_row(values: Sequence[float], requests: Sequence[Request], device: torch.device) -> Tensor:

@@ -1,0 +1,153 @@
+"""The losses: what they are, and that no split of a batch, into parts or into paths, changes them."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from train.data import LabelledRow, RowsConfig, batch_rows, class_weights, labelled_row, load_trees
+from train.losses import IGNORE, LossConfig, beta_binomial, log_probabilities, step_loss, training_loss
+from vlprm.backbones import Checkpoint
+from vlprm.dataset import LabelledPath
+from vlprm.reward_model import load_reward_model
+
+PACKED = ["qwen2_vl", "qwen2_5_vl", "qwen3_vl", "internvl", "llava_onevision", "perception_lm"]
+ALL = LossConfig(balance=True, siblings=0.7, candidates=0.3)
+
+
+def one_step(logits: list[float], label: float, kind: int = -1, **batch: Any) -> tuple[Tensor, dict[str, Any]]:
+    made = {"labels": [[label]], "error_kinds": [[kind]], "weights": [[1.0]], "counts": [[[0.0, 0.0]]], **batch}
+    return torch.tensor([[logits]]), {name: torch.tensor(value) for name, value in made.items()}
+
+
+def step(config: LossConfig, *args: Any, **batch: Any) -> float:
+    logits, made = one_step(*args, **batch)
+    return float(step_loss(log_probabilities(logits, config), made, config))
+
+
+def test_a_steps_loss_is_the_soft_cross_entropy() -> None:
+    p, _, reasoning = torch.tensor([2.0, 0.5, -1.0]).softmax(-1).tolist()
+    cross = lambda target, error: -(target * math.log(p) + (1 - target) * math.log(error))  # noqa: E731
+    given = [2.0, 0.5, -1.0]
+    assert step(LossConfig(), given, 0.25, 2) == pytest.approx(cross(0.25, reasoning), abs=1e-6)
+    assert step(LossConfig(), given, 0.25) == pytest.approx(cross(0.25, 1 - p), abs=1e-6)
+    assert step(LossConfig(error_kinds=False), given, 0.25, 1) == pytest.approx(cross(0.25, 1 - p), abs=1e-6)
+    assert step(LossConfig(), given, 0.25, 2, weights=[[3.0]]) == pytest.approx(3 * cross(0.25, reasoning), abs=1e-6)
+    assert step(LossConfig(), given, float(IGNORE)) == 0.0
+    assert step(LossConfig(), [1.0, -1.0], 1.0) == pytest.approx(math.log(1 + math.exp(-2)), abs=1e-6)
+
+
+def test_counts_are_a_beta_binomial_draw() -> None:
+    """Against scipy, whose likelihood has the binomial coefficient too; and its best reward is near the share."""
+    from scipy.special import comb
+    from scipy.stats import betabinom
+
+    for p, right, valid in ((0.3, 2, 8), (0.9, 8, 8), (0.5, 0, 4)):
+        ours = beta_binomial(torch.tensor([math.log(p)]), torch.tensor([[right, valid]]), 10.0)
+        whole = betabinom.logpmf(right, valid, 10 * p, 10 * (1 - p)) - math.log(comb(valid, right))
+        assert float(ours) == pytest.approx(whole, abs=1e-5)
+    rates = torch.linspace(0.01, 0.99, 99)
+    likeliest = rates[beta_binomial(rates.log(), torch.tensor([[6.0, 8.0]]).expand(99, 2), 10.0).argmax()]
+    assert 0.65 < float(likeliest) < 0.8
+
+
+@pytest.fixture(scope="module")
+def trees(dataset: Path) -> list[list[LabelledPath]]:
+    """With a zoom among them."""
+    trees = load_trees(dataset, RowsConfig())
+    assert any(step.region for tree in trees for path in tree for step in path.steps)
+    return trees
+
+
+def shortened(path: LabelledPath, by: int) -> LabelledPath:
+    end = len(path.steps) - by
+    return replace(path, steps=path.steps[:end], nodes=path.nodes[:end], labels=path.labels[:end])
+
+
+def trained(folder: Path, head: str = "step", surprise: bool = False) -> Checkpoint:
+    checkpoint = load_reward_model(folder, new_head=head, reads_surprise=surprise)  # type: ignore[arg-type]
+    if head == "step":
+        torch.manual_seed(1)
+        torch.nn.init.normal_(checkpoint.model.score.weight, std=0.1)
+    return checkpoint
+
+
+def gradient(
+    checkpoint: Checkpoint, parts: list[list[LabelledRow]], loss: LossConfig
+) -> tuple[float, dict[str, Tensor]]:
+    """Loss and gradients of a global batch that is worked off in parts."""
+    checkpoint.model.zero_grad()
+    batches = [batch_rows(part, checkpoint.inputs) for part in parts]
+    totals = torch.stack([batch["totals"] for batch in batches]).sum(0)
+    total = 0.0
+    for batch in batches:
+        names = ("labels", "error_kinds", "counts", "weights", "siblings", "candidates", "paths", "totals")
+        answers = {name: batch.pop(name) for name in names}
+        value = training_loss(checkpoint.model(**batch).logits, answers, totals, loss)
+        value.backward()
+        total += value.item()
+    return total, {n: p.grad.clone() for n, p in checkpoint.model.named_parameters() if p.grad is not None}
+
+
+def assert_same(found: tuple[float, dict[str, Tensor]], expected: tuple[float, dict[str, Tensor]]) -> None:
+    assert found[0] == pytest.approx(expected[0], abs=1e-5)
+    assert set(found[1]) == set(expected[1])
+    worst = max((float((found[1][n] - expected[1][n]).abs().max()), n) for n in expected[1])
+    assert worst[0] < 1e-5, worst
+
+
+@pytest.mark.parametrize("loss", [ALL, LossConfig(labels="counts"), LossConfig(labels="hard", wrong_weight=2.0)])
+def test_the_loss_is_the_same_however_a_batch_is_split(
+    backbone: Path, trees: list[list[LabelledPath]], loss: LossConfig
+) -> None:
+    checkpoint, weights = trained(backbone), class_weights(trees, loss)
+    rows = [labelled_row(tree[:3], checkpoint.inputs, loss, weights) for tree in trees[:6]]
+    whole = gradient(checkpoint, [rows], loss)
+    assert whole[0] > 0.1
+    for parts in ([[r] for r in rows], [rows[:2], rows[2:]]):
+        assert_same(gradient(checkpoint, parts, loss), whole)
+
+
+@pytest.mark.parametrize("family", PACKED)
+@pytest.mark.parametrize("head", ["step", "surprise", "verdict"])
+def test_a_tree_in_one_sequence_has_the_loss_and_gradients_of_its_paths(
+    tiny_backbone: Any, trees: list[list[LabelledPath]], family: str, head: str
+) -> None:
+    """Branches of uneven length, crops within branches, several images; float32."""
+    checkpoint = trained(tiny_backbone(family), "verdict" if head == "verdict" else "step", head == "surprise")
+    loss = LossConfig(error_kinds=head != "verdict")
+    uneven = [[shortened(path, i % 2) for i, path in enumerate(tree)] for tree in trees[:5]]
+    paths = [[labelled_row([path], checkpoint.inputs, loss, {})] for tree in uneven for path in tree]
+    whole = [[labelled_row(tree, checkpoint.inputs, loss, {}) for tree in uneven]]
+    tokens = [sum(len(row.row.ids) for part in parts for row in part) for parts in (paths, whole)]
+    assert tokens[1] < 0.7 * tokens[0]
+    assert_same(gradient(checkpoint, whole, loss), gradient(checkpoint, paths, loss))
+
+
+def test_a_verdict_over_the_vocabulary_teaches_it_to_answer(backbone: Path, trees: list[list[LabelledPath]]) -> None:
+    """Over two verdicts, nothing says that one of them is to be written at all."""
+    checkpoint = trained(backbone, "verdict")
+    row = [[labelled_row(trees[0], checkpoint.inputs, LossConfig(), {})]]
+    two, whole = LossConfig(), LossConfig(vocabulary=True)
+    assert gradient(checkpoint, row, whole)[0] > gradient(checkpoint, row, two)[0] + 1
+    assert replace(two, vocabulary=True) == whole
+
+
+def test_balance_gives_both_classes_of_a_question_type_the_same_weight(trees: list[list[LabelledPath]]) -> None:
+    weights = class_weights(trees, LossConfig(balance=True))
+    totals: dict[tuple[str, bool], float] = {}
+    for tree in trees:
+        for path in tree:
+            for label in path.labels:
+                if label.target is not None:
+                    key = (f"{path.problem.meta['task']}/{path.problem.meta['question_type']}", label.target < 0.5)
+                    totals[key] = totals.get(key, 0.0) + weights[key]
+    both = [kind for kind, wrong in totals if wrong and (kind, False) in totals]
+    assert both
+    assert all(totals[kind, True] == pytest.approx(totals[kind, False]) for kind in both)

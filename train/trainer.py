@@ -1,0 +1,90 @@
+"""transformers' Trainer with our batches and our loss, and the metrics of held-out steps."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.data import Dataset
+from transformers import EvalPrediction, Trainer
+
+from train.data import ANSWERS, Example, LabelledRow, batch_rows, labelled_row
+from train.losses import IGNORE, LossConfig, training_loss
+from vlprm.inputs import InputBuilder
+from vlprm.metrics import auroc, calibration_error
+from vlprm.reward_model import CORRECT, OUTPUTS
+
+
+class Batches(Dataset[list[LabelledRow]]):
+    """Planned batches, made into model inputs when asked for. An item is a whole batch, so that a device step has the
+    size of the token budget and not a number of rows."""
+
+    def __init__(
+        self,
+        batches: Sequence[Sequence[Example]],
+        inputs: InputBuilder,
+        loss: LossConfig,
+        weights: dict[tuple[str, bool], float],
+    ) -> None:
+        self.batches, self.inputs, self.loss, self.weights = batches, inputs, loss, weights
+
+    def __len__(self) -> int:
+        return len(self.batches)
+
+    def __getitem__(self, index: int) -> list[LabelledRow]:
+        return [labelled_row(example, self.inputs, self.loss, self.weights) for example in self.batches[index]]
+
+    def collate(self, items: list[list[LabelledRow]]) -> dict[str, Any]:
+        (rows,) = items
+        return {**batch_rows(rows, self.inputs), "ids": [row.id for row in rows]}
+
+
+class StepTrainer(Trainer):
+    """The Trainer with our loss. Our own `compute_loss`, since the stock one hands over one label tensor only; and our
+    own count of what a global batch has, since steps have weights and pairs are counted too."""
+
+    def __init__(self, loss: LossConfig, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.step_loss = loss
+
+    def _get_num_items_in_batch(self, batch_samples: list[dict[str, Any]], device: torch.device) -> Tensor:
+        totals_3 = torch.stack([batch["totals"] for batch in batch_samples]).sum(0).to(device)
+        return self.accelerator.reduce(totals_3, "sum")  # type: ignore[no-any-return]
+
+    def compute_loss(
+        self, model: Any, inputs: dict[str, Any], return_outputs: bool = False, num_items_in_batch: Any = None
+    ) -> Any:
+        outputs = model(**{name: value for name, value in inputs.items() if name not in (*ANSWERS, "ids")})
+        totals_3 = inputs["totals"] if num_items_in_batch is None else num_items_in_batch
+        loss = training_loss(outputs.logits, inputs, totals_3, self.step_loss)
+        if not loss.isfinite():
+            raise ValueError(f"the loss is {float(loss)} in the batch of {', '.join(inputs['ids'])}; look at its rows")
+        # Gradients are averaged over devices afterwards, hence the factor.
+        loss = loss * self.accelerator.num_processes
+        # Metrics are made of the logits alone; the Trainer would gather whatever else stands in the outputs.
+        return (loss, {"logits": outputs.logits}) if return_outputs else loss
+
+
+def held_out_metrics(prediction: EvalPrediction) -> dict[str, float]:
+    """Of the held-out steps, against their (fused, not true) labels: AUROC, accuracy and calibration of `correct`, and
+    how often a wrong step of each kind is found."""
+    labels_BS, kinds_BS = prediction.label_ids
+    labelled_BS = labels_BS != IGNORE
+    logits_NO = torch.tensor(prediction.predictions[labelled_BS])
+    rewards, targets = logits_NO.float().softmax(-1)[:, CORRECT].numpy(), labels_BS[labelled_BS]
+    right, kinds = targets >= 0.5, kinds_BS[labelled_BS]
+    found = {
+        f"found_{OUTPUTS[kind]}": float(np.mean(rewards[of_kind] < 0.5))
+        for kind in range(CORRECT + 1, len(OUTPUTS))
+        if (of_kind := (kinds == kind) & ~right).any()
+    }
+    return {
+        "step_auroc": auroc(rewards, right),
+        "step_accuracy": float(np.mean((rewards >= 0.5) == right)),
+        "step_ece": calibration_error(rewards, targets),
+        "step_brier": float(np.mean((rewards - targets) ** 2)),
+        **found,
+    }

@@ -1,0 +1,65 @@
+"""What differs between families of backbones, by the `model_type` of their config. A new family is one entry here.
+
+Everything else (processors, chat templates, vision towers) is asked of transformers' own classes.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from typing import Any, Literal
+
+
+@dataclass(frozen=True)
+class Family:
+    """What our code has to know of a family.
+
+    Args:
+        positions: rotary positions of time, height and width (mrope), or one a token (linear).
+        vision: the vision tower's module in `model.model`.
+        projector: the module that brings its states to the text layers' width.
+        dialect: how models of the family write boxes, see vlprm.actions.
+        pixel_limits: whether the processor takes the profile's smallest and largest image. Others bring every image to
+            a size of their own.
+        token_types: the name under which the backbone is told where images stand, if it has to be told.
+        tiles: how images of several tiles make one batch: padded to the most tiles, joined as one image, or, as most
+            do, one after the other.
+        template: what the chat template is given beside the messages.
+        cannot_pack: why a tree is not one sequence for it, if it is not.
+    """
+
+    positions: Literal["mrope", "linear"]
+    vision: str
+    projector: str
+    dialect: str
+    pixel_limits: bool = False
+    token_types: Literal["mm_token_type_ids", "token_type_ids", ""] = ""
+    tiles: Literal["", "padded", "joined"] = ""
+    template: dict[str, Any] = field(default_factory=dict)
+    cannot_pack: str = ""
+
+
+_QWEN = Family("mrope", "visual", "visual.merger", "relative_1000", pixel_limits=True, token_types="mm_token_type_ids")
+_OTHER = Family("linear", "vision_tower", "multi_modal_projector", "relative_1000")
+_LINEAR_ATTENTION = "its linear attention has a running state, which no mask can branch"
+_OWN_MASKS = "its masks are its own: windows by position, and images that are seen both ways"
+
+FAMILIES: dict[str, Family] = {
+    "qwen2_vl": _QWEN,
+    "qwen2_5_vl": replace(_QWEN, dialect="absolute_resized"),
+    "qwen3_vl": _QWEN,
+    "qwen3_5": replace(_QWEN, cannot_pack=_LINEAR_ATTENTION, template={"enable_thinking": False}),
+    "internvl": _OTHER,
+    "gemma3": replace(_OTHER, token_types="token_type_ids", cannot_pack=_OWN_MASKS),
+    "llava_onevision": replace(_OTHER, tiles="padded"),
+    "perception_lm": replace(_OTHER, tiles="joined"),
+}
+
+
+def family_of(config: Any) -> Family:
+    """The family of a transformers config. ValueError names those that are known."""
+    if config.model_type not in FAMILIES:
+        raise ValueError(
+            f"no family {config.model_type!r} of backbones; known: {', '.join(FAMILIES)}; docs/add_a_backbone.md says"
+            " how to add one"
+        )
+    return FAMILIES[config.model_type]
