@@ -142,21 +142,21 @@ QWEN_TOWER["out_hidden_size"] = WIDTH
 QWEN3_TOWER = {**QWEN_TOWER, "patch_size": 16, "num_position_embeddings": 64}
 
 
-def _write_qwen(folder: Path, model_class: Any, processor: Any, text: dict[str, Any], vision: dict[str, Any]) -> None:
+def write_qwen(folder: Path, model_class: Any, processor: Any, text: dict[str, Any], vision: dict[str, Any]) -> None:
     names = {"image": "image_pad", "video": "video_pad", "vision_start": "vision_start", "vision_end": "vision_end"}
     id_of = processor.tokenizer.convert_tokens_to_ids
     ids = {f"{name}_token_id": id_of(f"<|{token}|>") for name, token in names.items()}
     _write(folder, model_class, processor, text, vision_config=vision, **ids)
 
 
-def _mrope(*section: int, **more: Any) -> dict[str, Any]:
+def mrope(*section: int, **more: Any) -> dict[str, Any]:
     return {"rope_type": "default", "rope_theta": 10000.0, "mrope_section": list(section), **more}
 
 
-QWEN2_TEXT = {"rope_parameters": _mrope(4, 6, 6)}
+QWEN2_TEXT = {"rope_parameters": mrope(4, 6, 6)}
 
 
-def _qwen2_processor(processor_class: Any, texts: list[str]) -> Any:
+def qwen2_processor(processor_class: Any, texts: list[str]) -> Any:
     tokenizer = make_tokenizer(texts, VOCABULARY)
     images = make_processor(tokenizer, PATCH).image_processor
     videos = hf.Qwen2VLVideoProcessor(patch_size=PATCH, temporal_patch_size=2, merge_size=2)
@@ -165,21 +165,21 @@ def _qwen2_processor(processor_class: Any, texts: list[str]) -> Any:
 
 def qwen2_vl(folder: Path, texts: list[str]) -> None:
     vision = {"depth": 2, "embed_dim": 32, "hidden_size": WIDTH, "num_heads": 2, "mlp_ratio": 2, "patch_size": PATCH}
-    processor = _qwen2_processor(hf.Qwen2VLProcessor, texts)
-    _write_qwen(folder, hf.Qwen2VLForConditionalGeneration, processor, QWEN2_TEXT, vision)
+    processor = qwen2_processor(hf.Qwen2VLProcessor, texts)
+    write_qwen(folder, hf.Qwen2VLForConditionalGeneration, processor, QWEN2_TEXT, vision)
 
 
 def qwen2_5_vl(folder: Path, texts: list[str]) -> None:
     vision = {**QWEN_TOWER, "patch_size": PATCH, "window_size": 4 * PATCH, "fullatt_block_indexes": [1]}
-    processor = _qwen2_processor(hf.Qwen2_5_VLProcessor, texts)
-    _write_qwen(folder, hf.Qwen2_5_VLForConditionalGeneration, processor, QWEN2_TEXT, vision)
+    processor = qwen2_processor(hf.Qwen2_5_VLProcessor, texts)
+    write_qwen(folder, hf.Qwen2_5_VLForConditionalGeneration, processor, QWEN2_TEXT, vision)
 
 
 def qwen3_vl(folder: Path, texts: list[str]) -> None:
-    text = {"head_dim": HEAD, "rope_parameters": _mrope(6, 5, 5, mrope_interleaved=True)}
+    text = {"head_dim": HEAD, "rope_parameters": mrope(6, 5, 5, mrope_interleaved=True)}
     vision = {**QWEN3_TOWER, "deepstack_visual_indexes": [0]}
     processor = make_processor(make_tokenizer(texts, VOCABULARY))
-    _write_qwen(folder, hf.Qwen3VLForConditionalGeneration, processor, text, vision)
+    write_qwen(folder, hf.Qwen3VLForConditionalGeneration, processor, text, vision)
 
 
 def qwen3_5(folder: Path, texts: list[str]) -> None:
@@ -189,11 +189,11 @@ def qwen3_5(folder: Path, texts: list[str]) -> None:
     tokenizer.add_tokens(["<think>", "</think>"])
     processor = make_processor(tokenizer)
     processor.chat_template = QWEN3_5_TEMPLATE
-    rope = _mrope(2, 1, 1, mrope_interleaved=True, partial_rotary_factor=0.25)
+    rope = mrope(2, 1, 1, mrope_interleaved=True, partial_rotary_factor=0.25)
     text = {"head_dim": HEAD, "rope_parameters": rope, "layer_types": ["linear_attention", "full_attention"]}
     sizes = {"key_head_dim": 16, "value_head_dim": 16, "num_key_heads": 2, "num_value_heads": 4}
     text |= {f"linear_{name}": size for name, size in sizes.items()}
-    _write_qwen(folder, hf.Qwen3_5ForConditionalGeneration, processor, text, QWEN3_TOWER)
+    write_qwen(folder, hf.Qwen3_5ForConditionalGeneration, processor, text, QWEN3_TOWER)
 
 
 def internvl(folder: Path, texts: list[str]) -> None:

@@ -1,0 +1,126 @@
+"""What train_throughput and train_memory measure: three ways to train on the same labels of the same trees.
+
+    random_paths     a row a solution, random batches of so many rows, as TRL's PRMTrainer did until it was removed
+    budgeted_paths   a row a solution, batches of like lengths under a token budget
+    trees            a row a tree, under the same budget
+
+A tree has depth 6 and branching 4, as a search leaves it: at each depth four steps, one of which goes on.
+"""
+
+from __future__ import annotations
+
+import io
+import random
+import tempfile
+from collections.abc import Sequence
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import transformers as hf
+from PIL import Image
+from torch import Tensor
+
+from tests.tiny_backbones import mrope, qwen2_processor, write_qwen
+from train.data import ANSWERS, Example, RowsConfig, batch_rows, labelled_row, plan_batches
+from train.losses import LossConfig, training_loss
+from vlprm.backbones import Checkpoint, checkpoint_folder
+from vlprm.dataset import LabelledPath
+from vlprm.profile import Profile
+from vlprm.reward_model import load_reward_model
+from vlprm.schema import Problem, Step, StepLabel
+
+DEPTH, BRANCHING, WORDS = 6, 4, 24
+ROWS_OF_A_RANDOM_BATCH, BUDGET = 8, 8192
+VARIANTS = ("random_paths", "budgeted_paths", "trees")
+Trees = Sequence[Sequence[LabelledPath]]
+VOCABULARY = [f"{c}{v}{d}" for c in "bdklmnrst" for v in "aeiou" for d in "nrst"]
+
+
+@cache
+def backbones() -> dict[str, tuple[str, int]]:
+    """Folder of each backbone, and the side of its images in pixels: 16 image tokens, and 484."""
+    folder = Path(tempfile.mkdtemp(prefix="train_rows-")) / "qwen2_5_vl"
+    _shaped_like_qwen2_5_vl(folder)
+    return {"builtin": (str(checkpoint_folder("builtin/backbone")), 128), "qwen2_5_vl": (str(folder), 616)}
+
+
+def _shaped_like_qwen2_5_vl(folder: Path) -> None:
+    text = {
+        "hidden_size": 256, "num_hidden_layers": 4, "num_attention_heads": 8, "num_key_value_heads": 2,
+        "intermediate_size": 1024, "max_position_embeddings": 16_384, "rope_parameters": mrope(4, 6, 6),
+    }  # fmt: skip
+    vision = {
+        "depth": 4, "num_heads": 4, "hidden_size": 128, "intermediate_size": 256, "out_hidden_size": 256,
+        "patch_size": 14, "window_size": 112, "fullatt_block_indexes": [3],
+    }  # fmt: skip
+    processor = qwen2_processor(hf.Qwen2_5_VLProcessor, [" ".join(VOCABULARY)])
+    write_qwen(folder, hf.Qwen2_5_VLForConditionalGeneration, processor, text, vision)
+    Profile(max_pixels=616 * 616).save(folder)
+
+
+def tree(index: int, side: int) -> list[LabelledPath]:
+    """The solutions of one search tree over a random image."""
+    rng = random.Random(index)
+    pixels = np.random.default_rng(index).integers(0, 255, (side, side, 3), dtype=np.uint8)
+    buffer = io.BytesIO()
+    Image.fromarray(pixels).save(buffer, "PNG")
+    problem = Problem(f"tree {index}", "", "How many?", (buffer.getvalue(),), "1", "integer")
+    trunk: list[tuple[int, Step, StepLabel]] = []
+    paths: list[LabelledPath] = []
+    for depth in range(DEPTH):
+        children = [(depth * BRANCHING + k, _step(rng), StepLabel(target=rng.random())) for k in range(BRANCHING)]
+        ends = children[1:] if depth < DEPTH - 1 else children
+        for child in ends:
+            nodes, steps, labels = zip(*trunk, child, strict=True)
+            paths.append(LabelledPath(problem, steps, nodes, labels, rng.random() < 0.5))
+        trunk.append(children[0])
+    return paths
+
+
+def _step(rng: random.Random) -> Step:
+    return Step("reasoning", " ".join(rng.choices(VOCABULARY, k=WORDS)))
+
+
+def batches_of(
+    variant: str, trees: Sequence[Sequence[LabelledPath]], checkpoint: Checkpoint
+) -> list[dict[str, Tensor]]:
+    config = RowsConfig(of="trees" if variant == "trees" else "paths", batch_tokens=BUDGET)
+    examples: list[Example] = [*trees] if variant == "trees" else [[path] for tree in trees for path in tree]
+    if variant == "random_paths":
+        order = random.Random(0).sample(examples, len(examples))
+        planned = [order[i : i + ROWS_OF_A_RANDOM_BATCH] for i in range(0, len(order), ROWS_OF_A_RANDOM_BATCH)]
+    else:
+        sizes = [len(_row(example, checkpoint).row.ids) for example in examples]
+        planned = plan_batches(examples, sizes, config.batch_tokens, seed=0)  # type: ignore[assignment]
+    return [batch_rows([_row(example, checkpoint) for example in batch], checkpoint.inputs) for batch in planned]
+
+
+def _row(example: Example, checkpoint: Checkpoint) -> Any:
+    return labelled_row(example, checkpoint.inputs, LossConfig(), {})
+
+
+def checkpoint_for(folder: str) -> Checkpoint:
+    checkpoint = load_reward_model(folder, new_head="step")
+    checkpoint.model.train()
+    return checkpoint
+
+
+def train_on(batches: Sequence[dict[str, Tensor]], checkpoint: Checkpoint) -> float:
+    """One optimizer step over all batches, with accumulated gradients; the loss."""
+    optimizer = torch.optim.AdamW(checkpoint.model.parameters(), lr=0.0)
+    totals = torch.stack([batch["totals"] for batch in batches]).sum(0)
+    total = 0.0
+    for batch in batches:
+        inputs = {name: value for name, value in batch.items() if name not in ANSWERS}
+        loss = training_loss(checkpoint.model(**inputs).logits, batch, totals, LossConfig())
+        loss.backward()
+        total += loss.item()
+    optimizer.step()
+    return total
+
+
+def real_tokens(batches: Sequence[dict[str, Tensor]]) -> int:
+    return sum(int(batch["attention_mask"].sum()) for batch in batches)
