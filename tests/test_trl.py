@@ -272,14 +272,16 @@ def test_a_reward_that_cannot_be_made_is_refused(checkpoint: Path, backbone: Pat
 
 
 def test_an_encoded_image_has_the_pixels_of_its_own_file() -> None:
-    """A photo that lies on its side, and one with an alpha channel, as a dataset decodes them."""
+    """A photo that lies on its side, one with an alpha channel, one for print: as datasets and as Pillow open them."""
     exif = Pillow.Exif()
     exif[0x0112] = 6
-    turned, clear = io.BytesIO(), io.BytesIO()
+    turned, clear, printed = io.BytesIO(), io.BytesIO(), io.BytesIO()
     Pillow.linear_gradient("L").resize((40, 30)).save(turned, "JPEG", exif=exif)
     Pillow.new("RGBA", (8, 8), (255, 0, 0, 100)).save(clear, "PNG")
+    Pillow.new("CMYK", (8, 8), (10, 200, 30, 40)).save(printed, "JPEG")
     features = Features({"image": Image()})
-    for data in (turned.getvalue(), clear.getvalue()):
+    for file in (turned, clear, printed):
+        data = file.getvalue()
         decoded = Dataset.from_list([{"image": {"bytes": data, "path": None}}], features)[0]["image"]
-        reward_sees = open_image(encoded(decoded))
-        assert reward_sees.tobytes() == open_image(data).tobytes()
+        for image in (decoded, Pillow.open(io.BytesIO(data))):
+            assert open_image(encoded(image)).tobytes() == open_image(data).tobytes()
