@@ -21,10 +21,12 @@ from jsonargparse.typing import ClosedUnitInterval
 
 from data_synth.formats import readers_text, readers_vl
 from data_synth.formats.rows import checked
-from data_synth.formats.source import Dropped, Drops, ImageFolder, Record, records
+from data_synth.formats.source import Drops, records
 from data_synth.formats.writers import WRITERS, Target
 from vlprm.config import run
 from vlprm.dataset import FEATURES, write_parquet
+from vlprm.foreign import Dropped, ImageFolder, Record
+from vlprm.stepwise import stepwise_row
 
 log = logging.getLogger(__name__)
 
@@ -40,7 +42,7 @@ READERS: dict[Format, Callable[[Record, ImageFolder], dict[str, Any]]] = {
     "omega_prm": readers_text.omega_prm,
     "prm800k": readers_text.prm800k,
     "math_shepherd": readers_text.math_shepherd,
-    "trl": readers_vl.trl,
+    "trl": stepwise_row,
     "visual_process_bench": readers_vl.visual_process_bench,
 }
 # What a record raises whose values are of other types, or larger, than its format has.

@@ -16,12 +16,12 @@ from datasets import Dataset, load_dataset
 
 from data_synth import convert
 from data_synth.convert import READERS, ConvertConfig
-from data_synth.formats.source import Dropped, ImageFolder
 from data_synth.search import search
 from data_synth.search_tree import SearchConfig
 from tests.teacher import TeacherEngine
 from vlprm.answers import is_correct
 from vlprm.dataset import read_rows, row_paths, tree_row, write_dataset
+from vlprm.foreign import Dropped, ImageFolder
 from vlprm.fusion import fuse_tree
 from vlprm.images import png
 from vlprm.judge_quality import JudgeQuality, TreeEvidence
@@ -315,7 +315,7 @@ BROKEN: dict[str, tuple[str, Callable[[dict], Any]]] = {  # type: ignore[type-ar
     "empty_step": ("trl", lambda r: r["completions"].__setitem__(0, "")),
     "no_prompt": ("trl", lambda r: r.pop("prompt")),
     "prompt_type": ("trl", lambda r: r.update(prompt=3)),
-    "malformed": ("trl", lambda r: r.update(labels=["yes", "no"])),
+    "malformed": ("visual_process_bench", lambda r: r["response"].update(process_correctness=[[]])),
     "image_missing": ("trl", lambda r: r.update(images=["none.png"])),
     "image_unreadable": ("trl", lambda r: r.update(images=["cut.png"])),
     "image_outside_folder": ("trl", lambda r: r.update(images=["../outside.png"])),

@@ -18,12 +18,13 @@ from jsonargparse.typing import PositiveInt
 from torch import Tensor
 
 from train.losses import IGNORE, LossConfig
-from vlprm.dataset import LabelledPath, iterate_rows, row_paths
+from vlprm.dataset import LabelledPath, row_paths
 from vlprm.fusion import is_wrong
 from vlprm.inputs import InputBuilder
 from vlprm.packing import Row, padded_batches
 from vlprm.reward_model import OUTPUTS
 from vlprm.schema import Step, StepLabel
+from vlprm.stepwise import training_rows
 
 log = logging.getLogger(__name__)
 
@@ -82,7 +83,7 @@ class LabelledRow:
 
 def load_trees(path: Path, config: RowsConfig) -> list[list[LabelledPath]]:
     """Labelled solutions of each problem, right and wrong ones taking turns, as the config cuts and selects them."""
-    trees = [row_paths(row) for row in iterate_rows(path)]
+    trees = [row_paths(row) for row in training_rows(path)]
     chosen = [tree for tree in trees if not config.mixed or {True, False} <= {p.right for p in tree}]
     if len(chosen) < len(trees):
         log.info("%d of %d problems have right and wrong solutions", len(chosen), len(trees))
@@ -98,7 +99,8 @@ def _both_kinds(paths: Sequence[LabelledPath], limit: int) -> list[LabelledPath]
     taken: list[LabelledPath] = []
     for i in range(max(len(right), len(wrong))):
         taken += wrong[i : i + 1] + right[i : i + 1]
-    return taken[:limit]
+    # Most datasets of others do not say whether an answer is right; their steps are labelled all the same.
+    return (taken or list(paths))[:limit]
 
 
 def learnt_from(path: LabelledPath, after_first_error: str) -> LabelledPath:

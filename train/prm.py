@@ -12,6 +12,7 @@ import hashlib
 import logging
 import math
 import random
+from collections import defaultdict
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -27,6 +28,7 @@ from train.progress import Progress, last_whole_checkpoint, refuse_data_parallel
 from train.trainer import Batches, StepTrainer, held_out_metrics
 from vlprm.backbones import Checkpoint, Part, checkpoint_folder, freeze
 from vlprm.config import dump, run
+from vlprm.dataset import LabelledPath
 from vlprm.inputs import InputBuilder
 from vlprm.profile import FILE_NAME, Profile
 from vlprm.records import open_run, timed
@@ -41,7 +43,7 @@ class PrmConfig:
     """Train a step-reward model.
 
     Args:
-        dataset: parquet file of data_synth.label or data_synth.convert.
+        dataset: parquet file of data_synth.label or data_synth.convert, or a file in TRL's stepwise format.
         run: checkpoint folder to write.
         backbone: checkpoint folder of the backbone, or builtin/backbone.
         head: a linear layer at the end of each step (step), or the LM head's answer after it (verdict).
@@ -99,19 +101,29 @@ def main(config: PrmConfig) -> None:
 
 def split_rows(config: PrmConfig, inputs: InputBuilder) -> tuple[Batches, Batches]:
     """Training and held-out batches; all solutions of a problem are on one side."""
-    trees = load_trees(config.dataset, config.rows)
-    random.Random(config.seed).shuffle(trees)
-    held = max(1, int(len(trees) * config.held_out))
-    if len(trees) <= held:
-        raise ValueError(f"{config.dataset} has {len(trees)} problem(s); training needs one beside {held} held out")
-    weights = class_weights(trees[held:], config.loss)
-    train, sizes = examples_of(trees[held:], config.rows, inputs)
-    shown, shown_sizes = examples_of(trees[:held], config.rows, inputs)
-    log.info("%d problems in %d rows of %d tokens, %d held out", len(trees) - held, len(train), sum(sizes), held)
+    problems = load_problems(config)
+    held = max(1, int(len(problems) * config.held_out))
+    if len(problems) <= held:
+        raise ValueError(f"{config.dataset} has {len(problems)} problem(s); training needs one beside {held} held out")
+    learnt, kept = [[tree for trees in part for tree in trees] for part in (problems[held:], problems[:held])]
+    weights = class_weights(learnt, config.loss)
+    train, sizes = examples_of(learnt, config.rows, inputs)
+    shown, shown_sizes = examples_of(kept, config.rows, inputs)
+    log.info("%d problems in %d rows of %d tokens, %d held out", len(problems) - held, len(train), sum(sizes), held)
     budget = config.rows.batch_tokens
     batches = [b for epoch in range(config.epochs) for b in plan_batches(train, sizes, budget, config.seed + epoch)]
     held_batches = plan_batches(shown, shown_sizes, budget, config.seed)
     return Batches(batches, inputs, config.loss, weights), Batches(held_batches, inputs, config.loss, weights)
+
+
+def load_problems(config: PrmConfig) -> list[list[list[LabelledPath]]]:
+    """The trees of each problem, in random order. A dataset of solutions has a row for each solution of a problem."""
+    trees = load_trees(config.dataset, config.rows)
+    random.Random(config.seed).shuffle(trees)
+    problems: dict[tuple[str, tuple[bytes, ...]], list[list[LabelledPath]]] = defaultdict(list)
+    for tree in trees:
+        problems[tree[0].problem.question, tree[0].problem.images].append(tree)
+    return list(problems.values())
 
 
 def make_trainer(config: PrmConfig, checkpoint: Checkpoint, train: Batches, held_out: Batches) -> Trainer:

@@ -135,21 +135,30 @@ def read_rows(path: Path) -> list[dict[str, Any]]:
 def iterate_rows(path: Path) -> Iterator[dict[str, Any]]:
     """The rows of a dataset file, a few in memory at a time. ValueError names the file if it is missing, unreadable,
     foreign or empty."""
-    if not path.is_file():
-        raise ValueError(f"no dataset {path}; make it with `python -m data_synth.label`")
-    try:
-        file = ParquetFile(path)
-    except (ArrowException, OSError) as error:
-        raise ValueError(
-            f"{path} is not a readable parquet file; make it again with `python -m data_synth.label`"
-        ) from error
-    with file:
+    with opened(path) as file:
         if missing := sorted(set(COLUMNS) - set(file.schema_arrow.names)):
             raise ValueError(f"{path} lacks the columns {', '.join(missing)}; see vlprm/dataset.py for the format")
         if file.metadata.num_rows == 0:
             raise ValueError(f"{path} has no rows; make it from more problems")
-        for batch in file.iter_batches(batch_size=ROW_GROUP):
-            yield from batch.to_pylist()
+        yield from table_rows(file)
+
+
+def opened(path: Path) -> ParquetFile:
+    """A parquet file. ValueError names it if it is missing or unreadable."""
+    if not path.is_file():
+        raise ValueError(f"no dataset {path}; make it with `python -m data_synth.label`")
+    try:
+        return ParquetFile(path)
+    except (ArrowException, OSError) as error:
+        raise ValueError(
+            f"{path} is not a readable parquet file; make it again with `python -m data_synth.label`"
+        ) from error
+
+
+def table_rows(file: ParquetFile) -> Iterator[dict[str, Any]]:
+    """The rows of an open file, a few in memory at a time."""
+    for batch in file.iter_batches(batch_size=ROW_GROUP):
+        yield from batch.to_pylist()
 
 
 def row_paths(row: dict[str, Any]) -> list[LabelledPath]:

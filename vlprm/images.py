@@ -58,6 +58,11 @@ def png(image: Image.Image) -> bytes:
     return buffer.getvalue()
 
 
+def encoded(image: Image.Image) -> bytes:
+    """A decoded image as a file from which `open_image` gives the pixels that it would give of the image's own file."""
+    return png(_rgb(ImageOps.exif_transpose(image)))
+
+
 class LeadsOut(ValueError):
     """A name of a file that leads out of the folder it has to be in."""
 

@@ -6,8 +6,7 @@ import bisect
 import re
 from typing import Any
 
-from data_synth.formats.rows import Leaf, Row, chain, made_row, told
-from data_synth.formats.source import Dropped, ImageFolder, Record, field, share, texts
+from vlprm.foreign import Dropped, ImageFolder, Leaf, Record, Row, chain, field, made_row, share, texts, told
 from vlprm.schema import StepLabel, TreeNode
 from vlprm.steps import parse_step
 

@@ -6,9 +6,8 @@ import re
 from collections.abc import Sequence
 from typing import Any
 
-from data_synth.formats.rows import Row, chain, made_row, told
-from data_synth.formats.source import Dropped, ImageFolder, Record, field, share, texts
 from vlprm.dataset import COLUMNS
+from vlprm.foreign import Dropped, ImageFolder, Record, Row, chain, field, made_row, share, texts, told
 from vlprm.schema import StepLabel, TreeNode
 from vlprm.steps import parse_step
 
@@ -91,14 +90,6 @@ def mm_prm(record: Record, images: ImageFolder) -> Row:
     return made_row(
         "mm-prm", field(record, "question", str), shown, record.get("answer"), nodes, root_value=record.get("mc_value")
     )
-
-
-def trl(record: Record, images: ImageFolder) -> Row:
-    """TRL's stepwise format, with images where it has them. A null label stays one."""
-    steps, labels = texts(record.get("completions")), field(record, "labels", list)
-    nodes = chain(steps, [told("trl", share(None if v is None else float(v))) for v in labels])
-    shown = images.load(record.get("images") or record.get("image"))
-    return made_row("trl", field(record, "prompt", str), shown, record.get("answer"), nodes)
 
 
 def visual_process_bench(record: Record, images: ImageFolder) -> Row:

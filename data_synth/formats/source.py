@@ -6,25 +6,14 @@ import json
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 from pyarrow import ArrowException
 from pyarrow.parquet import ParquetFile
 
-from vlprm.images import LeadsOut, open_image, read_inside
-
-Record = dict[str, Any]
-T = TypeVar("T")
+from vlprm.foreign import Record
 
 SUFFIXES = (".jsonl", ".json", ".parquet")
-
-
-class Dropped(Exception):
-    """A record that cannot be read; `cause` is one word to count by."""
-
-    def __init__(self, cause: str) -> None:
-        super().__init__(cause)
-        self.cause = cause
 
 
 class Drops:
@@ -43,41 +32,6 @@ class Drops:
         return f"{self.counts.total()} rows dropped" + (": " + ", ".join(causes) if self.counts else "")
 
 
-class ImageFolder:
-    """Images that a source names, from one folder and never from outside of it."""
-
-    def __init__(self, folder: Path | None) -> None:
-        self._folder = folder and folder.resolve()
-
-    def load(self, value: Any) -> tuple[bytes, ...]:
-        """The encoded files of an image field: null, a path, bytes, a struct of both, or a list of these."""
-        if value is None:
-            return ()
-        return tuple(self._one(item) for item in (value if isinstance(value, list) else [value]))
-
-    def _one(self, value: Any) -> bytes:
-        if isinstance(value, dict):
-            value = value.get("bytes") or value.get("path")
-        data = self._file(value) if isinstance(value, str) else value
-        if not isinstance(data, bytes):
-            raise Dropped("image_missing")
-        try:
-            open_image(data)
-        except ValueError as error:
-            raise Dropped("image_unreadable") from error
-        return data
-
-    def _file(self, name: str) -> bytes:
-        if self._folder is None:
-            raise Dropped("no_image_folder")
-        try:
-            return read_inside(self._folder, name)
-        except LeadsOut as error:
-            raise Dropped("image_outside_folder") from error
-        except OSError as error:
-            raise Dropped("image_missing") from error
-
-
 def records(source: Path, drops: Drops) -> Iterator[tuple[str, Record]]:
     """The records of a file, or of all files of a folder, each with its place. A JSON Lines or parquet file is read a
     few records at a time; a JSON file (one record, or a list of them) is read whole."""
@@ -89,31 +43,6 @@ def records(source: Path, drops: Drops) -> Iterator[tuple[str, Record]]:
                 yield name, record
             else:
                 drops.add("not_an_object", name)
-
-
-def field(record: Record, name: str, kind: type[T]) -> T:
-    """A record's field, of this type. Dropped where it is missing or of another."""
-    if record.get(name) is None:
-        raise Dropped(f"no_{name}")
-    if not isinstance(record[name], kind):
-        raise Dropped(f"{name}_type")
-    return record[name]
-
-
-def texts(values: Any) -> list[str]:
-    """Step texts, none of them empty."""
-    if not isinstance(values, list) or not values:
-        raise Dropped("no_steps")
-    if not all(isinstance(value, str) and value for value in values):
-        raise Dropped("empty_step")
-    return values
-
-
-def share(value: Any) -> float | None:
-    """A soft value: a number in [0, 1], or null."""
-    if value is not None and not (type(value) in (int, float) and 0 <= value <= 1):  # True is no number
-        raise Dropped("label_value")
-    return None if value is None else float(value)
 
 
 def _files(source: Path) -> list[Path]:

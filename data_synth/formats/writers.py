@@ -11,11 +11,9 @@ from typing import Any
 
 import numpy as np
 
-from data_synth.formats.source import Record
 from vlprm.dataset import LabelledPath, row_paths, tree_row
+from vlprm.foreign import Record, Row
 from vlprm.schema import StepLabel, StepTree, TreeNode
-
-Row = dict[str, Any]
 
 SYSTEM = (
     "You judge a solution step by step. After each step answer + if it is correct and - if it is not; after an error "
