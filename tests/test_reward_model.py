@@ -102,7 +102,7 @@ def test_what_cannot_be_loaded_is_named(trained: Path, backbone: Path, tmp_path:
     with pytest.raises(ValueError, match="cannot be loaded"):
         load_reward_model(trained)
     (trained / "vlprm.json").unlink()
-    with pytest.raises(ValueError, match=r"has no vlprm\.json"):
+    with pytest.raises(ValueError, match=r"has no reward head \(vlprm\.json says head: none\)"):
         load_reward_model(trained)
 
 

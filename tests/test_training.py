@@ -150,12 +150,16 @@ def test_the_careless_teacher_errs_where_it_is_blind() -> None:
     assert len({writer("perception", "height 6", 6, [7, 5]) for _ in range(20)}) == 1, "a blind spot is a habit"
 
 
+def state_at(step: int) -> SimpleNamespace:
+    return SimpleNamespace(global_step=step, is_world_process_zero=True)
+
+
 def test_each_step_stands_once_in_the_metrics_of_a_run_that_was_killed(tmp_path: Path) -> None:
     def train(first: int, last: int) -> None:
         progress, args = Progress(40), SimpleNamespace(output_dir=str(tmp_path))
-        progress.on_train_begin(args, SimpleNamespace(global_step=first), None)
+        progress.on_train_begin(args, state_at(first), None)
         for step in range(first + 10, last + 1, 10):
-            progress.on_log(args, SimpleNamespace(global_step=step), None, {"loss": 1 / step})
+            progress.on_log(args, state_at(step), None, {"loss": 1 / step})
 
     def steps() -> list[int]:
         return [json.loads(line)["step"] for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
@@ -165,9 +169,7 @@ def test_each_step_stands_once_in_the_metrics_of_a_run_that_was_killed(tmp_path:
         file.write('{"step": 40, "lo')
     train(20, 40)  # its last checkpoint was at step 20
     assert steps() == [10, 20, 30, 40]
-    Progress(40).on_log(
-        SimpleNamespace(output_dir=str(tmp_path)), SimpleNamespace(global_step=40), None, {"train_runtime": 9.0}
-    )
+    Progress(40).on_log(SimpleNamespace(output_dir=str(tmp_path)), state_at(40), None, {"train_runtime": 9.0})
     train(40, 40)  # killed while it wrote its weights
     assert steps() == [10, 20, 30, 40]
     train(0, 10)

@@ -245,11 +245,26 @@ def plan_batches(examples: Sequence[Example], sizes: Sequence[int], budget: int,
     return [[examples[i] for i in batch] for batch in rng.sample(batches, len(batches))]
 
 
+def evened(batches: Sequence[list[Example]], multiple: int) -> list[list[Example]]:
+    """As many batches as whole optimizer steps have, by halving the largest: where some devices have a batch and others
+    none, the Trainer would give them rows a second time. ValueError where there are too few rows."""
+    batches = list(batches)
+    while len(batches) % multiple:
+        largest = max(range(len(batches)), key=lambda i: len(batches[i]))
+        rows = batches[largest]
+        if len(rows) < 2:
+            raise ValueError(
+                f"{len(batches)} rows do not make whole steps of {multiple} batches; take fewer devices or parts"
+            )
+        batches[largest : largest + 1] = [rows[: len(rows) // 2], rows[len(rows) // 2 :]]
+    return batches
+
+
 def batch_rows(rows: Sequence[LabelledRow], inputs: InputBuilder) -> dict[str, Tensor]:
     """A padded batch with `labels` (B, S) float, `IGNORE` where there is no loss, `error_kinds` (B, S), `counts`
     (B, S, 2), `weights` (B, S), `siblings` and `candidates` (P, 3) of (row, better, worse), `paths` (B, C, S), and
     `totals` (3): what the batch adds to the sums that the loss is divided by."""
-    batch = inputs.step_batch([r.row for r in rows])
+    batch = inputs.step_batch(inputs.with_an_image([r.row for r in rows]))
     shape = batch["step_ends"].shape
     labels_BS, kinds_BS, weights_BS = torch.full(shape, float(IGNORE)), torch.full(shape, -1), torch.zeros(shape)
     counts_BS2 = torch.zeros(*shape, 2)

@@ -19,10 +19,11 @@ from typing import Any, Literal
 
 import torch
 from accelerate import PartialState
-from jsonargparse.typing import ClosedUnitInterval, PositiveFloat, PositiveInt
+from jsonargparse.typing import ClosedUnitInterval, NonNegativeFloat, PositiveFloat, PositiveInt
 from transformers import PrinterCallback, Trainer, TrainingArguments
 
-from train.data import RowsConfig, class_weights, examples_of, load_trees, plan_batches
+from train import card, plan
+from train.data import RowsConfig, class_weights, evened, examples_of, load_trees, plan_batches
 from train.losses import LossConfig
 from train.progress import Progress, last_whole_checkpoint, refuse_data_parallel
 from train.trainer import Batches, StepTrainer, held_out_metrics
@@ -31,7 +32,7 @@ from vlprm.config import dump, run
 from vlprm.dataset import LabelledPath
 from vlprm.inputs import InputBuilder
 from vlprm.profile import FILE_NAME, Profile
-from vlprm.records import open_run, timed
+from vlprm.records import open_run, timed, write_atomically
 from vlprm.reward_model import Head, load_reward_model
 from vlprm.schema import Aggregation
 
@@ -47,18 +48,23 @@ class PrmConfig:
         run: checkpoint folder to write.
         backbone: checkpoint folder of the backbone, or builtin/backbone.
         head: a linear layer at the end of each step (step), or the LM head's answer after it (verdict).
+        verdicts: the tokens of a verdict head that call a step correct and wrong.
         surprise: let a step head read how unlikely a step was to the backbone, beside the state at its end.
         freeze: parts that stay as they are: vision, projector, text.
         rows: what is learnt from, and in which batches.
         loss: the loss.
         epochs: passes over the data.
         accumulate: device steps of an optimizer step.
-        learning_rate: peak of a warm-up and linear decay.
+        learning_rate: its peak.
         head_learning_rate: the same for a step head, which starts from nothing.
+        schedule: how the learning rate falls after its warm-up.
+        warmup: share of the steps in which it rises.
+        weight_decay: of AdamW.
         checkpointing: compute activations again in the backward pass, to save memory.
         bfloat16: train in mixed precision.
         held_out: share of the problems kept for the metrics shown while training.
         checkpoint_every: optimizer steps between checkpoints to resume from.
+        dry_run: say what would be trained, on what and in how much memory, and stop.
         report_to: where metrics go beside metrics.jsonl: none, wandb, trackio or tensorboard.
         aggregation: the rule that turns step rewards into a solution's, fixed before any result is seen.
         seed: decides the held-out problems and the order of the rows.
@@ -68,6 +74,7 @@ class PrmConfig:
     run: Path
     backbone: str = "builtin/backbone"
     head: Head = "step"
+    verdicts: tuple[str, str] = ("+", "-")
     surprise: bool = False
     freeze: tuple[Part, ...] = ("vision",)
     rows: RowsConfig = RowsConfig()
@@ -76,10 +83,14 @@ class PrmConfig:
     accumulate: PositiveInt = 1
     learning_rate: PositiveFloat = 3e-4
     head_learning_rate: PositiveFloat = 3e-3
+    schedule: Literal["linear", "cosine"] = "linear"
+    warmup: ClosedUnitInterval = 0.1
+    weight_decay: NonNegativeFloat = 0.01
     checkpointing: bool = False
     bfloat16: bool = False
     held_out: ClosedUnitInterval = 0.05
     checkpoint_every: PositiveInt = 50
+    dry_run: bool = False
     report_to: Literal["none", "wandb", "trackio", "tensorboard"] = "none"
     aggregation: Aggregation = "min"
     seed: int = 0
@@ -87,16 +98,25 @@ class PrmConfig:
 
 def main(config: PrmConfig) -> None:
     refuse_data_parallel()
+    if config.dry_run:
+        describe(config)
+        return
     with PartialState().main_process_first():
         open_run(config.run, dump(config), config.seed, [config.dataset, checkpoint_folder(config.backbone)])
     if (config.run / FILE_NAME).exists():
         log.info("%s is trained", config.run)
         return
     with timed(config.run, "train"):
-        checkpoint = load_reward_model(config.backbone, new_head=config.head, reads_surprise=config.surprise)
+        checkpoint = new_model(config)
         trainer = make_trainer(config, checkpoint, *split_rows(config, checkpoint.inputs))
         trainer.train(resume_from_checkpoint=last_whole_checkpoint(config.run))
         save(config, checkpoint, trainer)
+
+
+def new_model(config: PrmConfig) -> Checkpoint:
+    return load_reward_model(
+        config.backbone, new_head=config.head, reads_surprise=config.surprise, verdicts=config.verdicts
+    )
 
 
 def split_rows(config: PrmConfig, inputs: InputBuilder) -> tuple[Batches, Batches]:
@@ -108,12 +128,23 @@ def split_rows(config: PrmConfig, inputs: InputBuilder) -> tuple[Batches, Batche
     learnt, kept = [[tree for trees in part for tree in trees] for part in (problems[held:], problems[:held])]
     weights = class_weights(learnt, config.loss)
     train, sizes = examples_of(learnt, config.rows, inputs)
-    shown, shown_sizes = examples_of(kept, config.rows, inputs)
+    shown, _ = examples_of(kept, config.rows, inputs)
     log.info("%d problems in %d rows of %d tokens, %d held out", len(problems) - held, len(train), sum(sizes), held)
     budget = config.rows.batch_tokens
     batches = [b for epoch in range(config.epochs) for b in plan_batches(train, sizes, budget, config.seed + epoch)]
-    held_batches = plan_batches(shown, shown_sizes, budget, config.seed)
+    batches = evened(batches, config.accumulate * PartialState().num_processes)
+    # One row each: what devices have measured is put together and counted row by row.
+    held_batches = [[example] for example in shown]
     return Batches(batches, inputs, config.loss, weights), Batches(held_batches, inputs, config.loss, weights)
+
+
+def describe(config: PrmConfig) -> None:
+    """Print the resolved config, and what `train.plan` knows of the run."""
+    checkpoint = new_model(config)
+    train, _ = split_rows(config, checkpoint.inputs)
+    freeze(checkpoint.model, checkpoint.inputs.family, config.freeze)
+    print(dump(config))
+    print(plan.report(checkpoint, train, config.accumulate, config.bfloat16))
 
 
 def load_problems(config: PrmConfig) -> list[list[list[LabelledPath]]]:
@@ -149,7 +180,7 @@ def make_optimizer(config: PrmConfig, model: Any) -> torch.optim.Optimizer:
         {"params": [p for is_head, p in trained if not is_head], "lr": config.learning_rate},
         {"params": [p for is_head, p in trained if is_head], "lr": config.head_learning_rate},
     ]
-    return torch.optim.AdamW([group for group in groups if group["params"]], weight_decay=0.01)
+    return torch.optim.AdamW([group for group in groups if group["params"]], weight_decay=config.weight_decay)
 
 
 def training_arguments(config: PrmConfig) -> TrainingArguments:
@@ -164,8 +195,8 @@ def training_arguments(config: PrmConfig) -> TrainingArguments:
         activation_checkpointing_kwargs={"use_reentrant": False},  # the other kind gives frozen inputs no gradients
         bf16=config.bfloat16,
         learning_rate=config.learning_rate,
-        lr_scheduler_type="linear",
-        warmup_steps=0.1,  # below 1: a share of all steps
+        lr_scheduler_type=config.schedule,
+        warmup_steps=config.warmup,  # below 1: a share of all steps
         max_grad_norm=1.0,
         label_names=["labels", "error_kinds"],
         logging_steps=20,
@@ -195,6 +226,7 @@ def save(config: PrmConfig, checkpoint: Checkpoint, trainer: Trainer) -> None:
     trainer.save_model(str(config.run))
     if PartialState().is_main_process:
         checkpoint.inputs.processor.save_pretrained(config.run)
+        write_atomically(config.run / "README.md", card.model_card(Profile(**profile), dump(config), config.run))
         Profile(**profile).save(config.run)
         log.info("wrote %s", config.run)
 

@@ -57,10 +57,12 @@ class Progress(TrainerCallback):
     def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         self.started, self.first_step = time.time(), state.global_step
         path = Path(args.output_dir) / FILE_NAME
-        if path.exists():
+        if state.is_world_process_zero and path.exists():
             write_atomically(path, "".join(f"{line}\n" for line in _lines_until(path, state.global_step)))
 
     def on_log(self, args: Any, state: Any, control: Any, logs: dict[str, float] | None = None, **kwargs: Any) -> None:
+        if not state.is_world_process_zero:
+            return
         step = state.global_step
         rate = (step - self.first_step) / max(time.time() - self.started, 1e-9)
         left = (self.total_steps - step) / rate if rate else float("nan")

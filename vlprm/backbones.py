@@ -2,22 +2,29 @@
 
 from __future__ import annotations
 
+import logging
+import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.resources import files
 from pathlib import Path
 from typing import Any, Literal
 
 import torch
+from huggingface_hub import snapshot_download
+from huggingface_hub.errors import HFValidationError
 from safetensors import SafetensorError
 from transformers import AutoConfig, AutoModelForImageTextToText, AutoProcessor
 
-from vlprm.families import Family
+from vlprm.families import Family, family_of
 from vlprm.inputs import InputBuilder
-from vlprm.profile import Profile, load_profile
+from vlprm.profile import FILE_NAME, Profile, load_profile
+
+log = logging.getLogger(__name__)
 
 Part = Literal["vision", "projector", "text"]
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
+TAGGED = Profile(prompt_template="tagged_steps@1", min_pixels=256 * 28 * 28, max_pixels=1280 * 28 * 28)
 BUILTIN = {"builtin/policy": "policy", "builtin/backbone": "backbone"}
 
 
@@ -31,13 +38,30 @@ class Checkpoint:
 
 
 def checkpoint_folder(name: str | Path) -> Path:
-    """The folder of a checkpoint: `builtin/policy`, `builtin/backbone`, or a path. ValueError if it is not there."""
+    """The folder of a checkpoint: `builtin/policy`, `builtin/backbone`, a path, or a model of the Hub, which is fetched
+    if it is not in the cache. ValueError if it is not there."""
     if str(name) in BUILTIN:
         return Path(str(files("vlprm.builtin") / BUILTIN[str(name)]))
-    folder = Path(name)
-    if not folder.is_dir():
-        raise ValueError(f"no checkpoint folder {folder}; give a folder, or one of {', '.join(BUILTIN)}")
-    return folder
+    if (folder := Path(name)).is_dir():
+        return folder
+    known = f"give a folder, a model of the Hub, or one of {', '.join(BUILTIN)}"
+    if not re.fullmatch(r"[\w-]+/[\w.-]+", str(name)):
+        raise ValueError(f"no checkpoint folder {folder}; {known}")
+    try:
+        return Path(snapshot_download(str(name)))
+    except (OSError, HFValidationError) as error:
+        raise ValueError(f"no checkpoint folder {folder}, nor can the Hub be asked for it; {known}") from error
+
+
+def profile_of(folder: Path) -> Profile:
+    """A checkpoint's profile. A folder without one is a model as the Hub has it: an instruction-tuned policy, with the
+    box dialect of its family and VL-PRM's limits for images (arXiv 2509.23250). ValueError where neither is known."""
+    if (folder / FILE_NAME).is_file():
+        return load_profile(folder)
+    _refuse_unknown_model(folder)
+    family = family_of(AutoConfig.from_pretrained(folder))
+    log.info("%s has no %s: boxes are in %s, prompts are %s", folder, FILE_NAME, family.dialect, TAGGED.prompt_template)
+    return replace(TAGGED, dialect=family.dialect)
 
 
 def placement(device: str, dtype: str) -> tuple[str, torch.dtype]:
@@ -64,7 +88,7 @@ def load_policy(name: str | Path, device: str = "cpu", dtype: torch.dtype = torc
 
 def load_inputs(folder: Path, profile: Profile | None = None) -> InputBuilder:
     """The builder of a checkpoint's inputs, without its weights; by another profile than the folder's, if given."""
-    profile = profile or load_profile(folder)
+    profile = profile or profile_of(folder)
     try:
         _refuse_unknown_model(folder)
         processor = AutoProcessor.from_pretrained(folder)

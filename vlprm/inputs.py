@@ -10,6 +10,7 @@ Shapes: T tokens.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import lru_cache
 from typing import Any
 
@@ -20,7 +21,7 @@ from torch import Tensor
 from vlprm.cache import ByteCache
 from vlprm.families import family_of
 from vlprm.images import content_hash, crop, open_image
-from vlprm.packing import Node, Row, Segment, collate, joined_images, lay_out, step_places
+from vlprm.packing import Node, Row, Segment, collate, join, joined_images, lay_out, step_places
 from vlprm.problems import ProblemError
 from vlprm.profile import Profile
 from vlprm.prompts import user_text, verdict_text
@@ -118,6 +119,17 @@ class InputBuilder:
     def step_batch(self, rows: Sequence[Row]) -> dict[str, Tensor]:
         """The same for a reward model, which is also told where the steps are."""
         return {**self.batch(rows), **step_places(rows)}
+
+    def with_an_image(self, rows: Sequence[Row]) -> list[Row]:
+        """The rows; if none of them has an image, the last goes on with one that no step sees. Where a model is sharded
+        over devices, a device whose batch skips the vision tower makes the others wait for ever."""
+        if any(row.images for row in rows):
+            return list(rows)
+        blank = lay_out([Node(self._process(self._observation_text, [Image.new("RGB", (32, 32))]), -1)], self.positions)
+        last = join([rows[-1], blank])
+        if self.family.cannot_pack:  # what follows a step is not seen by it in any case
+            last = replace(last, until=(len(last.ids),) * len(last.ids))
+        return [*rows[:-1], last]
 
     def positions(self, segment: Segment, start: int) -> tuple[Tensor, int]:
         """Positions of a segment's ids from `start` on; see `vlprm.packing.Positions`."""

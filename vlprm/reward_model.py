@@ -29,9 +29,9 @@ from transformers.conversion_mapping import (
 from transformers.modeling_outputs import TokenClassifierOutput
 
 from vlprm.attention import mask_for, use_tree_attention
-from vlprm.backbones import Checkpoint, checkpoint_folder, load_checkpoint, load_inputs
+from vlprm.backbones import Checkpoint, checkpoint_folder, load_checkpoint, load_inputs, profile_of
 from vlprm.families import family_of
-from vlprm.profile import Profile, load_profile
+from vlprm.profile import Profile
 
 Head = Literal["step", "verdict"]
 OUTPUTS = ("correct", "perception", "reasoning")
@@ -130,18 +130,19 @@ def load_reward_model(
     dtype: torch.dtype = torch.float32,
     new_head: Head | None = None,
     reads_surprise: bool = False,
+    verdicts: tuple[str, str] | None = None,
 ) -> Checkpoint:
     """A reward model from its folder; or, with `new_head`, from a backbone's folder: a step head that starts at zero
-    weights (every step equally likely right or wrong) and reads surprise if it is to, or the LM head's verdicts.
+    weights (every step equally likely right or wrong) and reads surprise if it is to, or the LM head's `verdicts`.
 
     ValueError where a weight is missing that should be there, where a trained head is asked of a plain backbone, or
     where a verdict is not a single token.
     """
     folder = checkpoint_folder(name)
-    profile = load_profile(folder)
+    profile = profile_of(folder)
     if new_head is None and profile.head == "none":
         raise ValueError(f"{folder} has no reward head (vlprm.json says head: none); train one with train.prm")
-    profile = replace(profile, head=new_head or profile.head)
+    profile = replace(profile, head=new_head or profile.head, verdicts=verdicts or profile.verdicts)
     inputs = load_inputs(folder, profile)
     if profile.head == "verdict":
         right, wrong = inputs.verdict_ids

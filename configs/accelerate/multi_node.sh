@@ -1,0 +1,11 @@
+#!/bin/bash
+# Several machines, under Slurm: one task a machine, which starts a process for each of its GPUs.
+#   sbatch configs/accelerate/multi_node.sh configs/train/vl_prm.yaml
+#SBATCH --nodes=4
+#SBATCH --ntasks-per-node=1
+#SBATCH --gpus-per-node=8
+set -e
+export HEAD=$(scontrol show hostnames "$SLURM_JOB_NODELIST" | head -1)
+srun bash -c 'accelerate launch --config_file configs/accelerate/fsdp2.yaml \
+  --num_machines $SLURM_NNODES --num_processes $((8 * SLURM_NNODES)) --machine_rank $SLURM_NODEID \
+  --main_process_ip $HEAD --main_process_port 29500 -m train.prm --config '"$1"
