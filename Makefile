@@ -67,7 +67,8 @@ $(READY): pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
 	$(VENV)/bin/python -c 'import tomllib; p = tomllib.load(open("pyproject.toml", "rb"))["project"]; \
 	  print(*p["dependencies"], *p["optional-dependencies"]["dev"], \
-	  *p["optional-dependencies"]["server"], *p["optional-dependencies"]["ray"], sep="\n")' > $(VENV)/requirements.txt
+	  *p["optional-dependencies"]["server"], *p["optional-dependencies"]["ray"], \
+	  *p["optional-dependencies"]["lora"], *p["optional-dependencies"]["timm"], sep="\n")' > $(VENV)/requirements.txt
 	$(VENV)/bin/pip install --quiet --constraint constraints.txt --requirement $(VENV)/requirements.txt
 	touch $@
 

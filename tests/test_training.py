@@ -9,13 +9,18 @@ from typing import Any
 import pytest
 import torch
 
+from tests.conftest import solved
+from train import merge, prm
 from train.data import KIND_INDEX, RowsConfig, batch_rows, examples_of, labelled_row, load_trees, plan_batches
 from train.lessons import Curriculum, Lesson, batch_lessons, executed_steps, lesson, lesson_row, teacher
 from train.losses import IGNORE, LossConfig
 from train.prm import PrmConfig, make_trainer, split_rows
 from train.progress import Progress
+from vlprm.backbones import load_policy
 from vlprm.inputs import InputBuilder
 from vlprm.reward_model import OUTPUTS, load_reward_model
+from vlprm.schema import Problem
+from vlprm.scoring import score
 from vlprm.tasks import TASKS
 from vlprm.tasks.synthetic import truthful
 
@@ -39,6 +44,28 @@ def test_the_trainers_steps_do_not_depend_on_accumulation(
         logs.append([(log["loss"], log["grad_norm"]) for log in trainer.state.log_history if "grad_norm" in log])
     assert torch.tensor(logs[0]) == pytest.approx(torch.tensor(logs[1]), abs=2e-4)
     assert all(0 < loss < 5 for loss, _ in logs[0])
+
+
+@pytest.mark.parametrize("family", ["qwen2_5_vl", "qwen3_vl", "internvl"])
+def test_adapters_are_trained_saved_and_merged(
+    dataset: Path, tiny_backbone: Any, tmp_path: Path, family: str, problems: list[Problem]
+) -> None:
+    """Scores of the trained model, of its adapters loaded again, and of the merged checkpoint are equal."""
+    run, backbone = tmp_path / "lora", str(tiny_backbone(family))
+    rows = RowsConfig(batch_tokens=700)  # the first step moves the head alone, which starts at zero
+    config = PrmConfig(dataset, run, backbone, lora_rank=4, held_out=0.2, rows=rows, epochs=2)
+    prm.main(config)
+    assert not (run / "model.safetensors").exists()
+    asked = [(p, solved(p)) for p in problems[:3]]
+    loaded = score(load_reward_model(run), asked)
+    merge.main(merge.MergeConfig(run, tmp_path / "merged"))
+    for mine, merged in zip(loaded, score(load_reward_model(tmp_path / "merged"), asked), strict=True):
+        assert merged == pytest.approx(mine, abs=1e-6)
+    before, after = load_policy(backbone).model.state_dict(), load_reward_model(tmp_path / "merged").model.state_dict()
+    changed = {name for name in before if not torch.equal(before[name], after[name])}
+    assert changed
+    assert all("language_model.layers" in name and "_proj" in name for name in changed)
+    assert after["score.weight"].abs().max() > 0
 
 
 def test_rows_carry_the_datasets_labels(dataset: Path, inputs: InputBuilder) -> None:

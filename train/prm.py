@@ -19,7 +19,7 @@ from typing import Any, Literal
 
 import torch
 from accelerate import PartialState
-from jsonargparse.typing import ClosedUnitInterval, NonNegativeFloat, PositiveFloat, PositiveInt
+from jsonargparse.typing import ClosedUnitInterval, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
 from transformers import PrinterCallback, Trainer, TrainingArguments
 
 from train import card, plan
@@ -27,6 +27,7 @@ from train.data import RowsConfig, class_weights, evened, examples_of, load_tree
 from train.losses import LossConfig
 from train.progress import Progress, last_whole_checkpoint, refuse_data_parallel
 from train.trainer import Batches, StepTrainer, held_out_metrics
+from vlprm.adapters import add_adapters
 from vlprm.backbones import Checkpoint, Part, checkpoint_folder, freeze
 from vlprm.config import dump, run
 from vlprm.dataset import LabelledPath
@@ -51,6 +52,7 @@ class PrmConfig:
         verdicts: the tokens of a verdict head that call a step correct and wrong.
         surprise: let a step head read how unlikely a step was to the backbone, beside the state at its end.
         freeze: parts that stay as they are: vision, projector, text.
+        lora_rank: of adapters on the text layers, which are then all that is trained beside a step head; 0: none.
         rows: what is learnt from, and in which batches.
         loss: the loss.
         epochs: passes over the data.
@@ -77,6 +79,7 @@ class PrmConfig:
     verdicts: tuple[str, str] = ("+", "-")
     surprise: bool = False
     freeze: tuple[Part, ...] = ("vision",)
+    lora_rank: NonNegativeInt = 0
     rows: RowsConfig = RowsConfig()
     loss: LossConfig = LossConfig()
     epochs: PositiveInt = 1
@@ -142,7 +145,7 @@ def describe(config: PrmConfig) -> None:
     """Print the resolved config, and what `train.plan` knows of the run."""
     checkpoint = new_model(config)
     train, _ = split_rows(config, checkpoint.inputs)
-    freeze(checkpoint.model, checkpoint.inputs.family, config.freeze)
+    trainable(config, checkpoint)
     print(dump(config))
     print(plan.report(checkpoint, train, config.accumulate, config.bfloat16))
 
@@ -158,24 +161,32 @@ def load_problems(config: PrmConfig) -> list[list[list[LabelledPath]]]:
 
 
 def make_trainer(config: PrmConfig, checkpoint: Checkpoint, train: Batches, held_out: Batches) -> Trainer:
-    freeze(checkpoint.model, checkpoint.inputs.family, config.freeze)
+    model = trainable(config, checkpoint)
     trainer = StepTrainer(
         loss=config.loss,
-        model=checkpoint.model,
+        model=model,
         args=training_arguments(config),
         train_dataset=train,
         eval_dataset=held_out,
         data_collator=train.collate,
         compute_metrics=held_out_metrics,
         callbacks=[Progress(math.ceil(len(train) / (config.accumulate * PartialState().num_processes)))],
-        optimizers=(make_optimizer(config, checkpoint.model), None),
+        optimizers=(make_optimizer(config, model), None),
     )
     trainer.remove_callback(PrinterCallback)
     return trainer
 
 
+def trainable(config: PrmConfig, checkpoint: Checkpoint) -> Any:
+    """The model with what is not to be trained frozen, and with adapters if there are to be any."""
+    if config.lora_rank:
+        return add_adapters(checkpoint.model, config.lora_rank, config.backbone)
+    freeze(checkpoint.model, checkpoint.inputs.family, config.freeze)
+    return checkpoint.model
+
+
 def make_optimizer(config: PrmConfig, model: Any) -> torch.optim.Optimizer:
-    trained = [(name.startswith("score."), p) for name, p in model.named_parameters() if p.requires_grad]
+    trained = [("score." in name, p) for name, p in model.named_parameters() if p.requires_grad]
     groups = [
         {"params": [p for is_head, p in trained if not is_head], "lr": config.learning_rate},
         {"params": [p for is_head, p in trained if is_head], "lr": config.head_learning_rate},
@@ -218,6 +229,7 @@ def save(config: PrmConfig, checkpoint: Checkpoint, trainer: Trainer) -> None:
     provenance = {
         "command": f"python -m train.prm --config {config.run / 'config.yaml'}",
         "backbone": config.backbone,
+        "surprise": config.surprise,
         "seed": config.seed,
         "data_hash": hashlib.sha256(config.dataset.read_bytes()).hexdigest()[:16],
         "optimizer_steps": trainer.state.global_step,

@@ -28,6 +28,7 @@ from transformers.conversion_mapping import (
 )
 from transformers.modeling_outputs import TokenClassifierOutput
 
+from vlprm.adapters import backbone_of, with_adapters
 from vlprm.attention import mask_for, use_tree_attention
 from vlprm.backbones import Checkpoint, checkpoint_folder, load_checkpoint, load_inputs, profile_of
 from vlprm.families import family_of
@@ -142,6 +143,8 @@ def load_reward_model(
     profile = profile_of(folder)
     if new_head is None and profile.head == "none":
         raise ValueError(f"{folder} has no reward head (vlprm.json says head: none); train one with train.prm")
+    if new_head is None and (backbone := backbone_of(folder)) is not None:
+        return _of_adapters(folder, backbone, profile, device, dtype)
     profile = replace(profile, head=new_head or profile.head, verdicts=verdicts or profile.verdicts)
     inputs = load_inputs(folder, profile)
     if profile.head == "verdict":
@@ -150,6 +153,12 @@ def load_reward_model(
     else:
         loader = _Loader(reward_class, new_head is not None, reads_surprise)
     return load_checkpoint(folder, loader, device, dtype, inputs)
+
+
+def _of_adapters(folder: Path, backbone: str, profile: Profile, device: str, dtype: torch.dtype) -> Checkpoint:
+    bare = load_reward_model(backbone, "cpu", dtype, profile.head, profile.provenance.get("surprise", False))  # type: ignore[arg-type]
+    model = with_adapters(bare.model, folder).to(device).eval()
+    return Checkpoint(model, load_inputs(checkpoint_folder(backbone), profile), profile)
 
 
 def save_reward_model(checkpoint: Checkpoint, folder: Path, profile: Profile) -> None:

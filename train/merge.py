@@ -1,0 +1,43 @@
+"""Adapters and their backbone -> one checkpoint, as servers and other programs load it.
+
+python -m train.merge --reward_model runs/prm_lora --run runs/prm_merged
+"""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass
+from pathlib import Path
+
+from vlprm.adapters import backbone_of
+from vlprm.config import run
+from vlprm.reward_model import load_reward_model, save_reward_model
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class MergeConfig:
+    """Merge adapters.
+
+    Args:
+        reward_model: folder of a reward model that was trained with lora_rank.
+        run: checkpoint folder to write.
+    """
+
+    reward_model: Path
+    run: Path
+
+
+def main(config: MergeConfig) -> None:
+    if config.run.exists():
+        raise ValueError(f"{config.run} is there; give another folder, or remove it")
+    if backbone_of(config.reward_model) is None:
+        raise ValueError(f"{config.reward_model} has no adapters; it can be loaded as it is")
+    checkpoint = load_reward_model(config.reward_model)  # which merges
+    save_reward_model(checkpoint, config.run, checkpoint.profile)
+    log.info("wrote %s", config.run)
+
+
+if __name__ == "__main__":
+    run(main, MergeConfig)
