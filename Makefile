@@ -66,9 +66,9 @@ env: $(READY)
 $(READY): pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
 	$(VENV)/bin/python -c 'import tomllib; p = tomllib.load(open("pyproject.toml", "rb"))["project"]; \
-	  print(*p["dependencies"], *p["optional-dependencies"]["dev"], \
-	  *p["optional-dependencies"]["server"], *p["optional-dependencies"]["ray"], \
-	  *p["optional-dependencies"]["lora"], *p["optional-dependencies"]["timm"], sep="\n")' > $(VENV)/requirements.txt
+	  extras = ("dev", "server", "ray", "lora", "quantized", "timm"); \
+	  print(*p["dependencies"], *(line for extra in extras for line in p["optional-dependencies"][extra]), sep="\n")' \
+	  > $(VENV)/requirements.txt
 	$(VENV)/bin/pip install --quiet --constraint constraints.txt --requirement $(VENV)/requirements.txt
 	touch $@
 

@@ -8,8 +8,10 @@ from typing import Any
 
 import pytest
 import torch
+import transformers
 
 from tests.conftest import solved
+from tests.tiny_backbones import QWEN_TOWER, mrope, qwen2_processor, write_qwen
 from train import merge, prm
 from train.data import KIND_INDEX, RowsConfig, batch_rows, examples_of, labelled_row, load_trees, plan_batches
 from train.lessons import Curriculum, Lesson, batch_lessons, executed_steps, lesson, lesson_row, teacher
@@ -66,6 +68,27 @@ def test_adapters_are_trained_saved_and_merged(
     assert changed
     assert all("language_model.layers" in name and "_proj" in name for name in changed)
     assert after["score.weight"].abs().max() > 0
+
+
+@pytest.mark.parametrize("bits", [4, 8])
+def test_adapters_are_trained_on_a_quantized_backbone(
+    dataset: Path, tmp_path: Path, bits: int, problems: list[Problem]
+) -> None:
+    rows = RowsConfig(batch_tokens=700)
+    folder = tmp_path / "backbone"  # of widths that 4-bit kernels on a CPU take
+    processor = qwen2_processor(transformers.Qwen2_5_VLProcessor, [problem.question for problem in problems])
+    text = {"hidden_size": 128, "intermediate_size": 256, "rope_parameters": mrope(8, 12, 12)}
+    vision = {**QWEN_TOWER, "patch_size": 14, "out_hidden_size": 128, "fullatt_block_indexes": [1]}
+    write_qwen(folder, transformers.Qwen2_5_VLForConditionalGeneration, processor, text, vision)
+    config = PrmConfig(dataset, tmp_path / "run", str(folder), rows=rows, held_out=0.2, bits=bits)  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match="cannot be trained; set lora_rank"):
+        prm.new_model(config)
+    config = dataclasses.replace(config, lora_rank=4)
+    loaded = prm.new_model(config).model.model.language_model.layers[0].mlp.up_proj.weight.dtype
+    assert loaded == {4: torch.uint8, 8: torch.int8}[bits]
+    assert prm.new_model(config).model.model.visual.blocks[0].mlp.up_proj.weight.dtype == torch.float32
+    prm.main(config)
+    assert len(score(load_reward_model(tmp_path / "run"), [(problems[0], solved(problems[0]))])[0]) > 1
 
 
 def test_rows_carry_the_datasets_labels(dataset: Path, inputs: InputBuilder) -> None:

@@ -34,7 +34,7 @@ from vlprm.dataset import LabelledPath
 from vlprm.inputs import InputBuilder
 from vlprm.profile import FILE_NAME, Profile
 from vlprm.records import open_run, timed, write_atomically
-from vlprm.reward_model import Head, load_reward_model
+from vlprm.reward_model import Bits, Head, load_reward_model
 from vlprm.schema import Aggregation
 
 log = logging.getLogger(__name__)
@@ -53,6 +53,7 @@ class PrmConfig:
         surprise: let a step head read how unlikely a step was to the backbone, beside the state at its end.
         freeze: parts that stay as they are: vision, projector, text.
         lora_rank: of adapters on the text layers, which are then all that is trained beside a step head; 0: none.
+        bits: of the text layers' weights while adapters are trained on them.
         rows: what is learnt from, and in which batches.
         loss: the loss.
         epochs: passes over the data.
@@ -80,6 +81,7 @@ class PrmConfig:
     surprise: bool = False
     freeze: tuple[Part, ...] = ("vision",)
     lora_rank: NonNegativeInt = 0
+    bits: Bits = 16
     rows: RowsConfig = RowsConfig()
     loss: LossConfig = LossConfig()
     epochs: PositiveInt = 1
@@ -117,8 +119,14 @@ def main(config: PrmConfig) -> None:
 
 
 def new_model(config: PrmConfig) -> Checkpoint:
+    if config.bits < 16 and not config.lora_rank:
+        raise ValueError(f"weights of {config.bits} bits cannot be trained; set lora_rank, or bits: 16")
     return load_reward_model(
-        config.backbone, new_head=config.head, reads_surprise=config.surprise, verdicts=config.verdicts
+        config.backbone,
+        new_head=config.head,
+        reads_surprise=config.surprise,
+        verdicts=config.verdicts,
+        bits=config.bits,
     )
 
 

@@ -16,12 +16,13 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import lru_cache
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
-from transformers import AutoConfig, AutoModelForImageTextToText, PreTrainedModel
+from transformers import AutoConfig, AutoModelForImageTextToText, BitsAndBytesConfig, PreTrainedModel
 from transformers.conversion_mapping import (
     get_checkpoint_conversion_mapping,
     register_checkpoint_conversion_mapping,
@@ -35,6 +36,7 @@ from vlprm.families import family_of
 from vlprm.profile import Profile
 
 Head = Literal["step", "verdict"]
+Bits = Literal[4, 8, 16]
 OUTPUTS = ("correct", "perception", "reasoning")
 CORRECT = 0
 SURPRISES = 2  # of the least likely token, of the whole step
@@ -132,9 +134,11 @@ def load_reward_model(
     new_head: Head | None = None,
     reads_surprise: bool = False,
     verdicts: tuple[str, str] | None = None,
+    bits: Bits = 16,
 ) -> Checkpoint:
     """A reward model from its folder; or, with `new_head`, from a backbone's folder: a step head that starts at zero
     weights (every step equally likely right or wrong) and reads surprise if it is to, or the LM head's `verdicts`.
+    `bits` below 16 hold the text layers of a backbone that only adapters are trained on, through bitsandbytes.
 
     ValueError where a weight is missing that should be there, where a trained head is asked of a plain backbone, or
     where a verdict is not a single token.
@@ -149,9 +153,9 @@ def load_reward_model(
     inputs = load_inputs(folder, profile)
     if profile.head == "verdict":
         right, wrong = inputs.verdict_ids
-        loader = _Loader(lambda backbone: verdict_class(backbone, right, wrong))
+        loader = _Loader(lambda backbone: verdict_class(backbone, right, wrong), bits=bits)
     else:
-        loader = _Loader(reward_class, new_head is not None, reads_surprise)
+        loader = _Loader(reward_class, new_head is not None, reads_surprise, bits)
     return load_checkpoint(folder, loader, device, dtype, inputs)
 
 
@@ -175,6 +179,7 @@ class _Loader:
     class_of: Callable[[Any], type[PreTrainedModel]]
     new_head: bool = False
     reads_surprise: bool = False
+    bits: Bits = 16
 
     def from_pretrained(self, folder: Path, dtype: torch.dtype) -> PreTrainedModel:
         config = AutoConfig.from_pretrained(folder)
@@ -183,7 +188,9 @@ class _Loader:
         backbone = AutoModelForImageTextToText._model_mapping[type(config)]
         model_class = self.class_of(backbone)
         _keep_key_names(model_class, backbone, config.model_type)
-        model, report = model_class.from_pretrained(folder, config=config, dtype=dtype, output_loading_info=True)
+        model, report = model_class.from_pretrained(
+            folder, config=config, dtype=dtype, output_loading_info=True, quantization_config=self._quantization(config)
+        )
         expected = {"score.weight"} if self.new_head else set()
         if missing := set(report["missing_keys"]) - expected:
             raise ValueError(f"checkpoint {folder} lacks {len(missing)} weights, such as {min(missing)}; copy it again")
@@ -192,6 +199,15 @@ class _Loader:
         if not family_of(config).cannot_pack:
             use_tree_attention(model)
         return model
+
+    def _quantization(self, config: Any) -> BitsAndBytesConfig | None:
+        if self.bits == 16:
+            return None
+        if find_spec("bitsandbytes") is None:
+            raise ValueError(f"loading in {self.bits} bits needs bitsandbytes; pip install 'vlprm[quantized]'")
+        family = family_of(config)
+        kept = ["score", "lm_head", f"model.{family.vision}", f"model.{family.projector}"]
+        return BitsAndBytesConfig(load_in_4bit=self.bits == 4, load_in_8bit=self.bits == 8, llm_int8_skip_modules=kept)
 
 
 def _keep_key_names(model_class: type[PreTrainedModel], backbone: type[PreTrainedModel], model_type: str) -> None:
