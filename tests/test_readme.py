@@ -14,6 +14,7 @@ from vlprm.reward_model import load_reward_model, save_reward_model
 from vlprm.tasks import TASKS
 
 ROOT = Path(__file__).parent.parent
+RECIPES = sorted(path for path in ROOT.glob("configs/**/*.yaml") if path.parent.name != "accelerate")
 README = (ROOT / "README.md").read_text()
 
 
@@ -29,7 +30,7 @@ def test_the_ten_lines_of_python_score_an_image(
     (code,) = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
     monkeypatch.chdir(tmp_path)
     (tmp_path / "grid.png").write_bytes(TASKS["count_grid"].problem("test", 0).images[0])
-    save_reward_model(load_reward_model(backbone, new_head=True), tmp_path / "runs/demo/prm", Profile(head="step"))
+    save_reward_model(load_reward_model(backbone, new_head="step"), tmp_path / "runs/demo/prm", Profile(head="step"))
     exec(compile(code, "README.md", "exec"), {})
     assert len(yaml.safe_load(capsys.readouterr().out)) == 3
 
@@ -39,10 +40,10 @@ def test_paths_that_are_named_exist() -> None:
         assert (ROOT / path).exists(), path
 
 
-@pytest.mark.parametrize("recipe", sorted(ROOT.glob("configs/**/*.yaml")), ids=lambda p: p.stem)
+@pytest.mark.parametrize("recipe", RECIPES, ids=lambda p: p.stem)
 def test_recipes_open_with_their_launch_line_and_parse(recipe: Path) -> None:
     text = recipe.read_text()
-    command = re.search(r"#\s+python -m ([\w.]+) --config (\S+)", text)
+    command = re.search(r"#\s+(?:python|accelerate launch .*) -m ([\w.]+) --config (\S+)", text)
     assert command, f"{recipe} has no launch line"
     assert ROOT / command[2] == recipe
     module = __import__(command[1], fromlist=["x"])

@@ -34,6 +34,14 @@ from vlprm.schema import Problem, Step, StepLabel
 
 DEPTH, BRANCHING, WORDS = 6, 4, 24
 ROWS_OF_A_RANDOM_BATCH, BUDGET = 8, 8192
+SMALL_TEXT = {
+    "hidden_size": 256, "num_hidden_layers": 4, "num_attention_heads": 8, "num_key_value_heads": 2,
+    "intermediate_size": 1024,
+}  # fmt: skip
+SMALL_VISION = {
+    "depth": 4, "num_heads": 4, "hidden_size": 128, "intermediate_size": 256, "out_hidden_size": 256,
+    "fullatt_block_indexes": [3],
+}  # fmt: skip
 VARIANTS = ("random_paths", "budgeted_paths", "trees")
 Trees = Sequence[Sequence[LabelledPath]]
 VOCABULARY = [f"{c}{v}{d}" for c in "bdklmnrst" for v in "aeiou" for d in "nrst"]
@@ -43,20 +51,17 @@ VOCABULARY = [f"{c}{v}{d}" for c in "bdklmnrst" for v in "aeiou" for d in "nrst"
 def backbones() -> dict[str, tuple[str, int]]:
     """Folder of each backbone, and the side of its images in pixels: 16 image tokens, and 484."""
     folder = Path(tempfile.mkdtemp(prefix="train_rows-")) / "qwen2_5_vl"
-    _shaped_like_qwen2_5_vl(folder)
+    write_qwen2_5_vl(folder, SMALL_TEXT, SMALL_VISION, (4, 6, 6))
     return {"builtin": (str(checkpoint_folder("builtin/backbone")), 128), "qwen2_5_vl": (str(folder), 616)}
 
 
-def _shaped_like_qwen2_5_vl(folder: Path) -> None:
-    text = {
-        "hidden_size": 256, "num_hidden_layers": 4, "num_attention_heads": 8, "num_key_value_heads": 2,
-        "intermediate_size": 1024, "max_position_embeddings": 16_384, "rope_parameters": mrope(4, 6, 6),
-    }  # fmt: skip
-    vision = {
-        "depth": 4, "num_heads": 4, "hidden_size": 128, "intermediate_size": 256, "out_hidden_size": 256,
-        "patch_size": 14, "window_size": 112, "fullatt_block_indexes": [3],
-    }  # fmt: skip
+def write_qwen2_5_vl(
+    folder: Path, text: dict[str, Any], vision: dict[str, Any], mrope_sections: tuple[int, int, int]
+) -> None:
+    """A checkpoint folder of random weights in these sizes, with a small vocabulary."""
+    text = {"max_position_embeddings": 16_384, "rope_parameters": mrope(*mrope_sections), **text}
     processor = qwen2_processor(hf.Qwen2_5_VLProcessor, [" ".join(VOCABULARY)])
+    vision = {"patch_size": 14, "window_size": 112, **vision}
     write_qwen(folder, hf.Qwen2_5_VLForConditionalGeneration, processor, text, vision)
     Profile(max_pixels=616 * 616).save(folder)
 
