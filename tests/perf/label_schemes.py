@@ -1,0 +1,106 @@
+"""The disputes of the field about labels and losses, settled for the built-in world: the demo's reward model, trained
+under each switch on the demo's labels, and measured on the demo's candidates.
+
+    make demo && python -m tests.perf.label_schemes        (about four minutes a scheme on two cores)
+
+All schemes have the same data, seed and steps. Intervals are 95% bootstrap ones over problems; two schemes differ where
+the interval of their paired difference does not hold 0. What is done already is not done again.
+"""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from eval import measure, pool
+from eval.rewards import RewardsConfig
+from eval.rewards import main as score_pool
+from tests.perf.results import FOLDER, write_result
+from train.prm import PrmConfig
+from train.prm import main as train
+from vlprm.config import parse
+from vlprm.metrics import auroc
+from vlprm.tasks import TASKS, load_tasks
+
+DEMO = Path("runs/demo")
+AGGREGATION = "min"
+
+
+@dataclass(frozen=True)
+class Scheme:
+    """Fields of the loss and of the rows that differ from the demo's."""
+
+    loss: dict[str, Any]
+    rows: dict[str, Any]
+
+
+SCHEMES: dict[str, Scheme] = {
+    "demo (soft, keep)": Scheme({}, {}),
+    "hard": Scheme({"labels": "hard"}, {}),
+    "counts": Scheme({"labels": "counts"}, {}),
+    "stop after the first error": Scheme({}, {"after_first_error": "stop"}),
+    "mask after the first error": Scheme({}, {"after_first_error": "mask"}),
+    "no error kinds": Scheme({"error_kinds": False}, {}),
+    "wrong steps weigh 2": Scheme({"wrong_weight": 2.0}, {}),
+    "balanced in question types": Scheme({"balance": True}, {}),
+    "pairs of siblings": Scheme({"siblings": 1.0}, {}),
+    "pairs of candidates": Scheme({"candidates": 1.0}, {}),
+}
+
+
+def main() -> None:
+    rows = [measured(name, scheme) for name, scheme in SCHEMES.items()]
+    spread = max(row["step_auroc"] for row in rows) - min(row["step_auroc"] for row in rows)
+    write_result("label_schemes", rows, {"spread_of_step_auroc": (spread, 0.0)})
+
+
+def measured(name: str, scheme: Scheme) -> dict[str, Any]:
+    folder = FOLDER / "label_schemes" / name.replace(" ", "_")
+    trained(folder / "prm", scheme)
+    if not (folder / "candidates").exists():
+        os.symlink((DEMO / "candidates").resolve(), folder / "candidates")
+    score_pool(RewardsConfig(folder / "candidates", folder / "prm", folder / "rewards"))
+    pools = pool.read_pools(folder, load_tasks(tuple(TASKS)))
+    steps, chosen = measure.steps(pools, AGGREGATION), measure.selection(pools, AGGREGATION)
+    row = {
+        "scheme": name,
+        "step_auroc": steps["auroc"],
+        "step_auroc_ci": auroc_interval(pools),
+        "within_problem": steps["within_problem_accuracy"],
+        "best_of_8": chosen[f"prm_{AGGREGATION}"],
+        "weighted_vote": chosen["weighted_majority"],
+    }
+    print(row, flush=True)
+    return row
+
+
+def trained(folder: Path, scheme: Scheme) -> None:
+    demo = parse(PrmConfig, ["--config", "configs/demo/prm.yaml"])
+    config = replace(
+        demo, run=folder, dataset=DEMO / "labels/dataset.parquet", loss=replace(demo.loss, **scheme.loss),
+        rows=replace(demo.rows, **scheme.rows),
+    )  # fmt: skip
+    train(config)
+
+
+def auroc_interval(pools: list[pool.Pool]) -> tuple[float, float]:
+    """Over resampled problems; the AUROC of their steps together."""
+    of_problem = [
+        ([s.correct for c in p.candidates for s, t in zip(c.scores, c.truth, strict=True) if t is not None],
+         [t.correct for c in p.candidates for t in c.truth if t is not None]) for p in pools
+    ]  # fmt: skip
+    rng = np.random.default_rng(0)
+    values = []
+    for _ in range(200):
+        drawn = [of_problem[i] for i in rng.integers(0, len(pools), len(pools))]
+        values.append(auroc(np.concatenate([r for r, _ in drawn]), np.concatenate([c for _, c in drawn])))
+    low, high = np.quantile(values, [0.025, 0.975])
+    return float(low), float(high)
+
+
+if __name__ == "__main__":
+    main()
