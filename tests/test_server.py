@@ -4,15 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import math
-import os
-import signal
-import socket
-import subprocess
-import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-import httpx2
 import pytest
 
 from data_synth import judge
@@ -22,6 +16,7 @@ from data_synth.search_tree import SearchConfig
 from data_synth.store import IMAGES, TREES, Searched, tree_record
 from tests.conftest import executed, solved
 from tests.teacher import TeacherEngine
+from tests.vllm_server import vllm
 from vlprm.answers import is_correct
 from vlprm.backbones import checkpoint_folder
 from vlprm.engines import Continuation, Engine, Request
@@ -39,39 +34,10 @@ POLICY = "builtin/policy"
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerConfig]:
     """vLLM as configs/server/trees.yaml starts it, on a free port."""
-    python = os.environ.get("VLLM_PYTHON")
-    if python is None:
-        pytest.fail("VLLM_PYTHON names no Python with vLLM; run `make test-server`")
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
     folder = tmp_path_factory.mktemp("vllm")
-    command = [python, "-m", "vllm.entrypoints.openai.api_server", "--model", str(checkpoint_folder(POLICY))]
-    flags = ["--served-model-name", "policy", "--dtype", "float32", "--enforce-eager", "--generation-config", "vllm"]
-    flags += ["--no-enable-chunked-prefill"]  # with it, a seeded request ends vLLM 0.32.0 on a CPU
-    with (folder / "log").open("w") as log:
-        process = subprocess.Popen(
-            [*command, *flags, "--host", "127.0.0.1", "--port", str(port)],
-            cwd=folder, stdout=log, stderr=log, start_new_session=True,
-            env={**os.environ, "VLLM_CPU_KVCACHE_SPACE": "1", "VLLM_NO_USAGE_STATS": "1"},
-        )  # fmt: skip
-    try:
-        _wait_until_up(process, port, folder / "log")
-        yield ServerConfig((f"http://127.0.0.1:{port}/v1",), "policy", concurrency=32, timeout=300.0)
-    finally:
-        os.killpg(process.pid, signal.SIGTERM)
-        process.wait(60)
-
-
-def _wait_until_up(process: subprocess.Popen[bytes], port: int, log: Path) -> None:
-    deadline = time.time() + 300
-    while time.time() < deadline and process.poll() is None:
-        try:
-            if httpx2.get(f"http://127.0.0.1:{port}/health", timeout=5).status_code == 200:
-                return
-        except httpx2.TransportError:
-            time.sleep(1)
-    pytest.fail(f"vLLM did not start:\n{log.read_text()[-3000:]}")
+    # With chunked prefill, a seeded request ends vLLM 0.32.0 on a CPU.
+    with vllm(checkpoint_folder(POLICY), folder, "policy", "--no-enable-chunked-prefill") as config:
+        yield config
 
 
 def sampled(server: ServerConfig, requests: Sequence[Request]) -> list[list[Continuation]]:

@@ -22,7 +22,7 @@ from vlprm.actions import execute_zoom
 from vlprm.engines import Continuation, Request
 from vlprm.engines import servers as servers_module
 from vlprm.engines.choose import ServerConfig
-from vlprm.engines.server import ServerEngine, _probe, messages
+from vlprm.engines.server import ServerEngine, messages, probe_problem
 from vlprm.engines.servers import FAILURES_IN_A_ROW
 from vlprm.images import crop, open_image
 from vlprm.inputs import InputBuilder
@@ -293,7 +293,7 @@ def test_a_server_that_reads_another_prompt_is_named_before_the_run(
     server: StandIn, backbone: Path, inputs: InputBuilder
 ) -> None:
     """Another chat template, other sizes of images: nothing would fail, and every sample would be another policy's."""
-    own = len(inputs.row(_probe(inputs.profile), (parse_step("2"),)).ids)
+    own = len(inputs.row(probe_problem(inputs.profile), (parse_step("2"),)).ids)
     server.reply = lambda body: completion("3", read=own)
     open_on(backbone, config_of(server))
     server.reply = lambda body: completion("3", read=own - 1)

@@ -59,6 +59,9 @@ def reward_class(backbone_class: Any) -> type[PreTrainedModel]:
         accepts_loss_kwargs = True
 
         def __init__(self, config: Any) -> None:
+            # A server reads from this how many outputs the head has; without it, two.
+            config.id2label = dict(enumerate(OUTPUTS))
+            config.label2id = {name: i for i, name in enumerate(OUTPUTS)}
             super().__init__(config)
             self.reads_surprise = getattr(config, "surprise", False)
             width = config.get_text_config().hidden_size + (SURPRISES if self.reads_surprise else 0)

@@ -7,11 +7,15 @@ import re
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from typing import Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from jsonargparse.typing import NonNegativeInt, PositiveFloat, PositiveInt
 
 from vlprm.engines import Engine
+
+if TYPE_CHECKING:
+    from vlprm.served_scores import ServedScores
 
 _URL = re.compile(r"https?://[^@?#\s]+")
 _VARIABLE = re.compile(r"[A-Z_][A-Z0-9_]*")
@@ -78,7 +82,20 @@ async def open_chat(server: ServerConfig) -> AsyncIterator[Engine]:
 
 
 @asynccontextmanager
-async def _checked(engine: Any) -> AsyncIterator[Engine]:
+async def open_scores(reward_model: str | Path, server: ServerConfig) -> AsyncIterator[ServedScores]:
+    """The scores of a reward model that servers serve from its folder, for one event loop. ValueError where the head
+    cannot be served, or where a server does not answer as it has to."""
+    if not server.base_urls:
+        raise ValueError("scores of a server need server.base_urls and server.model; give both")
+    _server_module()
+    from vlprm.served_scores import ServedScores
+
+    async with _checked(ServedScores(reward_model, server)) as scores:
+        yield scores
+
+
+@asynccontextmanager
+async def _checked(engine: Any) -> AsyncIterator[Any]:
     try:
         await engine.check()
         yield engine

@@ -45,7 +45,7 @@ class ServerEngine:
     async def check(self) -> None:
         """ValueError that names a server which does not continue an assistant's turn, or which reads another prompt
         than `inputs` makes: another chat template, other sizes of images."""
-        probe, steps = _probe(self.inputs.profile), (parse_step("2"),)
+        probe, steps = probe_problem(self.inputs.profile), (parse_step("2"),)
         body = self._body(messages(probe, steps, self.inputs.profile, self.servers.url))
         expected = len(self.inputs.row(probe, steps).ids)
         for client in self.servers.clients:
@@ -163,7 +163,7 @@ def messages(
     return [*turns, {"role": "assistant", "content": join_steps(written)}] if written else turns
 
 
-def _probe(profile: Profile) -> Problem:
+def probe_problem(profile: Profile) -> Problem:
     """A question with an image that is to be enlarged and one that is to be shrunk, if the sizes are those declared."""
     sides = max(8, math.isqrt(profile.min_pixels) // 2), 2 * math.isqrt(profile.max_pixels)
     return Problem("probe", "probe", "1", tuple(png(Image.new("RGB", (side, side))) for side in sides), None, "word")

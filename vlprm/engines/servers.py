@@ -14,9 +14,9 @@ import json
 import logging
 import os
 import time
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import openai
 from openai import AsyncOpenAI
@@ -40,8 +40,8 @@ PAUSES = (1.0, 30.0)  # seconds between two tries while servers are away or busy
 
 @dataclass(frozen=True)
 class Answer:
-    """The choices of an answered call by their index, and how many tokens the server read and wrote for all of them
-    (None: it does not say)."""
+    """The choices of an answered call by their index (of a pooling call: the pooled sequences), and how many tokens the
+    server read and wrote for all of them (None: it does not say)."""
 
     choices: dict[int, Message]
     read: int | None
@@ -54,6 +54,25 @@ class Failure:
 
     stop: str
     said: str
+
+
+async def _chat(client: AsyncOpenAI, body: dict[str, Any]) -> str:
+    text: str = (await client.chat.completions.with_raw_response.create(**body)).text
+    return text
+
+
+async def _pooling(client: AsyncOpenAI, body: dict[str, Any]) -> str:
+    # No part of OpenAI's protocol: vLLM has it beside /v1 and not below it.
+    root = str(client.base_url).removesuffix("/").removesuffix("/v1")
+    return await client.post(f"{root}/pooling", body=body, cast_to=str)
+
+
+Kind = Literal["chat", "pooling"]  # of a call: texts, or numbers a token
+# How a call is sent, what an answer to it is, and under which name it lists what it holds.
+CALLS: dict[Kind, tuple[Callable[[AsyncOpenAI, dict[str, Any]], Awaitable[str]], str, str]] = {
+    "chat": (_chat, "chat completion", "choices"),
+    "pooling": (_pooling, "pooling response", "data"),
+}
 
 
 class Servers:
@@ -83,7 +102,7 @@ class Servers:
         """The image as a data URL, made once."""
         return self._urls.get((image, region), lambda: data_url(image, region))
 
-    async def call(self, body: dict[str, Any]) -> Answer | Failure:
+    async def call(self, body: dict[str, Any], kind: Kind = "chat") -> Answer | Failure:
         """A call to the server whose turn it is, and to the next one where that is busy or away.
 
         ValueError where that lasts for longer than the config's patience, or where the servers answer and no call
@@ -93,7 +112,7 @@ class Servers:
         while True:
             client = next(self._turns)
             async with self._open:
-                answer = await self.once(client, body)
+                answer = await self.once(client, body, kind)
             if isinstance(answer, Answer):
                 self._failed_in_a_row, self._noted = 0, False
                 return answer
@@ -111,10 +130,11 @@ class Servers:
             await asyncio.sleep(pause)
             pause = min(2 * pause, PAUSES[1])
 
-    async def once(self, client: AsyncOpenAI, body: dict[str, Any]) -> Answer | Failure:
+    async def once(self, client: AsyncOpenAI, body: dict[str, Any], kind: Kind = "chat") -> Answer | Failure:
         """One call. The client has tried again where that can help."""
+        send, what, listed = CALLS[kind]
         try:
-            answer = await client.chat.completions.with_raw_response.create(**body)
+            text = await send(client, body)
         except openai.APITimeoutError:
             return Failure("timeout", f"no answer within {self.config.timeout:g} seconds")
         except openai.APIConnectionError as error:
@@ -123,7 +143,7 @@ class Servers:
             status = error.status_code
             stop = "refused" if status in REFUSED else "busy" if status in BUSY else "server_error"
             return Failure(stop, self._plain(f"status {status}: {error.response.text}"))
-        return parsed(answer.text) or Failure("bad_answer", self._plain(f"no chat completion: {answer.text}"))
+        return parsed(text, listed) or Failure("bad_answer", self._plain(f"no {what}: {text}"))
 
     def _refuse_to_wait(self, since: float, pause: float, failure: Failure) -> None:
         if time.monotonic() - since + pause > self.config.patience:
@@ -184,13 +204,13 @@ def text_of(choice: Message | None) -> tuple[str, bool] | str:
     return text, choice["finish_reason"] == "stop"
 
 
-def parsed(text: str) -> Answer | None:
-    """What a server sent; None where it is no chat completion, or one without a choice."""
+def parsed(text: str, name: str) -> Answer | None:
+    """What a server sent, which lists its choices under that name; None where it is none such, or has no choice."""
     try:
         body = json.loads(text)
     except (ValueError, RecursionError):
         return None
-    listed = body.get("choices") if isinstance(body, dict) else None
+    listed = body.get(name) if isinstance(body, dict) else None
     known = [c for c in listed if isinstance(c, dict)] if isinstance(listed, list) else []
     choices = {c["index"]: c for c in known if isinstance(c.get("index"), int)}
     usage = body.get("usage") if choices else None

@@ -1,0 +1,107 @@
+"""Whether servers score as this process does: the same stored candidates both ways.
+
+    vllm serve runs/demo/prm --served-model-name prm --dtype float32 --runner pooling
+    python -m eval.parity --config configs/server/parity.yaml
+
+Prints the largest and the mean gap between the two rewards of a step. ValueError if the largest is above the bound.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from jsonargparse.typing import PositiveFloat, PositiveInt
+
+from vlprm.backbones import placement
+from vlprm.config import run
+from vlprm.engines.choose import ServerConfig, open_scores
+from vlprm.records import finished_records
+from vlprm.reward_model import load_reward_model
+from vlprm.schema import Problem, Solution, Step, from_json
+from vlprm.scoring import StepScore, score_steps
+from vlprm.tasks import TASKS, load_tasks, problem_by_id, refuse_other_tasks
+
+Solutions = Sequence[tuple[Problem, Sequence[Step]]]
+
+
+@dataclass(frozen=True)
+class ParityConfig:
+    """Compare served scores with those of this process.
+
+    Args:
+        reward_model: checkpoint folder of train.prm, which the servers serve.
+        candidates: run folder of eval.candidates.
+        server: where the reward model is served.
+        bound: the largest gap between two probabilities of correct that passes.
+        problems: whose candidates are scored, from the first on.
+        tasks: task names or module paths, as they were given to eval.candidates.
+        device: of this process: auto (the GPU where there is one), cpu, cuda, or cuda:1 and so on.
+        dtype: of this process: float32, or bfloat16 for half the memory. The server's is --dtype.
+    """
+
+    reward_model: Path
+    candidates: Path
+    server: ServerConfig
+    bound: PositiveFloat = 1e-4
+    problems: PositiveInt = 8
+    tasks: tuple[str, ...] = tuple(TASKS)
+    device: str = "auto"
+    dtype: str = "float32"
+
+
+@dataclass(frozen=True)
+class Gaps:
+    """Between rewards of the same steps, in probability: the largest and the mean over the `steps` that both ways
+    score; how many steps the servers gave no score, which are in neither."""
+
+    largest: float
+    mean: float
+    steps: int
+    no_results: int
+
+    def __str__(self) -> str:
+        return (
+            f"largest gap {self.largest:.2e}, mean {self.mean:.2e}, over {self.steps} steps;"
+            f" no results {self.no_results}"
+        )
+
+
+def main(config: ParityConfig) -> None:
+    solutions = _solutions(config)
+    served = asyncio.run(_served(config, solutions))
+    checkpoint = load_reward_model(config.reward_model, *placement(config.device, config.dtype))
+    found = gaps(score_steps(checkpoint, solutions), served)
+    print(found)
+    if found.largest > config.bound:
+        raise ValueError(
+            f"the largest gap, {found.largest:.2e}, is above the bound of {config.bound:g}; serve {config.reward_model}"
+            " itself, in the dtype of this process, or raise bound"
+        )
+
+
+def gaps(own: Sequence[Sequence[StepScore]], served: Sequence[Sequence[StepScore | None]]) -> Gaps:
+    """The gaps of one list of scores a solution. ValueError where no step is scored both ways."""
+    pairs = [pair for a, b in zip(own, served, strict=True) for pair in zip(a, b, strict=True)]
+    apart = [abs(here.correct - there.correct) for here, there in pairs if there is not None]
+    if not apart:
+        raise ValueError(f"the servers score none of {len(pairs)} steps; look at their logs")
+    return Gaps(max(apart), sum(apart) / len(apart), len(apart), len(pairs) - len(apart))
+
+
+def _solutions(config: ParityConfig) -> Solutions:
+    tasks = load_tasks(config.tasks)
+    pools = finished_records(config.candidates / "candidates.jsonl", "eval.candidates")[: config.problems]
+    refuse_other_tasks((pool["key"] for pool in pools), tasks)
+    return [(problem_by_id(p["key"], tasks), from_json(Solution, s).steps) for p in pools for s in p["solutions"]]
+
+
+async def _served(config: ParityConfig, solutions: Solutions) -> list[list[StepScore | None]]:
+    async with open_scores(config.reward_model, config.server) as scores:
+        return await scores.score_steps(solutions)
+
+
+if __name__ == "__main__":
+    run(main, ParityConfig)

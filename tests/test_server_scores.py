@@ -1,0 +1,97 @@
+"""A real vLLM on the CPU, serving reward models on the built-in backbone: its scores are those of this process."""
+
+from __future__ import annotations
+
+import asyncio
+import dataclasses
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import torch
+
+from eval.parity import ParityConfig, gaps, main
+from tests.conftest import executed, solved
+from tests.vllm_server import vllm
+from vlprm.backbones import Checkpoint
+from vlprm.engines.choose import ServerConfig, open_scores
+from vlprm.records import Records, finish, open_run
+from vlprm.reward_model import Head, load_reward_model, save_reward_model
+from vlprm.schema import Problem, Solution, Step, to_json
+from vlprm.scoring import StepScore, score_steps
+from vlprm.tasks import TASKS
+
+pytestmark = [pytest.mark.server, pytest.mark.timeout(900)]
+
+BOUND = 1e-4
+PROBLEMS = [family.problem("test", i) for i in range(4) for family in TASKS.values()]
+SOLUTIONS: list[tuple[Problem, list[Step]]] = [(p, [executed(step) for step in solved(p)]) for p in PROBLEMS]
+FLAGS: dict[Head, tuple[str, ...]] = {"step": ("--runner", "pooling"), "verdict": ()}
+
+
+@dataclasses.dataclass(frozen=True)
+class Served:
+    folder: Path
+    checkpoint: Checkpoint
+    server: ServerConfig
+
+
+@pytest.fixture(scope="module", params=["step", "verdict"])
+def model(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
+    """As configs/server/parity.yaml says to serve it."""
+    checkpoint = load_reward_model("builtin/backbone", new_head=request.param)
+    if request.param == "step":
+        torch.nn.init.normal_(checkpoint.model.score.weight, std=0.05, generator=torch.Generator().manual_seed(1))
+    folder = tmp_path_factory.mktemp(request.param)
+    save_reward_model(checkpoint, folder, checkpoint.profile)
+    with vllm(folder, tmp_path_factory.mktemp("vllm"), "prm", *FLAGS[request.param]) as server:
+        yield Served(folder, checkpoint, server)
+
+
+def scored(model: Served, solutions: list[tuple[Problem, list[Step]]]) -> list[list[StepScore | None]]:
+    async def ask() -> list[list[StepScore | None]]:
+        async with open_scores(model.folder, model.server) as scores:
+            return await scores.score_steps(solutions)
+
+    return asyncio.run(ask())
+
+
+def test_served_scores_are_those_of_this_process(model: Served) -> None:
+    """Of whole solutions, of those that end with a crop, and of those that go on after one."""
+    ends_with_crop = [(p, steps[: k + 1]) for p, steps in SOLUTIONS for k, s in enumerate(steps) if s.region]
+    assert len(ends_with_crop) >= 2
+    solutions = SOLUTIONS + ends_with_crop
+    own, served = score_steps(model.checkpoint, solutions), scored(model, solutions)
+    found = gaps(own, served)
+    print(model.checkpoint.profile.head, found)
+    assert found.no_results == 0
+    assert found.largest < BOUND
+    rewards = [s.correct for scores in own for s in scores]
+    assert max(rewards) - min(rewards) > 100 * BOUND, "equal scores would hide a wrong place"
+    perception = [[s.perception for scores in all_scores for s in scores if s] for all_scores in (own, served)]
+    assert perception[0] == pytest.approx(perception[1], abs=BOUND)
+
+
+def test_the_command_measures_stored_candidates(
+    model: Served, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    open_run(tmp_path / "pools", "", 0)
+    records = Records(tmp_path / "pools" / "candidates.jsonl")
+    for problem, steps in SOLUTIONS[:10]:
+        pool = [Solution(problem.id, tuple(steps[:cut]), None, "length", 1) for cut in (1, len(steps))]
+        records.append([{"key": problem.id, "solutions": [to_json(s) for s in pool]}])
+    finish(records)
+    config = ParityConfig(model.folder, tmp_path / "pools", model.server, problems=8, device="cpu")
+    main(config)
+    expected = sum(1 + len(steps) for _, steps in SOLUTIONS[:8])
+    assert f"over {expected} steps; no results 0" in capsys.readouterr().out
+    with pytest.raises(ValueError, match="is above the bound of 1e-12"):
+        main(dataclasses.replace(config, bound=1e-12))
+
+
+def test_another_folder_than_the_served_one_is_found_out(model: Served, tmp_path: Path) -> None:
+    """Here one that declares other sizes of images."""
+    other = dataclasses.replace(model.checkpoint.profile, max_pixels=64 * 64)
+    save_reward_model(model.checkpoint, tmp_path, other)
+    with pytest.raises(ValueError, match=r"reads \d+ tokens where .* makes \d+; serve that folder"):
+        scored(dataclasses.replace(model, folder=tmp_path), SOLUTIONS[:1])

@@ -1,0 +1,168 @@
+"""The scores of `vlprm.scoring` from vLLM, which serves the folder of a reward model with no code of ours.
+
+    vllm serve CHECKPOINT --served-model-name prm --dtype float32 --runner pooling     # a step head
+    vllm serve CHECKPOINT --served-model-name prm --dtype float32                      # a verdict head
+
+    async with open_scores("CHECKPOINT", ServerConfig(("http://localhost:8000/v1",), "prm")) as served:
+        scores = await served.score_steps([(problem, solution.steps)])
+
+A step head is asked once a solution, for the outputs of all tokens; a verdict head once a step, for the two verdicts'
+log-probabilities, where the server's cache of prefixes spares it what it has read. A step that the server gives no
+score is None, which is no result. `python -m eval.parity` compares the scores with those of this process.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from transformers import AutoConfig
+
+from vlprm.backbones import checkpoint_folder, load_inputs
+from vlprm.engines import all_answers
+from vlprm.engines.choose import ServerConfig
+from vlprm.engines.server import messages, probe_problem
+from vlprm.engines.servers import Answer, Failure, Kind, Message, Servers, user_turn
+from vlprm.packing import Row
+from vlprm.prompts import verdict_text
+from vlprm.reward_model import OUTPUTS
+from vlprm.schema import Problem, Step
+from vlprm.scoring import StepScore
+from vlprm.steps import parse_step
+
+TOP = 20  # log-probabilities that a server lists which does not list those of ids that are asked for
+ROUNDING = 1e-3  # of a sum of probabilities, in half precision
+
+Scores = list[StepScore | None]
+
+
+class ServedScores:
+    """A served reward model. `reward_model` is the folder that is served, of which the weights are not read.
+
+    ValueError where it has no reward head, or one that reads more than the last states.
+    """
+
+    def __init__(self, reward_model: str | Path, config: ServerConfig) -> None:
+        self.folder = checkpoint_folder(reward_model)
+        self.inputs = load_inputs(self.folder)
+        self.head = self.inputs.profile.head
+        _refuse_unservable(self.folder, self.head)
+        self.config = config
+        self.kind: Kind = "pooling" if self.head == "step" else "chat"
+        self.servers = Servers(config)
+
+    async def close(self) -> None:
+        await self.servers.close()
+
+    async def check(self) -> None:
+        """ValueError that names a server which gives no scores, or which reads another prompt than `inputs` makes."""
+        problem, steps = probe_problem(self.inputs.profile), (parse_step("2"),)
+        row = self.inputs.row(problem, steps)
+        for client in self.servers.clients:
+            answer = await self.servers.once(client, self._body(problem, steps), self.kind)
+            said = answer.said if isinstance(answer, Failure) else "another kind of answer"
+            if self._read(answer, row, (0,)) == [None]:
+                raise ValueError(
+                    f"the server {client.base_url} does not score as {self.config.model!r} ({said}); correct the"
+                    f" fields of server, or serve {self.folder} as {__name__} says"
+                )
+
+    async def score_steps(self, solutions: Sequence[tuple[Problem, Sequence[Step]]]) -> list[Scores]:
+        """One list a solution, one score a step or None: the call failed, a step spells out a control token, or the
+        server does not list a verdict. ValueError where a server reads other tokens than the model was trained on."""
+        return await all_answers(self._scores(problem, steps) for problem, steps in solutions)
+
+    async def _scores(self, problem: Problem, steps: Sequence[Step]) -> Scores:
+        self.inputs.check_question(problem.question)
+        if not steps or any(self.inputs.control_token(step.text) for step in steps):
+            # In this process it stays text; a server would take it for the control token that it spells.
+            return [None] * len(steps)
+        row = self.inputs.row(problem, steps)
+        if self.head == "step":
+            return await self._asked(problem, steps, row, range(len(steps)))
+        ends = range(1, len(steps) + 1)
+        parts = await all_answers(self._asked(problem, steps[:end], row, (end - 1,)) for end in ends)
+        return [score for part in parts for score in part]
+
+    async def _asked(self, problem: Problem, steps: Sequence[Step], row: Row, wanted: Sequence[int]) -> Scores:
+        return self._read(await self.servers.call(self._body(problem, steps), self.kind), row, wanted)
+
+    def _body(self, problem: Problem, steps: Sequence[Step]) -> dict[str, Any]:
+        """What is asked of a solution, or, of a verdict head, of a solution's last step."""
+        profile = self.inputs.profile
+        turns = messages(problem, steps, profile, self.servers.url)
+        if self.head == "step":
+            goes_on = turns[-1]["role"] == "assistant"
+            form = {"continue_final_message": goes_on, "add_generation_prompt": not goes_on}
+            return {"model": self.config.model, "messages": turns, "task": "token_classify", **form}
+        # After a crop the policy's turn has begun, and is empty.
+        turn: list[Message] = [] if turns[-1]["role"] == "assistant" else [{"role": "assistant", "content": ""}]
+        turns += [*turn, user_turn([], verdict_text(profile.verdict_template, profile.verdicts))]
+        return {"model": self.config.model, "messages": turns, **_log_probabilities(self.inputs.verdict_ids)}
+
+    def _read(self, answer: Answer | Failure, row: Row, wanted: Sequence[int]) -> Scores:
+        """The scores of the wanted steps, of which the answer's prompt ends with the last."""
+        if isinstance(answer, Failure):
+            return [None] * len(wanted)
+        ends = [row.step_ends[step] for step in wanted]
+        choice = answer.choices.get(0, {})
+        if self.head == "verdict":
+            self._check_length(answer.read, _seen_from(row, ends[-1]))
+            return [_verdict(choice, self.inputs.verdict_ids)]
+        rows = choice.get("data")
+        if not isinstance(rows, list):
+            return [None] * len(wanted)
+        self._check_length(len(rows), len(row.ids))
+        return [_outputs(rows[end]) for end in ends]
+
+    def _check_length(self, read: int | None, expected: int) -> None:
+        if read not in (None, expected):
+            raise ValueError(
+                f"a server of {self.config.model!r} reads {read} tokens where {self.folder} makes {expected};"
+                " serve that folder, with its vlprm.json's sizes of images (--mm-processor-kwargs); if it is, its"
+                " tokenizer joins what ends a step to the blank line after it: score it in this process"
+            )
+
+
+def _refuse_unservable(folder: Path, head: str) -> None:
+    if head == "none":
+        raise ValueError(f"{folder} has no reward head (vlprm.json says head: none); train one with train.prm")
+    if head == "step" and getattr(AutoConfig.from_pretrained(folder), "surprise", False):
+        raise ValueError(
+            f"{folder} has a head that reads surprise, which no server computes; score it in this process, or train"
+            " one with surprise: false"
+        )
+
+
+def _seen_from(row: Row, end: int) -> int:
+    """How many tokens the path to a scored position has, itself included."""
+    return sum(end < until for until in row.until[: end + 1])
+
+
+def _log_probabilities(ids: Sequence[int]) -> dict[str, Any]:
+    # vLLM gives those of the ids whatever their rank; ids and not texts, since two tokens may be written alike.
+    extra = {"logprob_token_ids": list(ids), "return_tokens_as_token_ids": True, "add_generation_prompt": True}
+    return {"max_tokens": 1, "temperature": 0.0, "logprobs": True, "top_logprobs": TOP, "extra_body": extra}
+
+
+def _verdict(choice: Message, ids: Sequence[int]) -> StepScore | None:
+    """The probability of the first of two verdicts, as if there were no other tokens. A server that lists only one of
+    them has not said what the other's is, so that this is no score, and above all not 0."""
+    try:
+        listed = choice["logprobs"]["content"][0]["top_logprobs"]
+        log_p = {entry["token"]: float(entry["logprob"]) for entry in listed}
+        right, wrong = (log_p[f"token_id:{i}"] for i in ids)
+    except (KeyError, IndexError, TypeError, ValueError):
+        return None
+    correct = 0.5 + 0.5 * math.tanh((right - wrong) / 2)  # a logistic that cannot overflow
+    return StepScore(correct, None, None) if math.isfinite(correct) else None
+
+
+def _outputs(row: Any) -> StepScore | None:
+    """A token's outputs, which are probabilities; None where they are something else, such as an embedding."""
+    numbers = row if isinstance(row, list) and all(isinstance(p, int | float) for p in row) else []
+    if len(numbers) != len(OUTPUTS) or min(numbers) < 0 or not abs(sum(numbers) - 1) < ROUNDING:
+        return None
+    return StepScore(*numbers)
