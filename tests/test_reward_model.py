@@ -92,6 +92,11 @@ def test_what_cannot_be_loaded_is_named(trained: Path, backbone: Path, tmp_path:
     with pytest.raises(ValueError, match="no checkpoint folder"):
         load_reward_model(tmp_path / "nowhere")
     weights = load_file(trained / "model.safetensors")
+    other = tmp_path / "other_head"
+    shutil.copytree(trained, other)
+    save_file({**weights, "score.weight": torch.zeros(2, 64)}, other / "model.safetensors", {"format": "pt"})
+    with pytest.raises(ValueError, match=r"other_head has score\.weight of shape \(2, 64\), not \(3, 6[46]\)"):
+        load_reward_model(other)
     lacking = tmp_path / "lacking"
     shutil.copytree(trained, lacking)
     dropped = next(name for name in weights if "layers.1" in name)
@@ -104,6 +109,15 @@ def test_what_cannot_be_loaded_is_named(trained: Path, backbone: Path, tmp_path:
     (trained / "vlprm.json").unlink()
     with pytest.raises(ValueError, match=r"has no reward head \(vlprm\.json says head: none\)"):
         load_reward_model(trained)
+
+
+def test_verdicts_are_single_tokens_and_dialects_are_known(backbone: Path, tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=r"the verdict 'certainly not' is \d+ tokens of this tokenizer"):
+        load_reward_model(backbone, new_head="verdict", verdicts=("+", "certainly not"))
+    shutil.copytree(backbone, tmp_path / "b")
+    Profile(dialect="pixels").save(tmp_path / "b")
+    with pytest.raises(ValueError, match="declares the box dialect 'pixels'; declare one of absolute_resized"):
+        load_policy(tmp_path / "b")
 
 
 @pytest.mark.parametrize("config", ['{"model_type": "bert"}', '{"model_type": "of next year"}', "{}"])

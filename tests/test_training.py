@@ -19,6 +19,7 @@ from train.losses import IGNORE, LossConfig
 from train.prm import PrmConfig, make_trainer, split_rows
 from train.progress import Progress
 from vlprm.backbones import load_policy
+from vlprm.dataset import read_rows, row_paths
 from vlprm.inputs import InputBuilder
 from vlprm.reward_model import OUTPUTS, load_reward_model
 from vlprm.schema import Problem
@@ -127,6 +128,14 @@ def test_a_target_outside_its_range_is_refused(dataset: Path, inputs: InputBuild
     labels = tuple(dataclasses.replace(label, target=1.5) for label in path.labels)
     with pytest.raises(ValueError, match=r"target 1.5 is not in \[0, 1\]"):
         labelled_row([dataclasses.replace(path, labels=labels)], inputs, LossConfig(), {})
+
+
+def test_a_row_whose_columns_do_not_go_together_is_named(dataset: Path) -> None:
+    row = read_rows(dataset)[0]
+    with pytest.raises(ValueError, match=r"row count_grid@1/train/000000 has (\d+) completions, .* (?!\1)\d+ labels"):
+        row_paths({**row, "labels": [*row["labels"], 1.0]})
+    with pytest.raises(ValueError, match=r"row .* has an image without its bytes; embed them"):
+        row_paths({**row, "images": [{"bytes": None, "path": "a.png"}]})
 
 
 def test_over_long_rows_are_refused_or_dropped_and_never_cut(dataset: Path, inputs: InputBuilder) -> None:

@@ -162,7 +162,9 @@ def table_rows(file: ParquetFile) -> Iterator[dict[str, Any]]:
 
 
 def row_paths(row: dict[str, Any]) -> list[LabelledPath]:
-    """The complete solutions of a tree row, with the labels of their steps."""
+    """The complete solutions of a tree row, with the labels of their steps. ValueError names a row whose columns do not
+    go together, or that lacks an image."""
+    _check_row(row)
     meta = json.loads(row["meta"])
     problem = Problem(
         row["id"], meta["task"], row["prompt"], tuple(i["bytes"] for i in row["images"]), row["answer"],
@@ -187,6 +189,15 @@ def row_paths(row: dict[str, Any]) -> list[LabelledPath]:
             )
         )
     return paths
+
+
+def _check_row(row: dict[str, Any]) -> None:
+    lengths = {name: len(row[name]) for name in ("completions", "parents", "labels", "error_kinds")}
+    if len(set(lengths.values())) > 1:
+        said = ", ".join(f"{count} {name}" for name, count in lengths.items())
+        raise ValueError(f"row {row['id']} has {said}; give every step one of each (a label may be null)")
+    if not all(image and image["bytes"] for image in row["images"]):
+        raise ValueError(f"row {row['id']} has an image without its bytes; embed them, or datasets keeps paths")
 
 
 def row_evidence(row: dict[str, Any]) -> TreeEvidence:

@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
+from vlprm.images import DIALECTS
 from vlprm.schema import Aggregation, structured
 
 FILE_NAME = "vlprm.json"
@@ -50,4 +51,7 @@ def load_profile(folder: Path) -> Profile:
         record = json.loads(path.read_text())
     except json.JSONDecodeError as error:
         raise ValueError(f"{path} is not JSON ({error}); copy the checkpoint again") from error
-    return structured(Profile, record, f"{path} is not the profile of a checkpoint, correct it")
+    profile = structured(Profile, record, f"{path} is not the profile of a checkpoint, correct it")
+    if profile.dialect not in DIALECTS:
+        raise ValueError(f"{path} declares the box dialect {profile.dialect!r}; declare one of {', '.join(DIALECTS)}")
+    return profile

@@ -192,8 +192,18 @@ class _Loader:
         model_class = self.class_of(backbone)
         _keep_key_names(model_class, backbone, config.model_type)
         model, report = model_class.from_pretrained(
-            folder, config=config, dtype=dtype, output_loading_info=True, quantization_config=self._quantization(config)
+            folder,
+            config=config,
+            dtype=dtype,
+            output_loading_info=True,
+            ignore_mismatched_sizes=True,  # they are named below
+            quantization_config=self._quantization(config),
         )
+        if report["mismatched_keys"]:
+            name, found, wanted = min(report["mismatched_keys"])
+            raise ValueError(
+                f"checkpoint {folder} has {name} of shape {tuple(found)}, not {tuple(wanted)}; train it again"
+            )
         expected = {"score.weight"} if self.new_head else set()
         if missing := set(report["missing_keys"]) - expected:
             raise ValueError(f"checkpoint {folder} lacks {len(missing)} weights, such as {min(missing)}; copy it again")
