@@ -8,7 +8,11 @@
 
 A step head is asked once a solution, for the outputs of all tokens; a verdict head once a step, for the two verdicts'
 log-probabilities, where the server's cache of prefixes spares it what it has read. A step that the server gives no
-score is None, which is no result. `python -m eval.parity` compares the scores with those of this process.
+score is None, which is no result.
+
+A server splits the text of a turn into tokens, this process each step alone. A tokenizer that joins a full stop to the
+line breaks after it (Qwen's) reads other tokens than the model was trained on; the server's count shows it, and the run
+stops there. `python -m eval.parity` compares the scores with those of this process.
 """
 
 from __future__ import annotations
