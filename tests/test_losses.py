@@ -89,7 +89,7 @@ def gradient(
     for batch in batches:
         names = ("labels", "error_kinds", "counts", "weights", "siblings", "candidates", "paths", "totals")
         answers = {name: batch.pop(name) for name in names}
-        value = training_loss(checkpoint.model(**batch).logits, answers, totals, loss)
+        value = training_loss(checkpoint.model(**batch), answers, totals, loss)
         value.backward()
         total += value.item()
     return total, {n: p.grad.clone() for n, p in checkpoint.model.named_parameters() if p.grad is not None}

@@ -18,10 +18,12 @@ from jsonargparse.typing import PositiveInt
 from torch import Tensor
 
 from train.losses import IGNORE, LossConfig
+from vlprm.critique import critique_of, critique_text
 from vlprm.dataset import LabelledPath, row_paths
 from vlprm.fusion import is_wrong
 from vlprm.inputs import InputBuilder
 from vlprm.packing import Row, padded_batches
+from vlprm.prompts import critique_question
 from vlprm.reward_model import OUTPUTS
 from vlprm.schema import Step, StepLabel
 from vlprm.stepwise import training_rows
@@ -76,6 +78,23 @@ class LabelledRow:
     siblings: tuple[tuple[int, int], ...] = ()
     candidates: tuple[tuple[int, int], ...] = ()
     paths: tuple[tuple[int, ...], ...] = ()
+
+
+def critiques_of(example: Example, place: dict[int, int]) -> list[tuple[int, str]]:
+    """After which step, by its place, which critique stands: of each solution that is right throughout, and of those
+    whose first wrong step the policy also wrote rightly."""
+    found: dict[int, str] = {}
+    for path in example:
+        wrong = [_is_wrong(label) for label in path.labels]
+        if None in [label.target for label in path.labels]:
+            continue
+        end = wrong.index(True) if True in wrong else len(wrong) - 1
+        corrected = path.corrected[end] if True in wrong else None
+        if True in wrong and corrected is None:
+            continue
+        critique = critique_of(path.steps[: end + 1], path.labels[end].error_kind, corrected)
+        found[place[path.nodes[-1]]] = critique_text(critique)
+    return list(found.items())
 
 
 # --- what is learnt from
@@ -174,9 +193,10 @@ def labelled_row(
     share = Counter(node for path in example for node in path.nodes)
     targets = tuple(_target(labels[n], loss, problem.id) for n in place)
     kind = _question_type(example[0])
+    critiques = critiques_of(example, place) if loss.critique else []
     return LabelledRow(
         id=problem.id,
-        row=inputs.tree(problem, steps, parents),
+        row=inputs.tree(problem, steps, parents, critique_question(), critiques),
         targets=targets,
         kinds=tuple(KIND_INDEX[labels[n].error_kind] for n in place),
         counts=tuple((labels[n].mc_correct, labels[n].mc_valid) for n in place),
@@ -263,7 +283,7 @@ def evened(batches: Sequence[list[Example]], multiple: int) -> list[list[Example
 def batch_rows(rows: Sequence[LabelledRow], inputs: InputBuilder) -> dict[str, Tensor]:
     """A padded batch with `labels` (B, S) float, `IGNORE` where there is no loss, `error_kinds` (B, S), `counts`
     (B, S, 2), `weights` (B, S), `siblings` and `candidates` (P, 3) of (row, better, worse), `paths` (B, C, S), and
-    `totals` (3): what the batch adds to the sums that the loss is divided by."""
+    `totals` (4): what the batch adds to the sums that the loss is divided by."""
     batch = inputs.step_batch(inputs.with_an_image([r.row for r in rows]))
     shape = batch["step_ends"].shape
     labels_BS, kinds_BS, weights_BS = torch.full(shape, float(IGNORE)), torch.full(shape, -1), torch.zeros(shape)
@@ -276,12 +296,13 @@ def batch_rows(rows: Sequence[LabelledRow], inputs: InputBuilder) -> dict[str, T
         for c, path in enumerate(row.paths):
             paths_BCS[b, c, list(path)] = 1
     siblings_P3, candidates_P3 = _pairs([r.siblings for r in rows]), _pairs([r.candidates for r in rows])
+    taught = sum(sum(row.row.taught) for row in rows)
     labelled = weights_BS[labels_BS != IGNORE].sum()
     return {
         **batch,
         "labels": labels_BS, "error_kinds": kinds_BS, "counts": counts_BS2, "weights": weights_BS,
         "siblings": siblings_P3, "candidates": candidates_P3, "paths": paths_BCS,
-        "totals": torch.tensor([labelled, len(siblings_P3), len(candidates_P3)]),
+        "totals": torch.tensor([labelled, len(siblings_P3), len(candidates_P3), taught]),
     }  # fmt: skip
 
 

@@ -14,7 +14,7 @@ from jsonargparse.typing import ClosedUnitInterval, NonNegativeFloat, PositiveFl
 from torch import Tensor
 from torch.nn import functional as F
 
-from vlprm.reward_model import CORRECT
+from vlprm.reward_model import CORRECT, StepOutput
 
 IGNORE = -100
 
@@ -33,6 +33,8 @@ class LossConfig:
         balance: within each type of question, give correct and wrong steps the same weight in all.
         siblings: weight of the pairwise loss between steps of one prefix, a correct and a wrong one.
         candidates: weight of the pairwise loss between right and wrong solutions of a problem.
+        steps: weight of the loss of steps; 0 to learn critiques alone.
+        critique: weight of the loss of critiques, which the LM head learns to write.
         vocabulary: a verdict's probability is taken over the whole vocabulary, not over the two verdicts.
     """
 
@@ -44,15 +46,19 @@ class LossConfig:
     balance: bool = False
     siblings: NonNegativeFloat = 0.0
     candidates: NonNegativeFloat = 0.0
+    steps: NonNegativeFloat = 1.0
+    critique: NonNegativeFloat = 0.0
     vocabulary: bool = False
 
 
-def training_loss(logits_BSO: Tensor, batch: dict[str, Any], totals_3: Tensor, config: LossConfig) -> Tensor:
+def training_loss(output: StepOutput, batch: dict[str, Any], totals_4: Tensor, config: LossConfig) -> Tensor:
     """The loss of a batch of `train.data.batch_rows`, given the totals of its global batch: weight of the labelled
-    steps, pairs of siblings, pairs of candidates."""
-    log_p_BSO = log_probabilities(logits_BSO, config)
-    steps, siblings, candidates = totals_3.clamp(min=1e-6)
-    loss = step_loss(log_p_BSO, batch, config) / steps
+    steps, pairs of siblings, pairs of candidates, ids of critiques."""
+    log_p_BSO = log_probabilities(output.logits, config)
+    steps, siblings, candidates, taught = totals_4.clamp(min=1e-6)
+    loss = config.steps * step_loss(log_p_BSO, batch, config) / steps
+    if config.critique and output.taught_nats is not None:
+        loss = loss + config.critique * output.taught_nats.sum() / taught
     logit_BS = log_p_BSO[..., CORRECT] - log_p_BSO[..., CORRECT + 1 :].logsumexp(-1)
     if config.siblings:
         loss = loss + config.siblings * pairwise_loss(logit_BS, batch["siblings"]) / siblings

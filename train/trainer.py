@@ -51,15 +51,15 @@ class StepTrainer(Trainer):
         self.step_loss = loss
 
     def _get_num_items_in_batch(self, batch_samples: list[dict[str, Any]], device: torch.device) -> Tensor:
-        totals_3 = torch.stack([batch["totals"] for batch in batch_samples]).sum(0).to(device)
-        return self.accelerator.reduce(totals_3, "sum")  # type: ignore[no-any-return]
+        totals_4 = torch.stack([batch["totals"] for batch in batch_samples]).sum(0).to(device)
+        return self.accelerator.reduce(totals_4, "sum")  # type: ignore[no-any-return]
 
     def compute_loss(
         self, model: Any, inputs: dict[str, Any], return_outputs: bool = False, num_items_in_batch: Any = None
     ) -> Any:
         outputs = model(**{name: value for name, value in inputs.items() if name not in (*ANSWERS, "ids")})
-        totals_3 = inputs["totals"] if num_items_in_batch is None else num_items_in_batch
-        loss = training_loss(outputs.logits, inputs, totals_3, self.step_loss)
+        totals_4 = inputs["totals"] if num_items_in_batch is None else num_items_in_batch
+        loss = training_loss(outputs, inputs, totals_4, self.step_loss)
         if not loss.isfinite():
             raise ValueError(f"the loss is {float(loss)} in the batch of {', '.join(inputs['ids'])}; look at its rows")
         # Gradients are averaged over devices afterwards, hence the factor.

@@ -59,13 +59,15 @@ COLUMNS = tuple(FEATURES)
 
 @dataclass(frozen=True)
 class LabelledPath:
-    """One complete solution of a tree: its steps, their labels, and whether its answer is right."""
+    """One complete solution of a tree: its steps, their labels, whether its answer is right, and for a first wrong step
+    the right one that the policy wrote in its place, if it did."""
 
     problem: Problem
     steps: tuple[Step, ...]
     nodes: tuple[int, ...]
     labels: tuple[StepLabel, ...]
     right: bool | None
+    corrected: tuple[Step | None, ...] = ()
 
 
 def tree_row(problem: Problem, tree: StepTree, right: Sequence[bool | None], meta: dict[str, Any]) -> dict[str, Any]:
@@ -183,11 +185,13 @@ def row_paths(row: dict[str, Any]) -> list[LabelledPath]:
     paths = []
     for leaf in row["leaves"]:
         nodes = _ancestors(row["parents"], leaf["node"])
+        corrected = (None if (k := evidence[n].get("corrected_by")) is None else steps[k] for n in nodes)
         paths.append(
             LabelledPath(
-                problem, tuple(steps[n] for n in nodes), tuple(nodes), tuple(labels[n] for n in nodes), leaf["right"]
+                problem, tuple(steps[n] for n in nodes), tuple(nodes), tuple(labels[n] for n in nodes), leaf["right"],
+                tuple(corrected),
             )
-        )
+        )  # fmt: skip
     return paths
 
 

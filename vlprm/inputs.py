@@ -86,26 +86,48 @@ class InputBuilder:
             nodes.append(Node(Segment((self.end_of_turn,), (False,), (), 1, 0), len(steps), writes=len(steps)))
         return lay_out(nodes, self.positions)
 
-    def tree(self, problem: Problem, steps: Sequence[Step], parents: Sequence[int]) -> Row:
+    def asked_row(self, problem: Problem, steps: Sequence[Step], asked: str) -> Row:
+        """The sequence of a problem, steps, and a question about them in a user's turn, to be answered."""
+        nodes = self._unscored(problem, steps, range(-1, len(steps) - 1), SEPARATOR)
+        return lay_out([*nodes, Node(self._question(asked), len(steps))], self.positions)
+
+    def tree(
+        self,
+        problem: Problem,
+        steps: Sequence[Step],
+        parents: Sequence[int],
+        asked: str = "",
+        answers: Sequence[tuple[int, str]] = (),
+    ) -> Row:
         """The sequence of a problem and a tree of steps, each after its parent step (-1: the prompt), which stands
-        before it. ValueError where the family's backbones cannot read branches."""
-        if self.family.cannot_pack and len(set(parents)) < len(parents):
+        before it. After some of them the question `asked` stands on a branch of its own, with an answer that is taught.
+        ValueError where the family's backbones cannot read branches."""
+        if self.family.cannot_pack and (len(set(parents)) < len(parents) or answers):
             raise ValueError(f"this backbone cannot read a tree in one sequence: {self.family.cannot_pack}; use paths")
-        return lay_out(self._nodes(problem, steps, parents, SEPARATOR), self.positions)
+        nodes = self._nodes(problem, steps, parents, SEPARATOR)
+        for step, text in answers:
+            ids = (*self._encode(text), self.end_of_turn)
+            nodes.append(Node(self._question(asked), step + 1))
+            nodes.append(Node(Segment(ids, (False,) * len(ids), (), len(ids)), len(nodes) - 1, taught=True))
+        return lay_out(nodes, self.positions)
 
     def tokens(self, problem: Problem, steps: Sequence[Step], parents: Sequence[int]) -> int:
         """How many tokens the tree's row has."""
         return sum(len(node.segment.ids) for node in self._nodes(problem, steps, parents, SEPARATOR))
 
     def _nodes(self, problem: Problem, steps: Sequence[Step], parents: Sequence[int], separator: str) -> list[Node]:
+        nodes = self._unscored(problem, steps, parents, separator)
+        if self.profile.head != "verdict":
+            return [replace(node, scores=node.writes) for node in nodes]
+        # A branch of its own after each step: what follows the step does not see the question about it.
+        asked = self._question(verdict_text(self.profile.verdict_template, self.profile.verdicts))
+        return [*nodes, *(Node(asked, k + 1, scores=k) for k in range(len(steps)))]
+
+    def _unscored(self, problem: Problem, steps: Sequence[Step], parents: Sequence[int], separator: str) -> list[Node]:
         nodes = [Node(self.prompt(problem), -1)]
         for k, (step, parent) in enumerate(zip(steps, parents, strict=True)):
             first = parent < 0 or steps[parent].region is not None
-            asks = self.profile.head == "verdict"
-            nodes.append(Node(self.step(problem, step, first, separator), parent + 1, k, -1 if asks else k))
-        if self.profile.head == "verdict":
-            # A branch of its own after each step: what follows the step does not see the question about it.
-            nodes += [Node(self._verdict_turn(), k + 1, scores=k) for k in range(len(steps))]
+            nodes.append(Node(self.step(problem, step, first, separator), parent + 1, k))
         return nodes
 
     def batch(self, rows: Sequence[Row], side: str = "right") -> dict[str, Tensor]:
@@ -192,10 +214,11 @@ class InputBuilder:
         assert text.count(mark) == 1, "the chat template rewrites assistant turns"
         return str(text.split(mark)[1])
 
-    def _verdict_turn(self) -> Segment:
-        """The user's turn that asks for a verdict, scored where the answer's first token is predicted."""
-        text = self._render_turn(_user_turn(verdict_text(self.profile.verdict_template, self.profile.verdicts), 0))
-        turn = self._rendered.get((text, ()), lambda: self._process(text, []))
+    def _question(self, text: str) -> Segment:
+        """A user's turn that asks something; its end is where the answer's first token is predicted."""
+        turn = self._rendered.get(
+            (f"after a turn: {text}", ()), lambda: self._process(self._render_turn(_user_turn(text, 0)), [])
+        )
         return Segment(turn.ids, turn.image_mask, end=len(turn.ids) - 1)
 
     def _verdict_ids(self) -> tuple[int, ...]:

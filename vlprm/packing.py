@@ -34,23 +34,26 @@ class Segment:
 @dataclass(frozen=True)
 class Node:
     """A segment after its parent node (-1: none). `writes` is the step whose text it is, `scores` the step that is
-    scored at its end; -1 for none."""
+    scored at its end; -1 for none. What is `taught` is learnt by the LM head."""
 
     segment: Segment
     parent: int
     writes: int = -1
     scores: int = -1
+    taught: bool = False
 
 
 @dataclass(frozen=True)
 class Row:
     """One sequence of T tokens. Of each token: its id, whether an image stands there, the step that the policy wrote it
-    in (-1 for what it was shown), the token read before it, and the first token after it that does not see it, nor does
-    any later one. `positions` is (P, T), see `Positions`; `step_ends` has the index at which each step is scored."""
+    in (-1 for what it was shown), whether the LM head learns it, the token read before it, and the first token after it
+    that does not see it, nor does any later one. `positions` is (P, T), see `Positions`; `step_ends` has the index at
+    which each step is scored."""
 
     ids: tuple[int, ...]
     image_mask: tuple[bool, ...]
     written_in: tuple[int, ...]
+    taught: tuple[bool, ...]
     before: tuple[int, ...]
     until: tuple[int, ...]
     positions: Tensor
@@ -74,7 +77,7 @@ def lay_out(nodes: Sequence[Node], positions: Positions) -> Row:
     start_of = dict(zip(order, starts, strict=True))
     size_of = _subtree_sizes(nodes)
     next_position: dict[int, int] = {-1: 0}
-    parts, before, until, written, ends = [], [], [], [], {}
+    parts, before, until, written, taught, ends = [], [], [], [], [], {}
     for k in order:
         node, start = nodes[k], start_of[k]
         length = len(node.segment.ids)
@@ -85,6 +88,7 @@ def lay_out(nodes: Sequence[Node], positions: Positions) -> Row:
         before += [last, *range(start, start + length - 1)]
         until += [start + size_of[k]] * length
         written += [node.writes if i < node.segment.written else -1 for i in range(length)]
+        taught += [node.taught and i < node.segment.written for i in range(length)]
         if node.scores >= 0:
             ends[node.scores] = start + node.segment.end
     segments = [nodes[k].segment for k in order]
@@ -92,6 +96,7 @@ def lay_out(nodes: Sequence[Node], positions: Positions) -> Row:
         ids=tuple(i for s in segments for i in s.ids),
         image_mask=tuple(m for s in segments for m in s.image_mask),
         written_in=tuple(written),
+        taught=tuple(taught),
         before=tuple(before),
         until=tuple(until),
         positions=torch.cat(parts, dim=1),
@@ -110,6 +115,7 @@ def join(rows: Sequence[Row]) -> Row:
         written_in=tuple(
             w + first if w >= 0 else -1 for row, first in zip(rows, first_steps, strict=True) for w in row.written_in
         ),
+        taught=tuple(t for row in rows for t in row.taught),
         before=tuple(b + start for row, start in zip(rows, starts, strict=True) for b in row.before),
         until=tuple(u + start for row, start in zip(rows, starts, strict=True) for u in row.until),
         positions=torch.cat([row.positions for row in rows], dim=1),
@@ -153,7 +159,8 @@ def collate(rows: Sequence[Row], pad_id: int, side: str = "right") -> dict[str, 
 
 def step_places(rows: Sequence[Row]) -> dict[str, Tensor]:
     """What a reward model reads beside a batch of `collate`: step ends (B, S; -1 pads) and, of each id (B, T), the step
-    that the policy wrote it in (-1 for what it was shown) and the index of the id before it."""
+    that the policy wrote it in (-1 for what it was shown) and the index of the id before it; and, where something is
+    taught, which ids are."""
     shape = (len(rows), max(len(row.ids) for row in rows))
     ends_BS = torch.full((len(rows), max(len(row.step_ends) for row in rows)), -1)
     written_BT, before_BT = torch.full(shape, -1), torch.zeros(shape, dtype=torch.long)
@@ -161,7 +168,12 @@ def step_places(rows: Sequence[Row]) -> dict[str, Tensor]:
         ends_BS[b, : len(row.step_ends)] = torch.tensor(row.step_ends, dtype=torch.long)
         written_BT[b, : len(row.ids)] = torch.tensor(row.written_in)
         before_BT[b, : len(row.ids)] = torch.tensor(row.before)
-    return {"step_ends": ends_BS, "written_in": written_BT, "before": before_BT}
+    places = {"step_ends": ends_BS, "written_in": written_BT, "before": before_BT}
+    if any(any(row.taught) for row in rows):
+        places["taught"] = torch.zeros(shape, dtype=torch.bool)
+        for b, row in enumerate(rows):
+            places["taught"][b, : len(row.ids)] = torch.tensor(row.taught)
+    return places
 
 
 def padded_batches(sizes: Sequence[int], limit: int) -> list[list[int]]:

@@ -38,6 +38,19 @@ def verdict_text(template_id: str, verdicts: tuple[str, str]) -> str:
     return VERDICT_TEMPLATES[template_id].format(right=verdicts[0], wrong=verdicts[1])
 
 
+CRITIQUE_TEMPLATES: dict[str, str] = {
+    "critique@1": (
+        "Check the solution step by step up to its first wrong step. Write a line for each: its number, its intent,"
+        " whether the image agrees, whether its logic holds, and + or -. Then write the wrong step as it should be."
+    ),
+}
+
+
+def critique_question(template_id: str = "critique@1") -> str:
+    """What is asked for after a solution."""
+    return CRITIQUE_TEMPLATES[template_id]
+
+
 _JUDGE = """You check a solution to a question about {images}, step by step. A step is wrong if what it says is not \
 so: it misreads an image (perception), it does not follow (reasoning), or it asks for a region that does not show what \
 is needed (action). A step that follows from an earlier wrong one is wrong too, with the same kind of error.{crops}

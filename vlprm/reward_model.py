@@ -44,9 +44,11 @@ SURPRISES = 2  # of the least likely token, of the whole step
 
 @dataclass
 class StepOutput(TokenClassifierOutput):  # type: ignore[misc]
-    """`logits` (B, S, O), the first of them of `correct`; and `surprise` (B, S, 2), where the head reads it."""
+    """`logits` (B, S, O), the first of them of `correct`; `surprise` (B, S, 2), where the head reads it; and
+    `taught_nats` (N), of the ids that the LM head is to learn, where there are any."""
 
     surprise: Tensor | None = None
+    taught_nats: Tensor | None = None
 
 
 @lru_cache
@@ -69,14 +71,21 @@ def reward_class(backbone_class: Any) -> type[PreTrainedModel]:
             self.score = nn.Linear(width, len(OUTPUTS), bias=False)
             self.post_init()
 
-        def forward(self, step_ends: Tensor, written_in: Tensor, before: Tensor, **inputs: Any) -> StepOutput:
+        def forward(self, step_ends: Tensor | None = None, **inputs: Any) -> Any:
+            if step_ends is None:  # to write, as the backbone does
+                return super().forward(**inputs)
+            places = {name: inputs.pop(name, None) for name in ("written_in", "before", "taught")}
             hidden_BTD = read_states(self, inputs)
+            ids_BT = inputs["input_ids"]
+            taught_N = taught_nats(self.lm_head, hidden_BTD, ids_BT, places["taught"], places["before"])
             features_BSF = _at(hidden_BTD, step_ends)
             if not self.reads_surprise:
-                return StepOutput(logits=self.score(features_BSF))
-            read_BS2 = surprise(self.lm_head, hidden_BTD, inputs["input_ids"], written_in, before, step_ends.shape[1])
+                return StepOutput(logits=self.score(features_BSF), taught_nats=taught_N)
+            read_BS2 = surprise(
+                self.lm_head, hidden_BTD, ids_BT, places["written_in"], places["before"], step_ends.shape[1]
+            )
             features_BSF = torch.cat([features_BSF, read_BS2.log1p().to(features_BSF.dtype)], dim=-1)
-            return StepOutput(logits=self.score(features_BSF), surprise=read_BS2)
+            return StepOutput(logits=self.score(features_BSF), surprise=read_BS2, taught_nats=taught_N)
 
     StepRewardModel.__name__ = backbone_class.__name__.replace("ForConditionalGeneration", "ForTokenClassification")
     StepRewardModel.__qualname__ = StepRewardModel.__name__
@@ -91,9 +100,14 @@ def verdict_class(backbone_class: Any, right: int, wrong: int) -> type[PreTraine
     class VerdictRewardModel(backbone_class):  # type: ignore[misc]
         accepts_loss_kwargs = True
 
-        def forward(self, step_ends: Tensor, written_in: Tensor, before: Tensor, **inputs: Any) -> StepOutput:
-            log_p_BSV = self.lm_head(_at(read_states(self, inputs), step_ends)).float().log_softmax(-1)
-            return StepOutput(logits=log_p_BSV[..., [right, wrong]])
+        def forward(self, step_ends: Tensor | None = None, **inputs: Any) -> Any:
+            if step_ends is None:
+                return super().forward(**inputs)
+            places = {name: inputs.pop(name, None) for name in ("written_in", "before", "taught")}
+            hidden_BTD = read_states(self, inputs)
+            taught_N = taught_nats(self.lm_head, hidden_BTD, inputs["input_ids"], places["taught"], places["before"])
+            log_p_BSV = self.lm_head(_at(hidden_BTD, step_ends)).float().log_softmax(-1)
+            return StepOutput(logits=log_p_BSV[..., [right, wrong]], taught_nats=taught_N)
 
     VerdictRewardModel.__name__ = VerdictRewardModel.__qualname__ = backbone_class.__name__
     return VerdictRewardModel
@@ -111,6 +125,22 @@ def _at(hidden_BTD: Tensor, ends_BS: Tensor) -> Tensor:
     return hidden_BTD.gather(1, ends_BS.clamp(min=0)[:, :, None].expand(-1, -1, hidden_BTD.shape[-1]))
 
 
+def taught_nats(
+    lm_head: nn.Module, hidden_BTD: Tensor, ids_BT: Tensor, taught_BT: Tensor | None, before_BT: Tensor | None
+) -> Tensor | None:
+    """(N) nats of the ids that are taught, each as predicted from the one before; None where nothing is taught."""
+    if taught_BT is None or before_BT is None:
+        return None
+    return _nats(lm_head, hidden_BTD, ids_BT, taught_BT, before_BT)
+
+
+def _nats(lm_head: nn.Module, hidden_BTD: Tensor, ids_BT: Tensor, chosen_BT: Tensor, before_BT: Tensor) -> Tensor:
+    rows, _ = chosen_BT.nonzero(as_tuple=True)
+    log_p_NV = lm_head(hidden_BTD[rows, before_BT[chosen_BT]]).float().log_softmax(-1)
+    nats_N: Tensor = -log_p_NV.gather(1, ids_BT[chosen_BT][:, None]).squeeze(1)
+    return nats_N
+
+
 @torch.no_grad()
 def surprise(
     lm_head: nn.Module, hidden_BTD: Tensor, ids_BT: Tensor, written_BT: Tensor, before_BT: Tensor, steps: int
@@ -122,8 +152,7 @@ def surprise(
     """
     written = written_BT >= 0
     rows, _ = written.nonzero(as_tuple=True)
-    log_p_NV = lm_head(hidden_BTD[rows, before_BT[written]]).float().log_softmax(-1)
-    nats_N = -log_p_NV.gather(1, ids_BT[written][:, None]).squeeze(1)
+    nats_N = _nats(lm_head, hidden_BTD, ids_BT, written, before_BT)
     step_N = rows * steps + written_BT[written]
     flat = torch.zeros(len(ids_BT) * steps, device=nats_N.device)
     worst, total = flat.scatter_reduce(0, step_N, nats_N, "amax"), flat.scatter_add(0, step_N, nats_N)

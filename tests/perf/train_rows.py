@@ -120,7 +120,7 @@ def train_on(batches: Sequence[dict[str, Tensor]], checkpoint: Checkpoint) -> fl
     total = 0.0
     for batch in batches:
         inputs = {name: value for name, value in batch.items() if name not in ANSWERS}
-        loss = training_loss(checkpoint.model(**inputs).logits, batch, totals, LossConfig())
+        loss = training_loss(checkpoint.model(**inputs), batch, totals, LossConfig())
         loss.backward()
         total += loss.item()
     optimizer.step()

@@ -18,7 +18,8 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class Request:
-    """Continue `steps` of a solution to `problem`, `n` times, each with its own stream of chance.
+    """Continue `steps` of a solution to `problem`, `n` times, each with its own stream of chance; or, if something is
+    `asked`, answer that, which stands in a user's turn after them.
 
     `key` names the request within a run and, with `seed`, decides what is sampled: equal requests give equal texts,
     whatever else is in the batch. A server that can is held to the JSON `schema`; others are not.
@@ -32,6 +33,7 @@ class Request:
     temperature: float = 1.0
     max_tokens: int = 200
     schema: dict[str, Any] | None = None
+    asked: str = ""
 
 
 @dataclass(frozen=True)

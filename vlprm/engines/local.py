@@ -84,8 +84,10 @@ def _settle(future: asyncio.Future[list[Continuation]], outcome: list[Continuati
 def generate(checkpoint: Checkpoint, requests: Sequence[Request]) -> list[list[Continuation]]:
     """Continuations of every request, all in one batch. Shapes: R requests, N sampled rows, T tokens, V vocabulary."""
     model, inputs = checkpoint.model, checkpoint.inputs
-    rows = [inputs.row(r.problem, r.steps) for r in requests]
-    separator = [bool(r.steps) and r.steps[-1].region is None for r in requests]
+    rows = [
+        inputs.asked_row(r.problem, r.steps, r.asked) if r.asked else inputs.row(r.problem, r.steps) for r in requests
+    ]
+    separator = [bool(r.steps) and r.steps[-1].region is None and not r.asked for r in requests]
     batch = inputs.batch(rows, side="left")
     cache = DynamicCache(config=model.config.get_text_config())
     if not all(hasattr(layer, "batch_select_indices") for layer in cache.layers):
