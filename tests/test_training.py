@@ -140,12 +140,12 @@ def test_a_row_whose_columns_do_not_go_together_is_named(dataset: Path) -> None:
 
 def test_over_long_rows_are_refused_or_dropped_and_never_cut(dataset: Path, inputs: InputBuilder) -> None:
     trees = load_trees(dataset, RowsConfig())
-    examples, sizes = examples_of(trees, RowsConfig(of="paths"), inputs)
+    examples, sizes = examples_of(trees, RowsConfig(of="paths"), inputs, LossConfig())
     assert sizes == [len(labelled_row(e, inputs, LossConfig(), {}).row.ids) for e in examples]
     limit = sorted(sizes)[len(sizes) // 2]
     with pytest.raises(ValueError, match=r"raise rows.longest \(now .*\), or leave them out with rows.over_long: drop"):
-        examples_of(trees, RowsConfig(of="paths", longest=limit), inputs)
-    kept, short = examples_of(trees, RowsConfig(of="paths", longest=limit, over_long="drop"), inputs)
+        examples_of(trees, RowsConfig(of="paths", longest=limit), inputs, LossConfig())
+    kept, short = examples_of(trees, RowsConfig(of="paths", longest=limit, over_long="drop"), inputs, LossConfig())
     assert short == [size for size in sizes if size <= limit]
     assert len(kept) == len(short)
 
@@ -237,7 +237,7 @@ def test_each_step_stands_once_in_the_metrics_of_a_run_that_was_killed(tmp_path:
 
 def test_batches_fill_the_budget_and_lose_nothing(dataset: Path, inputs: InputBuilder) -> None:
     config = RowsConfig(of="paths", batch_tokens=900)
-    examples, sizes = examples_of(load_trees(dataset, config), config, inputs)
+    examples, sizes = examples_of(load_trees(dataset, config), config, inputs, LossConfig())
     size_of = {id(example): size for example, size in zip(examples, sizes, strict=True)}
     batches = plan_batches(examples, sizes, config.batch_tokens, seed=0)
     assert sorted(id(e) for batch in batches for e in batch) == sorted(size_of)

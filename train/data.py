@@ -139,11 +139,11 @@ def _is_wrong(label: StepLabel) -> bool:
 
 
 def examples_of(
-    trees: Sequence[Sequence[LabelledPath]], config: RowsConfig, inputs: InputBuilder
+    trees: Sequence[Sequence[LabelledPath]], config: RowsConfig, inputs: InputBuilder, loss: LossConfig
 ) -> tuple[list[Example], list[int]]:
     """What makes a row each, and how many tokens it will have. ValueError on an over-long one, unless it is dropped."""
     examples = [*trees] if config.of == "trees" else [[path] for tree in trees for path in tree]
-    sizes = [_tokens(example, inputs) for example in examples]
+    sizes = [_tokens(example, inputs, loss) for example in examples]
     over = [i for i, size in enumerate(sizes) if size > config.longest]
     if over and config.over_long == "refuse":
         raise ValueError(
@@ -156,9 +156,12 @@ def examples_of(
     return [examples[i] for i in kept], [sizes[i] for i in kept]
 
 
-def _tokens(example: Example, inputs: InputBuilder) -> int:
-    steps, _, parents = _merged(example)
-    return inputs.tokens(example[0].problem, steps, parents)
+def _tokens(example: Example, inputs: InputBuilder, loss: LossConfig) -> int:
+    steps, place, parents = _merged(example)
+    critiques = critiques_of(example, place) if loss.critique else []
+    return inputs.tokens(
+        example[0].problem, steps, parents, critique_question(inputs.profile.prompt_template), critiques
+    )
 
 
 def class_weights(trees: Sequence[Sequence[LabelledPath]], loss: LossConfig) -> dict[tuple[str, bool], float]:
@@ -196,7 +199,7 @@ def labelled_row(
     critiques = critiques_of(example, place) if loss.critique else []
     return LabelledRow(
         id=problem.id,
-        row=inputs.tree(problem, steps, parents, critique_question(), critiques),
+        row=inputs.tree(problem, steps, parents, critique_question(inputs.profile.prompt_template), critiques),
         targets=targets,
         kinds=tuple(KIND_INDEX[labels[n].error_kind] for n in place),
         counts=tuple((labels[n].mc_correct, labels[n].mc_valid) for n in place),

@@ -138,8 +138,8 @@ def split_rows(config: PrmConfig, inputs: InputBuilder) -> tuple[Batches, Batche
         raise ValueError(f"{config.dataset} has {len(problems)} problem(s); training needs one beside {held} held out")
     learnt, kept = [[tree for trees in part for tree in trees] for part in (problems[held:], problems[:held])]
     weights = class_weights(learnt, config.loss)
-    train, sizes = examples_of(learnt, config.rows, inputs)
-    shown, _ = examples_of(kept, config.rows, inputs)
+    train, sizes = examples_of(learnt, config.rows, inputs, config.loss)
+    shown, _ = examples_of(kept, config.rows, inputs, config.loss)
     log.info("%d problems in %d rows of %d tokens, %d held out", len(problems) - held, len(train), sum(sizes), held)
     budget = config.rows.batch_tokens
     batches = [b for epoch in range(config.epochs) for b in plan_batches(train, sizes, budget, config.seed + epoch)]

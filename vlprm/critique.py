@@ -2,7 +2,8 @@
 step, and that step as it should be (the form of GM-PRM, arXiv 2508.04088, section 3).
 
     engine = LocalEngine(load_reward_model("runs/critic"))
-    (critique,) = await ask(engine, problem, solution.steps, key="mine", seed=0)
+    question = critique_question(engine.checkpoint.profile.prompt_template)
+    (critique,) = await ask(engine, problem, solution.steps, question, key="mine", seed=0)
     print(critique and (critique.first_wrong, critique.corrected))
 
 A critique is plain text, a line a step, so that any model can be asked for one and any can learn to write it.
@@ -15,7 +16,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from vlprm.engines import Engine, Request
-from vlprm.prompts import critique_question
 from vlprm.schema import ErrorKind, Problem, Step
 from vlprm.steps import parse_step
 
@@ -91,10 +91,18 @@ def parse_critique(text: str, n_steps: int) -> Critique | None:
 
 
 async def ask(
-    engine: Engine, problem: Problem, steps: Sequence[Step], key: str, seed: int, n: int = 1, temperature: float = 0.0
+    engine: Engine,
+    problem: Problem,
+    steps: Sequence[Step],
+    question: str,
+    key: str,
+    seed: int,
+    n: int = 1,
+    temperature: float = 0.0,
 ) -> list[Critique | None]:
-    """So many critiques of a solution; None where the engine failed, or wrote none."""
-    request = Request(problem, tuple(steps), n, key, seed, temperature, MAX_TOKENS, asked=critique_question())
+    """So many critiques of a solution; None where the engine failed, or wrote none. `question` is that of
+    `vlprm.prompts.critique_question` for the model that is asked."""
+    request = Request(problem, tuple(steps), n, key, seed, temperature, MAX_TOKENS, asked=question)
     return [
         parse_critique(written.text, len(steps)) if written.ended and not written.failure else None
         for written in await engine.sample(request)

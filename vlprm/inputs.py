@@ -104,16 +104,33 @@ class InputBuilder:
         ValueError where the family's backbones cannot read branches."""
         if self.family.cannot_pack and (len(set(parents)) < len(parents) or answers):
             raise ValueError(f"this backbone cannot read a tree in one sequence: {self.family.cannot_pack}; use paths")
+        return lay_out(self._tree(problem, steps, parents, asked, answers), self.positions)
+
+    def tokens(
+        self,
+        problem: Problem,
+        steps: Sequence[Step],
+        parents: Sequence[int],
+        asked: str = "",
+        answers: Sequence[tuple[int, str]] = (),
+    ) -> int:
+        """How many tokens the tree's row has."""
+        return sum(len(node.segment.ids) for node in self._tree(problem, steps, parents, asked, answers))
+
+    def _tree(
+        self,
+        problem: Problem,
+        steps: Sequence[Step],
+        parents: Sequence[int],
+        asked: str,
+        answers: Sequence[tuple[int, str]],
+    ) -> list[Node]:
         nodes = self._nodes(problem, steps, parents, SEPARATOR)
         for step, text in answers:
             ids = (*self._encode(text), self.end_of_turn)
             nodes.append(Node(self._question(asked), step + 1))
             nodes.append(Node(Segment(ids, (False,) * len(ids), (), len(ids)), len(nodes) - 1, taught=True))
-        return lay_out(nodes, self.positions)
-
-    def tokens(self, problem: Problem, steps: Sequence[Step], parents: Sequence[int]) -> int:
-        """How many tokens the tree's row has."""
-        return sum(len(node.segment.ids) for node in self._nodes(problem, steps, parents, SEPARATOR))
+        return nodes
 
     def _nodes(self, problem: Problem, steps: Sequence[Step], parents: Sequence[int], separator: str) -> list[Node]:
         nodes = self._unscored(problem, steps, parents, separator)

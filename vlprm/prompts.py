@@ -39,6 +39,8 @@ def verdict_text(template_id: str, verdicts: tuple[str, str]) -> str:
 
 
 CRITIQUE_TEMPLATES: dict[str, str] = {
+    # For the built-in models, to which every word that their problems do not have is many tokens.
+    "plain_critique@1": "Check.",
     "critique@1": (
         "Check the solution step by step up to its first wrong step. Write a line for each: its number, its intent,"
         " whether the image agrees, whether its logic holds, and + or -. Then write the wrong step as it should be."
@@ -46,9 +48,9 @@ CRITIQUE_TEMPLATES: dict[str, str] = {
 }
 
 
-def critique_question(template_id: str = "critique@1") -> str:
-    """What is asked for after a solution."""
-    return CRITIQUE_TEMPLATES[template_id]
+def critique_question(prompt_template: str) -> str:
+    """What is asked after a solution of a model with this prompt template."""
+    return CRITIQUE_TEMPLATES["plain_critique@1" if prompt_template == "plain@1" else "critique@1"]
 
 
 _JUDGE = """You check a solution to a question about {images}, step by step. A step is wrong if what it says is not \

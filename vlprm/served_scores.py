@@ -27,8 +27,8 @@ from transformers import AutoConfig
 from vlprm.backbones import checkpoint_folder, load_inputs
 from vlprm.engines import all_answers
 from vlprm.engines.choose import ServerConfig
-from vlprm.engines.server import messages, probe_problem
-from vlprm.engines.servers import Answer, Failure, Kind, Message, Servers, user_turn
+from vlprm.engines.server import messages, probe_problem, with_question
+from vlprm.engines.servers import Answer, Failure, Kind, Message, Servers
 from vlprm.packing import Row
 from vlprm.prompts import verdict_text
 from vlprm.reward_model import OUTPUTS
@@ -101,9 +101,7 @@ class ServedScores:
             goes_on = turns[-1]["role"] == "assistant"
             form = {"continue_final_message": goes_on, "add_generation_prompt": not goes_on}
             return {"model": self.config.model, "messages": turns, "task": "token_classify", **form}
-        # After a crop the policy's turn has begun, and is empty.
-        turn: list[Message] = [] if turns[-1]["role"] == "assistant" else [{"role": "assistant", "content": ""}]
-        turns += [*turn, user_turn([], verdict_text(profile.verdict_template, profile.verdicts))]
+        turns = with_question(turns, verdict_text(profile.verdict_template, profile.verdicts))
         return {"model": self.config.model, "messages": turns, **_log_probabilities(self.inputs.verdict_ids)}
 
     def _read(self, answer: Answer | Failure, row: Row, wanted: Sequence[int]) -> Scores:

@@ -68,13 +68,13 @@ class ServerEngine:
         answer = await self.servers.call(self._asked(request))
         if isinstance(answer, Failure):
             return [_failed(answer.stop)] * request.n
-        after_step = bool(request.steps) and request.steps[-1].region is None
+        after_step = bool(request.steps) and request.steps[-1].region is None and not request.asked
         return [self._continuation(answer.choices.get(i), after_step) for i in range(request.n)]
 
     def _asked(self, request: Request) -> dict[str, Any]:
         self.inputs.check_question(request.problem.question)
-        body = self._body(messages(request.problem, request.steps, self.inputs.profile, self.servers.url))
-        return {**body, **_chance(request)}
+        turns = messages(request.problem, request.steps, self.inputs.profile, self.servers.url)
+        return {**self._body(with_question(turns, request.asked) if request.asked else turns), **_chance(request)}
 
     def _body(self, turns: Sequence[Message]) -> dict[str, Any]:
         goes_on = turns[-1]["role"] == "assistant"
@@ -161,6 +161,12 @@ def messages(
             turns.append(user_turn([url(problem.images[0], step.region)], ""))
             written = []
     return [*turns, {"role": "assistant", "content": join_steps(written)}] if written else turns
+
+
+def with_question(turns: Sequence[Message], question: str) -> list[Message]:
+    """The turns, and a user's turn that asks something. After a crop the policy's turn has begun, and is empty."""
+    begun: list[Message] = [] if turns[-1]["role"] == "assistant" else [{"role": "assistant", "content": ""}]
+    return [*turns, *begun, user_turn([], question)]
 
 
 def probe_problem(profile: Profile) -> Problem:

@@ -1,0 +1,110 @@
+"""Critiques of stored candidates, against the truth: are first errors found, and is what replaces them right?
+
+python -m eval.critiques --config configs/demo/critiques.yaml
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from jsonargparse.typing import PositiveInt
+
+from vlprm.backbones import placement
+from vlprm.config import dump, run
+from vlprm.critique import Critique, ask
+from vlprm.engines.local import LocalEngine
+from vlprm.metrics import bootstrap_interval
+from vlprm.prompts import critique_question
+from vlprm.records import finished_records, open_run, write_atomically
+from vlprm.reward_model import load_reward_model
+from vlprm.schema import Problem, Solution, from_json
+from vlprm.tasks import TASKS, load_tasks, problem_by_id, refuse_other_tasks, task_of
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class CritiquesConfig:
+    """Measure critiques.
+
+    Args:
+        candidates: run folder of eval.candidates.
+        reward_model: checkpoint folder of train.prm that has learnt critiques.
+        run: folder to write.
+        problems: whose candidates are criticised, from the first on.
+        tasks: task names or module paths, as they were given to eval.candidates.
+        device: auto (the GPU where there is one), cpu, cuda, or cuda:1 and so on.
+        dtype: float32, or bfloat16 for half the memory.
+    """
+
+    candidates: Path
+    reward_model: Path
+    run: Path
+    problems: PositiveInt = 50
+    tasks: tuple[str, ...] = tuple(TASKS)
+    device: str = "auto"
+    dtype: str = "float32"
+
+
+def main(config: CritiquesConfig) -> None:
+    tasks = load_tasks(config.tasks)
+    pools = finished_records(config.candidates / "candidates.jsonl", "eval.candidates")[: config.problems]
+    refuse_other_tasks((pool["key"] for pool in pools), tasks)
+    open_run(config.run, dump(config), 0, [config.candidates, config.reward_model])
+    solutions = [(problem_by_id(p["key"], tasks), from_json(Solution, s)) for p in pools for s in p["solutions"]]
+    engine = LocalEngine(load_reward_model(config.reward_model, *placement(config.device, config.dtype)))
+    critiques = asyncio.run(_asked(engine, solutions))
+    rows = [_row(p, s, c, tasks) for (p, s), c in zip(solutions, critiques, strict=True)]
+    results = measured([row for row in rows if row is not None])
+    write_atomically(config.run / "results.json", json.dumps(results, indent=2) + "\n")
+    print(json.dumps(results, indent=2))
+
+
+async def _asked(engine: LocalEngine, solutions: list[tuple[Problem, Solution]]) -> list[Critique | None]:
+    question = critique_question(engine.checkpoint.profile.prompt_template)
+    asked = (ask(engine, p, s.steps, question, f"{s.problem_id}/{i}", 0) for i, (p, s) in enumerate(solutions))
+    return [critique for (critique,) in await asyncio.gather(*asked)]
+
+
+def _row(problem: Problem, solution: Solution, critique: Critique | None, tasks: Any) -> dict[str, Any] | None:
+    """What came of one critique; None where the truth does not know each step up to the first error."""
+    task = task_of(problem.task, tasks)
+    truth = task.verdicts(problem, solution.steps)
+    first = next((i for i, v in enumerate(truth) if v is None or not v.correct), None)
+    if not truth or (first is not None and truth[first] is None):
+        return None
+    row = {"problem": problem.id, "wrong": first is not None, "read": critique is not None, "found": False}
+    if critique is None:
+        return row
+    row["found"] = critique.first_wrong == first
+    if row["wrong"] and row["found"]:
+        assert first is not None
+        assert critique.corrected is not None
+        verdict = task.verdicts(problem, [*solution.steps[:first], critique.corrected])[-1]
+        row["put_right"] = verdict is not None and verdict.correct
+    return row
+
+
+def measured(rows: list[dict[str, Any]]) -> dict[str, Any]:
+    """Shares with 95% intervals: of critiques that could be read, of solutions whose first error (or whose having none)
+    is found, and of the found first errors whose correction is right."""
+    parts = {
+        "read": [row["read"] for row in rows],
+        "first_error_found": [row["found"] for row in rows if row["wrong"]],
+        "no_error_found": [row["found"] for row in rows if not row["wrong"]],
+        "put_right": [row["put_right"] for row in rows if "put_right" in row],
+    }
+    return {
+        name: {"share": sum(values) / len(values), "ci": list(bootstrap_interval(values)), "of": len(values)}
+        for name, values in parts.items()
+        if values
+    }
+
+
+if __name__ == "__main__":
+    run(main, CritiquesConfig)
