@@ -5,6 +5,8 @@ from pathlib import Path
 
 import pytest
 import yaml
+from accelerate.commands.config.config_args import load_config_from_file
+from accelerate.commands.launch import launch_command_parser
 
 from train.policy import PolicyConfig
 from vlprm.backbones import load_policy
@@ -49,6 +51,15 @@ def test_recipes_open_with_their_launch_line_and_parse(recipe: Path) -> None:
     module = __import__(command[1], fromlist=["x"])
     config_class = next(v for k, v in vars(module).items() if k.endswith("Config") and v.__module__ == command[1])
     parse(config_class, ["--config", str(recipe)])
+
+
+@pytest.mark.parametrize("path", sorted(ROOT.glob("configs/accelerate/*.yaml")), ids=lambda p: p.stem)
+def test_launch_files_are_what_accelerate_reads(path: Path) -> None:
+    """It refuses unknown keys of its own level; those of the shards are checked against its launcher's flags."""
+    config = load_config_from_file(str(path))
+    assert config.mixed_precision == "bf16"
+    flags = {action.dest for action in launch_command_parser()._actions}
+    assert set(getattr(config, "fsdp_config", None) or {}) <= flags
 
 
 def test_blind_spots_of_the_policys_teacher_are_concepts_that_occur() -> None:

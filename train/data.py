@@ -17,10 +17,10 @@ import torch
 from jsonargparse.typing import PositiveInt
 from torch import Tensor
 
+from train.critiques import critiques_of
 from train.losses import IGNORE, LossConfig
-from vlprm.critique import critique_of, critique_text
 from vlprm.dataset import LabelledPath, row_paths
-from vlprm.fusion import is_wrong
+from vlprm.fusion import called_wrong
 from vlprm.inputs import InputBuilder
 from vlprm.packing import Row, padded_batches
 from vlprm.prompts import critique_question
@@ -80,23 +80,6 @@ class LabelledRow:
     paths: tuple[tuple[int, ...], ...] = ()
 
 
-def critiques_of(example: Example, place: dict[int, int]) -> list[tuple[int, str]]:
-    """After which step, by its place, which critique stands: of each solution that is right throughout, and of those
-    whose first wrong step the policy also wrote rightly."""
-    found: dict[int, str] = {}
-    for path in example:
-        wrong = [_is_wrong(label) for label in path.labels]
-        if None in [label.target for label in path.labels]:
-            continue
-        end = wrong.index(True) if True in wrong else len(wrong) - 1
-        corrected = path.corrected[end] if True in wrong else None
-        if True in wrong and corrected is None:
-            continue
-        critique = critique_of(path.steps[: end + 1], path.labels[end].error_kind, corrected)
-        found[place[path.nodes[-1]]] = critique_text(critique)
-    return list(found.items())
-
-
 # --- what is learnt from
 
 
@@ -124,7 +107,7 @@ def _both_kinds(paths: Sequence[LabelledPath], limit: int) -> list[LabelledPath]
 
 def learnt_from(path: LabelledPath, after_first_error: str) -> LabelledPath:
     """The path with what comes after its first wrong step left out (`stop`), without targets (`mask`), or as it is."""
-    wrong = [_is_wrong(label) for label in path.labels]
+    wrong = [called_wrong(label) for label in path.labels]
     if after_first_error == "keep" or True not in wrong:
         return path
     end = wrong.index(True) + 1
@@ -132,10 +115,6 @@ def learnt_from(path: LabelledPath, after_first_error: str) -> LabelledPath:
         return replace(path, steps=path.steps[:end], nodes=path.nodes[:end], labels=path.labels[:end])
     masked = tuple(replace(label, target=None, error_kind=None) for label in path.labels[end:])
     return replace(path, labels=path.labels[:end] + masked)
-
-
-def _is_wrong(label: StepLabel) -> bool:
-    return label.target is not None and is_wrong(label.rule, label.target)
 
 
 def examples_of(
@@ -171,7 +150,7 @@ def class_weights(trees: Sequence[Sequence[LabelledPath]], loss: LossConfig) -> 
         for path in tree:
             for label in path.labels:
                 if label.target is not None:
-                    counts[_question_type(path), _is_wrong(label)] += 1
+                    counts[_question_type(path), called_wrong(label)] += 1
     if not loss.balance:
         return {key: loss.wrong_weight if key[1] else 1.0 for key in counts}
     of_type = {kind: counts[kind, False] + counts[kind, True] for kind, _ in list(counts)}
@@ -203,7 +182,7 @@ def labelled_row(
         targets=targets,
         kinds=tuple(KIND_INDEX[labels[n].error_kind] for n in place),
         counts=tuple((labels[n].mc_correct, labels[n].mc_valid) for n in place),
-        weights=tuple(share[n] * weights.get((kind, _is_wrong(labels[n])), 1.0) for n in place),
+        weights=tuple(share[n] * weights.get((kind, called_wrong(labels[n])), 1.0) for n in place),
         siblings=_sibling_pairs(targets, parents) if loss.siblings else (),
         candidates=_candidate_pairs(example) if loss.candidates else (),
         paths=tuple(tuple(place[n] for n in path.nodes) for path in example) if loss.candidates else (),

@@ -63,6 +63,11 @@ def is_wrong(rule: str, target: float) -> bool:
     return target == 0.0 if rule in ("mc", "hybrid") else target < 0.5
 
 
+def called_wrong(label: StepLabel) -> bool:
+    """Whether a label has a target, and that calls the step wrong."""
+    return label.target is not None and is_wrong(label.rule, label.target)
+
+
 def fuse_tree(
     evidence: TreeEvidence, paths: Sequence[tuple[Sequence[int], bool | None]], rule: Rule, quality: JudgeQuality
 ) -> list[StepLabel]:
@@ -95,7 +100,7 @@ def mined_corrections(labels: Sequence[StepLabel], parents: Sequence[int]) -> li
     children: dict[int, list[int]] = {}
     for node, parent in enumerate(parents):
         children.setdefault(parent, []).append(node)
-    wrong = [label.target is not None and is_wrong(label.rule, label.target) for label in labels]
+    wrong = [called_wrong(label) for label in labels]
 
     def value(node: int) -> float:
         called_right = labels[node].target is not None and not wrong[node]
