@@ -59,6 +59,9 @@ class StepTrainer(Trainer):
     ) -> Any:
         outputs = model(**{name: value for name, value in inputs.items() if name not in (*ANSWERS, "ids")})
         totals_4 = inputs["totals"] if num_items_in_batch is None else num_items_in_batch
+        if model.training and self.step_loss.steps and totals_4[0] == 0:
+            said = "; give them counts, or learn from targets" if self.step_loss.labels == "counts" else ""
+            raise ValueError(f"no step of the batch of {', '.join(inputs['ids'])} has a label{said}")
         loss = training_loss(outputs, inputs, totals_4, self.step_loss)
         if not loss.isfinite():
             raise ValueError(f"the loss is {float(loss)} in the batch of {', '.join(inputs['ids'])}; look at its rows")
