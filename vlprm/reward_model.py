@@ -53,7 +53,7 @@ class StepOutput(TokenClassifierOutput):  # type: ignore[misc]
 
 @lru_cache
 def reward_class(backbone_class: Any) -> type[PreTrainedModel]:
-    """The backbone's class with a step head. `forward` takes our batch (`vlprm.packing.collate_steps`) and returns a
+    """The backbone's class with a step head. `forward` takes our batch (`InputBuilder.step_batch`) and returns a
     `StepOutput` of the ends of steps, and nothing over the vocabulary."""
 
     class StepRewardModel(backbone_class):  # type: ignore[misc]
@@ -74,16 +74,12 @@ def reward_class(backbone_class: Any) -> type[PreTrainedModel]:
         def forward(self, step_ends: Tensor | None = None, **inputs: Any) -> Any:
             if step_ends is None:  # to write, as the backbone does
                 return super().forward(**inputs)
-            places = {name: inputs.pop(name, None) for name in ("written_in", "before", "taught")}
-            hidden_BTD = read_states(self, inputs)
-            ids_BT = inputs["input_ids"]
-            taught_N = taught_nats(self.lm_head, hidden_BTD, ids_BT, places["taught"], places["before"])
+            hidden_BTD, places, taught_N = _read(self, inputs)
             features_BSF = _at(hidden_BTD, step_ends)
             if not self.reads_surprise:
                 return StepOutput(logits=self.score(features_BSF), taught_nats=taught_N)
-            read_BS2 = surprise(
-                self.lm_head, hidden_BTD, ids_BT, places["written_in"], places["before"], step_ends.shape[1]
-            )
+            where = places["written_in"], places["before"], step_ends.shape[1]
+            read_BS2 = surprise(self.lm_head, hidden_BTD, inputs["input_ids"], *where)
             features_BSF = torch.cat([features_BSF, read_BS2.log1p().to(features_BSF.dtype)], dim=-1)
             return StepOutput(logits=self.score(features_BSF), surprise=read_BS2, taught_nats=taught_N)
 
@@ -103,9 +99,7 @@ def verdict_class(backbone_class: Any, right: int, wrong: int) -> type[PreTraine
         def forward(self, step_ends: Tensor | None = None, **inputs: Any) -> Any:
             if step_ends is None:
                 return super().forward(**inputs)
-            places = {name: inputs.pop(name, None) for name in ("written_in", "before", "taught")}
-            hidden_BTD = read_states(self, inputs)
-            taught_N = taught_nats(self.lm_head, hidden_BTD, inputs["input_ids"], places["taught"], places["before"])
+            hidden_BTD, _, taught_N = _read(self, inputs)
             log_p_BSV = self.lm_head(_at(hidden_BTD, step_ends)).float().log_softmax(-1)
             return StepOutput(logits=log_p_BSV[..., [right, wrong]], taught_nats=taught_N)
 
@@ -113,28 +107,25 @@ def verdict_class(backbone_class: Any, right: int, wrong: int) -> type[PreTraine
     return VerdictRewardModel
 
 
-def read_states(model: Any, inputs: dict[str, Any]) -> Tensor:
-    """(B, T, D) last states of the backbone; where rows branch, each token as its own path has it."""
-    inputs = dict(inputs)
-    if (until_BT := inputs.pop("until", None)) is not None:
-        inputs["attention_mask"] = mask_for(until_BT)
-    return model.model(**inputs, use_cache=False).last_hidden_state  # type: ignore[no-any-return]
+def _read(model: Any, batch: dict[str, Any]) -> tuple[Tensor, dict[str, Tensor], Tensor | None]:
+    """Of a batch of `InputBuilder.step_batch`: (B, T, D) last states, where rows branch each token as its own path has
+    it; where the steps are; and (N) nats of the ids that are taught, if any are."""
+    places: dict[str, Tensor] = {name: batch[name] for name in ("written_in", "before", "taught") if name in batch}
+    inputs = {name: value for name, value in batch.items() if name not in (*places, "until")}
+    if "until" in batch:
+        inputs["attention_mask"] = mask_for(batch["until"])
+    hidden_BTD = model.model(**inputs, use_cache=False).last_hidden_state
+    if "taught" not in places:
+        return hidden_BTD, places, None
+    return hidden_BTD, places, _nats(model.lm_head, hidden_BTD, batch["input_ids"], places["taught"], places["before"])
 
 
 def _at(hidden_BTD: Tensor, ends_BS: Tensor) -> Tensor:
     return hidden_BTD.gather(1, ends_BS.clamp(min=0)[:, :, None].expand(-1, -1, hidden_BTD.shape[-1]))
 
 
-def taught_nats(
-    lm_head: nn.Module, hidden_BTD: Tensor, ids_BT: Tensor, taught_BT: Tensor | None, before_BT: Tensor | None
-) -> Tensor | None:
-    """(N) nats of the ids that are taught, each as predicted from the one before; None where nothing is taught."""
-    if taught_BT is None or before_BT is None:
-        return None
-    return _nats(lm_head, hidden_BTD, ids_BT, taught_BT, before_BT)
-
-
 def _nats(lm_head: nn.Module, hidden_BTD: Tensor, ids_BT: Tensor, chosen_BT: Tensor, before_BT: Tensor) -> Tensor:
+    """(N) nats of the chosen ids, each as predicted from the one before."""
     rows, _ = chosen_BT.nonzero(as_tuple=True)
     log_p_NV = lm_head(hidden_BTD[rows, before_BT[chosen_BT]]).float().log_softmax(-1)
     nats_N: Tensor = -log_p_NV.gather(1, ids_BT[chosen_BT][:, None]).squeeze(1)
