@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import logging
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -24,8 +23,6 @@ from vlprm.records import finished_records, open_run, write_atomically
 from vlprm.reward_model import load_reward_model
 from vlprm.schema import Problem, Solution, from_json
 from vlprm.tasks import TASKS, load_tasks, problem_by_id, refuse_other_tasks, task_of
-
-log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)

@@ -5,13 +5,12 @@ from __future__ import annotations
 import asyncio
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
 
 from tests.conftest import solved
-from train.data import ANSWERS, RowsConfig, batch_rows, labelled_row, load_trees
+from train.data import RowsConfig, batch_rows, labelled_row, load_trees, model_inputs
 from train.losses import LossConfig
 from vlprm.backbones import load_policy
 from vlprm.critique import Critique, ask, critique_of, critique_text, parse_critique
@@ -96,10 +95,6 @@ def test_the_lm_head_learns_the_critique_as_it_would_be_asked_for(
         expected = -log_p.gather(1, torch.tensor(answer)[:, None]).squeeze(1)
         found = checkpoint.model(**model_inputs(batch_rows([row], checkpoint.inputs))).taught_nats
         assert torch.allclose(found, expected, atol=1e-4)
-
-
-def model_inputs(batch: dict[str, Any]) -> dict[str, Any]:
-    return {name: value for name, value in batch.items() if name not in ANSWERS}
 
 
 @pytest.mark.parametrize("head", ["step", "verdict"])

@@ -18,10 +18,9 @@ import torch.multiprocessing as mp
 from safetensors.torch import load_file
 from torch.distributed.fsdp import fully_shard
 
-from train.data import ANSWERS, LabelledRow, RowsConfig, batch_rows, labelled_row, load_trees
+from train.data import RowsConfig, batch_rows, labelled_row, load_trees, model_inputs
 from train.losses import LossConfig
 from train.prm import PrmConfig, make_trainer, new_model, split_rows
-from vlprm.backbones import Checkpoint
 from vlprm.dataset import LabelledPath
 from vlprm.reward_model import load_reward_model
 from vlprm.schema import Step
@@ -86,13 +85,9 @@ def test_a_batch_without_images_is_given_one_that_no_step_sees(tiny_backbone: An
     path = text_only(load_trees(dataset, RowsConfig())[0][0])
     row = labelled_row([path], checkpoint.inputs, LossConfig(), {})
     plain = checkpoint.model(**checkpoint.inputs.step_batch([row.row])).logits
-    batch = model_inputs([row], checkpoint)
+    batch = model_inputs(batch_rows([row], checkpoint.inputs))
     assert "pixel_values" in batch
     assert torch.allclose(checkpoint.model(**batch).logits, plain, atol=1e-6)
-
-
-def model_inputs(rows: list[LabelledRow], checkpoint: Checkpoint) -> dict[str, torch.Tensor]:
-    return {name: value for name, value in batch_rows(rows, checkpoint.inputs).items() if name not in ANSWERS}
 
 
 def sharded(rank: int, port: int, folder: str, dataset: str) -> None:
@@ -105,7 +100,7 @@ def sharded(rank: int, port: int, folder: str, dataset: str) -> None:
         fully_shard(layer)
     path = load_trees(Path(dataset), RowsConfig())[0][0]
     row = labelled_row([path if rank == 0 else text_only(path)], checkpoint.inputs, LossConfig(), {})
-    loss = checkpoint.model(**model_inputs([row], checkpoint)).logits.logsumexp(-1).sum()
+    loss = checkpoint.model(**model_inputs(batch_rows([row], checkpoint.inputs))).logits.logsumexp(-1).sum()
     loss.backward()
     dist.barrier()
     dist.destroy_process_group()

@@ -11,7 +11,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from train.data import LabelledRow, RowsConfig, batch_rows, class_weights, labelled_row, load_trees
+from train.data import LabelledRow, RowsConfig, batch_rows, class_weights, labelled_row, load_trees, model_inputs
 from train.losses import IGNORE, LossConfig, beta_binomial, log_probabilities, step_loss, training_loss
 from vlprm.backbones import Checkpoint
 from vlprm.dataset import LabelledPath
@@ -87,9 +87,7 @@ def gradient(
     totals = torch.stack([batch["totals"] for batch in batches]).sum(0)
     total = 0.0
     for batch in batches:
-        names = ("labels", "error_kinds", "counts", "weights", "siblings", "candidates", "paths", "totals")
-        answers = {name: batch.pop(name) for name in names}
-        value = training_loss(checkpoint.model(**batch), answers, totals, loss)
+        value = training_loss(checkpoint.model(**model_inputs(batch)), batch, totals, loss)
         value.backward()
         total += value.item()
     return total, {n: p.grad.clone() for n, p in checkpoint.model.named_parameters() if p.grad is not None}

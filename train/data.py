@@ -11,7 +11,7 @@ from collections import Counter, defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from jsonargparse.typing import PositiveInt
@@ -22,7 +22,7 @@ from train.losses import IGNORE, LossConfig
 from vlprm.dataset import LabelledPath, row_paths
 from vlprm.fusion import called_wrong
 from vlprm.inputs import InputBuilder
-from vlprm.packing import Row, padded_batches
+from vlprm.packing import Node, Row, lay_out, padded_batches
 from vlprm.prompts import critique_question
 from vlprm.reward_model import OUTPUTS
 from vlprm.schema import Step, StepLabel
@@ -34,7 +34,7 @@ log = logging.getLogger(__name__)
 KIND_INDEX = {None: -1, "perception": OUTPUTS.index("perception"), "action": OUTPUTS.index("perception"),
               "reasoning": OUTPUTS.index("reasoning")}  # fmt: skip
 # What a batch has beside the inputs of the model.
-ANSWERS = ("labels", "error_kinds", "counts", "weights", "siblings", "candidates", "paths", "totals")
+ANSWERS = ("labels", "error_kinds", "counts", "weights", "siblings", "candidates", "paths", "totals", "ids")
 SORTED_RUN = 16  # batches whose rows are sorted by length together
 Example = Sequence[LabelledPath]  # solutions of one problem that make a row
 
@@ -122,7 +122,7 @@ def examples_of(
 ) -> tuple[list[Example], list[int]]:
     """What makes a row each, and how many tokens it will have. ValueError on an over-long one, unless it is dropped."""
     examples = [*trees] if config.of == "trees" else [[path] for tree in trees for path in tree]
-    sizes = [_tokens(example, inputs, loss) for example in examples]
+    sizes = [sum(len(node.segment.ids) for node in _nodes(example, inputs, loss)) for example in examples]
     over = [i for i, size in enumerate(sizes) if size > config.longest]
     if over and config.over_long == "refuse":
         raise ValueError(
@@ -135,12 +135,11 @@ def examples_of(
     return [examples[i] for i in kept], [sizes[i] for i in kept]
 
 
-def _tokens(example: Example, inputs: InputBuilder, loss: LossConfig) -> int:
+def _nodes(example: Example, inputs: InputBuilder, loss: LossConfig) -> list[Node]:
     steps, place, parents = _merged(example)
     critiques = critiques_of(example, place) if loss.critique else []
-    return inputs.tokens(
-        example[0].problem, steps, parents, critique_question(inputs.profile.prompt_template), critiques
-    )
+    question = critique_question(inputs.profile.prompt_template)
+    return inputs.tree_nodes(example[0].problem, steps, parents, question, critiques)
 
 
 def class_weights(trees: Sequence[Sequence[LabelledPath]], loss: LossConfig) -> dict[tuple[str, bool], float]:
@@ -170,15 +169,14 @@ def labelled_row(
 ) -> LabelledRow:
     """The row of some solutions of one problem. ValueError on a target outside [0, 1]: the loss would be nonsense."""
     problem = example[0].problem
-    steps, place, parents = _merged(example)
+    _, place, parents = _merged(example)
     labels = {node: label for path in example for node, label in zip(path.nodes, path.labels, strict=True)}
     share = Counter(node for path in example for node in path.nodes)
     targets = tuple(_target(labels[n], loss, problem.id) for n in place)
     kind = _question_type(example[0])
-    critiques = critiques_of(example, place) if loss.critique else []
     return LabelledRow(
         id=problem.id,
-        row=inputs.tree(problem, steps, parents, critique_question(inputs.profile.prompt_template), critiques),
+        row=lay_out(_nodes(example, inputs, loss), inputs.positions),
         targets=targets,
         kinds=tuple(KIND_INDEX[labels[n].error_kind] for n in place),
         counts=tuple((labels[n].mc_correct, labels[n].mc_valid) for n in place),
@@ -286,6 +284,11 @@ def batch_rows(rows: Sequence[LabelledRow], inputs: InputBuilder) -> dict[str, T
         "siblings": siblings_P3, "candidates": candidates_P3, "paths": paths_BCS,
         "totals": torch.tensor([labelled, len(siblings_P3), len(candidates_P3), taught]),
     }  # fmt: skip
+
+
+def model_inputs(batch: dict[str, Any]) -> dict[str, Any]:
+    """What of a batch the model is given."""
+    return {name: value for name, value in batch.items() if name not in ANSWERS}
 
 
 def _pairs(of_rows: Sequence[Sequence[tuple[int, int]]]) -> Tensor:

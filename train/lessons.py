@@ -20,6 +20,7 @@ from typing import Any, TypeVar
 import torch
 from torch.utils.data import Dataset
 
+from train.losses import IGNORE
 from vlprm.actions import execute_zoom
 from vlprm.images import open_image
 from vlprm.inputs import InputBuilder
@@ -33,9 +34,6 @@ V = TypeVar("V")
 
 DRAFT_SLIP_RATES = (0.03, 0.1, 0.3)
 SWAPPED = 0.5  # share of drafts in which one word is taken from another problem's solution
-
-
-IGNORE = -100  # of cross-entropy: no loss here
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.utils.data import Dataset
 from transformers import EvalPrediction, Trainer
 
-from train.data import ANSWERS, Example, LabelledRow, batch_rows, labelled_row
+from train.data import Example, LabelledRow, batch_rows, labelled_row, model_inputs
 from train.losses import IGNORE, LossConfig, training_loss
 from vlprm.inputs import InputBuilder
 from vlprm.metrics import auroc, calibration_error
@@ -57,7 +57,7 @@ class StepTrainer(Trainer):
     def compute_loss(
         self, model: Any, inputs: dict[str, Any], return_outputs: bool = False, num_items_in_batch: Any = None
     ) -> Any:
-        outputs = model(**{name: value for name, value in inputs.items() if name not in (*ANSWERS, "ids")})
+        outputs = model(**model_inputs(inputs))
         totals_4 = inputs["totals"] if num_items_in_batch is None else num_items_in_batch
         if model.training and self.step_loss.steps and totals_4[0] == 0:
             said = "; give them counts, or learn from targets" if self.step_loss.labels == "counts" else ""

@@ -34,7 +34,10 @@ class Checkpoint:
 
     model: Any
     inputs: InputBuilder
-    profile: Profile
+
+    @property
+    def profile(self) -> Profile:
+        return self.inputs.profile
 
 
 def checkpoint_folder(name: str | Path) -> Path:
@@ -121,7 +124,7 @@ def load_checkpoint(
         model = model_class.from_pretrained(folder, dtype=dtype).to(device).eval()
     except (OSError, SafetensorError, KeyError) as error:
         raise ValueError(_unloadable(folder, error)) from error
-    return Checkpoint(model, inputs, inputs.profile)
+    return Checkpoint(model, inputs)
 
 
 def _unloadable(folder: Path, error: Exception) -> str:

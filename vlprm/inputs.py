@@ -91,40 +91,23 @@ class InputBuilder:
         nodes = self._unscored(problem, steps, range(-1, len(steps) - 1), SEPARATOR)
         return lay_out([*nodes, Node(self._question(asked), len(steps))], self.positions)
 
-    def tree(
+    def tree(self, problem: Problem, steps: Sequence[Step], parents: Sequence[int]) -> Row:
+        """The sequence of a problem and a tree of steps; see `tree_nodes`."""
+        return lay_out(self.tree_nodes(problem, steps, parents), self.positions)
+
+    def tree_nodes(
         self,
         problem: Problem,
         steps: Sequence[Step],
         parents: Sequence[int],
         asked: str = "",
         answers: Sequence[tuple[int, str]] = (),
-    ) -> Row:
-        """The sequence of a problem and a tree of steps, each after its parent step (-1: the prompt), which stands
+    ) -> list[Node]:
+        """What is laid out of a problem and a tree of steps, each after its parent step (-1: the prompt), which stands
         before it. After some of them the question `asked` stands on a branch of its own, with an answer that is taught.
         ValueError where the family's backbones cannot read branches."""
         if self.family.cannot_pack and (len(set(parents)) < len(parents) or answers):
             raise ValueError(f"this backbone cannot read a tree in one sequence: {self.family.cannot_pack}; use paths")
-        return lay_out(self._tree(problem, steps, parents, asked, answers), self.positions)
-
-    def tokens(
-        self,
-        problem: Problem,
-        steps: Sequence[Step],
-        parents: Sequence[int],
-        asked: str = "",
-        answers: Sequence[tuple[int, str]] = (),
-    ) -> int:
-        """How many tokens the tree's row has."""
-        return sum(len(node.segment.ids) for node in self._tree(problem, steps, parents, asked, answers))
-
-    def _tree(
-        self,
-        problem: Problem,
-        steps: Sequence[Step],
-        parents: Sequence[int],
-        asked: str,
-        answers: Sequence[tuple[int, str]],
-    ) -> list[Node]:
         nodes = self._nodes(problem, steps, parents, SEPARATOR)
         for step, text in answers:
             ids = (*self._encode(text), self.end_of_turn)

@@ -185,7 +185,7 @@ def load_reward_model(
 def _of_adapters(folder: Path, backbone: str, profile: Profile, device: str, dtype: torch.dtype) -> Checkpoint:
     bare = load_reward_model(backbone, "cpu", dtype, profile.head, profile.provenance.get("surprise", False))  # type: ignore[arg-type]
     model = with_adapters(bare.model, folder).to(device).eval()
-    return Checkpoint(model, load_inputs(checkpoint_folder(backbone), profile), profile)
+    return Checkpoint(model, load_inputs(checkpoint_folder(backbone), profile))
 
 
 def save_reward_model(checkpoint: Checkpoint, folder: Path, profile: Profile) -> None:

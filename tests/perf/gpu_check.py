@@ -20,7 +20,7 @@ import torch
 
 from tests.perf.results import write_result
 from tests.perf.train_rows import VARIANTS, backbones, batches_of, real_tokens, train_on, tree, write_qwen2_5_vl
-from train.data import ANSWERS
+from train.data import model_inputs
 from vlprm.backbones import Checkpoint
 from vlprm.reward_model import load_reward_model
 
@@ -60,7 +60,7 @@ def disagreement() -> float:
         checkpoint.model.score.weight.data = torch.randn(3, 256).to(device, dtype) * 0.05
         (batch,) = batches_of("trees", [tree(0, side)], checkpoint)
         with torch.no_grad():
-            found.append(checkpoint.model(**on(batch, device, inputs=True)).logits.float().softmax(-1).cpu())
+            found.append(checkpoint.model(**model_inputs(on(batch, device))).logits.float().softmax(-1).cpu())
     exact = float((found[1] - found[0]).abs().max())
     assert exact < 1e-4, f"float32 on the GPU differs by {exact} from the CPU"
     return float((found[2] - found[0]).abs().max())
@@ -94,8 +94,8 @@ def measured(checkpoint: Checkpoint, variant: str) -> dict[str, Any]:
     return row
 
 
-def on(batch: dict[str, Any], device: str, inputs: bool = False) -> dict[str, Any]:
-    return {name: value.to(device) for name, value in batch.items() if not (inputs and name in ANSWERS)}
+def on(batch: dict[str, Any], device: str) -> dict[str, Any]:
+    return {name: value.to(device) for name, value in batch.items()}
 
 
 def peak() -> float:

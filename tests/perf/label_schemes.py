@@ -3,8 +3,8 @@ under each switch on the demo's labels, and measured on the demo's candidates.
 
     make demo && python -m tests.perf.label_schemes        (about four minutes a scheme on two cores)
 
-All schemes have the same data, seed and steps. Intervals are 95% bootstrap ones over problems; two schemes differ where
-the interval of their paired difference does not hold 0. What is done already is not done again.
+All schemes have the same data, seed and steps. Intervals are 95% bootstrap ones over problems. What is done
+already is not done again.
 """
 
 from __future__ import annotations

@@ -24,7 +24,7 @@ from PIL import Image
 from torch import Tensor
 
 from tests.tiny_backbones import mrope, qwen2_processor, write_qwen
-from train.data import ANSWERS, Example, RowsConfig, batch_rows, labelled_row, plan_batches
+from train.data import Example, batch_rows, labelled_row, model_inputs, plan_batches
 from train.losses import LossConfig, training_loss
 from vlprm.backbones import Checkpoint, checkpoint_folder
 from vlprm.dataset import LabelledPath
@@ -89,17 +89,14 @@ def _step(rng: random.Random) -> Step:
     return Step("reasoning", " ".join(rng.choices(VOCABULARY, k=WORDS)))
 
 
-def batches_of(
-    variant: str, trees: Sequence[Sequence[LabelledPath]], checkpoint: Checkpoint
-) -> list[dict[str, Tensor]]:
-    config = RowsConfig(of="trees" if variant == "trees" else "paths", batch_tokens=BUDGET)
+def batches_of(variant: str, trees: Trees, checkpoint: Checkpoint) -> list[dict[str, Tensor]]:
     examples: list[Example] = [*trees] if variant == "trees" else [[path] for tree in trees for path in tree]
     if variant == "random_paths":
         order = random.Random(0).sample(examples, len(examples))
         planned = [order[i : i + ROWS_OF_A_RANDOM_BATCH] for i in range(0, len(order), ROWS_OF_A_RANDOM_BATCH)]
     else:
         sizes = [len(_row(example, checkpoint).row.ids) for example in examples]
-        planned = plan_batches(examples, sizes, config.batch_tokens, seed=0)  # type: ignore[assignment]
+        planned = plan_batches(examples, sizes, BUDGET, seed=0)
     return [batch_rows([_row(example, checkpoint) for example in batch], checkpoint.inputs) for batch in planned]
 
 
@@ -119,8 +116,7 @@ def train_on(batches: Sequence[dict[str, Tensor]], checkpoint: Checkpoint) -> fl
     totals = torch.stack([batch["totals"] for batch in batches]).sum(0)
     total = 0.0
     for batch in batches:
-        inputs = {name: value for name, value in batch.items() if name not in ANSWERS}
-        loss = training_loss(checkpoint.model(**inputs), batch, totals, LossConfig())
+        loss = training_loss(checkpoint.model(**model_inputs(batch)), batch, totals, LossConfig())
         loss.backward()
         total += loss.item()
     optimizer.step()
