@@ -124,20 +124,22 @@ def _fully_right(candidate: Scored) -> float:
 
 
 def steps(pools: Sequence[Pool], aggregation: Aggregation) -> dict[str, Any]:
-    """Step rewards against the truth. Steps whose text does not parse are counted and left out."""
+    """Step rewards against the truth. Steps whose text does not parse, and those without a score, are counted and left
+    out."""
     known = [
         (score, truth) for pool in pools for c in pool.candidates
-        for score, truth in zip(c.scores, c.truth, strict=True) if truth is not None
+        for score, truth in zip(c.scores, c.truth, strict=True) if score is not None and truth is not None
     ]  # fmt: skip
     rewards = np.array([score.correct for score, _ in known])
     correct = np.array([truth.correct for _, truth in known])
-    sees = [s.correct < THRESHOLD and s.perception >= s.reasoning for s, _ in known]
+    sees = [s.correct < THRESHOLD and (s.perception or 0.0) >= (s.reasoning or 0.0) for s, _ in known]
     f1_correct = precision_recall_f1(rewards >= THRESHOLD, correct)[2]
     f1_error = precision_recall_f1(rewards < THRESHOLD, ~correct)[2]
     within = [value for pool in pools if (value := _within(pool, aggregation)) is not None]
     return {
         "steps": len(known),
         "unparsed": sum(v is None for pool in pools for c in pool.candidates for v in c.truth),
+        "unscored": sum(s is None for pool in pools for c in pool.candidates for s in c.scores),
         "share_correct": float(correct.mean()),
         "auroc": auroc(rewards, correct),
         "within_problem_accuracy": _mean(within),
@@ -152,7 +154,7 @@ def steps(pools: Sequence[Pool], aggregation: Aggregation) -> dict[str, Any]:
 
 def _within(pool: Pool, aggregation: Aggregation) -> float | None:
     """How often a right candidate of this problem has a larger reward than a wrong one; None if not both exist."""
-    candidates = [c for c in pool.candidates if c.right is not None and c.scores]
+    candidates = [c for c in pool.candidates if c.right is not None and c.candidate.rewards]
     if len({c.right for c in candidates}) < 2:
         return None
     rewards = solution_rewards([c.candidate for c in candidates], aggregation)
@@ -163,9 +165,10 @@ def _found(candidate: Scored) -> bool | None:
     """Exact match of the first step called wrong, or of there being none (ProcessBench's rule). None where the truth
     does not say which step that is."""
     first = next((i for i, v in enumerate(candidate.truth) if v is None or not v.correct), -1)
-    if not candidate.truth or candidate.truth[first] is None:
+    rewards = candidate.candidate.rewards
+    if not candidate.truth or candidate.truth[first] is None or rewards is None:
         return None
-    return first == next((i for i, s in enumerate(candidate.scores) if s.correct < THRESHOLD), -1)
+    return first == next((i for i, reward in enumerate(rewards) if reward < THRESHOLD), -1)
 
 
 # --- how right the labels are

@@ -82,10 +82,10 @@ def main(config: ParityConfig) -> None:
         )
 
 
-def gaps(own: Sequence[Sequence[StepScore]], served: Sequence[Sequence[StepScore | None]]) -> Gaps:
+def gaps(own: Sequence[Sequence[StepScore | None]], served: Sequence[Sequence[StepScore | None]]) -> Gaps:
     """The gaps of one list of scores a solution. ValueError where no step is scored both ways."""
     pairs = [pair for a, b in zip(own, served, strict=True) for pair in zip(a, b, strict=True)]
-    apart = [abs(here.correct - there.correct) for here, there in pairs if there is not None]
+    apart = [abs(here.correct - there.correct) for here, there in pairs if here is not None and there is not None]
     if not apart:
         raise ValueError(f"the servers score none of {len(pairs)} steps; look at their logs")
     return Gaps(max(apart), sum(apart) / len(apart), len(apart), len(pairs) - len(apart))

@@ -10,19 +10,20 @@ from typing import Any
 
 from vlprm.answers import is_correct
 from vlprm.records import finished_records, refuse_other_inputs
+from vlprm.reward_model import StepScore
 from vlprm.schema import Problem, Solution, Verdict, from_json
-from vlprm.scoring import StepScore
-from vlprm.search import Candidate
+from vlprm.search import Candidate, rewards_of, surprise_of
 from vlprm.tasks import Tasks, problem_by_id, task_of
 from vlprm.tasks.synthetic import SyntheticFamily
 
 
 @dataclass(frozen=True)
 class Scored:
-    """One candidate. `right` is None for a *no result*; `truth` has None for a step that does not parse."""
+    """One candidate. `right` is None for a *no result*, a score for a step that could not be scored; `truth` has None
+    for a step that does not parse."""
 
     solution: Solution
-    scores: tuple[StepScore, ...]
+    scores: tuple[StepScore | None, ...]
     whole: float | None
     right: bool | None
     truth: tuple[Verdict | None, ...]
@@ -34,11 +35,7 @@ class Scored:
 
     @property
     def candidate(self) -> Candidate:
-        rewards, surprises = (
-            [s.correct for s in self.scores],
-            [s.surprise for s in self.scores if s.surprise is not None],
-        )
-        return Candidate(self.solution.answer, tuple(rewards) or None, self.whole, max(surprises, default=None))
+        return Candidate(self.solution.answer, rewards_of(self.scores), self.whole, surprise_of(self.scores))
 
 
 @dataclass(frozen=True)
@@ -82,7 +79,7 @@ def _refuse_bad_scores(
 ) -> None:
     if [len(s.steps) for s in solutions] != [len(r["steps"]) for r in rewards]:
         raise ValueError(f"{folder} does not have one score for each step of {problem.id}; remove it and score again")
-    steps = [value for r in rewards for score in r["steps"] for value in score.values()]
+    steps = [value for r in rewards for score in r["steps"] if score for value in score.values()]
     if not all(value is None or math.isfinite(value) for value in (*steps, *(r["whole"] for r in rewards))):
         raise ValueError(
             f"{folder} has rewards of {problem.id} that are not finite numbers; correct them or score again"
@@ -93,7 +90,7 @@ def _scored(family: SyntheticFamily, problem: Problem, solution: Solution, score
     assert problem.answer is not None
     return Scored(
         solution,
-        tuple(StepScore(**s) for s in scores["steps"]),
+        tuple(s and StepScore(**s) for s in scores["steps"]),
         scores["whole"],
         is_correct(solution.answer, problem.answer, problem.answer_type),
         tuple(family.verdicts(problem, solution.steps)),

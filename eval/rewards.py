@@ -75,7 +75,7 @@ def _scored(unit: list[dict[str, Any]], checkpoint: Checkpoint, tasks: Tasks) ->
         {
             "key": record["key"],
             "candidates": [
-                {"steps": [asdict(s) for s in steps], "whole": whole}
+                {"steps": [s and asdict(s) for s in steps], "whole": whole}
                 for steps, whole in (next(by_candidate) for _ in record["solutions"])
             ],
         }

@@ -20,9 +20,8 @@ from vlprm.engines.choose import ServerConfig, open_scores
 from vlprm.engines.server import probe_problem
 from vlprm.packing import Row
 from vlprm.records import Records, finish, open_run
-from vlprm.reward_model import Head, load_reward_model, save_reward_model
+from vlprm.reward_model import Head, StepScore, load_reward_model, save_reward_model
 from vlprm.schema import Problem, Solution, Step, to_json
-from vlprm.scoring import StepScore
 from vlprm.served_scores import ServedScores, _seen_from
 from vlprm.steps import parse_step
 from vlprm.tasks import TASKS

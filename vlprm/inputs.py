@@ -38,6 +38,7 @@ class InputBuilder:
         self.processor = processor
         self.profile = profile
         self.family = family_of(config)
+        self.context: int = config.get_text_config().max_position_embeddings  # tokens of a row
         self.tokenizer = processor.tokenizer
         # The config's: Gemma's processor has the id of what a template writes, not of what the model fills.
         self.image_token_id: int = config.image_token_id
@@ -120,8 +121,11 @@ class InputBuilder:
         if self.profile.head != "verdict":
             return [replace(node, scores=node.writes) for node in nodes]
         # A branch of its own after each step: what follows the step does not see the question about it.
-        asked = self._question(verdict_text(self.profile.verdict_template, self.profile.verdicts))
-        return [*nodes, *(Node(asked, k + 1, scores=k) for k in range(len(steps)))]
+        return [*nodes, *(Node(self.verdict_question(), k + 1, scores=k) for k in range(len(steps)))]
+
+    def verdict_question(self) -> Segment:
+        """What a verdict head is asked after a step."""
+        return self._question(verdict_text(self.profile.verdict_template, self.profile.verdicts))
 
     def _unscored(self, problem: Problem, steps: Sequence[Step], parents: Sequence[int], separator: str) -> list[Node]:
         nodes = [Node(self.prompt(problem), -1)]

@@ -10,7 +10,7 @@ Shapes: B rows, S steps of a row (padded), T tokens.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -70,20 +70,22 @@ class Row:
 Positions = Callable[[Segment, int], tuple[Tensor, int]]
 
 
-def lay_out(nodes: Sequence[Node], positions: Positions) -> Row:
-    """The sequence of a tree or a forest. A parent stands before its children."""
-    order = _depth_first(nodes)
+def lay_out(nodes: Sequence[Node], positions: Positions, starts_at: Mapping[int, int] | None = None) -> Row:
+    """The sequence of a tree or a forest. A parent stands before its children. `starts_at` has the first position of
+    roots that do not open a text."""
+    order = depth_first(nodes)
     starts = _offsets([len(nodes[k].segment.ids) for k in order])
     start_of = dict(zip(order, starts, strict=True))
     size_of = _subtree_sizes(nodes)
-    next_position: dict[int, int] = {-1: 0}
+    next_position: dict[int, int] = {}
+    roots = starts_at or {}
     parts, before, until, written, taught, ends = [], [], [], [], [], {}
     for k in order:
         node, start = nodes[k], start_of[k]
         length = len(node.segment.ids)
-        part, next_position[k] = positions(node.segment, next_position[node.parent])
-        parts.append(part)
         above = node.parent
+        part, next_position[k] = positions(node.segment, roots.get(k, 0) if above < 0 else next_position[above])
+        parts.append(part)
         last = start_of[above] + len(nodes[above].segment.ids) - 1 if above >= 0 else start
         before += [last, *range(start, start + length - 1)]
         until += [start + size_of[k]] * length
@@ -188,6 +190,19 @@ def padded_batches(sizes: Sequence[int], limit: int) -> list[list[int]]:
     return batches
 
 
+def consecutive(sizes: Sequence[int], limit: int) -> list[list[int]]:
+    """Consecutive indices whose sizes add up to at most the limit (a single larger one stands alone)."""
+    groups: list[list[int]] = []
+    total = 0
+    for i, size in enumerate(sizes):
+        if not groups or total + size > limit:
+            groups.append([])
+            total = 0
+        groups[-1].append(i)
+        total += size
+    return groups
+
+
 def joined_images(images: Sequence[dict[str, Tensor]], tiles: str) -> dict[str, Tensor]:
     """The tensors of all images of a batch; `tiles` as in `vlprm.families`."""
     joined: dict[str, Tensor] = {}
@@ -208,7 +223,8 @@ def _offsets(lengths: Sequence[int]) -> list[int]:
     return offsets
 
 
-def _depth_first(nodes: Sequence[Node]) -> list[int]:
+def depth_first(nodes: Sequence[Node]) -> list[int]:
+    """Indices of nodes in the order in which they are laid out."""
     children: dict[int, list[int]] = {}
     for k, node in enumerate(nodes):
         assert node.parent < k

@@ -45,10 +45,39 @@ SURPRISES = 2  # of the least likely token, of the whole step
 @dataclass
 class StepOutput(TokenClassifierOutput):  # type: ignore[misc]
     """`logits` (B, S, O), the first of them of `correct`; `surprise` (B, S, 2), where the head reads it; and
-    `taught_nats` (N), of the ids that the LM head is to learn, where there are any."""
+    `taught_nats` (N), of the ids that the LM head is to learn, where there are any. Where keys and values are kept,
+    `states` (B, R + T, D) are those that were kept, then the new ones."""
 
     surprise: Tensor | None = None
     taught_nats: Tensor | None = None
+    states: Tensor | None = None
+
+
+@dataclass(frozen=True)
+class StepScore:
+    """Probabilities of a step being correct, a perception error, a reasoning error: they add up to 1. A verdict head
+    does not tell errors apart. `surprise` is, where the model reads it, the nats of the step's least likely token under
+    the backbone's LM head."""
+
+    correct: float
+    perception: float | None
+    reasoning: float | None
+    surprise: float | None = None
+
+
+def step_scores(output: StepOutput, head: str) -> list[list[StepScore]]:
+    """Of each row, a score for each of its S places, those that pad included. ValueError where the model gives none: a
+    NaN would rank like any number."""
+    scores_BSO = output.logits.float().softmax(-1)
+    if not scores_BSO.isfinite().all():
+        raise ValueError("the reward model's scores are not finite numbers; train it again, or copy it again")
+    if head == "verdict":
+        return [[StepScore(right, None, None) for right, _ in scores] for scores in scores_BSO.tolist()]
+    nats_BS = [[None] * len(s) for s in scores_BSO] if output.surprise is None else output.surprise[..., 0].tolist()
+    return [
+        [StepScore(p, q, r, nats) for (p, q, r), nats in zip(scores, own, strict=True)]
+        for scores, own in zip(scores_BSO.tolist(), nats_BS, strict=True)
+    ]
 
 
 @lru_cache
@@ -76,12 +105,13 @@ def reward_class(backbone_class: Any) -> type[PreTrainedModel]:
                 return super().forward(**inputs)
             hidden_BTD, places, taught_N = _read(self, inputs)
             features_BSF = _at(hidden_BTD, step_ends)
+            states = hidden_BTD if "past_key_values" in inputs else None
             if not self.reads_surprise:
-                return StepOutput(logits=self.score(features_BSF), taught_nats=taught_N)
+                return StepOutput(logits=self.score(features_BSF), taught_nats=taught_N, states=states)
             where = places["written_in"], places["before"], step_ends.shape[1]
             read_BS2 = surprise(self.lm_head, hidden_BTD, inputs["input_ids"], *where)
             features_BSF = torch.cat([features_BSF, read_BS2.log1p().to(features_BSF.dtype)], dim=-1)
-            return StepOutput(logits=self.score(features_BSF), surprise=read_BS2, taught_nats=taught_N)
+            return StepOutput(logits=self.score(features_BSF), surprise=read_BS2, taught_nats=taught_N, states=states)
 
     StepRewardModel.__name__ = backbone_class.__name__.replace("ForConditionalGeneration", "ForTokenClassification")
     StepRewardModel.__qualname__ = StepRewardModel.__name__
@@ -101,7 +131,8 @@ def verdict_class(backbone_class: Any, right: int, wrong: int) -> type[PreTraine
                 return super().forward(**inputs)
             hidden_BTD, _, taught_N = _read(self, inputs)
             log_p_BSV = self.lm_head(_at(hidden_BTD, step_ends)).float().log_softmax(-1)
-            return StepOutput(logits=log_p_BSV[..., [right, wrong]], taught_nats=taught_N)
+            states = hidden_BTD if "past_key_values" in inputs else None
+            return StepOutput(logits=log_p_BSV[..., [right, wrong]], taught_nats=taught_N, states=states)
 
     VerdictRewardModel.__name__ = VerdictRewardModel.__qualname__ = backbone_class.__name__
     return VerdictRewardModel
@@ -109,12 +140,15 @@ def verdict_class(backbone_class: Any, right: int, wrong: int) -> type[PreTraine
 
 def _read(model: Any, batch: dict[str, Any]) -> tuple[Tensor, dict[str, Tensor], Tensor | None]:
     """Of a batch of `InputBuilder.step_batch`: (B, T, D) last states, where rows branch each token as its own path has
-    it; where the steps are; and (N) nats of the ids that are taught, if any are."""
+    it, after those that were `kept` (`vlprm.reading`); where the steps are; and (N) nats of the ids that are taught, if
+    any are."""
     places: dict[str, Tensor] = {name: batch[name] for name in ("written_in", "before", "taught") if name in batch}
-    inputs = {name: value for name, value in batch.items() if name not in (*places, "until")}
+    inputs = {name: value for name, value in batch.items() if name not in (*places, "until", "kept")}
     if "until" in batch:
         inputs["attention_mask"] = mask_for(batch["until"])
-    hidden_BTD = model.model(**inputs, use_cache=False).last_hidden_state
+    hidden_BTD = model.model(**inputs, use_cache="past_key_values" in inputs).last_hidden_state
+    if "kept" in batch:
+        hidden_BTD = torch.cat([batch["kept"], hidden_BTD], dim=1)
     if "taught" not in places:
         return hidden_BTD, places, None
     return hidden_BTD, places, _nats(model.lm_head, hidden_BTD, batch["input_ids"], places["taught"], places["before"])

@@ -3,79 +3,148 @@
     checkpoint = load_reward_model("runs/demo/prm")
     rewards = score(checkpoint, [(problem, solution.steps)])[0]      # P(correct) a step
 
-A step's reward is the probability of `correct` at its last token; a zoom's, after its crop was seen.
+A step's reward is the probability of `correct` at its last token; a zoom's, after its crop was seen. The solutions of a
+problem are read as one tree (`vlprm.reading`): the image, the prompt and each shared step once.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 
 import torch
 
 from vlprm.backbones import Checkpoint
-from vlprm.packing import Row, padded_batches
+from vlprm.inputs import InputBuilder
+from vlprm.packing import Node, Segment, padded_batches
+from vlprm.reading import MAX_TOKENS, Growth, ReadTree, read
+from vlprm.reward_model import StepScore, step_scores
 from vlprm.schema import Aggregation, Problem, Step
 from vlprm.steps import SEPARATOR
 
-MAX_TOKENS = 16_384  # a batch's padded size
+Asked = tuple[Problem, Sequence[Step]]
 
 
-@dataclass(frozen=True)
-class StepScore:
-    """Probabilities of a step being correct, a perception error, a reasoning error: they add up to 1. A verdict head
-    does not tell errors apart. `surprise` is, where the model reads it, the nats of the step's least likely token under
-    the backbone's LM head."""
+class ScoredTree:
+    """The solutions of one problem that were scored, as a tree: the node of each step, by the node above and the step.
+    A step has none where it cannot be read: it is empty, or it does not fit into the model's context, or it follows
+    such a one."""
 
-    correct: float
-    perception: float | None
-    reasoning: float | None
-    surprise: float | None = None
+    def __init__(self, inputs: InputBuilder, problem: Problem, separator: str = SEPARATOR) -> None:
+        self.inputs, self.problem, self.separator = inputs, problem, separator
+        self.read = ReadTree()
+        self._node: dict[tuple[int, Step], int] = {}
+        self._scored_at: dict[int, int] = {}
+        self._tokens: dict[int, int] = {}  # of the path to a node
+
+    def growth(self, solutions: Sequence[Sequence[Step]], keep: bool) -> Growth:
+        """What is to be read so that the steps of the solutions have scores. What was read before and is not part of
+        one of them is forgotten."""
+        self._forget_others(solutions)
+        first = len(self.read.above)
+        nodes: list[Node] = []
+        if not first:
+            prompt = self.inputs.prompt(self.problem)
+            self._tokens[0] = len(prompt.ids)
+            nodes.append(Node(prompt, -1))
+        for steps in solutions:
+            above = 0
+            for k, step in enumerate(steps):
+                if (above, step) not in self._node:
+                    segment = self._segment(step, k == 0 or steps[k - 1].region is not None)
+                    if segment is None or self._tokens[above] + len(segment.ids) > self.inputs.context:
+                        break
+                    self._add(nodes, first, above, step, segment)
+                above = self._node[above, step]
+        return Growth(self.read, nodes, keep)
+
+    def scores(self, steps: Sequence[Step]) -> list[StepScore | None]:
+        """Of each step; None where there is none."""
+        path = self._path(steps)
+        found = [self.read.scores[self._scored_at[node]] for node in path]
+        return [*found, *[None] * (len(steps) - len(path))]
+
+    def _segment(self, step: Step, opens: bool) -> Segment | None:
+        return self.inputs.step(self.problem, step, opens, self.separator) if step.text.strip() else None
+
+    def _add(self, nodes: list[Node], first: int, above: int, step: Step, segment: Segment) -> None:
+        node = first + len(nodes)
+        self._node[above, step] = self._scored_at[node] = node
+        self._tokens[node] = self._tokens[above] + len(segment.ids)
+        if self.inputs.profile.head == "verdict":
+            nodes += [Node(segment, above), Node(self.inputs.verdict_question(), node, scores=0)]
+            self._scored_at[node] = node + 1
+        else:
+            nodes.append(Node(segment, above, writes=0, scores=0))
+
+    def _path(self, steps: Sequence[Step]) -> list[int]:
+        """The nodes of the steps, as far as there are any."""
+        path: list[int] = []
+        for step in steps:
+            node = self._node.get((path[-1] if path else 0, step))
+            if node is None:
+                break
+            path.append(node)
+        return path
+
+    def _forget_others(self, solutions: Sequence[Sequence[Step]]) -> None:
+        if self.read.above:
+            kept = {0, *(node for steps in solutions for node in self._path(steps))}
+            self.read.keep(kept)
+            self._node = {key: node for key, node in self._node.items() if node in kept}
+
+
+def score_steps(
+    checkpoint: Checkpoint, solutions: Sequence[Asked], separator: str = SEPARATOR
+) -> list[list[StepScore | None]]:
+    """One list of scores a solution, one score a step; None for a step that cannot be read, see `ScoredTree`. The
+    solutions of one problem need not stand together. ValueError where the model gives no numbers."""
+    inputs = checkpoint.inputs
+    if inputs.family.cannot_pack:
+        return _scored_apart(checkpoint, solutions, separator)
+    trees: dict[Shown, ScoredTree] = {}
+    of_problem: dict[Shown, list[Sequence[Step]]] = {}
+    for problem, steps in solutions:
+        trees.setdefault(shown(problem), ScoredTree(inputs, problem, separator))
+        of_problem.setdefault(shown(problem), []).append(steps)
+    read(checkpoint, [tree.growth(of_problem[key], keep=False) for key, tree in trees.items()])
+    return [trees[shown(problem)].scores(steps) for problem, steps in solutions]
+
+
+Shown = tuple[str, tuple[bytes, ...]]
+
+
+def shown(problem: Problem) -> Shown:
+    """What a model is shown of a problem, and all that its scores depend on."""
+    return problem.question, problem.images
 
 
 @torch.inference_mode()
-def score_steps(
-    checkpoint: Checkpoint, solutions: Sequence[tuple[Problem, Sequence[Step]]], separator: str = SEPARATOR
-) -> list[list[StepScore]]:
-    """One list of scores a solution, one score a step. A solution of no steps has no scores. ValueError where the model
-    gives none: a NaN would rank like any number."""
-    inputs = checkpoint.inputs
+def _scored_apart(checkpoint: Checkpoint, solutions: Sequence[Asked], separator: str) -> list[list[StepScore | None]]:
+    """The same by a row a solution, for backbones that cannot read branches."""
+    inputs, model = checkpoint.inputs, checkpoint.model
     rows = [inputs.row(problem, steps, separator=separator) for problem, steps in solutions]
-    scores: list[list[StepScore]] = [[] for _ in rows]
-    scored = [i for i, row in enumerate(rows) if row.step_ends]
+    scores: list[list[StepScore | None]] = [[None] * len(row.step_ends) for row in rows]
+    scored = [i for i, row in enumerate(rows) if row.step_ends and len(row.ids) <= inputs.context]
     for group in padded_batches([len(rows[i].ids) for i in scored], MAX_TOKENS):
-        batch = [scored[k] for k in group]
-        for i, of_row in zip(batch, _scores_of(checkpoint, [rows[i] for i in batch]), strict=True):
-            scores[i] = of_row
+        chosen = [scored[k] for k in group]
+        batch = inputs.step_batch([rows[i] for i in chosen])
+        output = model(**{name: value.to(model.device) for name, value in batch.items()})
+        for i, of_row in zip(chosen, step_scores(output, inputs.profile.head), strict=True):
+            scores[i] = list(of_row[: len(rows[i].step_ends)])
     return scores
 
 
-def _scores_of(checkpoint: Checkpoint, rows: Sequence[Row]) -> list[list[StepScore]]:
-    model = checkpoint.model
-    output = model(**{k: v.to(model.device) for k, v in checkpoint.inputs.step_batch(rows).items()})
-    scores_BSO = output.logits.float().softmax(-1)
-    if not scores_BSO.isfinite().all():
-        raise ValueError("the reward model's scores are not finite numbers; train it again, or copy it again")
-    if checkpoint.profile.head == "verdict":
-        return [[StepScore(p, None, None) for p, _ in scores[: len(row.step_ends)]]
-                for row, scores in zip(rows, scores_BSO.tolist(), strict=True)]  # fmt: skip
-    nats_BS = [[None] * len(s) for s in scores_BSO] if output.surprise is None else output.surprise[..., 0].tolist()
-    return [
-        [StepScore(p, q, r, nats) for (p, q, r), nats in zip(scores, own, strict=True)][: len(row.step_ends)]
-        for row, scores, own in zip(rows, scores_BSO.tolist(), nats_BS, strict=True)
-    ]
+def score(checkpoint: Checkpoint, solutions: Sequence[Asked]) -> list[list[float | None]]:
+    """Rewards: the probability of correct of each step of each solution; None for a step that cannot be read."""
+    return [[None if s is None else s.correct for s in scores] for scores in score_steps(checkpoint, solutions)]
 
 
-def score(checkpoint: Checkpoint, solutions: Sequence[tuple[Problem, Sequence[Step]]]) -> list[list[float]]:
-    """Rewards: the probability of correct of each step of each solution."""
-    return [[s.correct for s in scores] for scores in score_steps(checkpoint, solutions)]
-
-
-def score_whole(checkpoint: Checkpoint, solutions: Sequence[tuple[Problem, Sequence[Step]]]) -> list[float | None]:
+def score_whole(checkpoint: Checkpoint, solutions: Sequence[Asked]) -> list[float | None]:
     """One reward a solution, read as a single step: its paragraphs follow without a blank line, and the score stands
     at the end (VL-PRM's one-shot reading, arXiv 2509.23250). None for a solution of no steps."""
-    return [scores[-1].correct if scores else None for scores in score_steps(checkpoint, solutions, separator="\n")]
+    found = [scores[-1] if scores else None for scores in score_steps(checkpoint, solutions, separator="\n")]
+    return [None if score is None else score.correct for score in found]
 
 
 def _product(rewards: Sequence[float]) -> float:
@@ -98,3 +167,9 @@ AGGREGATIONS: dict[Aggregation, Callable[[Sequence[float]], float]] = {
     "product": _product,
     "mean_odds": _mean_odds,
 }
+
+
+def aggregated(rewards: Sequence[float | None], aggregation: Aggregation) -> float | None:
+    """One reward of a solution's step rewards; None, no result, where a step has none, and where there are no steps."""
+    known = [reward for reward in rewards if reward is not None]
+    return AGGREGATIONS[aggregation](known) if known and len(known) == len(rewards) else None

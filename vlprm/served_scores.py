@@ -31,9 +31,8 @@ from vlprm.engines.server import messages, probe_problem, with_question
 from vlprm.engines.servers import Answer, Failure, Kind, Message, Servers
 from vlprm.packing import Row
 from vlprm.prompts import verdict_text
-from vlprm.reward_model import OUTPUTS
+from vlprm.reward_model import OUTPUTS, StepScore
 from vlprm.schema import Problem, Step
-from vlprm.scoring import StepScore
 from vlprm.steps import parse_step
 
 TOP = 20  # log-probabilities that a server lists which does not list those of ids that are asked for

@@ -29,7 +29,7 @@ from vlprm.images import encoded
 from vlprm.inputs import InputBuilder
 from vlprm.reward_model import load_reward_model
 from vlprm.schema import Aggregation, Problem, Step
-from vlprm.scoring import AGGREGATIONS, score
+from vlprm.scoring import AGGREGATIONS, aggregated, score
 from vlprm.steps import split_steps
 from vlprm.stepwise import question_of, shown, text_of
 
@@ -60,7 +60,7 @@ def step_reward(
     def reward(prompts: Sequence[Any], completions: Sequence[Any], **columns: Any) -> list[float | None]:
         solutions = _solutions(loaded.inputs, prompts, completions, _images(columns, len(prompts)))
         rewards = iter(score(loaded, [solution for solution in solutions if solution is not None]))
-        return [None if solution is None else AGGREGATIONS[rule](next(rewards)) for solution in solutions]
+        return [None if solution is None else aggregated(next(rewards), rule) for solution in solutions]
 
     reward.__name__ = f"step_reward_{rule}"  # what TRL logs it under
     return reward

@@ -90,8 +90,8 @@ def trained(folder: Path, scheme: Scheme) -> None:
 def auroc_interval(pools: list[pool.Pool]) -> tuple[float, float]:
     """Over resampled problems; the AUROC of their steps together."""
     of_problem = [
-        ([s.correct for c in p.candidates for s, t in zip(c.scores, c.truth, strict=True) if t is not None],
-         [t.correct for c in p.candidates for t in c.truth if t is not None]) for p in pools
+        ([s.correct for c in p.candidates for s, t in zip(c.scores, c.truth, strict=True) if s and t],
+         [t.correct for c in p.candidates for s, t in zip(c.scores, c.truth, strict=True) if s and t]) for p in pools
     ]  # fmt: skip
     rng = np.random.default_rng(0)
     values = []

@@ -6,7 +6,6 @@ however many continuations it has), the cache is repeated, and all continuations
 
 from __future__ import annotations
 
-import asyncio
 import hashlib
 import itertools
 from collections.abc import Sequence
@@ -18,7 +17,9 @@ from transformers import DynamicCache
 
 from vlprm.backbones import Checkpoint
 from vlprm.engines import Continuation, Request
+from vlprm.engines.together import Together
 from vlprm.images import Size
+from vlprm.packing import consecutive
 from vlprm.schema import Problem
 
 MAX_ROWS = 256
@@ -29,55 +30,19 @@ class LocalEngine:
         self.checkpoint = checkpoint
         self.dialect = checkpoint.profile.dialect
         self.max_rows = max_rows
-        self._waiting: list[tuple[Request, asyncio.Future[list[Continuation]]]] = []
-        self._flush: asyncio.Task[None] | None = None
+        self._together = Together(lambda requests: generate(checkpoint, requests), self._batches)
 
     def seen_size(self, problem: Problem) -> Size:
         return self.checkpoint.inputs.seen_size(problem)
 
     async def sample(self, request: Request) -> list[Continuation]:
-        future: asyncio.Future[list[Continuation]] = asyncio.get_running_loop().create_future()
-        self._waiting.append((request, future))
-        if self._flush is None:
-            self._flush = asyncio.create_task(self._answer_when_all_wait())
-        return await future
+        return await self._together.ask(request)
 
-    async def _answer_when_all_wait(self) -> None:
-        known = -1
-        while len(self._waiting) != known:  # others may still be on their way to ask
-            known = len(self._waiting)
-            for _ in range(3):
-                await asyncio.sleep(0)
-        batch, self._waiting, self._flush = self._waiting, [], None
+    def _batches(self, requests: Sequence[Request]) -> list[list[int]]:
         # Prefixes of like length together: less padding. Sorting is stable, so the batches are the same in every run.
-        batch.sort(key=lambda item: len(item[0].steps))
-        for group in _groups([item[0].n for item in batch], self.max_rows):
-            self._answer([batch[i] for i in group])
-
-    def _answer(self, group: Sequence[tuple[Request, asyncio.Future[list[Continuation]]]]) -> None:
-        """Answer a group in one batch. If that fails, try its halves apart: a failure reaches only who asked for it."""
-        try:
-            answers = generate(self.checkpoint, [request for request, _ in group])
-        except Exception as error:
-            if len(group) == 1:
-                _settle(group[0][1], error)
-                return
-        else:
-            for (_, future), answer in zip(group, answers, strict=True):
-                _settle(future, answer)
-            return
-        # Out of the handler, whose traceback would hold the failed batch in memory.
-        self._answer(group[: len(group) // 2])
-        self._answer(group[len(group) // 2 :])
-
-
-def _settle(future: asyncio.Future[list[Continuation]], outcome: list[Continuation] | Exception) -> None:
-    if future.done():  # whoever asked has given up
-        return
-    if isinstance(outcome, Exception):
-        future.set_exception(outcome)
-    else:
-        future.set_result(outcome)
+        order = sorted(range(len(requests)), key=lambda i: len(requests[i].steps))
+        groups = consecutive([requests[i].n for i in order], self.max_rows)
+        return [[order[i] for i in group] for group in groups]
 
 
 @torch.inference_mode()
@@ -198,16 +163,3 @@ def _continuation(inputs: object, ids: list[int], after_step: bool) -> Continuat
     if after_step:
         text = text.removeprefix("\n\n")
     return Continuation(text, len(ids), ended)
-
-
-def _groups(sizes: Sequence[int], limit: int) -> list[list[int]]:
-    """Consecutive indices whose sizes add up to at most `limit` (a single larger one stands alone)."""
-    groups: list[list[int]] = [[]]
-    total = 0
-    for i, size in enumerate(sizes):
-        if groups[-1] and total + size > limit:
-            groups.append([])
-            total = 0
-        groups[-1].append(i)
-        total += size
-    return groups

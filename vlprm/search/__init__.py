@@ -15,6 +15,7 @@ from collections import defaultdict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+from vlprm.reward_model import StepScore
 from vlprm.schema import Aggregation
 from vlprm.scoring import AGGREGATIONS
 
@@ -28,6 +29,17 @@ class Candidate:
     rewards: tuple[float, ...] | None
     whole: float | None
     surprise: float | None = None
+
+
+def rewards_of(scores: Sequence[StepScore | None]) -> tuple[float, ...] | None:
+    """The rewards of a candidate's steps; None where one has no score, and where there are no steps."""
+    rewards = tuple(score.correct for score in scores if score is not None)
+    return rewards if rewards and len(rewards) == len(scores) else None
+
+
+def surprise_of(scores: Sequence[StepScore | None]) -> float | None:
+    """The nats of a candidate's least likely token, where the model reads them."""
+    return max((s.surprise for s in scores if s is not None and s.surprise is not None), default=None)
 
 
 Shares = list[float]
