@@ -17,7 +17,7 @@ from vlprm.dataset import LabelledPath
 from vlprm.fusion import is_wrong, mc_rule
 from vlprm.metrics import auroc, bootstrap_interval, expected_best_of, precision_recall_f1
 from vlprm.schema import Aggregation, StepLabel
-from vlprm.search import likeliest, ranking, selectors, solution_rewards
+from vlprm.search.select import likeliest, ranking, selectors, solution_rewards
 from vlprm.tasks import Tasks
 from vlprm.truth import labels_and_truth
 

@@ -12,7 +12,7 @@ from vlprm.answers import is_correct
 from vlprm.records import finished_records, refuse_other_inputs
 from vlprm.reward_model import StepScore
 from vlprm.schema import Problem, Solution, Verdict, from_json
-from vlprm.search import Candidate, rewards_of, surprise_of
+from vlprm.search.select import Candidate, rewards_of, surprise_of
 from vlprm.tasks import Tasks, problem_by_id, task_of
 from vlprm.tasks.synthetic import SyntheticFamily
 

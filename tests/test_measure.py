@@ -13,7 +13,7 @@ from eval.pool import Pool, Scored
 from vlprm.metrics import auroc, bootstrap_interval, expected_best_of, precision_recall_f1
 from vlprm.schema import Problem, Solution, Step, Verdict
 from vlprm.scoring import AGGREGATIONS, StepScore
-from vlprm.search import Candidate, likeliest, selectors
+from vlprm.search.select import Candidate, likeliest, selectors
 
 
 def test_expected_best_of_n_is_the_mean_over_all_subsets() -> None:

@@ -92,6 +92,13 @@ class InputBuilder:
         nodes = self._unscored(problem, steps, range(-1, len(steps) - 1), SEPARATOR)
         return lay_out([*nodes, Node(self._question(asked), len(steps))], self.positions)
 
+    def begun_row(self, problem: Problem, steps: Sequence[Step]) -> Row:
+        """The sequence of a problem and steps after which one more has been begun."""
+        nodes = self._unscored(problem, steps, range(-1, len(steps) - 1), SEPARATOR)
+        if steps and steps[-1].region is None:
+            nodes.append(Node(Segment(self._separator, (False,) * len(self._separator)), len(steps)))
+        return lay_out(nodes, self.positions)
+
     def tree(self, problem: Problem, steps: Sequence[Step], parents: Sequence[int]) -> Row:
         """The sequence of a problem and a tree of steps; see `tree_nodes`."""
         return lay_out(self.tree_nodes(problem, steps, parents), self.positions)

@@ -13,6 +13,7 @@ from vlprm.schema import Problem, Solution, Step
 from vlprm.steps import split_steps
 
 MAX_ZOOMS = 4  # of a solution
+OPEN = "open"  # the stop of a solution that may go on
 
 
 async def rollouts(engine: Engine, request: Request) -> list[Solution]:
@@ -20,6 +21,29 @@ async def rollouts(engine: Engine, request: Request) -> list[Solution]:
     a solution without an answer has a `stop` that says why, and counts as no result."""
     first = await engine.sample(request)
     return await all_answers(_finish(engine, request, i, continuation) for i, continuation in enumerate(first))
+
+
+async def next_steps(engine: Engine, request: Request, so_far: Solution) -> list[Solution]:
+    """`request.n` times the solution `so_far` with one more step; its stop is `open` where more may follow. A zoom is
+    executed, and an answer ends the solution. Never raises for what a policy writes."""
+    asked = dataclasses.replace(request, steps=so_far.steps, one_step=True)
+    return [_advanced(engine, request.problem, so_far, c) for c in await engine.sample(asked)]
+
+
+def _advanced(engine: Engine, problem: Problem, so_far: Solution, continuation: Continuation) -> Solution:
+    if continuation.failure:
+        return dataclasses.replace(so_far, stop=continuation.failure)
+    written = split_steps(continuation.text)[:1]
+    steps, tokens = (*so_far.steps, *written), so_far.tokens + continuation.tokens
+    kind = written[0].kind if written else None
+    if kind == "zoom":
+        zoomed = _zoom(engine, problem, steps)
+        if isinstance(zoomed, str):
+            return Solution(problem.id, steps, None, zoomed, tokens)
+        return Solution(problem.id, (*so_far.steps, zoomed), None, OPEN, tokens)
+    if continuation.ended or kind == "answer":
+        return _closed(problem, steps, tokens)
+    return Solution(problem.id, steps, None, OPEN if continuation.goes_on else "length", tokens)
 
 
 async def _finish(engine: Engine, request: Request, index: int, continuation: Continuation) -> Solution:

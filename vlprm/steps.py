@@ -36,5 +36,12 @@ def split_steps(text: str) -> list[Step]:
     return [parse_step(paragraph) for paragraph in steps if text]
 
 
+def step_end(text: str) -> int | None:
+    """Where the first step of a text ends and another may begin; None while it may go on."""
+    opens = len(text) - len(text.lstrip())
+    end = text.find(SEPARATOR, opens)
+    return end if end >= 0 else None
+
+
 def join_steps(steps: Iterable[Step]) -> str:
     return SEPARATOR.join(step.text for step in steps)

@@ -22,7 +22,8 @@ class Request:
     `asked`, answer that, which stands in a user's turn after them.
 
     `key` names the request within a run and, with `seed`, decides what is sampled: equal requests give equal texts,
-    whatever else is in the batch. A server that can is held to the JSON `schema`; others are not.
+    whatever else is in the batch. A server that can is held to the JSON `schema`; others are not. With `one_step`, each
+    continuation is one more step, and ends where the next one would begin.
     """
 
     problem: Problem
@@ -34,17 +35,20 @@ class Request:
     max_tokens: int = 200
     schema: dict[str, Any] | None = None
     asked: str = ""
+    one_step: bool = False
 
 
 @dataclass(frozen=True)
 class Continuation:
-    """What was written. `ended` is False where `max_tokens` cut it off: that is a *no result*. So is a `failure`, which
-    says why nothing was written: the call failed, not the policy."""
+    """What was written. `ended` says that the policy ended its turn; `goes_on`, that it ended the one step that was
+    asked for and not its turn. Where neither is so, `max_tokens` cut it off: that is a *no result*. So is a `failure`,
+    which says why nothing was written: the call failed, not the policy."""
 
     text: str
     tokens: int
     ended: bool
     failure: str = ""
+    goes_on: bool = False
 
 
 async def all_answers(asked: Iterable[Awaitable[T]]) -> list[T]:

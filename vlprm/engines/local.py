@@ -19,8 +19,10 @@ from vlprm.backbones import Checkpoint
 from vlprm.engines import Continuation, Request
 from vlprm.engines.together import Together
 from vlprm.images import Size
-from vlprm.packing import consecutive
+from vlprm.inputs import InputBuilder
+from vlprm.packing import Row, consecutive
 from vlprm.schema import Problem
+from vlprm.steps import SEPARATOR, step_end
 
 MAX_ROWS = 256
 
@@ -49,10 +51,7 @@ class LocalEngine:
 def generate(checkpoint: Checkpoint, requests: Sequence[Request]) -> list[list[Continuation]]:
     """Continuations of every request, all in one batch. Shapes: R requests, N sampled rows, T tokens, V vocabulary."""
     model, inputs = checkpoint.model, checkpoint.inputs
-    rows = [
-        inputs.asked_row(r.problem, r.steps, r.asked) if r.asked else inputs.row(r.problem, r.steps) for r in requests
-    ]
-    separator = [bool(r.steps) and r.steps[-1].region is None and not r.asked for r in requests]
+    rows = [_row(inputs, request) for request in requests]
     batch = inputs.batch(rows, side="left")
     cache = DynamicCache(config=model.config.get_text_config())
     if not all(hasattr(layer, "batch_select_indices") for layer in cache.layers):
@@ -73,10 +72,13 @@ def generate(checkpoint: Checkpoint, requests: Sequence[Request]) -> list[list[C
         (_largest(batch["position_ids"]).to(model.device) + 1)[source_N],
     )
     rows_of = iter(tokens)
-    return [
-        [_continuation(inputs, next(rows_of), strip) for _ in range(request.n)]
-        for request, strip in zip(requests, separator, strict=True)
-    ]
+    return [[_continuation(inputs, next(rows_of), request) for _ in range(request.n)] for request in requests]
+
+
+def _row(inputs: InputBuilder, request: Request) -> Row:
+    if request.asked:
+        return inputs.asked_row(request.problem, request.steps, request.asked)
+    return (inputs.begun_row if request.one_step else inputs.row)(request.problem, request.steps)
 
 
 class _Decoder:
@@ -91,6 +93,8 @@ class _Decoder:
         streams = [_stream(r, i) for r in requests for i in range(r.n)]
         self.uniform_NT = torch.tensor(np.stack([s.random(self.max_tokens) for s in streams]), device=device).float()
         self.banned = torch.tensor(self.inputs.banned_ids, device=device)
+        self.one_step = [r.one_step for r in requests for _ in range(r.n)]
+        self.written = [""] * len(self.one_step)
 
     def run(self, logits_NV: Tensor, mask_NT: Tensor, position_N: Tensor) -> list[list[int]]:
         """Sampled ids of each row, the end of the turn included where it was reached."""
@@ -98,9 +102,12 @@ class _Decoder:
         open_N = torch.arange(len(sampled), device=logits_NV.device)
         for t in range(self.max_tokens):
             token_N = self._choose(logits_NV, open_N, t)
+            closed = []
             for row, token in zip(open_N.tolist(), token_N.tolist(), strict=True):
                 sampled[row].append(token)
-            keep = ((token_N != self.inputs.end_of_turn) & (t + 1 < self.limit_N[open_N])).nonzero().squeeze(1)
+                closed.append(token == self.inputs.end_of_turn or self._ends_step(row, token))
+            open_still = ~torch.tensor(closed, device=token_N.device)
+            keep = (open_still & (t + 1 < self.limit_N[open_N])).nonzero().squeeze(1)
             if len(keep) == 0:
                 break
             if len(keep) < len(open_N):
@@ -121,6 +128,13 @@ class _Decoder:
         if self.inputs.family.positions == "linear":
             return position_N[:, None]
         return position_N[None, :, None].expand(3, -1, 1)
+
+    def _ends_step(self, row: int, token: int) -> bool:
+        """Whether one step was asked for, and this token ends it."""
+        if not self.one_step[row]:
+            return False
+        self.written[row] += self.inputs.tokenizer.decode([token])
+        return step_end(self.written[row]) is not None
 
     def _choose(self, logits_NV: Tensor, open_N: Tensor, t: int) -> Tensor:
         logits_NV[:, self.banned] = -torch.inf
@@ -155,11 +169,12 @@ def _stream(request: Request, index: int) -> np.random.Generator:
     return np.random.default_rng(int.from_bytes(digest[:8], "big"))
 
 
-def _continuation(inputs: object, ids: list[int], after_step: bool) -> Continuation:
-    end = inputs.end_of_turn  # type: ignore[attr-defined]
-    ended = bool(ids) and ids[-1] == end
-    text = inputs.tokenizer.decode(ids[:-1] if ended else ids, skip_special_tokens=False)  # type: ignore[attr-defined]
+def _continuation(inputs: InputBuilder, ids: list[int], request: Request) -> Continuation:
+    ended = bool(ids) and ids[-1] == inputs.end_of_turn
+    text = inputs.tokenizer.decode(ids[:-1] if ended else ids, skip_special_tokens=False)
+    if request.one_step:
+        end = step_end(text)
+        return Continuation(text[:end], len(ids), ended, goes_on=end is not None)
     # A continuation of a written step opens with the break between paragraphs; it belongs to neither step.
-    if after_step:
-        text = text.removeprefix("\n\n")
-    return Continuation(text, len(ids), ended)
+    after_step = bool(request.steps) and request.steps[-1].region is None and not request.asked
+    return Continuation(text.removeprefix(SEPARATOR) if after_step else text, len(ids), ended)

@@ -68,13 +68,18 @@ class ServerEngine:
         answer = await self.servers.call(self._asked(request))
         if isinstance(answer, Failure):
             return [_failed(answer.stop)] * request.n
-        after_step = bool(request.steps) and request.steps[-1].region is None and not request.asked
-        return [self._continuation(answer.choices.get(i), after_step) for i in range(request.n)]
+        return [self._continuation(answer.choices.get(i), request) for i in range(request.n)]
 
     def _asked(self, request: Request) -> dict[str, Any]:
         self.inputs.check_question(request.problem.question)
         turns = messages(request.problem, request.steps, self.inputs.profile, self.servers.url)
-        return {**self._body(with_question(turns, request.asked) if request.asked else turns), **_chance(request)}
+        if request.asked:
+            turns = with_question(turns, request.asked)
+        if not request.one_step:
+            return {**self._body(turns), **_chance(request)}
+        if turns[-1]["role"] == "assistant":
+            turns[-1]["content"] += SEPARATOR
+        return {**self._body(turns), **_chance(request), "stop": [SEPARATOR]}
 
     def _body(self, turns: Sequence[Message]) -> dict[str, Any]:
         goes_on = turns[-1]["role"] == "assistant"
@@ -85,13 +90,17 @@ class ServerEngine:
         }
         return {**self._sampling, "model": self.config.model, "messages": turns, "extra_body": extra}
 
-    def _continuation(self, choice: Message | None, after_step: bool) -> Continuation:
+    def _continuation(self, choice: Message | None, request: Request) -> Continuation:
         said = text_of(choice)
         if isinstance(said, str):
             return _failed(said)
         text, ended = said
         # Servers count the tokens of all choices together; the end of the turn is one, as it is in this process.
         tokens = len(self.inputs.tokenizer(text, add_special_tokens=False)["input_ids"]) + ended
+        if request.one_step:  # vLLM says which stop it was: the end of the turn has none
+            goes_on = choice is not None and choice.get("stop_reason") == SEPARATOR
+            return Continuation(text, tokens, ended and not goes_on, goes_on=goes_on)
+        after_step = bool(request.steps) and request.steps[-1].region is None and not request.asked
         return Continuation(text.removeprefix(SEPARATOR) if after_step else text, tokens, ended)
 
 

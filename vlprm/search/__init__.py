@@ -1,135 +1,89 @@
-"""Selectors over a stored pool of candidates, as functions in a dict. All read the same pool.
+"""Search: spend test-time compute on one problem, by one policy and one scorer.
 
-A selector gives each candidate a share of the choice (the shares of a pool add up to 1), so that ties are split
-evenly, and an accuracy is an expectation with no chance in it.
+    found = await solve("best_of_n", problem, LocalEngine(policy), LocalScorer(reward_model), SearchConfig(n=8))
+    print(found.chosen.solution.answer, found.cost)
 
-A candidate without an answer is a *no result*: no selector, the random one included, chooses it while another candidate
-has an answer (one sees that it has none without any reward). Where no candidate has one, all share the choice, and the
-problem is not solved, whoever chooses.
+A method is a function that fills a pool of candidates, and a rule that chooses from it. Problems are searched side by
+side by awaiting many of them together: engines and scorers batch whatever waits.
 """
 
 from __future__ import annotations
 
-import math
-from collections import defaultdict
-from collections.abc import Callable, Sequence
+import difflib
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 
-from vlprm.reward_model import StepScore
-from vlprm.schema import Aggregation
-from vlprm.scoring import AGGREGATIONS
+from vlprm.engines import Engine
+from vlprm.schema import Aggregation, Problem
+from vlprm.scorers import Scorer
+from vlprm.search import guided, refined, sampled, select
+from vlprm.search.attempt import Attempt, Cost, Critic, Found, ScoredSolution, SearchConfig
+from vlprm.search.select import Candidate, Shares
+
+__all__ = ["METHODS", "Attempt", "Cost", "Critic", "Found", "Method", "ScoredSolution", "SearchConfig", "solve"]
+
+Choose = Callable[[Sequence[Candidate], Aggregation], Shares]
 
 
 @dataclass(frozen=True)
-class Candidate:
-    """What selectors know of a candidate: its answer (None: no result), the rewards of its steps, the reward of the
-    whole read as one step, and the nats of its least likely token. `rewards` is None where scoring gave no result."""
+class Method:
+    """How candidates are found, and how one is chosen."""
 
-    answer: str | None
-    rewards: tuple[float, ...] | None
-    whole: float | None
-    surprise: float | None = None
-
-
-def rewards_of(scores: Sequence[StepScore | None]) -> tuple[float, ...] | None:
-    """The rewards of a candidate's steps; None where one has no score, and where there are no steps."""
-    rewards = tuple(score.correct for score in scores if score is not None)
-    return rewards if rewards and len(rewards) == len(scores) else None
+    find: Callable[[Attempt], Awaitable[list[ScoredSolution]]]
+    choose: Choose = select.best_of_n
+    needs_scorer: bool = True
+    needs_critic: bool = False
 
 
-def surprise_of(scores: Sequence[StepScore | None]) -> float | None:
-    """The nats of a candidate's least likely token, where the model reads them."""
-    return max((s.surprise for s in scores if s is not None and s.surprise is not None), default=None)
+def _random(pool: Sequence[Candidate], aggregation: Aggregation) -> Shares:
+    return select.sample(pool)
 
 
-Shares = list[float]
-Selector = Callable[[Sequence[Candidate]], Shares]
+def _majority(pool: Sequence[Candidate], aggregation: Aggregation) -> Shares:
+    return select.majority(pool)
 
 
-def choosable(pool: Sequence[Candidate]) -> list[int]:
-    """Indices of the candidates that may be chosen: those with an answer, or all where there is no answer."""
-    return [i for i, c in enumerate(pool) if c.answer is not None] or list(range(len(pool)))
+METHODS: dict[str, Method] = {
+    "pass_at_1": Method(sampled.one, _random, needs_scorer=False),
+    "self_consistency": Method(sampled.unscored, _majority, needs_scorer=False),
+    "adaptive": Method(sampled.adaptive, _majority, needs_scorer=False),
+    "best_of_n": Method(sampled.scored),
+    "weighted_majority": Method(sampled.scored, select.weighted_majority),
+    "greedy": Method(guided.greedy),
+    "step_beam": Method(guided.step_beam),
+    "duplicating_beam": Method(guided.duplicating_beam),
+    "dvts": Method(guided.dvts),
+    "rebase": Method(guided.rebase),
+    "refined_best_of_n": Method(refined.refined, needs_critic=True),
+}
 
 
-def sample(pool: Sequence[Candidate]) -> Shares:
-    """A random candidate: the mean of the pool, and what the best of one is."""
-    return _evenly(pool, choosable(pool))
+def method_named(name: str) -> Method:
+    """ValueError names the nearest method."""
+    if name in METHODS:
+        return METHODS[name]
+    nearest = difflib.get_close_matches(name, METHODS, n=1)
+    hint = f"did you mean {nearest[0]!r}? " if nearest else ""
+    raise ValueError(f"unknown method {name!r}; {hint}known: {', '.join(METHODS)}")
 
 
-def majority(pool: Sequence[Candidate]) -> Shares:
-    """Self-consistency (Wang et al., 2022): the commonest answer."""
-    return _vote(pool, [1.0] * len(pool))
-
-
-def weighted_majority(pool: Sequence[Candidate], aggregation: Aggregation) -> Shares:
-    """The answer whose candidates' rewards add up to most (Li et al., 2022)."""
-    return _vote(pool, [0.0 if r is None else r for r in solution_rewards(pool, aggregation)])
-
-
-def best_of_n(pool: Sequence[Candidate], aggregation: Aggregation) -> Shares:
-    """The candidate with the largest reward."""
-    return _best(pool, solution_rewards(pool, aggregation))
-
-
-def whole_solution(pool: Sequence[Candidate]) -> Shares:
-    """The candidate with the largest reward of the whole read as one step."""
-    return _best(pool, [c.whole for c in pool])
-
-
-def likeliest(pool: Sequence[Candidate]) -> Shares:
-    """The candidate that surprises the backbone least: what a selector has that was trained on nothing."""
-    return _best(pool, [None if c.surprise is None else -c.surprise for c in pool])
-
-
-def solution_rewards(pool: Sequence[Candidate], aggregation: Aggregation) -> list[float | None]:
-    """A reward a candidate; None where there are no step rewards."""
-    if aggregation not in AGGREGATIONS:
-        raise ValueError(f"unknown aggregation {aggregation!r}; known: {', '.join(AGGREGATIONS)}")
-    return [AGGREGATIONS[aggregation](c.rewards) if c.rewards else None for c in pool]
-
-
-def ranking(pool: Sequence[Candidate], rewards: Sequence[float | None]) -> dict[int, float]:
-    """The reward of each candidate that may be chosen, by its index; those without one stand behind all others."""
-    found = {i: rewards[i] for i in choosable(pool)}
-    return {i: -math.inf if reward is None else reward for i, reward in found.items()}
-
-
-def _best(pool: Sequence[Candidate], rewards: Sequence[float | None]) -> Shares:
-    values = ranking(pool, rewards)
-    best = max(values.values())
-    return _evenly(pool, [i for i, value in values.items() if value == best])
-
-
-def _evenly(pool: Sequence[Candidate], chosen: Sequence[int]) -> Shares:
-    return [float(i in chosen) / len(chosen) for i in range(len(pool))]
-
-
-def _vote(pool: Sequence[Candidate], weights: Sequence[float]) -> Shares:
-    votes: dict[str, float] = defaultdict(float)
-    members: dict[str, list[int]] = defaultdict(list)
-    for i, (candidate, weight) in enumerate(zip(pool, weights, strict=True)):
-        if candidate.answer is not None:
-            votes[candidate.answer] += weight
-            members[candidate.answer].append(i)
-    if not votes:
-        return sample(pool)
-    best = max(votes.values())
-    winners = [answer for answer, vote in votes.items() if vote == best]
-    shares = [0.0] * len(pool)
-    for answer in winners:
-        for i in members[answer]:
-            shares[i] = 1 / len(winners) / len(members[answer])
-    return shares
-
-
-def selectors(aggregation: Aggregation) -> dict[str, Selector]:
-    """Every selector by the name it has in results; `aggregation` is the one fixed for weighted votes."""
-    named: dict[str, Selector] = {
-        "random": sample,
-        "majority": majority,
-        "weighted_majority": lambda pool: weighted_majority(pool, aggregation),
-        "whole_solution": whole_solution,
-    }
-    for name in AGGREGATIONS:
-        named[f"prm_{name}"] = lambda pool, name=name: best_of_n(pool, name)  # type: ignore[misc]
-    return named
+async def solve(
+    name: str,
+    problem: Problem,
+    policy: Engine,
+    scorer: Scorer | None = None,
+    config: SearchConfig | None = None,
+    critic: Critic | None = None,
+) -> Found:
+    """What a method finds of a problem. It does not raise for what the policy writes: candidates without an answer are
+    no results, and where there are no others, nothing right is chosen. ValueError where the method needs a reward model
+    or a critic, and none is given."""
+    method, config = method_named(name), config or SearchConfig()
+    attempt = Attempt(problem, policy, scorer, critic, config)
+    try:
+        pool = await method.find(attempt)
+    finally:
+        if scorer is not None:
+            scorer.forget(problem)
+    shares = method.choose([s.candidate for s in pool], config.aggregation) if pool else []
+    return Found(problem.id, name, tuple(pool), shares, attempt.cost())

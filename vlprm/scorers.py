@@ -1,0 +1,154 @@
+"""Scorers: what a search asks for the rewards of solutions, in process or served, one model or several.
+
+    scorer = LocalScorer(load_reward_model("runs/demo/prm"))
+    found = await scorer.score(problem, [solution.steps for solution in candidates])
+
+A scorer never raises for what a policy wrote, and a failure to score is None: no result, never 0.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from vlprm.backbones import Checkpoint
+from vlprm.critique import ask
+from vlprm.engines import Engine, all_answers
+from vlprm.engines.counted import Counted
+from vlprm.engines.together import Together
+from vlprm.images import content_hash
+from vlprm.prompts import critique_question
+from vlprm.reading import read
+from vlprm.reward_model import StepScore
+from vlprm.schema import Problem, Step
+from vlprm.scoring import ScoredTree, Shown, score_steps, shown
+from vlprm.steps import join_steps
+
+Solutions = Sequence[Sequence[Step]]
+
+
+@dataclass(frozen=True)
+class Scored:
+    """A list of scores a solution, one a step (None: no result), and how many tokens were read, and written, for it."""
+
+    steps: list[list[StepScore | None]]
+    tokens: int
+
+
+class Scorer(Protocol):
+    async def score(self, problem: Problem, solutions: Solutions) -> Scored:
+        """The scores of solutions, or of their beginnings."""
+
+    def forget(self, problem: Problem) -> None:
+        """No more solutions of this problem will be asked about."""
+
+
+class LocalScorer:
+    """A reward model in this process. All requests that wait are read together; of each problem, what the solutions of
+    the last request share with those of the next is read once (`vlprm.reading`)."""
+
+    def __init__(self, checkpoint: Checkpoint) -> None:
+        self.checkpoint = checkpoint
+        self._trees: dict[Shown, ScoredTree] = {}
+        self._together = Together(self._read, self._batches)
+
+    async def score(self, problem: Problem, solutions: Solutions) -> Scored:
+        return await self._together.ask((problem, solutions))
+
+    def forget(self, problem: Problem) -> None:
+        self._trees.pop(shown(problem), None)
+
+    def _read(self, requests: Sequence[tuple[Problem, Solutions]]) -> list[Scored]:
+        inputs = self.checkpoint.inputs
+        if inputs.family.cannot_pack:
+            return [self._apart(problem, solutions) for problem, solutions in requests]
+        trees = [self._trees.setdefault(shown(p), ScoredTree(inputs, p)) for p, _ in requests]
+        before = [tree.read.tokens_read for tree in trees]
+        try:
+            read(self.checkpoint, [t.growth(s, keep=True) for t, (_, s) in zip(trees, requests, strict=True)])
+        except Exception:
+            for problem, _ in requests:  # what they hold is not what was read
+                self.forget(problem)
+            raise
+        return [
+            Scored([tree.scores(steps) for steps in solutions], tree.read.tokens_read - known)
+            for tree, (_, solutions), known in zip(trees, requests, before, strict=True)
+        ]
+
+    def _apart(self, problem: Problem, solutions: Solutions) -> Scored:
+        asked = [(problem, steps) for steps in solutions]
+        tokens = sum(len(self.checkpoint.inputs.row(problem, steps).ids) for steps in solutions)
+        return Scored(score_steps(self.checkpoint, asked), tokens)
+
+    def _batches(self, requests: Sequence[tuple[Problem, Solutions]]) -> list[list[int]]:
+        """Two requests of one problem are not read side by side: the first may read what the second needs."""
+        rounds: list[list[int]] = []
+        turn: Counter[Shown] = Counter()
+        for i, (problem, _) in enumerate(requests):
+            if turn[shown(problem)] == len(rounds):
+                rounds.append([])
+            rounds[turn[shown(problem)]].append(i)
+            turn[shown(problem)] += 1
+        return rounds
+
+
+class Ensemble:
+    """Several scorers; a step's score is the mean over those that have one."""
+
+    def __init__(self, scorers: Sequence[Scorer]) -> None:
+        self.scorers = scorers
+
+    async def score(self, problem: Problem, solutions: Solutions) -> Scored:
+        found = await all_answers(scorer.score(problem, solutions) for scorer in self.scorers)
+        steps = [
+            [_mean(of_step) for of_step in zip(*of_solution, strict=True)]
+            for of_solution in zip(*(scored.steps for scored in found), strict=True)
+        ]
+        return Scored(steps, sum(scored.tokens for scored in found))
+
+    def forget(self, problem: Problem) -> None:
+        for scorer in self.scorers:
+            scorer.forget(problem)
+
+
+class CritiqueScorer:
+    """The mean of `samples` sampled critiques by a model that writes them (ThinkPRM's parallel scaling, arXiv
+    2504.16828): the share that calls a step right. A critique ends at the first step that it calls wrong; those after
+    it follow from an error, and count as wrong. Critiques that cannot be read count for nothing."""
+
+    def __init__(self, engine: Engine, prompt_template: str, samples: int, temperature: float = 0.7, seed: int = 0):
+        self.engine, self.samples, self.temperature, self.seed = engine, samples, temperature, seed
+        self.question = critique_question(prompt_template)
+
+    async def score(self, problem: Problem, solutions: Solutions) -> Scored:
+        found = await all_answers(self._shares(problem, steps) for steps in solutions)
+        return Scored([shares for shares, _ in found], sum(tokens for _, tokens in found))
+
+    def forget(self, problem: Problem) -> None:
+        pass
+
+    async def _shares(self, problem: Problem, steps: Sequence[Step]) -> tuple[list[StepScore | None], int]:
+        if not steps:
+            return [], 0
+        engine = Counted(self.engine)
+        key = f"{problem.id}/critique/{content_hash(join_steps(steps).encode())}"
+        asked = engine, problem, steps, self.question, key, self.seed, self.samples, self.temperature
+        read = [critique for critique in await ask(*asked) if critique is not None]
+        if not read:
+            return [None] * len(steps), engine.tokens
+        right = [[c.first_wrong is None or k < c.first_wrong for c in read] for k in range(len(steps))]
+        return [StepScore(sum(of_step) / len(read), None, None) for of_step in right], engine.tokens
+
+
+def _mean(scores: Sequence[StepScore | None]) -> StepScore | None:
+    known = [score for score in scores if score is not None]
+    if not known:
+        return None
+    kinds = [(s.perception, s.reasoning) for s in known if s.perception is not None and s.reasoning is not None]
+    count = len(known)
+    correct = sum(s.correct for s in known) / count
+    if len(kinds) < count:
+        return StepScore(correct, None, None)
+    return StepScore(correct, sum(p for p, _ in kinds) / count, sum(r for _, r in kinds) / count)

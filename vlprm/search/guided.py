@@ -1,0 +1,117 @@
+"""Methods that go step by step: at each depth next steps are sampled, beginnings are scored, and some of them go on.
+
+All of them sample `n` next steps at a depth, the first time from the prompt, so that they cost what `n` solutions do.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+from vlprm.rollout import OPEN
+from vlprm.schema import Solution
+from vlprm.search.attempt import Attempt, ScoredSolution
+
+# Of the softmax over the rewards of beginnings: REBASE gives nearly all to the best as it nears 0 (arXiv 2408.00724).
+REBASE_TEMPERATURE = 0.2
+
+
+async def greedy(attempt: Attempt) -> list[ScoredSolution]:
+    """The best of `n` next steps, again and again."""
+    return await _step_beam(attempt, beams=1, width=attempt.config.n)
+
+
+async def step_beam(attempt: Attempt) -> list[ScoredSolution]:
+    """Step-level beam search, SBS(n / width, width) (AlphaMath, arXiv 2405.03553): the n / width best beginnings go on;
+    one that has ended takes its beam with it."""
+    config = attempt.config
+    return await _step_beam(attempt, max(1, config.n // config.width), min(config.width, config.n))
+
+
+async def _step_beam(attempt: Attempt, beams: int, width: int) -> list[ScoredSolution]:
+    pool: list[ScoredSolution] = []
+    going = [_start(attempt)]
+    while going and attempt.may_go_on:
+        counts = [beams * width] if not going[0].solution.steps else [width] * len(going)
+        best = _best(attempt, await _grown(attempt, going, counts), beams - len(pool))
+        pool += _ended(best)
+        going = _open(best)
+    return pool + going
+
+
+async def duplicating_beam(attempt: Attempt) -> list[ScoredSolution]:
+    """Beam search that keeps one in `width` of its beginnings and copies each as often (Snell et al., arXiv 2408.03314;
+    search-and-learn). All that end are candidates."""
+    config = attempt.config
+    pool: list[ScoredSolution] = []
+    going = [_start(attempt)]
+    while going and attempt.may_go_on:
+        places = config.n - len(pool)
+        scored = await _grown(attempt, going, _evenly(places, len(going)))
+        pool += _ended(scored)
+        going = _best(attempt, _open(scored), math.ceil((config.n - len(pool)) / config.width))
+    return pool + going
+
+
+async def dvts(attempt: Attempt) -> list[ScoredSolution]:
+    """Diverse verifier tree search (Beeching et al., 2024): n / width trees that do not compete; in each the best of
+    `width` next steps goes on. Where that has ended, so has its tree, and what ended with it is a candidate, too."""
+    config = attempt.config
+    pool: list[ScoredSolution] = []
+    going = [_start(attempt)] * max(1, config.n // config.width)
+    while going and attempt.may_go_on:
+        width = min(config.width, config.n)
+        scored = await _grown(attempt, going, [width] * len(going))
+        trees = [scored[i : i + width] for i in range(0, len(scored), width)]
+        tops = [_best(attempt, tree, 1)[0] for tree in trees]
+        pool += [s for tree, top in zip(trees, tops, strict=True) if top.solution.stop != OPEN for s in _ended(tree)]
+        going = _open(tops)
+    return pool + going
+
+
+async def rebase(attempt: Attempt) -> list[ScoredSolution]:
+    """Reward-balanced search (Wu et al., arXiv 2408.00724): each beginning is given next steps by the softmax of its
+    reward, the best first, until `n` less the number of ended ones are given."""
+    pool: list[ScoredSolution] = []
+    going = [_start(attempt)]
+    while going and attempt.may_go_on:
+        counts = allotted([attempt.value(s) for s in going], attempt.config.n - len(pool))
+        scored = await _grown(attempt, going, counts)
+        pool += _ended(scored)
+        going = sorted(_open(scored), key=attempt.value, reverse=True) if len(pool) < attempt.config.n else []
+    return pool + going
+
+
+def allotted(values: Sequence[float], places: int) -> list[int]:
+    """How many of the places each value is given; values stand in descending order."""
+    known = [max(value, -1e9) for value in values]
+    weights = [math.exp((value - known[0]) / REBASE_TEMPERATURE) for value in known]
+    counts: list[int] = []
+    for weight in weights:
+        counts.append(min(math.ceil(places * weight / sum(weights)), places - sum(counts)))
+    return counts
+
+
+def _start(attempt: Attempt) -> ScoredSolution:
+    return ScoredSolution(Solution(attempt.problem.id, (), None, OPEN, 0))
+
+
+async def _grown(attempt: Attempt, going: Sequence[ScoredSolution], counts: Sequence[int]) -> list[ScoredSolution]:
+    return await attempt.scored(await attempt.grown([s.solution for s in going], counts))
+
+
+def _best(attempt: Attempt, scored: Sequence[ScoredSolution], count: int) -> list[ScoredSolution]:
+    """The first of equals before the others: ties are decided by the order of sampling."""
+    return sorted(scored, key=attempt.value, reverse=True)[:count]
+
+
+def _open(scored: Sequence[ScoredSolution]) -> list[ScoredSolution]:
+    return [s for s in scored if s.solution.stop == OPEN]
+
+
+def _ended(scored: Sequence[ScoredSolution]) -> list[ScoredSolution]:
+    return [s for s in scored if s.solution.stop != OPEN]
+
+
+def _evenly(places: int, parts: int) -> list[int]:
+    return [places // parts + (i < places % parts) for i in range(parts)]

@@ -1,0 +1,54 @@
+"""Methods that sample whole solutions: a pool is drawn, scored where the method needs it, and chosen from."""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+
+from vlprm.schema import Solution
+from vlprm.search.attempt import Attempt, ScoredSolution
+
+DECIDED = 0.95  # the probability at which a vote is over
+ROUND = 2  # candidates that are drawn between two looks at a vote
+
+
+async def one(attempt: Attempt) -> list[ScoredSolution]:
+    return [ScoredSolution(solution) for solution in await attempt.sampled(1)]
+
+
+async def unscored(attempt: Attempt) -> list[ScoredSolution]:
+    return [ScoredSolution(solution) for solution in await drawn(attempt, attempt.config.n)]
+
+
+async def scored(attempt: Attempt) -> list[ScoredSolution]:
+    return await attempt.scored(await drawn(attempt, attempt.config.n))
+
+
+async def adaptive(attempt: Attempt) -> list[ScoredSolution]:
+    """Candidates until the vote is decided, `n` at most: when the leader, by the posterior of a uniform prior, has more
+    than half of what the first two answers get (adaptive consistency, Aggarwal et al., arXiv 2305.11860)."""
+    pool: list[Solution] = []
+    while len(pool) < attempt.config.n and attempt.may_go_on and not is_decided(pool):
+        count = min(ROUND, attempt.config.n - len(pool))
+        pool += await attempt.continued([()] * count)
+    return [ScoredSolution(solution) for solution in pool]
+
+
+async def drawn(attempt: Attempt, n: int) -> list[Solution]:
+    """`n` candidates of the common pool; or, under a budget, one by one while there is something left of it."""
+    if not attempt.config.budget:
+        return await attempt.sampled(n)
+    pool: list[Solution] = []
+    while len(pool) < n and attempt.may_go_on:
+        pool += await attempt.continued([()])
+    return pool
+
+
+def is_decided(pool: list[Solution]) -> bool:
+    """Whether more candidates would hardly change the vote."""
+    votes = [count for _, count in Counter(s.answer for s in pool if s.answer is not None).most_common(2)]
+    first, second = [*votes, 0, 0][:2]
+    tosses = first + second + 1
+    # P(p > 1/2) for p ~ Beta(first + 1, second + 1) is the chance of at most `first` heads in as many fair tosses.
+    chance: float = sum(math.comb(tosses, k) for k in range(first + 1)) / 2**tosses
+    return chance > DECIDED
