@@ -17,8 +17,9 @@ stops there. `python -m eval.parity` compares the scores with those of this proc
 
 from __future__ import annotations
 
+import logging
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -33,7 +34,11 @@ from vlprm.packing import Row
 from vlprm.prompts import verdict_text
 from vlprm.reward_model import OUTPUTS, StepScore
 from vlprm.schema import Problem, Step
+from vlprm.scorers import Scored
+from vlprm.scoring import Shown, shown
 from vlprm.steps import parse_step
+
+log = logging.getLogger(__name__)
 
 TOP = 20  # log-probabilities that a server lists which does not list those of ids that are asked for
 ROUNDING = 1e-3  # of a sum of probabilities, in half precision
@@ -53,8 +58,12 @@ class ServedScores:
         self.head = self.inputs.profile.head
         _refuse_unservable(self.folder, self.head)
         self.config = config
+        # What costs the server least: a step head gives all steps in one call, a verdict head one step a call, of which
+        # the server has read all but the last step before.
         self.kind: Kind = "pooling" if self.head == "step" else "chat"
+        log.info("%s has a %s head: it is asked by %s calls", self.folder, self.head, self.kind)
         self.servers = Servers(config)
+        self._known: dict[Shown, dict[tuple[Step, ...], StepScore]] = {}
 
     async def close(self) -> None:
         await self.servers.close()
@@ -77,7 +86,22 @@ class ServedScores:
         server does not list a verdict. ValueError where a server reads other tokens than the model was trained on."""
         return await all_answers(self._scores(problem, steps) for problem, steps in solutions)
 
-    async def _scores(self, problem: Problem, steps: Sequence[Step]) -> Scores:
+    async def score(self, problem: Problem, solutions: Sequence[Sequence[Step]]) -> Scored:
+        """As `vlprm.scorers.Scorer` has it. What was scored before is not asked about again; `tokens` are those of the
+        solutions that were."""
+        known = self._known.setdefault(shown(problem), {})
+        new = [steps for steps in dict.fromkeys(map(tuple, solutions)) if _first_unknown(steps, known) < len(steps)]
+        found = await all_answers(self._scores(problem, steps, _first_unknown(steps, known)) for steps in new)
+        for steps, scores in zip(new, found, strict=True):
+            known |= {steps[: k + 1]: score for k, score in enumerate(scores) if score is not None}
+        answer = [[known.get(tuple(steps[: k + 1])) for k in range(len(steps))] for steps in solutions]
+        return Scored(answer, sum(len(self.inputs.row(problem, steps).ids) for steps in new))
+
+    def forget(self, problem: Problem) -> None:
+        self._known.pop(shown(problem), None)
+
+    async def _scores(self, problem: Problem, steps: Sequence[Step], first: int = 0) -> Scores:
+        """Of a verdict head, those before the first are not asked for."""
         self.inputs.check_question(problem.question)
         if not steps or any(self.inputs.control_token(step.text) for step in steps):
             # In this process it stays text; a server would take it for the control token that it spells.
@@ -85,9 +109,9 @@ class ServedScores:
         row = self.inputs.row(problem, steps)
         if self.head == "step":
             return await self._asked(problem, steps, row, range(len(steps)))
-        ends = range(1, len(steps) + 1)
+        ends = range(first + 1, len(steps) + 1)
         parts = await all_answers(self._asked(problem, steps[:end], row, (end - 1,)) for end in ends)
-        return [score for part in parts for score in part]
+        return [*[None] * first, *(score for part in parts for score in part)]
 
     async def _asked(self, problem: Problem, steps: Sequence[Step], row: Row, wanted: Sequence[int]) -> Scores:
         return self._read(await self.servers.call(self._body(problem, steps), self.kind), row, wanted)
@@ -125,6 +149,11 @@ class ServedScores:
                 " serve that folder, with its vlprm.json's sizes of images (--mm-processor-kwargs); if it is, its"
                 " tokenizer joins what ends a step to the blank line after it: score it in this process"
             )
+
+
+def _first_unknown(steps: Sequence[Step], known: Mapping[tuple[Step, ...], StepScore]) -> int:
+    """The first step without a score."""
+    return next((k for k in range(len(steps)) if tuple(steps[: k + 1]) not in known), len(steps))
 
 
 def _refuse_unservable(folder: Path, head: str) -> None:

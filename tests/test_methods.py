@@ -1,0 +1,242 @@
+"""Search methods, by a policy that counts to four and slips, and a scorer that knows the truth."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from dataclasses import replace
+
+import pytest
+
+from vlprm.critique import critique_of, critique_text
+from vlprm.engines import Continuation, Request
+from vlprm.reward_model import StepScore
+from vlprm.schema import Problem, Solution, Step
+from vlprm.scorers import Scored
+from vlprm.search import METHODS, Critic, Found, SearchConfig, solve
+from vlprm.search.guided import allotted
+from vlprm.search.refined import corrected
+from vlprm.search.sampled import is_decided
+from vlprm.steps import SEPARATOR, parse_step
+from vlprm.tasks.scene import rng_for
+
+PROBLEMS = [Problem(str(i), "counting", "Count to four.", (), "4", "integer") for i in range(40)]
+RIGHT = [parse_step(text) for text in ("[reasoning] 1", "[reasoning] 2", "[reasoning] 3", "[answer] 4")]
+STEPWISE = ("greedy", "step_beam", "duplicating_beam", "dvts", "rebase")
+
+
+class Counting:
+    """Each step is right with this probability, and the answer only after right steps."""
+
+    dialect = "relative_1000"
+
+    def __init__(self, right: float = 0.7) -> None:
+        self.right = right
+
+    async def sample(self, request: Request) -> list[Continuation]:
+        return [self._one(request, i) for i in range(request.n)]
+
+    def _one(self, request: Request, index: int) -> Continuation:
+        rng = rng_for(request.seed, request.key, index)
+        steps = [step.text for step in request.steps]
+        while len(steps) < len(RIGHT):
+            right = RIGHT[len(steps)].text
+            fits = steps == [step.text for step in RIGHT[: len(steps)]] or len(steps) < 3
+            steps.append(right if fits and rng.random() < self.right else right[:-1] + str(rng.randint(5, 9)))
+            if request.one_step:
+                break
+        new = steps[len(request.steps) :]
+        goes_on = request.one_step and len(steps) < len(RIGHT)
+        return Continuation(SEPARATOR.join(new), 2 * len(new), not goes_on, goes_on=goes_on)
+
+    def seen_size(self, problem: Problem) -> tuple[int, int]:
+        raise AssertionError
+
+
+class Truth:
+    """Scores by the truth; a token a step. Where `knows` is false it has no scores."""
+
+    def __init__(self, knows: bool = True) -> None:
+        self.knows = knows
+        self.asked: list[int] = []
+
+    async def score(self, problem: Problem, solutions: Sequence[Sequence[Step]]) -> Scored:
+        self.asked.append(len(solutions))
+        return Scored([self._scores(problem, steps) for steps in solutions], sum(map(len, solutions)))
+
+    def _scores(self, problem: Problem, steps: Sequence[Step]) -> list[StepScore | None]:
+        right = [step == RIGHT[k] for k, step in enumerate(steps)]
+        return [StepScore(0.9 if r else 0.1, None, None) if self.knows else None for r in right]
+
+    def forget(self, problem: Problem) -> None:
+        pass
+
+
+class KnowingCritic:
+    """Writes the true critique of the solution that it is asked about."""
+
+    dialect = "relative_1000"
+
+    def __init__(self, text: str | None = None) -> None:
+        self.text = text
+
+    async def sample(self, request: Request) -> list[Continuation]:
+        return [Continuation(self.text or self._critique(request.problem, request.steps), 7, True)]
+
+    def _critique(self, problem: Problem, steps: Sequence[Step]) -> str:
+        wrong = next((k for k, step in enumerate(steps) if step != RIGHT[k]), None)
+        if wrong is None:
+            return critique_text(critique_of(steps, None, None))
+        return critique_text(critique_of(steps[: wrong + 1], "reasoning", RIGHT[wrong]))
+
+    def seen_size(self, problem: Problem) -> tuple[int, int]:
+        raise AssertionError
+
+
+def run(
+    method: str, problems: Sequence[Problem] = PROBLEMS, scorer: Truth | None = None, **fields: object
+) -> list[Found]:
+    """Side by side, each by a policy that does not know the others."""
+    config = SearchConfig(**{"n": 8, "width": 4, "seed": 3, **fields})  # type: ignore[arg-type]
+    critic = Critic(KnowingCritic(), "Check.")
+
+    async def all_of_them() -> list[Found]:
+        asked = (solve(method, p, Counting(), scorer or Truth(), config, critic) for p in problems)
+        return list(await asyncio.gather(*asked))
+
+    return asyncio.run(all_of_them())
+
+
+def accuracy(found: Sequence[Found], problems: Sequence[Problem] = PROBLEMS) -> float:
+    right = [
+        f.chosen is not None and f.chosen.solution.answer == p.answer for f, p in zip(found, problems, strict=True)
+    ]
+    return sum(right) / len(right)
+
+
+@pytest.mark.parametrize("method", ["best_of_n", "refined_best_of_n", *STEPWISE])
+def test_a_scorer_that_knows_leads_to_right_answers(method: str) -> None:
+    assert accuracy(run("pass_at_1")) < 0.4
+    assert accuracy(run(method)) > 0.7
+
+
+def test_methods_that_need_no_scorer_ask_none() -> None:
+    for method in ("pass_at_1", "self_consistency", "adaptive"):
+        scorer = Truth()
+        run(method, scorer=scorer)
+        assert scorer.asked == []
+    with pytest.raises(ValueError, match="needs a reward model; give one"):
+        asyncio.run(solve("best_of_n", PROBLEMS[0], Counting()))
+    with pytest.raises(ValueError, match="needs a critic"):
+        asyncio.run(solve("refined_best_of_n", PROBLEMS[0], Counting(), Truth()))
+    with pytest.raises(ValueError, match="did you mean 'step_beam'"):
+        asyncio.run(solve("step_beem", PROBLEMS[0], Counting()))
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_costs_are_exact_and_runs_are_equal(method: str) -> None:
+    once, again = run(method), run(method)
+    for found, same in zip(once, again, strict=True):
+        assert replace(found, cost=replace(found.cost, seconds=0)) == replace(same, cost=replace(same.cost, seconds=0))
+        assert sum(found.shares) == pytest.approx(1)
+        assert found.cost.tokens == found.cost.policy_tokens + found.cost.critic_tokens + found.cost.scorer_tokens
+        if method in ("self_consistency", "adaptive", "best_of_n"):
+            assert found.cost.policy_tokens == sum(s.solution.tokens for s in found.pool)
+        if method == "best_of_n":
+            assert found.cost.scorer_tokens == sum(len(s.solution.steps) for s in found.pool)
+
+
+def test_the_common_pool_is_common() -> None:
+    for found, other in zip(run("self_consistency"), run("refined_best_of_n"), strict=True):
+        assert [s.solution for s in other.pool[:4]] == [s.solution for s in found.pool[:4]]
+
+
+@pytest.mark.parametrize("method", STEPWISE)
+def test_n_steps_are_sampled_at_a_depth(method: str) -> None:
+    scorer = Truth()
+    (found,) = run(method, PROBLEMS[:1], scorer)
+    assert scorer.asked[0] == 8
+    assert max(scorer.asked) <= 8
+    assert len(found.pool) <= 8
+    assert all(s.solution.stop == "answer" for s in found.pool)
+
+
+@pytest.mark.parametrize("method", STEPWISE)
+def test_a_solution_that_does_not_end_is_no_result(method: str) -> None:
+    for found in run(method, max_steps=2):
+        assert {s.solution.answer for s in found.pool} == {None}
+        assert {s.solution.stop for s in found.pool} == {"max_steps"}
+
+
+@pytest.mark.parametrize("method", [m for m in METHODS if m not in ("pass_at_1", "refined_best_of_n")])
+def test_no_more_is_begun_when_the_budget_is_spent(method: str) -> None:
+    """What was begun is paid for: a depth, or a candidate."""
+    spent, free = run(method, budget=12), run(method)
+    assert all(0 < f.cost.tokens < 12 + 40 for f in spent)
+    assert sum(f.cost.tokens for f in spent) < 0.7 * sum(f.cost.tokens for f in free)
+
+
+@pytest.mark.parametrize("method", ["best_of_n", "weighted_majority", *STEPWISE])
+def test_without_scores_every_candidate_is_as_good(method: str) -> None:
+    """A failure to score is no result, and not a 0 that would choose the others."""
+    for found in run(method, scorer=Truth(knows=False)):
+        assert found.pool
+        assert max(found.shares) > 0
+
+
+def test_candidates_without_answers_are_not_chosen_and_none_at_all_is_no_error() -> None:
+    class Silent(Counting):
+        async def sample(self, request: Request) -> list[Continuation]:
+            return [Continuation("", 0, False, "timeout")] * request.n
+
+    for method in METHODS:
+        critic = Critic(KnowingCritic("nothing to be read"), "Check.")
+        found = asyncio.run(solve(method, PROBLEMS[0], Silent(), Truth(), SearchConfig(n=4), critic))
+        assert found.chosen is not None
+        assert found.chosen.solution.answer is None
+        assert found.chosen.solution.stop == "timeout"
+
+
+def test_one_candidate_is_chosen() -> None:
+    for method in METHODS:
+        (found,) = run(method, PROBLEMS[:1], n=1, width=1)
+        assert len(found.pool) == 1
+        assert found.shares == [1.0]
+
+
+def test_places_are_allotted_by_reward() -> None:
+    assert allotted([0.9, 0.9, 0.1], 8) == [4, 4, 0]
+    assert sum(allotted([0.9, 0.5, 0.4], 7)) == 7
+    assert allotted([0.5], 3) == [3]
+    assert allotted([float("-inf"), float("-inf")], 4) == [2, 2]
+
+
+def test_a_vote_is_over_when_it_is_decided() -> None:
+    def votes(*answers: str | None) -> list[Solution]:
+        return [Solution("p", (), answer, "answer", 1) for answer in answers]
+
+    assert not is_decided(votes("1", "1", "1"))
+    assert is_decided(votes("1", "1", "1", "1"))
+    assert not is_decided(votes("1", "1", "1", "1", "2"))
+    assert not is_decided(votes(None, None, None, None, None))
+    sure = asyncio.run(solve("adaptive", PROBLEMS[0], Counting(1.0), config=SearchConfig(n=8)))
+    assert [s.solution.answer for s in sure.pool] == ["4"] * 4
+
+
+def test_a_correction_stands_where_the_wrong_step_stood() -> None:
+    solution = Solution("0", (RIGHT[0], parse_step("[reasoning] 7"), *RIGHT[2:]), "4", "answer", 5)
+    critique = critique_of(solution.steps[:2], "reasoning", RIGHT[1])
+    assert corrected(solution, critique) == (*RIGHT[:1], RIGHT[1])
+    assert corrected(solution, critique_of(RIGHT, None, None)) == ()
+    assert corrected(solution, None) == ()
+    zoom = critique_of(solution.steps[:2], "action", parse_step('[zoom] {"bbox_2d": [0, 0, 9, 9]}'))
+    assert corrected(solution, zoom) == tuple(RIGHT[:1])
+
+
+def test_what_is_not_faulted_is_kept_or_drawn_anew() -> None:
+    critics = [f.cost.critic_calls for f in run("refined_best_of_n")]
+    assert critics == [4] * len(PROBLEMS)
+    kept, drawn = run("refined_best_of_n", unfaulted="keep"), run("refined_best_of_n", unfaulted="resample")
+    assert {len(f.pool) for f in drawn} == {8}
+    assert min(len(f.pool) for f in kept) < 8
+    assert {len(f.pool) for f in run("refined_best_of_n", n=9, rounds=2)} == {9}
