@@ -15,7 +15,7 @@ import numpy as np
 from eval.pool import Pool, Scored
 from vlprm.dataset import LabelledPath
 from vlprm.fusion import is_wrong, mc_rule
-from vlprm.metrics import auroc, bootstrap_interval, expected_best_of, precision_recall_f1
+from vlprm.metrics import auroc, bootstrap_interval, class_f1s, expected_best_of, precision_recall_f1
 from vlprm.schema import Aggregation, StepLabel
 from vlprm.search.select import likeliest, ranking, selectors, solution_rewards
 from vlprm.tasks import Tasks
@@ -133,8 +133,7 @@ def steps(pools: Sequence[Pool], aggregation: Aggregation) -> dict[str, Any]:
     rewards = np.array([score.correct for score, _ in known])
     correct = np.array([truth.correct for _, truth in known])
     sees = [s.correct < THRESHOLD and (s.perception or 0.0) >= (s.reasoning or 0.0) for s, _ in known]
-    f1_correct = precision_recall_f1(rewards >= THRESHOLD, correct)[2]
-    f1_error = precision_recall_f1(rewards < THRESHOLD, ~correct)[2]
+    f1_correct, f1_error = class_f1s(rewards >= THRESHOLD, correct)
     within = [value for pool in pools if (value := _within(pool, aggregation)) is not None]
     return {
         "steps": len(known),

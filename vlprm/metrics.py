@@ -42,6 +42,43 @@ def precision_recall_f1(predicted: ArrayLike, actual: ArrayLike) -> tuple[float,
     return float(precision), float(recall), float(f1)
 
 
+def class_f1s(called_correct: ArrayLike, correct: ArrayLike) -> tuple[float, float]:
+    """F1 of the correct and of the wrong steps; their mean is the macro F1."""
+    called_N, correct_N = np.asarray(called_correct, dtype=bool), np.asarray(correct, dtype=bool)
+    return precision_recall_f1(called_N, correct_N)[2], precision_recall_f1(~called_N, ~correct_N)[2]
+
+
+def average_precision(scores: ArrayLike, positive: ArrayLike) -> float:
+    """Mean of the precision at each positive, equal scores taken together (the area under the precision-recall steps);
+    NaN without a positive."""
+    scores_N, positive_N = np.asarray(scores, dtype=float), np.asarray(positive, dtype=bool)
+    if not positive_N.any():
+        return math.nan
+    order_N = np.argsort(-scores_N, kind="stable")
+    last_of_tie = np.append(np.diff(scores_N[order_N]) != 0, True)
+    hits = np.cumsum(positive_N[order_N])[last_of_tie]
+    taken = np.arange(1, len(scores_N) + 1)[last_of_tie]
+    return float((np.diff(hits, prepend=0) * hits / taken).sum() / positive_N.sum())
+
+
+def best_threshold(scores: ArrayLike, correct: ArrayLike) -> tuple[float, float]:
+    """The score from which on to call a step correct for the best macro F1 on these very steps, and that F1. It is for
+    other data: here it is not fair. The smallest of several; NaN without steps."""
+    scores_N, correct_N = np.asarray(scores, dtype=float), np.asarray(correct, dtype=bool)
+    if not len(scores_N):
+        return math.nan, math.nan
+    candidates, place_N = np.unique(scores_N, return_inverse=True)
+    below = [np.bincount(place_N[kind], minlength=len(candidates)) for kind in (correct_N, ~correct_N)]
+    # Of the steps of each kind, those called wrong at each candidate: all with a lower score.
+    misses, catches = (np.cumsum(counts) - counts for counts in below)
+    hits, slips = correct_N.sum() - misses, (~correct_N).sum() - catches
+    both = misses + slips
+    with np.errstate(invalid="ignore"):
+        f1_correct, f1_error = (np.nan_to_num(2 * right / (2 * right + both)) for right in (hits, catches))
+    best = int(np.argmax(f1_correct + f1_error))
+    return float(candidates[best]), float((f1_correct[best] + f1_error[best]) / 2)
+
+
 def expected_best_of(correct_by_score: Sequence[float], n: int) -> float:
     """Expected correctness of the best-scored of n candidates drawn without replacement from the pool.
 

@@ -1,0 +1,196 @@
+"""A step-reward model, or stored predictions, on a benchmark of labelled steps.
+
+    python -m eval.steps --benchmark process_bench --data DIR --checkpoint runs/demo/prm --run runs/process_bench
+    python -m eval.steps --benchmark prm_bench --data DIR --predictions FILE --run runs/prm_bench
+
+Writes `predictions.jsonl` (as `vlprm.step_benchmarks.predictions` has it), `results.json`, and prints tables.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import logging
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from jsonargparse.typing import NonNegativeInt, PositiveInt
+
+from eval.step_images import ImageMode, Images
+from eval.step_results import FIXED, Threshold, measured_all, print_results
+from vlprm.backbones import Checkpoint, checkpoint_folder, placement
+from vlprm.config import dump, run
+from vlprm.foreign import Dropped
+from vlprm.problems import ProblemError
+from vlprm.records import (
+    INPUTS,
+    Records,
+    fingerprint,
+    finish,
+    finished_records,
+    in_units,
+    json_object,
+    open_run,
+    timed,
+    write_atomically,
+)
+from vlprm.reward_model import load_reward_model
+from vlprm.schema import Problem, Step
+from vlprm.scoring import score
+from vlprm.step_benchmarks import BENCHMARKS
+from vlprm.step_benchmarks.labelled import LabelledSolution, problem_of
+from vlprm.step_benchmarks.predictions import Prediction, from_record, to_record
+from vlprm.step_benchmarks.stored import read_predictions
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class StepsConfig:
+    """Measure step rewards.
+
+    Args:
+        benchmark: visual_process_bench, process_bench, prm_bench, vlrm_bench, or synthetic.
+        data: folder of the benchmark as it is published; for synthetic, a run folder of eval.candidates.
+        run: folder to write.
+        checkpoint: folder of a reward model that scores the solutions.
+        predictions: in its place, a file of predictions: the benchmark's own layout or that of predictions.jsonl.
+        images: as they are (kept), none (removed), or those of another problem of the group (swapped).
+        threshold_from: run folder of eval.steps on other solutions, whose best threshold is used here beside 0.5.
+        groups: subsets, classes, sources or tasks that are measured; all if there are none.
+        rows: how many solutions, the groups taking turns; 0 for all.
+        unit: solutions that are scored together and recorded together.
+        device: auto (the GPU where there is one), cpu, cuda, or cuda:1 and so on; config.yaml keeps what auto was.
+        dtype: float32, or bfloat16 for half the memory.
+    """
+
+    benchmark: str
+    data: Path
+    run: Path
+    checkpoint: Path | None = None
+    predictions: Path | None = None
+    images: ImageMode = "kept"
+    threshold_from: Path | None = None
+    groups: tuple[str, ...] = ()
+    rows: NonNegativeInt = 0
+    unit: PositiveInt = 50
+    device: str = "auto"
+    dtype: str = "float32"
+
+
+def main(config: StepsConfig) -> None:
+    if config.benchmark not in BENCHMARKS:
+        raise ValueError(f"unknown benchmark {config.benchmark!r}; known: {', '.join(BENCHMARKS)}")
+    if (config.checkpoint is None) == (config.predictions is None):
+        raise ValueError("give --checkpoint, which scores the solutions, or --predictions, and not both")
+    benchmark = BENCHMARKS[config.benchmark]
+    labelled = benchmark.load(config.data)
+    solutions = chosen(labelled.solutions, config.groups, config.rows)
+    thresholds = [FIXED, *_other_threshold(config, solutions)]
+    if config.predictions is not None:
+        if config.images != "kept":
+            raise ValueError(f"--images {config.images} is of what a checkpoint is shown; leave out --predictions")
+        stored = read_predictions(config.predictions, benchmark, labelled.solutions)
+        records = _opened(config, [*labelled.files, config.predictions])
+        _store(records, solutions, lambda unit: [stored[s.key] for s in unit], len(solutions))
+    else:
+        config = dataclasses.replace(config, device=placement(config.device, config.dtype)[0])
+        images = Images(labelled, solutions, config.images)
+        records = _opened(config, [*labelled.files, checkpoint_folder(config.checkpoint)])
+        with timed(config.run, "steps"):
+            _store(records, solutions, _scorer(config, images), config.unit)
+    finish(records)
+    by_key = {record["key"]: record for record in records}
+    predictions = [from_record(by_key[s.key], len(s.steps)) for s in solutions]
+    results = {"benchmark": config.benchmark, "images": config.images}
+    results |= measured_all(benchmark, solutions, predictions, thresholds)
+    write_atomically(config.run / "results.json", json.dumps(results, indent=2) + "\n")
+    print_results(results, benchmark.main)
+
+
+def chosen(solutions: Sequence[LabelledSolution], groups: Sequence[str], rows: int) -> list[LabelledSolution]:
+    """Of the groups named (all, if none is) so many solutions, the groups taking turns; in the benchmark's order."""
+    known = dict.fromkeys(solution.group for solution in solutions)
+    if unknown := set(groups) - set(known):
+        raise ValueError(f"there is no group {min(unknown)!r} in the data; there are {', '.join(known)}")
+    seen: Counter[str] = Counter()
+    turns = []
+    for i, solution in enumerate(solutions):
+        if not groups or solution.group in groups:
+            turns.append((seen[solution.group], i))
+            seen[solution.group] += 1
+    return [solutions[i] for i in sorted(i for _, i in sorted(turns)[: rows or None])]
+
+
+def _other_threshold(config: StepsConfig, solutions: Sequence[LabelledSolution]) -> list[Threshold]:
+    """The threshold chosen on another run; ValueError where it was chosen on solutions that are measured here, or for
+    another model."""
+    if config.threshold_from is None:
+        return []
+    other = config.threshold_from
+    keys = {record["key"] for record in finished_records(other / "predictions.jsonl", "eval.steps")}
+    found = json_object(other / "results.json")
+    if found.get("benchmark") == config.benchmark and keys & {solution.key for solution in solutions}:
+        raise ValueError(f"{other} is of solutions that are measured here; choose the threshold on other data")
+    if "threshold_for_other_data" not in found:
+        raise ValueError(f"{other} has no rewards to choose a threshold by; give a run that has")
+    if config.checkpoint is not None:
+        known = json_object(other / INPUTS).values()
+        if fingerprint(checkpoint_folder(config.checkpoint)) not in known:
+            raise ValueError(f"{other} is of another model than {config.checkpoint}; run it with this one")
+    return [Threshold(found["threshold_for_other_data"]["threshold"], str(found["benchmark"]))]
+
+
+def _opened(config: StepsConfig, inputs: list[Path]) -> Records:
+    if config.threshold_from is not None:
+        inputs = [*inputs, config.threshold_from / "results.json"]
+    open_run(config.run, dump(config), 0, inputs)
+    return Records(config.run / "predictions.jsonl")
+
+
+Predict = Callable[[Sequence[LabelledSolution]], list[Prediction]]
+
+
+def _store(records: Records, solutions: Sequence[LabelledSolution], predict: Predict, size: int) -> None:
+    for unit in in_units(solutions, size, records, key=lambda s: s.key):
+        records.append(to_record(s.key, p) for s, p in zip(unit, predict(unit), strict=True))
+        log.info("%d of %d solutions recorded", len(records.keys), len(solutions))
+
+
+def _scorer(config: StepsConfig, images: Images) -> Predict:
+    """What scores solutions; the model is loaded when there is something to score."""
+    loaded: list[Checkpoint] = []
+
+    def predict(unit: Sequence[LabelledSolution]) -> list[Prediction]:
+        if not loaded:
+            assert config.checkpoint is not None
+            loaded.append(load_reward_model(config.checkpoint, *placement(config.device, config.dtype)))
+        return scored(loaded[0], unit, images)
+
+    return predict
+
+
+def scored(checkpoint: Checkpoint, solutions: Sequence[LabelledSolution], images: Images) -> list[Prediction]:
+    """Rewards of each solution, or why it has none: an image that is not there, a question that no prompt can hold."""
+    found: dict[str, Prediction] = {}
+    shown: list[tuple[Problem, Sequence[Step]]] = []
+    keys = []
+    for solution in solutions:
+        try:
+            problem = problem_of(solution, images.of(solution))
+            checkpoint.inputs.prompt(problem)
+        except (Dropped, ProblemError) as error:
+            cause = error.cause if isinstance(error, Dropped) else error.failure
+            found[solution.key] = Prediction(no_result=cause)
+            continue
+        keys.append(solution.key)
+        shown.append((problem, images.steps_of(solution)))
+    for key, rewards in zip(keys, score(checkpoint, shown), strict=True):
+        found[key] = Prediction(tuple(rewards))
+    return [found[solution.key] for solution in solutions]
+
+
+if __name__ == "__main__":
+    run(main, StepsConfig)

@@ -1,0 +1,44 @@
+"""The truth of the drawn tasks, on candidates of a policy: a run folder of `eval.candidates` over built-in tasks.
+
+A key is the item's id and the candidate's index. A step that does not parse as a claim about its scene has no label.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from vlprm.records import finished_records
+from vlprm.schema import Solution, from_json
+from vlprm.step_benchmarks.labelled import LabelledSet, LabelledSolution, StepBenchmark
+from vlprm.step_benchmarks.visual_process_bench import measured
+from vlprm.tasks import TASKS, problem_by_id, refuse_other_tasks
+
+
+def load(folder: Path) -> LabelledSet:
+    path = folder / "candidates.jsonl"
+    pools = finished_records(path, "eval.candidates")
+    refuse_other_tasks((pool["key"] for pool in pools), TASKS)
+    solutions = tuple(solution for pool in pools for solution in _of_pool(pool))
+    return LabelledSet(solutions, (path,), _drawn)
+
+
+def _of_pool(pool: dict[str, Any]) -> list[LabelledSolution]:
+    problem = problem_by_id(pool["key"], TASKS)
+    candidates = [from_json(Solution, candidate) for candidate in pool["solutions"]]
+    truths = [TASKS[problem.task].verdicts(problem, candidate.steps) for candidate in candidates]
+    return [
+        LabelledSolution(
+            f"{problem.id}/{i}", problem.id, problem.question, (problem.id,), candidate.steps,
+            tuple(None if verdict is None else verdict.correct for verdict in truth), problem.task,
+        )
+        for i, (candidate, truth) in enumerate(zip(candidates, truths, strict=True))
+    ]  # fmt: skip
+
+
+def _drawn(names: Sequence[str]) -> tuple[bytes, ...]:
+    return tuple(image for name in names for image in problem_by_id(name, TASKS).images)
+
+
+BENCHMARK = StepBenchmark(load, measured, "macro_f1", "its steps are left out")
