@@ -51,7 +51,7 @@ def measured_all(
         },
     }
     rewards, correct = _known(solutions, predictions)
-    if not rewards:
+    if not rewards and any(p.calls is not None for p in predictions):
         thresholds = [Threshold(math.nan, "nothing, as stored")]
     results["official"] = [_official(benchmark, solutions, predictions, threshold) for threshold in thresholds]
     if rewards:
@@ -134,6 +134,8 @@ def print_results(results: dict[str, Any], main: str) -> None:
         counts = ", ".join(f"{cause} {count}" for cause, count in causes.items())
         console.print(f"{none['solutions']} without a result ({counts}); official rule: {none['official_rule']}")
     for row in results["official"]:
+        threshold = "as stored" if row["threshold"] is None else f"from a reward of {row['threshold']:.3f} on"
+        console.print(f"Steps are called correct {threshold} (chosen on {row['chosen_on']})")
         console.print(_official_table(row, main))
     if "rewards" in results:
         console.print(_reward_table(results["rewards"]))
@@ -147,10 +149,8 @@ READINGS = {  # of solutions without a result
 
 
 def _official_table(row: dict[str, Any], main: str) -> Table:
-    threshold = "as stored" if row["threshold"] is None else f"from a reward of {row['threshold']:.3f} on"
     readings = [name for name in READINGS if name in row]
-    title = f"Called correct: {threshold} (chosen on {row['chosen_on']})"
-    table = plain_table(title, "measure", *(READINGS[name] for name in readings))
+    table = plain_table("Official measures", "measure", *(READINGS[name] for name in readings))
     for name in row["measures"]:
         if name != "by_group":
             table.add_row(name, *(_shown(row[reading][name]) for reading in readings))
