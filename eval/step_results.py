@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter, defaultdict
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -26,6 +26,7 @@ class Threshold:
     chosen_on: str
 
 
+RESAMPLES = 200
 FIXED = Threshold(0.5, "nothing, fixed in advance")
 
 
@@ -35,30 +36,32 @@ def measured_all(
     predictions: Sequence[Prediction],
     thresholds: Sequence[Threshold],
 ) -> dict[str, Any]:
-    """As it stands in `results.json`. `official` has an entry for each threshold, one for verdicts that were stored
-    without rewards. Where some solutions have no result, an entry also says what the measures would be were all of
-    their steps called falsely: no failure can have made them look better than that."""
-    lost = [s for s, p in zip(solutions, predictions, strict=True) if p.no_result]
-    results: dict[str, Any] = {
-        "solutions": len(solutions),
-        "steps": sum(len(s.steps) for s in solutions),
-        "labelled_steps": sum(mark is not None for s in solutions for mark in s.correct),
-        "no_result": {
-            "solutions": len(lost),
-            "steps": sum(len(s.steps) for s in lost),
-            "causes": dict(Counter(p.no_result for p in predictions if p.no_result)),
-            "official_rule": benchmark.no_result_rule,
-        },
-    }
+    """As it stands in `results.json`. `official` has an entry for each threshold, or one for verdicts that were stored
+    without rewards."""
     rewards, correct = _known(solutions, predictions)
     if not rewards and any(p.calls is not None for p in predictions):
         thresholds = [Threshold(math.nan, "nothing, as stored")]
-    results["official"] = [_official(benchmark, solutions, predictions, threshold) for threshold in thresholds]
+    results = {
+        "solutions": len(solutions),
+        "steps": sum(len(s.steps) for s in solutions),
+        "labelled_steps": sum(mark is not None for s in solutions for mark in s.correct),
+        "no_result": {**_no_result(solutions, predictions), "official_rule": benchmark.no_result_rule},
+        "official": [_official(benchmark, solutions, predictions, threshold) for threshold in thresholds],
+    }
     if rewards:
-        results["rewards"] = reward_measures(solutions, predictions)
         value, macro_f1 = best_threshold(rewards, correct)
+        results["rewards"] = reward_measures(solutions, predictions)
         results["threshold_for_other_data"] = {"threshold": value, "macro_f1_here": macro_f1}
     return results
+
+
+def _no_result(solutions: Sequence[LabelledSolution], predictions: Sequence[Prediction]) -> dict[str, Any]:
+    lost = [(s, p.no_result) for s, p in zip(solutions, predictions, strict=True) if p.no_result]
+    return {
+        "solutions": len(lost),
+        "steps": sum(len(s.steps) for s, _ in lost),
+        "causes": dict(Counter(cause for _, cause in lost)),
+    }
 
 
 def _official(
@@ -67,11 +70,19 @@ def _official(
     predictions: Sequence[Prediction],
     threshold: Threshold,
 ) -> dict[str, Any]:
+    """The benchmark's measures, with 95% intervals of those that tables show. Where some solutions have no result, also
+    those of the others alone; and what they would be were all steps of a failure called falsely: no failure can have
+    made a model look better than that."""
     calls: list[Calls] = [None if p.no_result else p.called(threshold.value) for p in predictions]
-    row = {
+
+    def of(chosen: Sequence[int]) -> dict[str, float]:
+        return headline(benchmark.measured([solutions[i] for i in chosen], [calls[i] for i in chosen]), benchmark.main)
+
+    row: dict[str, Any] = {
         "threshold": None if math.isnan(threshold.value) else threshold.value,
         "chosen_on": threshold.chosen_on,
         "measures": benchmark.measured(solutions, calls),
+        "ci": intervals(solutions, of),
     }
     if None in calls:
         pairs = list(zip(solutions, calls, strict=True))
@@ -82,26 +93,51 @@ def _official(
     return row
 
 
+def headline(measures: dict[str, Any], main: str) -> dict[str, float]:
+    """What tables show of a benchmark's measures: those of all solutions, and the main one of each group."""
+    overall = {name: value for name, value in measures.items() if name != "by_group"}
+    return overall | {f"{main}, {group}": row[main] for group, row in measures["by_group"].items()}
+
+
+def intervals(
+    solutions: Sequence[LabelledSolution], measure: Callable[[Sequence[int]], dict[str, float]]
+) -> dict[str, list[float]]:
+    """95% percentile intervals of what `measure` makes of indices of solutions: whole problems are drawn again, since
+    solutions of one problem are right and wrong together."""
+    of_problem: dict[str, list[int]] = defaultdict(list)
+    for i, solution in enumerate(solutions):
+        of_problem[solution.problem_id].append(i)
+    problems, rng = list(of_problem.values()), np.random.default_rng(0)
+    found: dict[str, list[float]] = defaultdict(list)
+    for _ in range(RESAMPLES):
+        drawn = measure([i for n in rng.integers(0, len(problems), len(problems)) for i in problems[n]])
+        for name, value in drawn.items():
+            if isinstance(value, float) and not math.isnan(value):
+                found[name].append(value)
+    return {name: np.quantile(values, [0.025, 0.975]).tolist() for name, values in found.items()}
+
+
 def reward_measures(solutions: Sequence[LabelledSolution], predictions: Sequence[Prediction]) -> dict[str, Any]:
     """Of the labelled steps that have a reward. `average_precision_error` is that of finding wrong steps by a low one.
 
     Within-problem accuracy: how often, of two solutions of one problem, the one whose steps are all correct has a
     larger least reward than one with a wrong step. A model that only knows which problems are hard has a half there.
     """
-    rewards, correct = map(np.array, _known(solutions, predictions))
-    measures = {
-        "steps": len(rewards),
-        "share_correct": float(correct.mean()),
-        "auroc": auroc(rewards, correct),
-        "average_precision_error": average_precision(-rewards, ~correct),
-    }
+
+    def of(chosen: Sequence[int]) -> dict[str, float]:
+        known = _known([solutions[i] for i in chosen], [predictions[i] for i in chosen])
+        rewards, correct = np.array(known[0], dtype=float), np.array(known[1], dtype=bool)
+        ranked = {"auroc": auroc(rewards, correct), "average_precision_error": average_precision(-rewards, ~correct)}
+        return {name: value for name, value in ranked.items() if not math.isnan(value)}  # there is one kind of step
+
+    correct = _known(solutions, predictions)[1]
+    ranked = of(range(len(solutions)))
+    measures = {"steps": len(correct), "share_correct": float(np.mean(correct)), **ranked}
+    ci = intervals(solutions, of) if ranked else {}
     if within := _within(solutions, predictions):
-        measures |= {
-            "within_problem_accuracy": float(np.mean(within)),
-            "within_problem_ci": list(bootstrap_interval(within)),
-            "mixed_problems": len(within),
-        }
-    return {name: value for name, value in measures.items() if value == value}  # NaN: only one kind of step
+        measures |= {"within_problem_accuracy": float(np.mean(within)), "mixed_problems": len(within)}
+        ci["within_problem_accuracy"] = list(bootstrap_interval(within))
+    return {**measures, "ci": ci}
 
 
 def _known(solutions: Sequence[LabelledSolution], predictions: Sequence[Prediction]) -> tuple[list[float], list[bool]]:
@@ -149,22 +185,25 @@ READINGS = {  # of solutions without a result
 
 
 def _official_table(row: dict[str, Any], main: str) -> Table:
-    readings = [name for name in READINGS if name in row]
-    table = plain_table("Official measures", "measure", *(READINGS[name] for name in readings))
-    for name in row["measures"]:
-        if name != "by_group":
-            table.add_row(name, *(_shown(row[reading][name]) for reading in readings))
-    for group in row["measures"]["by_group"]:
-        of_group = [row[reading]["by_group"].get(group) for reading in readings]
-        table.add_row(f"{main}, {group}", *("none" if found is None else _shown(found[main]) for found in of_group))
+    readings = {title: headline(row[name], main) for name, title in READINGS.items() if name in row}
+    first, *others = readings
+    table = plain_table("Official measures", "measure", first, "95% interval", *others)
+    for name, value in readings[first].items():
+        beside = (_shown(readings[title][name]) if name in readings[title] else "none" for title in others)
+        table.add_row(name, _shown(value), _interval(row["ci"].get(name)), *beside)
     return table
 
 
 def _reward_table(measures: dict[str, Any]) -> Table:
-    table = plain_table("Rewards, without a threshold", "measure", "value")
+    table = plain_table("Rewards, without a threshold", "measure", "value", "95% interval")
     for name, value in measures.items():
-        table.add_row(name, " to ".join(map(_shown, value)) if isinstance(value, list) else _shown(value))
+        if name != "ci":
+            table.add_row(name, _shown(value), _interval(measures["ci"].get(name)))
     return table
+
+
+def _interval(bounds: list[float] | None) -> str:
+    return " to ".join(map(_shown, bounds)) if bounds else ""
 
 
 def _shown(value: float) -> str:

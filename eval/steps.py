@@ -12,7 +12,7 @@ import dataclasses
 import json
 import logging
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -40,7 +40,7 @@ from vlprm.reward_model import load_reward_model
 from vlprm.schema import Problem, Step
 from vlprm.scoring import score
 from vlprm.step_benchmarks import BENCHMARKS
-from vlprm.step_benchmarks.labelled import LabelledSolution, problem_of
+from vlprm.step_benchmarks.labelled import LabelledSet, LabelledSolution, problem_of
 from vlprm.step_benchmarks.predictions import Prediction, from_record, to_record
 from vlprm.step_benchmarks.stored import read_predictions
 
@@ -81,26 +81,12 @@ class StepsConfig:
 
 
 def main(config: StepsConfig) -> None:
-    if config.benchmark not in BENCHMARKS:
-        raise ValueError(f"unknown benchmark {config.benchmark!r}; known: {', '.join(BENCHMARKS)}")
-    if (config.checkpoint is None) == (config.predictions is None):
-        raise ValueError("give --checkpoint, which scores the solutions, or --predictions, and not both")
+    _refuse_mistakes(config)
     benchmark = BENCHMARKS[config.benchmark]
     labelled = benchmark.load(config.data)
     solutions = chosen(labelled.solutions, config.groups, config.rows)
     thresholds = [FIXED, *_other_threshold(config, solutions)]
-    if config.predictions is not None:
-        if config.images != "kept":
-            raise ValueError(f"--images {config.images} is of what a checkpoint is shown; leave out --predictions")
-        stored = read_predictions(config.predictions, benchmark, labelled.solutions)
-        records = _opened(config, [*labelled.files, config.predictions])
-        _store(records, solutions, lambda unit: [stored[s.key] for s in unit], len(solutions))
-    else:
-        config = dataclasses.replace(config, device=placement(config.device, config.dtype)[0])
-        images = Images(labelled, solutions, config.images)
-        records = _opened(config, [*labelled.files, checkpoint_folder(config.checkpoint)])
-        with timed(config.run, "steps"):
-            _store(records, solutions, _scorer(config, images), config.unit)
+    records = _copied(config, labelled, solutions) if config.predictions else _scored(config, labelled, solutions)
     finish(records)
     by_key = {record["key"]: record for record in records}
     predictions = [from_record(by_key[s.key], len(s.steps)) for s in solutions]
@@ -108,6 +94,15 @@ def main(config: StepsConfig) -> None:
     results |= measured_all(benchmark, solutions, predictions, thresholds)
     write_atomically(config.run / "results.json", json.dumps(results, indent=2) + "\n")
     print_results(results, benchmark.main)
+
+
+def _refuse_mistakes(config: StepsConfig) -> None:
+    if config.benchmark not in BENCHMARKS:
+        raise ValueError(f"unknown benchmark {config.benchmark!r}; known: {', '.join(BENCHMARKS)}")
+    if (config.checkpoint is None) == (config.predictions is None):
+        raise ValueError("give --checkpoint, which scores the solutions, or --predictions, and not both")
+    if config.predictions is not None and config.images != "kept":
+        raise ValueError(f"--images {config.images} is of what a checkpoint is shown; leave out --predictions")
 
 
 def chosen(solutions: Sequence[LabelledSolution], groups: Sequence[str], rows: int) -> list[LabelledSolution]:
@@ -143,33 +138,37 @@ def _other_threshold(config: StepsConfig, solutions: Sequence[LabelledSolution])
     return [Threshold(found["threshold_for_other_data"]["threshold"], str(found["benchmark"]))]
 
 
-def _opened(config: StepsConfig, inputs: list[Path]) -> Records:
-    if config.threshold_from is not None:
-        inputs = [*inputs, config.threshold_from / "results.json"]
-    open_run(config.run, dump(config), 0, inputs)
+def _opened(config: StepsConfig, inputs: Sequence[Path]) -> Records:
+    other = [] if config.threshold_from is None else [config.threshold_from / "results.json"]
+    open_run(config.run, dump(config), 0, [*inputs, *other])
     return Records(config.run / "predictions.jsonl")
 
 
-Predict = Callable[[Sequence[LabelledSolution]], list[Prediction]]
+def _copied(config: StepsConfig, labelled: LabelledSet, solutions: Sequence[LabelledSolution]) -> Records:
+    """The run's records, with the stored predictions of the solutions."""
+    assert config.predictions is not None
+    stored = read_predictions(config.predictions, BENCHMARKS[config.benchmark], labelled.solutions)
+    records = _opened(config, [*labelled.files, config.predictions])
+    for unit in in_units(solutions, len(solutions), records, key=lambda s: s.key):
+        records.append(to_record(s.key, stored[s.key]) for s in unit)
+    return records
 
 
-def _store(records: Records, solutions: Sequence[LabelledSolution], predict: Predict, size: int) -> None:
-    for unit in in_units(solutions, size, records, key=lambda s: s.key):
-        records.append(to_record(s.key, p) for s, p in zip(unit, predict(unit), strict=True))
-        log.info("%d of %d solutions recorded", len(records.keys), len(solutions))
-
-
-def _scorer(config: StepsConfig, images: Images) -> Predict:
-    """What scores solutions; the model is loaded when there is something to score."""
-    loaded: list[Checkpoint] = []
-
-    def predict(unit: Sequence[LabelledSolution]) -> list[Prediction]:
-        if not loaded:
-            assert config.checkpoint is not None
-            loaded.append(load_reward_model(config.checkpoint, *placement(config.device, config.dtype)))
-        return scored(loaded[0], unit, images)
-
-    return predict
+def _scored(config: StepsConfig, labelled: LabelledSet, solutions: Sequence[LabelledSolution]) -> Records:
+    """The run's records, with what the checkpoint makes of the solutions."""
+    assert config.checkpoint is not None
+    device, dtype = placement(config.device, config.dtype)
+    images = Images(labelled, solutions, config.images)
+    config = dataclasses.replace(config, device=device)
+    records = _opened(config, [*labelled.files, checkpoint_folder(config.checkpoint)])
+    with timed(config.run, "steps"):
+        if units := list(in_units(solutions, config.unit, records, key=lambda s: s.key)):
+            checkpoint = load_reward_model(config.checkpoint, device, dtype)
+            for unit in units:
+                predicted = scored(checkpoint, unit, images)
+                records.append(to_record(s.key, p) for s, p in zip(unit, predicted, strict=True))
+                log.info("%d of %d solutions scored", len(records.keys), len(solutions))
+    return records
 
 
 def scored(checkpoint: Checkpoint, solutions: Sequence[LabelledSolution], images: Images) -> list[Prediction]:

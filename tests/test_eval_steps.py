@@ -8,12 +8,13 @@ import json
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 
 from eval import steps
 from eval.step_images import Images
-from eval.step_results import FIXED, measured_all, reward_measures
+from eval.step_results import FIXED, intervals, measured_all, reward_measures
 from eval.steps import StepsConfig, chosen
 from tests.teacher import TeacherEngine
 from tests.test_stages import write_records
@@ -43,7 +44,7 @@ def reward_model(tmp_path_factory: pytest.TempPathFactory, backbone: Path) -> Pa
 
 @pytest.fixture(scope="module")
 def candidates(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    run, engine = tmp_path_factory.mktemp("candidates"), TeacherEngine(0.3)
+    run, engine = tmp_path_factory.mktemp("candidates"), TeacherEngine(0.1)
     pools = {p.id: asyncio.run(rollouts(engine, Request(p, (), 3, p.id, 0))) for p in PROBLEMS}
     records = [{"key": i, "solutions": [to_json(s) for s in pool]} for i, pool in pools.items()]
     write_records(run / "candidates.jsonl", records)
@@ -209,8 +210,10 @@ def test_stored_verdicts_need_no_threshold(texts: Path, tmp_path: Path) -> None:
     row = official["measures"]["by_group"]["gsm8k"]
     assert (row["n_error"], row["error_hits"], row["n_correct"], row["correct_hits"]) == (3, 0, 1, 1)
     assert "rewards" not in results
+    (tmp_path / "math.json").write_text(json.dumps([process_row(id="math-0")]))
+    ran = config(tmp_path, tmp_path / "x", benchmark="process_bench", predictions=write_rows(tmp_path / "q.jsonl", []))
     with pytest.raises(ValueError, match="has no rewards to choose a threshold by"):
-        steps.main(config(texts, tmp_path / "x", benchmark="prm_bench", predictions=stored, threshold_from=tmp_path))
+        steps.main(dataclasses.replace(ran, threshold_from=tmp_path / "run"))
 
 
 # --- the parts
@@ -247,8 +250,18 @@ def test_reward_measures_by_hand() -> None:
     assert "within_problem_accuracy" not in one_kind
 
 
+def test_an_interval_is_over_problems_not_over_their_solutions() -> None:
+    """Twenty solutions of one problem are one draw; twenty of as many problems vary."""
+    right = [float(i % 2) for i in range(20)]
+    for problems, width in ((1, 0.0), (20, 0.4)):
+        solutions = [solution(str(i), "g", str(i % problems)) for i in range(20)]
+        low, high = intervals(solutions, lambda chosen: {"share": float(np.mean([right[i] for i in chosen]))})["share"]
+        assert high - low == pytest.approx(width, abs=0.1)
+        assert low <= 0.5 <= high
+
+
 def test_no_failure_can_look_better_than_results() -> None:
-    """Were all failures false, a model would have at most what it has; here the official rule flatters one that fails."""
+    """The official rule leaves failures out, which flatters a model that fails."""
     solutions = [solution(str(i), "MMMU", correct=(True, i > 0)) for i in range(2)]
     found = measured_all(
         BENCHMARKS["visual_process_bench"], solutions, [Prediction((0.9, 0.1)), Prediction(no_result="x")], [FIXED]
