@@ -86,7 +86,11 @@ def main(config: StepsConfig) -> None:
     labelled = benchmark.load(config.data)
     solutions = chosen(labelled.solutions, config.groups, config.rows)
     thresholds = [FIXED, *_other_threshold(config, solutions)]
-    records = _copied(config, labelled, solutions) if config.predictions else _scored(config, labelled, solutions)
+    records = (
+        _record_stored(config, labelled, solutions)
+        if config.predictions
+        else _record_scores(config, labelled, solutions)
+    )
     finish(records)
     by_key = {record["key"]: record for record in records}
     predictions = [from_record(by_key[s.key], len(s.steps)) for s in solutions]
@@ -144,7 +148,7 @@ def _opened(config: StepsConfig, inputs: Sequence[Path]) -> Records:
     return Records(config.run / "predictions.jsonl")
 
 
-def _copied(config: StepsConfig, labelled: LabelledSet, solutions: Sequence[LabelledSolution]) -> Records:
+def _record_stored(config: StepsConfig, labelled: LabelledSet, solutions: Sequence[LabelledSolution]) -> Records:
     """The run's records, with the stored predictions of the solutions."""
     assert config.predictions is not None
     stored = read_predictions(config.predictions, BENCHMARKS[config.benchmark], labelled.solutions)
@@ -154,7 +158,7 @@ def _copied(config: StepsConfig, labelled: LabelledSet, solutions: Sequence[Labe
     return records
 
 
-def _scored(config: StepsConfig, labelled: LabelledSet, solutions: Sequence[LabelledSolution]) -> Records:
+def _record_scores(config: StepsConfig, labelled: LabelledSet, solutions: Sequence[LabelledSolution]) -> Records:
     """The run's records, with what the checkpoint makes of the solutions."""
     assert config.checkpoint is not None
     device, dtype = placement(config.device, config.dtype)
@@ -165,13 +169,13 @@ def _scored(config: StepsConfig, labelled: LabelledSet, solutions: Sequence[Labe
         if units := list(in_units(solutions, config.unit, records, key=lambda s: s.key)):
             checkpoint = load_reward_model(config.checkpoint, device, dtype)
             for unit in units:
-                predicted = scored(checkpoint, unit, images)
-                records.append(to_record(s.key, p) for s, p in zip(unit, predicted, strict=True))
+                rewarded = predicted(checkpoint, unit, images)
+                records.append(to_record(s.key, p) for s, p in zip(unit, rewarded, strict=True))
                 log.info("%d of %d solutions scored", len(records.keys), len(solutions))
     return records
 
 
-def scored(checkpoint: Checkpoint, solutions: Sequence[LabelledSolution], images: Images) -> list[Prediction]:
+def predicted(checkpoint: Checkpoint, solutions: Sequence[LabelledSolution], images: Images) -> list[Prediction]:
     """Rewards of each solution, or why it has none: an image that is not there, a question that no prompt can hold."""
     found: dict[str, Prediction] = {}
     shown: list[tuple[Problem, Sequence[Step]]] = []

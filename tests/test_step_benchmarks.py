@@ -85,6 +85,18 @@ def test_prm_bench_loads_and_scores_as_its_own_code_does(data: Path) -> None:
     assert measures["negative_precision"] == UNDEFINED
 
 
+def test_an_original_of_which_nothing_is_called_valid_has_no_likeness(tmp_path: Path) -> None:
+    original = {"original_question": "?", "original_process": ["a", "b"]}
+    rows = [changed_row(idx=idx, classification="redundency", **original) for idx in "pq"]
+    write_rows(tmp_path / "redundency.jsonl", rows)
+    solutions = BENCHMARKS["prm_bench"].load(tmp_path).solutions
+    assert [s.key for s in solutions] == ["redundency_p", "correct_p", "redundency_q", "correct_q"]
+    calls = [[True, False], [True, True], [True, True], [False, False]]
+    measures = BENCHMARKS["prm_bench"].measured(solutions, calls)
+    assert measures["similarity"] == 0.5  # of p alone
+    assert measures["by_group"]["correct"]["similarity"] == UNDEFINED
+
+
 def test_vlrm_bench_scores_as_its_own_code_does(data: Path) -> None:
     folder = data / "vlrmbench"
     numbers = expected(folder)["location_error"]
@@ -156,6 +168,12 @@ def test_the_truth_of_candidates_is_that_of_their_scenes(tmp_path: Path) -> None
 
 
 # --- generic measures
+
+
+def test_what_follows_a_first_wrong_step_has_no_label(tmp_path: Path) -> None:
+    (tmp_path / "gsm8k.json").write_text(json.dumps([process_row(), process_row(id="gsm8k-1", label=-1)]))
+    found = [s.correct for s in BENCHMARKS["process_bench"].load(tmp_path).solutions]
+    assert found == [(True, False, None), (True, True, True)]
 
 
 def test_first_wrong_ignores_steps_without_a_label() -> None:
