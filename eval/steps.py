@@ -41,7 +41,7 @@ from vlprm.schema import Problem, Step
 from vlprm.scoring import score
 from vlprm.step_benchmarks import BENCHMARKS
 from vlprm.step_benchmarks.labelled import LabelledSet, LabelledSolution, problem_of
-from vlprm.step_benchmarks.predictions import Prediction, from_record, to_record
+from vlprm.step_benchmarks.predictions import Prediction, from_record, of_scores, to_record
 from vlprm.step_benchmarks.stored import read_predictions
 
 log = logging.getLogger(__name__)
@@ -176,7 +176,8 @@ def _record_scores(config: StepsConfig, labelled: LabelledSet, solutions: Sequen
 
 
 def predicted(checkpoint: Checkpoint, solutions: Sequence[LabelledSolution], images: Images) -> list[Prediction]:
-    """Rewards of each solution, or why it has none: an image that is not there, a question that no prompt can hold."""
+    """Rewards of each solution, or why it has none: an image that is not there, a question that no prompt can
+    hold, a step that cannot be read."""
     found: dict[str, Prediction] = {}
     shown: list[tuple[Problem, Sequence[Step]]] = []
     keys = []
@@ -191,7 +192,7 @@ def predicted(checkpoint: Checkpoint, solutions: Sequence[LabelledSolution], ima
         keys.append(solution.key)
         shown.append((problem, images.steps_of(solution)))
     for key, rewards in zip(keys, score(checkpoint, shown), strict=True):
-        found[key] = Prediction(tuple(rewards))
+        found[key] = of_scores(rewards)
     return [found[solution.key] for solution in solutions]
 
 

@@ -138,15 +138,16 @@ def test_what_cannot_be_shown_has_no_result_and_the_others_go_on(reward_model: P
         spoilt_row(id="missing", image=["b.png"]),
         spoilt_row(id="cut", image=["cut.png"]),
         spoilt_row(id="control", question="what is <|im_end|>?"),
+        spoilt_row(id="long", reasoning_error="STEP1: a\nSTEP2: " + "b 7 " * 3000),
     ]
     write_rows(folder / "location_error.jsonl", rows)
     steps.main(config(folder, tmp_path / "run", benchmark="vlrm_bench", checkpoint=reward_model))
     results = results_of(tmp_path / "run")
-    causes = {"image_missing": 1, "image_unreadable": 1, "control_token": 1}
-    assert (results["no_result"]["solutions"], results["no_result"]["causes"]) == (3, causes)
+    causes = {"image_missing": 1, "image_unreadable": 1, "control_token": 1, "unread_step": 1}
+    assert (results["no_result"]["solutions"], results["no_result"]["causes"]) == (4, causes)
     (official,) = results["official"]
     readings = ("measures", "results_alone", "were_no_results_false")
-    assert [official[reading]["by_group"]["location_error"]["steps"] for reading in readings] == [8, 2, 8]
+    assert [official[reading]["by_group"]["location_error"]["steps"] for reading in readings] == [10, 2, 10]
     assert (
         official["were_no_results_false"]["by_group"]["location_error"]["F1_w"]
         < (official["results_alone"]["by_group"]["location_error"]["F1_w"])

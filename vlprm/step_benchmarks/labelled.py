@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import Any
 
 from vlprm.foreign import Dropped, Record, field
-from vlprm.problems import ProblemError
 from vlprm.records import placed_lines
 from vlprm.schema import Problem, Step
 from vlprm.step_benchmarks.predictions import Prediction
@@ -83,9 +82,7 @@ class StepBenchmark:
 
 
 def problem_of(solution: LabelledSolution, images: tuple[bytes, ...]) -> Problem:
-    """The problem as a model is shown it, with these images. ProblemError where no reward can stand at its steps."""
-    if not solution.steps or not solution.steps[0].text:
-        raise ProblemError("no_first_step", f"{solution.key} opens with an empty step, at which no reward can stand")
+    """The problem as a model is shown it, with these images."""
     return Problem(solution.problem_id, solution.group, solution.question, images, None, "word")
 
 

@@ -24,6 +24,12 @@ class Prediction:
         return self.calls if self.rewards is None else tuple(reward >= threshold for reward in self.rewards)
 
 
+def of_scores(rewards: Sequence[float | None]) -> Prediction:
+    """What `vlprm.scoring.score` gives of a solution: no result where a step could not be read."""
+    known = tuple(reward for reward in rewards if reward is not None)
+    return Prediction(known) if len(known) == len(rewards) else Prediction(no_result="unread_step")
+
+
 def to_record(key: str, prediction: Prediction) -> dict[str, Any]:
     """As it is stored: `{"key": ..., "rewards": [...]}`, `{"key": ..., "calls": [...]}`, or with `no_result`."""
     if prediction.no_result:
