@@ -23,11 +23,12 @@ class Threshold:
     """A step with this reward or more is called correct."""
 
     value: float
-    chosen_on: str
+    origin: str
 
 
 RESAMPLES = 200
-FIXED = Threshold(0.5, "nothing, fixed in advance")
+FIXED = Threshold(0.5, "fixed in advance")
+NO_THRESHOLD = Threshold(math.nan, "stored verdicts")
 
 
 def measured_all(
@@ -40,7 +41,7 @@ def measured_all(
     without rewards."""
     rewards, correct = _known(solutions, predictions)
     if not rewards and any(p.calls is not None for p in predictions):
-        thresholds = [Threshold(math.nan, "nothing, as stored")]
+        thresholds = [NO_THRESHOLD]
     results = {
         "solutions": len(solutions),
         "steps": sum(len(s.steps) for s in solutions),
@@ -80,7 +81,7 @@ def _official(
 
     row: dict[str, Any] = {
         "threshold": None if math.isnan(threshold.value) else threshold.value,
-        "chosen_on": threshold.chosen_on,
+        "origin": threshold.origin,
         "measures": benchmark.measured(solutions, calls),
         "ci": intervals(solutions, of),
     }
@@ -170,8 +171,8 @@ def print_results(results: dict[str, Any], main: str) -> None:
         counts = ", ".join(f"{cause} {count}" for cause, count in causes.items())
         console.print(f"{none['solutions']} without a result ({counts}); official rule: {none['official_rule']}")
     for row in results["official"]:
-        threshold = "as stored" if row["threshold"] is None else f"from a reward of {row['threshold']:.3f} on"
-        console.print(f"Steps are called correct {threshold} (chosen on {row['chosen_on']})")
+        from_on = "" if row["threshold"] is None else f" with a reward of {row['threshold']:.3f} or more"
+        console.print(f"Called correct{from_on}: {row['origin']}")
         console.print(_official_table(row, main))
     if "rewards" in results:
         console.print(_reward_table(results["rewards"]))

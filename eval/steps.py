@@ -139,7 +139,7 @@ def _other_threshold(config: StepsConfig, solutions: Sequence[LabelledSolution])
         known = json_object(other / INPUTS).values()
         if fingerprint(checkpoint_folder(config.checkpoint)) not in known:
             raise ValueError(f"{other} is of another model than {config.checkpoint}; run it with this one")
-    return [Threshold(found["threshold_for_other_data"]["threshold"], str(found["benchmark"]))]
+    return [Threshold(found["threshold_for_other_data"]["threshold"], f"best on {found['benchmark']}")]
 
 
 def _opened(config: StepsConfig, inputs: Sequence[Path]) -> Records:

@@ -20,6 +20,7 @@ from tests.teacher import TeacherEngine
 from tests.test_stages import write_records
 from tests.test_step_benchmarks import process_row, spoilt_row, write_rows
 from vlprm.engines import Request
+from vlprm.foreign import Dropped
 from vlprm.profile import Profile
 from vlprm.reward_model import load_reward_model, save_reward_model
 from vlprm.rollout import rollouts
@@ -166,6 +167,11 @@ def test_an_image_is_never_swapped_with_itself_nor_with_one_that_is_not_there(tm
     swapped = Images(loaded, loaded.solutions, "swapped")
     a, b = PROBLEMS[0].images, PROBLEMS[1].images
     assert [swapped.of(loaded.solutions[i]) for i in (0, 1, 3)] == [b, b, a]
+    removed = Images(loaded, loaded.solutions, "removed")
+    assert removed.of(loaded.solutions[0]) == ()
+    for mode in (swapped, removed):
+        with pytest.raises(Dropped, match="there is no image"):
+            mode.of(loaded.solutions[2])
 
 
 # --- thresholds
@@ -178,9 +184,9 @@ def test_a_threshold_comes_from_other_solutions_of_the_same_model(
     here = config(texts, tmp_path / "here", benchmark="process_bench", checkpoint=reward_model)
     steps.main(dataclasses.replace(here, threshold_from=tmp_path / "other"))
     fixed, other = results_of(here.run)["official"]
-    assert (fixed["threshold"], fixed["chosen_on"]) == (0.5, FIXED.chosen_on)
+    assert (fixed["threshold"], fixed["origin"]) == (0.5, FIXED.origin)
     best = results_of(tmp_path / "other")["threshold_for_other_data"]["threshold"]
-    assert (other["threshold"], other["chosen_on"]) == (best, "synthetic")
+    assert (other["threshold"], other["origin"]) == (best, "best on synthetic")
     with pytest.raises(ValueError, match="is of solutions that are measured here"):
         steps.main(config(candidates, tmp_path / "x", checkpoint=reward_model, threshold_from=tmp_path / "other"))
     another = tmp_path / "another"

@@ -20,6 +20,7 @@ from vlprm.schema import Solution, Step, to_json
 from vlprm.search import Candidate, best_of_n, majority
 from vlprm.step_benchmarks import BENCHMARKS
 from vlprm.step_benchmarks.labelled import Calls, LabelledSolution
+from vlprm.step_benchmarks.predictions import Prediction
 from vlprm.step_benchmarks.prm_bench import UNDEFINED
 from vlprm.step_benchmarks.process_bench import first_wrong
 from vlprm.step_benchmarks.stored import read_predictions
@@ -178,6 +179,11 @@ def test_what_follows_a_first_wrong_step_has_no_label(tmp_path: Path) -> None:
 
 def test_first_wrong_ignores_steps_without_a_label() -> None:
     assert [first_wrong(marks) for marks in ([True, None, False], [None, None], [])] == [2, -1, -1]
+
+
+def test_a_reward_of_the_threshold_is_called_correct() -> None:
+    assert Prediction((0.4, 0.5, 0.6)).called(0.5) == (False, True, True)
+    assert Prediction(calls=(True, False)).called(0.5) == (True, False)
 
 
 def test_average_precision_takes_ties_together() -> None:
