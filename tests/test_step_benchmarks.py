@@ -17,7 +17,7 @@ from tests.test_stages import write_records
 from vlprm.foreign import Dropped
 from vlprm.metrics import auroc, average_precision, best_threshold, class_f1s
 from vlprm.schema import Solution, Step, to_json
-from vlprm.search import Candidate, best_of_n, majority
+from vlprm.search.select import Candidate, best_of_n, majority
 from vlprm.step_benchmarks import BENCHMARKS
 from vlprm.step_benchmarks.labelled import Calls, LabelledSolution
 from vlprm.step_benchmarks.predictions import Prediction
