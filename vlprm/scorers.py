@@ -9,19 +9,22 @@ A scorer never raises for what a policy wrote, and a failure to score is None: n
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Protocol
 
-from vlprm.backbones import Checkpoint
+from vlprm.backbones import Checkpoint, placement
 from vlprm.critique import ask
 from vlprm.engines import Engine, all_answers
+from vlprm.engines.choose import ServerConfig, open_scores
 from vlprm.engines.counted import Counted
 from vlprm.engines.together import Together
 from vlprm.images import content_hash
 from vlprm.prompts import critique_question
 from vlprm.reading import read
-from vlprm.reward_model import StepScore
+from vlprm.reward_model import StepScore, load_reward_model
 from vlprm.schema import Problem, Step
 from vlprm.scoring import ScoredTree, Shown, score_steps, shown
 from vlprm.steps import join_steps
@@ -43,6 +46,16 @@ class Scorer(Protocol):
 
     def forget(self, problem: Problem) -> None:
         """No more solutions of this problem will be asked about."""
+
+
+@asynccontextmanager
+async def open_scorer(reward_model: str | Path, device: str, dtype: str, server: ServerConfig) -> AsyncIterator[Scorer]:
+    """The reward model of this folder: in this process, or where it is served."""
+    if not server.base_urls:
+        yield LocalScorer(load_reward_model(reward_model, *placement(device, dtype)))
+        return
+    async with open_scores(reward_model, server) as scores:
+        yield scores
 
 
 class LocalScorer:

@@ -1,0 +1,89 @@
+"""Step beam search with a scorer that keeps what it read, and with one that reads every beginning anew.
+
+    make demo && python -m tests.perf.guided
+
+The built-in policy and the demo's reward model; both scorers take turns in the same process, and lead to the same
+solutions, which is checked. Tokens through the scorer, and seconds, for each problem.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import statistics
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from tests.perf.results import write_result
+from vlprm.backbones import load_policy
+from vlprm.engines.local import LocalEngine
+from vlprm.reward_model import load_reward_model
+from vlprm.schema import Problem, Step
+from vlprm.scorers import LocalScorer, Scored
+from vlprm.search import Found, SearchConfig, solve
+from vlprm.tasks import TASKS
+
+REWARD_MODEL = Path("runs/demo/prm")
+PROBLEMS, ROUNDS = 40, 3
+
+
+class Recomputed(LocalScorer):
+    """Reads the prompt and the whole beginning each time."""
+
+    async def score(self, problem: Problem, solutions: Sequence[Sequence[Step]]) -> Scored:
+        self.forget(problem)
+        return await super().score(problem, solutions)
+
+
+def main() -> None:
+    policy, checkpoint = LocalEngine(load_policy("builtin/policy")), load_reward_model(REWARD_MODEL)
+    problems = [task.problem("validation", i) for i in range(PROBLEMS // len(TASKS)) for task in TASKS.values()]
+    kinds: dict[str, type[LocalScorer]] = {"kept": LocalScorer, "recomputed": Recomputed}
+    rows: dict[str, list[dict[str, Any]]] = {kind: [] for kind in kinds}
+    chosen: dict[str, Any] = {}
+    for turn in range(ROUNDS + 1):
+        for kind, scorer in kinds.items():
+            timed = Timed(scorer(checkpoint))
+            found = asyncio.run(searched(problems, policy, timed))
+            chosen[kind] = [f.chosen and f.chosen.solution for f in found]
+            if turn:  # the first warms up
+                tokens = sum(f.cost.scorer_tokens for f in found) / len(problems)
+                rows[kind].append({"tokens": tokens, "seconds": timed.seconds / len(problems)})
+    assert chosen["kept"] == chosen["recomputed"]
+    table = [
+        {"scorer": kind, **{name: statistics.median(row[name] for row in of_kind) for name in ("tokens", "seconds")}}
+        for kind, of_kind in rows.items()
+    ]
+    print(table)
+    kept, recomputed = table
+    write_result("guided", table, {
+        "cached_over_recomputed": (kept["tokens"] / recomputed["tokens"], 1.0),
+        "seconds_cached_over_recomputed": (kept["seconds"] / recomputed["seconds"], 1.0),
+    })  # fmt: skip
+
+
+class Timed:
+    """A scorer of which the time is taken that it computes."""
+
+    def __init__(self, scorer: LocalScorer) -> None:
+        self.scorer, self.seconds = scorer, 0.0
+        read = scorer._together._answer_all
+
+        def timed(requests: Any) -> Any:
+            started = time.perf_counter()
+            found = read(requests)
+            self.seconds += time.perf_counter() - started
+            return found
+
+        scorer._together._answer_all = timed
+        self.score, self.forget = scorer.score, scorer.forget
+
+
+async def searched(problems: Sequence[Problem], policy: LocalEngine, scorer: Timed) -> list[Found]:
+    config = SearchConfig(n=8, width=4, seed=1)
+    return list(await asyncio.gather(*(solve("step_beam", p, policy, scorer, config) for p in problems)))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,78 @@
+"""Milliseconds that a search spends outside of its engines, a step, with engines that answer at once.
+
+    python -m tests.perf.search_overhead
+
+The policy counts to eight, and every step scores alike; 200 problems side by side.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import statistics
+import time
+from collections.abc import Sequence
+from typing import Any
+
+from tests.perf.results import write_result
+from vlprm.engines import Continuation, Request
+from vlprm.reward_model import StepScore
+from vlprm.schema import Problem, Step
+from vlprm.scorers import Scored
+from vlprm.search import SearchConfig, solve
+from vlprm.steps import SEPARATOR
+
+PROBLEMS, STEPS, ROUNDS = 200, 8, 3
+METHODS = ("best_of_n", "step_beam", "dvts", "rebase")
+TEXTS = [*(f"[reasoning] {k}" for k in range(1, STEPS)), f"[answer] {STEPS}"]
+
+
+class Instant:
+    dialect = "relative_1000"
+
+    async def sample(self, request: Request) -> list[Continuation]:
+        done = len(request.steps)
+        if not request.one_step:
+            return [Continuation(SEPARATOR.join(TEXTS[done:]), 4, True)] * request.n
+        return [Continuation(TEXTS[done], 4, done == STEPS - 1, goes_on=done < STEPS - 1)] * request.n
+
+    async def score(self, problem: Problem, solutions: Sequence[Sequence[Step]]) -> Scored:
+        return Scored([[SCORE] * len(steps) for steps in solutions], 1)
+
+    def forget(self, problem: Problem) -> None:
+        pass
+
+    def seen_size(self, problem: Problem) -> tuple[int, int]:
+        raise AssertionError
+
+
+SCORE = StepScore(0.9, 0.05, 0.05)
+
+
+def main() -> None:
+    rows = [measured(method) for method in METHODS]
+    write_result("search_overhead", rows, {"ms_per_step": (max(row["ms_per_step"] for row in rows), 1.0)})
+
+
+def measured(method: str) -> dict[str, Any]:
+    """A step is one of a candidate's: N candidates of eight steps are 8 N steps."""
+    problems = [Problem(str(i), "counting", "Count.", (), str(STEPS), "integer") for i in range(PROBLEMS)]
+    config = SearchConfig(n=8, width=4)
+
+    async def search() -> None:
+        found = await asyncio.gather(*(solve(method, p, Instant(), Instant(), config) for p in problems))
+        assert all(f.chosen is not None and f.chosen.solution.answer == str(STEPS) for f in found)
+
+    seconds = []
+    for _ in range(ROUNDS + 1):
+        started = time.perf_counter()
+        asyncio.run(search())
+        seconds.append(time.perf_counter() - started)
+    steps = PROBLEMS * STEPS * config.n
+    per_step = [1000 * s / steps for s in seconds[1:]]  # the first warms up
+    row = {"method": method, "ms_per_step": statistics.median(per_step), "least": min(per_step), "most": max(per_step)}
+    print(row, flush=True)
+    return row
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,228 @@
+"""What test-time compute buys on the built-in tasks: every search method, at equal N and at equal tokens.
+
+    make demo && python -m train.prm --config configs/demo/critic.yaml && python -m tests.perf.tts
+
+Of each problem one pool of candidates is drawn and scored; the methods that choose from whole solutions read its first
+eight. The others search with eight next steps at a depth, or with eight candidates. Beside each stands plain best-of-N
+on as many tokens as the method took for the same problem (of policy, critic and scorer together), candidates of the
+pool in their order. Intervals are 95% bootstrap ones over problems, differences are paired. What is done already is not
+done again. About half an hour on two cores.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from tests.perf.results import FOLDER, write_result
+from vlprm.answers import is_correct
+from vlprm.backbones import Checkpoint, load_policy
+from vlprm.engines.local import LocalEngine
+from vlprm.metrics import bootstrap_interval
+from vlprm.prompts import critique_question
+from vlprm.records import Records
+from vlprm.reward_model import StepScore, load_reward_model
+from vlprm.schema import Problem, Solution, from_json, to_json
+from vlprm.scorers import LocalScorer
+from vlprm.scoring import ScoredTree, score_whole
+from vlprm.search import Critic, Found, ScoredSolution, SearchConfig, select, solve
+from vlprm.search.select import Candidate, Shares
+from vlprm.tasks import TASKS
+
+REWARD_MODEL, CRITIC = Path("runs/demo/prm"), Path("runs/critic/prm")
+PROBLEMS, POOL, UNIT = 500, 24, 50
+CONFIG = SearchConfig(n=8, width=4, aggregation="min", seed=7)
+SEARCHES = ("adaptive", "greedy", "step_beam", "duplicating_beam", "dvts", "rebase", "refined_best_of_n")
+PERCEPTUAL = ("count_grid", "chart", "figure", "fine_print")  # tasks most of whose errors are misreadings
+Pools = dict[str, dict[str, Any]]
+
+
+def main() -> None:
+    problems = [task.problem("test", 1000 + i) for i in range(PROBLEMS // len(TASKS)) for task in TASKS.values()]
+    runs = {method: records_of(method, problems) for method in ("pool", *SEARCHES, "without_zoom")}
+    tokens = pool_tokens(problems, runs["pool"])
+    rows = [*pool_rows(problems, runs["pool"], tokens), *(search_row(m, problems, runs, tokens) for m in SEARCHES)]
+    of = {row["method"]: row for row in rows}
+    refined = [r for r in range(len(problems)) if problems[r].task in PERCEPTUAL]
+    gain = np.array(of["refined_best_of_n"]["right"])[refined] - np.array(of["refined_best_of_n"]["bon_right"])[refined]
+    zoom = zoom_row(problems, runs)
+    for row in rows:
+        row.pop("right"), row.pop("bon_right", None)
+        print(row)
+    print(zoom)
+    write_result("tts", [*rows, zoom], {
+        "bon_minus_majority": (of["best_of_n"]["accuracy"] - of["majority"]["accuracy"], 0.0),
+        "refined_minus_bon_equal_tokens": (float(gain.mean()), 0.0),
+        "zoom_gain": (zoom["gain"], 0.2),
+    })  # fmt: skip
+
+
+# --- what is sampled, once
+
+
+def records_of(method: str, problems: Sequence[Problem]) -> Pools:
+    records = Records(FOLDER / "tts" / f"{method}.jsonl")
+    if waiting := [p for p in problems if p.id not in records.keys and wanted(method, p)]:
+        for unit in (waiting[i : i + UNIT] for i in range(0, len(waiting), UNIT)):
+            found = asyncio.run(searched(method, unit))
+            records.append(record(f) for f in found)
+            print(method, len(records.keys), flush=True)
+    return {r["key"]: r for r in records}
+
+
+def wanted(method: str, problem: Problem) -> bool:
+    return method != "without_zoom" or problem.task == "fine_print"
+
+
+_LOADED: dict[str, Checkpoint] = {}
+
+
+def loaded(name: str) -> Checkpoint:
+    if name not in _LOADED:
+        _LOADED[name] = load_policy(name) if name.startswith("builtin") else load_reward_model(name)
+    return _LOADED[name]
+
+
+async def searched(method: str, problems: Sequence[Problem]) -> list[Found]:
+    policy, critic = LocalEngine(loaded("builtin/policy")), None
+    scorer, config, name = LocalScorer(loaded(str(REWARD_MODEL))), CONFIG, method
+    if method == "pool":
+        name, config = "best_of_n", replace(CONFIG, n=POOL)
+    if method == "without_zoom":
+        name, policy = "best_of_n", LocalEngine(blindfolded())
+    if method == "refined_best_of_n":
+        engine = LocalEngine(loaded(str(CRITIC)))
+        critic = Critic(engine, critique_question(engine.checkpoint.profile.prompt_template))
+    return list(await asyncio.gather(*(solve(name, p, policy, scorer, config, critic) for p in problems)))
+
+
+def blindfolded() -> Checkpoint:
+    """The policy, which cannot write the word of its zoom steps."""
+    policy = load_policy("builtin/policy")
+    words = policy.inputs.tokenizer("[zoom]", add_special_tokens=False)["input_ids"]
+    tag = [i for i in words if "zoom" in policy.inputs.tokenizer.decode([i])]
+    assert tag, "the tag of zoom steps has no token of its own"
+    policy.inputs.banned_ids = (*policy.inputs.banned_ids, *tag)
+    return policy
+
+
+def record(found: Found) -> dict[str, Any]:
+    cost = found.cost
+    return {
+        "key": found.problem_id,
+        "pool": [
+            {"solution": to_json(s.solution), "scores": [c and [c.correct, c.surprise] for c in s.scores]}
+            for s in found.pool
+        ],
+        "shares": found.shares,
+        "tokens": {"policy": cost.policy_tokens, "critic": cost.critic_tokens, "scorer": cost.scorer_tokens},
+        "calls": [cost.policy_calls, cost.critic_calls, cost.scorer_calls],
+    }
+
+
+def candidates(record: dict[str, Any], n: int) -> list[Candidate]:
+    return [scored_of(entry).candidate for entry in record["pool"][:n]]
+
+
+def scored_of(entry: dict[str, Any]) -> ScoredSolution:
+    scores = tuple(s and StepScore(s[0], None, None, s[1]) for s in entry["scores"])
+    return ScoredSolution(from_json(Solution, entry["solution"]), scores)
+
+
+# --- what is measured
+
+
+def expected(problem: Problem, pool: Sequence[Candidate], shares: Shares) -> float:
+    right = [is_correct(c.answer, str(problem.answer), problem.answer_type) for c in pool]
+    return sum(share for share, r in zip(shares, right, strict=True) if r)
+
+
+def pool_tokens(problems: Sequence[Problem], pools: Pools) -> dict[str, list[int]]:
+    """Tokens of policy and scorer together of the first 1, 2, ... candidates of each problem."""
+    inputs = loaded(str(REWARD_MODEL)).inputs
+    found = {}
+    for problem in problems:
+        solutions = [from_json(Solution, entry["solution"]) for entry in pools[problem.id]["pool"]]
+        sampled = np.cumsum([s.tokens for s in solutions])
+        read = [
+            sum(
+                len(node.segment.ids)
+                for node in ScoredTree(inputs, problem).growth([s.steps for s in solutions[:k]], False).nodes
+            )
+            for k in range(1, len(solutions) + 1)
+        ]
+        found[problem.id] = [int(a + b) for a, b in zip(sampled, read, strict=True)]
+    return found
+
+
+def pool_rows(problems: Sequence[Problem], pools: Pools, tokens: dict[str, list[int]]) -> Iterator[dict[str, Any]]:
+    """The methods that choose from whole solutions, and the best of more."""
+    n, aggregation = CONFIG.n, CONFIG.aggregation
+    choosers: dict[str, Any] = {
+        "pass_at_1": (1, select.sample),
+        "majority": (n, select.majority),
+        "likeliest (no training)": (n, select.likeliest),
+        "weighted_majority": (n, lambda pool: select.weighted_majority(pool, aggregation)),
+        "best_of_n": (n, lambda pool: select.best_of_n(pool, aggregation)),
+        f"best_of_{POOL}": (POOL, lambda pool: select.best_of_n(pool, aggregation)),
+        f"majority of {POOL}": (POOL, select.majority),
+    }
+    for name, (size, choose) in choosers.items():
+        of_problem = [candidates(pools[p.id], size) for p in problems]
+        right = [expected(p, pool, choose(pool)) for p, pool in zip(problems, of_problem, strict=True)]
+        yield row(name, right, float(np.mean([tokens[p.id][size - 1] for p in problems])))
+    wholes = whole_rewards(problems, pools, n)
+    right = [expected(p, pool, select.whole_solution(pool)) for p, pool in zip(problems, wholes, strict=True)]
+    yield row("whole_solution", right, float(np.mean([tokens[p.id][n - 1] for p in problems])))
+
+
+def whole_rewards(problems: Sequence[Problem], pools: Pools, n: int) -> list[list[Candidate]]:
+    found = []
+    for problem in problems:
+        entries = [from_json(Solution, entry["solution"]) for entry in pools[problem.id]["pool"][:n]]
+        wholes = score_whole(loaded(str(REWARD_MODEL)), [(problem, s.steps) for s in entries])
+        found.append([Candidate(s.answer, None, whole) for s, whole in zip(entries, wholes, strict=True)])
+    return found
+
+
+def search_row(
+    method: str, problems: Sequence[Problem], runs: dict[str, Pools], tokens: dict[str, list[int]]
+) -> dict[str, Any]:
+    right, plain, spent = [], [], []
+    for problem in problems:
+        found = runs[method][problem.id]
+        right.append(expected(problem, candidates(found, len(found["pool"])), found["shares"]))
+        spent.append(sum(found["tokens"].values()))
+        affordable = max(1, int(np.searchsorted(tokens[problem.id], spent[-1], side="right")))
+        pool = candidates(runs["pool"][problem.id], affordable)
+        plain.append(expected(problem, pool, select.best_of_n(pool, CONFIG.aggregation)))
+    difference = np.array(right) - np.array(plain)
+    equal = {"bon_equal_tokens": float(np.mean(plain)), "minus_bon_equal_tokens": float(difference.mean()),
+             "minus_bon_equal_tokens_ci": bootstrap_interval(difference)}  # fmt: skip
+    return {**row(method, right, float(np.mean(spent))), **equal, "bon_right": plain}
+
+
+def row(method: str, right: Sequence[float], tokens: float) -> dict[str, Any]:
+    return {"method": method, "accuracy": float(np.mean(right)), "ci": bootstrap_interval(right), "tokens": tokens,
+            "right": list(right)}  # fmt: skip
+
+
+def zoom_row(problems: Sequence[Problem], runs: dict[str, Pools]) -> dict[str, Any]:
+    """The policy's mean accuracy on fine print, with its zooms and without."""
+    fine = [p for p in problems if p.task == "fine_print"]
+    means = {
+        name: np.array([expected(p, pool := candidates(runs[name][p.id], CONFIG.n), select.sample(pool)) for p in fine])
+        for name in ("pool", "without_zoom")
+    }
+    gain = means["pool"] - means["without_zoom"]
+    return {"method": "zoom on fine print", "with": float(means["pool"].mean()), "without": float(means["without_zoom"].mean()),
+            "gain": float(gain.mean()), "ci": bootstrap_interval(gain)}  # fmt: skip
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,175 @@
+"""Scorers: in process, several together, and by sampled critiques."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+import torch
+
+from tests.conftest import executed, solved
+from vlprm.backbones import Checkpoint, load_policy
+from vlprm.critique import critique_of, critique_text
+from vlprm.engines import Continuation, Request
+from vlprm.engines.local import LocalEngine
+from vlprm.reward_model import StepScore, load_reward_model
+from vlprm.rollout import OPEN, next_steps
+from vlprm.schema import Problem, Solution, Step
+from vlprm.scorers import CritiqueScorer, Ensemble, LocalScorer, Scored
+from vlprm.scoring import score, score_steps
+from vlprm.search import SearchConfig, solve
+from vlprm.tasks import TASKS
+
+PROBLEMS = [TASKS[name].problem("test", 1) for name in TASKS]
+STEPS = {p.id: [executed(step) for step in solved(p)] for p in PROBLEMS}
+
+
+@pytest.fixture(scope="module")
+def checkpoint(backbone: Path) -> Checkpoint:
+    made = load_reward_model(backbone, new_head="step", reads_surprise=True)
+    torch.nn.init.normal_(made.model.score.weight, std=0.2, generator=torch.Generator().manual_seed(0))
+    return made
+
+
+def close(a: Scored, b: list[list[StepScore | None]]) -> bool:
+    pairs = [pair for x, y in zip(a.steps, b, strict=True) for pair in zip(x, y, strict=True)]
+    return all(p is not None and q is not None and abs(p.correct - q.correct) < 1e-5 for p, q in pairs)
+
+
+def test_a_search_reads_each_token_once(checkpoint: Checkpoint) -> None:
+    """Many problems side by side, step by step; and the prompt again when the problem was forgotten."""
+    scorer, inputs = LocalScorer(checkpoint), checkpoint.inputs
+
+    async def grow(problem: Problem) -> int:
+        tokens = 0
+        for depth in range(1, len(STEPS[problem.id]) + 1):
+            found = await scorer.score(problem, [STEPS[problem.id][:depth]])
+            assert close(found, score_steps(checkpoint, [(problem, STEPS[problem.id][:depth])]))
+            tokens += found.tokens
+        scorer.forget(problem)
+        again = await scorer.score(problem, [STEPS[problem.id][:1]])
+        assert again.tokens == len(inputs.row(problem, STEPS[problem.id][:1]).ids)
+        return tokens
+
+    async def all_of_them() -> list[int]:
+        return list(await asyncio.gather(*map(grow, PROBLEMS)))
+
+    assert asyncio.run(all_of_them()) == [len(inputs.row(p, STEPS[p.id]).ids) for p in PROBLEMS]
+
+
+def test_two_requests_about_one_problem_share_what_is_read(checkpoint: Checkpoint) -> None:
+    problem = PROBLEMS[0]
+    asked = [[STEPS[problem.id]], [STEPS[problem.id][:2]], [[*STEPS[problem.id][:1], STEPS[problem.id][0]]]]
+
+    async def ask() -> list[Scored]:
+        scorer = LocalScorer(checkpoint)
+        return list(await asyncio.gather(*(scorer.score(problem, solutions) for solutions in asked)))
+
+    found = asyncio.run(ask())
+    for scored, solutions in zip(found, asked, strict=True):
+        assert close(scored, score_steps(checkpoint, [(problem, steps) for steps in solutions]))
+    assert found[1].tokens == 0
+
+
+def test_a_model_that_gives_no_numbers_stops_the_run(checkpoint: Checkpoint, backbone: Path) -> None:
+    broken = load_reward_model(backbone, new_head="step")
+    torch.nn.init.constant_(broken.model.score.weight, float("nan"))
+    with pytest.raises(ValueError, match="not finite numbers"):
+        asyncio.run(LocalScorer(broken).score(PROBLEMS[0], [STEPS[PROBLEMS[0].id]]))
+
+
+class Fixed:
+    """A scorer that says the same of every step."""
+
+    def __init__(self, said: StepScore | None) -> None:
+        self.said = said
+
+    async def score(self, problem: Problem, solutions: Sequence[Sequence[Step]]) -> Scored:
+        return Scored([[self.said] * len(steps) for steps in solutions], 5)
+
+    def forget(self, problem: Problem) -> None:
+        pass
+
+
+def test_an_ensemble_is_the_mean_of_those_that_have_a_score() -> None:
+    problem, steps = PROBLEMS[0], STEPS[PROBLEMS[0].id][:1]
+    high, low = Fixed(StepScore(0.8, 0.1, 0.1)), Fixed(StepScore(0.2, 0.5, 0.3))
+
+    def of(*scorers: Fixed) -> Scored:
+        return asyncio.run(Ensemble(scorers).score(problem, [steps]))
+
+    assert of(high, low, Fixed(None)) == Scored([[StepScore(0.5, 0.3, 0.2)]], 15)
+    assert of(high, Fixed(StepScore(0.4, None, None))).steps == [[StepScore(pytest.approx(0.6), None, None)]]  # type: ignore[arg-type]
+    assert of(Fixed(None), Fixed(None)).steps == [[None]]
+
+
+class Critics:
+    """Writes these critiques, in turn."""
+
+    dialect = "relative_1000"
+
+    def __init__(self, texts: Sequence[str]) -> None:
+        self.texts = texts
+
+    async def sample(self, request: Request) -> list[Continuation]:
+        return [Continuation(text, 3, True) for text in self.texts]
+
+    def seen_size(self, problem: Problem) -> tuple[int, int]:
+        raise AssertionError
+
+
+def test_a_step_is_worth_the_share_of_critiques_that_call_it_right() -> None:
+    problem = PROBLEMS[0]
+    steps = STEPS[problem.id]
+    praise = critique_text(critique_of(steps, None, None))
+    fault = critique_text(critique_of(steps[:2], "reasoning", steps[1]))
+
+    def of(*texts: str) -> Scored:
+        scorer = CritiqueScorer(Critics(texts), "plain@1", len(texts))
+        return asyncio.run(scorer.score(problem, [steps]))
+
+    found = of(praise, fault, fault, "I cannot say.")
+    assert [s and s.correct for s in found.steps[0]] == pytest.approx([1.0] + [1 / 3] * (len(steps) - 1))
+    assert found.tokens == 12
+    assert of("I cannot say.").steps == [[None] * len(steps)]
+
+
+def test_one_step_ends_where_the_next_begins() -> None:
+    """The built-in policy, step by step, side by side with whole turns; zooms are executed on the way."""
+    engine = LocalEngine(load_policy("builtin/policy"))
+
+    async def walk(problem: Problem) -> Solution:
+        so_far = Solution(problem.id, (), None, OPEN, 0)
+        while so_far.stop == OPEN:
+            request = Request(problem, (), 1, f"{problem.id}/{len(so_far.steps)}", 0, 0.0, 80)
+            (so_far,) = await next_steps(engine, request, so_far)
+        return so_far
+
+    async def all_of_them() -> tuple[list[Solution], list[list[Continuation]]]:
+        whole = asyncio.gather(*(engine.sample(Request(p, (), 1, p.id, 0, 0.0, 160)) for p in PROBLEMS))
+        return list(await asyncio.gather(*map(walk, PROBLEMS))), list(await whole)
+
+    walked, whole = asyncio.run(all_of_them())
+    for solution, (turn,) in zip(walked, whole, strict=True):
+        assert solution.stop == "answer"
+        zoom = next((k for k, s in enumerate(solution.steps) if s.kind == "zoom"), len(solution.steps))
+        assert "\n\n".join(s.text for s in solution.steps[: zoom + 1]) == turn.text
+    assert any(step.region for solution in walked for step in solution.steps)
+
+
+@pytest.mark.parametrize("method", ["best_of_n", "step_beam", "rebase"])
+def test_methods_run_on_real_models(checkpoint: Checkpoint, method: str) -> None:
+    """What each finds is scored as the solutions alone are."""
+    policy, scorer = LocalEngine(load_policy("builtin/policy")), LocalScorer(checkpoint)
+    config = SearchConfig(n=4, width=2, max_tokens=80)
+
+    async def all_of_them() -> list:  # type: ignore[type-arg]
+        return list(await asyncio.gather(*(solve(method, p, policy, scorer, config) for p in PROBLEMS[-2:])))
+
+    for problem, found in zip(PROBLEMS[-2:], asyncio.run(all_of_them()), strict=True):
+        assert 1 <= len(found.pool) <= 4
+        for scored in found.pool:
+            rewards = [s.correct for s in scored.scores if s is not None]
+            assert rewards == pytest.approx(score(checkpoint, [(problem, scored.solution.steps)])[0], abs=1e-4)
