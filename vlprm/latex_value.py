@@ -1,9 +1,10 @@
 """The number that a short LaTeX expression stands for, without ever running the text.
 
-MathVision's official scorer parses answers with latex2sympy2 (1.9.1) and calls Python's `eval` on what that prints. That
-must not be done to a model's text, and the parsers that are kept up read more than it does (`60\\%`, `2\\frac{1}{2}` as
-two and a half), which gives other verdicts. This one reads the arithmetic that latex2sympy2 reads, and gives None where
-the official scorer comes to no number. It has its three peculiarities, on which published verdicts rest:
+MathVision's official scorer parses answers with latex2sympy2 (1.9.1) and calls Python's `eval` on what that prints.
+That must not be done to a model's text, and its successor, latex2sympy2-extended, reads more than it does (`60\\%`,
+`2\\frac{1}{2}` as two and a half) and less (nothing may follow), which gives other verdicts. This one reads the
+arithmetic that latex2sympy2 reads, and gives None where the official scorer comes to no number. It has the three
+peculiarities on which published verdicts rest:
 
 - it stops at the first token that cannot go on (`2\\sqrt{3}}cm` is 2 sqrt 3), but not at one that it does not know;
 - numbers side by side are multiplied (`3\\frac{1}{2}` is 1.5, `1 000` is 0), and `:` divides;
@@ -29,7 +30,9 @@ _SKIPPED = re.compile(r"(?:\s|\$|~|\\,|\\:|\\displaystyle|\\quad|\\qquad)*")
 _NUMBER = re.compile(r"(?:\d+(?:,\d{3})*)?\.\d+|\d+(?:,\d{3})*", re.ASCII)
 # Words of matrices: tokens of their own, not products of letters, so that the expression ends before them.
 _WORDS = "eye|zeros|ones|cols|rows|diag|norm|rank|trace|tr|rref|hstack|vstack|nullspace|orth"
-_STOP = re.compile(rf"\\rightarrow|\\to(?![a-z])|\\right|\\choose|\\\\|\\[}}]|\\rfloor|\\end{{[pbv]?matrix}}|[)\]}}.&_]|{_WORDS}")
+_STOP = re.compile(
+    rf"\\rightarrow|\\to(?![a-z])|\\right|\\choose|\\\\|\\[}}]|\\rfloor|\\end{{[pbv]?matrix}}|[)\]}}.&_]|{_WORDS}"
+)
 _COMMAND = re.compile(
     r"\\(?:[dt]?frac|[dt]?binom|sqrt|pi|cdot|times|div|left|lfloor|log|exp|"
     r"arc(?:sin|cos|tan)|a(?:rc|r)(?:sinh|cosh|tanh)|sinh|cosh|tanh|sin|cos|tan|[{])|[-+*/:^!'(\[{e]"
@@ -49,7 +52,7 @@ _STARTS |= {"number", *_CLOSERS, *FUNCTIONS}
 
 @lru_cache(maxsize=65_536)
 def latex_value(text: str) -> Number | None:
-    """The value of a text, not rounded; None where it stands for no finite number that the official scorer would find."""
+    """The value of a text, not rounded; None where it stands for no finite number."""
     try:
         value = _Parser(text).relation()
         return value if isinstance(value, int) or math.isfinite(value) else None
@@ -246,7 +249,7 @@ def _power(base: Number, exponent: Number) -> Number:
     value = base**exponent
     if isinstance(value, complex):
         raise _NoNumber
-    return value  # type: ignore[no-any-return]
+    return value
 
 
 def _factorial(value: Number) -> int:

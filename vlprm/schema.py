@@ -18,7 +18,7 @@ SCHEMA_VERSION = 1
 
 StepKind = Literal["perception", "reasoning", "zoom", "answer", "other"]
 ErrorKind = Literal["perception", "reasoning", "action"]
-AnswerType = Literal["integer", "word", "choice"]
+AnswerType = Literal["integer", "word", "choice", "float", "text", "list", "expression"]
 Aggregation = Literal["last", "min", "mean", "product", "mean_odds"]
 STEP_KINDS: tuple[str, ...] = get_args(StepKind)
 ERROR_KINDS: tuple[str, ...] = get_args(ErrorKind)

@@ -1,5 +1,5 @@
-"""The image tasks, by name. To add one: a file beside this one and a line below, or a module path `pkg.module`
-(a module with a `FAMILY`) wherever a task name is accepted.
+"""The image tasks and the benchmarks, by name. To add a task: a file beside this one and a line below, or a module path
+`pkg.module` (a module with a `FAMILY`) wherever a task name is accepted.
 
 A module is imported only where the user names it. What stands in a file, an item's id or a dataset's task, is looked up
 among the tasks that the user gave, so that no data file decides what code runs.
@@ -12,7 +12,20 @@ import importlib
 from collections.abc import Iterable, Mapping, Sequence
 
 from vlprm.schema import Problem
-from vlprm.tasks import chart, count_grid, figure, fine_print, pattern
+from vlprm.tasks import (
+    algopuzzlevqa,
+    chart,
+    count_grid,
+    figure,
+    fine_print,
+    mathvision,
+    mathvista,
+    mmmu,
+    mmmu_pro,
+    pattern,
+    puzzlevqa,
+)
+from vlprm.tasks.benchmark import Benchmark
 from vlprm.tasks.synthetic import SyntheticFamily
 
 Tasks = Mapping[str, SyntheticFamily]
@@ -21,6 +34,19 @@ TASKS: dict[str, SyntheticFamily] = {
     family.name: family
     for family in (count_grid.FAMILY, pattern.FAMILY, chart.FAMILY, figure.FAMILY, fine_print.FAMILY)
 }
+
+# Questions of other groups, with their authors' own scorers.
+BENCHMARKS: dict[str, Benchmark] = {
+    module.BENCHMARK.name: module.BENCHMARK
+    for module in (mmmu, mmmu_pro, mathvista, mathvision, puzzlevqa, algopuzzlevqa)
+}
+
+
+def load_benchmark(name: str) -> Benchmark:
+    """The benchmark of that name. ValueError names the known ones."""
+    if name not in BENCHMARKS:
+        raise ValueError(f"unknown benchmark {name!r}; known: {', '.join(BENCHMARKS)}")
+    return BENCHMARKS[name]
 
 
 def load_task(name: str) -> SyntheticFamily:

@@ -1,0 +1,164 @@
+"""The score of stored outputs on a benchmark, by its authors' own rule.
+
+python -m eval.score --benchmark mathvision --outputs outputs/Gemini-Pro.jsonl --data data/mathvision
+"""
+
+from __future__ import annotations
+
+import json
+import random
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from eval.outputs import Outputs, read_outputs
+from vlprm.config import run
+from vlprm.records import write_atomically
+from vlprm.tasks import load_benchmark
+from vlprm.tasks.benchmark import Benchmark, Item, Reading, load_items
+
+SEED = 42  # of MMMU's official scorer
+
+
+@dataclass(frozen=True)
+class ScoreConfig:
+    """Score a file of outputs.
+
+    Args:
+        benchmark: its name.
+        outputs: the file, in a layout that eval/outputs.py names.
+        data: the benchmark's folder, as in its public repository.
+        rule: official, as_published where published numbers came of another reading, or another rule of the benchmark.
+        subset: which of its items count.
+        guess: where a response has no answer, take what the official scorer takes (seeded); counted as random_fallbacks.
+        json: where to write the result, with the ids that have no answer or no output.
+    """
+
+    benchmark: str
+    outputs: Path
+    data: Path
+    rule: str = "official"
+    subset: str = "all"
+    guess: bool = False
+    json: Path | None = None
+
+
+def main(config: ScoreConfig) -> None:
+    result = score(config)
+    if config.json:
+        write_atomically(config.json, json.dumps(result, indent=2) + "\n")
+    print(json.dumps({name: value for name, value in result.items() if name != "ids"}, indent=2))
+
+
+def score(config: ScoreConfig) -> dict[str, Any]:
+    """Counts over every item of the subset: one without an output or without an answer is in `total`, and not right."""
+    benchmark = load_benchmark(config.benchmark)
+    if config.rule not in benchmark.rules:
+        raise ValueError(f"{benchmark.name} has no rule {config.rule!r}; known: {', '.join(benchmark.rules)}")
+    outputs = read_outputs(config.outputs, benchmark)
+    items, missing, unnamed = counted_items(benchmark, config, outputs)
+    readings = {
+        i: benchmark.rules[config.rule](item, outputs.by_id[i]) for i, item in items.items() if i not in missing
+    }
+    no_answer = [i for i, reading in readings.items() if reading.answer is None]
+    guesses = guessed(benchmark, items, outputs, no_answer) if config.guess else {}
+    readings |= guesses
+    right = {i for i, reading in readings.items() if reading.answer is not None and reading.correct}
+    total = len(items) + unnamed
+    unknown = [i for i in outputs.by_id if i not in items]
+    return {
+        "benchmark": benchmark.name,
+        "rule": config.rule,
+        "subset": config.subset,
+        "correct": len(right),
+        "total": total,
+        "accuracy": len(right) / total,
+        "parse_rate": (len(readings) - len(no_answer)) / total,
+        "random_fallbacks": len(guesses),
+        "no_answer": len(no_answer),
+        "missing": len(missing) + unnamed,
+        "unknown": len(unknown),
+        "malformed": outputs.malformed,
+        "torn_last_line": outputs.torn,
+        "by": breakdowns(benchmark, items, outputs, right),
+        "ids": {"no_answer": no_answer, "missing": sorted(missing), "unknown": unknown},
+    }
+
+
+def counted_items(benchmark: Benchmark, config: ScoreConfig, outputs: Outputs) -> tuple[dict[str, Item], set[str], int]:
+    """The items that count, which of them have no output, and how many more count whose ids nobody knows.
+
+    They are the folder's. Where records carry their items, they are those, and all else of the same parts of the
+    benchmark, since the public scorers are run by part and the public files hold one each.
+    """
+    carried = carried_items(benchmark, config.subset, outputs)
+    try:
+        items = load_items(benchmark, config.data, config.subset)
+    except ValueError:
+        if not carried:
+            raise
+        items = {}
+    for item_id in carried.keys() & items.keys():
+        if items[item_id].gold != carried[item_id].gold:
+            raise ValueError(
+                f"{item_id}: {config.outputs} has the answer {carried[item_id].gold}, and {config.data} has "
+                f"{items[item_id].gold}; give the folder that the outputs were made with"
+            )
+    sizes = dict(benchmark.part(item, config.subset) for item in carried.values())
+    if carried:
+        items = {i: item for i, item in items.items() if benchmark.part(item, config.subset)[0] in sizes} | carried
+    if not items.keys() & outputs.by_id.keys():
+        raise ValueError(
+            f"none of the {len(outputs.by_id)} ids in {config.outputs} is of {benchmark.name}, subset "
+            f"{config.subset}; the first is {next(iter(outputs.by_id))!r}"
+        )
+    return items, items.keys() - outputs.by_id.keys(), max(0, sum(sizes.values()) - len(items))
+
+
+def carried_items(benchmark: Benchmark, subset: str, outputs: Outputs) -> dict[str, Item]:
+    """The items that the records of outputs hold; a record that holds none, or not a whole one, is looked up by its id."""
+    items: dict[str, Item] = {}
+    for item_id, output in outputs.by_id.items() if benchmark.carried else ():
+        try:
+            item = benchmark.item(output.saved)
+        except (ValueError, KeyError, TypeError, AttributeError):
+            continue
+        if benchmark.subsets[subset](item):
+            items[item_id] = item
+    return items
+
+
+def guessed(
+    benchmark: Benchmark, items: Mapping[str, Item], outputs: Outputs, no_answer: list[str]
+) -> dict[str, Reading]:
+    """What the official scorer takes for these, in the order in which it does, of one generator with its seed."""
+    rng, guesses = random.Random(SEED), {}
+    order = {item_id: place for place, item_id in enumerate(outputs.by_id)}
+    for item_id in sorted(no_answer, key=lambda i: (benchmark.order(i), order[i])):
+        answer = benchmark.guess(items[item_id], outputs.by_id[item_id], rng)
+        if answer is not None:
+            guesses[item_id] = Reading(answer, answer in items[item_id].gold)
+    return guesses
+
+
+def breakdowns(
+    benchmark: Benchmark, items: Mapping[str, Item], outputs: Outputs, right: set[str]
+) -> dict[str, dict[str, dict[str, float]]]:
+    """Right and counted items of each part of each breakdown."""
+    by: dict[str, dict[str, dict[str, float]]] = {}
+    for item_id, item in items.items():
+        output = outputs.by_id.get(item_id)
+        for name, parts in (benchmark.groups(item, output) if output else item.groups).items():
+            for part in parts:
+                cell = by.setdefault(name, {}).setdefault(part, {"correct": 0, "total": 0})
+                cell["correct"] += item_id in right
+                cell["total"] += 1
+    for cells in by.values():
+        for cell in cells.values():
+            cell["accuracy"] = cell["correct"] / cell["total"]
+    return by
+
+
+if __name__ == "__main__":
+    run(main, ScoreConfig)
