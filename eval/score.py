@@ -31,7 +31,7 @@ class ScoreConfig:
         data: the benchmark's folder, as in its public repository.
         rule: official, as_published where published numbers came of another reading, or another rule of the benchmark.
         subset: which of its items count.
-        guess: where a response has no answer, take what the official scorer takes (seeded); counted as random_fallbacks.
+        guess: take what the official scorer takes where there is no answer (seeded), counted in random_fallbacks.
         json: where to write the result, with the ids that have no answer or no output.
     """
 
@@ -117,7 +117,7 @@ def counted_items(benchmark: Benchmark, config: ScoreConfig, outputs: Outputs) -
 
 
 def carried_items(benchmark: Benchmark, subset: str, outputs: Outputs) -> dict[str, Item]:
-    """The items that the records of outputs hold; a record that holds none, or not a whole one, is looked up by its id."""
+    """The items that the records of outputs hold. One that holds no whole item is looked up by its id."""
     items: dict[str, Item] = {}
     for item_id, output in outputs.by_id.items() if benchmark.carried else ():
         try:

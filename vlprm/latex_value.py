@@ -10,7 +10,7 @@ peculiarities on which published verdicts rest:
 - numbers side by side are multiplied (`3\\frac{1}{2}` is 1.5, `1 000` is 0), and `:` divides;
 - a letter makes no number (`5cm`), except in a power of e.
 
-Time and memory are bounded by construction: one pass over the text, a depth of at most 60 groups, integers of at most
+Time and memory are bounded by construction: one pass over the text, a depth of at most 60 parts within parts, integers of at most
 20,000 bits. So no process has to be watched, and none killed.
 """
 
@@ -50,7 +50,7 @@ _STARTS = {"\\frac", "\\dfrac", "\\tfrac", "\\binom", "\\dbinom", "\\tbinom", "\
 _STARTS |= {"number", *_CLOSERS, *FUNCTIONS}
 
 
-@lru_cache(maxsize=65_536)
+@lru_cache(maxsize=8_192)
 def latex_value(text: str) -> Number | None:
     """The value of a text, not rounded; None where it stands for no finite number."""
     try:
@@ -120,7 +120,7 @@ class _Parser:
             divides = self.kind in ("/", "\\div", ":")
             self.advance()
             right = self.unary(function_ends)
-            value = value / right if divides else value * right
+            value = value / right if divides else _times(value, right)
         return value
 
     def unary(self, function_ends: bool = False) -> Number:
@@ -130,7 +130,7 @@ class _Parser:
             self.advance()
         value = self.postfix()
         while self.kind in _STARTS and not (function_ends and self.kind in (*FUNCTIONS, "\\log", "\\sqrt")):
-            value = value * self.postfix()
+            value = _times(value, self.postfix())
         return sign * value
 
     def postfix(self) -> Number:
@@ -161,6 +161,14 @@ class _Parser:
         return self.atom()
 
     def atom(self) -> Number:
+        if self.depth == MAX_DEPTH:
+            raise _NoNumber
+        self.depth += 1
+        value = self.read_atom()
+        self.depth -= 1
+        return value
+
+    def read_atom(self) -> Number:
         kind, word = self.kind, self.word
         if kind in _CLOSERS or kind == "\\left":
             return self.group()
@@ -182,27 +190,25 @@ class _Parser:
         if left:
             self.advance()
         opener = self.kind
-        if opener not in _CLOSERS or self.depth == MAX_DEPTH:
+        if opener not in _CLOSERS:
             raise _NoNumber
-        self.depth += 1
         self.advance()
         value = self.additive()
         if left:
             self.closes("\\right")
         self.closes(_CLOSERS[opener])
-        self.depth -= 1
         self.advance()
         return math.floor(value) if opener == "\\lfloor" else value
 
     def braced(self) -> Number:
         if self.kind != "{":
             raise _NoNumber
-        return self.group()
+        return self.atom()
 
     def root(self) -> Number:
         self.advance()
         if self.kind == "[":
-            degree = self.group()
+            degree = self.atom()
             return _power(self.braced(), 1 / degree)
         return math.sqrt(self.braced())
 
@@ -215,7 +221,7 @@ class _Parser:
             base = float(self.exponent())
         if self.kind == "^":
             exponent = self.exponent()
-        value = self.group() if self.kind == "(" else self.product(function_ends=True)
+        value = self.atom() if self.kind == "(" else self.product(function_ends=True)
         if name == "\\log":
             result = math.log(value, base)
         elif exponent == -1 and "\\arc" + name[1:] in FUNCTIONS:
@@ -241,6 +247,12 @@ def _number(word: str) -> Number:
     """As sympy's rationals print and Python then divides, so that rounding later is the same to the last digit."""
     exact = Fraction(word.rstrip("%").replace(",", "")) / (100 if word.endswith("%") else 1)
     return exact.numerator if exact.denominator == 1 else exact.numerator / exact.denominator
+
+
+def _times(a: Number, b: Number) -> Number:
+    if isinstance(a, int) and isinstance(b, int) and a.bit_length() + b.bit_length() > MAX_BITS:
+        raise _NoNumber
+    return a * b
 
 
 def _power(base: Number, exponent: Number) -> Number:

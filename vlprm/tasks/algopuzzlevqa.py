@@ -12,8 +12,8 @@ from vlprm.tasks.puzzles import official_prompt, puzzle_benchmark
 
 CATEGORIES = (
     "board_tile", "calendar", "chain_link", "checker_move", "clock", "colour_hue", "map", "maze", "move_box",
-    "n_queens", "number_slide", "rotting_kiwi", "rubiks_cube", "think_dot", "tower_of_hanoi", "water_jugs", "wheel_of_fortune",
-    "wood_slide",
+    "n_queens", "number_slide", "rotting_kiwi", "rubiks_cube", "think_dot", "tower_of_hanoi", "water_jugs",
+    "wheel_of_fortune", "wood_slide",
 )  # fmt: skip
 
 

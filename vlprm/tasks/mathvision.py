@@ -27,7 +27,7 @@ from vlprm.tasks.benchmark import (
     listed,
     option_of,
     steps_prompt,
-)  # fmt: skip
+)
 
 _INSTRUCTION = (
     "Please first solve the problem step by step, then put your final answer or a single letter (if it is a multiple "

@@ -32,7 +32,7 @@ from vlprm.tasks.benchmark import (
     letter_of,
     listed,
     steps_prompt,
-)  # fmt: skip
+)
 
 _ANSWER_TYPES: dict[str, AnswerType] = {"integer": "integer", "float": "float", "list": "list", "text": "choice"}
 _HINTS = {

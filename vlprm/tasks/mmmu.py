@@ -16,13 +16,12 @@ import ast
 import math
 import random
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from itertools import chain
 from pathlib import Path
 from typing import Any
 
 from vlprm.tasks.benchmark import (
-    LETTERS,
     Benchmark,
     Hub,
     Item,
@@ -34,7 +33,7 @@ from vlprm.tasks.benchmark import (
     image_fields,
     listed,
     steps_prompt,
-)  # fmt: skip
+)
 
 DOMAINS = {
     "Art and Design": ("Art", "Art_Theory", "Design", "Music"),
@@ -90,8 +89,6 @@ def item(row: Row) -> Item:
     gold = gold or [str(row["answer"])]
     choice = row.get("question_type", "multiple-choice") == "multiple-choice"
     options = tuple(as_list(row.get("options") or []))
-    if choice and options and gold[0] not in LETTERS[: len(options)]:
-        raise ValueError(f"{row['id']}: the answer {gold[0]!r} is no letter of its {len(options)} options")
     return Item(
         id=row["id"],
         question=row.get("question", ""),
@@ -153,10 +150,8 @@ def letter_in(response: str, letters: Mapping[str, str]) -> str | None:
     """The letter that a response chooses: in brackets, between blanks, or, in more than five words, the option whose
     text it has; of several the one that stands last. None where there is no candidate."""
     response = padded(response)
-    for form in ("({})", " {} "):
-        if found := [letter for letter in letters if form.format(letter) in response]:
-            return last_of(found, lambda letter, form=form: response.rfind(form.format(letter)))
-    return option_in(response, letters)
+    found = last_of(letters, "({})", "({})", response) or last_of(letters, " {} ", " {} ", response)
+    return found or option_in(response, letters)
 
 
 def padded(response: str) -> str:
@@ -165,9 +160,10 @@ def padded(response: str) -> str:
     return f" {response} "
 
 
-def last_of(candidates: Sequence[str], place: Callable[[str], int]) -> str:
-    """The first of those whose place is the latest."""
-    return max(candidates, key=place)
+def last_of(letters: Iterable[str], form: str, place: str, response: str) -> str | None:
+    """Of the letters that occur in a form, the one whose last place, in a form that may be another, is the latest."""
+    found = [letter for letter in letters if form.format(letter) in response]
+    return max(found, key=lambda letter: response.rfind(place.format(letter)), default=None)
 
 
 def option_in(response: str, letters: Mapping[str, str]) -> str | None:
@@ -175,7 +171,7 @@ def option_in(response: str, letters: Mapping[str, str]) -> str | None:
     found = [letter for letter, option in letters.items() if option.lower() in lowered]
     if len(response.split()) <= 5 or not found:
         return None
-    return last_of(found, lambda letter: lowered.rfind(letters[letter].lower()))
+    return max(found, key=lambda letter: lowered.rfind(letters[letter].lower()))
 
 
 def open_answers(response: str) -> list[str | float]:

@@ -72,8 +72,8 @@ def letter_in(response: str, letters: Mapping[str, str]) -> str | None:
         return named_letters[0]
     response = mmmu.padded(response)
     for form, place in (("({})", "({})"), ("{} ", " {} "), ("{}.", " {} ")):
-        if found := [letter for letter in letters if form.format(letter) in response]:
-            return mmmu.last_of(found, lambda letter, place=place: response.rfind(place.format(letter)))
+        if found := mmmu.last_of(letters, form, place, response):
+            return found
     return mmmu.option_in(response, letters)
 
 

@@ -34,7 +34,7 @@ from vlprm.tasks.benchmark import (
     listed,
     read_rows,
     steps_prompt,
-)  # fmt: skip
+)
 
 LINES = 100  # of a category
 _PUNCTUATION = str.maketrans("", "", string.punctuation.replace(":", ""))
