@@ -82,7 +82,7 @@ def _records(path: Path) -> tuple[list[dict[str, Any]], bool]:
         return _line_records(text, path)
     except RecursionError as error:
         raise ValueError(f"{path} is nested too deeply to be outputs") from error
-    if isinstance(whole, dict) and any(name in whole for name in (*TEXT_FIELDS, "solutions")):
+    if isinstance(whole, dict) and {"id", "pid", "key", "solutions", *TEXT_FIELDS} & whole.keys():
         return [whole], False  # lines, of which there is one
     return list(_whole_records(whole, path)), False
 

@@ -10,7 +10,7 @@ peculiarities on which published verdicts rest:
 - numbers side by side are multiplied (`3\\frac{1}{2}` is 1.5, `1 000` is 0), and `:` divides;
 - a letter makes no number (`5cm`), except in a power of e.
 
-Time and memory are bounded by construction: one pass over the text, a depth of at most 60 parts within parts, integers of at most
+Time and memory are bounded by construction: one pass over the text, at most 60 parts within parts, integers of at most
 20,000 bits. So no process has to be watched, and none killed.
 """
 
