@@ -16,7 +16,7 @@ from eval.outputs import Outputs, read_outputs
 from vlprm.config import run
 from vlprm.records import write_atomically
 from vlprm.tasks import load_benchmark
-from vlprm.tasks.benchmark import Benchmark, Item, Reading, load_items
+from vlprm.tasks.benchmark import Benchmark, Item, NoItems, Reading, load_items
 
 SEED = 42  # of MMMU's official scorer
 
@@ -95,7 +95,7 @@ def counted_items(benchmark: Benchmark, config: ScoreConfig, outputs: Outputs) -
     carried = carried_items(benchmark, config.subset, outputs)
     try:
         items = load_items(benchmark, config.data, config.subset)
-    except ValueError:
+    except NoItems:
         if not carried:
             raise
         items = {}
@@ -105,15 +105,17 @@ def counted_items(benchmark: Benchmark, config: ScoreConfig, outputs: Outputs) -
                 f"{item_id}: {config.outputs} has the answer {carried[item_id].gold}, and {config.data} has "
                 f"{items[item_id].gold}; give the folder that the outputs were made with"
             )
-    sizes = dict(benchmark.part(item, config.subset) for item in carried.values())
+    parts = {benchmark.part(item, config.subset): item for item in carried.values()}
     if carried:
-        items = {i: item for i, item in items.items() if benchmark.part(item, config.subset)[0] in sizes} | carried
+        items = {i: item for i, item in items.items() if benchmark.part(item, config.subset) in parts}
+        absent = {item.id: item for one in parts.values() for item in benchmark.rest(one, config.subset)}
+        items = {i: item for i, item in absent.items() if i not in outputs.by_id} | items | carried
     if not items.keys() & outputs.by_id.keys():
         raise ValueError(
             f"none of the {len(outputs.by_id)} ids in {config.outputs} is of {benchmark.name}, subset "
             f"{config.subset}; the first is {next(iter(outputs.by_id))!r}"
         )
-    return items, items.keys() - outputs.by_id.keys(), max(0, sum(sizes.values()) - len(items))
+    return items, items.keys() - outputs.by_id.keys(), max(0, sum(size for _, size in parts) - len(items))
 
 
 def carried_items(benchmark: Benchmark, subset: str, outputs: Outputs) -> dict[str, Item]:

@@ -143,6 +143,13 @@ def test_records_that_carry_their_items_count_by_the_part_that_they_are_of(tmp_p
         (2, 100, 98, 0),
         (1, 50, 49, 1),
     ]
+    # A record that holds no whole item is not scored by another's answer.
+    file.write_text(
+        lines([{**row, "_line": 0, "raw_output": "(A)"}, {"_category": "venn", "_line": 1, "raw_output": "(A)"}])
+    )
+    broken = score(ScoreConfig("puzzlevqa", file, tmp_path))
+    assert [broken[name] for name in ("correct", "total", "missing", "unknown")] == [1, 100, 99, 1]
+    assert whole["by"]["concept"]["Numbers & Shapes"] == {"correct": 2, "total": 100, "accuracy": 0.02}
     (tmp_path / "items.jsonl").write_text(lines([{**row, "_line": 0, "answer": 1}]))
     with pytest.raises(ValueError, match=r"venn_0000: .* has the answer"):
         score(ScoreConfig("puzzlevqa", file, tmp_path))

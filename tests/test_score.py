@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from eval.reproduced import table
 from eval.score import ScoreConfig, score
 from tests.published import DATA, absent, expected
 
@@ -110,3 +111,7 @@ def test_puzzlevqa_from_the_responses_alone(tmp_path: Path) -> None:
     bare.write_text(source.read_text().replace('"pred":', '"was_pred":'))
     made = score(ScoreConfig("puzzlevqa", bare, DATA / "puzzlevqa"))
     assert cells(made, "category") == {c: [n["correct_reextracted"], n["n"]] for c, n in want.items()}
+
+
+def test_the_readmes_table_is_what_the_command_prints() -> None:
+    assert table(DATA) in (Path(__file__).parent.parent / "README.md").read_text()

@@ -94,6 +94,7 @@ class Benchmark:
         groups: the breakdowns that an item counts in, which an output's own record may say.
         carried: an output's record holds its item, and is scored by that, as the official scorer does.
         part: of a carried item and a subset, the part of the benchmark that it belongs to and how many items that has.
+        rest: stand-ins for the items of that part, where their ids are known without a folder.
     """
 
     name: str
@@ -109,6 +110,7 @@ class Benchmark:
     groups: Callable[[Item, Output], Groups] = lambda item, output: item.groups
     carried: bool = False
     part: Callable[[Item, str], tuple[str, int]] = lambda item, subset: ("all", 0)
+    rest: Callable[[Item, str], Sequence[Item]] = lambda item, subset: ()
 
 
 def plain_key(record: Row) -> str | None:
@@ -228,12 +230,16 @@ def everything(item: Item) -> bool:
     return True
 
 
+class NoItems(ValueError):
+    """The folder has no file of the benchmark's items."""
+
+
 def file_rows(folder: Path, names: Sequence[str], benchmark: str) -> list[Row]:
-    """The rows of the first of these files that the folder has. ValueError where it has none of them."""
+    """The rows of the first of these files that the folder has. NoItems where it has none of them."""
     for name in names:
         if (folder / name).is_file():
             return read_rows(folder / name)
-    raise ValueError(
+    raise NoItems(
         f"{folder} has no items of {benchmark}; one of {', '.join(names)} is expected, as in its public repository"
     )
 

@@ -83,7 +83,8 @@ def groups(item: Item, output: Output) -> Groups:
 
 
 def official_prompt(item: Item) -> str:
-    kind = item.row["answer_type"] + (str(item.row["precision"]) if item.row["answer_type"] == "float" else "")
+    kind = item.row["answer_type"]
+    kind += str(int(item.row["precision"])) if kind == "float" else ""
     unit = f" (Unit: {item.row['unit']})" if item.row["unit"] else ""
     choices = f"\nChoices:\n{listed(item.options)}" if item.options else ""
     return f"Hint: Please answer {_HINTS[kind]}\nQuestion: {item.question}{unit}{choices}"

@@ -25,6 +25,7 @@ from vlprm.tasks.benchmark import (
     Benchmark,
     Hub,
     Item,
+    NoItems,
     Output,
     Reading,
     Row,
@@ -66,10 +67,12 @@ def rows(folder: Path, subset: str) -> list[Row]:
     """The gold answers, each with its question where the folder has it."""
     try:
         questions = file_rows(folder, ("items.jsonl",), "mmmu")
-    except ValueError:
+    except NoItems:
+        if subset == "images":
+            raise
         questions = []
     if subset == "images":
-        return questions or file_rows(folder, ("items.jsonl",), "mmmu")
+        return questions
     known = {row["id"]: row for row in questions}
     gold = file_rows(folder, ("answer_dict_val.json", "mmmu/answer_dict_val.json"), "mmmu")
     return [{**known.get(row["id"], {}), **row, "answer": row["ground_truth"]} for row in gold]

@@ -14,6 +14,7 @@ official script asks the model again; what came of that is an output's stored `p
 
 from __future__ import annotations
 
+import dataclasses
 import re
 import string
 from collections.abc import Callable, Mapping, Sequence
@@ -149,5 +150,12 @@ def puzzle_benchmark(
         rules={"official": official, "multiple_choice_2025": multiple_choice_2025},
         key=key,
         carried=True,
-        part=lambda item, subset: (place(item.id)[0], 50 if subset == "first_50" else LINES),
+        part=lambda item, subset: (place(item.id)[0], _lines(subset)),
+        rest=lambda item, subset: [
+            dataclasses.replace(item, id=f"{place(item.id)[0]}_{line:04d}") for line in range(_lines(subset))
+        ],
     )
+
+
+def _lines(subset: str) -> int:
+    return 50 if subset == "first_50" else LINES

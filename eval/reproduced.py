@@ -1,0 +1,78 @@
+"""The table of published numbers in the README, made again from the published outputs.
+
+python -m eval.reproduced --data data
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from eval.score import ScoreConfig, score
+from vlprm.config import run
+
+
+@dataclass(frozen=True)
+class ReproducedConfig:
+    """Print the table.
+
+    Args:
+        data: folder with a folder for each benchmark, which holds its items and the public `outputs`.
+    """
+
+    data: Path
+
+
+@dataclass(frozen=True)
+class Run:
+    """Outputs in a benchmark's public repository, and how many of them are right according to it."""
+
+    title: str
+    name: str
+    benchmark: str
+    file: str
+    published: int
+    rule: str = "official"
+    guess: bool = False
+
+
+RUNS = (
+    Run("MathVista testmini", "Bard", "mathvista", "output_bard.json", 348),
+    Run("", "LLaVA-LLaMA-2-13B", "mathvista", "output_llava_llama_2_13b.json", 261),
+    Run("", "LLaVAR", "mathvista", "output_llavar.json", 252),
+    Run("", "GPT-4, text alone", "mathvista", "output_gpt4.json", 261),
+    Run("", "random guess", "mathvista", "output_random_guess.json", 179),
+    Run("", "IDEFICS-9B-Instruct", "mathvista", "output_idefics_9b_instruct.json", 198, "as_published"),
+    Run("MathVision", "InternLM-XComposer2-VL, CoT", "mathvision", "InternLM-XComposer2-VL-CoT.jsonl", 437),
+    Run("", "SPHINX-MoE", "mathvision", "SPHINX-MoE.jsonl", 431),
+    Run("", "LLaVA-1.5-13B", "mathvision", "LLaVA-v1.5-13B.jsonl", 338),
+    Run("", "Qwen-VL-Plus", "mathvision", "Qwen-VL-Plus.jsonl", 326),
+    Run("", "random chance", "mathvision", "Random-Chance.jsonl", 218),
+    Run("", "Gemini Pro", "mathvision", "Gemini-Pro.jsonl", 537),
+    Run("MMMU validation", "LLaVA-1.5-13B, responses", "mmmu", "llava1.5_13b_by_subject.json", 330, guess=True),
+    Run("", "LLaVA-1.5-13B, letters", "mmmu", "llava1.5_13b_val.json", 324),
+    Run("MMMU-Pro, 4 options", "InternVL2-8B, direct", "mmmu_pro", "InternVL2-8B_standard4_direct.jsonl", 747),
+    Run("MMMU-Pro, 10 options", "GPT-4o, direct", "mmmu_pro", "gpt-4o_standard10_direct.jsonl", 694),
+    Run("PuzzleVQA, 9 categories", "GPT-4o, debate", "puzzlevqa", "gpt4o_outputs_debate.jsonl", 561),
+)
+
+
+def table(data: Path) -> str:
+    """Markdown: right answers of the items, as published and as scored here."""
+    rows = ["| benchmark | published run | rule | published | here |", "|---|---|---|---|---|"]
+    for r in RUNS:
+        folder = data / r.benchmark
+        made = score(ScoreConfig(r.benchmark, folder / "outputs" / r.file, folder, r.rule, guess=r.guess))
+        rule = f"`{r.rule}`, draws" if r.guess else f"`{r.rule}`"
+        total, percent = made["total"], 100 * made["accuracy"]
+        here = f"{made['correct']} of {total:,} ({percent:.1f}%)"
+        rows.append(f"| {r.title} | {r.name} | {rule} | {r.published} | {here} |")
+    return "\n".join(rows)
+
+
+def main(config: ReproducedConfig) -> None:
+    print(table(config.data))
+
+
+if __name__ == "__main__":
+    run(main, ReproducedConfig)
