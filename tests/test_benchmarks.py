@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from pathlib import Path
 from typing import Any
 
@@ -190,7 +191,9 @@ def test_mmmu_open_answers(gold: list[str], response: str, right: bool) -> None:
 
 
 def test_mmmu_reads_a_long_run_of_digits_once() -> None:
-    assert mmmu.open_answers("1" * 100_000)
+    started = time.perf_counter()
+    assert mmmu.open_answers("1" * 50_000)
+    assert time.perf_counter() - started < 1
 
 
 @pytest.mark.parametrize(

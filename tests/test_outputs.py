@@ -93,6 +93,7 @@ REFUSED = {
     "no record has a text under response": lines([{"id": "1", "text": "1"}]),
     "has no outputs": "",
     "line 1 is not JSON": "{broken",
+    "line 5 is not JSON": lines(RIGHT) + "{broken\n",
     "not in UTF-8": lines(RIGHT).replace("answer", "réponse").encode("latin-1"),
     "is not a record": "[1, 2]",
     "not an object": "1\n2\n",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -68,6 +69,18 @@ def test_mmmu_by_subject_is_exact_where_the_rule_decides_and_drawn_on_request() 
     assert (drawn["correct"], round(drawn["accuracy"], 3)) == (seeded["correct"], seeded["accuracy_3dp"])
     assert (cells(drawn, "domain"), cells(drawn, "subject")) == (seeded["by_domain"], seeded["by_subject"])
     assert (ruled["random_fallbacks"], drawn["random_fallbacks"]) == (0, 2)
+
+
+def test_mmmu_draws_in_the_order_of_the_subjects_and_not_of_the_file(tmp_path: Path) -> None:
+    subjects = json.loads((DATA / "mmmu/outputs/llava1.5_13b_by_subject.json").read_text())
+    for subject in ("Music", "Art"):
+        subjects[subject][0]["response"] = "neither of these"
+    drawn = []
+    for order in (1, -1):
+        (tmp_path / "o.json").write_text(json.dumps(dict(list(subjects.items())[::order])))
+        drawn.append(score(ScoreConfig("mmmu", tmp_path / "o.json", DATA / "mmmu", guess=True)))
+    assert drawn[0]["random_fallbacks"] == 4
+    assert cells(drawn[0], "subject") == cells(drawn[1], "subject")
 
 
 @pytest.mark.parametrize("run", [name for name in expected("mmmu") if "by_subject" not in name])
