@@ -148,15 +148,11 @@ def pool_tokens(problems: Sequence[Problem], pools: Pools) -> dict[str, list[int
     found = {}
     for problem in problems:
         solutions = [from_json(Solution, entry["solution"]) for entry in pools[problem.id]["pool"]]
-        sampled = np.cumsum([s.tokens for s in solutions])
-        read = [
-            sum(
-                len(node.segment.ids)
-                for node in ScoredTree(inputs, problem).growth([s.steps for s in solutions[:k]], False).nodes
-            )
-            for k in range(1, len(solutions) + 1)
-        ]
-        found[problem.id] = [int(a + b) for a, b in zip(sampled, read, strict=True)]
+        steps, spent = [s.steps for s in solutions], []
+        for k in range(1, len(solutions) + 1):
+            nodes = ScoredTree(inputs, problem).growth(steps[:k], keep=False).nodes
+            spent.append(sum(s.tokens for s in solutions[:k]) + sum(len(node.segment.ids) for node in nodes))
+        found[problem.id] = spent
     return found
 
 
@@ -220,8 +216,8 @@ def zoom_row(problems: Sequence[Problem], runs: dict[str, Pools]) -> dict[str, A
         for name in ("pool", "without_zoom")
     }
     gain = means["pool"] - means["without_zoom"]
-    return {"method": "zoom on fine print", "with": float(means["pool"].mean()), "without": float(means["without_zoom"].mean()),
-            "gain": float(gain.mean()), "ci": bootstrap_interval(gain)}  # fmt: skip
+    shares = {"with": float(means["pool"].mean()), "without": float(means["without_zoom"].mean())}
+    return {"method": "zoom on fine print", **shares, "gain": float(gain.mean()), "ci": bootstrap_interval(gain)}
 
 
 if __name__ == "__main__":
