@@ -88,6 +88,7 @@ RECORDS: dict[str, dict[str, Any]] = {
     "not_text": {"answer": 3},
     "bad_answer": {"answer": "three"},
     "answer_type": {"answer_type": "prose"},
+    "bad_choices": {"choices": "A or B"},
 }
 
 

@@ -2,8 +2,9 @@
 
     {"id": "7", "question": "How many cups?", "images": ["cups/7.png"], "answer": "3", "answer_type": "integer"}
 
-Paths are relative to the file's folder and stay inside of it. `answer_type` is integer, word or choice. `solution` is a
-reference for judges that take one; any further field is kept in the problem's `meta`, with `question_type` for reports.
+Paths are relative to the file's folder and stay inside of it. The answer types are in docs/answers.md. `choices` are
+the texts of the options, of which a solution then answers one. `solution` is a reference for judges that take one; any
+further field is kept in the problem's `meta`, with `question_type` for reports.
 """
 
 from __future__ import annotations
@@ -66,6 +67,9 @@ class ProblemFile:
             )
         if CANONICAL[answer_type](record["answer"]) is None:
             raise ProblemError("bad_answer", f"{problem_id}: {record['answer']!r} is not of type {answer_type}")
+        choices = record.get("choices", [])
+        if not isinstance(choices, list) or not all(isinstance(text, str) for text in choices) or len(choices) > 26:
+            raise ProblemError("bad_choices", f"{problem_id}: its choices are not a list of at most 26 texts")
         names = record.get("images")
         if not isinstance(names, list) or not names:
             raise ProblemError("no_image", f"{problem_id} lists no images")

@@ -6,7 +6,7 @@ import dataclasses
 from collections.abc import Sequence
 
 from vlprm.actions import execute_zoom
-from vlprm.answers import extract_answer
+from vlprm.answers import choices_of, extract_answer
 from vlprm.engines import Continuation, Engine, Request, all_answers
 from vlprm.images import open_image
 from vlprm.schema import Problem, Solution, Step
@@ -74,7 +74,7 @@ def _up_to_zoom(turn: Sequence[Step]) -> Sequence[Step]:
 
 
 def _closed(problem: Problem, steps: tuple[Step, ...], tokens: int) -> Solution:
-    answer = extract_answer(steps, problem.answer_type)
+    answer = extract_answer(steps, problem.answer_type, choices_of(problem))
     return Solution(problem.id, steps, answer, "no_answer" if answer is None else "answer", tokens)
 
 

@@ -1,0 +1,63 @@
+"""Final answers: what a solution answers, and whether that is the gold answer. The one answer checker of the project.
+
+A text that does not conclude has no answer (None): it is a *no result*, counted and shown, and never a wrong answer.
+docs/answers.md has the rules by answer type, and how often they read real responses as a reader does.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from vlprm.answers.canonical import CANONICAL
+from vlprm.answers.equivalence import same_expression, same_float
+from vlprm.answers.options import Options
+from vlprm.answers.response import read_response
+from vlprm.schema import AnswerType, Problem, Step
+from vlprm.steps import join_steps
+
+__all__ = ["CANONICAL", "choices_of", "extract_answer", "is_correct"]
+
+_TAGGED = ("perception", "reasoning", "answer")
+
+
+def choices_of(problem: Problem) -> tuple[str, ...]:
+    """The texts of a problem's options, in the order of their letters; empty where it lists none."""
+    return tuple(problem.meta.get("choices") or ())
+
+
+def extract_answer(steps: Sequence[Step], answer_type: AnswerType, choices: Sequence[str] = ()) -> str | None:
+    """The canonical answer of a solution, or None where it does not conclude.
+
+    A solution with tags answers in its last step, which is an answer step that holds the answer and nothing else.
+    One without is prose: what was said after the last zoom is read for what it concludes. `choices` are the texts of
+    the problem's options; where they are known, an answer is one of them (its letter, for the type `choice`).
+    """
+    if not steps:
+        return None
+    if any(step.kind in _TAGGED for step in steps):
+        return _tagged(steps[-1], answer_type, choices)
+    last_zoom = max((i for i, step in enumerate(steps) if step.kind == "zoom"), default=-1)
+    return read_response(join_steps(steps[last_zoom + 1 :]), answer_type, choices)
+
+
+def _tagged(step: Step, answer_type: AnswerType, choices: Sequence[str]) -> str | None:
+    if step.kind != "answer":
+        return None
+    text = step.text.strip().removeprefix("[answer]")
+    return Options(choices, answer_type).whole(text) if choices else CANONICAL[answer_type](text)
+
+
+def is_correct(answer: str | None, gold: str, answer_type: AnswerType) -> bool | None:
+    """True or False for an extracted answer, None for a *no result*. ValueError if the gold answer does not parse.
+
+    A float is right where it is the gold number at the gold number's decimals; an expression where Math-Verify, if the
+    strings differ, finds the same value. All other types compare canonical forms.
+    """
+    expected = CANONICAL[answer_type](gold)
+    if expected is None:
+        raise ValueError(f"gold answer {gold!r} is not of type {answer_type}; correct the problem")
+    if answer is None or answer == expected:
+        return None if answer is None else True
+    if answer_type == "float":
+        return same_float(answer, expected, gold)
+    return same_expression(answer, expected) if answer_type == "expression" else False

@@ -1,0 +1,116 @@
+"""Options of a multiple-choice question in a text: by letter, by their own text, or both."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from string import ascii_uppercase
+
+from vlprm.answers.canonical import CANONICAL, as_expression
+from vlprm.answers.plain import VERB, plain
+from vlprm.schema import AnswerType
+
+_IN_PROSE = {"yes", "no", "true", "false", "none", "a", "all", "both", "neither"}  # words of any sentence
+_SYMBOLS = re.compile(r"\s*([^\w\s]|\\[a-z]+)\s*")
+_LETTER = re.compile(r"\W*(?:[Oo]ption |[Cc]hoice )?(?:\(\s*([A-Za-z])\s*\)|([A-Z])(?=\s*(?:[().:,\]*]|$)))")
+_DENIED = re.compile(r"\b(?:is|are|was|were|does|do|did|has|have|can)(?: not\b|n't\b)")
+_BRACKETED = re.compile(r"\(\s*([A-Z])\s*\)")
+
+
+class Options:
+    """The options of one question, as they are asked for: `read` gives an option's letter, or its canonical text."""
+
+    def __init__(self, choices: Sequence[str], answer_type: AnswerType) -> None:
+        self.choices, self.answer_type = choices, answer_type
+        self.count = len(choices) or len(ascii_uppercase)
+        # A text of one letter is never looked for: "A" is a word of English, and more often another option's letter.
+        known = [(_squeezed(text), n) for n, text in enumerate(choices)]
+        self.texts = {text: n for text, n in reversed(known) if len(text) > 1 or text.isdigit()}
+        self.yes_or_no = set(self.texts) == {"yes", "no"}
+
+    def whole(self, text: str) -> str | None:
+        """An option that is all of a text: `B`, `(b)`, `red`, `(B) red`, `B. red`; single letters in either case."""
+        said = plain(text).strip()
+        if re.fullmatch(r"\(?[A-Za-z]\)?[.:]?", said):
+            return self._lettered(said.strip("().:"))
+        squeezed = _squeezed(said)
+        if squeezed in self.texts:
+            return self._read(self.texts[squeezed])
+        if "\n" in said:
+            return None
+        return self.leading(said) if _LETTER.match(said) else self._equal(said)
+
+    def _equal(self, said: str) -> str | None:
+        """The one option of the same value: `4` for `$4 \\mathrm{~km}$`."""
+        value = as_expression(said) if re.match(r"[-+]?[\d.\\]", said) else None
+        same = [n for n, text in enumerate(self.choices) if as_expression(text) == value]
+        return self._read(same[0]) if value is not None and len(same) == 1 else None
+
+    def leading(self, text: str) -> str | None:
+        """The option that a text opens with, by letter or by its text."""
+        said = plain(text)
+        if letter := _LETTER.match(said):
+            return self._lettered(letter[1] or letter[2])
+        squeezed = _squeezed(re.sub(r"^(?:the|an?)\s+", "", said.strip(" \n:\"'"), flags=re.IGNORECASE))
+        opening = [text for text in self.texts if _mention(text).match(squeezed) and not _goes_on(text, squeezed)]
+        if opening:
+            return self._read(self.texts[max(opening, key=len)])
+        return self._lettered(said[0]) if re.match(r"[A-Z] \S", said) and self._spelled(said) else None
+
+    def stated(self, sentence: str) -> str | None:
+        """The one option that a sentence states: in brackets, after its verb, or as the only one that it names."""
+        said = plain(sentence)
+        if self.yes_or_no and _DENIED.search(said):
+            return self._read(self.texts["no"])
+        letters = {letter for letter in _BRACKETED.findall(said) if ord(letter) - 65 < self.count}
+        if letters:
+            return self._lettered(letters.pop()) if len(letters) == 1 else None
+        squeezed = _squeezed(said)
+        for after_verb in VERB.split(said)[1:][-1:]:
+            clause = re.split(r"[,;.](?:\s|$)", after_verb, maxsplit=1)[0]
+            if len(self._named(_squeezed(clause))) < 2 and (direct := self.leading(clause)):  # "is red or blue": none
+                return direct
+        named = {self._read(n) for n in self._named(squeezed)}
+        return named.pop() if len(named) == 1 else None
+
+    def _named(self, squeezed: str) -> set[int]:
+        """The options that are named: none as a part of a longer one that is, none that is denied."""
+        found = set()
+        for text in sorted(self.texts, key=len, reverse=True):
+            if text in _IN_PROSE or re.fullmatch(r"[\d.,/%°+-]*\w?", text):
+                continue
+            if re.search(rf"\bnot (?:the |an? )?{_mention(text).pattern}", squeezed):
+                continue
+            squeezed, times = _mention(text).subn(" ", squeezed)
+            if times:
+                found.add(self.texts[text])
+        return found
+
+    def _spelled(self, said: str) -> bool:
+        """`C 107`: a letter without a mark, followed by the text of its option."""
+        n = ord(said[0]) - 65
+        return n < len(self.choices) and bool(_mention(_squeezed(self.choices[n])).match(_squeezed(said[2:])))
+
+    def _lettered(self, letter: str) -> str | None:
+        n = ord(letter.upper()) - 65
+        return self._read(n) if n < self.count else None
+
+    def _read(self, n: int) -> str | None:
+        return ascii_uppercase[n] if self.answer_type == "choice" else CANONICAL[self.answer_type](self.choices[n])
+
+
+def _goes_on(text: str, squeezed: str) -> bool:
+    """`no red cups` is not the option `no`; `no, there are none` is."""
+    return text in _IN_PROSE and squeezed[len(text) :][:1] == " "
+
+
+def _squeezed(text: str) -> str:
+    """Lower case, with no space around symbols and single braces off, so that LaTeX compares as it is shown."""
+    said = re.sub(r"([_^])\{(\w)\}", r"\1\2", plain(text).replace("$", "").casefold())
+    return _SYMBOLS.sub(r"\1", " ".join(said.split())).strip(" .")
+
+
+def _mention(squeezed: str) -> re.Pattern[str]:
+    """An option in a squeezed text, where it is no part of a longer word, number or formula."""
+    before = r"(?<!\w)" if squeezed[0].isalpha() else r"(?<![\w.,+*/^\\-])" if squeezed[0].isdigit() else ""
+    return re.compile(before + re.escape(squeezed) + r"(?![\w^/+*\\]|-[\d\\]|[.,]\d)")

@@ -1,0 +1,160 @@
+"""What a free response concludes: the answer it is, states, boxes or ends with. Never a guess: else there is none."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+
+from vlprm.answers.options import Options
+from vlprm.answers.plain import plain
+from vlprm.answers.values import READERS, Reader
+from vlprm.schema import AnswerType
+
+MAX_LENGTH = 20_000  # characters from the end of a response that are read; a conclusion stands there
+MAX_EXPLICIT = 20  # boxes, and phrases that announce an answer, from the end
+
+_CUE = re.compile(
+    r"\b(?:answer|option|choice)\b(?:\s+(?:letter|choice|option|value))?(?:\s+(?:to|for|of|in|as)\b[^.:\n]{1,80}?)?\s*"
+    r"(?:\b(?:is|are|was|(?:will|would|should|must) be)\b\s*:?|[:=\uff1a])"
+    r"(?:\s*(?:that|therefore|thus|option|choice)\b)?",
+    re.IGNORECASE,
+)
+_CHOSEN = re.compile(
+    r"\b(?:answer|option|choice)(?:\s+choice)?\s*"
+    r"(?=\([A-Z]\)\s*(?:[.!]|$|as the answer|is (?:the )?(?:correct|right|best)))"
+)
+_FOLLOW_UP = re.compile(r"\n\s*(?:Question|Hint|Choices|Human|User|Instruction)\s*:")
+_OPTION_LINE = re.compile(r"\s*(?:[-*•]\s+)?(?:Option )?\(?([A-Z])\s?[).:]\s*\S")
+_BULLET = re.compile(r"\s*(?:[*•+-]\s|\||\d+[.)]\s+\S)")
+_PLEASANTRY = re.compile(r"(?:I hope|I see|Hope|Let me|Is there|Do you|Sure|I understand|Please|Here is|Here are)\b")
+_REFUSED = re.compile(
+    r"\b(?:cannot|can ?not|can't|unable to|(?:not possible|impossible) to|without|not enough|enough information|sorry)"
+    r"\b|(?:\bnot|n't) (?:able|provided?|clear|valid|available|listed|enough|one of|among)\b",
+    re.IGNORECASE,
+)
+_THEREFORE = re.compile(
+    r"(?:Therefore|Thus|So|Hence|Consequently|In conclusion|Overall|In total|It follows that)\b,?", re.IGNORECASE
+)
+_BOLD = re.compile(r"\*\*([^*\n]{1,200})\*\*")
+
+
+def read_response(text: str, answer_type: AnswerType, choices: Sequence[str] = ()) -> str | None:
+    """The canonical answer of a response without tags. An explicit answer ("the answer is", a box) counts for most,
+    the last of several that can be read; then how the response closes."""
+    has_options = bool(choices) or answer_type == "choice"
+    reader = _of_options(Options(choices, answer_type)) if has_options else READERS[answer_type]
+    body = _body(text)
+    if not body.strip():
+        return None
+    if "\\boxed" not in body and not _CUE.search(body) and (answer := reader.whole(body.strip())) is not None:
+        return answer
+    explicit = _explicit(body)
+    for said in reversed(explicit):
+        if (answer := _of_explicit(said, reader)) is not None:
+            return answer
+    if any(map(_definite, explicit)):
+        return None
+    if answer_type == "list":
+        return None if _REFUSED.search(body) else reader.stated(body)
+    return _closing(body, reader)
+
+
+def _of_options(options: Options) -> Reader:
+    return Reader(options.whole, options.leading, options.stated)
+
+
+def _body(text: str) -> str:
+    """The response to this question: without its thoughts, questions it goes on to ask, and the options it repeats."""
+    said = text[-MAX_LENGTH:].rpartition("</think>")[2]
+    if (follow_up := _FOLLOW_UP.search(said)) and said[: follow_up.start()].strip():
+        said = said[: follow_up.start()]
+    return "\n".join(_without_repeated_options(said.splitlines()))
+
+
+def _without_repeated_options(lines: list[str]) -> list[str]:
+    """Lines less those that list options: two or more of successive letters."""
+    letters = [found[1] if (found := _OPTION_LINE.match(line)) else "" for line in lines]
+    listed = set()
+    for n in range(len(lines) - 1):
+        if letters[n] and letters[n + 1] and ord(letters[n + 1]) - ord(letters[n]) == 1:
+            listed |= {n, n + 1}
+    return [line for n, line in enumerate(lines) if n not in listed]
+
+
+def _explicit(body: str) -> list[str]:
+    """What stands in a box or in `<answer>`, or follows words that announce the answer, in the order of the text."""
+    said = plain(body)
+    found = _boxed(said)
+    found += [(tag.start(), tag[1]) for tag in re.finditer(r"<answer>([^<]{1,2000})</answer>", said)]
+    for cue in (*_CUE.finditer(said), *_CHOSEN.finditer(said)):
+        rest = said[cue.end() : cue.end() + 500].lstrip(" *:")
+        line = rest.lstrip().split("\n", 1)[0]
+        if rest[:1] != "\n" or not _BULLET.match(line):  # "this is how I found the answer:", and a list
+            found.append((cue.end(), line))
+    return [text.strip() for _, text in sorted(found)[-MAX_EXPLICIT:] if text.strip()]
+
+
+def _boxed(said: str) -> list[tuple[int, str]]:
+    """The contents of the last boxes whose braces are closed."""
+    found = []
+    starts = [m.end() for m in re.finditer(r"\\f?boxed\s*\{", said)]
+    for start in starts[-MAX_EXPLICIT:]:
+        depth = 1
+        for end in range(start, min(len(said), start + 1000)):
+            depth += {"{": 1, "}": -1}.get(said[end], 0)
+            if not depth:
+                found.append((start, said[start:end]))
+                break
+    return found
+
+
+def _of_explicit(said: str, reader: Reader) -> str | None:
+    if re.match(r"not\b", said):
+        return None
+    for read in (reader.whole, reader.leading):
+        if (answer := read(said)) is not None:
+            return answer
+    return None if _definite(said) else reader.stated(_sentences(said)[0] if _sentences(said) else said)
+
+
+def _definite(said: str) -> bool:
+    """It gives a value, be it of another type, or none of the options; so that nothing weaker may stand in for it."""
+    return bool(re.match(r"[-+$]?\d|\\[a-z]", said))
+
+
+def _closing(body: str, reader: Reader) -> str | None:
+    """The answer that the last line is, or that a last "therefore" states; the only one in bold; or what the response
+    opens or ends with. A response that says that it cannot answer, or that no option fits, must close with one."""
+    lines = [line for line in body.splitlines() if line.strip()]
+    sentences = [s for line in lines if not _BULLET.match(line) for s in _sentences(line)]
+    if not sentences:
+        return None
+    refused = bool(_REFUSED.search(body))
+    last = next((line.strip() for line in reversed(lines) if not _PLEASANTRY.match(line.strip())), lines[-1])
+    concluded = next((s for s in reversed(sentences) if _THEREFORE.match(s)), "")
+    is_last = concluded == sentences[-1]
+    answer = None if _BULLET.match(last) else reader.whole(last)
+    if answer is None and not _REFUSED.search(concluded) and (is_last or not refused):
+        answer = reader.stated(concluded)
+    bold = {b for b in map(reader.whole, _BOLD.findall(body)) if b is not None}
+    if answer is None and len(bold) == 1 and not refused:
+        answer = bold.pop()
+    # A closing "so, ..." that cannot be read says more than a sentence that can.
+    return answer or (None if is_last or refused else _first_or_last(sentences, reader))
+
+
+def _first_or_last(sentences: list[str], reader: Reader) -> str | None:
+    """What the first or the last sentence states, unless they differ, or the last has other numbers in it."""
+    first = reader.stated(sentences[0])
+    if re.match(r"(?:yes|no)\b", sentences[0], re.IGNORECASE):
+        first = reader.leading(sentences[0]) or first
+    last = reader.stated(sentences[-1])
+    if first and first[-1].isdigit() and last is None and re.search(r"\d", sentences[-1]):
+        return None
+    return None if first and last and first != last else first or last
+
+
+def _sentences(line: str) -> list[str]:
+    """The sentences of a line, without questions."""
+    parts = re.split(r"(?<=[.!?])\s+(?=[A-Z(\\$*])", line.strip())
+    return [part for part in parts if part and not part.endswith("?") and not _PLEASANTRY.match(part)]

@@ -1,0 +1,176 @@
+"""Numbers, expressions, lists and words in a text: what it is, what it opens with, and what a sentence states."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from string import ascii_letters
+
+from vlprm.answers.canonical import CANONICAL, as_expression, as_list
+from vlprm.answers.plain import NUMBER, VERB, number, plain
+from vlprm.schema import AnswerType
+
+Read = Callable[[str], str | None]
+
+_SMALL = (
+    *("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten", "eleven", "twelve"),
+    *("thirteen", "fourteen", "fifteen", "sixteen", "seventeen", "eighteen", "nineteen"),
+)
+_TENS = ("twenty", "thirty", "forty", "fifty", "sixty", "seventy", "eighty", "ninety")
+_WORDS = {word: n for n, word in enumerate(_SMALL)} | {word: 20 + 10 * n for n, word in enumerate(_TENS)}
+MAX_VALUE = 500  # characters after a verb in which its value stands
+_OTHER = "another kind of number"
+# No ordinal (2nd), no part of a name (R1, 8-directional), no bound or whole that others are counted from (at least 60,
+# three of the five), and no factor of what follows (1/2 the area).
+_TOKEN = re.compile(
+    r"(?i:(?<!\bof the )(?<!\bout of )(?<!\bat least )(?<!\bat most )(?<!\bthan ))"
+    rf"(?<![\w.,])(?>{NUMBER}|\b(?:{'|'.join(_WORDS)})\b)(?!\d|(?:st|nd|rd|th)\b|-[A-Za-z]|,\d|\.\d|\s+the\b)"
+)
+_OPERATOR = re.compile(r"\s*(?:[+*/\u00d7·^÷-]\s*[\d(\\]|\\times|\\cdot|(?:or|and|to|out of)\s+\S|=)")
+# 4.5 V, and a current of 2 A
+_ANOTHER = re.compile(rf"\b(?:and|or)\s+(?:\w+ ){{0,2}}(?:\d|(?:{'|'.join(_WORDS)})\b)")
+_PROSE = r"(?<![\\A-Za-z])(?!(?:sqrt|sin|cos|tan|log|ln|exp|pi)\b)[A-Za-z]"
+_LISTED = re.compile(r"(?<!\\)\[[^\[\]\n]{1,400}\]")
+_BETWEEN = re.compile(r"\b(?:between|from)\s+(?:the\s+years?\s+)?(\d[\d.]*)\s+(?:and|to)\s+(\d[\d.]*)\b")
+
+
+@dataclass(frozen=True)
+class Reader:
+    """`whole` reads a text that is nothing but the answer, `leading` one that opens with it, `stated` a sentence."""
+
+    whole: Read
+    leading: Read
+    stated: Read
+
+
+def direct(text: str, leading: Read) -> list[tuple[bool, str]]:
+    """What stands right after each verb or equals sign of a sentence, and whether it was an equals sign."""
+    return [
+        ("=" in verb[0] or "≈" in verb[0], value)
+        for verb in VERB.finditer(text)
+        if (value := leading(text[verb.end() : verb.end() + MAX_VALUE])) is not None
+    ]
+
+
+def settled(found: list[tuple[bool, str]]) -> str | None:
+    """The end of a chain of equalities; or, where a verb stands last, the only value after one."""
+    if found and found[-1][0]:
+        return found[-1][1]
+    values = {value for is_equality, value in found if not is_equality}
+    return values.pop() if len(values) == 1 else None
+
+
+def _form(answer_type: AnswerType, token: str) -> str:
+    word = token.casefold()
+    value = number(str(_WORDS.get(word, token)))
+    if value is None or (answer_type == "integer" and value.denominator != 1):
+        return _OTHER
+    return CANONICAL[answer_type](str(value)) or _OTHER
+
+
+def _number_whole(answer_type: AnswerType, text: str) -> str | None:
+    said = plain(text).strip().rstrip(".").lstrip("=: ")
+    token = _TOKEN.match(said)
+    # A unit may follow, of up to three words.
+    if not token or not re.fullmatch(r"\s*(?:[%°]|(?:[A-Za-zµΩ/^\d]+\s*){0,3})", said[token.end() :]):
+        return None
+    return _known(_form(answer_type, token[0]))
+
+
+def _number_leading(answer_type: AnswerType, text: str) -> str | None:
+    said = plain(text).lstrip(" :\n\"'(")
+    said = re.sub(r"^(?:approximately|about|around|roughly|exactly|only|[a-z]\s?=)\s*", "", said)
+    token = _TOKEN.match(said)
+    if not token or _OPERATOR.match(said, token.end()):
+        return None
+    return _form(answer_type, token[0])
+
+
+def _number_stated(answer_type: AnswerType, text: str) -> str | None:
+    said = plain(text)
+    if found := direct(said, partial(_number_leading, answer_type)):
+        return None if _ANOTHER.search(VERB.split(said)[-1]) else _known(settled(found))
+    named = {_form(answer_type, token) for token in _TOKEN.findall(said) if token.casefold() != "one"}
+    return _known(named.pop()) if len(named) == 1 else None
+
+
+def _known(value: str | None) -> str | None:
+    return None if value == _OTHER else value
+
+
+def _numbers(answer_type: AnswerType) -> Reader:
+    leading = partial(_number_leading, answer_type)
+    return Reader(
+        partial(_number_whole, answer_type), lambda text: _known(leading(text)), partial(_number_stated, answer_type)
+    )
+
+
+def _expression_whole(text: str) -> str | None:
+    """Mathematics, with a unit of at most three words; or one word."""
+    said = plain(text).strip()
+    prose = re.findall(_PROSE + "{3,}", said)
+    if "\n" in said or said.endswith("?") or len(prose) > 3:
+        return None
+    if not prose or said.rstrip(".") == prose[0]:
+        return as_expression(said)
+    unit = re.fullmatch(r"[A-Za-z\s^\d]*\.?", _up_to_prose(said)[1])
+    return _expression_leading(said) if unit and said[0] not in ascii_letters else None
+
+
+def _expression_leading(text: str) -> str | None:
+    said = plain(text).lstrip(" :\n")
+    sentence = re.split(r"\.(?:\s|$)|\n|\.(?=[A-Z])", said, maxsplit=1)[0]
+    maths, prose = _up_to_prose(sentence)
+    if re.match(r"(?:and|or|the)\b", prose) or not re.match(r"[-+(\[{|\\\d.]|[A-Za-z](?![A-Za-z])", maths):
+        return None
+    return as_expression(maths) if len(maths) > 1 or maths.isdigit() or not prose else None  # "is a circle"
+
+
+def _up_to_prose(sentence: str) -> tuple[str, str]:
+    cut = re.search(rf"[,;:]?\s+(?={_PROSE}{{2,}})", sentence)
+    return (sentence[: cut.start()], sentence[cut.end() :]) if cut else (sentence, "")
+
+
+def _expression_stated(text: str) -> str | None:
+    found = direct(plain(text), _expression_leading)
+    return settled(found) if found else _number_stated("expression", text)
+
+
+def _list_stated(text: str) -> str | None:
+    if listed := _LISTED.findall(text):
+        return as_list(listed[-1])
+    pairs = set(_BETWEEN.findall(text))
+    return as_list(", ".join(pairs.pop())) if len(pairs) == 1 else None
+
+
+def _list_whole(text: str) -> str | None:
+    said = plain(text).strip()
+    short = all(len(item.split()) < 4 for item in said.split(","))
+    return as_list(said) if short and "\n" not in said else None
+
+
+def _words_whole(answer_type: AnswerType, text: str) -> str | None:
+    said = plain(text).strip()
+    return _words_leading(answer_type, said) if not re.search(r"\n|[.,;!?]\s", said) else None
+
+
+def _words_leading(answer_type: AnswerType, text: str) -> str | None:
+    said = re.split(r"[.;!?](?:\s|$)|\n|,\s", plain(text).lstrip(" :\n"), maxsplit=1)[0]
+    said = re.sub(r"^(?:the|an?)\s+", "", said, flags=re.IGNORECASE)
+    return CANONICAL[answer_type](said) if 0 < len(said.split()) <= 5 else None
+
+
+def _words(answer_type: AnswerType) -> Reader:
+    return Reader(partial(_words_whole, answer_type), partial(_words_leading, answer_type), lambda text: None)
+
+
+READERS: dict[AnswerType, Reader] = {
+    "integer": _numbers("integer"),
+    "float": _numbers("float"),
+    "expression": Reader(_expression_whole, _expression_leading, _expression_stated),
+    "list": Reader(_list_whole, _list_stated, _list_stated),
+    "word": _words("word"),
+    "text": _words("text"),
+}
