@@ -1,0 +1,194 @@
+"""A dataset without the problems of benchmarks: rows whose image or question is an item's are left out.
+
+    python -m data_synth.decontaminate --dataset runs/demo/labels/dataset.parquet \\
+      --benchmark_dir '[../shared/data/mathvista, ../shared/data/puzzlevqa]' --target runs/clean.parquet
+
+A benchmark is a folder with items.jsonl (or problems.jsonl, see vlprm/problems.py) and the images that it names. What
+was left out, and by what it matched, is in the target's report, clean.removed.json. docs/datasets.md has the rules.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import re
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import imagehash
+import numpy as np
+from datasets import Features
+from jsonargparse.typing import NonNegativeInt
+
+from vlprm.config import run
+from vlprm.dataset import FEATURES, iterate_rows, opened, write_parquet
+from vlprm.images import open_image, read_inside
+from vlprm.records import placed_lines, write_atomically
+
+log = logging.getLogger(__name__)
+
+HASH_SIZE = 16  # 256 bits: at 64, drawn figures on white of one family are too often the same
+WORDS = 8  # of a question that is long enough to be an item's own
+# What evaluations put around a question: marks of images, a hint, a heading, and the options.
+_AROUND = re.compile(
+    r"<image\s*\d*>|^hint:[^\n]*\n|^question:|^(?:choices|options):.*", re.IGNORECASE | re.MULTILINE | re.DOTALL
+)
+
+
+@dataclass(frozen=True)
+class DecontaminateConfig:
+    """Leave out the rows of a dataset that match items of benchmarks.
+
+    Args:
+        dataset: dataset file (parquet).
+        benchmark_dir: folders of benchmarks.
+        target: dataset file to write.
+        distance: bits of 256 in which the perceptual hashes of the same image may differ.
+        near: bits within which images count as alike where their questions are the same template.
+    """
+
+    dataset: Path
+    benchmark_dir: list[Path]
+    target: Path
+    distance: NonNegativeInt = 10
+    near: NonNegativeInt = 40
+
+
+@dataclass(frozen=True)
+class Match:
+    """A row, and the item of which it has the `image`, the `question`, or a template's `question_and_image`."""
+
+    row: str
+    benchmark: str
+    item: str
+    by: str
+    bits: int | None  # between their nearest images
+
+
+@dataclass
+class Items:
+    """The items of all benchmarks: their names, normalised questions, and image hashes, each with its item's index."""
+
+    names: list[tuple[str, str]] = field(default_factory=list)
+    asked: dict[str, list[int]] = field(default_factory=dict)
+    owners: list[int] = field(default_factory=list)
+    hashes: list[np.ndarray] = field(default_factory=list)
+
+    def add(self, benchmark: str, item: str, question: str, images: Iterable[np.ndarray]) -> None:
+        index = len(self.names)
+        self.names.append((benchmark, item))
+        self.asked.setdefault(normalised(question), []).append(index)
+        for image in images:
+            self.owners.append(index)
+            self.hashes.append(image)
+
+    def bits(self, images: Sequence[np.ndarray]) -> np.ndarray:
+        """Bits between the nearest of each item's images and of these: (items,); more than any where there is none."""
+        nearest = np.full(len(self.names), 8 * HASH_SIZE**2)
+        if images and self.hashes:
+            apart = np.bitwise_count(np.stack(self.hashes)[:, None] ^ np.stack(images)).sum(-1).min(-1)
+            np.minimum.at(nearest, np.array(self.owners), apart)
+        return nearest
+
+
+def normalised(question: str) -> str:
+    """A question's words and numbers in lower case, without what a prompt puts around it."""
+    return " ".join(re.findall(r"\w+", _AROUND.sub(" ", question).casefold()))
+
+
+def image_hash(data: bytes, name: str) -> np.ndarray:
+    """Perceptual hash (DCT of the grey image, `imagehash`) as bytes. ValueError names an image that cannot be read."""
+    return np.packbits(imagehash.phash(open_image(data, name), hash_size=HASH_SIZE).hash)
+
+
+def read_benchmark(folder: Path, items: Items) -> None:
+    """Add a benchmark's items. ValueError where the folder holds none, or an image that it names is not there."""
+    path = next((folder / name for name in ("items.jsonl", "problems.jsonl") if (folder / name).is_file()), None)
+    if path is None:
+        raise ValueError(f"{folder} has no items.jsonl or problems.jsonl; give a benchmark's folder")
+    for number, (_, line) in enumerate(placed_lines(path), 1):
+        try:
+            record = json.loads(line)
+            question = str(record["question"])
+        except (ValueError, KeyError, TypeError) as error:
+            raise ValueError(f"{path}, line {number} is no item with a question; correct it") from error
+        item = str(record.get("id", record.get("pid", record.get("image", number))))
+        items.add(folder.name, item, question, _item_hashes(folder, item, record))
+
+
+def _item_hashes(folder: Path, item: str, record: dict[str, Any]) -> Iterator[np.ndarray]:
+    listed = record.get("images") or [value for key, value in record.items() if re.fullmatch(r"image(_\d+)?", key)]
+    for name in listed:
+        try:
+            data = read_inside(folder.resolve(), name)
+        except (OSError, ValueError) as error:
+            raise ValueError(f"{folder}: there is no image {name!r} of the item {item}; copy it there") from error
+        yield image_hash(data, f"{folder.name}: {name}")
+
+
+def templates(dataset: Path) -> set[str]:
+    """Questions that the dataset asks of two problems or more."""
+    first: dict[str, str] = {}
+    repeated = set()
+    for row in iterate_rows(dataset):
+        question = normalised(row["prompt"])
+        if first.setdefault(question, row["id"]) != row["id"]:
+            repeated.add(question)
+    return repeated
+
+
+def match(row: dict[str, Any], items: Items, repeated: set[str], config: DecontaminateConfig) -> Match | None:
+    """The item that a row is, if it is one."""
+    bits = items.bits([image_hash(image["bytes"], f"row {row['id']}") for image in row["images"]])
+    nearest = int(bits.argmin())
+    if bits[nearest] <= config.distance:
+        return Match(row["id"], *items.names[nearest], "image", int(bits[nearest]))
+    question = normalised(row["prompt"])
+    if not (same := items.asked.get(question, [])):
+        return None
+    nearest = min(same, key=lambda index: int(bits[index]))
+    apart = int(bits[nearest]) if bits[nearest] <= HASH_SIZE**2 else None
+    if len(same) == 1 and question not in repeated and len(question.split()) >= WORDS:
+        return Match(row["id"], *items.names[nearest], "question", apart)
+    if apart is not None and apart <= config.near:
+        return Match(row["id"], *items.names[nearest], "question_and_image", apart)
+    return None
+
+
+def main(config: DecontaminateConfig) -> None:
+    report = config.target.with_suffix(".removed.json")
+    if config.target.exists():
+        raise ValueError(f"{config.target} is there; give another target, or remove it")
+    if not config.benchmark_dir:
+        raise ValueError("there is no benchmark to compare with; give folders with --benchmark_dir")
+    opened(config.dataset).close()  # whether it is there, before the benchmarks are read
+    items = Items()
+    for folder in config.benchmark_dir:
+        read_benchmark(folder, items)
+    if not items.names:
+        raise ValueError("the benchmarks have no items; see the fields of items.jsonl in docs/datasets.md")
+    removed: list[Match] = []
+    kept = write_parquet(config.target, _kept(config, items, removed), Features(FEATURES))
+    counts = dict(Counter(found.by for found in removed))
+    said = {"dataset": str(config.dataset), "items": len(items.names), "kept": kept, "by": counts}
+    write_atomically(report, json.dumps({**said, "removed": [asdict(found) for found in removed]}, indent=1) + "\n")
+    log.info("%d rows kept, %d removed %s; see %s", kept, len(removed), counts or "", report)
+    if not kept:
+        config.target.unlink()
+        raise ValueError(f"every row of {config.dataset} is an item of a benchmark; see {report}")
+
+
+def _kept(config: DecontaminateConfig, items: Items, removed: list[Match]) -> Iterator[dict[str, Any]]:
+    repeated = templates(config.dataset)
+    for row in iterate_rows(config.dataset):
+        if found := match(row, items, repeated, config):
+            removed.append(found)
+        else:
+            yield row
+
+
+if __name__ == "__main__":
+    run(main, DecontaminateConfig)
