@@ -21,9 +21,8 @@ from vlprm.tasks import TASKS
 pytestmark = [pytest.mark.server, pytest.mark.timeout(900)]
 
 POLICY = "builtin/policy"
-PROBLEMS = [TASKS["fine_print"].problem("test", i) for i in range(6)] + [
-    TASKS["chart"].problem("test", i) for i in range(2)
-]
+FINE_PRINT = [TASKS["fine_print"].problem("test", i) for i in range(6)]
+PROBLEMS = [*FINE_PRINT, TASKS["chart"].problem("test", 0), TASKS["count_grid"].problem("test", 0)]
 HERE = ServerConfig()
 
 
