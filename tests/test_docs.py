@@ -1,4 +1,4 @@
-"""The commands of docs/training.md, as they stand there; and its tables, as the code makes them."""
+"""The commands and programs of the docs, as they stand there; and their tables, as the code makes them."""
 
 import os
 import re
@@ -10,6 +10,8 @@ from pathlib import Path
 import pytest
 
 from tests.backbone_table import table
+from vlprm.reward_model import load_reward_model, save_reward_model
+from vlprm.tasks import TASKS
 
 ROOT = Path(__file__).parent.parent
 
@@ -24,15 +26,45 @@ def test_the_walk_from_a_dataset_to_a_scored_pool_runs(tmp_path: Path) -> None:
     for command in commands:
         words = shlex.split(command)
         assert words[0] == "python"
-        done = subprocess.run(
-            [sys.executable, *words[1:]], cwd=tmp_path, env={**os.environ, "PYTHONPATH": str(ROOT)},
-            capture_output=True, text=True,
-        )  # fmt: skip
-        assert done.returncode == 0, f"{command}\n{done.stderr[-2000:]}"
+        said = ran(tmp_path, words[1:])
         if "--dry_run" in command:
-            assert "The first row" in done.stdout
+            assert "The first row" in said
     assert "step_auroc" in (tmp_path / "runs/walk/prm/README.md").read_text()
     assert (tmp_path / "runs/walk/report.html").exists()
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """Where a reader stands who has an image, and what `make demo` and configs/demo/critic.yaml make."""
+    (tmp_path / "grid.png").write_bytes(TASKS["count_grid"].problem("test", 0).images[0])
+    checkpoint = load_reward_model("builtin/backbone", new_head="step")
+    for name in ("demo", "critic"):
+        save_reward_model(checkpoint, tmp_path / "runs" / name / "prm", checkpoint.profile)
+    return tmp_path
+
+
+def test_the_programs_and_the_command_of_inference_run(folder: Path) -> None:
+    text = (ROOT / "docs/inference.md").read_text()
+    programs = re.findall(r"```python\n(.*?)```", text, re.DOTALL)
+    assert len(programs) == 2
+    (command,) = re.findall(r"```\npython (-m eval.solve .*?)```", text, re.DOTALL)
+    asked = [["-c", program] for program in programs] + [shlex.split(command.replace("\\\n", " "))]
+    said = [ran(folder, words) for words in asked]
+    assert "chosen:" in said[1]
+    assert "answer:" in said[2]
+    assert (folder / "runs/solve/report.html").exists()
+
+
+def ran(folder: Path, words: list[str]) -> str:
+    done = subprocess.run(
+        [sys.executable, *words],
+        cwd=folder,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, f"{words}\n{done.stderr[-2000:]}"
+    return done.stdout
 
 
 def test_the_table_of_backbones_is_what_the_tests_prove() -> None:

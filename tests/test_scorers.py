@@ -18,7 +18,7 @@ from vlprm.reward_model import StepScore, load_reward_model
 from vlprm.rollout import OPEN, next_steps
 from vlprm.schema import Problem, Solution, Step
 from vlprm.scorers import CritiqueScorer, Ensemble, LocalScorer, Scored
-from vlprm.scoring import score, score_steps
+from vlprm.scoring import score, score_steps, score_whole
 from vlprm.search import SearchConfig, solve
 from vlprm.tasks import TASKS
 
@@ -57,6 +57,14 @@ def test_a_search_reads_each_token_once(checkpoint: Checkpoint) -> None:
         return list(await asyncio.gather(*map(grow, PROBLEMS)))
 
     assert asyncio.run(all_of_them()) == [len(inputs.row(p, STEPS[p.id]).ids) for p in PROBLEMS]
+
+
+def test_a_whole_solution_is_read_as_one_step(checkpoint: Checkpoint) -> None:
+    problem, steps = PROBLEMS[0], STEPS[PROBLEMS[0].id]
+    found = asyncio.run(LocalScorer(checkpoint, separator="\n").score(problem, [steps]))
+    last = found.steps[0][-1]
+    assert last is not None
+    assert last.correct == pytest.approx(score_whole(checkpoint, [(problem, steps)])[0], abs=1e-5)
 
 
 def test_two_requests_about_one_problem_share_what_is_read(checkpoint: Checkpoint) -> None:

@@ -155,6 +155,28 @@ def test_a_verdict_is_asked_for_after_each_step_and_compared_with_the_other(
     assert all(body["messages"][-1]["role"] == "user" for body in server.asked)
 
 
+def test_a_search_asks_for_what_is_new(server: StandIn, made: Callable[..., Path]) -> None:
+    """Of a verdict head each step once, whatever beginning it is in; after a failure, again."""
+    folder = made("verdict")
+    right, wrong = verdicts(folder)
+
+    async def grow(log_p: dict[str, float]) -> list[int]:
+        scores, asked = ServedScores(folder, config_of(server)), []
+        server.reply = lambda body: listed(**log_p)
+        for end in (2, 2, 3):
+            before = len(server.asked)
+            found = await scores.score(PROBLEM, [STEPS[:end], STEPS[:1]])
+            assert [s is not None for s in found.steps[0]] == [bool(log_p)] * end
+            asked.append(len(server.asked) - before)
+        scores.forget(PROBLEM)
+        await scores.score(PROBLEM, [STEPS[:1]])
+        await scores.close()
+        return [*asked, len(server.asked)]
+
+    assert asyncio.run(grow({f"id_{right}": -0.1, f"id_{wrong}": -2.0})) == [2, 0, 1, 4]
+    assert asyncio.run(grow({}))[:3] == [2, 2, 3]
+
+
 def test_a_verdict_that_is_not_listed_is_no_result_and_not_0(server: StandIn, made: Callable[..., Path]) -> None:
     folder = made("verdict")
     right, wrong = verdicts(folder)

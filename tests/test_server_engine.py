@@ -8,6 +8,7 @@ import base64
 import dataclasses
 import io
 import itertools
+import json
 import threading
 import time
 from collections.abc import Callable
@@ -64,6 +65,27 @@ def test_an_answer_is_taken_to_the_letter(server: StandIn, inputs: InputBuilder,
     assert after[0].tokens == len(ids) + 1
     server.reply = lambda body: completion("[answer] 3", "[ans", reason="length")
     assert not any(c.ended or c.failure for c in ask(inputs, config_of(server), request(problems[0]))[0])
+
+
+def test_one_step_stops_at_the_break_after_it(server: StandIn, inputs: InputBuilder, problems: list[Problem]) -> None:
+    """Asked for behind the break that opens it; the stop says whether the turn goes on."""
+
+    def reply(body: Body) -> Answer:
+        status, kind, text = completion("[perception] row 2: red")
+        whole = json.loads(text)
+        whole["choices"][0]["stop_reason"] = stop
+        return status, kind, json.dumps(whole)
+
+    server.reply, stop = reply, "\n\n"
+    prefix = (parse_step("[perception] row 1: red"),)
+    ((step,),) = ask(inputs, config_of(server), request(problems[0], n=1, steps=prefix, one_step=True))
+    assert (step.text, step.goes_on, step.ended) == ("[perception] row 2: red", True, False)
+    assert server.asked[-1]["stop"] == ["\n\n"]
+    assert server.asked[-1]["messages"][-1]["content"] == "[perception] row 1: red\n\n"
+    stop = None
+    ((last,),) = ask(inputs, config_of(server), request(problems[0], n=1, one_step=True))
+    assert (last.goes_on, last.ended) == (False, True)
+    assert server.asked[-1]["messages"][-1]["role"] == "user"
 
 
 def test_the_turns_render_to_what_the_engine_in_process_reads(inputs: InputBuilder, problems: list[Problem]) -> None:

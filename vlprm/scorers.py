@@ -27,7 +27,7 @@ from vlprm.reading import read
 from vlprm.reward_model import StepScore, load_reward_model
 from vlprm.schema import Problem, Step
 from vlprm.scoring import ScoredTree, Shown, score_steps, shown
-from vlprm.steps import join_steps
+from vlprm.steps import SEPARATOR, join_steps
 
 Solutions = Sequence[Sequence[Step]]
 
@@ -60,10 +60,11 @@ async def open_scorer(reward_model: str | Path, device: str, dtype: str, server:
 
 class LocalScorer:
     """A reward model in this process. All requests that wait are read together; of each problem, what the solutions of
-    the last request share with those of the next is read once (`vlprm.reading`)."""
+    the last request share with those of the next is read once (`vlprm.reading`). With a line break as `separator`, a
+    solution is read as one step, and its last score is that of the whole."""
 
-    def __init__(self, checkpoint: Checkpoint) -> None:
-        self.checkpoint = checkpoint
+    def __init__(self, checkpoint: Checkpoint, separator: str = SEPARATOR) -> None:
+        self.checkpoint, self.separator = checkpoint, separator
         self._trees: dict[Shown, ScoredTree] = {}
         self._together = Together(self._read, self._batches)
 
@@ -77,7 +78,7 @@ class LocalScorer:
         inputs = self.checkpoint.inputs
         if inputs.family.cannot_pack:
             return [self._apart(problem, solutions) for problem, solutions in requests]
-        trees = [self._trees.setdefault(shown(p), ScoredTree(inputs, p)) for p, _ in requests]
+        trees = [self._trees.setdefault(shown(p), ScoredTree(inputs, p, self.separator)) for p, _ in requests]
         before = [tree.read.tokens_read for tree in trees]
         try:
             read(self.checkpoint, [t.growth(s, keep=True) for t, (_, s) in zip(trees, requests, strict=True)])
@@ -93,7 +94,7 @@ class LocalScorer:
     def _apart(self, problem: Problem, solutions: Solutions) -> Scored:
         asked = [(problem, steps) for steps in solutions]
         tokens = sum(len(self.checkpoint.inputs.row(problem, steps).ids) for steps in solutions)
-        return Scored(score_steps(self.checkpoint, asked), tokens)
+        return Scored(score_steps(self.checkpoint, asked, self.separator), tokens)
 
     def _batches(self, requests: Sequence[tuple[Problem, Solutions]]) -> list[list[int]]:
         """Two requests of one problem are not read side by side: the first may read what the second needs."""

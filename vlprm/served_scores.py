@@ -19,7 +19,7 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -90,11 +90,16 @@ class ServedScores:
         """As `vlprm.scorers.Scorer` has it. What was scored before is not asked about again; `tokens` are those of the
         solutions that were."""
         known = self._known.setdefault(shown(problem), {})
-        new = [steps for steps in dict.fromkeys(map(tuple, solutions)) if _first_unknown(steps, known) < len(steps)]
-        found = await all_answers(self._scores(problem, steps, _first_unknown(steps, known)) for steps in new)
+        beginnings = [[tuple(steps[: k + 1]) for k in range(len(steps))] for steps in solutions]
+        if self.head == "verdict":
+            new = list(dict.fromkeys(b for of_solution in beginnings for b in of_solution if b not in known))
+        else:
+            new = list(dict.fromkeys(b[-1] for b in beginnings if not all(part in known for part in b)))
+        firsts = [len(steps) - 1 if self.head == "verdict" else 0 for steps in new]
+        found = await all_answers(self._scores(problem, s, first) for s, first in zip(new, firsts, strict=True))
         for steps, scores in zip(new, found, strict=True):
             known |= {steps[: k + 1]: score for k, score in enumerate(scores) if score is not None}
-        answer = [[known.get(tuple(steps[: k + 1])) for k in range(len(steps))] for steps in solutions]
+        answer = [[known.get(beginning) for beginning in of_solution] for of_solution in beginnings]
         return Scored(answer, sum(len(self.inputs.row(problem, steps).ids) for steps in new))
 
     def forget(self, problem: Problem) -> None:
@@ -149,11 +154,6 @@ class ServedScores:
                 " serve that folder, with its vlprm.json's sizes of images (--mm-processor-kwargs); if it is, its"
                 " tokenizer joins what ends a step to the blank line after it: score it in this process"
             )
-
-
-def _first_unknown(steps: Sequence[Step], known: Mapping[tuple[Step, ...], StepScore]) -> int:
-    """The first step without a score."""
-    return next((k for k in range(len(steps)) if tuple(steps[: k + 1]) not in known), len(steps))
 
 
 def _refuse_unservable(folder: Path, head: str) -> None:

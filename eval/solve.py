@@ -1,0 +1,171 @@
+"""One image and one question -> a solution with its rewards, and a page of all that was found.
+
+    python -m eval.solve --image grid.png --question "How many red cells are there?" --reward_model runs/demo/prm
+
+Prints the chosen solution, a step a line with its reward, and writes `report.html` into the run folder.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Sequence
+from contextlib import AsyncExitStack
+from dataclasses import dataclass
+from pathlib import Path
+
+from vlprm.viewer.views import CandidateView, Problems, ProblemView, StepView
+
+from vlprm.backbones import placement
+from vlprm.config import dump, run
+from vlprm.engines.choose import ServerConfig, open_engine
+from vlprm.engines.local import LocalEngine
+from vlprm.images import open_image
+from vlprm.prompts import critique_question
+from vlprm.records import open_run, write_atomically
+from vlprm.reward_model import StepScore, load_reward_model
+from vlprm.schema import AnswerType, Problem
+from vlprm.scorers import open_scorer
+from vlprm.search import Critic, Found, ScoredSolution, SearchConfig, method_named, solve
+from vlprm.viewer.page import render_page
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class SolveConfig:
+    """Solve one problem.
+
+    Args:
+        image: file of the image; of several, in the order in which the question speaks of them.
+        question: what is asked.
+        run: folder to write.
+        policy: checkpoint of the policy.
+        reward_model: checkpoint of the reward model, where the method needs one.
+        critic: checkpoint of a reward model that has learnt critiques, where the method needs one.
+        method: one of vlprm.search.METHODS.
+        search: how many candidates, and how they are chosen.
+        answer_type: integer, word, choice, float, text, list or expression.
+        choices: the texts of the options, where there are any.
+        server: where the policy is served, in place of this process; `policy` is the folder that is served.
+        scores: where the reward model is served, in place of this process.
+        device: auto (the GPU where there is one), cpu, cuda, or cuda:1 and so on.
+        dtype: float32, or bfloat16 for half the memory.
+    """
+
+    image: tuple[Path, ...]
+    question: str
+    run: Path = Path("runs/solve")
+    policy: str = "builtin/policy"
+    reward_model: Path | None = None
+    critic: Path | None = None
+    method: str = "best_of_n"
+    search: SearchConfig = SearchConfig()
+    answer_type: AnswerType = "word"
+    choices: tuple[str, ...] = ()
+    server: ServerConfig = ServerConfig()
+    scores: ServerConfig = ServerConfig()
+    device: str = "auto"
+    dtype: str = "float32"
+
+
+def main(config: SolveConfig) -> None:
+    problem = problem_of(config)
+    _refuse_missing_models(config)
+    open_run(config.run, dump(config), config.search.seed)
+    found = asyncio.run(searched(problem, config))
+    print(as_text(found))
+    page = render_page(config.question, [], OneProblem(problem, found))
+    write_atomically(config.run / "report.html", page)
+    log.info("the page is %s", config.run / "report.html")
+
+
+def problem_of(config: SolveConfig) -> Problem:
+    """ValueError names an image that is missing or cannot be read."""
+    images = []
+    for path in config.image:
+        if not path.is_file():
+            raise ValueError(f"there is no image {path}; give the path of a PNG or JPEG file")
+        images.append(path.read_bytes())
+        open_image(images[-1], str(path))
+    meta = {"choices": list(config.choices)} if config.choices else {}
+    return Problem("solve", "solve", config.question, tuple(images), None, config.answer_type, meta)
+
+
+def _refuse_missing_models(config: SolveConfig) -> None:
+    method = method_named(config.method)
+    for needed, given, name in (
+        (method.needs_scorer, config.reward_model, "reward_model"),
+        (method.needs_critic, config.critic, "critic"),
+    ):
+        if needed and given is None:
+            raise ValueError(f"{config.method} needs --{name}, a checkpoint folder of train.prm; give one")
+
+
+async def searched(problem: Problem, config: SolveConfig) -> Found:
+    async with AsyncExitStack() as opened:
+        policy = await opened.enter_async_context(
+            open_engine(config.policy, config.device, config.dtype, config.server)
+        )
+        scorer = critic = None
+        if config.reward_model is not None:
+            scores = open_scorer(config.reward_model, config.device, config.dtype, config.scores)
+            scorer = await opened.enter_async_context(scores)
+        if config.critic is not None:
+            engine = LocalEngine(load_reward_model(config.critic, *placement(config.device, config.dtype)))
+            critic = Critic(engine, critique_question(engine.checkpoint.profile.prompt_template))
+        return await solve(config.method, problem, policy, scorer, config.search, critic)
+
+
+def as_text(found: Found) -> str:
+    """The chosen solution, a step a line with its reward, and what it cost."""
+    chosen, cost = found.chosen, found.cost
+    if chosen is None:
+        return "no candidate was found"
+    steps = zip(chosen.solution.steps, _padded(chosen), strict=True)
+    lines = [f"{'     ' if score is None else f'{score.correct:.3f}'}  {step.text.strip()}" for step, score in steps]
+    answer = chosen.solution.answer or f"none ({chosen.solution.stop})"
+    return "\n".join([
+        *lines,
+        f"answer: {answer}; one of {len(found.pool)} candidates by {found.method}",
+        f"tokens: {cost.policy_tokens} of the policy, {cost.scorer_tokens} read by the reward model,"
+        f" {cost.critic_tokens} of the critic; {cost.seconds:.1f} seconds",
+    ])  # fmt: skip
+
+
+def _padded(scored: ScoredSolution) -> Sequence[StepScore | None]:
+    return scored.scores or [None] * len(scored.solution.steps)
+
+
+class OneProblem(Problems):
+    """What was found, as a page shows it."""
+
+    def __init__(self, problem: Problem, found: Found) -> None:
+        self.problem, self.found = problem, found
+
+    def __len__(self) -> int:
+        return 1
+
+    def images(self, at: int) -> tuple[bytes, ...]:
+        return self.problem.images
+
+    def view(self, at: int) -> ProblemView:
+        best = {self.found.method: self.found.shares.index(max(self.found.shares))} if self.found.pool else {}
+        return ProblemView(
+            self.problem.id, self.problem.task, "", self.problem.question, self.problem.answer,
+            len(self.problem.images), tuple(map(candidate_view, self.found.pool)), best,
+        )  # fmt: skip
+
+
+def candidate_view(scored: ScoredSolution) -> CandidateView:
+    """A candidate of which nobody knows whether it is right."""
+    solution = scored.solution
+    steps = tuple(
+        StepView(step.text, step.kind, None if score is None else score.correct, region=step.region)
+        for step, score in zip(solution.steps, _padded(scored), strict=True)
+    )
+    return CandidateView(steps, solution.answer, None, solution.stop)
+
+
+if __name__ == "__main__":
+    run(main, SolveConfig)
