@@ -81,6 +81,16 @@ def test_what_is_drawn_has_a_probability() -> None:
     assert draw(shares, torch.tensor([0.01, 0.49, 0.51, 0.74, 0.76])).tolist() == [0, 0, 2, 2, 3]
 
 
+def test_what_does_not_fit_into_the_context_fails_alone(backbone: Path, problems: list[Problem]) -> None:
+    checkpoint = load_policy(backbone)
+    short, long = Request(problems[0], (), 1, "a", 0, max_tokens=5), Request(problems[0], (), 2, "b", 0, max_tokens=6)
+    checkpoint.inputs.context = len(checkpoint.inputs.row(problems[0], ()).ids) + 5
+    written, refused = generate(checkpoint, [short, long])
+    assert not written[0].failure
+    assert [c.failure for c in refused] == ["context", "context"]
+    assert [c.failure for c in generate(checkpoint, [long])[0]] == ["context", "context"]
+
+
 def test_requests_of_many_coroutines_share_batches(policy: Checkpoint, problems: list[Problem], monkeypatch) -> None:  # type: ignore[no-untyped-def]
     sizes = []
 

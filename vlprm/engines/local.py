@@ -49,9 +49,18 @@ class LocalEngine:
 
 @torch.inference_mode()
 def generate(checkpoint: Checkpoint, requests: Sequence[Request]) -> list[list[Continuation]]:
-    """Continuations of every request, all in one batch. Shapes: R requests, N sampled rows, T tokens, V vocabulary."""
+    """Continuations of every request, all in one batch; a failure for those that do not fit into the context. Shapes: R
+    requests, N sampled rows, T tokens, V vocabulary."""
+    rows = [_row(checkpoint.inputs, request) for request in requests]
+    fits = [len(row.ids) + r.max_tokens <= checkpoint.inputs.context for row, r in zip(rows, requests, strict=True)]
+    fitting = [i for i, fit in enumerate(fits) if fit]
+    written = iter(_generate(checkpoint, [requests[i] for i in fitting], [rows[i] for i in fitting]) if fitting else [])
+    too_long = Continuation("", 0, False, failure="context")
+    return [next(written) if fit else [too_long] * r.n for r, fit in zip(requests, fits, strict=True)]
+
+
+def _generate(checkpoint: Checkpoint, requests: Sequence[Request], rows: Sequence[Row]) -> list[list[Continuation]]:
     model, inputs = checkpoint.model, checkpoint.inputs
-    rows = [_row(inputs, request) for request in requests]
     batch = inputs.batch(rows, side="left")
     cache = DynamicCache(config=model.config.get_text_config())
     if not all(hasattr(layer, "batch_select_indices") for layer in cache.layers):
