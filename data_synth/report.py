@@ -27,8 +27,9 @@ from vlprm.dataset import iterate_rows, row_evidence
 from vlprm.metrics import percent
 from vlprm.records import iterate_finished, refuse_other_inputs, seconds_of, write_atomically
 from vlprm.tasks import TASKS, load_tasks
-from vlprm.viewer.page import render_synthesis
+from vlprm.viewer.page import render_page, synthesis_section
 from vlprm.viewer.tables import plain_table
+from vlprm.viewer.trees import LabelledTrees
 
 log = logging.getLogger(__name__)
 
@@ -62,7 +63,8 @@ def main(config: ReportConfig) -> None:
     results |= {"steps": steps.result(), "truth": rules.result(), "judge_quality": steps.quality}
     results["cost"] = _cost(results, config)
     write_atomically(config.run / "synthesis.json", json.dumps(results, indent=2) + "\n")
-    write_atomically(config.run / "synthesis.html", render_synthesis(results))
+    page = render_page("step labels", [synthesis_section(results)], LabelledTrees(dataset))
+    write_atomically(config.run / "synthesis.html", page)
     _print(results)
     log.info("results in %s, page in %s", config.run / "synthesis.json", config.run / "synthesis.html")
 

@@ -1,17 +1,17 @@
-"""A scored pool in memory: candidates with their answers, rewards and, on synthetic tasks, the truth of each step."""
+"""A scored pool: candidates with their answers, rewards and, on synthetic tasks, the truth of each step."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from vlprm.answers import is_correct
-from vlprm.records import finished_records, refuse_other_inputs
+from vlprm.records import placed_records, record_at, refuse_other_inputs, refuse_unfinished
 from vlprm.reward_model import StepScore
-from vlprm.schema import Problem, Solution, Verdict, from_json
+from vlprm.schema import Problem, Solution, Step, Verdict, from_json
 from vlprm.search.select import Candidate, rewards_of, surprise_of
 from vlprm.tasks import Tasks, problem_by_id, task_of
 from vlprm.tasks.synthetic import SyntheticFamily
@@ -40,6 +40,8 @@ class Scored:
 
 @dataclass(frozen=True)
 class Pool:
+    """The candidates of one problem, whose images are not drawn."""
+
     problem: Problem
     candidates: tuple[Scored, ...]
 
@@ -53,25 +55,48 @@ class Pool:
         return f"{self.problem.task}/{self.problem.meta['question_type']}"
 
 
-def read_pools(run: Path, tasks: Tasks) -> list[Pool]:
-    """The pools of a run folder. ValueError where a stage is not finished, where the rewards are not of these very
-    candidates by this very reward model, or where one is not a finite number."""
-    source = run / "candidates" / "candidates.jsonl"
-    records = finished_records(source, "eval.candidates")
-    scored = finished_records(run / "rewards" / "rewards.jsonl", "eval.rewards")
-    refuse_other_inputs(run / "rewards", [source, run / "prm"])
-    scores = {record["key"]: record["candidates"] for record in scored}
-    pools = []
-    for record in records:
-        problem = problem_by_id(record["key"], tasks)
-        family = task_of(problem.task, tasks)
+class PoolRun:
+    """The pools of a run folder, in the order of its candidates. Only their places are in memory: a pool is read when
+    it is asked for.
+
+    ValueError where a stage is not finished, where the rewards are not of these very candidates by this very reward
+    model, or where one is not a finite number.
+    """
+
+    def __init__(self, run: Path, tasks: Tasks) -> None:
+        self._candidates = run / "candidates" / "candidates.jsonl"
+        self._rewards = run / "rewards" / "rewards.jsonl"
+        self._tasks = tasks
+        refuse_unfinished(self._candidates, "eval.candidates")
+        refuse_unfinished(self._rewards, "eval.rewards")
+        refuse_other_inputs(run / "rewards", [self._candidates, run / "prm"])
+        self._scored_at = {record["key"]: place for place, record in placed_records(self._rewards)}
+        self._places = [place for place, _ in placed_records(self._candidates)]
+        if not self._places:
+            raise ValueError(
+                f"{self._candidates} has no records; run `python -m eval.candidates` for at least one problem"
+            )
+
+    def __len__(self) -> int:
+        return len(self._places)
+
+    def __iter__(self) -> Iterator[Pool]:
+        return map(self.pool, range(len(self)))
+
+    def pool(self, at: int) -> Pool:
+        record = record_at(self._candidates, self._places[at])
+        problem = problem_by_id(record["key"], self._tasks, drawn=False)
+        family = task_of(problem.task, self._tasks)
         solutions = [from_json(Solution, s) for s in record["solutions"]]
-        rewards = scores.get(record["key"], [])
-        _refuse_bad_scores(run / "rewards", problem, solutions, rewards)
-        pools.append(
-            Pool(problem, tuple(_scored(family, problem, s, r) for s, r in zip(solutions, rewards, strict=True)))
-        )
-    return pools
+        place = self._scored_at.get(record["key"])
+        rewards = [] if place is None else record_at(self._rewards, place)["candidates"]
+        _refuse_bad_scores(self._rewards.parent, problem, solutions, rewards)
+        truth = _truth(family, problem, solutions)
+        return Pool(problem, tuple(map(_scored, [problem] * len(solutions), solutions, rewards, truth)))
+
+    def images(self, at: int) -> tuple[bytes, ...]:
+        """The images of a pool's problem, drawn again."""
+        return problem_by_id(record_at(self._candidates, self._places[at])["key"], self._tasks).images
 
 
 def _refuse_bad_scores(
@@ -86,12 +111,23 @@ def _refuse_bad_scores(
         )
 
 
-def _scored(family: SyntheticFamily, problem: Problem, solution: Solution, scores: dict[str, Any]) -> Scored:
+def _truth(
+    family: SyntheticFamily, problem: Problem, solutions: Sequence[Solution]
+) -> list[tuple[Verdict | None, ...]]:
+    """The truth of each solution's steps. A pool holds many solutions twice: each is read once."""
+    known: dict[tuple[Step, ...], tuple[Verdict | None, ...]] = {}
+    for solution in solutions:
+        if solution.steps not in known:
+            known[solution.steps] = tuple(family.verdicts(problem, solution.steps))
+    return [known[solution.steps] for solution in solutions]
+
+
+def _scored(problem: Problem, solution: Solution, scores: dict[str, Any], truth: tuple[Verdict | None, ...]) -> Scored:
     assert problem.answer is not None
     return Scored(
         solution,
         tuple(s and StepScore(**s) for s in scores["steps"]),
         scores["whole"],
         is_correct(solution.answer, problem.answer, problem.answer_type),
-        tuple(family.verdicts(problem, solution.steps)),
+        truth,
     )

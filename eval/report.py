@@ -13,18 +13,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from jsonargparse.typing import NonNegativeInt
-
 from eval import measure
-from eval.pool import Pool, read_pools
+from eval.pool import Pool, PoolRun
 from eval.table import print_tables
+from eval.view import run_problems, run_sections
 from vlprm.config import dump, run
 from vlprm.dataset import LabelledPath, read_rows, row_paths
 from vlprm.profile import load_profile
-from vlprm.records import json_object, open_run, seconds_of, timed, write_atomically
+from vlprm.records import open_run, seconds_of, timed, write_atomically
 from vlprm.schema import Aggregation
 from vlprm.tasks import TASKS, Tasks, load_tasks
-from vlprm.viewer.page import CandidateView, ProblemView, StepView, render_page, tree_view
+from vlprm.viewer.page import render_page
 
 log = logging.getLogger(__name__)
 
@@ -36,12 +35,10 @@ class ReportConfig:
     Args:
         run: folder whose stages are its sub-folders; the report is written beside them.
         tasks: task names or module paths, as they were given to the stages before.
-        shown_problems: problems shown with all their candidates.
     """
 
     run: Path
     tasks: tuple[str, ...] = tuple(TASKS)
-    shown_problems: NonNegativeInt = 12
 
 
 READ = ("labels", "prm", "candidates", "rewards")
@@ -56,15 +53,14 @@ def main(config: ReportConfig) -> None:
     with timed(config.run, "report"):
         # The reward model's profile names the aggregation, which was fixed before any result was seen.
         aggregation = load_profile(config.run / "prm").aggregation
-        pools = read_pools(config.run, tasks)
+        pools = list(PoolRun(config.run, tasks))
         trees = [row_paths(row) for row in read_rows(config.run / "labels" / "dataset.parquet")]
         results = measure_all(pools, trees, aggregation, tasks)
         open_run(config.run, dump(config), seed=0)
     results["seconds"] = stage_seconds(config.run)
     write_atomically(config.run / "results.json", json.dumps(results, indent=2) + "\n")
-    synthesis = json_object(config.run / "synthesis.json") or None
-    page = render_page(results, problem_views(pools, config.shown_problems), tree_view(_largest(trees)), synthesis)
-    write_atomically(config.run / "report.html", page)
+    problems = run_problems(config.run, tasks)
+    write_atomically(config.run / "report.html", render_page(config.run.name, run_sections(config.run), problems))
     print_tables(results)
     log.info("results in %s, page in %s", config.run / "results.json", config.run / "report.html")
 
@@ -91,37 +87,6 @@ def stage_seconds(folder: Path) -> dict[str, float]:
     """Seconds of each stage, over all the runs that it took."""
     folders = [*(folder / stage for stage in ("trees", "judgements", *READ)), folder]
     return {name: value for stage in folders for name, value in seconds_of(stage).items()}
-
-
-def problem_views(pools: list[Pool], limit: int) -> list[ProblemView]:
-    """Problems with both right and wrong answers, question types taking turns."""
-    by_type: dict[str, list[Pool]] = {}
-    for pool in pools:
-        if pool.is_mixed:
-            by_type.setdefault(pool.question_type, []).append(pool)
-    turns = [pool for i in range(limit) for group in by_type.values() for pool in group[i : i + 1]]
-    return [_problem_view(pool) for pool in turns[:limit]]
-
-
-def _problem_view(pool: Pool) -> ProblemView:
-    candidates = [
-        CandidateView(
-            answer=c.solution.answer,
-            right=c.right,
-            stop=c.solution.stop,
-            steps=[
-                StepView(step.text, score.correct, None if truth is None else truth.correct,
-                         truth.error_kind if truth else None, step.region)
-                for step, score, truth in zip(c.solution.steps, c.scores, c.truth, strict=True)
-            ],
-        )
-        for c in pool.candidates
-    ]  # fmt: skip
-    return ProblemView(pool.problem, pool.question_type, candidates)
-
-
-def _largest(trees: list[list[LabelledPath]]) -> list[LabelledPath]:
-    return max(trees, key=lambda tree: len({node for path in tree for node in path.nodes}))
 
 
 if __name__ == "__main__":

@@ -8,16 +8,7 @@ from rich.console import Console
 from rich.table import Table
 
 from vlprm.metrics import percent
-from vlprm.viewer.tables import plain_table
-
-NAMES = {
-    "random": "random candidate (mean of the pool)",
-    "majority": "majority vote",
-    "weighted_majority": "vote weighted by the reward model",
-    "whole_solution": "best of N, whole solution as one step",
-    "likeliest": "best of N, least surprising to the backbone (no training)",
-    "oracle": "oracle (a right one, where there is one)",
-}
+from vlprm.viewer.tables import plain_table, selector_title
 
 
 def print_tables(results: dict[str, Any]) -> None:
@@ -26,13 +17,6 @@ def print_tables(results: dict[str, Any]) -> None:
     console.print(_differences(results))
     console.print(_steps(results))
     console.print(_labels(results))
-
-
-def selector_title(name: str, aggregation: str) -> str:
-    if name.startswith("prm_"):
-        rule = name.removeprefix("prm_")
-        return f"best of N by step rewards: {rule}" + (" (fixed in advance)" if rule == aggregation else "")
-    return NAMES[name]
 
 
 def _selection(results: dict[str, Any]) -> Table:

@@ -90,9 +90,9 @@ def task_of(name: str, tasks: Tasks) -> SyntheticFamily:
     return tasks[name]
 
 
-def problem_by_id(problem_id: str, tasks: Tasks) -> Problem:
-    """The item that an id of a synthetic family names, regenerated bit for bit."""
-    return task_of(_task_name(problem_id), tasks).problem_by_id(problem_id)
+def problem_by_id(problem_id: str, tasks: Tasks, drawn: bool = True) -> Problem:
+    """The item that an id of a synthetic family names, regenerated bit for bit; not drawn, without its images."""
+    return task_of(_task_name(problem_id), tasks).problem_by_id(problem_id, drawn)
 
 
 def refuse_other_tasks(problem_ids: Iterable[str], tasks: Tasks) -> None:

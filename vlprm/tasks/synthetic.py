@@ -87,8 +87,9 @@ class SyntheticFamily:
             raise ValueError(f"unknown split {split!r} of {self.name}; known: {', '.join(SPLIT_BUCKETS)}")
         return f"{self.name}@{self.version}/{split}/{index:06d}"
 
-    def problem(self, split: str, index: int) -> Problem:
-        """Item `index` of a split. Its id regenerates it bit for bit."""
+    def problem(self, split: str, index: int, drawn: bool = True) -> Problem:
+        """Item `index` of a split. Its id regenerates it bit for bit. Not drawn, it has no images,
+        and is had faster."""
         problem_id = self.item_id(split, index)
         scene = self.scene(split, index)
         question, answer, answer_type = self.ask(scene)
@@ -96,20 +97,20 @@ class SyntheticFamily:
             id=problem_id,
             task=self.name,
             question=question,
-            images=(png(self.draw(scene)),),
+            images=(png(self.draw(scene)),) if drawn else (),
             answer=answer,
             answer_type=answer_type,
             meta={"scene": scene, "question_type": scene["content"]["type"]},
         )
 
-    def problem_by_id(self, problem_id: str) -> Problem:
+    def problem_by_id(self, problem_id: str, drawn: bool = True) -> Problem:
         name, _, version = problem_id.partition("/")[0].partition("@")
         if (name, version) != (self.name, str(self.version)):
             raise ValueError(f"item {problem_id!r} is not of {self.name}@{self.version}")
         parts = problem_id.split("/")
         if len(parts) != 3 or not parts[2].isdigit():
             raise ValueError(f"{problem_id!r} is not an item id; one looks like {self.item_id('test', 0)!r}")
-        return self.problem(parts[1], int(parts[2]))
+        return self.problem(parts[1], int(parts[2]), drawn)
 
     def verdicts(self, problem: Problem, steps: Sequence[Step]) -> list[Verdict | None]:
         """The truth of every step; None where the step does not parse as a claim of this family, and for a zoom that

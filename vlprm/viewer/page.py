@@ -1,137 +1,153 @@
-"""A run as one self-contained HTML page. All text of models passes through the template's escaping."""
+"""A run as one self-contained HTML page: its results, and its problems to filter and to open.
+
+    write_atomically(path, render_page("a run", [results_section(results)], problems))
+
+What models wrote is data: in the sections it is escaped, and among the problems it lies in JSON that the page's script
+(`page/*.js`) reads and shows as text. The page's policy lets no other script run and nothing be fetched.
+"""
 
 from __future__ import annotations
 
 import base64
-from collections.abc import Sequence
-from dataclasses import dataclass
+import hashlib
+import json
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from jinja2 import Environment, FileSystemLoader, Template, select_autoescape
+from jinja2 import Environment, FileSystemLoader
+from markupsafe import Markup
 
-from vlprm.dataset import LabelledPath
-from vlprm.images import open_image
 from vlprm.metrics import percent
-from vlprm.schema import Problem, Region
+from vlprm.viewer.pictures import data_url, picture, thumbnail
+from vlprm.viewer.tables import selector_title
+from vlprm.viewer.views import Problems, ProblemView, facts, plain, visible
+
+FOLDER = Path(__file__).parent
+SCRIPTS = ("data.js", "elements.js", "problem.js", "tree.js", "list.js", "main.js")
+MAX_PROBLEMS = 1_000
+MAX_BYTES = 45_000_000  # of the problems in a page, of which the whole stays under 50 MB
+
+# The curve of best-of-n, in the units of its drawing.
+CURVE = (360, 200)
 
 
-@dataclass(frozen=True)
-class StepView:
-    """A step with its reward; `correct` and `error_kind` are the truth, None where it is not known."""
-
-    text: str
-    reward: float
-    correct: bool | None
-    error_kind: str | None
-    region: Region | None
-
-
-@dataclass(frozen=True)
-class CandidateView:
-    answer: str | None
-    right: bool | None
-    stop: str
-    steps: list[StepView]
+def render_page(title: str, sections: Sequence[Markup], problems: Problems | None = None) -> str:
+    """The page's HTML. Of the problems the first are in it, as many as MAX_PROBLEMS and MAX_BYTES let; it says how many
+    there are."""
+    blocks: list[Markup] = []
+    listed: list[str] = []
+    size = 0
+    for fact, parts in _problem_blocks(problems) if problems else ():
+        size += sum(map(len, parts)) + len(fact)
+        if size > MAX_BYTES or len(listed) == MAX_PROBLEMS:
+            break
+        listed.append(fact)
+        blocks += parts
+    return _page(title, sections, problems, blocks, "[" + ",\n".join(listed) + "]")
 
 
-@dataclass(frozen=True)
-class ProblemView:
-    problem: Problem
-    question_type: str
-    candidates: list[CandidateView]
+def render_served(title: str, sections: Sequence[Markup], problems: Problems) -> str:
+    """The same page without its problems, which it asks the server of `vlprm.viewer.serve` for."""
+    return _page(title, sections, problems, [], None)
 
 
-@dataclass(frozen=True)
-class TreeNodeView:
-    """A step of a search tree with its Monte Carlo counts, fused target, and children."""
-
-    text: str
-    correct: int
-    valid: int
-    target: float | None
-    judge: bool | None
-    children: list[TreeNodeView]
+def results_section(results: dict[str, Any]) -> Markup:
+    """What `eval.report` measured."""
+    return _section("results.html", results=results, curve=curve_points(results["best_of_n"]), title=selector_title)
 
 
-@dataclass(frozen=True)
-class TreeView:
-    problem: Problem
-    roots: list[TreeNodeView]
+def synthesis_section(synthesis: dict[str, Any]) -> Markup:
+    """What `data_synth.report` measured."""
+    return _section("synthesis.html", synthesis=synthesis)
 
 
-def render_page(
-    results: dict[str, Any], problems: Sequence[ProblemView], tree: TreeView, synthesis: dict[str, Any] | None
-) -> str:
-    """The page's HTML. Nothing in it is fetched from elsewhere. `synthesis` is what data_synth.report found, if it was
-    run."""
-    return _template("report.html").render(
-        results=results,
-        problems=problems,
-        tree=tree,
-        synthesis=synthesis,
-        curve=curve_points(results["best_of_n"]),
-        boxes=zoom_boxes,
-    )
-
-
-def render_synthesis(results: dict[str, Any]) -> str:
-    """The HTML of what data_synth.report found, as a page of its own."""
-    return _template("synthesis.html").render(synthesis=results)
-
-
-def _template(name: str) -> Template:
-    environment = Environment(
-        loader=FileSystemLoader(Path(__file__).parent), autoescape=select_autoescape(["html"]), trim_blocks=True
-    )
-    environment.filters |= {"percent": percent, "colour": reward_colour, "data_url": data_url}
-    return environment.get_template(name)
-
-
-def tree_view(paths: Sequence[LabelledPath]) -> TreeView:
-    """The search tree that labelled paths of one problem make."""
-    children: dict[int, list[int]] = {}
-    facts: dict[int, Any] = {}
-    for path in paths:
-        for parent, node, step, label in zip((-1, *path.nodes), path.nodes, path.steps, path.labels, strict=False):
-            if node not in facts:
-                facts[node] = (step, label)
-                children.setdefault(parent, []).append(node)
-
-    def view(node: int) -> TreeNodeView:
-        step, label = facts[node]
-        judge = label.judge.correct if label.judge else None
-        below = [view(child) for child in children.get(node, [])]
-        return TreeNodeView(step.text, label.mc_correct, label.mc_valid, label.target, judge, below)
-
-    return TreeView(paths[0].problem, [view(node) for node in children.get(-1, [])])
-
-
-def data_url(data: bytes) -> str:
-    """An image file's bytes as a URL; the type is read from the bytes."""
-    kind = "jpeg" if data.startswith(b"\xff\xd8") else "png"
-    return f"data:image/{kind};base64,{base64.b64encode(data).decode('ascii')}"
-
-
-def reward_colour(reward: float | None) -> str:
-    """Red through yellow to green; grey where there is none. Lightness is constant, so that text stays readable."""
-    return "hsl(0 0% 88%)" if reward is None else f"hsl({round(120 * reward)} 70% 82%)"
-
-
-def curve_points(
-    best_of_n: dict[str, float], width: int = 320, height: int = 160
-) -> list[tuple[float, float, str, float]]:
-    """(x, y, n, accuracy) of the best-of-n curve in a drawing of that size: n on a log scale, accuracy from 0 to 1."""
+def curve_points(best_of_n: dict[str, float]) -> list[tuple[float, float, str, float]]:
+    """(x, y, n, accuracy) of the best-of-n curve: n in even steps, accuracy from 0 to 1."""
+    width, height = CURVE
     last = max(len(best_of_n) - 1, 1)
     return [
-        (40 + (width - 60) * i / last, height - 20 - (height - 40) * a, n, a)
+        (60 + (width - 90) * i / last, height - 40 - (height - 60) * a, n, a)
         for i, (n, a) in enumerate(best_of_n.items())
     ]
 
 
-def zoom_boxes(view: ProblemView) -> list[tuple[float, float, float, float]]:
-    """Left, top, width and height of the zoomed regions, in per cent of the first image."""
-    width, height = open_image(view.problem.images[0]).size
-    regions = {step.region for c in view.candidates for step in c.steps if step.region}
-    boxes = sorted((r.x0, r.y0, r.x1 - r.x0, r.y1 - r.y0) for r in regions)
-    return [(100 * x / width, 100 * y / height, 100 * w / width, 100 * h / height) for x, y, w, h in boxes]
+def problem_json(view: ProblemView, images: Sequence[bytes]) -> dict[str, Any]:
+    """A problem as the page's script reads it; null stands for an image that cannot be read."""
+    return {**plain(view), "images": [shown and vars(shown) for shown in map(picture, images)]}
+
+
+def in_script(value: Any) -> str:
+    """JSON that can stand in a script element: nothing in it ends that element, or begins a comment."""
+    return json.dumps(value, allow_nan=False).replace("<", "\\u003c")
+
+
+def _problem_blocks(problems: Problems) -> Iterator[tuple[str, list[Markup]]]:
+    """Of each problem, its facts and its elements of data. An image stands in the first problem that has it."""
+    seen: set[str] = set()
+    for at in range(len(problems)):
+        view, images = problems.view(at), problems.images(at)
+        problem = problem_json(view, images)
+        blocks = [_data(f"problem-{at}", in_script(problem))]
+        for shown, data in zip(problem["images"], images, strict=True):
+            if shown and shown["key"] not in seen:
+                seen.add(shown["key"])
+                blocks.append(_data(f"image-{shown['key']}", in_script(data_url(thumbnail(data)))))
+        first = problem["images"][0] if images else None
+        yield in_script({**facts(view), "image": first and first["key"]}), blocks
+
+
+def _data(name: str, text: str) -> Markup:
+    return Markup(f'<script type="application/json" id="{name}">{text}</script>\n')
+
+
+def _page(
+    title: str, sections: Sequence[Markup], problems: Problems | None, blocks: Sequence[Markup], listed: str | None
+) -> str:
+    style = (FOLDER / "page" / "page.css").read_text()
+    script = "".join((FOLDER / "page" / name).read_text() for name in SCRIPTS) if problems else ""
+    assert "</" not in script, "it would end the element that it stands in"
+    return (
+        _environment()
+        .get_template("page.html")
+        .render(
+            title=title,
+            sections=sections,
+            problems=len(problems) if problems else 0,
+            blocks=blocks,
+            listed=None if listed is None else _data("facts", listed),
+            style=Markup(style),
+            script=Markup(script),
+            policy=policy(style, script, served=listed is None and problems is not None),
+        )
+    )
+
+
+def policy(style: str, script: str, served: bool) -> str:
+    """The content security policy: this style and this script, images that are in the page, and nothing else; served,
+    also what the page's own server gives."""
+    images, asked = ("data: 'self'", "'self'") if served else ("data:", "'none'")
+    return (
+        f"default-src 'none'; style-src {_digest(style)}; script-src {_digest(script)}; img-src {images}; "
+        f"connect-src {asked}; base-uri 'none'; form-action 'none'"
+    )
+
+
+def _digest(text: str) -> str:
+    return f"'sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode('ascii')}'"
+
+
+def _section(name: str, **values: Any) -> Markup:
+    return Markup(_environment().get_template(name).render(**values))
+
+
+def _environment() -> Environment:
+    environment = Environment(
+        loader=FileSystemLoader(FOLDER / "page"),
+        autoescape=True,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        finalize=lambda value: visible(value) if type(value) is str else value,
+    )
+    environment.filters["percent"] = percent
+    return environment

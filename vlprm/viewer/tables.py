@@ -1,8 +1,17 @@
-"""Tables for the terminal."""
+"""Tables for the terminal, and the names that selectors have in every table."""
 
 from __future__ import annotations
 
 from rich.table import Table
+
+NAMES = {
+    "random": "random candidate (mean of the pool)",
+    "majority": "majority vote",
+    "weighted_majority": "vote weighted by the reward model",
+    "whole_solution": "best of N, whole solution as one step",
+    "likeliest": "best of N, least surprising to the backbone (no training)",
+    "oracle": "oracle (a right one, where there is one)",
+}
 
 
 def plain_table(title: str, *columns: str) -> Table:
@@ -11,3 +20,10 @@ def plain_table(title: str, *columns: str) -> Table:
     for i, column in enumerate(columns):
         table.add_column(column, justify="right" if i else "left")
     return table
+
+
+def selector_title(name: str, aggregation: str) -> str:
+    if name.startswith("prm_"):
+        rule = name.removeprefix("prm_")
+        return f"best of N by step rewards: {rule}" + (" (fixed in advance)" if rule == aggregation else "")
+    return NAMES[name]

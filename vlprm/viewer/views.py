@@ -1,0 +1,161 @@
+"""What the pages show: problems with their candidates and search trees, from whatever records they come.
+
+Whoever has records fills these types; the pages, the list of problems and the server read nothing else. All text passes
+through `plain`, where characters that cannot be seen become visible.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+from vlprm.schema import Region
+
+QUESTION_LENGTH = 160  # characters of a question that the list of problems shows
+
+
+@dataclass(frozen=True)
+class StepView:
+    """A step. `reward` (of a tree's step: its fused target) is in [0, 1]; `correct` and `error_kind` are the truth, the
+    label or the judge's verdict; None where there is none. `said` is the judge's reason, `correction` what it would
+    have written instead. `region` is in pixels of the problem's first image."""
+
+    text: str
+    kind: str
+    reward: float | None = None
+    correct: bool | None = None
+    error_kind: str | None = None
+    said: str = ""
+    correction: str = ""
+    region: Region | None = None
+
+
+@dataclass(frozen=True)
+class CandidateView:
+    """A solution. `right` is None for a *no result*, of which `stop` says why it ended; `rewards` are those of the
+    whole solution, by the name of the aggregation."""
+
+    steps: tuple[StepView, ...]
+    answer: str | None
+    right: bool | None
+    stop: str = "answer"
+    rewards: Mapping[str, float | None] = field(default_factory=dict)
+    critique: str = ""
+
+
+@dataclass(frozen=True)
+class TreeStepView:
+    """A step of a search tree, after the step at index `parent` (-1: the prompt): `mc_correct` of `mc_valid` rollouts
+    from here were right."""
+
+    step: StepView
+    parent: int
+    mc_correct: int
+    mc_valid: int
+
+
+@dataclass(frozen=True)
+class ProblemView:
+    """A problem. Its images, so many, are apart (see `Problems`). `chosen` has the index of the candidate that each
+    method chose."""
+
+    id: str
+    benchmark: str
+    question_type: str
+    question: str
+    answer: str | None
+    n_images: int = 1
+    candidates: tuple[CandidateView, ...] = ()
+    chosen: Mapping[str, int] = field(default_factory=dict)
+    tree: tuple[TreeStepView, ...] = ()
+
+
+class Problems(Protocol):
+    """Where the problems of a page come from, by their places from 0 on: a large run need not be in memory."""
+
+    def __len__(self) -> int: ...
+
+    def view(self, at: int) -> ProblemView: ...
+
+    def images(self, at: int) -> tuple[bytes, ...]:
+        """The encoded files of a problem's images."""
+        ...
+
+
+class Joined:
+    """The problems of several sources, one source after the other."""
+
+    def __init__(self, *sources: Problems) -> None:
+        self._sources = sources
+
+    def __len__(self) -> int:
+        return sum(map(len, self._sources))
+
+    def view(self, at: int) -> ProblemView:
+        source, place = self._found(at)
+        return source.view(place)
+
+    def images(self, at: int) -> tuple[bytes, ...]:
+        source, place = self._found(at)
+        return source.images(place)
+
+    def _found(self, at: int) -> tuple[Problems, int]:
+        for source in self._sources:
+            if at < len(source):
+                return source, at
+            at -= len(source)
+        raise IndexError(at)
+
+
+def facts(view: ProblemView) -> dict[str, Any]:
+    """What the list of problems shows and filters by. `outcomes` says of each method whether its choice is right (null:
+    no result); `differ`, whether methods chose different answers."""
+    solutions = [view.candidates[i] for i in view.chosen.values()]
+    steps = [step for c in view.candidates for step in c.steps] + [node.step for node in view.tree]
+    return {
+        "id": visible(view.id),
+        "benchmark": visible(view.benchmark),
+        "type": visible(view.question_type),
+        "question": visible(view.question[:QUESTION_LENGTH]),
+        "right": sum(c.right is True for c in view.candidates),
+        "of": len(view.candidates),
+        "outcomes": {method: view.candidates[i].right for method, i in view.chosen.items()},
+        "differ": len({solution.answer for solution in solutions}) > 1,
+        "kinds": sorted({step.error_kind for step in steps if step.error_kind}),
+        "steps": len(view.tree),
+        "images": view.n_images,
+    }
+
+
+def plain(value: Any) -> Any:
+    """A view as JSON values. Fields that hold nothing are left out, a number that is not finite among them; rewards are
+    rounded to four places, which no plot can tell."""
+    if dataclasses.is_dataclass(value):
+        fields = {name: plain(item) for name, item in vars(value).items()}
+        return {name: item for name, item in fields.items() if item not in (None, "", [], {})}
+    if isinstance(value, tuple | list):
+        return [plain(item) for item in value]
+    if isinstance(value, Mapping):
+        return {visible(str(name)): plain(item) for name, item in value.items()}
+    if isinstance(value, float):
+        return round(value, 4) if math.isfinite(value) else None
+    return visible(value) if isinstance(value, str) else value
+
+
+# Controls but for tab, line feed and carriage return; marks that turn the direction of text or have no width; halves of
+# surrogate pairs, which no file can hold.
+_UNSEEN = re.compile(
+    "[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\u061c\u200b-\u200f\u2028-\u202e\u2060-\u2069\ufeff\ud800-\udfff]"
+)
+
+
+def visible(text: str) -> str:
+    """The text with every character that cannot be seen, or that would reorder what is seen, as its number."""
+    return _UNSEEN.sub(
+        lambda match: f"\N{MATHEMATICAL LEFT ANGLE BRACKET}U+{ord(match[0]):04X}\N{MATHEMATICAL RIGHT ANGLE BRACKET}",
+        text,
+    )
