@@ -16,8 +16,8 @@ from data_synth.label import LabelConfig
 from data_synth.search_tree import SearchConfig
 from data_synth.trees import TreesConfig
 from eval.candidates import CandidatesConfig
-from eval.report import ReportConfig
 from eval.rewards import RewardsConfig
+from eval.view import ViewConfig
 from train.policy import PolicyConfig
 from train.prm import PrmConfig
 from vlprm.config import dump, parse, run
@@ -150,7 +150,7 @@ STAGES = {
     PrmConfig: ["--run=x", "--dataset=x"],
     CandidatesConfig: ["--run=x"],
     RewardsConfig: ["--run=x", "--candidates=x", "--reward_model=x"],
-    ReportConfig: ["--run=x"],
+    ViewConfig: ["--run=x"],
 }
 
 

@@ -3,10 +3,15 @@
 import asyncio
 import json
 import math
+import re
 import shutil
+import signal
+import subprocess
+import sys
 from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
+from urllib.request import urlopen
 
 import pytest
 
@@ -16,6 +21,8 @@ from data_synth.search import search
 from data_synth.search_tree import SearchConfig
 from data_synth.store import IMAGES, Searched, tree_record
 from eval import report, rewards
+from eval.pool import PoolRun
+from eval.view import run_problems
 from tests.conftest import solved
 from tests.teacher import TeacherEngine
 from vlprm.dataset import read_rows, write_dataset
@@ -87,6 +94,43 @@ def test_a_whole_run_is_reported_whoever_made_its_parts(run: Path) -> None:
     assert (results["n_problems"], results["judge"]) == (len(PROBLEMS), "not named in the dataset")
     assert set(results["seconds"]) == {"judge", "label", "report"}
     assert (run / "report.html").exists()
+
+
+def test_a_runs_candidates_and_trees_are_its_pages_problems(run: Path) -> None:
+    shown = run_problems(run, TASKS)
+    pools = list(PoolRun(run, TASKS))
+    assert len(shown) == len(pools) + len(read_rows(run / "labels" / "dataset.parquet"))
+    for at, (pool, problem) in enumerate(zip(pools, PROBLEMS, strict=True)):
+        view = shown.view(at)
+        assert (view.id, view.answer, shown.images(at)) == (problem.id, problem.answer, problem.images)
+        assert [c.right for c in view.candidates] == [c.right for c in pool.candidates]
+        assert [s.reward for c in view.candidates for s in c.steps] == [
+            s.correct for c in pool.candidates for s in c.scores
+        ]
+        assert [s.correct for s in view.candidates[0].steps] == [v and v.correct for v in pool.candidates[0].truth]
+        best = max(range(4), key=lambda i: view.candidates[i].rewards["min"])
+        assert view.candidates[view.chosen["prm_min"]].rewards["min"] == view.candidates[best].rewards["min"]
+        assert "random" not in view.chosen
+    assert shown.view(len(shown) - 1).tree
+
+
+def test_a_run_is_served_until_it_is_interrupted(run: Path) -> None:
+    report.main(report.ReportConfig(run))
+    command = [sys.executable, "-m", "eval.view", "--run", str(run), "--port", "0"]
+    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
+    assert process.stderr is not None
+    (url,) = re.findall(r"http://\S+", next(line for line in process.stderr if "http://" in line))
+    with urlopen(url, timeout=10) as page:
+        assert "Does the reward model choose better answers?" in page.read().decode()
+    with urlopen(f"{url}problem?at=0", timeout=10) as problem:
+        assert json.load(problem)["id"] == PROBLEMS[0].id
+    process.send_signal(signal.SIGINT)
+    assert process.wait(20) == 0
+
+
+def test_a_folder_without_anything_to_show_is_named(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="has neither rewards nor labels; give the folder"):
+        run_problems(tmp_path, TASKS)
 
 
 def test_a_mistyped_run_leaves_no_folder(tmp_path: Path) -> None:

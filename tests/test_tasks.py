@@ -1,5 +1,6 @@
 """Families: items by id, disjoint splits, truth of hand-written steps, and print too fine for the overview."""
 
+import dataclasses
 import io
 import json
 import sys
@@ -155,6 +156,8 @@ def test_truth_of_hand_written_steps(problem: Problem, texts: list[str], expecte
 def test_an_id_regenerates_its_item(name: str) -> None:
     items = [TASKS[name].problem("test", i) for i in range(20)]
     assert [problem_by_id(item.id, TASKS) for item in items] == items
+    undrawn = [dataclasses.replace(item, images=()) for item in items]
+    assert [problem_by_id(item.id, TASKS, drawn=False) for item in items] == undrawn
     assert len({item.images for item in items}) == 20
 
 

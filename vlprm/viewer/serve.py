@@ -13,10 +13,12 @@ from __future__ import annotations
 
 import json
 import logging
+import sys
 from collections.abc import Callable, Sequence
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from threading import Lock
+from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
 from markupsafe import Markup
@@ -34,7 +36,7 @@ JSON = "application/json"
 
 
 class PageServer(ThreadingHTTPServer):
-    """Serves one run's page on the loopback address; `url` is where."""
+    """Serves one run's page on the loopback address; `url` is where. ValueError where the port cannot be had."""
 
     daemon_threads = True
 
@@ -43,12 +45,20 @@ class PageServer(ThreadingHTTPServer):
         self.problems = problems
         self.facts = [_facts(problems, at) for at in range(len(problems))]
         self.lock = Lock()  # a source of problems reads files, and need not be safe to share
-        super().__init__(("127.0.0.1", port), _Handler)
+        try:
+            super().__init__(("127.0.0.1", port), _Handler)
+        except (OSError, OverflowError) as error:
+            raise ValueError(f"port {port} of this machine cannot be had ({error}); choose another, or 0") from error
         self.hosts = {f"{name}:{self.server_port}" for name in ("127.0.0.1", "localhost")}
 
     @property
     def url(self) -> str:
         return f"http://127.0.0.1:{self.server_port}/"
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """A browser that went on to another problem leaves nobody to answer."""
+        if not isinstance(sys.exception(), ConnectionError):
+            super().handle_error(request, client_address)
 
     def answer(self, path: str, number: Callable[[str], int]) -> Answer | None:
         """What is at an address, whose parameters `number` reads; None where there is nothing."""

@@ -83,7 +83,7 @@ function rowElement(at) {
   const score = element("span", { class: "score" },
     fact.of > 0 ? element("span", {}, `${fact.right}/${fact.of} right`) : `${fact.steps} steps`,
     fact.differ ? element("div", { class: "none" }, "differ") : null);
-  const button = element("button", { type: "button", "data-at": at, onclick: () => { location.hash = `problem-${at}`; } },
+  const button = element("button", { type: "button", "data-at": at, onclick: () => goTo(`problem-${at}`) },
     picture, text, score);
   markCurrent(button, at === list.current);
   return element("li", {}, button);

@@ -1,6 +1,17 @@
 // What the address says is shown: #results, #problems, or #problem-7. Keys go from problem to problem.
 
-async function route() {
+let routed = null; // the address that is shown
+
+function goTo(name) {
+  location.hash = name;
+  route(); // now: the browser's event comes later, after the next key
+}
+
+function route() {
+  if (routed === location.hash) {
+    return;
+  }
+  routed = location.hash;
   const opened = /^#problem-(\d+)$/.exec(location.hash);
   const results = byId("results");
   const browsing = opened !== null || location.hash === "#problems" || results.childElementCount === 0;
@@ -10,7 +21,7 @@ async function route() {
     markCurrent(link, (link.hash === "#problems") === browsing);
   }
   if (opened !== null) {
-    await show(Number(opened[1]));
+    show(Number(opened[1]));
   }
 }
 
@@ -33,7 +44,7 @@ function step(by) {
   const place = list.found.indexOf(list.current);
   const next = list.found[place < 0 ? 0 : place + by];
   if (next !== undefined) {
-    location.hash = `problem-${next}`;
+    goTo(`problem-${next}`);
   }
 }
 
@@ -46,7 +57,7 @@ document.addEventListener("keydown", (event) => {
   } else if (!typing && !event.ctrlKey && !event.metaKey && !event.altKey && event.key in KEYS) {
     event.preventDefault();
     if (byId("problems").hidden) {
-      location.hash = "problems";
+      goTo("problems");
     }
     KEYS[event.key]();
   } else if (["ArrowDown", "ArrowUp"].includes(event.key) && event.target.matches("#list button")) {

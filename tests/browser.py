@@ -1,0 +1,35 @@
+"""Headless Chromium for the tests, and what went wrong in it."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import pytest
+from playwright.sync_api import Page, sync_playwright
+
+BROWSER = shutil.which("chromium") or shutil.which("google-chrome")
+
+
+@contextmanager
+def opened_page(url: str) -> Iterator[Page]:
+    """A page at that address; AssertionError where it wrote an error or a warning, or asked for another address.
+    Skips where no Chromium is installed, but for a machine that checks changes (CI)."""
+    if BROWSER is None:
+        assert not os.environ.get("CI"), "install Chromium: the pages are checked here"
+        pytest.skip("no Chromium on this machine")
+    said: list[str] = []
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=BROWSER, args=["--no-sandbox"])
+        page = browser.new_page(viewport={"width": 1280, "height": 900})
+        page.set_default_timeout(20_000)
+        page.on("console", lambda message: said.append(message.text))
+        page.on("pageerror", lambda error: said.append(str(error)))
+        page.on("dialog", lambda dialog: said.append(f"dialog: {dialog.message}"))
+        page.on("requestfailed", lambda request: said.append(request.url))
+        page.goto(url)
+        yield page
+        browser.close()
+    assert said == [], said
