@@ -83,8 +83,8 @@ def inputs(backbone: Path) -> InputBuilder:
     return load_inputs(backbone)
 
 
-@pytest.fixture(scope="session")
-def dataset(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def write_labelled_trees(path: Path) -> Path:
+    """A dataset of ten trees of a careless teacher, labelled by its rollouts."""
     rows = []
     for i in range(10):
         problem = list(TASKS.values())[i % 5].problem("train", i)
@@ -94,9 +94,13 @@ def dataset(tmp_path_factory: pytest.TempPathFactory) -> Path:
         labels = fuse_tree(TreeEvidence.of(tree), paths, "bayes", JudgeQuality())
         nodes = tuple(dataclasses.replace(n, label=label) for n, label in zip(tree.nodes, labels, strict=True))
         rows.append(tree_row(problem, dataclasses.replace(tree, nodes=nodes), right, {"judge": "none"}))
-    path = tmp_path_factory.mktemp("data") / "d.parquet"
     write_dataset(path, rows)
     return path
+
+
+@pytest.fixture(scope="session")
+def dataset(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_labelled_trees(tmp_path_factory.mktemp("data") / "d.parquet")
 
 
 @pytest.fixture

@@ -1,0 +1,176 @@
+"""What a run's page costs: 100,000 scored candidates to a table, a page and a server; 1,000 photographs in one file.
+
+    python -m tests.perf.view
+
+The run has 12,500 problems of 8 candidates, in the files that the stages leave; each command runs in a process of its
+own, and its seconds include the start of Python. The page in the browser (headless Chromium) has as large an image and
+as long solutions as benchmarks have: 1,024 x 768 pixels, 8 candidates of 8 steps.
+"""
+
+from __future__ import annotations
+
+import json
+import multiprocessing
+import random
+import resource
+import shutil
+import tempfile
+import time
+from collections.abc import Callable
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from eval import report, view
+from tests.browser import opened_page
+from tests.conftest import write_labelled_trees
+from tests.perf.results import write_result
+from vlprm.images import png
+from vlprm.profile import Profile
+from vlprm.records import Records, finish, open_run
+from vlprm.schema import Solution, to_json
+from vlprm.scoring import StepScore
+from vlprm.steps import parse_step
+from vlprm.tasks import TASKS, problem_by_id
+from vlprm.tasks.synthetic import item_ids
+from vlprm.viewer.page import MAX_PROBLEMS, render_page
+from vlprm.viewer.serve import PageServer
+from vlprm.viewer.views import CandidateView, ProblemView, StepView
+
+CANDIDATES, PROBLEMS = 8, 12_500
+SECONDS, MEGABYTES, PAGE_MEGABYTES, FIRST_VIEW = 30, 2_000, 50, 2
+WORDS = "the bar of the left group stands above the line that is drawn at forty and below the next one".split()
+
+
+def main() -> None:
+    folder = Path(tempfile.mkdtemp(prefix="view-"))
+    try:
+        write_run(folder)
+        rows = [_in_a_process(stage, folder) for stage in (table_and_page, served)]
+        rows.append(in_the_browser(folder))
+    finally:
+        shutil.rmtree(folder)
+    commands = rows[:2]
+    write_result(
+        "view",
+        rows,
+        {
+            "seconds_100k": (max(row["seconds"] for row in commands), SECONDS),
+            "peak_mb_100k": (max(row["peak_mb"] for row in commands), MEGABYTES),
+            "page_mb_1k": (rows[2]["page_mb"], PAGE_MEGABYTES),
+            "first_view_s_1k": (rows[2]["first_view_s"], FIRST_VIEW),
+        },
+    )
+
+
+def write_run(folder: Path) -> None:
+    """The folder of a finished run: drawn problems, solutions with a reading in ten wrong, rewards at random."""
+    rng = random.Random(0)
+    pools = {i: _solutions(i, rng) for i in item_ids(list(TASKS.values()), "test", PROBLEMS)}
+    candidates = folder / "candidates" / "candidates.jsonl"
+    _write(candidates, [{"key": i, "solutions": [to_json(s) for s in pool]} for i, pool in pools.items()])
+    (folder / "prm").mkdir()
+    Profile(head="step").save(folder / "prm")
+    scored = [{"key": i, "candidates": [_scores(s, rng) for s in pool]} for i, pool in pools.items()]
+    _write(folder / "rewards" / "rewards.jsonl", scored, [candidates, folder / "prm"])
+    write_labelled_trees(folder / "labels" / "dataset.parquet")
+
+
+def table_and_page(folder: Path) -> None:
+    report.main(report.ReportConfig(folder))
+
+
+def served(folder: Path) -> None:
+    """A server that is ready to answer, and its first answers."""
+    with PageServer(0, "100,000", view.run_sections(folder), view.run_problems(folder, TASKS)) as server:
+        for path in ("/", "/facts", "/problem", "/image"):
+            assert server.answer(path, lambda name: {"at": PROBLEMS - 1, "count": 2000}.get(name, 0))
+
+
+def in_the_browser(folder: Path) -> dict[str, Any]:
+    path = folder / "photographs.html"
+    path.write_text(render_page("1,000", [], Photographs()))
+    with opened_page(f"{path.as_uri()}#problem-500") as page:
+        page.locator("#problem .question").wait_for()
+        first_view = page.evaluate("performance.getEntriesByName('first-contentful-paint')[0].startTime")
+        ready = page.evaluate("performance.now()")
+        started = page.evaluate("performance.now()")
+        page.keyboard.press("j")
+        page.get_by_text("Which bar is longest, 501?", exact=True).last.wait_for()
+        opened = page.evaluate("performance.now()") - started
+    row = {
+        "what": "page of 1,000 problems in Chromium",
+        "page_mb": round(path.stat().st_size / 1e6, 1),
+        "first_view_s": round(first_view / 1000, 2),
+        "problem_open_s": round(ready / 1000, 2),
+        "next_problem_s": round(opened / 1000, 3),
+    }
+    print(row, flush=True)
+    return row
+
+
+class Photographs:
+    """Problems with an image each that does not compress well, as photographs do not."""
+
+    def __len__(self) -> int:
+        return MAX_PROBLEMS
+
+    def view(self, at: int) -> ProblemView:
+        rng = random.Random(at)
+        candidates = tuple(CandidateView(tuple(_step(rng) for _ in range(8)), "3", True) for _ in range(CANDIDATES))
+        return ProblemView(f"item/{at}", "photographs", "", f"Which bar is longest, {at}?", "3", 1, candidates)
+
+    def images(self, at: int) -> tuple[bytes, ...]:
+        coarse = np.random.default_rng(at).integers(0, 256, (96, 128, 3), dtype=np.uint8)
+        return (png(Image.fromarray(coarse).resize((1024, 768), Image.Resampling.BICUBIC)),)
+
+
+def _step(rng: random.Random) -> StepView:
+    return StepView(f"[reasoning] {' '.join(rng.choices(WORDS, k=40))}", "reasoning", rng.random(), rng.random() > 0.1)
+
+
+def _solutions(problem_id: str, rng: random.Random) -> list[Solution]:
+    problem = problem_by_id(problem_id, TASKS, drawn=False)
+
+    def careless(kind: str, concept: str, truth: Any, near: Any) -> Any:
+        return near[0] if near and rng.random() < 0.1 else truth
+
+    def solution() -> Solution:
+        texts = TASKS[problem.task].solve(problem.meta["scene"], careless)
+        steps = tuple(map(parse_step, texts))
+        return Solution(problem_id, steps, texts[-1].removeprefix("[answer] "), "answer", 40)
+
+    return [solution() for _ in range(CANDIDATES)]
+
+
+def _scores(solution: Solution, rng: random.Random) -> dict[str, Any]:
+    rewards = [rng.random() for _ in solution.steps]
+    return {"steps": [asdict(StepScore(r, 1 - r, 0.0, 1.0)) for r in rewards], "whole": rng.random()}
+
+
+def _write(path: Path, records: list[dict[str, Any]], inputs: list[Path] | None = None) -> None:
+    open_run(path.parent, "", 0, inputs or ())
+    path.write_text("".join(json.dumps(record) + "\n" for record in records))
+    finish(Records(path))
+
+
+def _in_a_process(stage: Callable[[Path], None], folder: Path) -> dict[str, Any]:
+    started = time.perf_counter()
+    with multiprocessing.get_context("spawn").Pool(1) as pool:
+        peak = pool.apply(_peak_of, (stage, folder))
+    seconds = round(time.perf_counter() - started, 1)
+    row = {"what": stage.__name__, "records": PROBLEMS * CANDIDATES, "seconds": seconds, "peak_mb": round(peak)}
+    print(row, flush=True)
+    return row
+
+
+def _peak_of(stage: Callable[[Path], None], folder: Path) -> float:
+    stage(folder)
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+
+
+if __name__ == "__main__":
+    main()
