@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -33,8 +34,9 @@ class Scored:
         """The answer is right and so is every step."""
         return self.right is True and all(v is not None and v.correct for v in self.truth)
 
-    @property
+    @cached_property
     def candidate(self) -> Candidate:
+        """What selectors know of it."""
         return Candidate(self.solution.answer, rewards_of(self.scores), self.whole, surprise_of(self.scores))
 
 

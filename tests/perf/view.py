@@ -42,7 +42,7 @@ from vlprm.viewer.views import CandidateView, ProblemView, StepView
 
 CANDIDATES, PROBLEMS = 8, 12_500
 SECONDS, MEGABYTES, PAGE_MEGABYTES, FIRST_VIEW = 30, 2_000, 50, 2
-WORDS = "the bar of the left group stands above the line that is drawn at forty and below the next one".split()
+WORDS = ("the bar", "of the left group", "stands above", "the line", "drawn at forty", "and below", "the next one")
 
 
 def main() -> None:
@@ -129,7 +129,7 @@ class Photographs:
 
 
 def _step(rng: random.Random) -> StepView:
-    return StepView(f"[reasoning] {' '.join(rng.choices(WORDS, k=40))}", "reasoning", rng.random(), rng.random() > 0.1)
+    return StepView(f"[reasoning] {' '.join(rng.choices(WORDS, k=20))}", "reasoning", rng.random(), rng.random() > 0.1)
 
 
 def _solutions(problem_id: str, rng: random.Random) -> list[Solution]:
@@ -160,16 +160,22 @@ def _write(path: Path, records: list[dict[str, Any]], inputs: list[Path] | None 
 def _in_a_process(stage: Callable[[Path], None], folder: Path) -> dict[str, Any]:
     started = time.perf_counter()
     with multiprocessing.get_context("spawn").Pool(1) as pool:
-        peak = pool.apply(_peak_of, (stage, folder))
-    seconds = round(time.perf_counter() - started, 1)
-    row = {"what": stage.__name__, "records": PROBLEMS * CANDIDATES, "seconds": seconds, "peak_mb": round(peak)}
+        cpu, peak = pool.apply(_cost_of, (stage, folder))
+    row = {
+        "what": stage.__name__,
+        "records": PROBLEMS * CANDIDATES,
+        "seconds": round(time.perf_counter() - started, 1),
+        "cpu_seconds": round(cpu, 1),
+        "peak_mb": round(peak),
+    }
     print(row, flush=True)
     return row
 
 
-def _peak_of(stage: Callable[[Path], None], folder: Path) -> float:
+def _cost_of(stage: Callable[[Path], None], folder: Path) -> tuple[float, float]:
+    """Seconds of a processor, and megabytes, of this process since its start."""
     stage(folder)
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    return time.process_time(), resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
 
 
 if __name__ == "__main__":

@@ -34,6 +34,7 @@ async function show(at) {
       place.replaceChildren(...problemElements(at, problem));
       place.scrollTop = 0;
       place.focus({ preventScroll: true });
+      place.scrollIntoView(); // on a narrow screen it stands below the list
     }
   } catch (error) {
     place.replaceChildren(element("p", { class: "wrong" }, `Problem ${at} cannot be shown: ${error.message}`));
