@@ -7,6 +7,7 @@ Reads a run folder whose stages are its sub-folders: trees, labels, prm, candida
 
 from __future__ import annotations
 
+import gc
 import json
 import logging
 from dataclasses import dataclass
@@ -50,6 +51,7 @@ def main(config: ReportConfig) -> None:
         raise ValueError(
             f"{config.run} has no folder {', '.join(missing)}; give the folder that holds those of all stages"
         )
+    gc.freeze()  # what the imports left would be walked again and again while the pools are made
     with timed(config.run, "report"):
         # The reward model's profile names the aggregation, which was fixed before any result was seen.
         aggregation = load_profile(config.run / "prm").aggregation

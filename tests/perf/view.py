@@ -9,6 +9,7 @@ as long solutions as benchmarks have: 1,024 x 768 pixels, 8 candidates of 8 step
 
 from __future__ import annotations
 
+import io
 import json
 import multiprocessing
 import random
@@ -28,7 +29,6 @@ from eval import report, view
 from tests.browser import opened_page
 from tests.conftest import write_labelled_trees
 from tests.perf.results import write_result
-from vlprm.images import png
 from vlprm.profile import Profile
 from vlprm.records import Records, finish, open_run
 from vlprm.schema import Solution, to_json
@@ -113,7 +113,7 @@ def in_the_browser(folder: Path) -> dict[str, Any]:
 
 
 class Photographs:
-    """Problems with an image each that does not compress well, as photographs do not."""
+    """Problems with an image each, which compresses about as well as photographs do."""
 
     def __len__(self) -> int:
         return MAX_PROBLEMS
@@ -124,8 +124,10 @@ class Photographs:
         return ProblemView(f"item/{at}", "photographs", "", f"Which bar is longest, {at}?", "3", 1, candidates)
 
     def images(self, at: int) -> tuple[bytes, ...]:
-        coarse = np.random.default_rng(at).integers(0, 256, (96, 128, 3), dtype=np.uint8)
-        return (png(Image.fromarray(coarse).resize((1024, 768), Image.Resampling.BICUBIC)),)
+        coarse = np.random.default_rng(at).integers(0, 256, (36, 48, 3), dtype=np.uint8)
+        file = io.BytesIO()
+        Image.fromarray(coarse).resize((1024, 768), Image.Resampling.BICUBIC).save(file, "JPEG", quality=90)
+        return (file.getvalue(),)
 
 
 def _step(rng: random.Random) -> StepView:
