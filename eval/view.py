@@ -23,7 +23,7 @@ from vlprm.profile import load_profile
 from vlprm.records import json_object
 from vlprm.schema import Aggregation
 from vlprm.scoring import AGGREGATIONS
-from vlprm.search import likeliest, selectors
+from vlprm.search.select import likeliest, selectors
 from vlprm.tasks import TASKS, Tasks, load_tasks
 from vlprm.viewer.page import results_section, synthesis_section
 from vlprm.viewer.serve import PageServer
