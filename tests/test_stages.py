@@ -125,7 +125,7 @@ def test_a_run_is_served_until_it_is_interrupted(run: Path) -> None:
     with urlopen(f"{url}problem?at=0", timeout=10) as problem:
         assert json.load(problem)["id"] == PROBLEMS[0].id
     process.send_signal(signal.SIGINT)
-    assert process.wait(20) == 0
+    assert process.wait(60) == 0
 
 
 def test_a_folder_without_anything_to_show_is_named(tmp_path: Path) -> None:

@@ -64,7 +64,7 @@ def measured(name: str, scheme: Scheme) -> dict[str, Any]:
     if not (folder / "candidates").exists():
         os.symlink((DEMO / "candidates").resolve(), folder / "candidates")
     score_pool(RewardsConfig(folder / "candidates", folder / "prm", folder / "rewards"))
-    pools = pool.read_pools(folder, load_tasks(tuple(TASKS)))
+    pools = list(pool.PoolRun(folder, load_tasks(tuple(TASKS))))
     steps, chosen = measure.steps(pools, AGGREGATION), measure.selection(pools, AGGREGATION)
     row = {
         "scheme": name,
