@@ -2,7 +2,8 @@
 # make test    the tests
 # make lint    ruff, mypy on vlprm/, the import contract
 # make test-server   the tests against a real vLLM on the CPU, in an environment of its own (make vllm-env; 4 GB)
-# make bench   the measurements of the README's table, each into runs/bench/NAME.json; NAME=label_quality for one of them
+# make bench   the measurements of the README's tables, each into runs/bench/NAME.json; NAME=label_quality for one of them;
+#              label_schemes, guided and tts stand beside a demo, and are made by their names alone
 # make gpu-check   correctness and speed of training on a GPU, where one is at hand
 # make demo-from-scratch   teach the built-in models first
 #
@@ -57,7 +58,7 @@ lint: $(READY)
 	$(VENV)/bin/mypy
 	$(VENV)/bin/lint-imports
 
-BENCHES := synth_cost synth_concurrency synth_memory label_quality train_throughput train_memory view
+BENCHES := synth_cost synth_concurrency synth_memory label_quality train_throughput train_memory scoring search_overhead view
 
 bench: $(READY)
 	set -e; for name in $(or $(NAME),$(BENCHES)); do $(RUN) -m tests.perf.$$name; done

@@ -1,0 +1,50 @@
+"""eval.solve: what it is given wrongly is said in one sentence, before a model is loaded."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from PIL import Image
+
+from eval.solve import SolveConfig, as_text, candidate_view, main
+from vlprm.images import png
+from vlprm.reward_model import StepScore
+from vlprm.schema import Solution
+from vlprm.search import Cost, Found, ScoredSolution
+from vlprm.steps import split_steps
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"image": (Path("nowhere.png"),)}, "there is no image nowhere.png; give the path of a PNG or JPEG file"),
+        ({"image": (Path("README.md"),)}, "README.md cannot be read"),
+        ({"reward_model": None}, "best_of_n needs --reward_model, a checkpoint folder of train.prm; give one"),
+        ({"method": "refined_best_of_n"}, "refined_best_of_n needs --critic"),
+        ({"method": "best_of_m"}, "unknown method 'best_of_m'; did you mean 'best_of_n'?"),
+    ],
+)
+def test_what_cannot_be_solved_is_said_at_once(tmp_path: Path, changes: dict[str, Any], said: str) -> None:
+    (tmp_path / "image.png").write_bytes(png(Image.new("RGB", (32, 32))))
+    asked = {
+        "image": (tmp_path / "image.png",),
+        "question": "Why?",
+        "reward_model": Path("prm"),
+        "run": tmp_path / "run",
+    }
+    with pytest.raises(ValueError, match=said.replace("?", r"\?")):
+        main(SolveConfig(**{**asked, **changes}))
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_step_without_a_score_is_shown_without_one() -> None:
+    """Never as 0; and a solution without an answer says why it has none."""
+    steps = tuple(split_steps("[reasoning] 1 + 1 = 2\n\n[reasoning] so"))
+    cut = ScoredSolution(Solution("p", steps, None, "length", 9), (StepScore(0.75, None, None), None))
+    said = as_text(Found("p", "best_of_n", (cut,), [1.0], Cost(policy_tokens=9))).splitlines()
+    assert said[:2] == ["0.750  [reasoning] 1 + 1 = 2", "       [reasoning] so"]
+    assert "answer: none (length)" in said[2]
+    assert [step.reward for step in candidate_view(cut).steps] == [0.75, None]
+    assert as_text(Found("p", "best_of_n", (), [], Cost())) == "no candidate was found"
