@@ -16,7 +16,7 @@ from typing import Any
 
 from eval import measure
 from eval.pool import Pool, PoolRun
-from eval.table import print_tables
+from eval.terminal import print_tables
 from eval.view import run_problems, run_sections
 from vlprm.config import dump, run
 from vlprm.dataset import LabelledPath, read_rows, row_paths

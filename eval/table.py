@@ -1,63 +1,204 @@
-"""Tables for the terminal, from `results.json`."""
+"""The records of runs -> the field's tables: a policy, then what a reward model and a method make of it.
+
+    python -m eval.table --runs '[runs/eval/builtin]' --format markdown
+
+A column a benchmark, then their mean, the paired difference of means to the policy's own row with its 95% bootstrap
+interval over problems, candidates, and tokens and seconds a problem. Shards of one run are read together. `--layout
+aggregations` has a row for each rule that makes one reward of step rewards (the tables of MM-PRM), and `--layout curve`
+the best of 1, 2, 4, ... A candidate without an answer is not right; how many there are is told below the table.
+"""
 
 from __future__ import annotations
 
-from typing import Any
+import sys
+from collections import Counter, defaultdict
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
 
-from rich.console import Console
-from rich.table import Table
+import numpy as np
+import yaml
 
-from vlprm.metrics import percent
-from vlprm.viewer.tables import plain_table, selector_title
+from eval.layouts import FORMATS, Format, TableRow
+from vlprm.config import run
+from vlprm.metrics import expected_best_of
+from vlprm.records import iterate_finished
+from vlprm.schema import SCHEMA_VERSION
+from vlprm.scoring import AGGREGATIONS
+from vlprm.search import select
+from vlprm.search.select import Candidate
+
+Layout = Literal["methods", "aggregations", "curve"]
+Values = dict[str, dict[str, float]]  # by benchmark and problem: how right the choice is
+RESAMPLES = 2000
+POLICY = "policy alone"
 
 
-def print_tables(results: dict[str, Any]) -> None:
-    console = Console()
-    console.print(_selection(results))
-    console.print(_differences(results))
-    console.print(_steps(results))
-    console.print(_labels(results))
+@dataclass(frozen=True)
+class TableConfig:
+    """Print a table.
+
+    Args:
+        runs: run folders of eval.run.
+        layout: methods, aggregations (every rule of best-of-N), or curve (best-of-n by n).
+        format: text, markdown, latex or csv.
+        published: a file of published rows to stand below, such as configs/eval/published.yaml.
+    """
+
+    runs: tuple[Path, ...]
+    layout: Layout = "methods"
+    format: Format = "text"
+    published: Path | None = None
 
 
-def _selection(results: dict[str, Any]) -> Table:
-    none = results["no_answer"]
-    table = plain_table(
-        f"Which of {results['n_candidates']} candidates? ({results['n_problems']} held-out problems; "
-        f"without an answer: {none['candidates']} candidates, and all those of {none['problems']} problems)",
-        "selector", "accuracy %", "95% interval", "every step right %",
-    )  # fmt: skip
-    for name, row in results["selection"].items():
-        low, high = row["ci"]
-        title = selector_title(name, results["aggregation"])
-        table.add_row(
-            title, percent(row["accuracy"]), f"{percent(low)} to {percent(high)}", percent(row["fully_right"])
+@dataclass
+class Run:
+    """What the shards of one run say: how right each row is, what a problem cost, and what has no result."""
+
+    label: str
+    search: dict[str, Any]
+    rows: dict[str, Values] = field(default_factory=lambda: defaultdict(lambda: defaultdict(dict)))
+    sizes: dict[str, int] = field(default_factory=dict)
+    costs: dict[str, list[tuple[float, float]]] = field(default_factory=lambda: defaultdict(list))
+    candidates: int = 0
+    no_results: int = 0
+    failures: Counter[str] = field(default_factory=Counter)
+
+
+def main(config: TableConfig) -> None:
+    runs = read_runs(config.runs, config.layout)
+    rows = [row for one in runs for row in table_rows(one)]
+    rows += published_rows(config.published) if config.published else []
+    sys.stdout.write(FORMATS[config.format](rows))
+    for one in runs:
+        failed = "".join(f", {count} problems failed: {name}" for name, count in one.failures.items())
+        print(
+            f"{one.label}: {one.no_results} of {one.candidates} candidates without an answer{failed}", file=sys.stderr
         )
-    return table
 
 
-def _differences(results: dict[str, Any]) -> Table:
-    table = plain_table("Paired differences", "of", "points", "95% interval")
-    for name, row in results["differences"].items():
-        if isinstance(row, dict):
-            table.add_row(name, percent(row["accuracy"]), " to ".join(map(percent, row["ci"])))
-    table.add_row("share of the room from random to oracle that best of N closes",
-                  percent(results["differences"]["share_of_room_closed"]) + "%", "")  # fmt: skip
-    return table
+def read_runs(folders: Sequence[Path], layout: Layout) -> list[Run]:
+    """Runs by what they are of. ValueError where two of different settings would have one name."""
+    runs: dict[str, tuple[dict[str, Any], Run]] = {}
+    for folder in folders:
+        path = folder / "config.yaml"
+        if not path.is_file():
+            raise ValueError(f"{folder} has no config.yaml; give the run folder of eval.run")
+        settings = yaml.safe_load(path.read_text())
+        settings = {name: value for name, value in settings.items() if name not in ("run", "shard", "device", "unit")}
+        label = label_of(settings)
+        known, one = runs.setdefault(label, (settings, Run(label, settings["search"])))
+        if known != settings:
+            raise ValueError(f"{folder} and another run of {label!r} have different settings; print a table of each")
+        for record in iterate_finished(folder / "records.jsonl", "eval.run"):
+            add(one, record, layout)
+    return [one for _, one in runs.values()]
 
 
-def _steps(results: dict[str, Any]) -> Table:
-    table = plain_table("Step rewards against the truth", "measure", "value")
-    for name, value in results["steps"].items():
-        table.add_row(name.replace("_", " "), f"{value:.3f}" if isinstance(value, float) else str(value))
-    return table
+def label_of(settings: dict[str, Any]) -> str:
+    names = [Path(settings[name]).name for name in ("policy", "critic") if settings.get(name)]
+    reward_model = settings.get("reward_model")
+    if reward_model:
+        path = Path(reward_model)
+        names.insert(1, path.name if path.name != "prm" else path.parent.name)
+    return " + ".join(names)
 
 
-def _labels(results: dict[str, Any]) -> Table:
-    table = plain_table(
-        f"Labels against the truth: finding wrong steps (judge: {results['judge']})",
-        "labels by", "precision", "recall", "F1", "share of steps labelled",
-    )  # fmt: skip
-    for name in ("mc", "judge", "fused"):
-        row = results["labels"][name]
-        table.add_row(name, *(f"{row[k]:.3f}" for k in ("precision", "recall", "f1", "labelled")))
-    return table
+def add(one: Run, record: dict[str, Any], layout: Layout) -> None:
+    if record.get("schema") != SCHEMA_VERSION:
+        raise ValueError(
+            f"{record['key']} has schema {record.get('schema')!r}, this code reads {SCHEMA_VERSION}; run eval.run again"
+        )
+    if "failure" in record:
+        one.failures[record["failure"]] += 1
+        return
+    right = [float(c["right"] is True) for c in record["candidates"]]
+    one.candidates += len(right)
+    one.no_results += sum(c["right"] is None for c in record["candidates"])
+    cost = record["cost"]
+    spent = (cost["policy_tokens"] + cost["critic_tokens"] + cost["scorer_tokens"], cost["seconds"])
+    for name, size, value in values_of(record, right, one.search["aggregation"], layout):
+        one.rows[name][record["benchmark"]][record["problem"]] = value
+        one.sizes[name] = max(size, one.sizes.get(name, 0))
+        one.costs[name].append(spent)
+
+
+def values_of(
+    record: dict[str, Any], right: Sequence[float], aggregation: Any, layout: Layout
+) -> Iterator[tuple[str, int, float]]:
+    """Name, candidates and value of each row that a record speaks of."""
+    if record["method"] != "pool":
+        if layout == "methods":
+            yield record["method"], len(right), _chosen(record["shares"], right)
+        return
+    pool, n = [candidate(c) for c in record["candidates"]], len(right)
+    yield POLICY, 1, _chosen(select.sample(pool), right)
+    scored = any(c.rewards for c in pool)
+    if layout == "curve":
+        rewards = select.solution_rewards(pool, aggregation)
+        ranked = [right[i] for i, _ in sorted(select.ranking(pool, rewards).items(), key=lambda pair: -pair[1])]
+        yield from ((f"best of {k}", k, expected_best_of(ranked, min(k, len(ranked)))) for k in _powers(n))
+        return
+    yield "majority", n, _chosen(select.majority(pool), right)
+    for rule in (AGGREGATIONS if layout == "aggregations" else [aggregation]) if scored else ():
+        yield f"weighted majority ({rule})", n, _chosen(select.weighted_majority(pool, rule), right)
+        yield f"best of N ({rule})", n, _chosen(select.best_of_n(pool, rule), right)
+    yield "oracle", n, max(right, default=0.0)
+
+
+def candidate(stored: dict[str, Any]) -> Candidate:
+    rewards = [score["correct"] for score in stored["scores"] if score]
+    whole = rewards and len(rewards) == len(stored["scores"])
+    return Candidate(stored["answer"], tuple(rewards) if whole else None, None)
+
+
+def _chosen(shares: Sequence[float], right: Sequence[float]) -> float:
+    return sum(share * value for share, value in zip(shares, right, strict=True))
+
+
+def _powers(n: int) -> Iterator[int]:
+    k = 1
+    while k <= n:
+        yield k
+        k *= 2
+
+
+def table_rows(one: Run) -> Iterator[TableRow]:
+    for name, values in one.rows.items():
+        cells = {benchmark: float(np.mean(list(of.values()))) for benchmark, of in values.items()}
+        difference = None if name == POLICY or POLICY not in one.rows else paired(values, one.rows[POLICY])
+        tokens, seconds = np.mean(one.costs[name], axis=0)
+        title = one.label if name == POLICY else f"+ {name}"
+        yield TableRow(title, cells, difference, one.sizes[name], float(tokens), float(seconds))
+
+
+def paired(values: Values, base: Values) -> tuple[float, float, float] | None:
+    """The difference of the means over benchmarks, and its interval: problems are drawn anew within each benchmark. None
+    where the two were not asked the same."""
+    if any(values[name].keys() != base.get(name, {}).keys() for name in values) or values.keys() != base.keys():
+        return None
+    rng = np.random.default_rng(0)
+    means, drawn = [], np.zeros(RESAMPLES)
+    for name, of in values.items():
+        apart = np.array([value - base[name][problem] for problem, value in of.items()])
+        means.append(apart.mean())
+        drawn += apart[rng.integers(0, len(apart), (RESAMPLES, len(apart)))].mean(axis=1) / len(values)
+    low, high = np.quantile(drawn, [0.025, 0.975])
+    return float(np.mean(means)), float(low), float(high)
+
+
+def published_rows(path: Path) -> list[TableRow]:
+    """Rows of others, quoted: `{label, source, cells: {benchmark: percent}}`. ValueError where one has no source."""
+    rows = yaml.safe_load(path.read_text())
+    for row in rows:
+        if not row.get("source"):
+            raise ValueError(f"{path}: the row {row.get('label')!r} names no source; add one")
+    return [
+        TableRow(f"{row['label']} [{row['source']}]", {k: v / 100 for k, v in row["cells"].items()}, None, row.get("n"))
+        for row in rows
+    ]
+
+
+if __name__ == "__main__":
+    run(main, TableConfig)

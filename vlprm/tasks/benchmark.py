@@ -166,7 +166,7 @@ def as_problem(benchmark: Benchmark, item: Item, folder: Path, style: str = "off
     if not item.images:
         raise ProblemError("no_image", f"{item.id} of {benchmark.name} lists no images")
     images = tuple(_image(item, image, folder.resolve()) for image in item.images)
-    meta = {"options": list(item.options), "question_type": next(iter(item.groups.values()), ("",))[0]}
+    meta = {"choices": list(item.options), "question_type": next(iter(item.groups.values()), ("",))[0]}
     question = benchmark.prompts[style](item)
     return Problem(item.id, benchmark.name, question, images, item.answer, item.answer_type, meta)
 

@@ -1,0 +1,98 @@
+"""What a run asks: the problems of benchmarks and of the drawn families, and how an answer to each is judged."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from jsonargparse.typing import NonNegativeInt
+
+from vlprm.answers import is_correct
+from vlprm.schema import Problem, Solution
+from vlprm.steps import join_steps
+from vlprm.tasks import BENCHMARKS, TASKS, load_benchmark, load_task
+from vlprm.tasks.benchmark import Benchmark, Item, Output, Reading, as_problem, items_from_hub, load_items
+from vlprm.tasks.synthetic import SyntheticFamily
+
+_TAG = "[answer]"
+
+
+@dataclass(frozen=True)
+class AskedConfig:
+    """One benchmark of a run.
+
+    Args:
+        name: a benchmark, a drawn family, or the path of a family's module.
+        data: the benchmark's folder, as in its public repository; without one, it is the Hub's.
+        subset: which of the benchmark's items.
+        style: how they are asked: steps, ours, or official, the authors' own prompt.
+        split: of a drawn family.
+        problems: the first so many (0: all of a benchmark; a drawn family has no end).
+    """
+
+    name: str
+    data: Path | None = None
+    subset: str = "all"
+    style: str = "steps"
+    split: str = "test"
+    problems: NonNegativeInt = 0
+
+
+@dataclass(frozen=True)
+class Asked:
+    """The problems of one benchmark by their ids, and what its rule reads in a solution."""
+
+    name: str
+    ids: tuple[str, ...]
+    problem: Callable[[str], Problem]
+    read: Callable[[Problem, Solution], Reading]
+
+
+def open_asked(config: AskedConfig) -> Asked:
+    """ValueError names the nearest benchmark, and what a folder lacks."""
+    if config.name in BENCHMARKS:
+        return _benchmark(load_benchmark(config.name), config)
+    if config.name not in TASKS and "." not in config.name:
+        known = [*BENCHMARKS, *TASKS]
+        nearest = difflib.get_close_matches(config.name, known, n=1)
+        hint = f"did you mean {nearest[0]!r}? " if nearest else ""
+        raise ValueError(f"unknown benchmark {config.name!r}; {hint}known: {', '.join(known)}")
+    return _drawn(load_task(config.name), config)
+
+
+def _benchmark(benchmark: Benchmark, config: AskedConfig) -> Asked:
+    if config.data is None:
+        items, folder = items_from_hub(benchmark, config.subset), Path()
+    else:
+        items, folder = load_items(benchmark, config.data, config.subset), config.data
+    ids = tuple(items)[: config.problems or None]
+    return Asked(
+        benchmark.name,
+        ids,
+        lambda item_id: as_problem(benchmark, items[item_id], folder, config.style),
+        lambda problem, solution: _official(benchmark, items[problem.id], solution),
+    )
+
+
+def _official(benchmark: Benchmark, item: Item, solution: Solution) -> Reading:
+    """What the authors' rule reads: in a solution with a tagged answer, of that answer alone, since the rules were made
+    for responses that are prose, and take letters and numbers of any step for answers."""
+    if solution.stop not in ("answer", "no_answer"):
+        return Reading(None)
+    last = solution.steps[-1].text.strip() if solution.steps else ""
+    text = last.removeprefix(_TAG).strip() if last.startswith(_TAG) else join_steps(solution.steps)
+    return benchmark.rules["official"](item, Output(item.id, text))
+
+
+def _drawn(family: SyntheticFamily, config: AskedConfig) -> Asked:
+    if not config.problems:
+        raise ValueError(f"{family.name} is drawn and has no end; say how many problems")
+    ids = tuple(family.item_id(config.split, i) for i in range(config.problems))
+    return Asked(family.name, ids, family.problem_by_id, _exact)
+
+
+def _exact(problem: Problem, solution: Solution) -> Reading:
+    right = is_correct(solution.answer, str(problem.answer), problem.answer_type)
+    return Reading(solution.answer, right is True)

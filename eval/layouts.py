@@ -1,0 +1,93 @@
+"""One table in four formats. Accuracies are in percent; a cell that was not measured is empty."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from rich.console import Console
+
+from vlprm.metrics import percent
+from vlprm.viewer.tables import plain_table
+
+Format = Literal["text", "markdown", "latex", "csv"]
+LATEX = str.maketrans({c: f"\\{c}" for c in "&%$#_{}"} | {"\\": r"\textbackslash{}", "~": r"\~{}", "^": r"\^{}"})
+
+
+@dataclass(frozen=True)
+class TableRow:
+    """A row: shares by benchmark, the difference to the policy alone with its interval, candidates, and tokens and
+    seconds a problem. None for what was not measured, as in a quoted row."""
+
+    title: str
+    cells: dict[str, float]
+    difference: tuple[float, float, float] | None = None
+    n: int | None = None
+    tokens: float | None = None
+    seconds: float | None = None
+
+    @property
+    def mean(self) -> float:
+        return sum(self.cells.values()) / len(self.cells)
+
+
+def header(rows: Sequence[TableRow]) -> list[str]:
+    return ["", *benchmarks(rows), "mean", "difference (95% interval)", "N", "tokens", "seconds"]
+
+
+def benchmarks(rows: Sequence[TableRow]) -> list[str]:
+    """Those of our own rows; a table of quoted rows alone has theirs."""
+    own = [row for row in rows if row.tokens is not None] or rows
+    return list(dict.fromkeys(name for row in own for name in row.cells))
+
+
+def cells(row: TableRow, columns: Sequence[str]) -> list[str]:
+    shown = [percent(row.cells[name]) if name in row.cells else "" for name in columns]
+    whole = set(columns) <= set(row.cells)
+    mean = percent(sum(row.cells[name] for name in columns) / len(columns)) if whole and columns else ""
+    apart = "" if row.difference is None else "{:+.1f} ({:+.1f} to {:+.1f})".format(*(100 * d for d in row.difference))
+    numbers = ["" if value is None else f"{value:,.0f}" for value in (row.n, row.tokens)]
+    return [row.title, *shown, mean, apart, *numbers, "" if row.seconds is None else f"{row.seconds:.1f}"]
+
+
+def table(rows: Sequence[TableRow]) -> list[list[str]]:
+    columns = benchmarks(rows)
+    return [header(rows), *(cells(row, columns) for row in rows)]
+
+
+def as_text(rows: Sequence[TableRow]) -> str:
+    first, *others = table(rows)
+    shown = plain_table("Accuracy %", *first)
+    for line in others:
+        shown.add_row(*line)
+    console = Console(file=io.StringIO(), width=max(120, 24 * len(first)))
+    console.print(shown)
+    return str(console.file.getvalue())  # type: ignore[attr-defined]
+
+
+def as_markdown(rows: Sequence[TableRow]) -> str:
+    first, *others = [[cell.replace("|", "\\|") for cell in line] for line in table(rows)]
+    lines = [first, ["---"] * len(first), *others]
+    return "".join(f"| {' | '.join(line)} |\n" for line in lines)
+
+
+def as_latex(rows: Sequence[TableRow]) -> str:
+    first, *others = [[cell.translate(LATEX) for cell in line] for line in table(rows)]
+    body = [" & ".join(line) + r" \\" for line in others]
+    columns = "l" + "r" * (len(first) - 1)
+    head = [rf"\begin{{tabular}}{{{columns}}}", r"\toprule", " & ".join(first) + r" \\", r"\midrule"]
+    return "\n".join([*head, *body, r"\bottomrule", r"\end{tabular}"]) + "\n"
+
+
+def as_csv(rows: Sequence[TableRow]) -> str:
+    written = io.StringIO()
+    csv.writer(written, lineterminator="\n").writerows(table(rows))
+    return written.getvalue()
+
+
+FORMATS: dict[Format, Callable[[Sequence[TableRow]], str]] = {
+    "text": as_text, "markdown": as_markdown, "latex": as_latex, "csv": as_csv,
+}  # fmt: skip
