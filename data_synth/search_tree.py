@@ -178,7 +178,7 @@ class SearchTree:
         self.tokens += solution.tokens
         self.stops[solution.stop] += 1
         # What follows a zoom is asked for by a request of its own.
-        self.requests += sum(step.region is not None for step in solution.steps[len(start) :])
+        self.requests += sum(step.ends_turn for step in solution.steps[len(start) :])
         first = state = self.state(start)
         state.add(right)
         for step in solution.steps[len(start) :]:

@@ -17,7 +17,7 @@ from data_synth.search_tree import SearchConfig
 from tests.stand_in import StandIn
 from tests.teacher import TeacherEngine
 from tests.tiny_backbones import BACKBONES
-from vlprm.actions import execute_zoom
+from vlprm.actions import View, execute_zoom
 from vlprm.answers import is_correct
 from vlprm.backbones import load_inputs
 from vlprm.builtin.make import Size, make_model, make_processor, make_tokenizer
@@ -26,7 +26,7 @@ from vlprm.fusion import fuse_tree
 from vlprm.inputs import InputBuilder
 from vlprm.judge_quality import JudgeQuality, TreeEvidence
 from vlprm.profile import Profile
-from vlprm.schema import Problem, Step
+from vlprm.schema import Problem, Region, Step
 from vlprm.steps import parse_step
 from vlprm.tasks import TASKS
 from vlprm.tasks.synthetic import truthful
@@ -41,9 +41,14 @@ def solved(problem: Problem) -> list[Step]:
     return [parse_step(text) for text in TASKS[problem.task].solve(problem.meta["scene"], truthful)]
 
 
+def view_of(size: tuple[int, int]) -> View:
+    """A whole image of that size, seen as it is."""
+    return View(Region(0, 0, *size), size)
+
+
 def executed(step: Step, size: tuple[int, int] = (512, 512)) -> Step:
     """The step; a zoom with the region that it shows of an image of that size, where it is not refused."""
-    shown = execute_zoom(step, "relative_1000", size, size) if step.kind == "zoom" else step
+    shown = execute_zoom(step, "relative_1000", [view_of(size)]) if step.kind == "zoom" else step
     return shown if isinstance(shown, Step) else step
 
 

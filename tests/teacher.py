@@ -8,10 +8,11 @@ from typing import TypeVar
 
 from vlprm.engines import Continuation, Request
 from vlprm.images import Size, open_image
-from vlprm.schema import ErrorKind, Problem
+from vlprm.schema import ErrorKind, Problem, Region
 from vlprm.steps import SEPARATOR
 from vlprm.tasks import TASKS, Tasks, task_of
 from vlprm.tasks.scene import rng_for
+from vlprm.zoom import ZoomPolicy
 
 V = TypeVar("V")
 
@@ -20,12 +21,13 @@ class TeacherEngine:
     """Continues a prefix by drawing whole solutions until one opens with it; a zoom ends the turn."""
 
     dialect = "relative_1000"
+    zoom = ZoomPolicy()
 
     def __init__(self, slip_rate: float = 0.15, tasks: Tasks = TASKS) -> None:
         self.slip_rate, self.tasks = slip_rate, tasks
         self.requests = 0
 
-    def seen_size(self, problem: Problem) -> Size:
+    def seen_size(self, problem: Problem, shown: int | Region = 0) -> Size:
         return open_image(problem.images[0]).size
 
     async def sample(self, request: Request) -> list[Continuation]:

@@ -30,9 +30,10 @@ from vlprm.engines.journal import JournalledEngine
 from vlprm.judgement import NoJudgement, judge_problem, judge_schema, majority, parse_judgement
 from vlprm.problems import ProblemError
 from vlprm.records import Records, finish, open_run, read_records
-from vlprm.schema import Problem, StepTree, Verdict
+from vlprm.schema import Problem, Region, StepTree, Verdict
 from vlprm.steps import parse_step
 from vlprm.tasks import TASKS
+from vlprm.zoom import ZoomPolicy
 
 PROBLEMS = [TASKS[name].problem("test", i) for i in range(2) for name in ("chart", "fine_print")]
 
@@ -128,11 +129,12 @@ class Scripted:
     """An engine that answers as a function of how often it was asked."""
 
     dialect = "relative_1000"
+    zoom = ZoomPolicy()
 
     def __init__(self, answer: Callable[[int, int], str | Continuation]) -> None:
         self.answer, self.asked = answer, list[Request]()
 
-    def seen_size(self, problem: Problem) -> tuple[int, int]:
+    def seen_size(self, problem: Problem, shown: int | Region = 0) -> tuple[int, int]:
         raise AssertionError
 
     async def sample(self, request: Request) -> list[Continuation]:

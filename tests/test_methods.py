@@ -11,7 +11,7 @@ import pytest
 from vlprm.critique import critique_of, critique_text
 from vlprm.engines import Continuation, Request
 from vlprm.reward_model import StepScore
-from vlprm.schema import Problem, Solution, Step
+from vlprm.schema import Problem, Region, Solution, Step
 from vlprm.scorers import Scored
 from vlprm.search import METHODS, Critic, Found, SearchConfig, solve
 from vlprm.search.guided import allotted
@@ -19,6 +19,7 @@ from vlprm.search.refined import corrected
 from vlprm.search.sampled import is_decided
 from vlprm.steps import SEPARATOR, parse_step
 from vlprm.tasks.scene import rng_for
+from vlprm.zoom import ZoomPolicy
 
 PROBLEMS = [Problem(str(i), "counting", "Count to four.", (), "4", "integer") for i in range(40)]
 RIGHT = [parse_step(text) for text in ("[reasoning] 1", "[reasoning] 2", "[reasoning] 3", "[answer] 4")]
@@ -29,6 +30,7 @@ class Counting:
     """Each step is right with this probability, and the answer only after right steps."""
 
     dialect = "relative_1000"
+    zoom = ZoomPolicy()
 
     def __init__(self, right: float = 0.7) -> None:
         self.right = right
@@ -49,7 +51,7 @@ class Counting:
         goes_on = request.one_step and len(steps) < len(RIGHT)
         return Continuation(SEPARATOR.join(new), 2 * len(new), not goes_on, goes_on=goes_on)
 
-    def seen_size(self, problem: Problem) -> tuple[int, int]:
+    def seen_size(self, problem: Problem, shown: int | Region = 0) -> tuple[int, int]:
         raise AssertionError
 
 
@@ -76,6 +78,7 @@ class KnowingCritic:
     """Writes the true critique of the solution that it is asked about."""
 
     dialect = "relative_1000"
+    zoom = ZoomPolicy()
 
     def __init__(self, text: str | None = None) -> None:
         self.text = text
@@ -89,7 +92,7 @@ class KnowingCritic:
             return critique_text(critique_of(steps, None, None))
         return critique_text(critique_of(steps[: wrong + 1], "reasoning", RIGHT[wrong]))
 
-    def seen_size(self, problem: Problem) -> tuple[int, int]:
+    def seen_size(self, problem: Problem, shown: int | Region = 0) -> tuple[int, int]:
         raise AssertionError
 
 

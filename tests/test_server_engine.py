@@ -18,6 +18,7 @@ from typing import Any
 import pytest
 from PIL import Image
 
+from tests.conftest import view_of
 from tests.stand_in import KEY, Answer, Body, StandIn, as_asked, completion, config_of, open_on
 from vlprm.actions import execute_zoom
 from vlprm.engines import Continuation, Request
@@ -49,7 +50,7 @@ def request(problem: Problem, n: int = 2, **changes: Any) -> Request:
 
 def zoomed(problem: Problem) -> Step:
     size = open_image(problem.images[0]).size
-    step = execute_zoom(parse_step('[zoom] {"bbox_2d": [100, 200, 600, 700]}'), "relative_1000", size, size)
+    step = execute_zoom(parse_step('[zoom] {"bbox_2d": [100, 200, 600, 700]}'), "relative_1000", [view_of(size)])
     assert isinstance(step, Step)
     return step
 
@@ -93,7 +94,7 @@ def test_the_turns_render_to_what_the_engine_in_process_reads(inputs: InputBuild
     problem = problems[4]
     first, zoom = parse_step("[perception] fine print\nbelow "), zoomed(problem)
     for steps in ((), (first,), (first, zoom), (zoom, first, first), (zoom, first, zoom)):
-        turns = messages(problem, steps, inputs.profile, lambda image, region: "image")
+        turns = messages(problem, steps, inputs.profile, lambda image, region, policy: "image")
         goes_on = turns[-1]["role"] == "assistant"
         text = inputs.processor.apply_chat_template(
             turns, tokenize=False, continue_final_message=goes_on, add_generation_prompt=not goes_on

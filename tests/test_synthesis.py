@@ -15,9 +15,10 @@ from tests.teacher import TeacherEngine
 from vlprm.answers import is_correct
 from vlprm.dataset import read_rows, row_paths, tree_row, write_dataset
 from vlprm.engines import Continuation, Request
-from vlprm.rollout import MAX_ZOOMS, rollouts
+from vlprm.rollout import rollouts
 from vlprm.schema import Problem, StepTree, from_json, to_json
 from vlprm.tasks import TASKS
+from vlprm.zoom import ZoomPolicy
 
 
 def tree_of(problem: Problem, **changes: object) -> StepTree:
@@ -99,10 +100,10 @@ def test_a_zoom_too_many_is_neither_executed_nor_sampled_on_from() -> None:
             self.requests += 1
             return [Continuation('[zoom] {"bbox_2d": [0, 0, 500, 500]}', 5, True)]
 
-    engine = Zoomer()
+    engine, most = Zoomer(), ZoomPolicy().max_zooms
     (solution,) = asyncio.run(rollouts(engine, Request(problem, (), 1, "k", 0)))
-    assert [s.region is not None for s in solution.steps] == [True] * MAX_ZOOMS + [False]
-    assert (engine.requests, solution.tokens, solution.stop) == (MAX_ZOOMS + 1, 5 * (MAX_ZOOMS + 1), "too_many_zooms")
+    assert [s.region is not None for s in solution.steps] == [True] * most
+    assert (engine.requests, solution.tokens, solution.stop) == (most + 1, 5 * (most + 1), "too_many_zooms")
     (from_prefix,) = asyncio.run(rollouts(engine, Request(problem, solution.steps[:3], 1, "k", 0)))
     assert from_prefix.steps == solution.steps
 

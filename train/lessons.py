@@ -21,8 +21,7 @@ import torch
 from torch.utils.data import Dataset
 
 from train.losses import IGNORE
-from vlprm.actions import execute_zoom
-from vlprm.images import open_image
+from vlprm.actions import View, execute_zoom, whole_images
 from vlprm.inputs import InputBuilder
 from vlprm.packing import Row
 from vlprm.schema import ErrorKind, Problem, Step
@@ -63,7 +62,7 @@ class Lesson:
         if self.correction is None:
             return self.steps
         last, note = self.steps[-1], f" (wrong: {self.correction})"
-        if last.region is not None:
+        if last.ends_turn:
             return (*self.steps, Step("other", note))
         return (*self.steps[:-1], dataclasses.replace(last, text=last.text + note))
 
@@ -152,11 +151,11 @@ def _with_swapped_word(family: SyntheticFamily, scene: Any, texts: list[str], rn
 
 def executed_steps(problem: Problem, texts: Sequence[str]) -> tuple[Step, ...]:
     """The steps as a rollout has them: the regions of zooms are known. The teacher's boxes count in thousandths."""
-    size = open_image(problem.images[0]).size
+    images = [View(region, (int(region.x1), int(region.y1))) for region in whole_images(problem)]
     steps = []
     for text in texts:
         step = parse_step(text)
-        zoomed = execute_zoom(step, "relative_1000", size, size) if step.kind == "zoom" else step
+        zoomed = execute_zoom(step, "relative_1000", images) if step.kind == "zoom" else step
         assert isinstance(zoomed, Step), f"{problem.id}: the teacher's zoom is refused: {zoomed}"
         steps.append(zoomed)
     return tuple(steps)

@@ -35,7 +35,7 @@ from pyarrow.parquet import ParquetFile, ParquetWriter
 from vlprm.fusion import mined_corrections
 from vlprm.judge_quality import TreeEvidence
 from vlprm.schema import Problem, Region, Step, StepLabel, StepTree, from_json, to_json
-from vlprm.steps import parse_step, step_kind
+from vlprm.steps import step_kind
 
 ROW_GROUP = 100
 
@@ -73,11 +73,15 @@ class LabelledPath:
 def tree_row(problem: Problem, tree: StepTree, right: Sequence[bool | None], meta: dict[str, Any]) -> dict[str, Any]:
     """A row of the dataset; `right` goes with `tree.leaves`."""
     labels = [node.label for node in tree.nodes]
-    regions = [node.step.region for node in tree.nodes]
     corrections = mined_corrections(labels, [node.parent for node in tree.nodes])
     evidence = [
-        {"label": to_json(label), "region": None if region is None else to_json(region), "corrected_by": correction}
-        for label, region, correction in zip(labels, regions, corrections, strict=True)
+        {
+            "label": to_json(node.label),
+            "region": None if node.step.region is None else to_json(node.step.region),
+            "told": node.step.told,
+            "corrected_by": correction,
+        }
+        for node, correction in zip(tree.nodes, corrections, strict=True)
     ]
     leaves = [{"node": n, "answer": a, "right": r} for (n, a), r in zip(tree.leaves, right, strict=True)]
     meta = {
@@ -174,7 +178,7 @@ def row_paths(row: dict[str, Any]) -> list[LabelledPath]:
     )  # fmt: skip
     evidence = json.loads(row["evidence"])
     steps = [
-        Step(parse_step(text).kind, text, None if e["region"] is None else from_json(Region, e["region"]))
+        Step(step_kind(text), text, e["region"] and from_json(Region, e["region"]), e.get("told", ""))
         for text, e in zip(row["completions"], evidence, strict=True)
     ]
     # The columns are the labels; the evidence tells what they were made of.

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import io
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Sequence
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +14,8 @@ import numpy as np
 from PIL import Image, ImageOps
 
 from vlprm.cache import ByteCache
-from vlprm.schema import Region
+from vlprm.schema import BLANK, Region
+from vlprm.zoom import ZoomPolicy
 
 MAX_PIXELS = 100_000_000  # a decompression bomb is refused before it is decoded
 
@@ -85,42 +88,76 @@ def content_hash(data: bytes) -> str:
     return hashlib.sha256(data).hexdigest()[:16]
 
 
-def crop(image: Image.Image, region: Region) -> Image.Image:
-    """The part of the image that the region covers, widened to whole pixels and clipped to the frame."""
-    left, top = max(0, int(region.x0)), max(0, int(region.y0))
-    right, bottom = min(image.width, -int(-region.x1 // 1)), min(image.height, -int(-region.y1 // 1))
-    return image.crop((left, top, max(right, left + 1), max(bottom, top + 1)))
+def crop(image: Image.Image, region: Region, policy: ZoomPolicy | None = None) -> Image.Image:
+    """The part of the image that the region covers, widened to whole pixels and clipped to the frame; as large as the
+    policy shows it, by default as it is."""
+    around = whole_pixels(region)
+    left, top = max(0, int(around.x0)), max(0, int(around.y0))
+    right, bottom = min(image.width, int(around.x1)), min(image.height, int(around.y1))
+    part = image.crop((left, top, max(right, left + 1), max(bottom, top + 1)))
+    size = part.size if policy is None else _shown_size(part.size, policy)
+    return part if size == part.size else part.resize(size, Image.Resampling.BICUBIC)
+
+
+def _shown_size(size: tuple[int, int], policy: ZoomPolicy) -> tuple[int, int]:
+    scale = policy.enlarge
+    if policy.max_crop_pixels:
+        scale = min(scale, math.sqrt(policy.max_crop_pixels / (size[0] * size[1])))
+    return (max(1, int(size[0] * scale)), max(1, int(size[1] * scale))) if scale != 1 else size
+
+
+def whole_pixels(region: Region) -> Region:
+    """The pixels that the region touches: what is shown of it."""
+    return Region(
+        math.floor(region.x0), math.floor(region.y0), math.ceil(region.x1), math.ceil(region.y1), region.image
+    )
+
+
+def source_of(images: Sequence[bytes], region: Region) -> bytes:
+    """The file of a problem's images that a region is of. ValueError where there is no such image."""
+    if region.image == BLANK:
+        return _blank(math.ceil(region.x1), math.ceil(region.y1))
+    if region.image >= len(images):
+        raise ValueError(f"{region} is of image {region.image}, and the problem has {len(images)}; correct the record")
+    return images[region.image]
+
+
+@lru_cache(64)
+def _blank(width: int, height: int) -> bytes:
+    return png(Image.new("RGB", (width, height), "white"))
 
 
 Box = tuple[float, float, float, float]
 Size = tuple[int, int]
 
-
-def _scaled(box: Box, from_size: tuple[float, float], to_size: tuple[float, float]) -> Box:
-    sx, sy = to_size[0] / from_size[0], to_size[1] / from_size[1]
-    return box[0] * sx, box[1] * sy, box[2] * sx, box[3] * sy
-
-
-# A dialect is how a checkpoint writes boxes. It is declared by the checkpoint, never guessed from the values.
-# `original` and `resized` are (width, height): of the image file, and of what the vision tower saw.
-DIALECTS: dict[str, Callable[[Size, Size], tuple[float, float]]] = {
-    "absolute_resized": lambda original, resized: resized,
-    "relative_1000": lambda original, resized: (1000, 1000),
-    "relative_1": lambda original, resized: (1, 1),
+# A dialect is how a checkpoint writes boxes. It is declared by the checkpoint, never guessed from the values. Here, of
+# an image's (width, height) as the vision tower saw it: the width and height that the numbers count to.
+DIALECTS: dict[str, Callable[[Size], tuple[float, float]]] = {
+    "absolute_resized": lambda seen: seen,
+    "relative_1000": lambda seen: (1000, 1000),
+    "relative_1": lambda seen: (1, 1),
 }
 
 
-def to_region(box: Box, dialect: str, original: Size, resized: Size) -> Region:
-    """A model's box as a Region of the original image. ValueError if the corners are not in order."""
-    return Region(*_scaled(box, _frame(dialect, original, resized), original))
+def to_region(box: Box, dialect: str, shown: Region, seen: Size) -> Region:
+    """The region of a model's box, which is of an image that shows the region `shown` (a whole image, or a crop of
+    whole pixels), of that (width, height) as the vision tower saw it. ValueError if the corners are not in order."""
+    width, height = frame_of(dialect, shown, seen)
+    sx, sy = (shown.x1 - shown.x0) / width, (shown.y1 - shown.y0) / height
+    x0, y0, x1, y1 = box
+    return Region(shown.x0 + x0 * sx, shown.y0 + y0 * sy, shown.x0 + x1 * sx, shown.y0 + y1 * sy, shown.image)
 
 
-def from_region(region: Region, dialect: str, original: Size, resized: Size) -> Box:
-    """A Region as the numbers that a model of this dialect writes (not rounded)."""
-    return _scaled((region.x0, region.y0, region.x1, region.y1), original, _frame(dialect, original, resized))
+def from_region(region: Region, dialect: str, shown: Region, seen: Size) -> Box:
+    """A region as the numbers that a model of this dialect writes of such an image (not rounded)."""
+    width, height = frame_of(dialect, shown, seen)
+    sx, sy = width / (shown.x1 - shown.x0), height / (shown.y1 - shown.y0)
+    x0, x1, y0, y1 = region.x0 - shown.x0, region.x1 - shown.x0, region.y0 - shown.y0, region.y1 - shown.y0
+    return x0 * sx, y0 * sy, x1 * sx, y1 * sy
 
 
-def _frame(dialect: str, original: Size, resized: Size) -> tuple[float, float]:
+def frame_of(dialect: str, shown: Region, seen: Size) -> tuple[float, float]:
+    """The width and height of such an image in the numbers of a dialect."""
     if dialect not in DIALECTS:
         raise ValueError(f"unknown box dialect {dialect!r}; declare one of {', '.join(DIALECTS)} in vlprm.json")
-    return DIALECTS[dialect](original, resized)
+    return DIALECTS[dialect](seen)

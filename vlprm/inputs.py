@@ -20,14 +20,15 @@ from torch import Tensor
 
 from vlprm.cache import ByteCache
 from vlprm.families import family_of
-from vlprm.images import content_hash, crop, open_image
+from vlprm.images import content_hash, crop, open_image, source_of
 from vlprm.packing import Node, Row, Segment, collate, join, joined_images, lay_out, step_places
 from vlprm.problems import ProblemError
 from vlprm.profile import Profile
 from vlprm.prompts import user_text, verdict_text
 from vlprm.schema import Problem, Region, Step
-from vlprm.steps import SEPARATOR
+from vlprm.steps import SEPARATOR, join_steps
 
+TOOL_CALL = {"<tool_call>", "</tool_call>"}
 CACHE_BYTES = 1 << 30  # of rendered prompts and crops: the pixel values of one large image are 100 MB
 
 
@@ -42,10 +43,11 @@ class InputBuilder:
         self.tokenizer = processor.tokenizer
         # The config's: Gemma's processor has the id of what a template writes, not of what the model fills.
         self.image_token_id: int = config.image_token_id
-        self._control = tuple(self.tokenizer.get_added_vocab())
+        self._template = {**self.family.template, **({"tools": tools} if (tools := profile.zoom.tools) else {})}
+        self._control = _control_tokens(self.tokenizer)
         self._encode = lru_cache(1 << 16)(self._tokenize)
         self._separator = self._encode(SEPARATOR)
-        self._observation_text = self._render_turn(_user_turn("", 1))
+        self._observation_text = self._render_turn(self._observation("", 1))
         self.end_of_turn: int = self._process(self._render_turn(_user_turn("q", 0)), []).ids[0]
         self.pad_id: int = self.tokenizer.pad_token_id
         self.banned_ids = _placeholder_ids(self.tokenizer, self.image_token_id, self.end_of_turn)
@@ -62,7 +64,8 @@ class InputBuilder:
         return self._rendered.get((question, images), lambda: self._make_prompt(question, images))
 
     def step(self, problem: Problem, step: Step, first: bool, separator: str = SEPARATOR) -> Segment:
-        """One step. A zoom step that was executed goes on with the turn that shows its crop, and is scored after it.
+        """One step. A zoom step that was executed goes on with the turn that shows its crop, and is scored after it; so
+        does one that was refused, with what the policy was told.
 
         `first` says that nothing was written before in this turn: the solution's first step, or one after a crop.
         """
@@ -70,14 +73,17 @@ class InputBuilder:
             lead: tuple[int, ...] = ()
         else:
             lead = self._separator if separator == SEPARATOR else self._encode(separator)
-        ids = lead + self._encode(step.text)
-        text = Segment(ids, (False,) * len(ids), (), len(ids), len(ids) - 1)
-        if step.region is None:
-            return text
-        shown = self._crop(problem.images[0], step.region)
-        joined = text.ids + shown.ids
+        return self._observed(problem, step, lead + self._encode(step.text))
+
+    def _observed(self, problem: Problem, step: Step, ids: tuple[int, ...]) -> Segment:
+        """What was written as these ids, and the turn that the step ends with, if it has one."""
+        if not step.ends_turn:
+            return Segment(ids, (False,) * len(ids), (), len(ids), len(ids) - 1)
+        shown = self._told(step.told) if step.region is None else self._crop(problem, step.region)
+        joined = ids + shown.ids
+        mask = (False,) * len(ids) + shown.image_mask
         # The policy writes the end of its turn, which opens the observation.
-        return Segment(joined, text.image_mask + shown.image_mask, shown.images, len(text.ids) + 1, len(joined) - 1)
+        return Segment(joined, mask, shown.images, len(ids) + 1, len(joined) - 1)
 
     def row(self, problem: Problem, steps: Sequence[Step], closed: bool = False, separator: str = SEPARATOR) -> Row:
         """The sequence of a problem and steps; `closed` adds the end of the turn, as a finished solution has it."""
@@ -87,6 +93,28 @@ class InputBuilder:
             nodes.append(Node(Segment((self.end_of_turn,), (False,), (), 1, 0), len(steps), writes=len(steps)))
         return lay_out(nodes, self.positions)
 
+    def sampled_row(self, problem: Problem, steps: Sequence[Step], turns: Sequence[tuple[int, tuple[int, ...]]]) -> Row:
+        """The sequence of a problem and steps, the last of which were sampled in turns of so many steps and as those
+        ids: each turn has its ids to the end of its last step, and no tokenizer is asked what it would make of them."""
+        at = len(steps) - sum(count for count, _ in turns)
+        nodes = self._unscored(problem, steps[:at], range(-1, at - 1), SEPARATOR)
+        for count, ids in turns:
+            first, of_turn = at == 0 or steps[at - 1].ends_turn, steps[at : at + count]
+            written = self._to_the_end_of(of_turn, ids, first)
+            nodes.append(Node(self._observed(problem, of_turn[-1], written), len(nodes) - 1))
+            at += count
+        return lay_out(nodes, self.positions)
+
+    def _to_the_end_of(self, steps: Sequence[Step], ids: tuple[int, ...], first: bool) -> tuple[int, ...]:
+        """The sampled ids up to the end of the steps; those of their text where no id ends with the last of them."""
+        text = ("" if first else SEPARATOR) + join_steps(steps)
+        for end in range(len(ids), 0, -1):
+            if ids[end - 1] != self.end_of_turn and self.tokenizer.decode(ids[:end]) == text:
+                return ids[:end]
+        parts = [self._encode(step.text) for step in steps]
+        lead = () if first else self._separator
+        return lead + parts[0] + tuple(i for part in parts[1:] for i in self._separator + part)
+
     def asked_row(self, problem: Problem, steps: Sequence[Step], asked: str) -> Row:
         """The sequence of a problem, steps, and a question about them in a user's turn, to be answered."""
         nodes = self._unscored(problem, steps, range(-1, len(steps) - 1), SEPARATOR)
@@ -95,7 +123,7 @@ class InputBuilder:
     def begun_row(self, problem: Problem, steps: Sequence[Step]) -> Row:
         """The sequence of a problem and steps after which one more has been begun."""
         nodes = self._unscored(problem, steps, range(-1, len(steps) - 1), SEPARATOR)
-        if steps and steps[-1].region is None:
+        if steps and not steps[-1].ends_turn:
             nodes.append(Node(Segment(self._separator, (False,) * len(self._separator)), len(steps)))
         return lay_out(nodes, self.positions)
 
@@ -137,7 +165,7 @@ class InputBuilder:
     def _unscored(self, problem: Problem, steps: Sequence[Step], parents: Sequence[int], separator: str) -> list[Node]:
         nodes = [Node(self.prompt(problem), -1)]
         for k, (step, parent) in enumerate(zip(steps, parents, strict=True)):
-            first = parent < 0 or steps[parent].region is not None
+            first = parent < 0 or steps[parent].ends_turn
             nodes.append(Node(self.step(problem, step, first, separator), parent + 1, k))
         return nodes
 
@@ -171,15 +199,23 @@ class InputBuilder:
         grids = [tuple(grid) for image in segment.images for grid in image["image_grid_thw"].tolist()]
         return mrope_positions(segment.image_mask, grids, self.processor.image_processor.merge_size, start)
 
-    def seen_size(self, problem: Problem) -> tuple[int, int]:
-        """(width, height) in pixels of the first image as the vision tower sees it, from its patch grid; of the image
-        itself where the processor tells no grid."""
-        images = self.prompt(problem).images
+    def seen_size(self, problem: Problem, shown: int | Region = 0) -> tuple[int, int]:
+        """(width, height) in pixels of an image of the problem, or of a region's crop, as the vision tower sees it, by
+        its patch grid; of the image itself where the processor tells no grid."""
+        if isinstance(shown, Region):
+            image, row, images = source_of(problem.images, shown), 0, self._crop(problem, shown).images
+        else:
+            image, row, images = problem.images[shown], shown, self.prompt(problem).images
         if "image_grid_thw" not in images[0]:
-            return open_image(problem.images[0]).size
-        _, height, width = images[0]["image_grid_thw"][0].tolist()
+            opened = open_image(image)
+            return crop(opened, shown, self.profile.zoom).size if isinstance(shown, Region) else opened.size
+        _, height, width = images[0]["image_grid_thw"][row].tolist()
         patch = self.processor.image_processor.patch_size
         return width * patch, height * patch
+
+    def crop_tokens(self, problem: Problem, region: Region) -> int:
+        """Tokens of the image that shows a region's crop."""
+        return sum(self._crop(problem, region).image_mask)
 
     def control_token(self, text: str) -> str | None:
         """A control token that the text spells out."""
@@ -205,14 +241,24 @@ class InputBuilder:
             [_user_turn(user_text(self.profile.prompt_template, problem), len(images))],
             add_generation_prompt=True,
             tokenize=False,
-            **self.family.template,
+            **self._template,
         )
         return self._process(text, [open_image(data, f"image {content_hash(data)}") for data in images])
 
-    def _crop(self, image: bytes, region: Region) -> Segment:
+    def _crop(self, problem: Problem, region: Region) -> Segment:
+        image, policy = source_of(problem.images, region), self.profile.zoom
         return self._rendered.get(
-            (region, (image,)), lambda: self._process(self._observation_text, [crop(open_image(image), region)])
+            (region, (image,)),
+            lambda: self._process(self._observation_text, [crop(open_image(image), region, policy)]),
         )
+
+    def _told(self, message: str) -> Segment:
+        turn = self._render_turn(self._observation(message, 0))
+        return self._rendered.get((f"told: {message}", ()), lambda: self._process(turn, []))
+
+    def _observation(self, text: str, n_images: int) -> dict[str, Any]:
+        """The turn in which a policy is shown a crop, or told why there is none."""
+        return {**_user_turn(text, n_images), "role": self.profile.zoom.observer}
 
     def _render_turn(self, turn: dict[str, Any]) -> str:
         """What the chat template puts between an assistant's turn and its next, with this user's turn in between."""
@@ -220,7 +266,7 @@ class InputBuilder:
         # Some templates drop a content that is a plain string.
         written = {"role": "assistant", "content": [{"type": "text", "text": mark}]}
         text = self.processor.apply_chat_template(
-            [_user_turn("q", 0), written, turn], add_generation_prompt=True, tokenize=False, **self.family.template
+            [_user_turn("q", 0), written, turn], add_generation_prompt=True, tokenize=False, **self._template
         )
         assert text.count(mark) == 1, "the chat template rewrites assistant turns"
         return str(text.split(mark)[1])
@@ -294,6 +340,13 @@ def mrope_positions(
 def _user_turn(text: str, n_images: int) -> dict[str, Any]:
     content: list[dict[str, str]] = [{"type": "image"}] * n_images
     return {"role": "user", "content": [*content, {"type": "text", "text": text}] if text else content}
+
+
+def _control_tokens(tokenizer: Any) -> tuple[str, ...]:
+    """Tokens whose spelling is text in this process and would be the token to a server. Those of a tool call are the
+    token to both, unless the tokenizer calls them special."""
+    spelt = {token.content for token in tokenizer.added_tokens_decoder.values() if not token.special}
+    return tuple(token for token in tokenizer.get_added_vocab() if token not in spelt & TOOL_CALL)
 
 
 def _placeholder_ids(tokenizer: Any, image_token_id: int, end_of_turn: int) -> tuple[int, ...]:

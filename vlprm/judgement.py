@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from vlprm.images import crop, open_image, png
+from vlprm.images import crop, open_image, png, source_of
 from vlprm.prompts import judge_text
 from vlprm.schema import ERROR_KINDS, Problem, Step, Verdict, structured
 
@@ -63,7 +63,8 @@ def judge_schema(steps: int) -> dict[str, Any]:
 def judge_problem(problem: Problem, steps: Sequence[Step], template: str) -> Problem:
     """The question that is put to the judge: the problem's images and the crops that its zooms saw, in order; the
     question, the numbered steps, and what the template says of a reference."""
-    crops = [png(crop(open_image(problem.images[0]), step.region)) for step in steps if step.region is not None]
+    regions = [step.region for step in steps if step.region is not None]
+    crops = [png(crop(open_image(source_of(problem.images, region)), region)) for region in regions]
     text = judge_text(template, problem, [step.text for step in steps], len(crops))
     return dataclasses.replace(problem, question=text, images=(*problem.images, *crops), meta={})
 

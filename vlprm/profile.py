@@ -9,6 +9,7 @@ from typing import Any, Literal
 
 from vlprm.images import DIALECTS
 from vlprm.schema import Aggregation, structured
+from vlprm.zoom import ZoomPolicy
 
 FILE_NAME = "vlprm.json"
 
@@ -20,7 +21,8 @@ class Profile:
     `head` is `none` for a policy, and for a reward model `step` (a linear layer) or `verdict` (one of the two tokens
     `verdicts`, correct and wrong, that answer the question of `verdict_template` after each step). `step_format` names
     how solutions are cut into steps; there is one (`vlprm.steps`), and a checkpoint that was made for another is
-    refused. `max_pixels` caps each image, in pixels as the vision tower sees them. `aggregation` is the rule fixed in
+    refused. `max_pixels` caps each image, in pixels as the vision tower sees them. `zoom` is how the model zooms, and
+    sees what was zoomed. `aggregation` is the rule fixed in
     advance for turning step rewards into a solution's. `provenance` says what made the weights: command, seed, data
     hash, hours.
     """
@@ -33,6 +35,7 @@ class Profile:
     prompt_template: str = "plain@1"
     min_pixels: int = 32 * 32
     max_pixels: int = 128 * 128
+    zoom: ZoomPolicy = ZoomPolicy()
     aggregation: Aggregation = "min"
     provenance: dict[str, Any] = field(default_factory=dict)
 

@@ -1,19 +1,32 @@
-"""Sample solutions to the end: continue, cut the turn at its first zoom, execute it, show the crop, continue."""
+"""Sample solutions to the end: continue, cut the turn at its first zoom, execute it, show the crop, continue.
+
+A solution is a list of whole steps, from which text, ids and images are made together: what a limit cuts short is in
+none of them.
+"""
 
 from __future__ import annotations
 
 import dataclasses
 from collections.abc import Sequence
 
-from vlprm.actions import execute_zoom
+from vlprm.actions import View, execute_zoom, told, whole_images
 from vlprm.answers import choices_of, extract_answer
-from vlprm.engines import Continuation, Engine, Request, all_answers
-from vlprm.images import open_image
+from vlprm.engines import Continuation, Engine, Request, Turn, all_answers
+from vlprm.images import whole_pixels
 from vlprm.schema import Problem, Solution, Step
-from vlprm.steps import split_steps
+from vlprm.steps import SEPARATOR, split_steps
+from vlprm.zoom import REFUSALS, Refusal
 
-MAX_ZOOMS = 4  # of a solution
 OPEN = "open"  # the stop of a solution that may go on
+TOO_MANY_ZOOMS = "too_many_zooms"
+# Of an engine whose call failed, in the order in which one meets them; see vlprm.engines.servers.
+FAILURES = (
+    "control_token", "timeout", "connection", "refused", "busy", "server_error", "bad_answer", "no_choice", "no_text",
+    "context",
+)  # fmt: skip
+# Why a solution ended. `answer` alone is a result. A refusal is that of its last zoom; its step is kept, without a
+# region. What a limit (`length`, `too_many_zooms`, `budget`) cut short is not. `max_steps` is that of a search.
+STOPS = ("answer", "no_answer", "length", TOO_MANY_ZOOMS, *REFUSALS, *FAILURES, "max_steps")
 
 
 async def rollouts(engine: Engine, request: Request) -> list[Solution]:
@@ -33,38 +46,41 @@ async def next_steps(engine: Engine, request: Request, so_far: Solution) -> list
 def _advanced(engine: Engine, problem: Problem, so_far: Solution, continuation: Continuation) -> Solution:
     if continuation.failure:
         return dataclasses.replace(so_far, stop=continuation.failure)
+    tokens = so_far.tokens + continuation.tokens
+    if not (continuation.ended or continuation.goes_on):
+        return Solution(problem.id, so_far.steps, None, "length", tokens)
     written = split_steps(continuation.text)[:1]
-    steps, tokens = (*so_far.steps, *written), so_far.tokens + continuation.tokens
+    steps = (*so_far.steps, *written)
     kind = written[0].kind if written else None
     if kind == "zoom":
-        zoomed = _zoom(engine, problem, steps)
-        if isinstance(zoomed, str):
-            return Solution(problem.id, steps, None, zoomed, tokens)
-        return Solution(problem.id, (*so_far.steps, zoomed), None, OPEN, tokens)
+        return _zoomed(engine, problem, steps, tokens)
     if continuation.ended or kind == "answer":
         return _closed(problem, steps, tokens)
-    return Solution(problem.id, steps, None, OPEN if continuation.goes_on else "length", tokens)
+    return Solution(problem.id, steps, None, OPEN, tokens)
 
 
 async def _finish(engine: Engine, request: Request, index: int, continuation: Continuation) -> Solution:
-    steps, tokens, turn = request.steps, 0, 0
+    problem, steps, tokens = request.problem, request.steps, 0
+    sampled: tuple[Turn, ...] = ()
     while True:
         if continuation.failure:
-            return Solution(request.problem.id, steps, None, continuation.failure, tokens)
+            return Solution(problem.id, steps, None, continuation.failure, tokens)
         tokens += continuation.tokens
         whole = split_steps(continuation.text)
         written = _up_to_zoom(whole)
-        steps = (*steps, *written)
         if not continuation.ended and len(written) == len(whole):  # a zoom that others follow is not cut short itself
-            return Solution(request.problem.id, steps, None, "length", tokens)
+            last_is_whole = continuation.text.endswith(SEPARATOR)
+            kept = written if last_is_whole else written[:-1]
+            return Solution(problem.id, (*steps, *kept), None, "length", tokens)
+        steps = (*steps, *written)
         if not written or written[-1].kind != "zoom":
-            return _closed(request.problem, steps, tokens)
-        zoomed = _zoom(engine, request.problem, steps)
-        if isinstance(zoomed, str):
-            return Solution(request.problem.id, steps, None, zoomed, tokens)
-        steps, turn = (*steps[:-1], zoomed), turn + 1
-        key = f"{request.key}/{index}.{turn}"
-        (continuation,) = await engine.sample(dataclasses.replace(request, steps=steps, n=1, key=key))
+            return _closed(problem, steps, tokens)
+        zoomed = _zoomed(engine, problem, steps, tokens)
+        if zoomed.stop != OPEN:
+            return zoomed
+        steps, sampled = zoomed.steps, (*sampled, Turn(len(written), continuation.ids))
+        asked = dataclasses.replace(request, steps=steps, n=1, key=f"{request.key}/{index}.{len(sampled)}")
+        (continuation,) = await engine.sample(dataclasses.replace(asked, sampled=sampled))
 
 
 def _up_to_zoom(turn: Sequence[Step]) -> Sequence[Step]:
@@ -78,9 +94,29 @@ def _closed(problem: Problem, steps: tuple[Step, ...], tokens: int) -> Solution:
     return Solution(problem.id, steps, answer, "no_answer" if answer is None else "answer", tokens)
 
 
-def _zoom(engine: Engine, problem: Problem, steps: Sequence[Step]) -> Step | str:
-    """The last step, executed; or why it is not."""
+def _zoomed(engine: Engine, problem: Problem, steps: tuple[Step, ...], tokens: int) -> Solution:
+    """The solution whose last step is a zoom, once that was executed; open, unless a limit or a refusal ends it."""
+    before, policy = steps[:-1], engine.zoom
     # The zooms of the prefix count too: what a state is worth must not depend on where its rollouts were sampled from.
-    if sum(step.region is not None for step in steps) == MAX_ZOOMS:
-        return "too_many_zooms"
-    return execute_zoom(steps[-1], engine.dialect, open_image(problem.images[0]).size, engine.seen_size(problem))
+    if sum(step.ends_turn for step in before) >= policy.max_zooms:
+        return Solution(problem.id, before, None, TOO_MANY_ZOOMS, tokens)
+    images = [View(region, engine.seen_size(problem, k)) for k, region in enumerate(whole_images(problem))]
+    crops = [View(whole_pixels(s.region), engine.seen_size(problem, s.region)) for s in before if s.region is not None]
+    found: Step | Refusal = execute_zoom(steps[-1], engine.dialect, images, crops, policy)
+    if isinstance(found, Step) and _over_budget(engine, problem, (*before, found)):
+        found = "budget"
+    if isinstance(found, Step):
+        return Solution(problem.id, (*before, found), None, OPEN, tokens)
+    if policy.on_refusal == "tell":
+        answered = told(steps[-1], found, engine.dialect, images, crops, policy)
+        return Solution(problem.id, (*before, answered), None, OPEN, tokens)
+    return Solution(problem.id, before if found == "budget" else steps, None, found, tokens)
+
+
+def _over_budget(engine: Engine, problem: Problem, steps: Sequence[Step]) -> bool:
+    """Whether the crops of the steps are more than the policy allows."""
+    regions, policy = [step.region for step in steps if step.region is not None], engine.zoom
+    if policy.max_images and len(problem.images) + len(regions) > policy.max_images:
+        return True
+    tokens = sum(engine.crop_tokens(problem, region) for region in regions) if policy.max_crop_tokens else 0
+    return tokens > policy.max_crop_tokens

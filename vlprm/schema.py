@@ -22,31 +22,38 @@ AnswerType = Literal["integer", "word", "choice", "float", "text", "list", "expr
 Aggregation = Literal["last", "min", "mean", "product", "mean_odds"]
 STEP_KINDS: tuple[str, ...] = get_args(StepKind)
 ERROR_KINDS: tuple[str, ...] = get_args(ErrorKind)
+BLANK = -1  # the number of no image, in a region that stands for one: a control
 
 T = TypeVar("T")
 
 
 @dataclass(frozen=True)
 class Region:
-    """A box in pixels of the original image: x0 < x1, y0 < y1, finite. What models write is a dialect of it."""
+    """A box in pixels of one of the problem's images, by its number: x0 < x1, y0 < y1, finite. What models write is a
+    dialect of it. A region of the image `BLANK` shows nothing but white."""
 
     x0: float
     y0: float
     x1: float
     y1: float
+    image: int = 0
 
     def __post_init__(self) -> None:
         if not all(math.isfinite(v) for v in (self.x0, self.y0, self.x1, self.y1)):
             raise ValueError(f"{self}: a region has finite coordinates")
         if not (self.x0 < self.x1 and self.y0 < self.y1):
             raise ValueError(f"{self}: a region needs x0 < x1 and y0 < y1; order the corners")
+        if self.image < BLANK:
+            raise ValueError(f"{self}: images are counted from 0, and {BLANK} is none")
 
     @property
     def area(self) -> float:
         return (self.x1 - self.x0) * (self.y1 - self.y0)
 
     def overlap(self, other: Region) -> float:
-        """Area shared with another region, in square pixels."""
+        """Area shared with another region, in square pixels; regions of different images share nothing."""
+        if self.image != other.image:
+            return 0.0
         width = min(self.x1, other.x1) - max(self.x0, other.x0)
         height = min(self.y1, other.y1) - max(self.y0, other.y0)
         return max(0.0, width) * max(0.0, height)
@@ -67,11 +74,18 @@ class Problem:
 
 @dataclass(frozen=True)
 class Step:
-    """One paragraph of a solution, tag included and to the letter. A zoom step that was executed has its region."""
+    """One paragraph of a solution, tag included and to the letter. A zoom step that was executed has its region; one
+    that was refused, and answered, has what the policy was `told` in place of a crop."""
 
     kind: StepKind
     text: str
     region: Region | None = None
+    told: str = ""
+
+    @property
+    def ends_turn(self) -> bool:
+        """Whether a turn that shows something follows, after which the policy's next turn begins."""
+        return self.region is not None or self.told != ""
 
 
 @dataclass(frozen=True)

@@ -51,7 +51,7 @@ class ScoredTree:
             above = 0
             for k, step in enumerate(steps):
                 if (above, step) not in self._node:
-                    segment = self._segment(step, k == 0 or steps[k - 1].region is not None)
+                    segment = self._segment(step, k == 0 or steps[k - 1].ends_turn)
                     if segment is None or self._tokens[above] + len(segment.ids) > self.inputs.context:
                         break
                     self._add(nodes, first, above, step, segment)

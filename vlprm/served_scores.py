@@ -28,7 +28,7 @@ from transformers import AutoConfig
 from vlprm.backbones import checkpoint_folder, load_inputs
 from vlprm.engines import all_answers
 from vlprm.engines.choose import ServerConfig
-from vlprm.engines.server import messages, probe_problem, with_question
+from vlprm.engines.server import messages, probe_problem, tools_of, with_question
 from vlprm.engines.servers import Answer, Failure, Kind, Message, Servers
 from vlprm.packing import Row
 from vlprm.prompts import verdict_text
@@ -124,13 +124,13 @@ class ServedScores:
     def _body(self, problem: Problem, steps: Sequence[Step]) -> dict[str, Any]:
         """What is asked of a solution, or, of a verdict head, of a solution's last step."""
         profile = self.inputs.profile
-        turns = messages(problem, steps, profile, self.servers.url)
+        turns, tools = messages(problem, steps, profile, self.servers.url), tools_of(profile)
         if self.head == "step":
             goes_on = turns[-1]["role"] == "assistant"
             form = {"continue_final_message": goes_on, "add_generation_prompt": not goes_on}
-            return {"model": self.config.model, "messages": turns, "task": "token_classify", **form}
+            return {"model": self.config.model, "messages": turns, "task": "token_classify", **tools, **form}
         turns = with_question(turns, verdict_text(profile.verdict_template, profile.verdicts))
-        return {"model": self.config.model, "messages": turns, **_log_probabilities(self.inputs.verdict_ids)}
+        return {"model": self.config.model, "messages": turns, **tools, **_log_probabilities(self.inputs.verdict_ids)}
 
     def _read(self, answer: Answer | Failure, row: Row, wanted: Sequence[int]) -> Scores:
         """The scores of the wanted steps, of which the answer's prompt ends with the last."""

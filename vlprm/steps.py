@@ -10,12 +10,15 @@ from vlprm.schema import STEP_KINDS, Step, StepKind
 SEPARATOR = "\n\n"
 
 _TAG = re.compile(r"\s*\[([a-z]+)\] ")
+_TOOL_CALL = "<tool_call>"  # how Qwen's models open one, after what they say about it
 
 
 def step_kind(text: str) -> StepKind:
-    """The kind that a paragraph's opening tag names; `other` where it has none of ours."""
+    """The kind that a paragraph's opening tag names; `zoom` where it has none and calls a tool, else `other`."""
     tag = _TAG.match(text)
-    return tag[1] if tag and tag[1] in STEP_KINDS and tag[1] != "other" else "other"  # type: ignore[return-value]
+    if tag and tag[1] in STEP_KINDS and tag[1] != "other":
+        return tag[1]  # type: ignore[return-value]
+    return "zoom" if _TOOL_CALL in text else "other"
 
 
 def parse_step(text: str) -> Step:

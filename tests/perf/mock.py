@@ -16,10 +16,11 @@ from PIL import Image
 
 from vlprm.engines import Continuation, Request
 from vlprm.images import Size
-from vlprm.schema import Problem, Step
+from vlprm.schema import Problem, Region, Step
 from vlprm.steps import SEPARATOR
 from vlprm.tasks.scene import rng_for
 from vlprm.tasks.synthetic import Claim, Scene, SyntheticFamily
+from vlprm.zoom import ZoomPolicy
 
 STEPS, ERROR_RATE = 10, 0.08
 
@@ -54,8 +55,9 @@ class MockPolicy:
     """The policy of this world, which answers at once."""
 
     dialect = "relative_1000"
+    zoom = ZoomPolicy()
 
-    def seen_size(self, problem: Problem) -> Size:
+    def seen_size(self, problem: Problem, shown: int | Region = 0) -> Size:
         return 32, 32
 
     async def sample(self, request: Request) -> list[Continuation]:

@@ -25,7 +25,7 @@ from vlprm.backbones import load_policy
 from vlprm.engines import Continuation, Engine, Request
 from vlprm.engines.local import LocalEngine
 from vlprm.images import Size
-from vlprm.schema import Problem, StepTree
+from vlprm.schema import Problem, Region, StepTree
 from vlprm.tasks import TASKS, problem_by_id, task_of
 from vlprm.tasks.synthetic import SyntheticFamily, item_ids
 
@@ -40,11 +40,11 @@ class Watched:
     """An engine that notes from which prefixes it was asked."""
 
     def __init__(self, engine: Engine) -> None:
-        self.engine, self.dialect = engine, engine.dialect
+        self.engine, self.dialect, self.zoom = engine, engine.dialect, engine.zoom
         self.prefixes: set[tuple[str, ...]] = set()
 
-    def seen_size(self, problem: Problem) -> Size:
-        return self.engine.seen_size(problem)
+    def seen_size(self, problem: Problem, shown: int | Region = 0) -> Size:
+        return self.engine.seen_size(problem, shown)
 
     async def sample(self, request: Request) -> list[Continuation]:
         if "/" not in request.key.partition("#")[2]:  # the rest of a rollout after its zoom is no prefix's own

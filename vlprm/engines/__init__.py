@@ -11,9 +11,18 @@ from dataclasses import dataclass
 from typing import Any, Protocol, TypeVar
 
 from vlprm.images import Size
-from vlprm.schema import Problem, Step
+from vlprm.schema import Problem, Region, Step
+from vlprm.zoom import ZoomPolicy
 
 T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Turn:
+    """So many steps that were sampled as one turn, the last of them a zoom that ended it, and the ids of the turn."""
+
+    steps: int
+    ids: tuple[int, ...]
 
 
 @dataclass(frozen=True)
@@ -24,6 +33,9 @@ class Request:
     `key` names the request within a run and, with `seed`, decides what is sampled: equal requests give equal texts,
     whatever else is in the batch. A server that can is held to the JSON `schema`; others are not. With `one_step`, each
     continuation is one more step, and ends where the next one would begin.
+
+    `sampled` are the turns in which the last of the steps were sampled. An engine that knows ids goes on from these
+    very ids: the tokenizer may make others of the same text. A server reads the text.
     """
 
     problem: Problem
@@ -36,19 +48,22 @@ class Request:
     schema: dict[str, Any] | None = None
     asked: str = ""
     one_step: bool = False
+    sampled: tuple[Turn, ...] = ()
 
 
 @dataclass(frozen=True)
 class Continuation:
     """What was written. `ended` says that the policy ended its turn; `goes_on`, that it ended the one step that was
     asked for and not its turn. Where neither is so, `max_tokens` cut it off: that is a *no result*. So is a `failure`,
-    which says why nothing was written: the call failed, not the policy."""
+    which says why nothing was written: the call failed, not the policy. `ids` are what was sampled, where the engine
+    knows them."""
 
     text: str
     tokens: int
     ended: bool
     failure: str = ""
     goes_on: bool = False
+    ids: tuple[int, ...] = ()
 
 
 async def all_answers(asked: Iterable[Awaitable[T]]) -> list[T]:
@@ -61,12 +76,17 @@ async def all_answers(asked: Iterable[Awaitable[T]]) -> list[T]:
 
 
 class Engine(Protocol):
-    """What can continue a solution."""
+    """What can continue a solution. `dialect` and `zoom` are how its policy writes boxes, and zooms."""
 
     dialect: str
+    zoom: ZoomPolicy
 
     async def sample(self, request: Request) -> list[Continuation]:
         """`request.n` continuations, in order."""
 
-    def seen_size(self, problem: Problem) -> Size:
-        """(width, height) of the problem's first image as the policy sees it: the frame of `absolute_resized`."""
+    def seen_size(self, problem: Problem, shown: int | Region = 0) -> Size:
+        """(width, height) of an image of the problem, or of the crop of a region, as the policy sees it: the frame of
+        `absolute_resized`."""
+
+    def crop_tokens(self, problem: Problem, region: Region) -> int:
+        """Tokens of the image that shows a region's crop."""

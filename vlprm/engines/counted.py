@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from vlprm.engines import Continuation, Engine, Request
 from vlprm.images import Size
-from vlprm.schema import Problem
+from vlprm.schema import Problem, Region
 
 
 class Counted:
     """Its state: tokens that were sampled, and calls."""
 
     def __init__(self, engine: Engine) -> None:
-        self.engine, self.dialect = engine, engine.dialect
+        self.engine, self.dialect, self.zoom = engine, engine.dialect, engine.zoom
         self.tokens = self.calls = 0
 
     async def sample(self, request: Request) -> list[Continuation]:
@@ -20,5 +20,8 @@ class Counted:
         self.tokens += sum(continuation.tokens for continuation in continuations)
         return continuations
 
-    def seen_size(self, problem: Problem) -> Size:
-        return self.engine.seen_size(problem)
+    def seen_size(self, problem: Problem, shown: int | Region = 0) -> Size:
+        return self.engine.seen_size(problem, shown)
+
+    def crop_tokens(self, problem: Problem, region: Region) -> int:
+        return self.engine.crop_tokens(problem, region)

@@ -8,14 +8,15 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Container
+from collections.abc import Container, Sequence
 from dataclasses import astuple
 from pathlib import Path
+from typing import Any
 
 from vlprm.engines import Continuation, Engine, Request
 from vlprm.images import Size
 from vlprm.records import append_line, read_records, write_atomically
-from vlprm.schema import Problem
+from vlprm.schema import Problem, Region
 
 ANSWERS = "answers.jsonl"
 
@@ -33,13 +34,16 @@ class JournalledEngine:
 
     def __init__(self, engine: Engine, path: Path, done: Container[str], stopping: asyncio.Event) -> None:
         self.engine, self.path, self.stopping = engine, path, stopping
-        self.dialect = engine.dialect
+        self.dialect, self.zoom = engine.dialect, engine.zoom
         kept = [record for record in read_records(path) if record["problem"] not in done]
         write_atomically(path, "".join(json.dumps(record) + "\n" for record in kept))
-        self._answers = {record["key"]: [Continuation(*c) for c in record["answer"]] for record in kept}
+        self._answers = {record["key"]: [_told(c) for c in record["answer"]] for record in kept}
 
-    def seen_size(self, problem: Problem) -> Size:
-        return self.engine.seen_size(problem)
+    def seen_size(self, problem: Problem, shown: int | Region = 0) -> Size:
+        return self.engine.seen_size(problem, shown)
+
+    def crop_tokens(self, problem: Problem, region: Region) -> int:
+        return self.engine.crop_tokens(problem, region)
 
     async def sample(self, request: Request) -> list[Continuation]:
         """The kept answer, or a new one. Raises Stopped where the run is being stopped and the answer is not there."""
@@ -53,3 +57,8 @@ class JournalledEngine:
             record = {"key": request.key, "problem": request.problem.id, "answer": [astuple(c) for c in answer]}
             append_line(self.path, record)
         return answer
+
+
+def _told(kept: Sequence[Any]) -> Continuation:
+    text, tokens, ended, failure, goes_on, ids = kept
+    return Continuation(text, tokens, ended, failure, goes_on, tuple(ids))

@@ -21,7 +21,7 @@ from vlprm.engines.together import Together
 from vlprm.images import Size
 from vlprm.inputs import InputBuilder
 from vlprm.packing import Row, consecutive
-from vlprm.schema import Problem
+from vlprm.schema import Problem, Region
 from vlprm.steps import SEPARATOR, step_end
 
 MAX_ROWS = 256
@@ -30,12 +30,15 @@ MAX_ROWS = 256
 class LocalEngine:
     def __init__(self, checkpoint: Checkpoint, max_rows: int = MAX_ROWS) -> None:
         self.checkpoint = checkpoint
-        self.dialect = checkpoint.profile.dialect
+        self.dialect, self.zoom = checkpoint.profile.dialect, checkpoint.profile.zoom
         self.max_rows = max_rows
         self._together = Together(lambda requests: generate(checkpoint, requests), self._batches)
 
-    def seen_size(self, problem: Problem) -> Size:
-        return self.checkpoint.inputs.seen_size(problem)
+    def seen_size(self, problem: Problem, shown: int | Region = 0) -> Size:
+        return self.checkpoint.inputs.seen_size(problem, shown)
+
+    def crop_tokens(self, problem: Problem, region: Region) -> int:
+        return self.checkpoint.inputs.crop_tokens(problem, region)
 
     async def sample(self, request: Request) -> list[Continuation]:
         return await self._together.ask(request)
@@ -87,7 +90,9 @@ def _generate(checkpoint: Checkpoint, requests: Sequence[Request], rows: Sequenc
 def _row(inputs: InputBuilder, request: Request) -> Row:
     if request.asked:
         return inputs.asked_row(request.problem, request.steps, request.asked)
-    return (inputs.begun_row if request.one_step else inputs.row)(request.problem, request.steps)
+    if request.one_step:
+        return inputs.begun_row(request.problem, request.steps)
+    return inputs.sampled_row(request.problem, request.steps, [(turn.steps, turn.ids) for turn in request.sampled])
 
 
 class _Decoder:
@@ -183,7 +188,7 @@ def _continuation(inputs: InputBuilder, ids: list[int], request: Request) -> Con
     text = inputs.tokenizer.decode(ids[:-1] if ended else ids, skip_special_tokens=False)
     if request.one_step:
         end = step_end(text)
-        return Continuation(text[:end], len(ids), ended, goes_on=end is not None)
+        return Continuation(text[:end], len(ids), ended, goes_on=end is not None, ids=tuple(ids))
     # A continuation of a written step opens with the break between paragraphs; it belongs to neither step.
-    after_step = bool(request.steps) and request.steps[-1].region is None and not request.asked
-    return Continuation(text.removeprefix(SEPARATOR) if after_step else text, len(ids), ended)
+    after_step = bool(request.steps) and not request.steps[-1].ends_turn and not request.asked
+    return Continuation(text.removeprefix(SEPARATOR) if after_step else text, len(ids), ended, ids=tuple(ids))

@@ -17,12 +17,13 @@ from PIL import Image
 from vlprm.engines import Continuation, Request
 from vlprm.engines.choose import ServerConfig
 from vlprm.engines.servers import Answer, Failure, Message, Servers, text_of, user_turn
-from vlprm.images import Size, png
+from vlprm.images import Size, png, source_of
 from vlprm.inputs import InputBuilder
 from vlprm.profile import Profile
 from vlprm.prompts import user_text
 from vlprm.schema import Problem, Region, Step
 from vlprm.steps import SEPARATOR, join_steps, parse_step
+from vlprm.zoom import ZoomPolicy
 
 log = logging.getLogger(__name__)
 
@@ -32,12 +33,15 @@ class ServerEngine:
 
     def __init__(self, inputs: InputBuilder, config: ServerConfig) -> None:
         self.inputs, self.config = inputs, config
-        self.dialect = inputs.profile.dialect
+        self.dialect, self.zoom = inputs.profile.dialect, inputs.profile.zoom
         self.servers = Servers(config)
         self._sampling = _sampling(inputs)
 
-    def seen_size(self, problem: Problem) -> Size:
-        return self.inputs.seen_size(problem)
+    def seen_size(self, problem: Problem, shown: int | Region = 0) -> Size:
+        return self.inputs.seen_size(problem, shown)
+
+    def crop_tokens(self, problem: Problem, region: Region) -> int:
+        return self.inputs.crop_tokens(problem, region)
 
     async def close(self) -> None:
         await self.servers.close()
@@ -88,7 +92,8 @@ class ServerEngine:
             "add_generation_prompt": not goes_on,
             **self._sampling["extra_body"],
         }
-        return {**self._sampling, "model": self.config.model, "messages": turns, "extra_body": extra}
+        tools = tools_of(self.inputs.profile)
+        return {**self._sampling, "model": self.config.model, "messages": turns, **tools, "extra_body": extra}
 
     def _continuation(self, choice: Message | None, request: Request) -> Continuation:
         said = text_of(choice)
@@ -100,7 +105,7 @@ class ServerEngine:
         if request.one_step:  # vLLM says which stop it was: the end of the turn has none
             goes_on = choice is not None and choice.get("stop_reason") == SEPARATOR
             return Continuation(text, tokens, ended and not goes_on, goes_on=goes_on)
-        after_step = bool(request.steps) and request.steps[-1].region is None and not request.asked
+        after_step = bool(request.steps) and not request.steps[-1].ends_turn and not request.asked
         return Continuation(text.removeprefix(SEPARATOR) if after_step else text, tokens, ended)
 
 
@@ -111,13 +116,17 @@ class ChatEngine:
     """
 
     dialect = "relative_1000"
+    zoom = ZoomPolicy()
 
     def __init__(self, config: ServerConfig) -> None:
         self.config = config
         self.servers = Servers(config)
         self._takes_schema = True
 
-    def seen_size(self, problem: Problem) -> Size:
+    def seen_size(self, problem: Problem, shown: int | Region = 0) -> Size:
+        raise AssertionError("a chat model is not asked for zooms")
+
+    def crop_tokens(self, problem: Problem, region: Region) -> int:
         raise AssertionError("a chat model is not asked for zooms")
 
     async def check(self) -> None:
@@ -156,20 +165,32 @@ class ChatEngine:
 
 
 def messages(
-    problem: Problem, steps: Sequence[Step], profile: Profile, url: Callable[[bytes, Region | None], str]
+    problem: Problem, steps: Sequence[Step], profile: Profile, url: Callable[[bytes, Region | None, ZoomPolicy], str]
 ) -> list[Message]:
-    """The turns of a problem and steps. A zoom that was executed ends its turn, and a user's turn shows its crop; steps
-    after the last one are a turn to be continued."""
-    shown = [url(image, None) for image in problem.images]
+    """The turns of a problem and steps. A zoom ends its turn, and another's turn shows its crop, or what the policy was
+    told; steps after the last one are a turn to be continued."""
+    shown = [url(image, None, profile.zoom) for image in problem.images]
     turns = [user_turn(shown, user_text(profile.prompt_template, problem))]
     written: list[Step] = []
     for step in steps:
         written.append(step)
-        if step.region is not None:
+        if step.ends_turn:
             turns.append({"role": "assistant", "content": join_steps(written)})
-            turns.append(user_turn([url(problem.images[0], step.region)], ""))
+            crops = step.region and [url(source_of(problem.images, step.region), step.region, profile.zoom)]
+            turns.append(_observation(user_turn(crops or [], step.told), profile.zoom))
             written = []
     return [*turns, {"role": "assistant", "content": join_steps(written)}] if written else turns
+
+
+def _observation(turn: Message, policy: ZoomPolicy) -> Message:
+    if policy.observer == "user":
+        return turn
+    return {**turn, "role": policy.observer, "tool_call_id": "zoom"}  # the protocol wants an id; templates show none
+
+
+def tools_of(profile: Profile) -> dict[str, Any]:
+    """What a call says of the model's tools: the template shows them, and the server leaves calls in the text."""
+    return {"tools": profile.zoom.tools, "tool_choice": "none"} if profile.zoom.tools else {}
 
 
 def with_question(turns: Sequence[Message], question: str) -> list[Message]:

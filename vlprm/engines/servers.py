@@ -25,11 +25,13 @@ from vlprm.cache import ByteCache
 from vlprm.engines.choose import ServerConfig
 from vlprm.images import content_hash, crop, open_image, png
 from vlprm.schema import Region
+from vlprm.zoom import ZoomPolicy
 
 log = logging.getLogger(__name__)
 
 Message = dict[str, Any]
-ShownImage = tuple[bytes, Region | None]  # an image, or the part of it that a zoom shows
+# An image, or the part of it that a zoom shows, and how.
+ShownImage = tuple[bytes, Region | None, ZoomPolicy]
 
 URL_BYTES = 1 << 29  # of images as data URLs, which all requests of a problem share
 FAILURES_IN_A_ROW = 16  # of servers that answer otherwise, without a success between: no longer one call's misfortune
@@ -98,9 +100,9 @@ class Servers:
         for client in self.clients:
             await client.close()
 
-    def url(self, image: bytes, region: Region | None = None) -> str:
+    def url(self, image: bytes, region: Region | None = None, policy: ZoomPolicy = ZoomPolicy()) -> str:
         """The image as a data URL, made once."""
-        return self._urls.get((image, region), lambda: data_url(image, region))
+        return self._urls.get((image, region, policy), lambda: data_url(image, region, policy))
 
     async def call(self, body: dict[str, Any], kind: Kind = "chat") -> Answer | Failure:
         """A call to the server whose turn it is, and to the next one where that is busy or away.
@@ -180,10 +182,11 @@ async def _is_there(client: AsyncOpenAI) -> bool:
     return True
 
 
-def data_url(image: bytes, region: Region | None) -> str:
+def data_url(image: bytes, region: Region | None, policy: ZoomPolicy) -> str:
     """The very pixels that this process would process, whatever the file's format."""
     opened = open_image(image, f"image {content_hash(image)}")
-    return "data:image/png;base64," + base64.b64encode(png(opened if region is None else crop(opened, region))).decode()
+    shown = opened if region is None else crop(opened, region, policy)
+    return "data:image/png;base64," + base64.b64encode(png(shown)).decode()
 
 
 def user_turn(urls: Sequence[str], text: str) -> Message:

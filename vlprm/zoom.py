@@ -1,0 +1,127 @@
+"""What a checkpoint declares of zooming: how a zoom is written, which boxes are refused, how a crop is shown, and how
+much of it there may be. It is the field `zoom` of `vlprm.json`; docs/zoom.md has the table of refusals.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Literal, get_args
+
+# How a policy writes a zoom: a paragraph `[zoom] {"bbox_2d": ...}`, or Qwen3-VL's own tool call (Qwen-Agent's
+# `image_zoom_in_tool`), whose crop goes back as a tool's response.
+Form = Literal["tagged", "qwen_tool"]
+Refusal = Literal[
+    "bad_json", "wrong_arity", "non_finite", "inverted", "too_small", "aspect", "out_of_frame", "unknown_image",
+    "duplicate", "budget",
+]  # fmt: skip
+REFUSALS: tuple[str, ...] = get_args(Refusal)
+TOOL_NAME = "image_zoom_in_tool"
+
+
+@dataclass(frozen=True)
+class ZoomPolicy:
+    """The defaults are what the built-in models were taught: boxes are clipped to the image, and crops shown as they
+    are. Pixels are of the problem's images.
+
+    Args:
+        form: how the policy writes a zoom, and in which turn its crop is shown.
+        min_side: pixels of the shorter side, below which a region is too small.
+        max_aspect: long to short side, above which a region is refused; the image processors of Qwen-VL take 200.
+        expand: a region that is too small or too long grows about its centre, shifted into the image, before it is
+            refused.
+        padding: share of its width and height by which a region grows on every side.
+        enlarge: factor by which the sides of a crop grow before it is shown, as far as `max_crop_pixels` lets them.
+        max_crop_pixels: largest crop that is shown; larger ones are shrunk (0: what the processor takes).
+        max_zooms: zooms of a solution that are answered, by a crop or by a message.
+        max_images: images that a solution has in sight, the problem's included (0: no limit).
+        max_crop_tokens: image tokens of a solution's crops (0: no limit).
+        refuse_duplicates: whether a region that an earlier zoom has shown is refused.
+        on_refusal: stop: a refused zoom ends its solution, without a result; tell: it is answered by a message, and
+            the policy may try again.
+    """
+
+    form: Form = "tagged"
+    min_side: int = 8
+    max_aspect: float = 100
+    expand: bool = False
+    padding: float = 0.0
+    enlarge: float = 1.0
+    max_crop_pixels: int = 0
+    max_zooms: int = 4
+    max_images: int = 0
+    max_crop_tokens: int = 0
+    refuse_duplicates: bool = False
+    on_refusal: Literal["stop", "tell"] = "stop"
+
+    def __post_init__(self) -> None:
+        if not (self.min_side >= 1 and 1 <= self.max_aspect <= 200 and self.padding >= 0 and self.enlarge >= 1):
+            raise ValueError("zoom: give min_side >= 1, max_aspect from 1 to 200, padding >= 0 and enlarge >= 1")
+        if min(self.max_zooms, self.max_images, self.max_crop_tokens, self.max_crop_pixels) < 0:
+            raise ValueError("zoom: limits are 0 or more")
+        if self.enlarge > 1 and not self.max_crop_pixels:
+            raise ValueError("zoom: enlarge without max_crop_pixels has no bound; give the largest crop that is shown")
+
+    @property
+    def tools(self) -> list[dict[str, Any]]:
+        """What the chat template is told of tools."""
+        return [ZOOM_TOOL] if self.form == "qwen_tool" else []
+
+    @property
+    def observer(self) -> str:
+        """The role whose turn shows a crop."""
+        return "tool" if self.form == "qwen_tool" else "user"
+
+    def example(self, frame: tuple[float, float]) -> str:
+        """A zoom as it is to be written, of the left half of an image of that size."""
+        box = f'"bbox_2d": [0, 0, {frame[0] / 2:g}, {frame[1]:g}], "label": "left half"'
+        if self.form == "tagged":
+            return f"[zoom] {{{box}}}"
+        return f'<tool_call>\n{{"name": "{TOOL_NAME}", "arguments": {{{box}, "img_idx": 0}}}}\n</tool_call>'
+
+
+# As Qwen-Agent declares it to Qwen3-VL.
+ZOOM_TOOL: dict[str, Any] = {
+    "type": "function",
+    "function": {
+        "name": TOOL_NAME,
+        "description": "Zoom in on a specific region of an image by cropping it based on a bounding box (bbox) and an"
+        " optional object label",
+        "parameters": {
+            "type": "object",
+            "properties": {
+                "bbox_2d": {
+                    "type": "array",
+                    "items": {"type": "number"},
+                    "minItems": 4,
+                    "maxItems": 4,
+                    "description": "The bounding box of the region to zoom in, as [x1, y1, x2, y2], where (x1, y1) is"
+                    " the top-left corner and (x2, y2) is the bottom-right corner",
+                },
+                "label": {"type": "string", "description": "The name or label of the object in the bounding box"},
+                "img_idx": {"type": "number", "description": "The index of the zoomed-in image (starting from 0)"},
+            },
+            "required": ["bbox_2d", "label", "img_idx"],
+        },
+    },
+}
+
+_SAID: dict[Refusal, str] = {
+    "bad_json": "this is no zoom; write it so: {example}",
+    "wrong_arity": "bbox_2d takes four numbers, as in {example}",
+    "non_finite": "the box has a number that is not finite; the image goes from 0 to {width:g} and from 0 to"
+    " {height:g}",
+    "inverted": "the box needs x0 < x1 and y0 < y1; the first corner is the upper left one",
+    "too_small": "the region is too small to be shown; ask for a larger one",
+    "aspect": "the region is too long and narrow to be shown; ask for one more like a square",
+    "out_of_frame": "the box is outside of the image, which goes from 0 to {width:g} and from 0 to {height:g}",
+    "unknown_image": "there is no such image; there are {images}, counted from 0",
+    "duplicate": "this region was shown before; look at another one, or answer",
+    "budget": "no more can be shown; answer by what you have seen",
+}
+
+
+def refusal_text(refusal: Refusal, policy: ZoomPolicy, frame: tuple[float, float], images: int) -> str:
+    """What a policy is told of a refused zoom, in its own numbers. `frame` is the width and height of the image in
+    them; so many `images` can be named."""
+    said = _SAID[refusal].format(example=policy.example(frame), width=frame[0], height=frame[1], images=images)
+    return f"{refusal}: {said}"
