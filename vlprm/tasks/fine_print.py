@@ -176,4 +176,8 @@ def _cell(row: int, column: int) -> Region:
     return Region((column - 1) * CELL, (row - 1) * CELL, column * CELL, row * CELL)
 
 
-FAMILY = SyntheticFamily("fine_print", 3, ("read", "same"), make, draw, ask, solve, read)
+def regions(scene: Scene) -> dict[str, Region]:
+    return {f"{colour} plate": _plate(scene, colour) for colour in scene["content"]["asked"]}
+
+
+FAMILY = SyntheticFamily("fine_print", 3, ("read", "same"), make, draw, ask, solve, read, regions)

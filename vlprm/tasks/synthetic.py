@@ -19,7 +19,7 @@ from PIL import Image
 
 from vlprm.answers import extract_answer
 from vlprm.images import png
-from vlprm.schema import AnswerType, ErrorKind, Problem, Step, Verdict
+from vlprm.schema import AnswerType, ErrorKind, Problem, Region, Step, Verdict
 from vlprm.tasks.scene import rng_for
 
 Scene = dict[str, Any]
@@ -71,6 +71,8 @@ class SyntheticFamily:
     solve(scene, writer)         -> texts of the canonical steps, claims chosen by the writer
     read(scene, stated, step)    -> what the step claims given the facts stated before it; None if it does not parse,
                                     and for a zoom without the region that it showed
+    regions(scene)               -> where the image shows what is asked about, by the labels of zooms; for families that
+                                    need zooms
     """
 
     name: str
@@ -81,6 +83,7 @@ class SyntheticFamily:
     ask: Callable[[Scene], tuple[str, str, AnswerType]]
     solve: Callable[[Scene, Writer], list[str]]
     read: Callable[[Scene, dict[str, Any], Step], Claim | None]
+    regions: Callable[[Scene], dict[str, Region]] = lambda scene: {}
 
     def item_id(self, split: str, index: int) -> str:
         if split not in SPLIT_BUCKETS:

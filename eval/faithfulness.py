@@ -1,0 +1,207 @@
+"""Does a policy look at what it zooms to? Its crops against the truth, and its answers after other crops.
+
+python -m eval.faithfulness --config configs/demo/faithfulness.yaml
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from jsonargparse.typing import NonNegativeFloat, PositiveInt
+
+from vlprm.actions import View, execute_zoom, whole_images
+from vlprm.answers import is_correct
+from vlprm.backbones import checkpoint_folder, placement
+from vlprm.config import dump, run
+from vlprm.engines import Engine, Request, all_answers
+from vlprm.engines.choose import ServerConfig, open_engine
+from vlprm.interventions import blank_like, elsewhere, prefix_with
+from vlprm.metrics import bootstrap_interval
+from vlprm.records import open_run, write_atomically
+from vlprm.rollout import rollouts
+from vlprm.schema import Problem, Region, Solution, StepLabel
+from vlprm.steps import parse_step
+from vlprm.tasks import Tasks, load_tasks, problem_by_id, task_of
+from vlprm.tasks.scene import rng_for
+from vlprm.tasks.synthetic import SyntheticFamily, item_ids, truthful
+from vlprm.zoom_labels import ZoomLabel, label_zooms, true_region, zoom_label
+
+Row = dict[str, float | None]  # what is measured of a solution; None where there is no result
+CONTROLS = ("own", "blank", "random", "right")
+
+
+@dataclass(frozen=True)
+class FaithfulnessConfig:
+    """Measure zooms.
+
+    Args:
+        run: folder to write.
+        policy: checkpoint of the policy.
+        tasks: task names or module paths; of families that know the regions that are asked about.
+        split: split of the tasks.
+        problems: how many, over all tasks, taking turns.
+        n: solutions a problem.
+        rollouts: from after a solution's last zoom, for each thing that is shown there.
+        temperature: of the sampling.
+        max_tokens: of one turn.
+        seed: decides every sample.
+        server: where the policy is served, in place of this process.
+        device: auto (the GPU where there is one), cpu, cuda, or cuda:1 and so on.
+        dtype: float32, or bfloat16 for half the memory.
+    """
+
+    run: Path
+    policy: str = "builtin/policy"
+    tasks: tuple[str, ...] = ("fine_print",)
+    split: str = "test"
+    problems: PositiveInt = 60
+    n: PositiveInt = 4
+    rollouts: PositiveInt = 2
+    temperature: NonNegativeFloat = 1.0
+    max_tokens: PositiveInt = 160
+    seed: int = 0
+    server: ServerConfig = ServerConfig()
+    device: str = "auto"
+    dtype: str = "float32"
+
+
+def main(config: FaithfulnessConfig) -> None:
+    tasks = load_tasks(config.tasks)
+    problems = [problem_by_id(i, tasks) for i in item_ids(list(tasks.values()), config.split, config.problems)]
+    for family in tasks.values():
+        if not family.regions(family.scene(config.split, 0)):
+            raise ValueError(f"{family.name} knows no regions that are asked about; give tasks such as fine_print")
+    placement(config.device, config.dtype)
+    open_run(config.run, dump(config), config.seed, [checkpoint_folder(config.policy)])
+    measured, stops = asyncio.run(_measure(problems, tasks, config))
+    results = {**summary(measured), "stops": dict(stops.most_common())}
+    write_atomically(config.run / "results.json", json.dumps(results, indent=2) + "\n")
+    print(json.dumps(results, indent=2))
+
+
+async def _measure(
+    problems: Sequence[Problem], tasks: Tasks, config: FaithfulnessConfig
+) -> tuple[list[list[Row]], Counter[str]]:
+    """What is measured of each solution of each problem, and how the solutions ended."""
+    async with open_engine(config.policy, config.device, config.dtype, config.server) as engine:
+        pools = await all_answers(
+            rollouts(engine, Request(p, (), config.n, p.id, config.seed, config.temperature, config.max_tokens))
+            for p in problems
+        )
+        rows = await all_answers(
+            all_answers(_row(engine, p, s, f"{p.id}/{i}", task_of(p.task, tasks), config) for i, s in enumerate(pool))
+            for p, pool in zip(problems, pools, strict=True)
+        )
+    return rows, Counter(solution.stop for pool in pools for solution in pool)
+
+
+async def _row(
+    engine: Engine,
+    problem: Problem,
+    solution: Solution,
+    key: str,
+    family: SyntheticFamily,
+    config: FaithfulnessConfig,
+) -> Row:
+    truths = family.regions(problem.meta["scene"])
+    labels = label_zooms(solution.steps, truths, engine.zoom.form)
+    regions = [step.region for step in solution.steps if step.region is not None]
+    row: Row = {
+        "zooms": len(labels),
+        "tokens": solution.tokens,
+        "crop_tokens": sum(engine.crop_tokens(problem, region) for region in regions),
+        "zooms_at_all": bool(regions),
+        "right": is_correct(solution.answer, str(problem.answer), problem.answer_type),
+        **_of_crops(list(labels.values())),
+    }
+    if solution.answer is None or not regions:
+        return row
+    last = max(k for k, step in enumerate(solution.steps) if step.region is not None)
+    crops = _shown_instead(problem, solution, last, family, engine, config.seed)
+    # The same chance whatever is shown, so that what changes is due to it.
+    chance = (config.rollouts, f"{key}/after", config.seed, config.temperature, config.max_tokens)
+    asked = {
+        name: Request(problem, prefix_with(solution.steps, last, region), *chance) for name, region in crops.items()
+    }
+    after = dict(zip(asked, await all_answers(rollouts(engine, r) for r in asked.values()), strict=True))
+    counts = {name: _counts(problem, found) for name, found in after.items()}
+    for name, found in after.items():
+        changed = [s.answer != solution.answer for s in found if s.answer is not None]
+        row[f"changed_{name}"] = _mean(changed)
+        row[f"right_{name}"] = counts[name].mc_correct / counts[name].mc_valid if counts[name].mc_valid else None
+    used = zoom_label(solution.steps[last], (), None, counts["own"], counts["blank"]).used
+    return {**row, "used": used}
+
+
+def _of_crops(labels: Sequence[ZoomLabel]) -> Row:
+    credits = [label.credit for label in labels]
+    return {
+        "coverage": _mean([label.coverage for label in labels if label.coverage is not None]),
+        "tightness": _mean([label.tightness for label in labels if label.tightness is not None]),
+        **{f"{kind}_zooms": _mean([c == kind for c in credits]) for kind in ("correct", "redundant", "erroneous")},
+    }
+
+
+def _shown_instead(
+    problem: Problem, solution: Solution, zoom: int, family: SyntheticFamily, engine: Engine, seed: int
+) -> dict[str, Region]:
+    """What is shown after the zoom of that number: its own crop, and those in its place."""
+    step, scene = solution.steps[zoom], problem.meta["scene"]
+    assert step.region is not None
+    frame = whole_images(problem)[step.region.image]
+    truth = true_region(step, family.regions(scene), engine.zoom.form)
+    assert truth is not None
+    crops = {
+        "own": step.region,
+        "blank": blank_like(step.region),
+        "random": elsewhere(step.region, frame, truth, rng_for("elsewhere", seed, problem.id, zoom)),
+    }
+    return {**crops, "right": _right_crop(problem, family.solve(scene, truthful), truth)}
+
+
+def _right_crop(problem: Problem, texts: Sequence[str], truth: Region) -> Region:
+    """The region that the right solution zooms to, for that of the truth."""
+    views = [View(region, (int(region.x1), int(region.y1))) for region in whole_images(problem)]
+    zooms = [execute_zoom(step, "relative_1000", views) for step in map(parse_step, texts) if step.kind == "zoom"]
+    regions = [zoom.region for zoom in zooms if not isinstance(zoom, str) and zoom.region is not None]
+    return max(regions, key=truth.overlap)
+
+
+def _counts(problem: Problem, solutions: Sequence[Solution]) -> StepLabel:
+    right = [is_correct(s.answer, str(problem.answer), problem.answer_type) for s in solutions]
+    return StepLabel(right.count(True), len(right) - right.count(None), len(right))
+
+
+def _mean(values: Sequence[float]) -> float | None:
+    return sum(values) / len(values) if values else None
+
+
+def summary(problems: Sequence[Sequence[Row]]) -> dict[str, Any]:
+    """Means over problems of the means over their solutions, with 95% intervals over problems; `of` says how many
+    problems have a result."""
+    names = list(dict.fromkeys(name for rows in problems for row in rows for name in row))
+    results = {name: _interval([_of_problem(rows, name) for rows in problems]) for name in names}
+    for name in CONTROLS[1:]:
+        pairs = ((_of_problem(rows, f"changed_{name}"), _of_problem(rows, "changed_own")) for rows in problems)
+        shifts = [None if None in pair else pair[0] - pair[1] for pair in pairs]  # type: ignore[operator]
+        results[f"changed_{name}_less_own"] = _interval(shifts)
+    return results
+
+
+def _of_problem(rows: Sequence[Mapping[str, float | None]], name: str) -> float | None:
+    return _mean([value for row in rows if (value := row.get(name)) is not None])
+
+
+def _interval(values: Sequence[float | None]) -> dict[str, Any]:
+    known = [value for value in values if value is not None]
+    return {"mean": _mean(known), "ci": list(bootstrap_interval(known)) if known else None, "of": len(known)}
+
+
+if __name__ == "__main__":
+    run(main, FaithfulnessConfig)
