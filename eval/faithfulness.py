@@ -79,26 +79,37 @@ def main(config: FaithfulnessConfig) -> None:
             raise ValueError(f"{family.name} knows no regions that are asked about; give tasks such as fine_print")
     placement(config.device, config.dtype)
     open_run(config.run, dump(config), config.seed, [checkpoint_folder(config.policy)])
-    measured, stops = asyncio.run(_measure(problems, tasks, config))
-    results = {**summary(measured), "stops": dict(stops.most_common())}
+    rows, stops = asyncio.run(_on_engine(problems, tasks, config))
+    results = {**summary(rows), "stops": dict(stops.most_common())}
     write_atomically(config.run / "results.json", json.dumps(results, indent=2) + "\n")
     print(json.dumps(results, indent=2))
 
 
-async def _measure(
+async def _on_engine(
     problems: Sequence[Problem], tasks: Tasks, config: FaithfulnessConfig
 ) -> tuple[list[list[Row]], Counter[str]]:
-    """What is measured of each solution of each problem, and how the solutions ended."""
     async with open_engine(config.policy, config.device, config.dtype, config.server) as engine:
-        pools = await all_answers(
-            rollouts(engine, Request(p, (), config.n, p.id, config.seed, config.temperature, config.max_tokens))
-            for p in problems
-        )
-        rows = await all_answers(
-            all_answers(_row(engine, p, s, f"{p.id}/{i}", task_of(p.task, tasks), config) for i, s in enumerate(pool))
-            for p, pool in zip(problems, pools, strict=True)
-        )
-    return rows, Counter(solution.stop for pool in pools for solution in pool)
+        return await measure(engine, problems, tasks, config)
+
+
+async def measure(
+    engine: Engine, problems: Sequence[Problem], tasks: Tasks, config: FaithfulnessConfig
+) -> tuple[list[list[Row]], Counter[str]]:
+    """What is measured of each solution of each problem, and how the solutions ended."""
+    pools = await all_answers(
+        rollouts(engine, Request(p, (), config.n, p.id, config.seed, config.temperature, config.max_tokens))
+        for p in problems
+    )
+    families = [task_of(p.task, tasks) for p in problems]
+    asked = (_rows(engine, *of_problem, config) for of_problem in zip(problems, pools, families, strict=True))
+    return await all_answers(asked), Counter(solution.stop for pool in pools for solution in pool)
+
+
+async def _rows(
+    engine: Engine, problem: Problem, pool: Sequence[Solution], family: SyntheticFamily, config: FaithfulnessConfig
+) -> list[Row]:
+    keys = [f"{problem.id}/{i}" for i in range(len(pool))]
+    return await all_answers(_row(engine, problem, s, k, family, config) for s, k in zip(pool, keys, strict=True))
 
 
 async def _row(
