@@ -14,8 +14,6 @@ from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
-from vlprm.viewer.views import CandidateView, Problems, ProblemView, StepView
-
 from vlprm.backbones import placement
 from vlprm.config import dump, run
 from vlprm.engines.choose import ServerConfig, open_engine
@@ -28,6 +26,7 @@ from vlprm.schema import AnswerType, Problem
 from vlprm.scorers import open_scorer
 from vlprm.search import Critic, Found, ScoredSolution, SearchConfig, method_named, solve
 from vlprm.viewer.page import render_page
+from vlprm.viewer.views import CandidateView, Problems, ProblemView, StepView
 
 log = logging.getLogger(__name__)
 

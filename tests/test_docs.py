@@ -1,5 +1,6 @@
 """The commands and programs of the docs, as they stand there; and their tables, as the code makes them."""
 
+import dataclasses
 import os
 import re
 import shlex
@@ -10,8 +11,10 @@ from pathlib import Path
 import pytest
 
 from tests.backbone_table import table
+from vlprm.profile import FILE_NAME, load_profile
 from vlprm.reward_model import load_reward_model, save_reward_model
 from vlprm.tasks import TASKS
+from vlprm.zoom import REFUSALS, ZoomPolicy
 
 ROOT = Path(__file__).parent.parent
 
@@ -70,3 +73,16 @@ def ran(folder: Path, words: list[str]) -> str:
 def test_the_table_of_backbones_is_what_the_tests_prove() -> None:
     assert table() in (ROOT / "docs/add_a_backbone.md").read_text()
     assert table() in (ROOT / "README.md").read_text()
+
+
+def test_the_profile_and_the_refusals_of_the_page_on_zooms_are_the_codes(tmp_path: Path) -> None:
+    page = (ROOT / "docs/zoom.md").read_text()
+    (tmp_path / FILE_NAME).write_text(page.partition("```json\n")[2].partition("```")[0])
+    declared = dataclasses.asdict(load_profile(tmp_path).zoom)
+    assert all(
+        declared[name] != value for name, value in dataclasses.asdict(ZoomPolicy()).items() if name != "max_aspect"
+    )
+    assert sorted(re.findall(r"^\| `(\w+)` \|", page, re.MULTILINE)) == sorted(REFUSALS)
+    (tmp_path / FILE_NAME).write_text('{"zoom": {"min_side": 0}}')
+    with pytest.raises(ValueError, match="is not the profile of a checkpoint, correct it: zoom: give min_side >= 1"):
+        load_profile(tmp_path)

@@ -16,11 +16,12 @@ from vlprm.engines import Continuation, Request
 from vlprm.engines.local import LocalEngine
 from vlprm.reward_model import StepScore, load_reward_model
 from vlprm.rollout import OPEN, next_steps
-from vlprm.schema import Problem, Solution, Step
+from vlprm.schema import Problem, Region, Solution, Step
 from vlprm.scorers import CritiqueScorer, Ensemble, LocalScorer, Scored
 from vlprm.scoring import score, score_steps, score_whole
 from vlprm.search import SearchConfig, solve
 from vlprm.tasks import TASKS
+from vlprm.zoom import ZoomPolicy
 
 PROBLEMS = [TASKS[name].problem("test", 1) for name in TASKS]
 STEPS = {p.id: [executed(step) for step in solved(p)] for p in PROBLEMS}
@@ -117,6 +118,7 @@ class Critics:
     """Writes these critiques, in turn."""
 
     dialect = "relative_1000"
+    zoom = ZoomPolicy()
 
     def __init__(self, texts: Sequence[str]) -> None:
         self.texts = texts
@@ -124,7 +126,7 @@ class Critics:
     async def sample(self, request: Request) -> list[Continuation]:
         return [Continuation(text, 3, True) for text in self.texts]
 
-    def seen_size(self, problem: Problem) -> tuple[int, int]:
+    def seen_size(self, problem: Problem, shown: int | Region = 0) -> tuple[int, int]:
         raise AssertionError
 
 

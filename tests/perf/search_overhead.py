@@ -16,10 +16,11 @@ from typing import Any
 from tests.perf.results import write_result
 from vlprm.engines import Continuation, Request
 from vlprm.reward_model import StepScore
-from vlprm.schema import Problem, Step
+from vlprm.schema import Problem, Region, Step
 from vlprm.scorers import Scored
 from vlprm.search import SearchConfig, solve
 from vlprm.steps import SEPARATOR
+from vlprm.zoom import ZoomPolicy
 
 PROBLEMS, STEPS, ROUNDS = 200, 8, 3
 METHODS = ("best_of_n", "step_beam", "dvts", "rebase")
@@ -28,6 +29,7 @@ TEXTS = [*(f"[reasoning] {k}" for k in range(1, STEPS)), f"[answer] {STEPS}"]
 
 class Instant:
     dialect = "relative_1000"
+    zoom = ZoomPolicy()
 
     async def sample(self, request: Request) -> list[Continuation]:
         done = len(request.steps)
@@ -41,7 +43,7 @@ class Instant:
     def forget(self, problem: Problem) -> None:
         pass
 
-    def seen_size(self, problem: Problem) -> tuple[int, int]:
+    def seen_size(self, problem: Problem, shown: int | Region = 0) -> tuple[int, int]:
         raise AssertionError
 
 
