@@ -144,6 +144,7 @@ async def _row(
     counts = {name: _counts(problem, found) for name, found in after.items()}
     for name, found in after.items():
         changed = [s.answer != solution.answer for s in found if s.answer is not None]
+        row[f"no_answer_{name}"] = 1 - len(changed) / len(found)
         row[f"changed_{name}"] = _mean(changed)
         row[f"right_{name}"] = counts[name].mc_correct / counts[name].mc_valid if counts[name].mc_valid else None
     used = zoom_label(solution.steps[last], (), None, counts["own"], counts["blank"]).used

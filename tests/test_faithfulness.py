@@ -52,6 +52,7 @@ def test_a_policy_that_looks_answers_by_what_is_shown() -> None:
     assert found["changed_random"]["mean"] > 0.6
     assert found["changed_blank_less_own"] == {"mean": 1, "ci": [1, 1], "of": CONFIG.problems}
     assert found["used"]["mean"] == 1
+    assert [found[f"no_answer_{name}"]["mean"] for name in CONTROLS] == [0] * 4
     careless = results(Looking(slip_rate=0.3))
     assert 0 < careless["erroneous_zooms"]["mean"] < 1
     assert careless["right_own"]["mean"] < careless["right_right"]["mean"] == 1

@@ -28,7 +28,7 @@ from vlprm.engines.server import ServerEngine, messages, probe_problem
 from vlprm.engines.servers import FAILURES_IN_A_ROW
 from vlprm.images import crop, open_image
 from vlprm.inputs import InputBuilder
-from vlprm.rollout import rollouts
+from vlprm.rollout import FAILURES, rollouts
 from vlprm.schema import Problem, Step
 from vlprm.steps import parse_step
 
@@ -200,6 +200,7 @@ def test_a_fault_is_a_failure_of_its_request_alone(
     answers = ask(inputs, config_of(server, timeout=0.5 if fault == "slow" else 20.0), *asked)
     spoilt = answers.pop(2)
     assert [c.failure for c in spoilt] == failures
+    assert {*failures, "control_token", "context"} - {""} <= set(FAILURES), "and every stop is a known one"
     assert all(c == Continuation("", 0, False, c.failure) for c in spoilt if c.failure)
     assert all([c.text for c in got] == ["[answer] 0", "[answer] 1"] for got in answers)
 
