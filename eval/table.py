@@ -174,9 +174,9 @@ def table_rows(one: Run) -> Iterator[TableRow]:
 
 
 def paired(values: Values, base: Values) -> tuple[float, float, float] | None:
-    """The difference of the means over benchmarks, and its interval: problems are drawn anew within each benchmark. None
-    where the two were not asked the same."""
-    if any(values[name].keys() != base.get(name, {}).keys() for name in values) or values.keys() != base.keys():
+    """The difference of the means over benchmarks, and its interval: problems are drawn anew within each benchmark.
+    None where the two were not asked the same."""
+    if {name: of.keys() for name, of in values.items()} != {name: of.keys() for name, of in base.items()}:
         return None
     rng = np.random.default_rng(0)
     means, drawn = [], np.zeros(RESAMPLES)

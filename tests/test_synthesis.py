@@ -80,7 +80,7 @@ def test_zooms_are_executed_and_refused_in_rollouts() -> None:
         '[zoom] {"bbox_2d": [500, 0, 100, 100]}': "inverted",
         '[zoom] {"bbox_2d": [2000, 0, 2100, 100]}': "out_of_frame",
         "[answer] ": "no_answer",
-        "no tags at all": "no_answer",
+        "I look at the plates, and see that each of them has some print on it.": "no_answer",
         "": "no_answer",
     }
     for text, stop in outcomes.items():

@@ -1,0 +1,222 @@
+"""From a run of benchmarks to the field's tables: the five of VL-PRM's paper on real items, with tiny random models."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import os
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pandas
+import pytest
+import torch
+from datasets import load_dataset
+
+from eval.asked import AskedConfig, open_asked
+from eval.layouts import FORMATS, TableRow, as_csv
+from eval.run import RunConfig, jobs_of, main
+from eval.table import TableConfig, paired, published_rows, read_runs, table_rows
+from eval.table import main as print_table
+from tests.test_docs import ROOT
+from vlprm.config import parse
+from vlprm.profile import Profile
+from vlprm.records import Records, finish, open_run, read_records
+from vlprm.reward_model import load_reward_model, save_reward_model
+from vlprm.schema import Solution
+from vlprm.scoring import AGGREGATIONS
+from vlprm.search import SearchConfig
+from vlprm.steps import split_steps
+
+DATA = Path(os.environ.get("VLPRM_DATA", Path(__file__).parents[2] / "shared" / "data"))
+needs_data = pytest.mark.skipif(
+    not DATA.is_dir() and "CI" not in os.environ, reason=f"no benchmark data at {DATA}; set VLPRM_DATA"
+)
+Folders = Callable[[str], Path]
+DRAWN = (AskedConfig("count_grid", problems=3), AskedConfig("chart", problems=2))
+
+
+@pytest.fixture
+def reward_model(tiny_backbone: Folders, tmp_path: Path) -> Path:
+    checkpoint = load_reward_model(tiny_backbone("qwen2_5_vl"), new_head="step")
+    torch.nn.init.normal_(checkpoint.model.score.weight, std=0.2, generator=torch.Generator().manual_seed(0))
+    save_reward_model(checkpoint, tmp_path / "prm", Profile(head="step"))
+    return tmp_path / "prm"
+
+
+def tiny(run: Path, policy: Path, reward_model: Path | None, **fields: Any) -> RunConfig:
+    search = SearchConfig(n=3, width=2, max_tokens=8, max_steps=2)
+    asked = {"benchmarks": DRAWN, "methods": ("best_of_n", "step_beam"), "search": search, "unit": 2, "device": "cpu"}
+    return RunConfig(run, str(policy), reward_model=str(reward_model) if reward_model else None, **{**asked, **fields})
+
+
+def text_of(run: Path, capsys: pytest.CaptureFixture[str], **fields: Any) -> str:
+    capsys.readouterr()
+    print_table(TableConfig((run,), **fields))
+    return capsys.readouterr().out
+
+
+@needs_data
+@pytest.mark.parametrize("recipe", ["vl_prm_3b", "vl_prm_7b"])
+def test_the_five_benchmarks_of_vl_prm_make_a_table(
+    recipe: str, tiny_backbone: Folders, reward_model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The recipe itself, but for its models, its data and its size."""
+    config = parse(RunConfig, ["--config", str(ROOT / f"configs/eval/{recipe}.yaml")])
+    subset = {"mathvista": "images", "mathvision": "images", "mmmu": "images"}
+    asked = tuple(
+        replace(b, data=DATA / b.name, subset=subset.get(b.name, b.subset), problems=2) for b in config.benchmarks
+    )
+    local = tiny(tmp_path / "run", tiny_backbone("qwen2_5_vl"), reward_model, benchmarks=asked, methods=config.methods)
+    main(local)
+    names = [b.name for b in config.benchmarks]
+    assert len(names) == 5
+    header, *rows = csv.reader(io.StringIO(text_of(tmp_path / "run", capsys, format="csv")))
+    assert header[1:6] == names
+    assert len(rows) >= 4
+    records = list(read_records(tmp_path / "run" / "records.jsonl"))
+    assert {r["benchmark"] for r in records} == set(names)
+    assert not [r for r in records if "failure" in r]
+
+
+def test_a_killed_run_ends_as_one_that_was_not(tiny_backbone: Folders, reward_model: Path, tmp_path: Path) -> None:
+    policy = tiny_backbone("qwen2_5_vl")
+    main(tiny(tmp_path / "whole", policy, reward_model))
+    main(tiny(tmp_path / "cut", policy, reward_model))
+    path = tmp_path / "cut" / "records.jsonl"
+    lines = path.read_bytes().splitlines(keepends=True)
+    path.write_bytes(b"".join(lines[:3]) + lines[3][:40])
+    (tmp_path / "cut" / "done.json").unlink()
+    main(tiny(tmp_path / "cut", policy, reward_model))
+    assert timeless(path) == timeless(tmp_path / "whole" / "records.jsonl")
+
+
+def timeless(path: Path) -> list[dict[str, Any]]:
+    return [{**r, "cost": {**r["cost"], "seconds": 0}} for r in read_records(path)]
+
+
+def test_shards_are_one_run_and_records_are_plain_json(
+    tiny_backbone: Folders, reward_model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    policy = tiny_backbone("qwen2_5_vl")
+    main(tiny(tmp_path / "whole", policy, reward_model))
+    for i in range(2):
+        main(tiny(tmp_path / f"shard{i}", policy, reward_model, shard=f"{i}/2"))
+    whole = read_runs((tmp_path / "whole",), "methods")
+    parts = read_runs((tmp_path / "shard0", tmp_path / "shard1"), "methods")
+    cells = [[(row.title, row.cells) for one in runs for row in table_rows(one)] for runs in (whole, parts)]
+    assert cells[0] == cells[1]
+    path = tmp_path / "whole" / "records.jsonl"
+    frame = pandas.read_json(path, lines=True)
+    assert len(frame) == 10
+    assert load_dataset("json", data_files=str(path), split="train").num_rows == 10
+    for name in ("text", "markdown", "latex", "csv"):
+        assert "count" in text_of(tmp_path / "whole", capsys, format=name)
+
+
+def run_of(folder: Path, right: list[list[bool | None]], **changes: Any) -> Path:
+    """A run whose pools are as right as that, and whose second candidates have the best rewards."""
+    config = {
+        "policy": "p",
+        "reward_model": "r/prm",
+        "search": {"aggregation": "min"},
+        "methods": ["best_of_n"],
+        **changes,
+    }
+    open_run(folder, json.dumps(config), 0)
+    records = Records(folder / "records.jsonl")
+    for i, pool in enumerate(right):
+        stored = [
+            {"answer": None if r is None else str(r), "right": r, "scores": [{"correct": 0.9 if k == 1 else 0.2}]}
+            for k, r in enumerate(pool)
+        ]
+        cost = {"policy_tokens": 10, "critic_tokens": 0, "scorer_tokens": 5, "seconds": 2.0}
+        records.append([{"key": f"b/{i}/pool", "schema": 1, "benchmark": "b", "problem": str(i), "method": "pool",
+                         "candidates": stored, "shares": [], "cost": cost}])  # fmt: skip
+    finish(records)
+    return folder
+
+
+def test_rows_say_what_the_records_say(tmp_path: Path) -> None:
+    folder = run_of(tmp_path / "r", [[False, True, False], [True, False, True], [None, True, None]])
+    (one,) = read_runs((folder,), "methods")
+    rows = {row.title: row for row in table_rows(one)}
+    assert rows["p + r"].cells["b"] == pytest.approx((1 / 3 + 2 / 3 + 1) / 3)  # none is chosen beside an answer
+    assert rows["+ best of N (min)"].cells["b"] == pytest.approx(2 / 3)
+    assert rows["+ majority"].cells["b"] == pytest.approx(2 / 3)
+    assert rows["+ oracle"].cells["b"] == 1.0
+    assert (rows["+ oracle"].n, rows["+ oracle"].tokens, rows["+ oracle"].seconds) == (3, 15, 2)
+    assert (one.no_results, one.candidates) == (2, 9)
+    difference = rows["+ oracle"].difference
+    assert difference is not None
+    assert difference[0] == pytest.approx(1 / 3)
+    assert difference[1] <= difference[0] <= difference[2]
+    assert paired({"b": {"0": 1.0}}, {"b": {"1": 1.0}}) is None
+
+
+def test_other_layouts_have_every_rule_and_every_n(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """The best of n is exact over the subsets of the pool: here the right one has the best reward."""
+    folder = run_of(tmp_path / "r", [[False, True, False, False]])
+    rules = text_of(folder, capsys, layout="aggregations", format="csv")
+    assert all(f"best of N ({rule})" in rules for rule in AGGREGATIONS)
+    (one,) = read_runs((folder,), "curve")
+    values = {row.title: row.cells["b"] for row in table_rows(one)}
+    assert values == {"p + r": 0.25, "+ best of 1": 0.25, "+ best of 2": 0.5, "+ best of 4": 1.0}
+
+
+def test_quoted_rows_name_their_source_and_fill_our_columns() -> None:
+    quoted = published_rows(ROOT / "configs/eval/published.yaml")
+    assert all("[arXiv" in row.title for row in quoted)
+    own = TableRow("ours", {"mathvista": 0.5}, None, 1, 2.0, 3.0)
+    header, first, *_ = csv.reader(io.StringIO(as_csv([own, *quoted])))
+    assert header[1] == "mathvista"
+    assert first[1] == "50.0"
+    assert set(FORMATS) == {"text", "markdown", "latex", "csv"}
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"benchmarks": (AskedConfig("mathvistas"),)}, "did you mean 'mathvista'"),
+        ({"benchmarks": (AskedConfig("chart"),)}, "chart is drawn and has no end; say how many problems"),
+        ({"benchmarks": ()}, "there are no problems"),
+        ({"methods": ("best_of_m",)}, "did you mean 'best_of_n'"),
+        ({"methods": ("best_of_n",), "reward_model": None}, "best_of_n needs reward_model"),
+        ({"methods": ("refined_best_of_n",)}, "refined_best_of_n needs critic"),
+        ({"shard": "2/2"}, "shard '2/2' is not of the form i/n"),
+        ({"benchmarks": DRAWN + DRAWN}, "named twice"),
+    ],
+)
+def test_a_run_that_cannot_be_is_refused_before_it_begins(tmp_path: Path, changes: dict[str, Any], said: str) -> None:
+    config = tiny(tmp_path, Path("builtin/policy"), Path("r"))
+    with pytest.raises(ValueError, match=said):
+        jobs_of(replace(config, **changes))
+
+
+def test_tables_refuse_what_they_cannot_compare(tmp_path: Path) -> None:
+    first = run_of(tmp_path / "a", [[True, False]])
+    other = run_of(tmp_path / "b", [[True, False]], search={"aggregation": "last"})
+    with pytest.raises(ValueError, match="have different settings; print a table of each"):
+        read_runs((first, other), "methods")
+    with pytest.raises(ValueError, match=r"has no config\.yaml"):
+        read_runs((tmp_path,), "methods")
+    path = first / "records.jsonl"
+    path.write_text(path.read_text().replace('"schema": 1', '"schema": 0'))
+    (first / "done.json").unlink()
+    finish(Records(path))
+    with pytest.raises(ValueError, match=r"has schema 0, this code reads 1; run eval\.run again"):
+        read_runs((first,), "methods")
+
+
+@needs_data
+def test_the_official_rule_reads_a_tagged_answer_alone() -> None:
+    """Of a solution in steps: letters of other steps are no answers. One that was cut short has none."""
+    asked = open_asked(AskedConfig("mmmu", DATA / "mmmu", "images", problems=1))
+    problem = asked.problem(asked.ids[0])
+    steps = tuple(split_steps(f"[reasoning] A is tempting, (B) too\n\n[answer] {problem.answer}"))
+    solution = Solution(problem.id, steps, None, "answer", 1)
+    assert asked.read(problem, solution).correct
+    assert asked.read(problem, replace(solution, stop="length")).answer is None
