@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -10,33 +11,34 @@ import pytest
 import torch
 
 from tests.conftest import solved
+from train.critiques import critiques_of
 from train.data import RowsConfig, batch_rows, labelled_row, load_trees, model_inputs
 from train.losses import LossConfig
-from vlprm.backbones import load_policy
-from vlprm.critique import Critique, ask, critique_of, critique_text, parse_critique
+from vlprm.backbones import Checkpoint, load_policy
+from vlprm.critique import Critique, StepCritique, ask, critique_of, critique_text, parse_critique
 from vlprm.dataset import LabelledPath
+from vlprm.engines import Continuation, Request
 from vlprm.engines.local import LocalEngine
 from vlprm.prompts import critique_question
 from vlprm.reward_model import load_reward_model
-from vlprm.schema import Problem
+from vlprm.schema import Problem, Step
 from vlprm.steps import parse_step
 
 QUESTION = critique_question("plain@1")
 STEPS = [parse_step("[perception] row 1: red"), parse_step("[reasoning] 1 = 1"), parse_step("[answer] 1")]
-RIGHT = critique_of(STEPS, None, None)
-WRONG = critique_of(STEPS[:2], "reasoning", parse_step("[reasoning] 1 + 1 = 2"))
+RIGHT = critique_of(STEPS[0])
+WRONG = critique_of(STEPS[1], "reasoning", parse_step("[reasoning] 1 + 1 = 2"))
 
 
-@pytest.mark.parametrize("critique", [RIGHT, WRONG, critique_of(STEPS[:1], "perception", STEPS[0])])
-def test_what_is_written_is_read(critique: Critique) -> None:
-    assert parse_critique(critique_text(critique) + "\n", 3) == critique
+@pytest.mark.parametrize("said", [RIGHT, WRONG, critique_of(STEPS[0], "perception", STEPS[0])])
+def test_what_is_written_is_read(said: StepCritique) -> None:
+    assert parse_critique(critique_text(said) + "\n") == said
 
 
-def test_a_critique_ends_at_the_first_wrong_step_and_says_what_is_wrong() -> None:
-    assert RIGHT.first_wrong is None
-    assert WRONG.first_wrong == 1
-    assert [s.follows for s in WRONG.steps] == [True, False]
-    assert WRONG.steps[1].agrees_with_image
+def test_a_critique_says_what_is_wrong() -> None:
+    assert RIGHT.corrected is None
+    assert WRONG.agrees_with_image
+    assert not WRONG.follows
     assert critique_text(WRONG).endswith("verdict: -\ninstead: [reasoning] 1 + 1 = 2")
 
 
@@ -45,18 +47,44 @@ def test_a_critique_ends_at_the_first_wrong_step_and_says_what_is_wrong() -> Non
     [
         "",
         "fine",
-        critique_text(RIGHT).rsplit("\n", 1)[0],  # a step is left out
         critique_text(WRONG).rsplit("\n", 1)[0],  # nothing instead
-        critique_text(WRONG).replace("1 + 1 = 2", "").replace("[reasoning]", ""),
+        critique_text(WRONG).replace("[reasoning] 1 + 1 = 2", ""),
         critique_text(RIGHT) + "\ninstead: [answer] 2",  # of a right step
-        critique_text(RIGHT).replace("2. intent", "3. intent"),
-        critique_text(RIGHT).replace("verdict: +", "verdict: -", 1),  # goes on after a wrong step
-        critique_text(critique_of([*STEPS, STEPS[0]], None, None)),  # a step that does not exist
+        critique_text(RIGHT) + "\ninstead: ",
+        critique_text(RIGHT) + "\n" + critique_text(RIGHT),
         critique_text(RIGHT) + "\nAnd so on.",
     ],
 )
 def test_anything_else_is_no_result(text: str) -> None:
-    assert parse_critique(text, 3) is None
+    assert parse_critique(text) is None
+
+
+class Critics:
+    """Each of its sampled critics writes its text of each step, in turn; what it was asked about is kept."""
+
+    dialect = "relative_1000"
+
+    def __init__(self, *texts: Sequence[str]) -> None:
+        self.texts = list(texts)
+        self.asked: list[tuple[int, int]] = []
+
+    async def sample(self, request: Request) -> list[Continuation]:
+        self.asked.append((len(request.steps), request.n))
+        written = [Continuation(texts[len(request.steps) - 1], 5, True) for texts in self.texts]
+        self.texts = [texts for texts in self.texts if texts[len(request.steps) - 1] == critique_text(RIGHT)]
+        return written
+
+    def seen_size(self, problem: Problem) -> tuple[int, int]:
+        raise AssertionError
+
+
+def test_a_critique_is_asked_for_step_by_step_and_ends_at_the_first_wrong_one(problems: list[Problem]) -> None:
+    right, wrong = critique_text(RIGHT), critique_text(WRONG)
+    critics = Critics([right, right, right], [right, wrong], ["?"], [right, right, "?"])
+    found = asyncio.run(ask(critics, problems[0], STEPS, QUESTION, "k", 0, n=4))
+    assert found == [Critique((RIGHT,) * 3), Critique((RIGHT, WRONG)), None, None]
+    assert critics.asked == [(1, 4), (2, 3), (3, 2)]
+    assert [c and (c.first_wrong, c.corrected) for c in found[:2]] == [(None, None), (1, WRONG.corrected)]
 
 
 @pytest.fixture(scope="module")
@@ -70,31 +98,46 @@ def criticised(dataset: Path) -> list[LabelledPath]:
 
 
 @pytest.mark.parametrize("head", ["step", "verdict"])
-def test_the_lm_head_learns_the_critique_as_it_would_be_asked_for(
+def test_the_lm_head_learns_the_critiques_as_they_would_be_asked_for(
     backbone: Path, criticised: list[LabelledPath], head: str
 ) -> None:
-    """The nats of the taught ids are those that the plain model gives them after the question."""
+    """The nats of the taught ids are those that the plain model gives them after the question about each step."""
     checkpoint, policy = load_reward_model(backbone, new_head=head), load_policy(backbone)  # type: ignore[arg-type]
-    loss = LossConfig(critique=1.0)
-    texts = [
-        critique_text(critique_of(criticised[0].steps[:1], "perception", STEPS[0])),
-        critique_text(critique_of(criticised[1].steps, None, None)),
-    ]
-    for path, text in zip(criticised, texts, strict=True):
-        row = labelled_row([path], checkpoint.inputs, loss, {})
-        asked = policy.inputs.asked_row(path.problem, path.steps, QUESTION)
-        answer = [*policy.inputs._encode(text), policy.inputs.end_of_turn]
-        whole = replace(
-            asked,
-            ids=(*asked.ids, *answer),
-            image_mask=(*asked.image_mask, *[False] * len(answer)),
-            until=(len(asked.ids) + len(answer),) * (len(asked.ids) + len(answer)),
-            positions=torch.cat([asked.positions, asked.positions[:, -1:] + 1 + torch.arange(len(answer))], dim=1),
-        )
-        log_p = policy.model(**policy.inputs.batch([whole])).logits[0, len(asked.ids) - 1 : -1].log_softmax(-1)
-        expected = -log_p.gather(1, torch.tensor(answer)[:, None]).squeeze(1)
+    wrong, right = criticised
+    texts = [[critique_of(wrong.steps[0], "perception", STEPS[0])], [critique_of(step) for step in right.steps]]
+    for path, said in zip(criticised, texts, strict=True):
+        row = labelled_row([path], checkpoint.inputs, LossConfig(critique=1.0), {})
         found = checkpoint.model(**model_inputs(batch_rows([row], checkpoint.inputs))).taught_nats
-        assert torch.allclose(found, expected, atol=1e-4)
+        expected = [
+            nats(policy, path.problem, path.steps[:end], critique_text(line)) for end, line in enumerate(said, 1)
+        ]
+        assert found.sum().item() == pytest.approx(sum(expected), rel=1e-4)
+
+
+def nats(policy: Checkpoint, problem: Problem, steps: Sequence[Step], text: str) -> float:
+    """Of an answer to the question after these steps, by the plain model."""
+    asked = policy.inputs.asked_row(problem, steps, QUESTION)
+    answer = [*policy.inputs._encode(text), policy.inputs.end_of_turn]
+    size = len(asked.ids) + len(answer)
+    whole = replace(
+        asked,
+        ids=(*asked.ids, *answer),
+        image_mask=(*asked.image_mask, *[False] * len(answer)),
+        until=(size,) * size,
+        positions=torch.cat([asked.positions, asked.positions[:, -1:] + 1 + torch.arange(len(answer))], dim=1),
+    )
+    log_p = policy.model(**policy.inputs.batch([whole])).logits[0, len(asked.ids) - 1 : -1].log_softmax(-1)
+    return -log_p.gather(1, torch.tensor(answer)[:, None]).sum().item()
+
+
+def test_no_critique_is_taught_of_what_is_not_known(criticised: list[LabelledPath]) -> None:
+    wrong, right = criticised
+    place = {node: node for node in right.nodes}
+    taught = critiques_of([right], place)
+    assert [node for node, _ in taught] == list(right.nodes)
+    assert critiques_of([replace(wrong, corrected=(None,) * len(wrong.steps))], place) == []
+    unknown = (right.labels[0], replace(right.labels[1], target=None), *right.labels[2:])
+    assert critiques_of([replace(right, labels=unknown)], place) == taught[:1]
 
 
 @pytest.mark.parametrize("head", ["step", "verdict"])

@@ -8,7 +8,7 @@ from dataclasses import replace
 
 import pytest
 
-from vlprm.critique import critique_of, critique_text
+from vlprm.critique import Critique, critique_of, critique_text
 from vlprm.engines import Continuation, Request
 from vlprm.reward_model import StepScore
 from vlprm.schema import Problem, Region, Solution, Step
@@ -75,7 +75,7 @@ class Truth:
 
 
 class KnowingCritic:
-    """Writes the true critique of the solution that it is asked about."""
+    """Writes the true critique of the last step that it is asked about."""
 
     dialect = "relative_1000"
     zoom = ZoomPolicy()
@@ -84,13 +84,9 @@ class KnowingCritic:
         self.text = text
 
     async def sample(self, request: Request) -> list[Continuation]:
-        return [Continuation(self.text or self._critique(request.problem, request.steps), 7, True)]
-
-    def _critique(self, problem: Problem, steps: Sequence[Step]) -> str:
-        wrong = next((k for k, step in enumerate(steps) if step != RIGHT[k]), None)
-        if wrong is None:
-            return critique_text(critique_of(steps, None, None))
-        return critique_text(critique_of(steps[: wrong + 1], "reasoning", RIGHT[wrong]))
+        last, right = request.steps[-1], RIGHT[len(request.steps) - 1]
+        said = critique_of(last) if last == right else critique_of(last, "reasoning", right)
+        return [Continuation(self.text or critique_text(said), 7, True)]
 
     def seen_size(self, problem: Problem, shown: int | Region = 0) -> tuple[int, int]:
         raise AssertionError
@@ -228,17 +224,19 @@ def test_a_vote_is_over_when_it_is_decided() -> None:
 
 def test_a_correction_stands_where_the_wrong_step_stood() -> None:
     solution = Solution("0", (RIGHT[0], parse_step("[reasoning] 7"), *RIGHT[2:]), "4", "answer", 5)
-    critique = critique_of(solution.steps[:2], "reasoning", RIGHT[1])
+    first = critique_of(RIGHT[0])
+    critique = Critique((first, critique_of(solution.steps[1], "reasoning", RIGHT[1])))
     assert corrected(solution, critique) == (*RIGHT[:1], RIGHT[1])
-    assert corrected(solution, critique_of(RIGHT, None, None)) == ()
+    assert corrected(solution, Critique(tuple(map(critique_of, RIGHT)))) == ()
     assert corrected(solution, None) == ()
-    zoom = critique_of(solution.steps[:2], "action", parse_step('[zoom] {"bbox_2d": [0, 0, 9, 9]}'))
-    assert corrected(solution, zoom) == tuple(RIGHT[:1])
+    zoom = critique_of(solution.steps[1], "action", parse_step('[zoom] {"bbox_2d": [0, 0, 9, 9]}'))
+    assert corrected(solution, Critique((first, zoom))) == tuple(RIGHT[:1])
 
 
 def test_what_is_not_faulted_is_kept_or_drawn_anew() -> None:
-    critics = [f.cost.critic_calls for f in run("refined_best_of_n")]
-    assert critics == [4] * len(PROBLEMS)
+    for found in run("refined_best_of_n"):
+        asked = [next((k + 1 for k, s in enumerate(c.solution.steps) if s != RIGHT[k]), len(RIGHT)) for c in found.pool]
+        assert found.cost.critic_calls == sum(asked[:4])  # a step each, up to a first wrong one
     kept, drawn = run("refined_best_of_n", unfaulted="keep"), run("refined_best_of_n", unfaulted="resample")
     assert {len(f.pool) for f in drawn} == {8}
     assert min(len(f.pool) for f in kept) < 8

@@ -115,16 +115,23 @@ def test_an_ensemble_is_the_mean_of_those_that_have_a_score() -> None:
 
 
 class Critics:
-    """Writes these critiques, in turn."""
+    """Finds the steps right, and after so many of them a wrong one, or, with None, says nothing that can be read."""
 
     dialect = "relative_1000"
     zoom = ZoomPolicy()
 
-    def __init__(self, texts: Sequence[str]) -> None:
-        self.texts = texts
+    def __init__(self, faults: Sequence[int | None]) -> None:
+        self.faults = list(faults)
 
     async def sample(self, request: Request) -> list[Continuation]:
-        return [Continuation(text, 3, True) for text in self.texts]
+        step, place = request.steps[-1], len(request.steps) - 1
+        texts = {
+            fault: critique_text(critique_of(step, "reasoning", step) if fault == place else critique_of(step))
+            for fault in self.faults
+        }
+        written = [Continuation("?" if fault is None else texts[fault], 3, True) for fault in self.faults]
+        self.faults = [fault for fault in self.faults if fault is not None and fault > place]
+        return written
 
     def seen_size(self, problem: Problem, shown: int | Region = 0) -> tuple[int, int]:
         raise AssertionError
@@ -133,17 +140,15 @@ class Critics:
 def test_a_step_is_worth_the_share_of_critiques_that_call_it_right() -> None:
     problem = PROBLEMS[0]
     steps = STEPS[problem.id]
-    praise = critique_text(critique_of(steps, None, None))
-    fault = critique_text(critique_of(steps[:2], "reasoning", steps[1]))
 
-    def of(*texts: str) -> Scored:
-        scorer = CritiqueScorer(Critics(texts), "plain@1", len(texts))
+    def of(*faults: int | None) -> Scored:
+        scorer = CritiqueScorer(Critics(faults), "plain@1", len(faults))
         return asyncio.run(scorer.score(problem, [steps]))
 
-    found = of(praise, fault, fault, "I cannot say.")
+    found = of(len(steps), 1, 1, None)
     assert [s and s.correct for s in found.steps[0]] == pytest.approx([1.0] + [1 / 3] * (len(steps) - 1))
-    assert found.tokens == 12
-    assert of("I cannot say.").steps == [[None] * len(steps)]
+    assert found.tokens == 3 * (4 + 3 + len(steps) - 2)
+    assert of(None).steps == [[None] * len(steps)]
 
 
 def test_one_step_ends_where_the_next_begins() -> None:

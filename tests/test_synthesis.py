@@ -3,6 +3,7 @@
 import asyncio
 import dataclasses
 import json
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -16,7 +17,8 @@ from vlprm.answers import is_correct
 from vlprm.dataset import read_rows, row_paths, tree_row, write_dataset
 from vlprm.engines import Continuation, Request
 from vlprm.rollout import rollouts
-from vlprm.schema import Problem, StepTree, from_json, to_json
+from vlprm.schema import Problem, Step, StepLabel, StepTree, TreeNode, Verdict, from_json, to_json
+from vlprm.steps import parse_step
 from vlprm.tasks import TASKS
 from vlprm.zoom import ZoomPolicy
 
@@ -141,6 +143,58 @@ def test_the_stand_in_judge_errs_at_its_declared_rate() -> None:
         total += len(truth)
     assert wrong / total == pytest.approx(0.2, abs=0.06)
     assert oracle_judge(TASKS["chart"], problem, solved(problem), 0.0, seed=1) == truth
+
+
+@pytest.mark.parametrize("name", TASKS)
+def test_the_oracle_corrects_the_first_step_that_it_calls_wrong_and_errs_as_declared(name: str) -> None:
+    family, right, total = TASKS[name], 0, 0
+    for index in range(12):
+        problem = family.problem("train", index)
+        tree = tree_of(problem, searches=2)
+        for leaf, _ in tree.leaves:
+            steps = [tree.nodes[n].step for n in tree.path(leaf)]
+            sure = oracle_judge(family, problem, steps, 0.0, seed=1)
+            assert_one_correction(sure)
+            assert_one_correction(oracle_judge(family, problem, steps, 0.5, seed=1))
+            first = next((i for i, verdict in enumerate(sure) if verdict and verdict.correction), None)
+            if first is None:
+                continue
+            verdict = sure[first]
+            assert verdict
+            (*_, after) = family.verdicts(problem, [*steps[:first], parse_step(verdict.correction)])
+            assert after == Verdict(True)
+            said = oracle_judge(family, problem, steps, 0.3, seed=1)[first]
+            if said and said.correction:
+                total += 1
+                right += said.correction == verdict.correction
+    assert total > 8
+    assert 0.5 < right / total < 1
+
+
+def assert_one_correction(said: Sequence[Verdict | None]) -> None:
+    """At most one, and on the first step that is called wrong."""
+    wrong = [verdict for verdict in said if verdict and not verdict.correct]
+    assert not any(verdict.correction for verdict in said if verdict and verdict not in wrong[:1])
+
+
+def test_what_the_judge_says_instead_is_the_correction_where_the_tree_has_none(tmp_path: Path) -> None:
+    problem = TASKS["chart"].problem("train", 0)
+    verdict = Verdict(False, "perception", correction="[perception] A is 3")
+    wrong = StepLabel(judge=verdict, target=0.0, error_kind="perception", rule="judge")
+    right = StepLabel(8, 8, 8, target=1.0, rule="judge")
+    texts = ("[perception] A is 2", "[answer] 1", "[perception] A is 4")
+
+    def corrected(label: StepLabel, parents: Sequence[int]) -> Step | None:
+        labels = (label, right, right)
+        nodes = [TreeNode(parse_step(t), p, la) for t, p, la in zip(texts, parents, labels, strict=True)]
+        tree = StepTree(problem.id, tuple(nodes), ((1, "1"),))
+        write_dataset(tmp_path / "d.parquet", [tree_row(problem, tree, [False], {})])
+        ((path,),) = map(row_paths, read_rows(tmp_path / "d.parquet"))
+        return path.corrected[0]
+
+    assert corrected(wrong, (-1, 0, 1)) == parse_step("[perception] A is 3")
+    assert corrected(wrong, (-1, 0, -1)) == parse_step("[perception] A is 4")  # a sibling that led to right answers
+    assert corrected(dataclasses.replace(wrong, target=1.0), (-1, 0, 1)) is None  # overruled
 
 
 def test_a_dataset_keeps_everything(tmp_path: Path) -> None:

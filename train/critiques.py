@@ -10,15 +10,16 @@ from vlprm.fusion import called_wrong
 
 
 def critiques_of(paths: Sequence[LabelledPath], place: Mapping[int, int]) -> list[tuple[int, str]]:
-    """After which step, by its place, which critique stands: of each solution that is right throughout, and of those
-    whose first wrong step the policy also wrote rightly. Solutions with a step of unknown truth before are left out."""
+    """After which step, by its place, which critique stands: after each that is right, up to a first wrong one, and
+    after that if it has a correction. Where the truth of a step is unknown, so is that of what follows."""
     found: dict[int, str] = {}
     for path in paths:
-        wrong = [called_wrong(label) for label in path.labels]
-        end = wrong.index(True) if True in wrong else len(wrong) - 1
-        corrected = path.corrected[end] if wrong[end] else None
-        known = all(label.target is not None for label in path.labels[: end + 1])
-        if known and (corrected is not None or not wrong[end]):
-            critique = critique_of(path.steps[: end + 1], path.labels[end].error_kind, corrected)
-            found[place[path.nodes[-1]]] = critique_text(critique)
+        for node, step, label, corrected in zip(path.nodes, path.steps, path.labels, path.corrected, strict=True):
+            wrong = called_wrong(label)
+            if label.target is None or (wrong and corrected is None):
+                break
+            kind, instead = (label.error_kind, corrected) if wrong else (None, None)
+            found[place[node]] = critique_text(critique_of(step, kind, instead))
+            if wrong:
+                break
     return list(found.items())

@@ -112,7 +112,13 @@ def learnt_from(path: LabelledPath, after_first_error: str) -> LabelledPath:
         return path
     end = wrong.index(True) + 1
     if after_first_error == "stop":
-        return replace(path, steps=path.steps[:end], nodes=path.nodes[:end], labels=path.labels[:end])
+        return replace(
+            path,
+            steps=path.steps[:end],
+            nodes=path.nodes[:end],
+            labels=path.labels[:end],
+            corrected=path.corrected[:end],
+        )
     masked = tuple(replace(label, target=None, error_kind=None) for label in path.labels[end:])
     return replace(path, labels=path.labels[:end] + masked)
 

@@ -1,12 +1,16 @@
 """Critiques: for each step its intent, its agreement with the image, its logic and a verdict, up to the first wrong
-step, and that step as it should be (the form of GM-PRM, arXiv 2508.04088, section 3).
+step, and that step as it should be (the content of GM-PRM, arXiv 2508.04088, section 3).
 
     engine = LocalEngine(load_reward_model("runs/critic"))
     question = critique_question(engine.checkpoint.profile.prompt_template)
     (critique,) = await ask(engine, problem, solution.steps, question, key="mine", seed=0)
     print(critique and (critique.first_wrong, critique.corrected))
 
-A critique is plain text, a line a step, so that any model can be asked for one and any can learn to write it.
+A model is asked after each step, before it has seen what follows, and no more after the first that it calls wrong. What
+it writes is plain text, so that any model can be asked and any can learn to write it:
+
+    intent: reads the image; image: differs; logic: holds; verdict: -
+    instead: [perception] row 1: red none blue
 """
 
 from __future__ import annotations
@@ -26,28 +30,31 @@ INTENTS = {
     "answer": "answers",
     "other": "goes on",
 }
-MAX_TOKENS = 600
-_LINE = re.compile(r"(\d+)\. intent: (.+?); image: (agrees|differs); logic: (holds|fails); verdict: ([+-])")
+MAX_TOKENS = 300  # of what is said of a step
+_LINE = re.compile(r"intent: (.+?); image: (agrees|differs); logic: (holds|fails); verdict: ([+-])")
 _CORRECTED = "instead: "
 
 
 @dataclass(frozen=True)
 class StepCritique:
-    """What is said of one step."""
+    """What is said of one step, and the step as it should be where it is called wrong."""
 
     intent: str
     agrees_with_image: bool
     follows: bool
-    correct: bool
+    corrected: Step | None
 
 
 @dataclass(frozen=True)
 class Critique:
-    """What is said of the steps up to the first wrong one, and that step as it should be. `corrected` is None where no
-    step is called wrong."""
+    """What is said of a solution's steps, up to the first that is called wrong."""
 
     steps: tuple[StepCritique, ...]
-    corrected: Step | None
+
+    @property
+    def corrected(self) -> Step | None:
+        """The first wrong step as it should be; None where no step is called wrong."""
+        return self.steps[-1].corrected
 
     @property
     def first_wrong(self) -> int | None:
@@ -55,39 +62,27 @@ class Critique:
         return None if self.corrected is None else len(self.steps) - 1
 
 
-def critique_of(steps: Sequence[Step], error_kind: ErrorKind | None, corrected: Step | None) -> Critique:
-    """The critique of steps of which the last is wrong, in this way, if there is a correction, and all are right if
-    there is none."""
-    said = [StepCritique(INTENTS[step.kind], True, True, True) for step in steps]
-    if corrected is not None:
-        seen, follows = error_kind == "reasoning", error_kind != "reasoning"
-        said[-1] = StepCritique(said[-1].intent, seen, follows, False)
-    return Critique(tuple(said), corrected)
+def critique_of(step: Step, error_kind: ErrorKind | None = None, corrected: Step | None = None) -> StepCritique:
+    """The critique of a step that is wrong, in this way, if there is a correction, and right if there is none."""
+    if corrected is None:
+        return StepCritique(INTENTS[step.kind], True, True, None)
+    return StepCritique(INTENTS[step.kind], error_kind == "reasoning", error_kind != "reasoning", corrected)
 
 
-def critique_text(critique: Critique) -> str:
-    lines = [
-        f"{number}. intent: {said.intent}; image: {'agrees' if said.agrees_with_image else 'differs'};"
-        f" logic: {'holds' if said.follows else 'fails'}; verdict: {'+' if said.correct else '-'}"
-        for number, said in enumerate(critique.steps, 1)
-    ]
-    return "\n".join([*lines, *([_CORRECTED + critique.corrected.text] if critique.corrected else [])])
+def critique_text(said: StepCritique) -> str:
+    """One line, and a second one for a step that is wrong."""
+    image, logic = "agrees" if said.agrees_with_image else "differs", "holds" if said.follows else "fails"
+    line = f"intent: {said.intent}; image: {image}; logic: {logic}; verdict: {'-' if said.corrected else '+'}"
+    return f"{line}\n{_CORRECTED}{said.corrected.text}" if said.corrected else line
 
 
-def parse_critique(text: str, n_steps: int) -> Critique | None:
-    """What `critique_text` writes of a solution of so many steps; None for anything else: a line that is not one, a
-    step left out, a wrong step that is not the last or is not put right, or a solution that is left before its end."""
-    head, mark, corrected = text.strip().partition("\n" + _CORRECTED)
-    lines = [_LINE.fullmatch(line) for line in head.split("\n")]
-    if not all(lines) or [int(m[1]) for m in lines if m] != list(range(1, len(lines) + 1)):
+def parse_critique(text: str) -> StepCritique | None:
+    """What `critique_text` writes; None for anything else, such as a wrong step that is not put right."""
+    line, mark, corrected = text.strip().partition("\n" + _CORRECTED)
+    said, corrected = _LINE.fullmatch(line), corrected.strip()
+    if not said or (said[4] == "-") != bool(corrected) or bool(mark) != bool(corrected):
         return None
-    said = [StepCritique(m[2], m[3] == "agrees", m[4] == "holds", m[5] == "+") for m in lines if m]
-    wrong = [not step.correct for step in said]
-    if any(wrong[:-1]) or wrong[-1] != bool(mark) or len(said) > n_steps or (not wrong[-1] and len(said) < n_steps):
-        return None
-    if mark and not corrected.strip():
-        return None
-    return Critique(tuple(said), parse_step(corrected.strip()) if mark else None)
+    return StepCritique(said[1], said[2] == "agrees", said[3] == "holds", parse_step(corrected) if corrected else None)
 
 
 async def ask(
@@ -102,8 +97,18 @@ async def ask(
 ) -> list[Critique | None]:
     """So many critiques of a solution; None where the engine failed, or wrote none. `question` is that of
     `vlprm.prompts.critique_question` for the model that is asked."""
-    request = Request(problem, tuple(steps), n, key, seed, temperature, MAX_TOKENS, asked=question)
-    return [
-        parse_critique(written.text, len(steps)) if written.ended and not written.failure else None
-        for written in await engine.sample(request)
-    ]
+    said: list[list[StepCritique]] = [[] for _ in range(n)]
+    going = list(range(n))
+    for end in range(1, len(steps) + 1):
+        request = Request(
+            problem, tuple(steps[:end]), len(going), f"{key}/{end}", seed, temperature, MAX_TOKENS, asked=question
+        )
+        going_on = []
+        for i, written in zip(going, await engine.sample(request), strict=True):
+            line = parse_critique(written.text) if written.ended and not written.failure else None
+            said[i] = [*said[i], line] if line else []
+            if line and line.corrected is None:
+                going_on.append(i)
+        if not (going := going_on):
+            break
+    return [Critique(tuple(lines)) if lines else None for lines in said]

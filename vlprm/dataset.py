@@ -12,7 +12,8 @@
     error_kinds   "perception", "reasoning", "action" or null
     answer        the gold answer
     evidence      JSON, of each step: `label` (what its target was made of), `region` (of an executed zoom), and
-                  `corrected_by` (for a first wrong step: a right one that the policy wrote in its place, or null)
+                  `corrected_by` (for a first wrong step: a right one that the policy wrote in its place, or null; the
+                  judge's `correction`, if it gave one, stands in its verdict in `label`)
     meta          JSON: task, question type, rule, judge, what is believed of it, and the counts of the prompt (`root`)
 
 A step has the same target in every solution that shares it, so a tree's row holds one target a step.
@@ -32,7 +33,7 @@ from datasets import Dataset, Features, Image, List, Value
 from pyarrow import ArrowException
 from pyarrow.parquet import ParquetFile, ParquetWriter
 
-from vlprm.fusion import mined_corrections
+from vlprm.fusion import called_wrong, mined_corrections
 from vlprm.judge_quality import TreeEvidence
 from vlprm.schema import Problem, Region, Step, StepLabel, StepTree, from_json, to_json
 from vlprm.steps import step_kind
@@ -60,7 +61,7 @@ COLUMNS = tuple(FEATURES)
 @dataclass(frozen=True)
 class LabelledPath:
     """One complete solution of a tree: its steps, their labels, whether its answer is right, and for a first wrong step
-    the right one that the policy wrote in its place, if it did."""
+    a right one: what the policy wrote in its place elsewhere in the tree, or else what the judge says it should be."""
 
     problem: Problem
     steps: tuple[Step, ...]
@@ -189,7 +190,7 @@ def row_paths(row: dict[str, Any]) -> list[LabelledPath]:
     paths = []
     for leaf in row["leaves"]:
         nodes = _ancestors(row["parents"], leaf["node"])
-        corrected = (None if (k := evidence[n].get("corrected_by")) is None else steps[k] for n in nodes)
+        corrected = (_corrected(evidence[n].get("corrected_by"), steps, labels[n]) for n in nodes)
         paths.append(
             LabelledPath(
                 problem, tuple(steps[n] for n in nodes), tuple(nodes), tuple(labels[n] for n in nodes), leaf["right"],
@@ -197,6 +198,13 @@ def row_paths(row: dict[str, Any]) -> list[LabelledPath]:
             )
         )  # fmt: skip
     return paths
+
+
+def _corrected(sibling: int | None, steps: Sequence[Step], label: StepLabel) -> Step | None:
+    if sibling is not None:
+        return steps[sibling]
+    judged = label.judge.correction if label.judge and called_wrong(label) else ""
+    return parse_step(judged) if judged else None
 
 
 def _check_row(row: dict[str, Any]) -> None:

@@ -41,16 +41,18 @@ def verdict_text(template_id: str, verdicts: tuple[str, str]) -> str:
 CRITIQUE_TEMPLATES: dict[str, str] = {
     # For the built-in models, to which every word that their problems do not have is many tokens.
     "plain_critique@1": "Check.",
-    "critique@1": (
-        "Check the solution step by step up to its first wrong step. Write a line for each: its number, its intent,"
-        " whether the image agrees, whether its logic holds, and + or -. Then write the wrong step as it should be."
+    "critique@2": (
+        "Check the last step of the solution; those before it are right. Write one line of this form, of which + says"
+        " that the step is right and - that it is wrong:\nintent: what the step does; image: agrees or differs; logic:"
+        " holds or fails; verdict: + or -\nIf it is wrong, write a second line with the step as it should be:\n"
+        "instead: the step"
     ),
 }
 
 
 def critique_question(prompt_template: str) -> str:
-    """What is asked after a solution of a model with this prompt template."""
-    return CRITIQUE_TEMPLATES["plain_critique@1" if prompt_template == "plain@1" else "critique@1"]
+    """What a model with this prompt template is asked after each step of a solution."""
+    return CRITIQUE_TEMPLATES["plain_critique@1" if prompt_template == "plain@1" else "critique@2"]
 
 
 _JUDGE = """You check a solution to a question about {images}, step by step. A step is wrong if what it says is not \

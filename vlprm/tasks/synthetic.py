@@ -20,6 +20,7 @@ from PIL import Image
 from vlprm.answers import extract_answer
 from vlprm.images import png
 from vlprm.schema import AnswerType, ErrorKind, Problem, Region, Step, Verdict
+from vlprm.steps import parse_step
 from vlprm.tasks.scene import rng_for
 
 Scene = dict[str, Any]
@@ -136,6 +137,20 @@ class SyntheticFamily:
             first_error = first_error or kind
             result.append(Verdict(kind is None, kind))
         return result
+
+    def solved_step(self, problem: Problem, steps: Sequence[Step], writer: Writer) -> str | None:
+        """What a solution by this writer says of the fact that the last of these steps is about; None where it says
+        nothing of it, or cannot be known to: a step does not parse, or is a zoom."""
+        scene, stated = problem.meta["scene"], {}
+        for step in steps[:-1]:
+            if claim := self.read(scene, stated, _tidy(step, problem.answer_type)):
+                stated[claim.key] = claim.said
+        meant = self.read(scene, stated, _tidy(steps[-1], problem.answer_type))
+        for text in self.solve(scene, writer):
+            claim = self.read(scene, stated, parse_step(text))
+            if meant and claim and claim.key == meant.key:
+                return text
+        return None
 
     def scene(self, split: str, index: int) -> Scene:
         """What item `index` of a split shows, without drawing it."""
