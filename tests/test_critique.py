@@ -15,7 +15,7 @@ from train.critiques import critiques_of
 from train.data import RowsConfig, batch_rows, labelled_row, load_trees, model_inputs
 from train.losses import LossConfig
 from vlprm.backbones import Checkpoint, load_policy
-from vlprm.critique import Critique, StepCritique, ask, critique_of, critique_text, parse_critique
+from vlprm.critique import Critique, StepCritique, answer_text, ask, critique_of, critique_text, parse_critique
 from vlprm.dataset import LabelledPath
 from vlprm.engines import Continuation, Request
 from vlprm.engines.local import LocalEngine
@@ -39,7 +39,7 @@ def test_a_critique_says_what_is_wrong() -> None:
     assert RIGHT.corrected is None
     assert WRONG.agrees_with_image
     assert not WRONG.follows
-    assert critique_text(WRONG).endswith("verdict: -\ninstead: [reasoning] 1 + 1 = 2")
+    assert critique_text(WRONG).startswith("(wrong: [reasoning] 1 + 1 = 2)\nintent: derives;")
 
 
 @pytest.mark.parametrize(
@@ -47,10 +47,11 @@ def test_a_critique_says_what_is_wrong() -> None:
     [
         "",
         "fine",
-        critique_text(WRONG).rsplit("\n", 1)[0],  # nothing instead
-        critique_text(WRONG).replace("[reasoning] 1 + 1 = 2", ""),
-        critique_text(RIGHT) + "\ninstead: [answer] 2",  # of a right step
-        critique_text(RIGHT) + "\ninstead: ",
+        critique_text(WRONG).rsplit("\n", 1)[0],  # no reasons
+        critique_text(RIGHT).split("\n", 1)[1],  # no verdict
+        critique_text(WRONG).replace("[reasoning] 1 + 1 = 2", ""),  # nothing instead
+        critique_text(WRONG).replace("2)", "2"),
+        critique_text(RIGHT).replace("right", "right: [answer] 2"),
         critique_text(RIGHT) + "\n" + critique_text(RIGHT),
         critique_text(RIGHT) + "\nAnd so on.",
     ],
@@ -87,6 +88,12 @@ def test_a_critique_is_asked_for_step_by_step_and_ends_at_the_first_wrong_one(pr
     assert [c and (c.first_wrong, c.corrected) for c in found[:2]] == [(None, None), (1, WRONG.corrected)]
 
 
+def test_a_step_that_is_put_right_by_itself_is_right(problems: list[Problem]) -> None:
+    same = critique_text(critique_of(STEPS[0], "perception", STEPS[0]))
+    (found,) = asyncio.run(ask(Critics([same]), problems[0], STEPS[:1], QUESTION, "k", 0))
+    assert found == Critique((critique_of(STEPS[0]),))
+
+
 @pytest.fixture(scope="module")
 def criticised(dataset: Path) -> list[LabelledPath]:
     """A path with a correction for its first wrong step, and one that is right."""
@@ -97,26 +104,33 @@ def criticised(dataset: Path) -> list[LabelledPath]:
     return [replace(right, labels=labels, corrected=(STEPS[0], *right.corrected[1:])), right]
 
 
-@pytest.mark.parametrize("head", ["step", "verdict"])
+@pytest.mark.parametrize(
+    ("head", "template"), [("step", "plain@1"), ("verdict", "plain@1"), ("step", "tagged_steps@1")]
+)
 def test_the_lm_head_learns_the_critiques_as_they_would_be_asked_for(
-    backbone: Path, criticised: list[LabelledPath], head: str
+    backbone: Path, criticised: list[LabelledPath], head: str, template: str
 ) -> None:
-    """The nats of the taught ids are those that the plain model gives them after the question about each step."""
+    """The nats of the taught ids are those that the plain model gives them where it is asked about each step: after a
+    question, or, by the built-in models' template, without one."""
     checkpoint, policy = load_reward_model(backbone, new_head=head), load_policy(backbone)  # type: ignore[arg-type]
+    for inputs in (checkpoint.inputs, policy.inputs):
+        inputs.profile = replace(inputs.profile, prompt_template=template)
+    question = critique_question(template)
     wrong, right = criticised
     texts = [[critique_of(wrong.steps[0], "perception", STEPS[0])], [critique_of(step) for step in right.steps]]
     for path, said in zip(criticised, texts, strict=True):
         row = labelled_row([path], checkpoint.inputs, LossConfig(critique=1.0), {})
         found = checkpoint.model(**model_inputs(batch_rows([row], checkpoint.inputs))).taught_nats
         expected = [
-            nats(policy, path.problem, path.steps[:end], critique_text(line)) for end, line in enumerate(said, 1)
+            nats(policy, path.problem, path.steps[:end], question, answer_text(line, question))
+            for end, line in enumerate(said, 1)
         ]
         assert found.sum().item() == pytest.approx(sum(expected), rel=1e-4)
 
 
-def nats(policy: Checkpoint, problem: Problem, steps: Sequence[Step], text: str) -> float:
+def nats(policy: Checkpoint, problem: Problem, steps: Sequence[Step], question: str, text: str) -> float:
     """Of an answer to the question after these steps, by the plain model."""
-    asked = policy.inputs.asked_row(problem, steps, QUESTION)
+    asked = policy.inputs.asked_row(problem, steps, question)
     answer = [*policy.inputs._encode(text), policy.inputs.end_of_turn]
     size = len(asked.ids) + len(answer)
     whole = replace(
@@ -133,11 +147,11 @@ def nats(policy: Checkpoint, problem: Problem, steps: Sequence[Step], text: str)
 def test_no_critique_is_taught_of_what_is_not_known(criticised: list[LabelledPath]) -> None:
     wrong, right = criticised
     place = {node: node for node in right.nodes}
-    taught = critiques_of([right], place)
+    taught = critiques_of([right], place, QUESTION)
     assert [node for node, _ in taught] == list(right.nodes)
-    assert critiques_of([replace(wrong, corrected=(None,) * len(wrong.steps))], place) == []
+    assert critiques_of([replace(wrong, corrected=(None,) * len(wrong.steps))], place, QUESTION) == []
     unknown = (right.labels[0], replace(right.labels[1], target=None), *right.labels[2:])
-    assert critiques_of([replace(right, labels=unknown)], place) == taught[:1]
+    assert critiques_of([replace(right, labels=unknown)], place, QUESTION) == taught[:1]
 
 
 @pytest.mark.parametrize("head", ["step", "verdict"])

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from vlprm.critique import critique_of, critique_text
+from vlprm.critique import answer_text, critique_of
 from vlprm.dataset import LabelledPath
 from vlprm.fusion import called_wrong
 
 
-def critiques_of(paths: Sequence[LabelledPath], place: Mapping[int, int]) -> list[tuple[int, str]]:
+def critiques_of(paths: Sequence[LabelledPath], place: Mapping[int, int], question: str) -> list[tuple[int, str]]:
     """After which step, by its place, which critique stands: after each that is right, up to a first wrong one, and
     after that if it has a correction. Where the truth of a step is unknown, so is that of what follows."""
     found: dict[int, str] = {}
@@ -19,7 +19,7 @@ def critiques_of(paths: Sequence[LabelledPath], place: Mapping[int, int]) -> lis
             if label.target is None or (wrong and corrected is None):
                 break
             kind, instead = (label.error_kind, corrected) if wrong else (None, None)
-            found[place[node]] = critique_text(critique_of(step, kind, instead))
+            found[place[node]] = answer_text(critique_of(step, kind, instead), question)
             if wrong:
                 break
     return list(found.items())

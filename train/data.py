@@ -143,8 +143,8 @@ def examples_of(
 
 def _nodes(example: Example, inputs: InputBuilder, loss: LossConfig) -> list[Node]:
     steps, place, parents = _merged(example)
-    critiques = critiques_of(example, place) if loss.critique else []
     question = critique_question(inputs.profile.prompt_template)
+    critiques = critiques_of(example, place, question) if loss.critique else []
     return inputs.tree_nodes(example[0].problem, steps, parents, question, critiques)
 
 

@@ -9,8 +9,11 @@ step, and that step as it should be (the content of GM-PRM, arXiv 2508.04088, se
 A model is asked after each step, before it has seen what follows, and no more after the first that it calls wrong. What
 it writes is plain text, so that any model can be asked and any can learn to write it:
 
-    intent: reads the image; image: differs; logic: holds; verdict: -
-    instead: [perception] row 1: red none blue
+    (wrong: [perception] row 1: red none blue)
+    intent: reads the image; image: differs; logic: holds
+
+or, of a right step, `right` in the first line. The verdict and the correction come first: a small model sees a slip right
+where it stands, and not some fifty tokens later.
 """
 
 from __future__ import annotations
@@ -21,7 +24,7 @@ from dataclasses import dataclass
 
 from vlprm.engines import Engine, Request
 from vlprm.schema import ErrorKind, Problem, Step
-from vlprm.steps import parse_step
+from vlprm.steps import SEPARATOR, parse_step
 
 INTENTS = {
     "perception": "reads the image",
@@ -31,8 +34,8 @@ INTENTS = {
     "other": "goes on",
 }
 MAX_TOKENS = 300  # of what is said of a step
-_LINE = re.compile(r"intent: (.+?); image: (agrees|differs); logic: (holds|fails); verdict: ([+-])")
-_CORRECTED = "instead: "
+RIGHT, WRONG = "right", "(wrong: "
+_WHY = re.compile(r"intent: (.+?); image: (agrees|differs); logic: (holds|fails)")
 
 
 @dataclass(frozen=True)
@@ -70,19 +73,27 @@ def critique_of(step: Step, error_kind: ErrorKind | None = None, corrected: Step
 
 
 def critique_text(said: StepCritique) -> str:
-    """One line, and a second one for a step that is wrong."""
     image, logic = "agrees" if said.agrees_with_image else "differs", "holds" if said.follows else "fails"
-    line = f"intent: {said.intent}; image: {image}; logic: {logic}; verdict: {'-' if said.corrected else '+'}"
-    return f"{line}\n{_CORRECTED}{said.corrected.text}" if said.corrected else line
+    verdict = f"{WRONG}{said.corrected.text})" if said.corrected else RIGHT
+    return f"{verdict}\nintent: {said.intent}; image: {image}; logic: {logic}"
+
+
+def answer_text(said: StepCritique, question: str) -> str:
+    """The critique as the answer to this question. Where there is none it goes on from the step: to say that this is
+    right, as the next step would; else in the step's own paragraph."""
+    if question:
+        return critique_text(said)
+    return (" " if said.corrected else SEPARATOR) + critique_text(said)
 
 
 def parse_critique(text: str) -> StepCritique | None:
     """What `critique_text` writes; None for anything else, such as a wrong step that is not put right."""
-    line, mark, corrected = text.strip().partition("\n" + _CORRECTED)
-    said, corrected = _LINE.fullmatch(line), corrected.strip()
-    if not said or (said[4] == "-") != bool(corrected) or bool(mark) != bool(corrected):
+    verdict, _, why = text.strip().rpartition("\n")
+    said, corrected = _WHY.fullmatch(why), verdict.removeprefix(WRONG).removesuffix(")").strip()
+    if not said or not (verdict == RIGHT or (corrected and verdict == f"{WRONG}{corrected})")):
         return None
-    return StepCritique(said[1], said[2] == "agrees", said[3] == "holds", parse_step(corrected) if corrected else None)
+    instead = None if verdict == RIGHT else parse_step(corrected)
+    return StepCritique(said[1], said[2] == "agrees", said[3] == "holds", instead)
 
 
 async def ask(
@@ -106,6 +117,8 @@ async def ask(
         going_on = []
         for i, written in zip(going, await engine.sample(request), strict=True):
             line = parse_critique(written.text) if written.ended and not written.failure else None
+            if line and line.corrected and line.corrected.text == steps[end - 1].text.strip():
+                line = critique_of(steps[end - 1])  # a step that is as it should be
             said[i] = [*said[i], line] if line else []
             if line and line.corrected is None:
                 going_on.append(i)

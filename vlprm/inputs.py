@@ -116,9 +116,11 @@ class InputBuilder:
         return lead + parts[0] + tuple(i for part in parts[1:] for i in self._separator + part)
 
     def asked_row(self, problem: Problem, steps: Sequence[Step], asked: str) -> Row:
-        """The sequence of a problem, steps, and a question about them in a user's turn, to be answered."""
+        """The sequence of a problem, steps, and a question about them in a user's turn, to be answered. Without a
+        question, the answer is to go on where the steps end."""
         nodes = self._unscored(problem, steps, range(-1, len(steps) - 1), SEPARATOR)
-        return lay_out([*nodes, Node(self._question(asked), len(steps))], self.positions)
+        question = [Node(self._question(asked), len(steps))] if asked else []
+        return lay_out([*nodes, *question], self.positions)
 
     def begun_row(self, problem: Problem, steps: Sequence[Step]) -> Row:
         """The sequence of a problem and steps after which one more has been begun."""
@@ -140,15 +142,18 @@ class InputBuilder:
         answers: Sequence[tuple[int, str]] = (),
     ) -> list[Node]:
         """What is laid out of a problem and a tree of steps, each after its parent step (-1: the prompt), which stands
-        before it. After some of them the question `asked` stands on a branch of its own, with an answer that is taught.
+        before it. After some of them the question `asked`, if any, stands on a branch of its own, with an answer that
+        is taught.
         ValueError where the family's backbones cannot read branches."""
         if self.family.cannot_pack and (len(set(parents)) < len(parents) or answers):
             raise ValueError(f"this backbone cannot read a tree in one sequence: {self.family.cannot_pack}; use paths")
         nodes = self._nodes(problem, steps, parents, SEPARATOR)
         for step, text in answers:
             ids = (*self._encode(text), self.end_of_turn)
-            nodes.append(Node(self._question(asked), step + 1))
-            nodes.append(Node(Segment(ids, (False,) * len(ids), (), len(ids)), len(nodes) - 1, taught=True))
+            if asked:
+                nodes.append(Node(self._question(asked), step + 1))
+            parent = len(nodes) - 1 if asked else step + 1
+            nodes.append(Node(Segment(ids, (False,) * len(ids), (), len(ids)), parent, taught=True))
         return nodes
 
     def _nodes(self, problem: Problem, steps: Sequence[Step], parents: Sequence[int], separator: str) -> list[Node]:

@@ -39,20 +39,19 @@ def verdict_text(template_id: str, verdicts: tuple[str, str]) -> str:
 
 
 CRITIQUE_TEMPLATES: dict[str, str] = {
-    # For the built-in models, to which every word that their problems do not have is many tokens.
-    "plain_critique@1": "Check.",
+    # The built-in backbone was taught to proofread right where a step ends; after a user's turn it sees no slip.
+    "plain_critique@2": "",
     "critique@2": (
-        "Check the last step of the solution; those before it are right. Write one line of this form, of which + says"
-        " that the step is right and - that it is wrong:\nintent: what the step does; image: agrees or differs; logic:"
-        " holds or fails; verdict: + or -\nIf it is wrong, write a second line with the step as it should be:\n"
-        "instead: the step"
+        "Check the last step of the solution; those before it are right. Write `right`, or `wrong: ` and the step as it"
+        " should be. Then write a line of this form:\nintent: what the step does; image: agrees or differs; logic:"
+        " holds or fails"
     ),
 }
 
 
 def critique_question(prompt_template: str) -> str:
     """What a model with this prompt template is asked after each step of a solution."""
-    return CRITIQUE_TEMPLATES["plain_critique@1" if prompt_template == "plain@1" else "critique@2"]
+    return CRITIQUE_TEMPLATES["plain_critique@2" if prompt_template == "plain@1" else "critique@2"]
 
 
 _JUDGE = """You check a solution to a question about {images}, step by step. A step is wrong if what it says is not \

@@ -28,7 +28,7 @@ class Turn:
 @dataclass(frozen=True)
 class Request:
     """Continue `steps` of a solution to `problem`, `n` times, each with its own stream of chance; or, if something is
-    `asked`, answer that, which stands in a user's turn after them.
+    `asked`, answer that, which stands in a user's turn after them; an empty text asks without a turn.
 
     `key` names the request within a run and, with `seed`, decides what is sampled: equal requests give equal texts,
     whatever else is in the batch. A server that can is held to the JSON `schema`; others are not. With `one_step`, each
@@ -46,7 +46,7 @@ class Request:
     temperature: float = 1.0
     max_tokens: int = 200
     schema: dict[str, Any] | None = None
-    asked: str = ""
+    asked: str | None = None
     one_step: bool = False
     sampled: tuple[Turn, ...] = ()
 

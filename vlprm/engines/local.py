@@ -88,7 +88,7 @@ def _generate(checkpoint: Checkpoint, requests: Sequence[Request], rows: Sequenc
 
 
 def _row(inputs: InputBuilder, request: Request) -> Row:
-    if request.asked:
+    if request.asked is not None:
         return inputs.asked_row(request.problem, request.steps, request.asked)
     if request.one_step:
         return inputs.begun_row(request.problem, request.steps)
@@ -190,5 +190,5 @@ def _continuation(inputs: InputBuilder, ids: list[int], request: Request) -> Con
         end = step_end(text)
         return Continuation(text[:end], len(ids), ended, goes_on=end is not None, ids=tuple(ids))
     # A continuation of a written step opens with the break between paragraphs; it belongs to neither step.
-    after_step = bool(request.steps) and not request.steps[-1].ends_turn and not request.asked
+    after_step = bool(request.steps) and not request.steps[-1].ends_turn and request.asked is None
     return Continuation(text.removeprefix(SEPARATOR) if after_step else text, len(ids), ended, ids=tuple(ids))

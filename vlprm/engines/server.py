@@ -105,7 +105,7 @@ class ServerEngine:
         if request.one_step:  # vLLM says which stop it was: the end of the turn has none
             goes_on = choice is not None and choice.get("stop_reason") == SEPARATOR
             return Continuation(text, tokens, ended and not goes_on, goes_on=goes_on)
-        after_step = bool(request.steps) and not request.steps[-1].ends_turn and not request.asked
+        after_step = bool(request.steps) and not request.steps[-1].ends_turn and request.asked is None
         return Continuation(text.removeprefix(SEPARATOR) if after_step else text, tokens, ended)
 
 

@@ -11,7 +11,7 @@ import dataclasses
 import hashlib
 import json
 import random
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol, TypeVar
 
@@ -124,33 +124,31 @@ class SyntheticFamily:
         names). A wrong derivation is a reasoning error unless it follows from what was stated: then it carries the
         first error before it, and has that error's kind.
         """
-        stated: dict[str, Any] = {}
         first_error: ErrorKind | None = None
         result: list[Verdict | None] = []
-        for step in steps:
-            claim = self.read(problem.meta["scene"], stated, _tidy(step, problem.answer_type))
-            if claim is None:
-                result.append(None)
-                continue
-            stated[claim.key] = claim.said
-            kind = _error_kind(claim, first_error)
+        for claim in self._claims(problem.meta["scene"], [_tidy(step, problem.answer_type) for step in steps]):
+            kind = _error_kind(claim, first_error) if claim else None
+            result.append(Verdict(kind is None, kind) if claim else None)
             first_error = first_error or kind
-            result.append(Verdict(kind is None, kind))
         return result
 
     def solved_step(self, problem: Problem, steps: Sequence[Step], writer: Writer) -> str | None:
         """What a solution by this writer says of the fact that the last of these steps is about; None where it says
         nothing of it, or cannot be known to: a step does not parse, or is a zoom."""
-        scene, stated = problem.meta["scene"], {}
-        for step in steps[:-1]:
-            if claim := self.read(scene, stated, _tidy(step, problem.answer_type)):
+        scene = problem.meta["scene"]
+        *_, meant = self._claims(scene, [_tidy(step, problem.answer_type) for step in steps])
+        texts = self.solve(scene, writer)
+        claims = self._claims(scene, map(parse_step, texts))
+        return next((t for t, c in zip(texts, claims, strict=True) if meant and c and c.key == meant.key), None)
+
+    def _claims(self, scene: Scene, steps: Iterable[Step]) -> Iterator[Claim | None]:
+        """What each step claims, given those before it."""
+        stated: dict[str, Any] = {}
+        for step in steps:
+            claim = self.read(scene, stated, step)
+            if claim is not None:
                 stated[claim.key] = claim.said
-        meant = self.read(scene, stated, _tidy(steps[-1], problem.answer_type))
-        for text in self.solve(scene, writer):
-            claim = self.read(scene, stated, parse_step(text))
-            if meant and claim and claim.key == meant.key:
-                return text
-        return None
+            yield claim
 
     def scene(self, split: str, index: int) -> Scene:
         """What item `index` of a split shows, without drawing it."""
