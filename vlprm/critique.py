@@ -12,8 +12,8 @@ it writes is plain text, so that any model can be asked and any can learn to wri
     (wrong: [perception] row 1: red none blue)
     intent: reads the image; image: differs; logic: holds
 
-or, of a right step, `right` in the first line. The verdict and the correction come first: a small model sees a slip right
-where it stands, and not some fifty tokens later.
+or, of a right step, `right` in the first line. The verdict and the correction come first: a small model sees a slip
+right where it stands, and not some fifty tokens later.
 """
 
 from __future__ import annotations
