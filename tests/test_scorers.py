@@ -126,7 +126,9 @@ class Critics:
     async def sample(self, request: Request) -> list[Continuation]:
         step, place = request.steps[-1], len(request.steps) - 1
         texts = {
-            fault: critique_text(critique_of(step, "reasoning", step) if fault == place else critique_of(step))
+            fault: critique_text(
+                critique_of(step, "reasoning", Step("answer", "[answer] ?")) if fault == place else critique_of(step)
+            )
             for fault in self.faults
         }
         written = [Continuation("?" if fault is None else texts[fault], 3, True) for fault in self.faults]
