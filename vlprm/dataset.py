@@ -36,7 +36,7 @@ from pyarrow.parquet import ParquetFile, ParquetWriter
 from vlprm.fusion import called_wrong, mined_corrections
 from vlprm.judge_quality import TreeEvidence
 from vlprm.schema import Problem, Region, Step, StepLabel, StepTree, from_json, to_json
-from vlprm.steps import step_kind
+from vlprm.steps import parse_step, step_kind
 
 ROW_GROUP = 100
 
