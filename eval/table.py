@@ -43,7 +43,7 @@ class TableConfig:
         runs: run folders of eval.run.
         layout: methods, aggregations (every rule of best-of-N), or curve (best-of-n by n).
         format: text, markdown, latex or csv.
-        published: a file of published rows to stand below, such as configs/eval/published.yaml.
+        published: a file of published rows to stand below, such as eval/published.yaml.
     """
 
     runs: tuple[Path, ...]

@@ -18,6 +18,7 @@ from jsonargparse.typing import NonNegativeInt
 from markupsafe import Markup
 
 from eval.pool import Pool, PoolRun, Scored
+from eval.run_views import RECORDS, RunViews
 from vlprm.config import run
 from vlprm.profile import load_profile
 from vlprm.records import json_object
@@ -38,7 +39,7 @@ class ViewConfig:
     """Look at a run.
 
     Args:
-        run: folder whose stages are its sub-folders.
+        run: run folder of eval.run, or one whose stages are its sub-folders.
         tasks: task names or module paths, as they were given to the stages before.
         port: of the page on this machine; 0: one that is free.
     """
@@ -66,7 +67,10 @@ def run_sections(folder: Path) -> list[Markup]:
 
 
 def run_problems(folder: Path, tasks: Tasks) -> Problems:
-    """The scored candidates of a run folder, and after them its search trees; ValueError where there are neither."""
+    """What a run of `eval.run` found; or the scored candidates of the demo's stages, and after them their search trees.
+    ValueError where there is none of it."""
+    if (folder / RECORDS).is_file():
+        return RunViews(folder)
     dataset = folder / "labels" / "dataset.parquet"
     sources: list[Problems] = []
     if (folder / "rewards").is_dir():

@@ -21,6 +21,7 @@ from eval.layouts import FORMATS, TableRow, as_csv
 from eval.run import RunConfig, jobs_of, main
 from eval.table import TableConfig, paired, published_rows, read_runs, table_rows
 from eval.table import main as print_table
+from eval.view import run_problems
 from tests.test_docs import ROOT
 from vlprm.config import parse
 from vlprm.profile import Profile
@@ -30,6 +31,7 @@ from vlprm.schema import Solution
 from vlprm.scoring import AGGREGATIONS
 from vlprm.search import SearchConfig
 from vlprm.steps import split_steps
+from vlprm.viewer.page import render_page
 
 DATA = Path(os.environ.get("VLPRM_DATA", Path(__file__).parents[2] / "shared" / "data"))
 needs_data = pytest.mark.skipif(
@@ -79,6 +81,12 @@ def test_the_five_benchmarks_of_vl_prm_make_a_table(
     assert len(rows) >= 4
     records = list(read_records(tmp_path / "run" / "records.jsonl"))
     assert {r["benchmark"] for r in records} == set(names)
+    shown = run_problems(tmp_path / "run", {})
+    assert len(shown) == 10
+    assert all(shown.images(i) for i in range(10))
+    assert [shown.view(i).benchmark for i in range(10)] == [name for name in names for _ in range(2)]
+    assert all(len(shown.view(i).candidates) == 3 for i in range(10))
+    assert len(render_page("a run", [], shown)) > 10_000
     assert not [r for r in records if "failure" in r]
 
 
@@ -168,7 +176,7 @@ def test_other_layouts_have_every_rule_and_every_n(tmp_path: Path, capsys: pytes
 
 
 def test_quoted_rows_name_their_source_and_fill_our_columns() -> None:
-    quoted = published_rows(ROOT / "configs/eval/published.yaml")
+    quoted = published_rows(ROOT / "eval/published.yaml")
     assert all("[arXiv" in row.title for row in quoted)
     own = TableRow("ours", {"mathvista": 0.5}, None, 1, 2.0, 3.0)
     header, first, *_ = csv.reader(io.StringIO(as_csv([own, *quoted])))
