@@ -131,7 +131,7 @@ def measured(backbone: str, checkpoint: Checkpoint, side: int, n: int) -> dict[s
     rewards: dict[str, np.ndarray] = {}
     for turn in range(ROUNDS + 1):  # the first warms up
         for name, way in ways.items():
-            if name == "prefix_calls" and n == MOST_PREFIX_CALLS and turn > 1:
+            if name == "prefix_calls" and n == MOST_PREFIX_CALLS and turn != 1:
                 continue
             started = time.perf_counter()
             rewards[name] = np.array(way(checkpoint, problem, candidates))
