@@ -27,9 +27,9 @@ from vlprm.metrics import bootstrap_interval
 from vlprm.prompts import critique_question
 from vlprm.records import Records
 from vlprm.reward_model import StepScore, load_reward_model
-from vlprm.schema import Problem, Solution, from_json, to_json
+from vlprm.schema import Problem, Solution, Step, from_json, to_json
 from vlprm.scorers import LocalScorer
-from vlprm.scoring import ScoredTree, score_whole
+from vlprm.scoring import score_whole
 from vlprm.search import Critic, Found, ScoredSolution, SearchConfig, select, solve
 from vlprm.search.select import Candidate, Shares
 from vlprm.tasks import TASKS
@@ -148,11 +148,15 @@ def pool_tokens(problems: Sequence[Problem], pools: Pools) -> dict[str, list[int
     found = {}
     for problem in problems:
         solutions = [from_json(Solution, entry["solution"]) for entry in pools[problem.id]["pool"]]
-        steps, spent = [s.steps for s in solutions], []
-        for k in range(1, len(solutions) + 1):
-            nodes = ScoredTree(inputs, problem).growth(steps[:k], keep=False).nodes
-            spent.append(sum(s.tokens for s in solutions[:k]) + sum(len(node.segment.ids) for node in nodes))
-        found[problem.id] = spent
+        known: set[tuple[Step, ...]] = set()
+        spent = [len(inputs.prompt(problem).ids)]
+        for solution in solutions:
+            beginnings = [solution.steps[: k + 1] for k in range(len(solution.steps))]
+            new = [b for b in beginnings if b not in known]
+            read = [inputs.step(problem, b[-1], len(b) == 1 or b[-2].ends_turn) for b in new]
+            spent.append(spent[-1] + solution.tokens + sum(len(segment.ids) for segment in read))
+            known.update(new)
+        found[problem.id] = spent[1:]
     return found
 
 
