@@ -131,7 +131,7 @@ def test_the_lm_head_learns_the_critiques_as_they_would_be_asked_for(
 def nats(policy: Checkpoint, problem: Problem, steps: Sequence[Step], question: str, text: str) -> float:
     """Of an answer to the question after these steps, by the plain model."""
     asked = policy.inputs.asked_row(problem, steps, question)
-    answer = [*policy.inputs._encode(text), policy.inputs.end_of_turn]
+    answer = [*policy.inputs.text.encode(text), policy.inputs.end_of_turn]
     size = len(asked.ids) + len(answer)
     whole = replace(
         asked,

@@ -100,7 +100,7 @@ def test_a_tree_that_grows_step_by_step_reads_each_token_once(
     for tree, (problem, steps) in zip(trees, problems, strict=True):
         if head["new_head"] == "step":
             path = checkpoint.inputs.row(problem, steps)
-            side = sum(len(checkpoint.inputs.step(problem, wrong, k == 0 or steps[k - 1].ends_turn).ids)
+            side = sum(len(checkpoint.inputs.step(problem, wrong, steps[k - 1] if k else None).ids)
                        for k in range(len(steps)))  # fmt: skip
             assert tree.read.tokens_read == len(path.ids) + side
             assert len(tree.read.owners) < tree.read.tokens_read  # what was given up is forgotten

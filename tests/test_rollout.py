@@ -198,12 +198,12 @@ def test_a_rollout_goes_on_from_the_ids_that_were_sampled(
     inputs = policy.inputs
     text = f"[perception] b\n\n{ZOOM}"
     ids = spelt(inputs, ("\n\n" if prefix else "") + text)
-    assert inputs.step(problem, parse_step(text), first=not prefix).ids != tuple(ids)
+    assert inputs.step(problem, parse_step(text), after=prefix[-1] if prefix else None).ids != tuple(ids)
     end = [inputs.end_of_turn]
     written += [[*ids, *spelt(inputs, behind), *end], [*ids[-len(ZOOM) :], *end], spelt(inputs, "[answer] bars") + end]
     (solution,) = asyncio.run(rollouts(LocalEngine(policy), Request(problem, prefix, 1, "k", 0)))
     assert (solution.answer, len(solution.steps)) == ("bars", len(prefix) + 4)
-    shown = inputs.step(problem, Step("zoom", "", solution.steps[-2].region), first=True)
+    shown = inputs.step(problem, Step("zoom", "", solution.steps[-2].region), after=None)
     expected = [*rows[0].ids, *ids, *shown.ids]
     assert list(rows[1].ids) == expected
     assert list(rows[2].ids) == [*expected, *ids[-len(ZOOM) :], *shown.ids]
@@ -238,8 +238,8 @@ def test_a_tool_call_is_answered_by_a_tool(backbone: Path, problem: Problem) -> 
     assert '"name": "image_zoom_in_tool"' in text.partition("<|im_start|>user")[0]
     assert f"{CALL}<|im_end|>\n<|im_start|>user\n<tool_response>\n<|vision_start|>" in text
     assert f"<tool_response>\n{tagged.steps[1].told}\n</tool_response><|im_end|>\n" in text
-    assert inputs.control_token(CALL) is None
-    turns = messages(problem, tagged.steps, profile, lambda image, region, policy: "image")
+    assert inputs.text.control_token(CALL) is None
+    turns = messages(problem, tagged.steps, inputs, lambda image, region, policy: "image")
     rendered = processor.apply_chat_template(
         turns, tools=profile.zoom.tools, tokenize=False, continue_final_message=True, add_generation_prompt=False
     )

@@ -1,8 +1,10 @@
 """Problem and steps -> token ids, images, positions, step ends. The only place that makes model inputs.
 
-A sequence is a chain of *segments*: the prompt, then one a step. A segment's ids depend on the text of that segment
-alone, so that paths with a common prefix have common ids, and a new step never changes what came before. The chat
-template renders the prompt and the turn that shows a zoom's crop; both are rendered once and then concatenated.
+A sequence is a chain of *segments*: the prompt, then one a step (`vlprm.turn_text`). A segment's ids depend on what
+stands before it and on its own text, never on what follows, so that paths with a common prefix have common ids, and a
+new step never changes what came before.
+
+The chat template renders the prompt and the turn that shows a zoom's crop, once each; then ids are concatenated.
 
 Shapes: T tokens.
 """
@@ -11,7 +13,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
-from functools import lru_cache
 from typing import Any
 
 import torch
@@ -26,9 +27,9 @@ from vlprm.problems import ProblemError
 from vlprm.profile import Profile
 from vlprm.prompts import user_text, verdict_text
 from vlprm.schema import Problem, Region, Step
-from vlprm.steps import SEPARATOR, join_steps
+from vlprm.steps import SEPARATOR
+from vlprm.turn_text import TurnText
 
-TOOL_CALL = {"<tool_call>", "</tool_call>"}
 CACHE_BYTES = 1 << 30  # of rendered prompts and crops: the pixel values of one large image are 100 MB
 
 
@@ -44,9 +45,7 @@ class InputBuilder:
         # The config's: Gemma's processor has the id of what a template writes, not of what the model fills.
         self.image_token_id: int = config.image_token_id
         self._template = {**self.family.template, **({"tools": tools} if (tools := profile.zoom.tools) else {})}
-        self._control = _control_tokens(self.tokenizer)
-        self._encode = lru_cache(1 << 16)(self._tokenize)
-        self._separator = self._encode(SEPARATOR)
+        self.text = TurnText(self.tokenizer)
         self._observation_text = self._render_turn(self._observation("", 1))
         self.end_of_turn: int = self._process(self._render_turn(_user_turn("q", 0)), []).ids[0]
         self.pad_id: int = self.tokenizer.pad_token_id
@@ -63,17 +62,13 @@ class InputBuilder:
         question, images = problem.question, problem.images
         return self._rendered.get((question, images), lambda: self._make_prompt(question, images))
 
-    def step(self, problem: Problem, step: Step, first: bool, separator: str = SEPARATOR) -> Segment:
-        """One step. A zoom step that was executed goes on with the turn that shows its crop, and is scored after it; so
-        does one that was refused, with what the policy was told.
-
-        `first` says that nothing was written before in this turn: the solution's first step, or one after a crop.
-        """
-        if first:
-            lead: tuple[int, ...] = ()
-        else:
-            lead = self._separator if separator == SEPARATOR else self._encode(separator)
-        return self._observed(problem, step, lead + self._encode(step.text))
+    def step(
+        self, problem: Problem, step: Step, after: Step | None, separator: str = SEPARATOR, closes: bool = False
+    ) -> Segment:
+        """One step `after` another (None: the solution's first). A zoom step that was executed goes on with the turn
+        that shows its crop, and is scored after it; so does one that was refused, with what the policy was told. Of one
+        that `closes` the policy's turn, nothing is joined to what would follow."""
+        return self._observed(problem, step, self.text.step_ids(step, after, separator, closes))
 
     def _observed(self, problem: Problem, step: Step, ids: tuple[int, ...]) -> Segment:
         """What was written as these ids, and the turn that the step ends with, if it has one."""
@@ -90,6 +85,9 @@ class InputBuilder:
         nodes = self._nodes(problem, steps, range(-1, len(steps) - 1), separator)
         if closed:
             assert self.profile.head != "verdict"
+            if steps:
+                last = self.step(problem, steps[-1], steps[-2] if len(steps) > 1 else None, separator, closes=True)
+                nodes[-1] = replace(nodes[-1], segment=last)
             nodes.append(Node(Segment((self.end_of_turn,), (False,), (), 1, 0), len(steps), writes=len(steps)))
         return lay_out(nodes, self.positions)
 
@@ -99,21 +97,11 @@ class InputBuilder:
         at = len(steps) - sum(count for count, _ in turns)
         nodes = self._unscored(problem, steps[:at], range(-1, at - 1), SEPARATOR)
         for count, ids in turns:
-            first, of_turn = at == 0 or steps[at - 1].ends_turn, steps[at : at + count]
-            written = self._to_the_end_of(of_turn, ids, first)
+            of_turn, sampled = steps[at : at + count], ids[:-1] if ids[-1:] == (self.end_of_turn,) else ids
+            written = self.text.to_the_end_of(of_turn, sampled, after=steps[at - 1] if at else None)
             nodes.append(Node(self._observed(problem, of_turn[-1], written), len(nodes) - 1))
             at += count
         return lay_out(nodes, self.positions)
-
-    def _to_the_end_of(self, steps: Sequence[Step], ids: tuple[int, ...], first: bool) -> tuple[int, ...]:
-        """The sampled ids up to the end of the steps; those of their text where no id ends with the last of them."""
-        text = ("" if first else SEPARATOR) + join_steps(steps)
-        for end in range(len(ids), 0, -1):
-            if ids[end - 1] != self.end_of_turn and self.tokenizer.decode(ids[:end]) == text:
-                return ids[:end]
-        parts = [self._encode(step.text) for step in steps]
-        lead = () if first else self._separator
-        return lead + parts[0] + tuple(i for part in parts[1:] for i in self._separator + part)
 
     def asked_row(self, problem: Problem, steps: Sequence[Step], asked: str) -> Row:
         """The sequence of a problem, steps, and a question about them in a user's turn, to be answered. Without a
@@ -125,8 +113,8 @@ class InputBuilder:
     def begun_row(self, problem: Problem, steps: Sequence[Step]) -> Row:
         """The sequence of a problem and steps after which one more has been begun."""
         nodes = self._unscored(problem, steps, range(-1, len(steps) - 1), SEPARATOR)
-        if steps and not steps[-1].ends_turn:
-            nodes.append(Node(Segment(self._separator, (False,) * len(self._separator)), len(steps)))
+        if lead := self.text.lead(steps[-1] if steps else None):
+            nodes.append(Node(Segment(lead, (False,) * len(lead)), len(steps)))
         return lay_out(nodes, self.positions)
 
     def tree(self, problem: Problem, steps: Sequence[Step], parents: Sequence[int]) -> Row:
@@ -149,7 +137,7 @@ class InputBuilder:
             raise ValueError(f"this backbone cannot read a tree in one sequence: {self.family.cannot_pack}; use paths")
         nodes = self._nodes(problem, steps, parents, SEPARATOR)
         for step, text in answers:
-            ids = (*self._encode(text), self.end_of_turn)
+            ids = (*self.text.encode(text), self.end_of_turn)
             if asked:
                 nodes.append(Node(self._question(asked), step + 1))
             parent = len(nodes) - 1 if asked else step + 1
@@ -170,8 +158,8 @@ class InputBuilder:
     def _unscored(self, problem: Problem, steps: Sequence[Step], parents: Sequence[int], separator: str) -> list[Node]:
         nodes = [Node(self.prompt(problem), -1)]
         for k, (step, parent) in enumerate(zip(steps, parents, strict=True)):
-            first = parent < 0 or steps[parent].ends_turn
-            nodes.append(Node(self.step(problem, step, first, separator), parent + 1, k))
+            after = steps[parent] if parent >= 0 else None
+            nodes.append(Node(self.step(problem, step, after, separator), parent + 1, k))
         return nodes
 
     def batch(self, rows: Sequence[Row], side: str = "right") -> dict[str, Tensor]:
@@ -222,22 +210,14 @@ class InputBuilder:
         """Tokens of the image that shows a region's crop."""
         return sum(self._crop(problem, region).image_mask)
 
-    def control_token(self, text: str) -> str | None:
-        """A control token that the text spells out."""
-        return next((token for token in self._control if token in text), None)
-
     def check_question(self, question: str) -> None:
         """ProblemError where a question spells out a control token, which a rendered prompt would take for one."""
-        if token := self.control_token(question):
+        if token := self.text.control_token(question):
             raise ProblemError(
                 "control_token", f"the question {question[:60]!r} has the control token {token}; remove it"
             )
 
     # --- rendering
-
-    def _tokenize(self, text: str) -> tuple[int, ...]:
-        # Spelt-out control tokens stay text: a solution must not be able to close its turn or to claim an image.
-        return tuple(self.tokenizer(text, add_special_tokens=False, split_special_tokens=True)["input_ids"])
 
     def _make_prompt(self, question: str, images: tuple[bytes, ...]) -> Segment:
         self.check_question(question)
@@ -284,7 +264,7 @@ class InputBuilder:
         return Segment(turn.ids, turn.image_mask, end=len(turn.ids) - 1)
 
     def _verdict_ids(self) -> tuple[int, ...]:
-        ids = [self._encode(verdict) for verdict in self.profile.verdicts]
+        ids = [self.text.encode(verdict) for verdict in self.profile.verdicts]
         for verdict, pieces in zip(self.profile.verdicts, ids, strict=True):
             if len(pieces) != 1:
                 raise ValueError(
@@ -345,13 +325,6 @@ def mrope_positions(
 def _user_turn(text: str, n_images: int) -> dict[str, Any]:
     content: list[dict[str, str]] = [{"type": "image"}] * n_images
     return {"role": "user", "content": [*content, {"type": "text", "text": text}] if text else content}
-
-
-def _control_tokens(tokenizer: Any) -> tuple[str, ...]:
-    """Tokens whose spelling is text in this process and would be the token to a server. Those of a tool call are the
-    token to both, unless the tokenizer calls them special."""
-    spelt = {token.content for token in tokenizer.added_tokens_decoder.values() if not token.special}
-    return tuple(token for token in tokenizer.get_added_vocab() if token not in spelt & TOOL_CALL)
 
 
 def _placeholder_ids(tokenizer: Any, image_token_id: int, end_of_turn: int) -> tuple[int, ...]:

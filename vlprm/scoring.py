@@ -51,7 +51,7 @@ class ScoredTree:
             above = 0
             for k, step in enumerate(steps):
                 if (above, step) not in self._node:
-                    segment = self._segment(step, k == 0 or steps[k - 1].ends_turn)
+                    segment = self._segment(step, steps[k - 1] if k else None)
                     if segment is None or self._tokens[above] + len(segment.ids) > self.inputs.context:
                         break
                     self._add(nodes, first, above, step, segment)
@@ -64,8 +64,8 @@ class ScoredTree:
         found = [self.read.scores[self._scored_at[node]] for node in path]
         return [*found, *[None] * (len(steps) - len(path))]
 
-    def _segment(self, step: Step, opens: bool) -> Segment | None:
-        return self.inputs.step(self.problem, step, opens, self.separator) if step.text.strip() else None
+    def _segment(self, step: Step, after: Step | None) -> Segment | None:
+        return self.inputs.step(self.problem, step, after, self.separator) if step.text.strip() else None
 
     def _add(self, nodes: list[Node], first: int, above: int, step: Step, segment: Segment) -> None:
         node = first + len(nodes)

@@ -10,9 +10,9 @@ A step head is asked once a solution, for the outputs of all tokens; a verdict h
 log-probabilities, where the server's cache of prefixes spares it what it has read. A step that the server gives no
 score is None, which is no result.
 
-A server splits the text of a turn into tokens, this process each step alone. A tokenizer that joins a full stop to the
-line breaks after it (Qwen's) reads other tokens than the model was trained on; the server's count shows it, and the run
-stops there. `python -m eval.parity` compares the scores with those of this process.
+A server splits the text of a turn into tokens. Where they would be others than the model was trained on, a solution is
+not asked about; where the server counts others than this process, it serves another folder, and the run stops.
+`python -m eval.parity` compares the scores with those of this process.
 """
 
 from __future__ import annotations
@@ -82,8 +82,9 @@ class ServedScores:
                 )
 
     async def score_steps(self, solutions: Sequence[tuple[Problem, Sequence[Step]]]) -> list[Scores]:
-        """One list a solution, one score a step or None: the call failed, a step spells out a control token, or the
-        server does not list a verdict. ValueError where a server reads other tokens than the model was trained on."""
+        """One list a solution, one score a step or None: the call failed, the text would be read as other tokens than
+        those of its steps, or the server does not list a verdict. ValueError where a server reads other tokens than the
+        model was trained on."""
         return await all_answers(self._scores(problem, steps) for problem, steps in solutions)
 
     async def score(self, problem: Problem, solutions: Sequence[Sequence[Step]]) -> Scored:
@@ -108,8 +109,7 @@ class ServedScores:
     async def _scores(self, problem: Problem, steps: Sequence[Step], first: int = 0) -> Scores:
         """Of a verdict head, those before the first are not asked for."""
         self.inputs.check_question(problem.question)
-        if not steps or any(self.inputs.control_token(step.text) for step in steps):
-            # In this process it stays text; a server would take it for the control token that it spells.
+        if not steps or not self.inputs.text.readable(steps):
             return [None] * len(steps)
         row = self.inputs.row(problem, steps)
         if self.head == "step":
@@ -124,7 +124,7 @@ class ServedScores:
     def _body(self, problem: Problem, steps: Sequence[Step]) -> dict[str, Any]:
         """What is asked of a solution, or, of a verdict head, of a solution's last step."""
         profile = self.inputs.profile
-        turns, tools = messages(problem, steps, profile, self.servers.url), tools_of(profile)
+        turns, tools = messages(problem, steps, self.inputs, self.servers.url), tools_of(profile)
         if self.head == "step":
             goes_on = turns[-1]["role"] == "assistant"
             form = {"continue_final_message": goes_on, "add_generation_prompt": not goes_on}
@@ -151,8 +151,7 @@ class ServedScores:
         if read not in (None, expected):
             raise ValueError(
                 f"a server of {self.config.model!r} reads {read} tokens where {self.folder} makes {expected};"
-                " serve that folder, with its vlprm.json's sizes of images (--mm-processor-kwargs); if it is, its"
-                " tokenizer joins what ends a step to the blank line after it: score it in this process"
+                " serve that folder, with its vlprm.json's sizes of images (--mm-processor-kwargs)"
             )
 
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from itertools import pairwise
 
 from vlprm.schema import STEP_KINDS, Step, StepKind
 
@@ -48,3 +49,9 @@ def step_end(text: str) -> int | None:
 
 def join_steps(steps: Iterable[Step]) -> str:
     return SEPARATOR.join(step.text for step in steps)
+
+
+def turns_of(steps: Sequence[Step]) -> list[Sequence[Step]]:
+    """The steps of each of the policy's turns: a zoom that was answered ends one."""
+    starts = [0, *(k + 1 for k, step in enumerate(steps) if step.ends_turn), len(steps)]
+    return [steps[a:b] for a, b in pairwise(starts) if a < b]

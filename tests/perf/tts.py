@@ -153,7 +153,7 @@ def pool_tokens(problems: Sequence[Problem], pools: Pools) -> dict[str, list[int
         for solution in solutions:
             beginnings = [solution.steps[: k + 1] for k in range(len(solution.steps))]
             new = [b for b in beginnings if b not in known]
-            read = [inputs.step(problem, b[-1], len(b) == 1 or b[-2].ends_turn) for b in new]
+            read = [inputs.step(problem, b[-1], b[-2] if len(b) > 1 else None) for b in new]
             spent.append(spent[-1] + solution.tokens + sum(len(segment.ids) for segment in read))
             known.update(new)
         found[problem.id] = spent[1:]

@@ -22,7 +22,7 @@ from vlprm.inputs import InputBuilder
 from vlprm.profile import Profile
 from vlprm.prompts import user_text
 from vlprm.schema import Problem, Region, Step
-from vlprm.steps import SEPARATOR, join_steps, parse_step
+from vlprm.steps import SEPARATOR, parse_step, turns_of
 from vlprm.zoom import ZoomPolicy
 
 log = logging.getLogger(__name__)
@@ -50,7 +50,7 @@ class ServerEngine:
         """ValueError that names a server which does not continue an assistant's turn, or which reads another prompt
         than `inputs` makes: another chat template, other sizes of images."""
         probe, steps = probe_problem(self.inputs.profile), (parse_step("2"),)
-        body = self._body(messages(probe, steps, self.inputs.profile, self.servers.url))
+        body = self._body(messages(probe, steps, self.inputs, self.servers.url))
         expected = len(self.inputs.row(probe, steps).ids)
         for client in self.servers.clients:
             answer = await self.servers.once(client, {**body, "max_tokens": 1})
@@ -66,7 +66,7 @@ class ServerEngine:
                 )
 
     async def sample(self, request: Request) -> list[Continuation]:
-        if any(self.inputs.control_token(step.text) for step in request.steps):
+        if any(self.inputs.text.control_token(step.text) for step in request.steps):
             # In this process it stays text; a server would take it for the control token that it spells.
             return [_failed("control_token")] * request.n
         answer = await self.servers.call(self._asked(request))
@@ -76,12 +76,12 @@ class ServerEngine:
 
     def _asked(self, request: Request) -> dict[str, Any]:
         self.inputs.check_question(request.problem.question)
-        turns = messages(request.problem, request.steps, self.inputs.profile, self.servers.url)
+        turns = messages(request.problem, request.steps, self.inputs, self.servers.url)
         if request.asked:
             turns = with_question(turns, request.asked)
         if not request.one_step:
             return {**self._body(turns), **_chance(request)}
-        if turns[-1]["role"] == "assistant":
+        if turns[-1]["role"] == "assistant" and not self.inputs.text.joins(request.steps[-1]):
             turns[-1]["content"] += SEPARATOR
         return {**self._body(turns), **_chance(request), "stop": [SEPARATOR]}
 
@@ -165,21 +165,23 @@ class ChatEngine:
 
 
 def messages(
-    problem: Problem, steps: Sequence[Step], profile: Profile, url: Callable[[bytes, Region | None, ZoomPolicy], str]
+    problem: Problem,
+    steps: Sequence[Step],
+    inputs: InputBuilder,
+    url: Callable[[bytes, Region | None, ZoomPolicy], str],
 ) -> list[Message]:
     """The turns of a problem and steps. A zoom ends its turn, and another's turn shows its crop, or what the policy was
     told; steps after the last one are a turn to be continued."""
-    shown = [url(image, None, profile.zoom) for image in problem.images]
-    turns = [user_turn(shown, user_text(profile.prompt_template, problem))]
-    written: list[Step] = []
-    for step in steps:
-        written.append(step)
-        if step.ends_turn:
-            turns.append({"role": "assistant", "content": join_steps(written)})
-            crops = step.region and [url(source_of(problem.images, step.region), step.region, profile.zoom)]
-            turns.append(_observation(user_turn(crops or [], step.told), profile.zoom))
-            written = []
-    return [*turns, {"role": "assistant", "content": join_steps(written)}] if written else turns
+    zoom = inputs.profile.zoom
+    shown = [url(image, None, zoom) for image in problem.images]
+    turns = [user_turn(shown, user_text(inputs.profile.prompt_template, problem))]
+    for written in turns_of(steps):
+        turns.append({"role": "assistant", "content": inputs.text.turn(written)})
+        last = written[-1]
+        if last.ends_turn:
+            crops = last.region and [url(source_of(problem.images, last.region), last.region, zoom)]
+            turns.append(_observation(user_turn(crops or [], last.told), zoom))
+    return turns
 
 
 def _observation(turn: Message, policy: ZoomPolicy) -> Message:
