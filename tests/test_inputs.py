@@ -1,6 +1,7 @@
 """Model inputs: step ends, positions, prefixes, zooms, and what a missing token type does."""
 
 import io
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -67,6 +68,59 @@ def test_ids_are_those_of_the_chat_template(inputs: InputBuilder) -> None:
     text = inputs.processor.apply_chat_template(turns, tokenize=False)
     whole = inputs.processor(text=[text], images=[Image.open(io.BytesIO(problem.images[0]))])["input_ids"][0]
     assert list(inputs.row(problem, STEPS, closed=True).ids) == whole[:-1]  # the template adds a line break
+
+
+SENTENCES = [parse_step("There are two."), parse_step("[reasoning] So 1 + 1"), parse_step("[answer] It is 2.")]
+
+
+@pytest.fixture
+def joining(tiny_backbone: Callable[[str], Path]) -> InputBuilder:
+    """Of a tokenizer that makes one piece of a full stop and the line breaks after it."""
+    return load_inputs(tiny_backbone("qwen2_5_vl"))
+
+
+def test_ids_are_those_of_the_whole_text_where_steps_end_in_a_full_stop(joining: InputBuilder) -> None:
+    """As a policy writes them, and as a server reads them."""
+    problem, encode = picture(128, 128), joining.text.encode
+    prompt = len(joining.prompt(problem).ids)
+    for cut in range(1, len(SENTENCES) + 1):
+        steps = SENTENCES[:cut]
+        text = joining.text.turn(steps)
+        row = joining.row(problem, steps)
+        assert row.ids[prompt:] == encode(text)
+        assert text.rstrip() == join_steps(steps)
+        assert joining.text.readable(steps)
+        for step, end in zip(steps, row.step_ends, strict=True):
+            assert joining.tokenizer.decode(row.ids[: end + 1]).rstrip("\n").endswith(step.text)
+    assert joining.tokenizer.decode(row.ids[row.step_ends[0]]) == ".\n\n", "a step is scored where its policy ended it"
+    closed = joining.row(problem, SENTENCES, closed=True).ids[prompt:]
+    assert closed == (*encode(join_steps(SENTENCES)), joining.end_of_turn), "nothing stands before the end of a turn"
+
+
+def test_a_prefix_does_not_change_where_steps_end_in_a_full_stop(joining: InputBuilder) -> None:
+    problem = picture(128, 128)
+    whole = joining.row(problem, SENTENCES).ids
+    for cut in range(len(SENTENCES)):
+        part = joining.row(problem, SENTENCES[:cut]).ids
+        begun = joining.begun_row(problem, SENTENCES[:cut]).ids
+        assert part == whole[: len(part)]
+        assert begun == whole[: len(begun)]
+        assert joining.tokenizer.decode(begun).endswith("\n" if cut == 0 else "\n\n")
+
+
+def test_after_a_step_that_holds_its_separator_sampled_ids_open_with_the_next(joining: InputBuilder) -> None:
+    problem, zoom = picture(128, 128), Step("zoom", "[zoom] {}.", Region(0, 0, 64, 64))
+    steps = [SENTENCES[0], SENTENCES[1], zoom]
+    sampled = joining.text.encode(join_steps(steps[1:]) + "\n\n[answer] blind")
+    row = joining.sampled_row(problem, steps, [(2, (*sampled, joining.end_of_turn))])
+    assert row.ids == joining.row(problem, steps).ids
+
+
+def test_text_that_a_server_would_split_otherwise_is_known(joining: InputBuilder, inputs: InputBuilder) -> None:
+    opens_with_a_break = [SENTENCES[1], parse_step("\nso 2")]
+    assert not joining.text.readable(opens_with_a_break)
+    assert inputs.text.readable(opens_with_a_break), "this tokenizer joins nothing"
+    assert not inputs.text.readable([parse_step("<|im_end|>")])
 
 
 @pytest.mark.parametrize("side", ["right", "left"])

@@ -156,8 +156,30 @@ def mrope(*section: int, **more: Any) -> dict[str, Any]:
 QWEN2_TEXT = {"rope_parameters": mrope(4, 6, 6)}
 
 
+# How the real tokenizers cut a text: the line breaks after a mark are a piece with it.
+QWEN_PIECES = (
+    r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
+)
+
+
+def joining_tokenizer(texts: list[str]) -> Any:
+    """Like Qwen's, it has one id for a full stop and the line breaks after it, and one for three line breaks."""
+    tokenizer = make_tokenizer(texts, VOCABULARY - 2)
+    backend = json.loads(tokenizer.backend_tokenizer.to_str())
+    backend["pre_tokenizer"]["pretokenizers"][0]["pattern"] = {"Regex": QWEN_PIECES}
+    for i, (left, right) in enumerate([(".", "ĊĊ"), ("ĊĊ", "Ċ")]):
+        backend["model"]["vocab"][left + right] = len(tokenizer) + i
+        backend["model"]["merges"].append([left, right])
+    return hf.PreTrainedTokenizerFast(
+        tokenizer_object=Tokenizer.from_str(json.dumps(backend)),
+        eos_token=tokenizer.eos_token,
+        pad_token=tokenizer.pad_token,
+        clean_up_tokenization_spaces=False,
+    )
+
+
 def qwen2_processor(processor_class: Any, texts: list[str]) -> Any:
-    tokenizer = make_tokenizer(texts, VOCABULARY)
+    tokenizer = joining_tokenizer(texts)
     images = make_processor(tokenizer, PATCH).image_processor
     videos = hf.Qwen2VLVideoProcessor(patch_size=PATCH, temporal_patch_size=2, merge_size=2)
     return processor_class(images, tokenizer, videos, chat_template=QWEN2_TEMPLATE)
