@@ -39,8 +39,13 @@ def no_results(pools: Sequence[Pool]) -> dict[str, int]:
 
 def selection(pools: Sequence[Pool], aggregation: Aggregation) -> dict[str, Any]:
     """Accuracy of every selector with its 95% interval over problems, and how often its choice has every step right."""
-    right, fully = _by_selector(pools, aggregation, _right), _by_selector(pools, aggregation, _fully_right)
+    right, fully = rightness(pools, aggregation), _by_selector(pools, aggregation, _fully_right)
     return {name: {**with_interval(values), "fully_right": _mean(fully[name])} for name, values in right.items()}
+
+
+def rightness(pools: Sequence[Pool], aggregation: Aggregation) -> dict[str, list[float]]:
+    """How often each selector's choice has the right answer, problem by problem."""
+    return _by_selector(pools, aggregation, _right)
 
 
 def _by_selector(
@@ -57,7 +62,7 @@ def _by_selector(
 def differences(pools: Sequence[Pool], aggregation: Aggregation) -> dict[str, Any]:
     """Paired differences between selectors, with their intervals, and the share of the room that best-of-N closes."""
     best = f"prm_{aggregation}"
-    values = {name: np.array(right) for name, right in _by_selector(pools, aggregation, _right).items()}
+    values = {name: np.array(right) for name, right in rightness(pools, aggregation).items()}
     room = float((values["oracle"] - values["random"]).mean())
     return {
         f"{best} - random": with_interval(values[best] - values["random"]),
@@ -87,7 +92,7 @@ def by_question_type(pools: Sequence[Pool], aggregation: Aggregation) -> dict[st
         name: {
             "problems": len(group),
             "mixed": _mean([float(pool.is_mixed) for pool in group]),
-            **{k: _mean(right) for k, right in _by_selector(group, aggregation, _right).items()},
+            **{k: _mean(right) for k, right in rightness(group, aggregation).items()},
         }
         for name, group in sorted(groups.items())
     }

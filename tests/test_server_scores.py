@@ -1,10 +1,12 @@
-"""A real vLLM on the CPU, serving reward models on the built-in backbone: its scores are those of this process."""
+"""A real vLLM on the CPU, serving reward models: its scores are those of this process. On the built-in backbone, and on
+a tiny Qwen2.5-VL whose tokenizer joins full stops to line breaks as the real one does."""
 
 from __future__ import annotations
 
 import asyncio
 import dataclasses
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -19,6 +21,7 @@ from vlprm.records import Records, finish, open_run
 from vlprm.reward_model import Head, load_reward_model, save_reward_model
 from vlprm.schema import Problem, Solution, Step, to_json
 from vlprm.scoring import StepScore, score_steps
+from vlprm.steps import parse_step
 from vlprm.tasks import TASKS
 
 pytestmark = [pytest.mark.server, pytest.mark.timeout(900)]
@@ -36,16 +39,22 @@ class Served:
     server: ServerConfig
 
 
+@contextmanager
+def serve(backbone: str | Path, head: Head, make: pytest.TempPathFactory, std: float) -> Iterator[Served]:
+    """A new reward model, as configs/server/parity.yaml says to serve it."""
+    checkpoint = load_reward_model(backbone, new_head=head)
+    if head == "step":
+        torch.nn.init.normal_(checkpoint.model.score.weight, std=std, generator=torch.Generator().manual_seed(1))
+    folder = make.mktemp(head)
+    save_reward_model(checkpoint, folder, checkpoint.profile)
+    with vllm(folder, make.mktemp("vllm"), "prm", *FLAGS[head]) as server:
+        yield Served(folder, checkpoint, server)
+
+
 @pytest.fixture(scope="module", params=["step", "verdict"])
 def model(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
-    """As configs/server/parity.yaml says to serve it."""
-    checkpoint = load_reward_model("builtin/backbone", new_head=request.param)
-    if request.param == "step":
-        torch.nn.init.normal_(checkpoint.model.score.weight, std=0.05, generator=torch.Generator().manual_seed(1))
-    folder = tmp_path_factory.mktemp(request.param)
-    save_reward_model(checkpoint, folder, checkpoint.profile)
-    with vllm(folder, tmp_path_factory.mktemp("vllm"), "prm", *FLAGS[request.param]) as server:
-        yield Served(folder, checkpoint, server)
+    with serve("builtin/backbone", request.param, tmp_path_factory, std=0.05) as served:
+        yield served
 
 
 def scored(model: Served, solutions: list[tuple[Problem, list[Step]]]) -> list[list[StepScore | None]]:
@@ -70,6 +79,24 @@ def test_served_scores_are_those_of_this_process(model: Served) -> None:
     assert max(rewards) - min(rewards) > 100 * BOUND, "equal scores would hide a wrong place"
     perception = [[s.perception for scores in all_scores for s in scores if s] for all_scores in (own, served)]
     assert perception[0] == pytest.approx(perception[1], abs=BOUND)
+
+
+@pytest.mark.parametrize("head", ["step", "verdict"])
+def test_steps_that_end_in_a_full_stop_are_read_alike(
+    head: Head, tiny_backbone: Callable[[str], Path], tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    """And one whose text the server would split otherwise has no scores."""
+    sentences = [[dataclasses.replace(s, text=f"{s.text}.") if not s.region else s for s in st] for _, st in SOLUTIONS]
+    solutions = [(p, steps) for (p, _), steps in zip(SOLUTIONS, sentences, strict=True)]
+    odd = (PROBLEMS[0], [parse_step("1 + 1"), parse_step("\nso 2.")])
+    with serve(tiny_backbone("qwen2_5_vl"), head, tmp_path_factory, std=1.0) as model:
+        assert any(model.checkpoint.inputs.text.joins(step) for step in sentences[0])
+        own, served = score_steps(model.checkpoint, solutions), scored(model, [*solutions, odd])
+    assert served.pop() == [None, None]
+    found = gaps(own, served)
+    print(head, found)
+    assert found.no_results == 0
+    assert found.largest < BOUND
 
 
 def test_the_command_measures_stored_candidates(

@@ -3,14 +3,14 @@ under each switch on the demo's labels, and measured on the demo's candidates.
 
     make demo && python -m tests.perf.label_schemes        (about four minutes a scheme on two cores)
 
-All schemes have the same data, seed and steps. Intervals are 95% bootstrap ones over problems. What is done
-already is not done again.
+All schemes have the same data and seed. Each differs from another by what its name says, and its best-of-8 has a paired
+difference from that one's. Intervals are 95% bootstrap ones over problems. What is done already is not done again.
 """
 
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +23,7 @@ from tests.perf.results import FOLDER, write_result
 from train.prm import PrmConfig
 from train.prm import main as train
 from vlprm.config import parse
-from vlprm.metrics import auroc
+from vlprm.metrics import auroc, bootstrap_interval
 from vlprm.tasks import TASKS, load_tasks
 
 DEMO = Path("runs/demo")
@@ -32,33 +32,43 @@ AGGREGATION = "min"
 
 @dataclass(frozen=True)
 class Scheme:
-    """Fields of the loss and of the rows that differ from the demo's."""
+    """Fields of the config, of its loss and of its rows that differ from the demo's; and the scheme to compare with."""
 
-    loss: dict[str, Any]
-    rows: dict[str, Any]
+    loss: dict[str, Any] = field(default_factory=dict)
+    rows: dict[str, Any] = field(default_factory=dict)
+    model: dict[str, Any] = field(default_factory=dict)
+    against: str = "demo (soft, keep)"
 
 
+TEXT = {"surprise": False, "freeze": ("vision", "projector")}  # the text layers learn, as in the field's recipes
+STATE, VERDICT = "last state, text layers learn", "verdict token of two, text layers learn"
 SCHEMES: dict[str, Scheme] = {
-    "demo (soft, keep)": Scheme({}, {}),
-    "hard": Scheme({"labels": "hard"}, {}),
-    "counts": Scheme({"labels": "counts"}, {}),
-    "stop after the first error": Scheme({}, {"after_first_error": "stop"}),
-    "mask after the first error": Scheme({}, {"after_first_error": "mask"}),
-    "no error kinds": Scheme({"error_kinds": False}, {}),
-    "wrong steps weigh 2": Scheme({"wrong_weight": 2.0}, {}),
-    "balanced in question types": Scheme({"balance": True}, {}),
-    "pairs of siblings": Scheme({"siblings": 1.0}, {}),
-    "pairs of candidates": Scheme({"candidates": 1.0}, {}),
+    "demo (soft, keep)": Scheme(),
+    "hard": Scheme(loss={"labels": "hard"}),
+    "counts": Scheme(loss={"labels": "counts"}),
+    "stop after the first error": Scheme(rows={"after_first_error": "stop"}),
+    "mask after the first error": Scheme(rows={"after_first_error": "mask"}),
+    "no error kinds": Scheme(loss={"error_kinds": False}),
+    "wrong steps weigh 2": Scheme(loss={"wrong_weight": 2.0}),
+    "balanced in question types": Scheme(loss={"balance": True}),
+    "pairs of siblings": Scheme(loss={"siblings": 1.0}),
+    "pairs of candidates": Scheme(loss={"candidates": 1.0}),
+    "problems with both outcomes alone": Scheme(rows={"mixed": True}),
+    STATE: Scheme(model=TEXT),
+    VERDICT: Scheme(model={**TEXT, "head": "verdict"}, against=STATE),
+    "verdict token of the vocabulary": Scheme({"vocabulary": True}, model={**TEXT, "head": "verdict"}, against=VERDICT),
 }
 
 
 def main() -> None:
-    rows = [measured(name, scheme) for name, scheme in SCHEMES.items()]
+    right: dict[str, Any] = {}
+    rows = [measured(name, scheme, right) for name, scheme in SCHEMES.items()]
     spread = max(row["step_auroc"] for row in rows) - min(row["step_auroc"] for row in rows)
     write_result("label_schemes", rows, {"spread_of_step_auroc": (spread, 0.0)})
 
 
-def measured(name: str, scheme: Scheme) -> dict[str, Any]:
+def measured(name: str, scheme: Scheme, right: dict[str, Any]) -> dict[str, Any]:
+    """The row of a scheme. `right` has how often the choices of those before it are right, and gets this one's."""
     folder = FOLDER / "label_schemes" / name.replace(" ", "_")
     trained(folder / "prm", scheme)
     if not (folder / "candidates").exists():
@@ -66,6 +76,8 @@ def measured(name: str, scheme: Scheme) -> dict[str, Any]:
     score_pool(RewardsConfig(folder / "candidates", folder / "prm", folder / "rewards"))
     pools = list(pool.PoolRun(folder, load_tasks(tuple(TASKS))))
     steps, chosen = measure.steps(pools, AGGREGATION), measure.selection(pools, AGGREGATION)
+    right[name] = np.array(measure.rightness(pools, AGGREGATION)[f"prm_{AGGREGATION}"])
+    less = right[name] - right[scheme.against]
     row = {
         "scheme": name,
         "step_auroc": steps["auroc"],
@@ -73,6 +85,8 @@ def measured(name: str, scheme: Scheme) -> dict[str, Any]:
         "within_problem": steps["within_problem_accuracy"],
         "best_of_8": chosen[f"prm_{AGGREGATION}"],
         "weighted_vote": chosen["weighted_majority"],
+        "against": scheme.against,
+        "best_of_8_less": {"points": float(100 * less.mean()), "ci": [100 * x for x in bootstrap_interval(less)]},
     }
     print(row, flush=True)
     return row
@@ -82,7 +96,7 @@ def trained(folder: Path, scheme: Scheme) -> None:
     demo = parse(PrmConfig, ["--config", "configs/demo/prm.yaml"])
     config = replace(
         demo, run=folder, dataset=DEMO / "labels/dataset.parquet", loss=replace(demo.loss, **scheme.loss),
-        rows=replace(demo.rows, **scheme.rows),
+        rows=replace(demo.rows, **scheme.rows), **scheme.model,
     )  # fmt: skip
     train(config)
 
