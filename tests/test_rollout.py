@@ -10,7 +10,7 @@ import pytest
 import torch
 from transformers import AutoConfig, AutoProcessor
 
-from tests.tiny_backbones import QWEN_IMAGE
+from tests.tiny_backbones import TOOL_TEMPLATE
 from vlprm.backbones import Checkpoint, load_inputs, load_policy
 from vlprm.engines import Continuation, Request
 from vlprm.engines import local as local_module
@@ -31,16 +31,6 @@ SMALL = '[zoom] {"bbox_2d": [0, 0, 1, 1]}'
 CALL = (
     'It is small.\n<tool_call>\n{"name": "image_zoom_in_tool", "arguments": {"bbox_2d": [0, 0, 500, 500], "label":'
     ' "cup", "img_idx": 0}}\n</tool_call>'
-)
-# What Qwen3-VL's template does with tools and their responses.
-TOOL_TEMPLATE = (
-    "{% if tools %}<|im_start|>system\n# Tools\n{% for tool in tools %}{{ tool | tojson }}{% endfor %}<|im_end|>\n"
-    "{% endif %}{% for message in messages %}{% set tool = message.role == 'tool' %}"
-    "{{ '<|im_start|>' + ('user' if tool else message.role) + '\n' }}{% if tool %}{{ '<tool_response>\n' }}{% endif %}"
-    "{% if message.content is string %}{{ message.content }}{% else %}{% for part in message.content %}"
-    "{% if 'image' in part.type %}" + QWEN_IMAGE + "{% else %}{{ part.text }}{% endif %}{% endfor %}{% endif %}"
-    "{% if tool %}{{ '\n</tool_response>' }}{% endif %}{{ '<|im_end|>\n' }}{% endfor %}"
-    "{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}"
 )
 
 

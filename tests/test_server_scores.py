@@ -14,12 +14,13 @@ import torch
 
 from eval.parity import ParityConfig, gaps, main
 from tests.conftest import executed, solved
+from tests.tiny_backbones import qwen3_vl_with_tools
 from tests.vllm_server import vllm
 from vlprm.backbones import Checkpoint
 from vlprm.engines.choose import ServerConfig, open_scores
 from vlprm.records import Records, finish, open_run
 from vlprm.reward_model import Head, load_reward_model, save_reward_model
-from vlprm.schema import Problem, Solution, Step, to_json
+from vlprm.schema import Problem, Region, Solution, Step, to_json
 from vlprm.scoring import StepScore, score_steps
 from vlprm.steps import parse_step
 from vlprm.tasks import TASKS
@@ -79,6 +80,29 @@ def test_served_scores_are_those_of_this_process(model: Served) -> None:
     assert max(rewards) - min(rewards) > 100 * BOUND, "equal scores would hide a wrong place"
     perception = [[s.perception for scores in all_scores for s in scores if s] for all_scores in (own, served)]
     assert perception[0] == pytest.approx(perception[1], abs=BOUND)
+
+
+CALL = (
+    "The print is small.\n<tool_call>\n"
+    '{"name": "image_zoom_in_tool", "arguments": {"bbox_2d": [0, 0, 500, 500], "label": "print", "img_idx": 0}}'
+    "\n</tool_call>"
+)
+
+
+@pytest.mark.parametrize("head", ["step", "verdict"])
+def test_tool_calls_are_read_alike(
+    head: Head, tmp_path: Path, problems: list[Problem], tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    """Those that show a crop, and those that were refused; the tool is declared in both prompts."""
+    qwen3_vl_with_tools(tmp_path, [CALL, *(step.text for problem in problems for step in solved(problem))])
+    zoom, told = Step("zoom", CALL, Region(0, 0, 256, 256)), Step("zoom", CALL, told="duplicate: look elsewhere")
+    said = parse_step("So it says 7.")
+    solutions = [(p, steps) for p in PROBLEMS[:8] for steps in ([said, zoom], [zoom, said, told], [said, zoom, said])]
+    with serve(tmp_path, head, tmp_path_factory, std=1.0) as model:
+        found = gaps(score_steps(model.checkpoint, solutions), scored(model, solutions))
+    print(head, found)
+    assert found.no_results == 0
+    assert found.largest < BOUND
 
 
 @pytest.mark.parametrize("head", ["step", "verdict"])

@@ -13,6 +13,7 @@ from tokenizers import Tokenizer, processors
 
 from vlprm.builtin.make import SPECIAL, make_processor, make_tokenizer
 from vlprm.profile import Profile
+from vlprm.zoom import ZoomPolicy
 
 VOCABULARY = 420
 WIDTH, HEAD = 64, 32
@@ -66,6 +67,16 @@ QWEN3_5_TEMPLATE = _template(
     CHATML_ASK + f"{{% if enable_thinking is defined and enable_thinking is false %}}{NO_THOUGHT}"
     "{% else %}{{ '<think>\n' }}{% endif %}",
     around="{%% filter trim %%}%s{%% endfilter %%}",
+)
+# What Qwen3-VL's template does with tools and their responses.
+TOOL_TEMPLATE = (
+    "{% if tools %}<|im_start|>system\n# Tools\n{% for tool in tools %}{{ tool | tojson }}{% endfor %}<|im_end|>\n"
+    "{% endif %}{% for message in messages %}{% set tool = message.role == 'tool' %}"
+    "{{ '<|im_start|>' + ('user' if tool else message.role) + '\n' }}{% if tool %}{{ '<tool_response>\n' }}{% endif %}"
+    "{% if message.content is string %}{{ message.content }}{% else %}{% for part in message.content %}"
+    "{% if 'image' in part.type %}" + QWEN_IMAGE + "{% else %}{{ part.text }}{% endif %}{% endfor %}{% endif %}"
+    "{% if tool %}{{ '\n</tool_response>' }}{% endif %}{{ '<|im_end|>\n' }}{% endfor %}"
+    "{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}"
 )
 INTERNVL_TEMPLATE = _template(CHATML_HEAD, "<IMG_CONTEXT>\n", "<|im_end|>\n", CHATML_ASK)
 GEMMA3_TEMPLATE = _template(
@@ -202,6 +213,18 @@ def qwen3_vl(folder: Path, texts: list[str]) -> None:
     vision = {**QWEN3_TOWER, "deepstack_visual_indexes": [0]}
     processor = make_processor(make_tokenizer(texts, VOCABULARY))
     write_qwen(folder, hf.Qwen3VLForConditionalGeneration, processor, text, vision)
+
+
+def qwen3_vl_with_tools(folder: Path, texts: list[str]) -> None:
+    """As `qwen3_vl`, and it zooms by Qwen's own tool calls."""
+    tokenizer = joining_tokenizer(texts)
+    tokenizer.add_tokens(["<tool_call>", "</tool_call>"])
+    processor = make_processor(tokenizer)
+    processor.chat_template = TOOL_TEMPLATE
+    text = {"head_dim": HEAD, "rope_parameters": mrope(6, 5, 5, mrope_interleaved=True)}
+    vision = {**QWEN3_TOWER, "deepstack_visual_indexes": [0]}
+    write_qwen(folder, hf.Qwen3VLForConditionalGeneration, processor, text, vision)
+    Profile(zoom=ZoomPolicy(form="qwen_tool", on_refusal="tell")).save(folder)
 
 
 def qwen3_5(folder: Path, texts: list[str]) -> None:
