@@ -175,7 +175,7 @@ QWEN_PIECES = (
 
 def joining_tokenizer(texts: list[str]) -> Any:
     """Like Qwen's, it has one id for a full stop and the line breaks after it, and one for three line breaks."""
-    tokenizer = make_tokenizer(texts, VOCABULARY - 2)
+    tokenizer = make_tokenizer([*texts, "\n\n" * 99], VOCABULARY - 2)
     backend = json.loads(tokenizer.backend_tokenizer.to_str())
     backend["pre_tokenizer"]["pretokenizers"][0]["pattern"] = {"Regex": QWEN_PIECES}
     for i, (left, right) in enumerate([(".", "ĊĊ"), ("ĊĊ", "Ċ")]):

@@ -25,6 +25,8 @@ class Family:
             do, one after the other.
         template: what the chat template is given beside the messages.
         cannot_pack: why a tree is not one sequence for it, if it is not.
+        stored_head: what a step head is called in a checkpoint. vLLM makes the text layers of some families as a model
+            of its own, and looks for the head there.
     """
 
     positions: Literal["mrope", "linear"]
@@ -36,16 +38,18 @@ class Family:
     tiles: Literal["", "padded", "joined"] = ""
     template: dict[str, Any] = field(default_factory=dict)
     cannot_pack: str = ""
+    stored_head: str = "score"
 
 
 _QWEN = Family("mrope", "visual", "visual.merger", "relative_1000", pixel_limits=True, token_types="mm_token_type_ids")
+_QWEN2 = replace(_QWEN, stored_head="language_model.score")
 _OTHER = Family("linear", "vision_tower", "multi_modal_projector", "relative_1000")
 _LINEAR_ATTENTION = "its linear attention has a running state, which no mask can branch"
 _OWN_MASKS = "its masks are its own: windows by position, and images that are seen both ways"
 
 FAMILIES: dict[str, Family] = {
-    "qwen2_vl": _QWEN,
-    "qwen2_5_vl": replace(_QWEN, dialect="absolute_resized"),
+    "qwen2_vl": _QWEN2,
+    "qwen2_5_vl": replace(_QWEN2, dialect="absolute_resized"),
     "qwen3_vl": _QWEN,
     "qwen3_5": replace(_QWEN, cannot_pack=_LINEAR_ATTENTION, template={"enable_thinking": False}),
     "internvl": _OTHER,

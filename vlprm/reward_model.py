@@ -13,6 +13,7 @@ Outputs of the step head: correct, perception error, reasoning error; of the ver
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import lru_cache
@@ -27,6 +28,7 @@ from transformers.conversion_mapping import (
     get_checkpoint_conversion_mapping,
     register_checkpoint_conversion_mapping,
 )
+from transformers.core_model_loading import WeightRenaming
 from transformers.modeling_outputs import TokenClassifierOutput
 
 from vlprm.adapters import backbone_of, with_adapters
@@ -244,7 +246,7 @@ class _Loader:
             config.surprise = self.reads_surprise
         backbone = AutoModelForImageTextToText._model_mapping[type(config)]
         model_class = self.class_of(backbone)
-        _keep_key_names(model_class, backbone, config.model_type)
+        _keep_key_names(model_class, backbone, config)
         model, report = model_class.from_pretrained(
             folder,
             config=config,
@@ -277,9 +279,13 @@ class _Loader:
         return BitsAndBytesConfig(load_in_4bit=self.bits == 4, load_in_8bit=self.bits == 8, llm_int8_skip_modules=kept)
 
 
-def _keep_key_names(model_class: type[PreTrainedModel], backbone: type[PreTrainedModel], model_type: str) -> None:
+def _keep_key_names(model_class: type[PreTrainedModel], backbone: type[PreTrainedModel], config: Any) -> None:
     """transformers renames the keys of older checkpoints by class or type, for classes that it knows as its own: ours
-    would be given none of the language model's weights, or the one of the same name another's."""
-    known = get_checkpoint_conversion_mapping(backbone.__name__) or get_checkpoint_conversion_mapping(model_type)
+    would be given none of the language model's weights, or the one of the same name another's. A step head is stored by
+    the name that its family has for it."""
+    known = get_checkpoint_conversion_mapping(backbone.__name__) or get_checkpoint_conversion_mapping(config.model_type)
+    stored = family_of(config).stored_head
+    if stored != "score" and model_class is not backbone:
+        known = [*(known or []), WeightRenaming(rf"^{re.escape(stored)}", "score")]
     if known is not None:
         register_checkpoint_conversion_mapping(model_class.__name__, known, overwrite=True)
