@@ -265,6 +265,8 @@ class _Loader:
             raise ValueError(f"checkpoint {folder} lacks {len(missing)} weights, such as {min(missing)}; copy it again")
         if self.new_head:
             nn.init.zeros_(model.score.weight)
+            # transformers stores by the renamings that it has used, and no head was there to be renamed.
+            model._weight_conversions = [*(model._weight_conversions or []), *_head_renaming(config)]
         if not family_of(config).cannot_pack:
             use_tree_attention(model)
         return model
@@ -284,8 +286,11 @@ def _keep_key_names(model_class: type[PreTrainedModel], backbone: type[PreTraine
     would be given none of the language model's weights, or the one of the same name another's. A step head is stored by
     the name that its family has for it."""
     known = get_checkpoint_conversion_mapping(backbone.__name__) or get_checkpoint_conversion_mapping(config.model_type)
-    stored = family_of(config).stored_head
-    if stored != "score" and model_class is not backbone:
-        known = [*(known or []), WeightRenaming(rf"^{re.escape(stored)}", "score")]
-    if known is not None:
+    known = [*(known or []), *_head_renaming(config)]
+    if known:
         register_checkpoint_conversion_mapping(model_class.__name__, known, overwrite=True)
+
+
+def _head_renaming(config: Any) -> list[WeightRenaming]:
+    stored = family_of(config).stored_head
+    return [] if stored == "score" else [WeightRenaming(rf"^{re.escape(stored)}\.", "score.")]
