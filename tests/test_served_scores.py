@@ -19,12 +19,14 @@ from tests.stand_in import Answer, Body, StandIn, config_of
 from vlprm.engines.choose import ServerConfig, open_scores
 from vlprm.engines.server import probe_problem
 from vlprm.packing import Row
+from vlprm.profile import load_profile
 from vlprm.records import Records, finish, open_run
 from vlprm.reward_model import Head, StepScore, load_reward_model, save_reward_model
 from vlprm.schema import Problem, Solution, Step, to_json
 from vlprm.served_scores import ServedScores, _seen_from
 from vlprm.steps import parse_step
 from vlprm.tasks import TASKS
+from vlprm.zoom import ZoomPolicy
 
 PROBLEM = TASKS["fine_print"].problem("test", 0)
 STEPS = [executed(step) for step in solved(PROBLEM)]
@@ -82,6 +84,19 @@ def test_a_step_heads_scores_stand_at_the_ends_of_its_steps(server: StandIn, mad
     assert [turn["role"] for turn in body["messages"]] == ["user", "assistant"] * (CROPS + 1)
     assert body["continue_final_message"]
     assert not body["add_generation_prompt"]
+
+
+def test_a_pooling_call_declares_tools_where_the_server_looks_for_them(
+    server: StandIn, made: Callable[..., Path]
+) -> None:
+    folder = made("step")
+    profile = dataclasses.replace(load_profile(folder), zoom=ZoomPolicy(form="qwen_tool"))
+    profile.save(folder)
+    server.reply = lambda body: pooled([[1.0, 0.0, 0.0]] * len(row_of(folder).ids))
+    assert served(folder, server) == [StepScore(1.0, 0.0, 0.0)] * len(STEPS)
+    (body,) = server.asked
+    assert body["chat_template_kwargs"] == {"tools": profile.zoom.tools}
+    assert "tools" not in body
 
 
 def test_other_tokens_than_ours_are_refused(server: StandIn, made: Callable[..., Path]) -> None:

@@ -124,13 +124,16 @@ class ServedScores:
     def _body(self, problem: Problem, steps: Sequence[Step]) -> dict[str, Any]:
         """What is asked of a solution, or, of a verdict head, of a solution's last step."""
         profile = self.inputs.profile
-        turns, tools = messages(problem, steps, self.inputs, self.servers.url), tools_of(profile)
+        turns = messages(problem, steps, self.inputs, self.servers.url)
+        asked = {"model": self.config.model, "messages": turns}
         if self.head == "step":
             goes_on = turns[-1]["role"] == "assistant"
             form = {"continue_final_message": goes_on, "add_generation_prompt": not goes_on}
-            return {"model": self.config.model, "messages": turns, "task": "token_classify", **tools, **form}
-        turns = with_question(turns, verdict_text(profile.verdict_template, profile.verdicts))
-        return {"model": self.config.model, "messages": turns, **tools, **_log_probabilities(self.inputs.verdict_ids)}
+            # A pooling call has no field for tools, and leaves one out without a word.
+            tools = {"chat_template_kwargs": {"tools": profile.zoom.tools}} if profile.zoom.tools else {}
+            return {**asked, "task": "token_classify", **tools, **form}
+        asked["messages"] = with_question(turns, verdict_text(profile.verdict_template, profile.verdicts))
+        return {**asked, **tools_of(profile), **_log_probabilities(self.inputs.verdict_ids)}
 
     def _read(self, answer: Answer | Failure, row: Row, wanted: Sequence[int]) -> Scores:
         """The scores of the wanted steps, of which the answer's prompt ends with the last."""
