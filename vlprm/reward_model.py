@@ -32,7 +32,7 @@ from transformers.modeling_outputs import TokenClassifierOutput
 from vlprm.adapters import backbone_of, with_adapters
 from vlprm.attention import mask_for, use_tree_attention
 from vlprm.backbones import Checkpoint, checkpoint_folder, load_checkpoint, load_inputs, profile_of
-from vlprm.families import family_of
+from vlprm.families import Family
 from vlprm.profile import Profile
 
 Head = Literal["step", "verdict"]
@@ -210,9 +210,9 @@ def load_reward_model(
     inputs = load_inputs(folder, profile)
     if profile.head == "verdict":
         right, wrong = inputs.verdict_ids
-        loader = _Loader(lambda backbone: verdict_class(backbone, right, wrong), bits=bits)
+        loader = _Loader(lambda backbone: verdict_class(backbone, right, wrong), inputs.family, bits=bits)
     else:
-        loader = _Loader(reward_class, new_head is not None, reads_surprise, bits)
+        loader = _Loader(reward_class, inputs.family, new_head is not None, reads_surprise, bits)
     return load_checkpoint(folder, loader, device, dtype, inputs)
 
 
@@ -234,6 +234,7 @@ class _Loader:
     """Stands where `load_checkpoint` expects a model class, and checks what transformers only prints: missing keys."""
 
     class_of: Callable[[Any], type[PreTrainedModel]]
+    family: Family
     new_head: bool = False
     reads_surprise: bool = False
     bits: Bits = 16
@@ -251,7 +252,7 @@ class _Loader:
             dtype=dtype,
             output_loading_info=True,
             ignore_mismatched_sizes=True,  # they are named below
-            quantization_config=self._quantization(config),
+            quantization_config=self._quantization(),
         )
         if report["mismatched_keys"]:
             name, found, wanted = min(report["mismatched_keys"])
@@ -263,17 +264,16 @@ class _Loader:
             raise ValueError(f"checkpoint {folder} lacks {len(missing)} weights, such as {min(missing)}; copy it again")
         if self.new_head:
             nn.init.zeros_(model.score.weight)
-        if not family_of(config).cannot_pack:
+        if not self.family.cannot_pack:
             use_tree_attention(model)
         return model
 
-    def _quantization(self, config: Any) -> BitsAndBytesConfig | None:
+    def _quantization(self) -> BitsAndBytesConfig | None:
         if self.bits == 16:
             return None
         if find_spec("bitsandbytes") is None:
             raise ValueError(f"loading in {self.bits} bits needs bitsandbytes; pip install 'vlprm[quantized]'")
-        family = family_of(config)
-        kept = ["score", "lm_head", f"model.{family.vision}", f"model.{family.projector}"]
+        kept = ["score", "lm_head", f"model.{self.family.vision}", f"model.{self.family.projector}"]
         return BitsAndBytesConfig(load_in_4bit=self.bits == 4, load_in_8bit=self.bits == 8, llm_int8_skip_modules=kept)
 
 
