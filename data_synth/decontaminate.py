@@ -3,12 +3,15 @@
     python -m data_synth.decontaminate --dataset runs/demo/labels/dataset.parquet \\
       --benchmark_dir '[../shared/data/mathvista, ../shared/data/puzzlevqa]' --target runs/clean.parquet
 
+`--embedding FOLDER --cosine 0.95` compares images by a timm model as well, where its weights are at hand.
+
 A benchmark is a folder with items.jsonl (or problems.jsonl, see vlprm/problems.py) and the images that it names. What
 was left out, and by what it matched, is in the target's report, clean.removed.json. docs/datasets.md has the rules.
 """
 
 from __future__ import annotations
 
+import heapq
 import json
 import logging
 import re
@@ -21,8 +24,9 @@ from typing import Any
 import imagehash
 import numpy as np
 from datasets import Features
-from jsonargparse.typing import NonNegativeInt
+from jsonargparse.typing import ClosedUnitInterval, NonNegativeInt
 
+from data_synth.embedding import BATCH, Likeness, batches, load_embedder
 from vlprm.config import run
 from vlprm.dataset import FEATURES, iterate_rows, opened, write_parquet
 from vlprm.images import open_image, read_inside
@@ -31,6 +35,7 @@ from vlprm.records import placed_lines, write_atomically
 log = logging.getLogger(__name__)
 
 HASH_SIZE = 16  # 256 bits: at 64, drawn figures on white of one family are too often the same
+LIKEST = 20  # of the kept rows, whose nearest items the report names, so that a cosine can be chosen
 WORDS = 8  # of a question that is long enough to be an item's own
 # What evaluations put around a question: marks of images, a hint, a heading, and the options.
 _AROUND = re.compile(
@@ -48,6 +53,8 @@ class DecontaminateConfig:
         target: dataset file to write.
         distance: bits of 256 in which the perceptual hashes of the same image may differ.
         near: bits within which images count as alike where their questions are the same template.
+        embedding: a timm model that images are compared by as well: a folder as timm saves one, or a name.
+        cosine: from which on images count as the same by it; what it should be depends on the model.
     """
 
     dataset: Path
@@ -55,17 +62,21 @@ class DecontaminateConfig:
     target: Path
     distance: NonNegativeInt = 10
     near: NonNegativeInt = 40
+    embedding: str | None = None
+    cosine: ClosedUnitInterval | None = None
 
 
 @dataclass(frozen=True)
 class Match:
-    """A row, and the item of which it has the `image`, the `question`, or a template's `question_and_image`."""
+    """A row, and the item of which it has the `image`, the `question`, a template's `question_and_image`, or an image
+    that is the same by the `embedding`."""
 
     row: str
     benchmark: str
     item: str
     by: str
     bits: int | None  # between their nearest images
+    cosine: float | None = None  # of the embedding's vectors of their nearest images
 
 
 @dataclass
@@ -105,7 +116,14 @@ def image_hash(data: bytes, name: str) -> np.ndarray:
 
 
 def read_benchmark(folder: Path, items: Items) -> None:
-    """Add a benchmark's items. ValueError where the folder holds none, or an image that it names is not there."""
+    """Add a benchmark's items."""
+    for item, question, images in benchmark_items(folder):
+        items.add(folder.name, item, question, (image_hash(data, f"{folder.name}: {name}") for name, data in images))
+
+
+def benchmark_items(folder: Path) -> Iterator[tuple[str, str, list[tuple[str, bytes]]]]:
+    """The id, the question and the images of each item. ValueError where the folder holds none, or an image that it
+    names is not there."""
     path = next((folder / name for name in ("items.jsonl", "problems.jsonl") if (folder / name).is_file()), None)
     if path is None:
         raise ValueError(f"{folder} has no items.jsonl or problems.jsonl; give a benchmark's folder")
@@ -116,17 +134,17 @@ def read_benchmark(folder: Path, items: Items) -> None:
         except (ValueError, KeyError, TypeError) as error:
             raise ValueError(f"{path}, line {number} is no item with a question; correct it") from error
         item = str(record.get("id", record.get("pid", record.get("image", number))))
-        items.add(folder.name, item, question, _item_hashes(folder, item, record))
+        yield item, question, list(_item_images(folder, item, record))
 
 
-def _item_hashes(folder: Path, item: str, record: dict[str, Any]) -> Iterator[np.ndarray]:
+def _item_images(folder: Path, item: str, record: dict[str, Any]) -> Iterator[tuple[str, bytes]]:
     listed = record.get("images") or [value for key, value in record.items() if re.fullmatch(r"image(_\d+)?", key)]
     for name in listed:
         try:
             data = read_inside(folder.resolve(), name)
         except (OSError, ValueError) as error:
             raise ValueError(f"{folder}: there is no image {name!r} of the item {item}; copy it there") from error
-        yield image_hash(data, f"{folder.name}: {name}")
+        yield name, data
 
 
 def templates(dataset: Path) -> set[str]:
@@ -164,30 +182,66 @@ def main(config: DecontaminateConfig) -> None:
         raise ValueError(f"{config.target} is there; give another target, or remove it")
     if not config.benchmark_dir:
         raise ValueError("there is no benchmark to compare with; give folders with --benchmark_dir")
+    if (config.embedding is None) != (config.cosine is None):
+        raise ValueError("embedding and cosine go together: a model, and from where on images are the same by it")
     opened(config.dataset).close()  # whether it is there, before the benchmarks are read
     items = Items()
     for folder in config.benchmark_dir:
         read_benchmark(folder, items)
     if not items.names:
         raise ValueError("the benchmarks have no items; see the fields of items.jsonl in docs/datasets.md")
+    likeness = likeness_to(items, config)
     removed: list[Match] = []
-    kept = write_parquet(config.target, _kept(config, items, removed), Features(FEATURES))
+    likest: list[Match] = []
+    kept = write_parquet(config.target, _kept(config, items, likeness, removed, likest), Features(FEATURES))
     counts = dict(Counter(found.by for found in removed))
     said = {"dataset": str(config.dataset), "items": len(items.names), "kept": kept, "by": counts}
-    write_atomically(report, json.dumps({**said, "removed": [asdict(found) for found in removed]}, indent=1) + "\n")
+    lists = {"removed": removed, **({"likest_kept": likest} if likeness else {})}
+    said |= {name: [asdict(found) for found in listed] for name, listed in lists.items()}
+    write_atomically(report, json.dumps(said, indent=1) + "\n")
     log.info("%d rows kept, %d removed %s; see %s", kept, len(removed), counts or "", report)
     if not kept:
         config.target.unlink()
         raise ValueError(f"every row of {config.dataset} is an item of a benchmark; see {report}")
 
 
-def _kept(config: DecontaminateConfig, items: Items, removed: list[Match]) -> Iterator[dict[str, Any]]:
+def likeness_to(items: Items, config: DecontaminateConfig) -> Likeness | None:
+    """The items' images as the embedding has them, in the order of their hashes; None where there is no embedding."""
+    if config.embedding is None:
+        return None
+    if not items.owners:
+        raise ValueError("the benchmarks have no images; leave embedding out")
+    embedder = load_embedder(config.embedding)
+    found = (data for folder in config.benchmark_dir for _, _, images in benchmark_items(folder) for _, data in images)
+    return Likeness(embedder, embedder(found), items.owners)
+
+
+def _kept(
+    config: DecontaminateConfig, items: Items, likeness: Likeness | None, removed: list[Match], likest: list[Match]
+) -> Iterator[dict[str, Any]]:
+    """The rows that are no item's. The others' matches go to `removed`, and to `likest` what the kept rows would match
+    first if the cosine were lower."""
     repeated = templates(config.dataset)
-    for row in iterate_rows(config.dataset):
-        if found := match(row, items, repeated, config):
-            removed.append(found)
-        else:
+    for rows in batches(iterate_rows(config.dataset), BATCH):
+        for row, alike in zip(rows, _alike(rows, items, likeness), strict=True):
+            is_same = alike is not None and alike.cosine >= config.cosine  # type: ignore[operator]
+            if found := match(row, items, repeated, config) or (alike if is_same else None):
+                removed.append(found)
+                continue
+            if alike:
+                likest[:] = heapq.nlargest(LIKEST, [*likest, alike], key=lambda one: one.cosine)
             yield row
+
+
+def _alike(rows: Sequence[dict[str, Any]], items: Items, likeness: Likeness | None) -> list[Match | None]:
+    """The item that each row's images are nearest to by the embedding; None without one, or without an image."""
+    if likeness is None:
+        return [None] * len(rows)
+    nearest = likeness.nearest([[image["bytes"] for image in row["images"]] for row in rows])
+    return [
+        found and Match(row["id"], *items.names[found[1]], "embedding", None, found[0])
+        for row, found in zip(rows, nearest, strict=True)
+    ]
 
 
 if __name__ == "__main__":

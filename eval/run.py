@@ -33,7 +33,7 @@ from vlprm.records import Records, finish, in_units, open_run, timed
 from vlprm.reward_model import load_reward_model
 from vlprm.schema import SCHEMA_VERSION, Problem, to_json
 from vlprm.scorers import Scorer, open_scorer
-from vlprm.search import METHODS, Critic, Found, ScoredSolution, SearchConfig, method_named, solve
+from vlprm.search import Critic, Found, ScoredSolution, SearchConfig, method_named, solve
 
 log = logging.getLogger(__name__)
 
@@ -50,7 +50,7 @@ class RunConfig:
         run: folder to write.
         policy: checkpoint of the policy.
         benchmarks: what is asked; see eval/asked.py for the fields.
-        methods: names of vlprm.search.METHODS.
+        methods: names of vlprm.search.METHODS, or paths of modules with a METHOD.
         search: what they share.
         reward_model: checkpoint of the reward model, where a method needs one.
         critic: checkpoint of a reward model that has learnt critiques, where a method needs one.
@@ -172,7 +172,7 @@ def outcome(job: Job, problem: Problem, found: Found, search: SearchConfig) -> d
     """The candidates as the benchmark's rule reads them, and the choice among its answers."""
     readings = [job.asked.read(problem, scored.solution) for scored in found.pool]
     pool = [dataclasses.replace(s.candidate, answer=r.answer) for s, r in zip(found.pool, readings, strict=True)]
-    shares = METHODS[job.method].choose(pool, search.aggregation) if pool else []
+    shares = method_named(job.method).choose(pool, search.aggregation) if pool else []
     return {
         "question_type": str(problem.meta.get("question_type", "")),
         "gold": problem.answer,

@@ -42,7 +42,7 @@ class SolveConfig:
         policy: checkpoint of the policy.
         reward_model: checkpoint of the reward model, where the method needs one.
         critic: checkpoint of a reward model that has learnt critiques, where the method needs one.
-        method: one of vlprm.search.METHODS.
+        method: one of vlprm.search.METHODS, or the path of a module with a METHOD.
         search: how many candidates, and how they are chosen.
         answer_type: integer, word, choice, float, text, list or expression.
         choices: the texts of the options, where there are any.

@@ -16,7 +16,7 @@ from data_synth.search import search
 from data_synth.search_tree import SearchConfig
 from tests.stand_in import StandIn
 from tests.teacher import TeacherEngine
-from tests.tiny_backbones import BACKBONES
+from tests.tiny_backbones import BACKBONES, OUTSIDE
 from vlprm.actions import View, execute_zoom
 from vlprm.answers import is_correct
 from vlprm.backbones import load_inputs
@@ -28,7 +28,7 @@ from vlprm.judge_quality import JudgeQuality, TreeEvidence
 from vlprm.profile import Profile
 from vlprm.schema import Problem, Region, Step
 from vlprm.steps import parse_step
-from vlprm.tasks import TASKS
+from vlprm.tasks import TASKS, Tasks
 from vlprm.tasks.synthetic import truthful
 
 TINY = Size(
@@ -36,9 +36,9 @@ TINY = Size(
 )
 
 
-def solved(problem: Problem) -> list[Step]:
+def solved(problem: Problem, tasks: Tasks = TASKS) -> list[Step]:
     """The truthful steps of a problem; zooms not executed."""
-    return [parse_step(text) for text in TASKS[problem.task].solve(problem.meta["scene"], truthful)]
+    return [parse_step(text) for text in tasks[problem.task].solve(problem.meta["scene"], truthful)]
 
 
 def view_of(size: tuple[int, int]) -> View:
@@ -77,7 +77,7 @@ def tiny_backbone(tmp_path_factory: pytest.TempPathFactory, problems: list[Probl
     @cache
     def made(family: str) -> Path:
         folder = tmp_path_factory.mktemp(family)
-        BACKBONES[family](folder, texts)
+        {**BACKBONES, **OUTSIDE}[family](folder, texts)
         return folder
 
     return made

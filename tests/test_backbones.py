@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -9,7 +10,7 @@ import pytest
 import torch
 
 from tests.conftest import executed, solved
-from tests.tiny_backbones import BACKBONES
+from tests.tiny_backbones import BACKBONES, OUTSIDE
 from vlprm.backbones import freeze, load_policy, part_of
 from vlprm.engines import Request
 from vlprm.engines.local import generate
@@ -21,7 +22,7 @@ from vlprm.scoring import score
 from vlprm.tasks import TASKS
 
 Folders = Callable[[str], Path]
-families = pytest.mark.parametrize("family", BACKBONES)
+families = pytest.mark.parametrize("family", [*BACKBONES, *OUTSIDE])
 
 
 def zooming() -> tuple[Problem, list[Step]]:
@@ -51,7 +52,7 @@ def test_a_reward_model_keeps_all_weights_and_its_scores(
     zoomed, steps = zooming()
     asked = [(p, solved(p)) for p in problems[:3]] + [(zoomed, steps)]
     before = score(made, asked)
-    save_reward_model(made, tmp_path, Profile(head=head))  # type: ignore[arg-type]
+    save_reward_model(made, tmp_path, made.profile)
     after = score(load_reward_model(tmp_path), asked)
     assert after == before
     blind = Problem("p", "t", problems[0].question, problems[1].images, "2", "integer")
@@ -88,11 +89,12 @@ def test_a_policy_of_the_family_writes(tiny_backbone: Folders, problems: list[Pr
 
 @families
 def test_parts_are_frozen_by_their_names(tiny_backbone: Folders, family: str) -> None:
-    model = load_reward_model(tiny_backbone(family), new_head="step").model
-    parts = [part_of(name, FAMILIES[family]) for name, _ in model.named_parameters()]
+    checkpoint = load_reward_model(tiny_backbone(family), new_head="step")
+    model, known = checkpoint.model, checkpoint.inputs.family
+    parts = [part_of(name, known) for name, _ in model.named_parameters()]
     assert {"vision", "projector", "text", None} == set(parts)
-    freeze(model, FAMILIES[family], ("vision", "projector"))
-    trained = {part_of(name, FAMILIES[family]) for name, p in model.named_parameters() if p.requires_grad}
+    freeze(model, known, ("vision", "projector"))
+    trained = {part_of(name, known) for name, p in model.named_parameters() if p.requires_grad}
     assert trained == {"text", None}
 
 
@@ -105,3 +107,13 @@ def test_trees_are_refused_where_they_cannot_be_read(
     with pytest.raises(ValueError, match=r"cannot read a tree in one sequence: .*; use paths"):
         inputs.tree(problems[0], steps, [-1, -1])
     assert inputs.tree(problems[0], steps, [-1, 0]).ids == inputs.row(problems[0], steps).ids
+
+
+def test_a_family_that_is_neither_known_nor_declared_is_named(tiny_backbone: Folders, tmp_path: Path) -> None:
+    folder = shutil.copytree(tiny_backbone("llava"), tmp_path / "llava")
+    Profile().save(folder)
+    with pytest.raises(ValueError, match=r"no family 'llava' of backbones; .* declare it in vlprm\.json"):
+        load_policy(folder)
+    (folder / "vlprm.json").write_text('{"family": {"positions": "spiral"}}')
+    with pytest.raises(ValueError, match="is not the profile of a checkpoint"):
+        load_policy(folder)

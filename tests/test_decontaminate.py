@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import io
 import json
 import os
@@ -9,8 +10,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import timm
+import torch
+from timm.models import save_for_hf
 
-from data_synth.decontaminate import DecontaminateConfig, Items, main, normalised, read_benchmark
+from data_synth.decontaminate import DecontaminateConfig, Items, likeness_to, main, normalised, read_benchmark
+from data_synth.embedding import Likeness, load_embedder
 from tests.answer_accuracy import DATA
 from vlprm.dataset import read_rows, write_dataset
 from vlprm.foreign import chain, made_row, told
@@ -49,14 +54,24 @@ def benchmark(tmp_path: Path) -> Path:
     return folder
 
 
-def cleaned(tmp_path: Path, benchmark: Path, *rows: dict[str, Any]) -> tuple[list[str], list[tuple[str, str]]]:
+def config_of(
+    folder: Path, benchmark: Path, embedding: str | None = None, cosine: float | None = None
+) -> DecontaminateConfig:
+    dataset, target = folder / "all.parquet", folder / "clean.parquet"
+    return DecontaminateConfig(dataset, [benchmark], target, embedding=embedding, cosine=cosine)
+
+
+def cleaned(
+    tmp_path: Path, benchmark: Path, *rows: dict[str, Any], **fields: Any
+) -> tuple[list[str], list[tuple[str, str]]]:
     """The prompts that are kept, and the item and reason of each row that is not."""
-    dataset, target = tmp_path / "all.parquet", tmp_path / "clean.parquet"
-    write_dataset(dataset, rows)
-    main(DecontaminateConfig(dataset, [benchmark], target))
+    tmp_path.mkdir(exist_ok=True)
+    config = config_of(tmp_path, benchmark, **fields)
+    write_dataset(config.dataset, rows)
+    main(config)
     report = json.loads((tmp_path / "clean.removed.json").read_text())
     assert report["kept"] + len(report["removed"]) == len(rows)
-    return [kept["prompt"] for kept in read_rows(target)], [(m["item"], m["by"]) for m in report["removed"]]
+    return [kept["prompt"] for kept in read_rows(config.target)], [(m["item"], m["by"]) for m in report["removed"]]
 
 
 def test_an_image_is_found_however_it_is_stored(tmp_path: Path, benchmark: Path) -> None:
@@ -87,6 +102,72 @@ def test_a_template_counts_where_the_images_are_alike(tmp_path: Path, benchmark:
     kept, removed = cleaned(tmp_path, benchmark, row(TEMPLATE, cut), row("Another question", cut))
     assert kept == ["Another question"]  # so much alike is not the same
     assert removed == [("1", "question_and_image")]
+
+
+@pytest.fixture(scope="module")
+def embedding(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """A folder as timm saves one, of a small model with random weights."""
+    folder = tmp_path_factory.mktemp("timm")
+    torch.manual_seed(0)
+    save_for_hf(timm.create_model("test_resnet"), str(folder), safe_serialization=True)
+    return str(folder)
+
+
+def variant(data: bytes) -> bytes:
+    """Cut at one side, and smaller: no hash takes it for the same."""
+    image = open_image(data)
+    return png(image.crop((image.width // 16, 0, image.width, image.height)).resize((100, 100)))
+
+
+def test_an_embedding_finds_what_a_hash_does_not(tmp_path: Path, benchmark: Path, embedding: str) -> None:
+    """Embedded once, an image that is cut is nearer to its item than others of its kind are, and is left out from a
+    cosine between them on; identical ones have a cosine of 1."""
+    items = Items()
+    read_benchmark(benchmark, items)
+    likeness = likeness_to(items, config_of(tmp_path, benchmark, embedding, 0.5))
+    assert likeness is not None
+    own = [drawn("chart", n) for n in range(4)]
+    cut, others = list(map(variant, own)), [drawn(name, 40) for name in TASKS if name != "chart"]
+    of_own, of_cut, of_others = (likeness.nearest([[one] for one in images]) for images in (own, cut, others))
+    assert of_own == [(pytest.approx(1, abs=1e-5), n) for n in range(4)]
+    assert [item for _, item in of_cut] == list(range(4))  # type: ignore[misc]
+    lowest, highest = min(c for c, _ in of_cut), max(c for c, _ in of_others)  # type: ignore[misc]
+    assert lowest > highest
+    rows = [row(f"cut {n}", one) for n, one in enumerate(cut)] + [row(f"other {n}", o) for n, o in enumerate(others)]
+    rows.append(row("no image"))
+    assert len(cleaned(tmp_path / "hash", benchmark, *rows)[0]) == len(rows)
+    _, removed = cleaned(tmp_path / "both", benchmark, *rows, embedding=embedding, cosine=(lowest + highest) / 2)
+    assert removed == [(str(n), "embedding") for n in range(4)]
+    report = json.loads((tmp_path / "both/clean.removed.json").read_text())
+    assert report["by"] == {"embedding": 4}
+    assert [one["cosine"] for one in report["likest_kept"]] == sorted((c for c, _ in of_others), reverse=True)  # type: ignore[misc]
+
+
+def test_each_image_is_embedded_once_in_batches(tmp_path: Path, benchmark: Path, embedding: str) -> None:
+    embedder, sizes = load_embedder(embedding), []
+    model = embedder.model
+    embedder = dataclasses.replace(embedder, model=lambda pixels: (sizes.append(len(pixels)), model(pixels))[1])
+    vectors = embedder([drawn("chart", n) for n in range(70)])
+    assert (sizes, len(vectors)) == ([64, 6], 70)
+    likeness = Likeness(embedder, vectors, range(70))
+    likeness.nearest([[drawn("chart", 1), drawn("chart", 2)], [drawn("chart", 1)], []])
+    likeness.nearest([[drawn("chart", 2)]])
+    assert sizes[2:] == [2]
+
+
+def test_an_embedding_that_cannot_be_had_says_so(
+    tmp_path: Path, benchmark: Path, embedding: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("no_such_model", "timm/no_such", "resnet18", str(benchmark)):
+        with pytest.raises(ValueError, match=rf"embedding '{name}' cannot be loaded .*; give a folder that timm saved"):
+            load_embedder(name)
+    write_dataset(tmp_path / "all.parquet", [row("x", drawn("chart", 0))])
+    for fields in ((embedding, None), (None, 0.9)):
+        with pytest.raises(ValueError, match="embedding and cosine go together"):
+            main(config_of(tmp_path, benchmark, *fields))
+    (benchmark / "items.jsonl").write_text(json.dumps({"question": LONG}))
+    with pytest.raises(ValueError, match="the benchmarks have no images; leave embedding out"):
+        main(config_of(tmp_path, benchmark, embedding, 0.9))
 
 
 def test_what_cannot_be_compared_says_so(tmp_path: Path, benchmark: Path) -> None:

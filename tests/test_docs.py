@@ -1,6 +1,7 @@
 """The commands and programs of the docs, as they stand there; and their tables, as the code makes them."""
 
 import dataclasses
+import json
 import os
 import re
 import shlex
@@ -11,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from tests.backbone_table import table
+from vlprm.dataset import read_rows
 from vlprm.profile import FILE_NAME, load_profile
 from vlprm.reward_model import load_reward_model, save_reward_model
 from vlprm.tasks import TASKS
@@ -23,17 +25,43 @@ ROOT = Path(__file__).parent.parent
 @pytest.mark.timeout(900)
 def test_the_walk_from_a_dataset_to_a_scored_pool_runs(tmp_path: Path) -> None:
     (tmp_path / "configs").symlink_to(ROOT / "configs")
-    blocks = re.findall(r"```bash\n(.*?)```", (ROOT / "docs/training.md").read_text(), re.DOTALL)
-    commands = [line for block in blocks for line in block.splitlines()]
+    commands = commands_of("training.md")
     assert len(commands) == 10
     for command in commands:
-        words = shlex.split(command)
-        assert words[0] == "python"
-        said = ran(tmp_path, words[1:])
+        said = ran(tmp_path, shlex.split(command)[1:])
         if "--dry_run" in command:
             assert "The first row" in said
     assert "step_auroc" in (tmp_path / "runs/walk/prm/README.md").read_text()
     assert (tmp_path / "runs/walk/report.html").exists()
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1200)
+def test_a_task_outside_the_package_goes_through_every_stage(tmp_path: Path) -> None:
+    for folder in ("configs", "docs"):
+        (tmp_path / folder).symlink_to(ROOT / folder)
+    said = {words[2]: ran(tmp_path, words[1:]) for words in map(shlex.split, commands_of("add_a_task.md"))}
+    stages = ["train.policy", "data_synth.trees", "data_synth.judge", "data_synth.label", "train.prm"]
+    assert list(said) == [*stages, "eval.candidates", "eval.rewards", "eval.report", "eval.run", "eval.table"]
+    run = tmp_path / "runs/dominoes"
+    rows = read_rows(run / "labels/dataset.parquet")
+    assert {row["id"].partition("@")[0] for row in rows} == {"dominoes"}
+    assert any(label is not None and 0 < label < 1 for row in rows for label in row["labels"])
+    results = json.loads((run / "results.json").read_text())
+    assert results["n_problems"] == 24
+    assert results["steps"]["unscored"] == 0
+    assert "docs.examples.twice_the_best" in said["eval.table"]
+
+
+def test_what_the_pages_quote_of_the_examples_is_so() -> None:
+    example = (ROOT / "docs/examples/dominoes.py").read_text()
+    quoted = re.findall(r"```python\n(.*?)```", (ROOT / "docs/add_a_task.md").read_text(), re.DOTALL)
+    assert len(quoted) == 2
+    assert all(block in example for block in quoted)
+    (method,) = re.findall(r"```\n(async def .*?)```", (ROOT / "docs/inference.md").read_text(), re.DOTALL)
+    assert method in (ROOT / "docs/examples/twice_the_best.py").read_text()
+    (profile,) = re.findall(r"```json\n(.*?)```", (ROOT / "docs/add_a_backbone.md").read_text(), re.DOTALL)
+    assert profile == (ROOT / "docs/examples/llava/vlprm.json").read_text()
 
 
 @pytest.fixture
@@ -56,6 +84,13 @@ def test_the_programs_and_the_command_of_inference_run(folder: Path) -> None:
     assert "chosen:" in said[1]
     assert "answer:" in said[2]
     assert (folder / "runs/solve/report.html").exists()
+
+
+def commands_of(page: str) -> list[str]:
+    blocks = re.findall(r"```bash\n(.*?)```", (ROOT / "docs" / page).read_text(), re.DOTALL)
+    commands = [line for block in blocks for line in block.splitlines()]
+    assert all(command.startswith("python -m ") for command in commands)
+    return commands
 
 
 def ran(folder: Path, words: list[str]) -> str:

@@ -17,7 +17,7 @@ from vlprm.backbones import Checkpoint
 from vlprm.dataset import LabelledPath
 from vlprm.reward_model import load_reward_model
 
-PACKED = ["qwen2_vl", "qwen2_5_vl", "qwen3_vl", "internvl", "llava_onevision", "perception_lm"]
+PACKED = ["qwen2_vl", "qwen2_5_vl", "qwen3_vl", "internvl", "llava_onevision", "perception_lm", "llava"]
 ALL = LossConfig(balance=True, siblings=0.7, candidates=0.3)
 
 

@@ -23,6 +23,7 @@ from vlprm.zoom import ZoomPolicy
 
 PROBLEMS = [Problem(str(i), "counting", "Count to four.", (), "4", "integer") for i in range(40)]
 RIGHT = [parse_step(text) for text in ("[reasoning] 1", "[reasoning] 2", "[reasoning] 3", "[answer] 4")]
+OWN = "docs.examples.twice_the_best"
 STEPWISE = ("greedy", "step_beam", "duplicating_beam", "dvts", "rebase")
 
 
@@ -113,7 +114,7 @@ def accuracy(found: Sequence[Found], problems: Sequence[Problem] = PROBLEMS) -> 
     return sum(right) / len(right)
 
 
-@pytest.mark.parametrize("method", ["best_of_n", "refined_best_of_n", *STEPWISE])
+@pytest.mark.parametrize("method", ["best_of_n", "refined_best_of_n", OWN, *STEPWISE])
 def test_a_scorer_that_knows_leads_to_right_answers(method: str) -> None:
     assert accuracy(run("pass_at_1")) < 0.4
     assert accuracy(run(method)) > 0.7
@@ -132,7 +133,18 @@ def test_methods_that_need_no_scorer_ask_none() -> None:
         asyncio.run(solve("step_beem", PROBLEMS[0], Counting()))
 
 
-@pytest.mark.parametrize("method", METHODS)
+def test_a_method_can_come_from_a_module_path() -> None:
+    for found in run(OWN, n=4):
+        first = max(found.pool[:4], key=lambda s: min(score.correct for score in s.scores if score))
+        assert [s.solution.steps[0] for s in found.pool[4:]] == [first.solution.steps[0]] * 4
+        assert found.method == OWN
+    assert OWN not in METHODS
+    for name, message in (("vlprm.steps", "has no METHOD"), ("no.such", "unknown method 'no.such': No module named")):
+        with pytest.raises(ValueError, match=message):
+            run(name)
+
+
+@pytest.mark.parametrize("method", [*METHODS, OWN])
 def test_costs_are_exact_and_runs_are_equal(method: str) -> None:
     once, again = run(method), run(method)
     for found, same in zip(once, again, strict=True):
@@ -167,7 +179,7 @@ def test_a_solution_that_does_not_end_is_no_result(method: str) -> None:
         assert {s.solution.stop for s in found.pool} == {"max_steps"}
 
 
-@pytest.mark.parametrize("method", [m for m in METHODS if m not in ("pass_at_1", "refined_best_of_n")])
+@pytest.mark.parametrize("method", [OWN, *(m for m in METHODS if m not in ("pass_at_1", "refined_best_of_n"))])
 def test_no_more_is_begun_when_the_budget_is_spent(method: str) -> None:
     """What was begun is paid for: a depth, or a candidate."""
     spent, free = run(method, budget=12), run(method)
@@ -188,7 +200,7 @@ def test_candidates_without_answers_are_not_chosen_and_none_at_all_is_no_error()
         async def sample(self, request: Request) -> list[Continuation]:
             return [Continuation("", 0, False, "timeout")] * request.n
 
-    for method in METHODS:
+    for method in (*METHODS, OWN):
         critic = Critic(KnowingCritic("nothing to be read"), "Check.")
         found = asyncio.run(solve(method, PROBLEMS[0], Silent(), Truth(), SearchConfig(n=4), critic))
         assert found.chosen is not None

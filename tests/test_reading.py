@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from tests.conftest import executed, solved
-from tests.tiny_backbones import BACKBONES
+from tests.tiny_backbones import BACKBONES, OUTSIDE
 from vlprm import reading, scoring
 from vlprm.backbones import Checkpoint
 from vlprm.families import FAMILIES
@@ -23,7 +23,9 @@ from vlprm.tasks import TASKS
 
 Folders = Callable[[str], Path]
 Solutions = list[tuple[Problem, list[Step]]]
-packing_families = pytest.mark.parametrize("family", [name for name in BACKBONES if not FAMILIES[name].cannot_pack])
+packing_families = pytest.mark.parametrize(
+    "family", [*OUTSIDE, *(name for name in BACKBONES if not FAMILIES[name].cannot_pack)]
+)
 heads = pytest.mark.parametrize(
     "head", [{"new_head": "step"}, {"new_head": "step", "reads_surprise": True}, {"new_head": "verdict"}],
     ids=["step", "surprise", "verdict"],

@@ -19,9 +19,12 @@ from vlprm.tasks.fine_print import INK, OVERVIEW_SIDE, PALETTE, PRINTS, _printed
 from vlprm.tasks.scene import rng_for
 from vlprm.tasks.synthetic import item_ids
 
+FAMILIES = load_tasks([*TASKS, "docs.examples.dominoes"])
+families = pytest.mark.parametrize("name", FAMILIES)
+
 
 def verdicts(problem: Problem, texts: Sequence[str]) -> list[str]:
-    found = TASKS[problem.task].verdicts(problem, [executed(parse_step(text)) for text in texts])
+    found = FAMILIES[problem.task].verdicts(problem, [executed(parse_step(text)) for text in texts])
     return ["?" if v is None else v.error_kind or "right" for v in found]
 
 
@@ -40,6 +43,7 @@ PATTERN = with_scene(
 CHART = with_scene("chart", {"type": "difference", "heights": [2, 7, 5, 3], "asked": ["B", "D"]})
 FIGURE = with_scene("figure", {"type": "perimeter", "numbers": [5, 3], "colours": ["red", "blue"]})
 PLATES = {"green": [1, 3, "checks"], "red": [4, 1, "bars"]}
+DOMINOES = with_scene("dominoes", {"type": "in all", "tiles": [[3, 5], [6, 1]]})
 PRINT = with_scene(
     "fine_print", {"type": "read", "plates": PLATES, "asked": ["green"]}, {"green": [8, 8], "red": [8, 8]}
 )
@@ -143,6 +147,30 @@ PRINT = with_scene(
             ],
             ["perception"] * 4,
         ),
+        (
+            DOMINOES,
+            [
+                "[perception] tile 1: 3 and 4",
+                "[perception] tile 2: 6 and 1",
+                "[reasoning] dots by tile: 7, 8",
+                "[reasoning] in all: 15",
+                "[answer] 15",
+            ],
+            ["perception", "right", "reasoning", "right", "right"],
+        ),
+        (
+            DOMINOES,
+            [
+                "[perception] tile 3: 3 and 5",
+                "[perception] tile 1: 3 and 4",
+                "[perception] tile 2: 6 and 1",
+                "[reasoning] dots by tile: 7, 7",
+                "[reasoning] the most: 8",
+                "[reasoning] in all: 14",
+                "[answer] 14",
+            ],
+            ["perception", "perception", "right", "perception", "reasoning", "perception", "perception"],
+        ),
         # What the answer checker takes for the answer is a right answer step.
         (CHART, ["[answer] 4.\n", " [answer] 4", "[answer] four"], ["right", "right", "reasoning"]),
         (PRINT, ['[zoom] {"bbox_2d": "evil", "label": "green plate"}'], ["?"]),
@@ -152,12 +180,12 @@ def test_truth_of_hand_written_steps(problem: Problem, texts: list[str], expecte
     assert verdicts(problem, texts) == expected
 
 
-@pytest.mark.parametrize("name", TASKS)
+@families
 def test_an_id_regenerates_its_item(name: str) -> None:
-    items = [TASKS[name].problem("test", i) for i in range(20)]
-    assert [problem_by_id(item.id, TASKS) for item in items] == items
+    items = [FAMILIES[name].problem("test", i) for i in range(20)]
+    assert [problem_by_id(item.id, FAMILIES) for item in items] == items
     undrawn = [dataclasses.replace(item, images=()) for item in items]
-    assert [problem_by_id(item.id, TASKS, drawn=False) for item in items] == undrawn
+    assert [problem_by_id(item.id, FAMILIES, drawn=False) for item in items] == undrawn
     assert len({item.images for item in items}) == 20
 
 
@@ -172,32 +200,33 @@ def test_tasks_take_turns_and_count_from_the_first_item() -> None:
         item_ids([*pair, pair[0]], "test", 6)
 
 
-@pytest.mark.parametrize("name", TASKS)
+@families
 def test_splits_share_no_scene(name: str) -> None:
+    family = FAMILIES[name]
     scenes = {
-        split: {json.dumps(TASKS[name].problem(split, i).meta["scene"]["content"], sort_keys=True) for i in range(150)}
+        split: {json.dumps(family.scene(split, i)["content"], sort_keys=True) for i in range(150)}
         for split in ("train", "validation", "test")
     }
     assert not scenes["train"] & scenes["test"]
     assert not scenes["validation"] & (scenes["train"] | scenes["test"])
 
 
-@pytest.mark.parametrize("name", TASKS)
+@families
 def test_the_truthful_solution_is_right_and_reaches_the_answer(name: str) -> None:
     types = set()
     for i in range(60):
-        problem = TASKS[name].problem("validation", i)
-        steps = [executed(step) for step in solved(problem)]
-        assert all(v is not None and v.correct for v in TASKS[name].verdicts(problem, steps)), (problem.id, steps)
+        problem = FAMILIES[name].problem("validation", i)
+        steps = [executed(step) for step in solved(problem, FAMILIES)]
+        assert all(v is not None and v.correct for v in FAMILIES[name].verdicts(problem, steps)), (problem.id, steps)
         assert steps[-1].text == f"[answer] {problem.answer}"
         types.add(problem.meta["question_type"])
-    assert types == set(TASKS[name].question_types)
+    assert types == set(FAMILIES[name].question_types)
 
 
-@pytest.mark.parametrize("name", TASKS)
+@families
 def test_a_careless_writer_is_always_caught_at_its_first_slip(name: str) -> None:
     for i in range(80):
-        problem, rng, slips = TASKS[name].problem("train", i), rng_for("slip", name, i), []
+        problem, rng, slips = FAMILIES[name].problem("train", i), rng_for("slip", name, i), []
 
         def careless(kind, concept, truth, near, rng=rng, slips=slips):  # type: ignore[no-untyped-def]
             if near and rng.random() < 0.3:
@@ -205,21 +234,21 @@ def test_a_careless_writer_is_always_caught_at_its_first_slip(name: str) -> None
                 return rng.choice(near)
             return truth
 
-        steps = [executed(parse_step(text)) for text in TASKS[name].solve(problem.meta["scene"], careless)]
-        truth = TASKS[name].verdicts(problem, steps)
+        steps = [executed(parse_step(text)) for text in FAMILIES[name].solve(problem.meta["scene"], careless)]
+        truth = FAMILIES[name].verdicts(problem, steps)
         assert None not in truth
         assert next((v.error_kind for v in truth if not v.correct), None) == (slips[0] if slips else None)
 
 
-@pytest.mark.parametrize("name", TASKS)
+@families
 def test_reading_never_raises_on_foreign_text(name: str) -> None:
-    problem = TASKS[name].problem("train", 0)
+    problem = FAMILIES[name].problem("train", 0)
     texts = ["", "[zoom] {", "[zoom] []", "[answer] ", "[reasoning] 1 + 1 = ", "[perception] row 1: " + "9" * 5000]
     texts += ['[zoom] {"bbox_2d": [' + "9" * 400 + ', 0, 1, 1], "label": "red plate"}']
-    texts += [s.text for other in TASKS for s in solved(TASKS[other].problem("train", 1))]
+    texts += [s.text for other in FAMILIES for s in solved(FAMILIES[other].problem("train", 1), FAMILIES)]
     for text in texts:
-        TASKS[name].verdicts(problem, [parse_step(text)])
-        TASKS[name].verdicts(problem, [executed(parse_step(text))])
+        FAMILIES[name].verdicts(problem, [parse_step(text)])
+        FAMILIES[name].verdicts(problem, [executed(parse_step(text))])
 
 
 def test_fine_print_is_not_in_the_overview() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ from vlprm.builtin.make import SPECIAL, make_processor, make_tokenizer
 from vlprm.profile import Profile
 from vlprm.zoom import ZoomPolicy
 
+DECLARED = Path(__file__).parent.parent / "docs/examples/llava"
 VOCABULARY = 420
 WIDTH, HEAD = 64, 32
 SIDE, PATCH = 56, 14  # pixels of a tile and of a patch: 16 patches, which are pooled to 4 tokens
@@ -336,7 +338,29 @@ def perception_lm(folder: Path, texts: list[str]) -> None:
     )
 
 
+def llava(folder: Path, texts: list[str]) -> None:
+    """Images brought to one size. Its family is none of ours: the example of docs/add_a_backbone.md declares it."""
+    processor = hf.LlavaProcessor(
+        hf.SiglipImageProcessor(size=SQUARE),
+        _with_tokens(make_tokenizer(texts, VOCABULARY), image_token="<image>"),
+        patch_size=2 * PATCH,
+        vision_feature_select_strategy="full",
+        chat_template=LLAVA_TEMPLATE,
+    )
+    _write(
+        folder,
+        hf.LlavaForConditionalGeneration,
+        processor,
+        {"model_type": "qwen2"},
+        vision_config={**SIGLIP, "patch_size": 2 * PATCH},
+        vision_feature_select_strategy="full",
+        image_token_index=processor.image_token_id,
+    )
+    shutil.copy(DECLARED / "vlprm.json", folder)
+
+
 BACKBONES: dict[str, Callable[[Path, list[str]], None]] = {
     make.__name__: make
     for make in (qwen2_vl, qwen2_5_vl, qwen3_vl, qwen3_5, internvl, gemma3, llava_onevision, perception_lm)
 }
+OUTSIDE = {llava.__name__: llava}

@@ -83,7 +83,7 @@ def main(config: PolicyConfig) -> None:
     started = time.time()
     model, processor = start(config)
     tokenizer = processor.tokenizer
-    inputs = InputBuilder(processor, Profile())
+    inputs = InputBuilder(processor, Profile(), model.config)
     data = Lessons(curriculum(config), inputs, config.steps * config.batch_size)
     log.info("%.2fM parameters, %d tokens", model.num_parameters() / 1e6, len(tokenizer))
     log.info("one lesson:\n%s", tokenizer.decode(data[0].ids))

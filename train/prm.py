@@ -13,7 +13,7 @@ import logging
 import math
 import random
 from collections import defaultdict
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -32,7 +32,7 @@ from vlprm.backbones import Checkpoint, Part, checkpoint_folder, freeze
 from vlprm.config import dump, run
 from vlprm.dataset import LabelledPath
 from vlprm.inputs import InputBuilder
-from vlprm.profile import FILE_NAME, Profile
+from vlprm.profile import FILE_NAME
 from vlprm.records import open_run, timed, write_atomically
 from vlprm.reward_model import Bits, Head, load_reward_model
 from vlprm.schema import Aggregation
@@ -242,12 +242,12 @@ def save(config: PrmConfig, checkpoint: Checkpoint, trainer: Trainer) -> None:
         "data_hash": hashlib.sha256(config.dataset.read_bytes()).hexdigest()[:16],
         "optimizer_steps": trainer.state.global_step,
     }
-    profile = {**asdict(checkpoint.profile), "aggregation": config.aggregation, "provenance": provenance}
+    profile = replace(checkpoint.profile, aggregation=config.aggregation, provenance=provenance)
     trainer.save_model(str(config.run))
     if PartialState().is_main_process:
         checkpoint.inputs.processor.save_pretrained(config.run)
-        write_atomically(config.run / "README.md", card.model_card(Profile(**profile), dump(config), config.run))
-        Profile(**profile).save(config.run)
+        write_atomically(config.run / "README.md", card.model_card(profile, dump(config), config.run))
+        profile.save(config.run)
         log.info("wrote %s", config.run)
 
 

@@ -1,4 +1,5 @@
-"""What differs between families of backbones, by the `model_type` of their config. A new family is one entry here.
+"""What differs between families of backbones, by the `model_type` of their config. A new family is one entry here; or
+the `family` that the `vlprm.json` of a checkpoint declares, without any change here.
 
 Everything else (processors, chat templates, vision towers) is asked of transformers' own classes.
 """
@@ -63,7 +64,7 @@ def family_of(config: Any) -> Family:
     """The family of a transformers config. ValueError names those that are known."""
     if config.model_type not in FAMILIES:
         raise ValueError(
-            f"no family {config.model_type!r} of backbones; known: {', '.join(FAMILIES)}; docs/add_a_backbone.md says"
-            " how to add one"
+            f"no family {config.model_type!r} of backbones; known: {', '.join(FAMILIES)}; declare it in"
+            " vlprm.json, as docs/add_a_backbone.md says"
         )
     return FAMILIES[config.model_type]

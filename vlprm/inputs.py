@@ -39,7 +39,7 @@ class InputBuilder:
     def __init__(self, processor: Any, profile: Profile, config: Any) -> None:
         self.processor = processor
         self.profile = profile
-        self.family = family_of(config)
+        self.family = profile.family or family_of(config)
         self.context: int = config.get_text_config().max_position_embeddings  # tokens of a row
         self.tokenizer = processor.tokenizer
         # The config's: Gemma's processor has the id of what a template writes, not of what the model fills.

@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
+from vlprm.families import Family
 from vlprm.images import DIALECTS
 from vlprm.schema import Aggregation, structured
 from vlprm.zoom import ZoomPolicy
@@ -23,8 +24,9 @@ class Profile:
     how solutions are cut into steps; there is one (`vlprm.steps`), and a checkpoint that was made for another is
     refused. `max_pixels` caps each image, in pixels as the vision tower sees them. `zoom` is how the model zooms, and
     sees what was zoomed. `aggregation` is the rule fixed in
-    advance for turning step rewards into a solution's. `provenance` says what made the weights: command, seed, data
-    hash, hours.
+    advance for turning step rewards into a solution's. `family` says what our code has to know of its backbone, where
+    `vlprm.families.FAMILIES` does not have it. `provenance` says what made the weights: command, seed, data hash,
+    hours.
     """
 
     head: Literal["none", "step", "verdict"] = "none"
@@ -37,6 +39,7 @@ class Profile:
     max_pixels: int = 128 * 128
     zoom: ZoomPolicy = ZoomPolicy()
     aggregation: Aggregation = "min"
+    family: Family | None = None
     provenance: dict[str, Any] = field(default_factory=dict)
 
     def save(self, folder: Path) -> None:

@@ -34,7 +34,7 @@ from transformers.modeling_outputs import TokenClassifierOutput
 from vlprm.adapters import backbone_of, with_adapters
 from vlprm.attention import mask_for, use_tree_attention
 from vlprm.backbones import Checkpoint, checkpoint_folder, load_checkpoint, load_inputs, profile_of
-from vlprm.families import family_of
+from vlprm.families import Family
 from vlprm.profile import Profile
 
 Head = Literal["step", "verdict"]
@@ -212,9 +212,9 @@ def load_reward_model(
     inputs = load_inputs(folder, profile)
     if profile.head == "verdict":
         right, wrong = inputs.verdict_ids
-        loader = _Loader(lambda backbone: verdict_class(backbone, right, wrong), bits=bits)
+        loader = _Loader(lambda backbone: verdict_class(backbone, right, wrong), inputs.family, bits=bits)
     else:
-        loader = _Loader(reward_class, new_head is not None, reads_surprise, bits)
+        loader = _Loader(reward_class, inputs.family, new_head is not None, reads_surprise, bits)
     return load_checkpoint(folder, loader, device, dtype, inputs)
 
 
@@ -236,6 +236,7 @@ class _Loader:
     """Stands where `load_checkpoint` expects a model class, and checks what transformers only prints: missing keys."""
 
     class_of: Callable[[Any], type[PreTrainedModel]]
+    family: Family
     new_head: bool = False
     reads_surprise: bool = False
     bits: Bits = 16
@@ -246,14 +247,14 @@ class _Loader:
             config.surprise = self.reads_surprise
         backbone = AutoModelForImageTextToText._model_mapping[type(config)]
         model_class = self.class_of(backbone)
-        _keep_key_names(model_class, backbone, config)
+        _keep_key_names(model_class, backbone, config.model_type, self.family)
         model, report = model_class.from_pretrained(
             folder,
             config=config,
             dtype=dtype,
             output_loading_info=True,
             ignore_mismatched_sizes=True,  # they are named below
-            quantization_config=self._quantization(config),
+            quantization_config=self._quantization(),
         )
         if report["mismatched_keys"]:
             name, found, wanted = min(report["mismatched_keys"])
@@ -266,31 +267,32 @@ class _Loader:
         if self.new_head:
             nn.init.zeros_(model.score.weight)
             # transformers stores by the renamings that it has used, and no head was there to be renamed.
-            model._weight_conversions = [*(model._weight_conversions or []), *_head_renaming(config)]
-        if not family_of(config).cannot_pack:
+            model._weight_conversions = [*(model._weight_conversions or []), *_head_renaming(self.family)]
+        if not self.family.cannot_pack:
             use_tree_attention(model)
         return model
 
-    def _quantization(self, config: Any) -> BitsAndBytesConfig | None:
+    def _quantization(self) -> BitsAndBytesConfig | None:
         if self.bits == 16:
             return None
         if find_spec("bitsandbytes") is None:
             raise ValueError(f"loading in {self.bits} bits needs bitsandbytes; pip install 'vlprm[quantized]'")
-        family = family_of(config)
-        kept = ["score", "lm_head", f"model.{family.vision}", f"model.{family.projector}"]
+        kept = ["score", "lm_head", f"model.{self.family.vision}", f"model.{self.family.projector}"]
         return BitsAndBytesConfig(load_in_4bit=self.bits == 4, load_in_8bit=self.bits == 8, llm_int8_skip_modules=kept)
 
 
-def _keep_key_names(model_class: type[PreTrainedModel], backbone: type[PreTrainedModel], config: Any) -> None:
+def _keep_key_names(
+    model_class: type[PreTrainedModel], backbone: type[PreTrainedModel], model_type: str, family: Family
+) -> None:
     """transformers renames the keys of older checkpoints by class or type, for classes that it knows as its own: ours
     would be given none of the language model's weights, or the one of the same name another's. A step head is stored by
     the name that its family has for it."""
-    known = get_checkpoint_conversion_mapping(backbone.__name__) or get_checkpoint_conversion_mapping(config.model_type)
-    known = [*(known or []), *_head_renaming(config)]
+    known = get_checkpoint_conversion_mapping(backbone.__name__) or get_checkpoint_conversion_mapping(model_type)
+    known = [*(known or []), *_head_renaming(family)]
     if known:
         register_checkpoint_conversion_mapping(model_class.__name__, known, overwrite=True)
 
 
-def _head_renaming(config: Any) -> list[WeightRenaming]:
-    stored = family_of(config).stored_head
+def _head_renaming(family: Family) -> list[WeightRenaming]:
+    stored = family.stored_head
     return [] if stored == "score" else [WeightRenaming(rf"^{re.escape(stored)}\.", "score.")]

@@ -3,7 +3,8 @@
     found = await solve("best_of_n", problem, LocalEngine(policy), LocalScorer(reward_model), SearchConfig(n=8))
     print(found.chosen.solution.answer, found.cost)
 
-A method is a function that fills a pool of candidates, and a rule that chooses from it. Problems are searched side by
+A method is a function that fills a pool of candidates, and a rule that chooses from it: a line of `METHODS`, or the
+`METHOD` of a module whose path stands where a name is expected. Problems are searched side by
 side by awaiting many of them together: engines and scorers batch whatever waits.
 """
 
@@ -14,6 +15,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 
 from vlprm.engines import Engine
+from vlprm.modules import part_of_module
 from vlprm.schema import Aggregation, Problem
 from vlprm.scorers import Scorer
 from vlprm.search import guided, refined, sampled, select
@@ -59,12 +61,15 @@ METHODS: dict[str, Method] = {
 
 
 def method_named(name: str) -> Method:
-    """ValueError names the nearest method."""
+    """The method of that name, or the `METHOD` of the module at that path: a name from the user, never from a file.
+    ValueError names the nearest method."""
     if name in METHODS:
         return METHODS[name]
+    if "." in name:
+        return part_of_module(name, "METHOD", Method, "method", "docs/examples/twice_the_best.py")
     nearest = difflib.get_close_matches(name, METHODS, n=1)
     hint = f"did you mean {nearest[0]!r}? " if nearest else ""
-    raise ValueError(f"unknown method {name!r}; {hint}known: {', '.join(METHODS)}")
+    raise ValueError(f"unknown method {name!r}; {hint}known: {', '.join(METHODS)}, or a module's path with a METHOD")
 
 
 async def solve(

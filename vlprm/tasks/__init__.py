@@ -8,9 +8,9 @@ among the tasks that the user gave, so that no data file decides what code runs.
 from __future__ import annotations
 
 import difflib
-import importlib
 from collections.abc import Iterable, Mapping, Sequence
 
+from vlprm.modules import part_of_module
 from vlprm.schema import Problem
 from vlprm.tasks import (
     algopuzzlevqa,
@@ -55,12 +55,7 @@ def load_task(name: str) -> SyntheticFamily:
     if name in TASKS:
         return TASKS[name]
     if "." in name:
-        try:
-            family = vars(importlib.import_module(name)).get("FAMILY")
-        except ModuleNotFoundError as error:
-            raise ValueError(f"unknown task {name!r}: {error}; give a task's name or the path of a module") from error
-        if not isinstance(family, SyntheticFamily):
-            raise ValueError(f"module {name} has no FAMILY (a SyntheticFamily); see vlprm/tasks/count_grid.py")
+        family = part_of_module(name, "FAMILY", SyntheticFamily, "task", "docs/examples/dominoes.py")
         if TASKS.get(family.name, family) is not family:
             raise ValueError(f"the family of {name} is named {family.name!r}, as a built-in task is; rename it")
         return family
