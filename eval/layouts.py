@@ -1,37 +1,21 @@
-"""One table in four formats. Accuracies are in percent; a cell that was not measured is empty."""
+"""One table in four formats, and in the Hub's two. Accuracies are in percent; a cell that was not measured is empty."""
 
 from __future__ import annotations
 
 import csv
 import io
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from typing import Literal
 
 from rich.console import Console
 
+from eval.cards import as_eval_results, as_model_index
+from eval.rows import TableRow
 from vlprm.metrics import percent
 from vlprm.viewer.tables import plain_table
 
-Format = Literal["text", "markdown", "latex", "csv"]
+Format = Literal["text", "markdown", "latex", "csv", "model-index", "eval-results"]
 LATEX = str.maketrans({c: f"\\{c}" for c in "&%$#_{}"} | {"\\": r"\textbackslash{}", "~": r"\~{}", "^": r"\^{}"})
-
-
-@dataclass(frozen=True)
-class TableRow:
-    """A row: shares by benchmark, the difference to the policy alone with its interval, candidates, and tokens and
-    seconds a problem. None for what was not measured, as in a quoted row."""
-
-    title: str
-    cells: dict[str, float]
-    difference: tuple[float, float, float] | None = None
-    n: int | None = None
-    tokens: float | None = None
-    seconds: float | None = None
-
-    @property
-    def mean(self) -> float:
-        return sum(self.cells.values()) / len(self.cells)
 
 
 def header(rows: Sequence[TableRow]) -> list[str]:
@@ -90,4 +74,5 @@ def as_csv(rows: Sequence[TableRow]) -> str:
 
 FORMATS: dict[Format, Callable[[Sequence[TableRow]], str]] = {
     "text": as_text, "markdown": as_markdown, "latex": as_latex, "csv": as_csv,
+    "model-index": as_model_index, "eval-results": as_eval_results,
 }  # fmt: skip

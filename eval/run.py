@@ -14,7 +14,6 @@ import dataclasses
 import logging
 import re
 from collections.abc import Sequence
-from contextlib import AsyncExitStack
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -22,18 +21,14 @@ from typing import Any
 from jsonargparse.typing import PositiveInt
 
 from eval.asked import Asked, AskedConfig, open_asked
+from eval.models import Models, open_models, refuse_missing_models
 from vlprm.backbones import checkpoint_folder, placement
 from vlprm.config import dump, run
-from vlprm.engines import Engine
-from vlprm.engines.choose import ServerConfig, open_engine
-from vlprm.engines.local import LocalEngine
+from vlprm.engines.choose import ServerConfig
 from vlprm.problems import ProblemError
-from vlprm.prompts import critique_question
 from vlprm.records import Records, finish, in_units, open_run, timed
-from vlprm.reward_model import load_reward_model
 from vlprm.schema import SCHEMA_VERSION, Problem, to_json
-from vlprm.scorers import Scorer, open_scorer
-from vlprm.search import Critic, Found, ScoredSolution, SearchConfig, method_named, solve
+from vlprm.search import Found, ScoredSolution, SearchConfig, method_named, solve
 
 log = logging.getLogger(__name__)
 
@@ -119,12 +114,7 @@ def jobs_of(config: RunConfig) -> list[Job]:
 
 def methods_to_run(config: RunConfig) -> list[tuple[str, str]]:
     """Names of methods, and what they are called in records. ValueError where a model that one needs is not given."""
-    for name in config.methods:
-        method = method_named(name)
-        if method.needs_scorer and config.reward_model is None:
-            raise ValueError(f"{name} needs reward_model, a checkpoint folder of train.prm; give one")
-        if method.needs_critic and config.critic is None:
-            raise ValueError(f"{name} needs critic, a reward model that has learnt critiques; give one")
+    refuse_missing_models(config.methods, config)
     pooled = [name for name in config.methods if name in POOLED]
     sampler = "best_of_n" if config.reward_model else "self_consistency"
     return [*([(sampler, POOL)] if pooled else []), *((m, m) for m in config.methods if m not in POOLED)]
@@ -138,30 +128,20 @@ def shard_of(shard: str) -> tuple[int, int]:
 
 
 async def solved(units: Sequence[Sequence[Job]], total: int, records: Records, config: RunConfig) -> None:
-    async with AsyncExitStack() as opened:
-        placed = config.device, config.dtype
-        policy = await opened.enter_async_context(open_engine(config.policy, *placed, config.server))
-        scorer, critic = None, None
-        if config.reward_model:
-            scorer = await opened.enter_async_context(open_scorer(config.reward_model, *placed, config.scores))
-        if config.critic:
-            engine = LocalEngine(load_reward_model(config.critic, *placement(*placed)))
-            critic = Critic(engine, critique_question(engine.checkpoint.profile.prompt_template))
+    async with open_models(config) as models:
         for unit in units:
-            done = await asyncio.gather(*(one(job, policy, scorer, critic, config.search) for job in unit))
+            done = await asyncio.gather(*(one(job, models, config.search) for job in unit))
             records.append(done)
             log.info("%d of %d done", len(records.keys), total)
 
 
-async def one(
-    job: Job, policy: Engine, scorer: Scorer | None, critic: Critic | None, search: SearchConfig
-) -> dict[str, Any]:
+async def one(job: Job, models: Models, search: SearchConfig) -> dict[str, Any]:
     """The record of a job. A problem that cannot be used has one too, which says why."""
     head = {"key": job.key, "schema": SCHEMA_VERSION, "benchmark": job.asked.name, "problem": job.problem_id,
             "method": job.record}  # fmt: skip
     try:
         problem = job.asked.problem(job.problem_id)
-        found = await solve(job.method, problem, policy, scorer, search, critic)
+        found = await solve(job.method, problem, models.policy, models.scorer, search, models.critic)
     except ProblemError as error:
         log.warning("%s", error)
         return {**head, "failure": error.failure}

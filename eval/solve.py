@@ -10,21 +10,17 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Sequence
-from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
-from vlprm.backbones import placement
+from eval.models import open_models, refuse_missing_models
 from vlprm.config import dump, run
-from vlprm.engines.choose import ServerConfig, open_engine
-from vlprm.engines.local import LocalEngine
+from vlprm.engines.choose import ServerConfig
 from vlprm.images import open_image
-from vlprm.prompts import critique_question
 from vlprm.records import open_run, write_atomically
-from vlprm.reward_model import StepScore, load_reward_model
+from vlprm.reward_model import StepScore
 from vlprm.schema import AnswerType, Problem
-from vlprm.scorers import open_scorer
-from vlprm.search import Critic, Found, ScoredSolution, SearchConfig, method_named, solve
+from vlprm.search import Found, ScoredSolution, SearchConfig, solve
 from vlprm.viewer.page import render_page
 from vlprm.viewer.views import CandidateView, Problems, ProblemView, StepView
 
@@ -70,7 +66,7 @@ class SolveConfig:
 
 def main(config: SolveConfig) -> None:
     problem = problem_of(config)
-    _refuse_missing_models(config)
+    refuse_missing_models([config.method], config)
     open_run(config.run, dump(config), config.search.seed)
     found = asyncio.run(searched(problem, config))
     print(as_text(found))
@@ -91,29 +87,9 @@ def problem_of(config: SolveConfig) -> Problem:
     return Problem("solve", "solve", config.question, tuple(images), None, config.answer_type, meta)
 
 
-def _refuse_missing_models(config: SolveConfig) -> None:
-    method = method_named(config.method)
-    for needed, given, name in (
-        (method.needs_scorer, config.reward_model, "reward_model"),
-        (method.needs_critic, config.critic, "critic"),
-    ):
-        if needed and given is None:
-            raise ValueError(f"{config.method} needs --{name}, a checkpoint folder of train.prm; give one")
-
-
 async def searched(problem: Problem, config: SolveConfig) -> Found:
-    async with AsyncExitStack() as opened:
-        policy = await opened.enter_async_context(
-            open_engine(config.policy, config.device, config.dtype, config.server)
-        )
-        scorer = critic = None
-        if config.reward_model is not None:
-            scores = open_scorer(config.reward_model, config.device, config.dtype, config.scores)
-            scorer = await opened.enter_async_context(scores)
-        if config.critic is not None:
-            engine = LocalEngine(load_reward_model(config.critic, *placement(config.device, config.dtype)))
-            critic = Critic(engine, critique_question(engine.checkpoint.profile.prompt_template))
-        return await solve(config.method, problem, policy, scorer, config.search, critic)
+    async with open_models(config) as models:
+        return await solve(config.method, problem, models.policy, models.scorer, config.search, models.critic)
 
 
 def as_text(found: Found) -> str:

@@ -6,6 +6,7 @@ A column a benchmark, then their mean, the paired difference of means to the pol
 interval over problems, candidates, and tokens and seconds a problem. Shards of one run are read together. `--layout
 aggregations` has a row for each rule that makes one reward of step rewards (the tables of MM-PRM), and `--layout curve`
 the best of 1, 2, 4, ... A candidate without an answer is not right; how many there are is told below the table.
+`--format model-index` and `eval-results` write the measured rows as the Hub's metadata (eval/cards.py).
 """
 
 from __future__ import annotations
@@ -14,20 +15,24 @@ import sys
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from fractions import Fraction
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 import yaml
 
-from eval.layouts import FORMATS, Format, TableRow
+from eval.cards import ORACLE
+from eval.layouts import FORMATS, Format
+from eval.rows import Sample, TableRow
 from vlprm.config import run
-from vlprm.metrics import expected_best_of
+from vlprm.metrics import bootstrap_interval, expected_best_of
 from vlprm.records import iterate_finished
 from vlprm.schema import SCHEMA_VERSION
 from vlprm.scoring import AGGREGATIONS
 from vlprm.search import select
 from vlprm.search.select import Candidate
+from vlprm.tasks import BENCHMARKS
 
 Layout = Literal["methods", "aggregations", "curve"]
 Values = dict[str, dict[str, float]]  # by benchmark and problem: how right the choice is
@@ -42,7 +47,7 @@ class TableConfig:
     Args:
         runs: run folders of eval.run.
         layout: methods, aggregations (every rule of best-of-N), or curve (best-of-n by n).
-        format: text, markdown, latex or csv.
+        format: text, markdown, latex or csv; model-index or eval-results, for the Hub.
         published: a file of published rows to stand below, such as eval/published.yaml.
     """
 
@@ -57,13 +62,14 @@ class Run:
     """What the shards of one run say: how right each row is, what a problem cost, and what has no result."""
 
     label: str
-    search: dict[str, Any]
+    settings: dict[str, Any]
+    part: Fraction = Fraction(0)  # of the problems, by the shards that were read
     rows: dict[str, Values] = field(default_factory=lambda: defaultdict(lambda: defaultdict(dict)))
     sizes: dict[str, int] = field(default_factory=dict)
     costs: dict[str, list[tuple[float, float]]] = field(default_factory=lambda: defaultdict(list))
     candidates: int = 0
     no_results: int = 0
-    failures: Counter[str] = field(default_factory=Counter)
+    failures: Counter[tuple[str, str]] = field(default_factory=Counter)
 
 
 def main(config: TableConfig) -> None:
@@ -72,7 +78,7 @@ def main(config: TableConfig) -> None:
     rows += published_rows(config.published) if config.published else []
     sys.stdout.write(FORMATS[config.format](rows))
     for one in runs:
-        failed = "".join(f", {count} problems failed: {name}" for name, count in one.failures.items())
+        failed = "".join(f", {count} failed: {name} ({failure})" for (name, failure), count in one.failures.items())
         print(
             f"{one.label}: {one.no_results} of {one.candidates} candidates without an answer{failed}", file=sys.stderr
         )
@@ -80,20 +86,22 @@ def main(config: TableConfig) -> None:
 
 def read_runs(folders: Sequence[Path], layout: Layout) -> list[Run]:
     """Runs by what they are of. ValueError where two of different settings would have one name."""
-    runs: dict[str, tuple[dict[str, Any], Run]] = {}
+    runs: dict[str, Run] = {}
     for folder in folders:
         path = folder / "config.yaml"
         if not path.is_file():
             raise ValueError(f"{folder} has no config.yaml; give the run folder of eval.run")
         settings = yaml.safe_load(path.read_text())
+        part = Fraction(1, int(settings["shard"].partition("/")[2]))
         settings = {name: value for name, value in settings.items() if name not in ("run", "shard", "device", "unit")}
         label = label_of(settings)
-        known, one = runs.setdefault(label, (settings, Run(label, settings["search"])))
-        if known != settings:
+        one = runs.setdefault(label, Run(label, settings))
+        one.part += part
+        if one.settings != settings:
             raise ValueError(f"{folder} and another run of {label!r} have different settings; print a table of each")
         for record in iterate_finished(folder / "records.jsonl", "eval.run"):
             add(one, record, layout)
-    return [one for _, one in runs.values()]
+    return list(runs.values())
 
 
 def label_of(settings: dict[str, Any]) -> str:
@@ -111,14 +119,14 @@ def add(one: Run, record: dict[str, Any], layout: Layout) -> None:
             f"{record['key']} has schema {record.get('schema')!r}, this code reads {SCHEMA_VERSION}; run eval.run again"
         )
     if "failure" in record:
-        one.failures[record["failure"]] += 1
+        one.failures[record["benchmark"], record["failure"]] += 1
         return
     right = [float(c["right"] is True) for c in record["candidates"]]
     one.candidates += len(right)
     one.no_results += sum(c["right"] is None for c in record["candidates"])
     cost = record["cost"]
     spent = (cost["policy_tokens"] + cost["critic_tokens"] + cost["scorer_tokens"], cost["seconds"])
-    for name, size, value in values_of(record, right, one.search["aggregation"], layout):
+    for name, size, value in values_of(record, right, one.settings["search"]["aggregation"], layout):
         one.rows[name][record["benchmark"]][record["problem"]] = value
         one.sizes[name] = max(size, one.sizes.get(name, 0))
         one.costs[name].append(spent)
@@ -144,7 +152,7 @@ def values_of(
     for rule in (AGGREGATIONS if layout == "aggregations" else [aggregation]) if scored else ():
         yield f"weighted majority ({rule})", n, _chosen(select.weighted_majority(pool, rule), right)
         yield f"best of N ({rule})", n, _chosen(select.best_of_n(pool, rule), right)
-    yield "oracle", n, max(right, default=0.0)
+    yield ORACLE, n, max(right, default=0.0)
 
 
 def candidate(stored: dict[str, Any]) -> Candidate:
@@ -170,7 +178,23 @@ def table_rows(one: Run) -> Iterator[TableRow]:
         difference = None if name == POLICY or POLICY not in one.rows else paired(values, one.rows[POLICY])
         tokens, seconds = np.mean(one.costs[name], axis=0)
         title = one.label if name == POLICY else f"+ {name}"
-        yield TableRow(title, cells, difference, one.sizes[name], float(tokens), float(seconds))
+        samples = {benchmark: sample(one, benchmark, list(of.values())) for benchmark, of in values.items()}
+        yield TableRow(
+            title, cells, difference, one.sizes[name], float(tokens), float(seconds), one.label, name, samples
+        )
+
+
+def sample(one: Run, benchmark: str, values: Sequence[float]) -> Sample:
+    """What a cell is the mean of. It is a whole benchmark of the Hub where nothing was left out, by the config, a shard
+    that is not here, or a failure."""
+    interval = bootstrap_interval(values)
+    if benchmark not in BENCHMARKS:
+        return Sample(len(values), interval, None, False)
+    asked = next(asked for asked in one.settings["benchmarks"] if asked["name"] == benchmark)
+    hub, complete = BENCHMARKS[benchmark].hub, one.part == 1 and not asked["problems"]
+    failed = any(name == benchmark for name, _ in one.failures)
+    whole = asked["subset"] in hub and complete and not failed
+    return Sample(len(values), interval, hub.get(asked["subset"], hub["all"]), whole)
 
 
 def paired(values: Values, base: Values) -> tuple[float, float, float] | None:

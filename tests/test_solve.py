@@ -21,8 +21,8 @@ from vlprm.steps import split_steps
     [
         ({"image": (Path("nowhere.png"),)}, "there is no image nowhere.png; give the path of a PNG or JPEG file"),
         ({"image": (Path("README.md"),)}, "README.md cannot be read"),
-        ({"reward_model": None}, "best_of_n needs --reward_model, a checkpoint folder of train.prm; give one"),
-        ({"method": "refined_best_of_n"}, "refined_best_of_n needs --critic"),
+        ({"reward_model": None}, "best_of_n needs reward_model, a checkpoint folder of train.prm; give one"),
+        ({"method": "refined_best_of_n"}, "refined_best_of_n needs critic"),
         ({"method": "best_of_m"}, "unknown method 'best_of_m'; did you mean 'best_of_n'?"),
     ],
 )

@@ -17,7 +17,8 @@ import torch
 from datasets import load_dataset
 
 from eval.asked import AskedConfig, open_asked
-from eval.layouts import FORMATS, TableRow, as_csv
+from eval.layouts import FORMATS, as_csv
+from eval.rows import TableRow
 from eval.run import RunConfig, jobs_of, main
 from eval.table import TableConfig, paired, published_rows, read_runs, table_rows
 from eval.table import main as print_table
@@ -125,13 +126,15 @@ def test_shards_are_one_run_and_records_are_plain_json(
         assert "count" in text_of(tmp_path / "whole", capsys, format=name)
 
 
-def run_of(folder: Path, right: list[list[bool | None]], **changes: Any) -> Path:
+def run_of(folder: Path, right: list[list[bool | None]], benchmark: str = "b", **changes: Any) -> Path:
     """A run whose pools are as right as that, and whose second candidates have the best rewards."""
     config = {
         "policy": "p",
         "reward_model": "r/prm",
         "search": {"aggregation": "min"},
         "methods": ["best_of_n"],
+        "benchmarks": [],
+        "shard": "0/1",
         **changes,
     }
     open_run(folder, json.dumps(config), 0)
@@ -142,7 +145,7 @@ def run_of(folder: Path, right: list[list[bool | None]], **changes: Any) -> Path
             for k, r in enumerate(pool)
         ]
         cost = {"policy_tokens": 10, "critic_tokens": 0, "scorer_tokens": 5, "seconds": 2.0}
-        records.append([{"key": f"b/{i}/pool", "schema": 1, "benchmark": "b", "problem": str(i), "method": "pool",
+        records.append([{"key": f"b/{i}/pool", "schema": 1, "benchmark": benchmark, "problem": str(i), "method": "pool",
                          "candidates": stored, "shares": [], "cost": cost}])  # fmt: skip
     finish(records)
     return folder
@@ -182,7 +185,7 @@ def test_quoted_rows_name_their_source_and_fill_our_columns() -> None:
     header, first, *_ = csv.reader(io.StringIO(as_csv([own, *quoted])))
     assert header[1] == "mathvista"
     assert first[1] == "50.0"
-    assert set(FORMATS) == {"text", "markdown", "latex", "csv"}
+    assert set(FORMATS) == {"text", "markdown", "latex", "csv", "model-index", "eval-results"}
 
 
 @pytest.mark.parametrize(

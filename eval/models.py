@@ -1,0 +1,61 @@
+"""The models that methods need: named before anything is loaded, and opened for one event loop."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+from vlprm.backbones import placement
+from vlprm.engines import Engine
+from vlprm.engines.choose import ServerConfig, open_engine
+from vlprm.engines.local import LocalEngine
+from vlprm.prompts import critique_question
+from vlprm.reward_model import load_reward_model
+from vlprm.scorers import Scorer, open_scorer
+from vlprm.search import Critic, method_named
+
+
+class Named(Protocol):
+    """The fields of a config that name the models and where they run."""
+
+    policy: str
+    reward_model: str | Path | None
+    critic: str | Path | None
+    server: ServerConfig
+    scores: ServerConfig
+    device: str
+    dtype: str
+
+
+@dataclass(frozen=True)
+class Models:
+    policy: Engine
+    scorer: Scorer | None
+    critic: Critic | None
+
+
+def refuse_missing_models(methods: Sequence[str], named: Named) -> None:
+    """ValueError where a model that a method needs is not given."""
+    for name in methods:
+        method = method_named(name)
+        if method.needs_scorer and named.reward_model is None:
+            raise ValueError(f"{name} needs reward_model, a checkpoint folder of train.prm; give one")
+        if method.needs_critic and named.critic is None:
+            raise ValueError(f"{name} needs critic, a reward model that has learnt critiques; give one")
+
+
+@asynccontextmanager
+async def open_models(named: Named) -> AsyncIterator[Models]:
+    placed = named.device, named.dtype
+    async with AsyncExitStack() as opened:
+        policy = await opened.enter_async_context(open_engine(named.policy, *placed, named.server))
+        scorer = critic = None
+        if named.reward_model is not None:
+            scorer = await opened.enter_async_context(open_scorer(named.reward_model, *placed, named.scores))
+        if named.critic is not None:
+            engine = LocalEngine(load_reward_model(named.critic, *placement(*placed)))
+            critic = Critic(engine, critique_question(engine.checkpoint.profile.prompt_template))
+        yield Models(policy, scorer, critic)

@@ -1,0 +1,13 @@
+"""What the task file of tests/test_lmms.py names: drawn problems as a task of lmms-eval."""
+
+from __future__ import annotations
+
+from typing import Any
+
+
+def doc_to_visual(doc: dict[str, Any]) -> list[Any]:
+    return [doc["image"]]
+
+
+def process_results(doc: dict[str, Any], results: list[str]) -> dict[str, float]:
+    return {"right": float(results[0] == doc["answer"]), "empty": float(not results[0])}
