@@ -26,7 +26,7 @@ class RunViews(Problems):
         self._asked: dict[str, Asked] = {asked.name: asked for asked in map(open_asked, config.benchmarks)}
         places: dict[tuple[str, str], list[int]] = {}
         for place, record in placed_records(self._path):
-            if "failure" not in record:
+            if not record["failure"]:
                 places.setdefault((record["benchmark"], record["problem"]), []).append(place)
         self._problems, self._places = list(places), list(places.values())
 

@@ -32,6 +32,7 @@ from vlprm.search.select import Candidate
 Layout = Literal["methods", "aggregations", "curve"]
 Values = dict[str, dict[str, float]]  # by benchmark and problem: how right the choice is
 RESAMPLES = 2000
+NOT_RESULTS = ("run", "shard", "ray", "workers", "device", "unit")  # settings that do not change what is measured
 POLICY = "policy alone"
 
 
@@ -86,7 +87,7 @@ def read_runs(folders: Sequence[Path], layout: Layout) -> list[Run]:
         if not path.is_file():
             raise ValueError(f"{folder} has no config.yaml; give the run folder of eval.run")
         settings = yaml.safe_load(path.read_text())
-        settings = {name: value for name, value in settings.items() if name not in ("run", "shard", "device", "unit")}
+        settings = {name: value for name, value in settings.items() if name not in NOT_RESULTS}
         label = label_of(settings)
         known, one = runs.setdefault(label, (settings, Run(label, settings["search"])))
         if known != settings:
@@ -110,7 +111,7 @@ def add(one: Run, record: dict[str, Any], layout: Layout) -> None:
         raise ValueError(
             f"{record['key']} has schema {record.get('schema')!r}, this code reads {SCHEMA_VERSION}; run eval.run again"
         )
-    if "failure" in record:
+    if record["failure"]:
         one.failures[record["failure"]] += 1
         return
     right = [float(c["right"] is True) for c in record["candidates"]]
