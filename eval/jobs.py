@@ -19,8 +19,10 @@ POOL = "pool"
 
 @dataclass(frozen=True)
 class Job:
-    """A problem and a method; `record` is the name that the method has in records."""
+    """A problem and a method; `record` is the name that the method has in records, `at` its place in the whole run,
+    of which a shard has a part."""
 
+    at: int
     asked: Asked
     problem_id: str
     method: str
@@ -36,7 +38,8 @@ def jobs_of(config: RunConfig) -> list[Job]:
     methods = methods_to_run(config)
     first, of = shard_of(config.shard)
     asked = [open_asked(benchmark) for benchmark in config.benchmarks]
-    jobs = [Job(a, i, m, r) for m, r in methods for a in asked for i in a.ids[first::of]]
+    every = ((a, i, m, r, k) for m, r in methods for a in asked for k, i in enumerate(a.ids))
+    jobs = [Job(at, a, i, m, r) for at, (a, i, m, r, k) in enumerate(every) if k % of == first]
     if len({job.key for job in jobs}) < len(jobs):
         raise ValueError("a benchmark or a method is named twice; name it once")
     if not jobs:

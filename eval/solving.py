@@ -47,8 +47,9 @@ _CANDIDATE = {**_named("string", "answer"), **_named("bool", "right"), "solution
 _COST = {f.name: Value("float64" if f.name == "seconds" else "int64") for f in dataclasses.fields(Cost)}
 
 FEATURES = Features(
-    _named("string", "key") | _named("int64", "schema")
-    | _named("string", "benchmark", "problem", "method", "failure", "said", "question_type", "gold")
+    _named("string", "key") | _named("int64", "at", "schema")
+    | _named("string", "benchmark", "problem", "method", "failure", "said", "question_type", "question")
+    | _named("int64", "images") | _named("string", "gold")
     | {"candidates": List(_CANDIDATE), "shares": List(Value("float64")), "cost": _COST}
 )  # fmt: skip
 
@@ -108,6 +109,8 @@ def found_record(job: Job, problem: Problem, found: Found, search: SearchConfig)
     return {
         **_head(job),
         "question_type": str(problem.meta.get("question_type", "")),
+        "question": problem.question,
+        "images": len(problem.images),
         "gold": problem.answer,
         "candidates": [
             {"answer": r.answer, "right": None if r.answer is None else r.correct, **_stored(s)}
@@ -119,13 +122,13 @@ def found_record(job: Job, problem: Problem, found: Found, search: SearchConfig)
 
 
 def failure_record(job: Job, error: ProblemError) -> Record:
-    nothing = {"question_type": "", "gold": None, "candidates": [], "shares": [], "cost": asdict(Cost())}
-    return {**_head(job), "failure": error.failure, "said": str(error), **nothing}
+    nothing = {"question_type": "", "question": "", "images": 0, "gold": None, "candidates": [], "shares": []}
+    return {**_head(job), "failure": error.failure, "said": str(error), **nothing, "cost": asdict(Cost())}
 
 
 def _head(job: Job) -> Record:
-    return {"key": job.key, "schema": SCHEMA_VERSION, "benchmark": job.asked.name, "problem": job.problem_id,
-            "method": job.record, "failure": "", "said": ""}  # fmt: skip
+    return {"key": job.key, "at": job.at, "schema": SCHEMA_VERSION, "benchmark": job.asked.name,
+            "problem": job.problem_id, "method": job.record, "failure": "", "said": ""}  # fmt: skip
 
 
 def _stored(scored: ScoredSolution) -> Record:

@@ -12,10 +12,11 @@ from __future__ import annotations
 
 import sys
 from collections import Counter, defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from operator import mul
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import yaml
@@ -58,13 +59,25 @@ class Run:
     """What the shards of one run say: how right each row is, what a problem cost, and what has no result."""
 
     label: str
-    search: dict[str, Any]
     rows: dict[str, Values] = field(default_factory=lambda: defaultdict(lambda: defaultdict(dict)))
     sizes: dict[str, int] = field(default_factory=dict)
     costs: dict[str, list[tuple[float, float]]] = field(default_factory=lambda: defaultdict(list))
     candidates: int = 0
     no_results: int = 0
     failures: Counter[str] = field(default_factory=Counter)
+
+
+class Said(NamedTuple):
+    """What a table needs of a record."""
+
+    at: int
+    benchmark: str
+    problem: str
+    failure: str
+    values: tuple[tuple[str, int, float], ...] = ()  # name, candidates and value of each row that it speaks of
+    spent: tuple[float, float] = (0, 0)
+    candidates: int = 0
+    no_results: int = 0
 
 
 def main(config: TableConfig) -> None:
@@ -81,7 +94,7 @@ def main(config: TableConfig) -> None:
 
 def read_runs(folders: Sequence[Path], layout: Layout) -> list[Run]:
     """Runs by what they are of. ValueError where two of different settings would have one name."""
-    runs: dict[str, tuple[dict[str, Any], Run]] = {}
+    runs: dict[str, tuple[dict[str, Any], Run, list[Said]]] = {}
     for folder in folders:
         path = folder / "config.yaml"
         if not path.is_file():
@@ -89,12 +102,15 @@ def read_runs(folders: Sequence[Path], layout: Layout) -> list[Run]:
         settings = yaml.safe_load(path.read_text())
         settings = {name: value for name, value in settings.items() if name not in NOT_RESULTS}
         label = label_of(settings)
-        known, one = runs.setdefault(label, (settings, Run(label, settings["search"])))
+        known, _, all_said = runs.setdefault(label, (settings, Run(label), []))
         if known != settings:
             raise ValueError(f"{folder} and another run of {label!r} have different settings; print a table of each")
         for record in iterate_finished(folder / "records.jsonl", "eval.run"):
-            add(one, record, layout)
-    return [one for _, one in runs.values()]
+            all_said.append(said(record, settings["search"]["aggregation"], layout))
+    for _, one, all_said in runs.values():
+        for each in sorted(all_said, key=lambda each: each.at):  # they stand in the order in which they were done
+            add(one, each)
+    return [one for _, one, _ in runs.values()]
 
 
 def label_of(settings: dict[str, Any]) -> str:
@@ -106,23 +122,31 @@ def label_of(settings: dict[str, Any]) -> str:
     return " + ".join(names)
 
 
-def add(one: Run, record: dict[str, Any], layout: Layout) -> None:
+def said(record: dict[str, Any], aggregation: Any, layout: Layout) -> Said:
     if record.get("schema") != SCHEMA_VERSION:
         raise ValueError(
             f"{record['key']} has schema {record.get('schema')!r}, this code reads {SCHEMA_VERSION}; run eval.run again"
         )
+    named = record["at"], record["benchmark"], record["problem"]
     if record["failure"]:
-        one.failures[record["failure"]] += 1
-        return
+        return Said(*named, record["failure"])
     right = [float(c["right"] is True) for c in record["candidates"]]
-    one.candidates += len(right)
-    one.no_results += sum(c["right"] is None for c in record["candidates"])
+    no_results = sum(c["right"] is None for c in record["candidates"])
     cost = record["cost"]
     spent = (cost["policy_tokens"] + cost["critic_tokens"] + cost["scorer_tokens"], cost["seconds"])
-    for name, size, value in values_of(record, right, one.search["aggregation"], layout):
-        one.rows[name][record["benchmark"]][record["problem"]] = value
+    return Said(*named, "", tuple(values_of(record, right, aggregation, layout)), spent, len(right), no_results)
+
+
+def add(one: Run, each: Said) -> None:
+    if each.failure:
+        one.failures[each.failure] += 1
+        return
+    one.candidates += each.candidates
+    one.no_results += each.no_results
+    for name, size, value in each.values:
+        one.rows[name][each.benchmark][each.problem] = value
         one.sizes[name] = max(size, one.sizes.get(name, 0))
-        one.costs[name].append(spent)
+        one.costs[name].append(each.spent)
 
 
 def values_of(
@@ -143,8 +167,9 @@ def values_of(
         return
     yield "majority", n, _chosen(select.majority(pool), right)
     for rule in (AGGREGATIONS if layout == "aggregations" else [aggregation]) if scored else ():
-        yield f"weighted majority ({rule})", n, _chosen(select.weighted_majority(pool, rule), right)
-        yield f"best of N ({rule})", n, _chosen(select.best_of_n(pool, rule), right)
+        rewards = select.solution_rewards(pool, rule)
+        yield f"weighted majority ({rule})", n, _chosen(select.weighted_vote(pool, rewards), right)
+        yield f"best of N ({rule})", n, _chosen(select.best(pool, rewards), right)
     yield "oracle", n, max(right, default=0.0)
 
 
@@ -155,7 +180,7 @@ def candidate(stored: dict[str, Any]) -> Candidate:
 
 
 def _chosen(shares: Sequence[float], right: Sequence[float]) -> float:
-    return sum(share * value for share, value in zip(shares, right, strict=True))
+    return sum(map(mul, shares, right))
 
 
 def _powers(n: int) -> Iterator[int]:
@@ -166,27 +191,34 @@ def _powers(n: int) -> Iterator[int]:
 
 
 def table_rows(one: Run) -> Iterator[TableRow]:
+    apart = differences(one.rows, POLICY) if POLICY in one.rows else {}
     for name, values in one.rows.items():
         cells = {benchmark: float(np.mean(list(of.values()))) for benchmark, of in values.items()}
-        difference = None if name == POLICY or POLICY not in one.rows else paired(values, one.rows[POLICY])
         tokens, seconds = np.mean(one.costs[name], axis=0)
         title = one.label if name == POLICY else f"+ {name}"
-        yield TableRow(title, cells, difference, one.sizes[name], float(tokens), float(seconds))
+        yield TableRow(title, cells, apart.get(name), one.sizes[name], float(tokens), float(seconds))
 
 
-def paired(values: Values, base: Values) -> tuple[float, float, float] | None:
-    """The difference of the means over benchmarks, and its interval: problems are drawn anew within each benchmark.
-    None where the two were not asked the same."""
-    if {name: of.keys() for name, of in values.items()} != {name: of.keys() for name, of in base.items()}:
-        return None
+def differences(rows: Mapping[str, Values], base: str) -> dict[str, tuple[float, float, float]]:
+    """For each other row, the difference of its mean over benchmarks to that of the base, and its interval: problems
+    are drawn anew within each benchmark, the same for all rows. A row that was not asked the same has none."""
+    asked = {benchmark: list(of) for benchmark, of in rows[base].items()}
+    alike = [name for name, values in rows.items() if name != base and _same(values, rows[base])]
     rng = np.random.default_rng(0)
-    means, drawn = [], np.zeros(RESAMPLES)
-    for name, of in values.items():
-        apart = np.array([value - base[name][problem] for problem, value in of.items()])
-        means.append(apart.mean())
-        drawn += apart[rng.integers(0, len(apart), (RESAMPLES, len(apart)))].mean(axis=1) / len(values)
-    low, high = np.quantile(drawn, [0.025, 0.975])
-    return float(np.mean(means)), float(low), float(high)
+    means, drawn = np.zeros(len(alike)), np.zeros((RESAMPLES, len(alike)))
+    for benchmark, problems in asked.items():
+        columns = [[rows[name][benchmark][i] for i in problems] for name in [base, *alike]]
+        apart_PR = np.array(columns[1:]).reshape(len(alike), len(problems)).T - np.array(columns[0])[:, None]
+        means += apart_PR.mean(axis=0) / len(asked)
+        for k in range(RESAMPLES):  # all at once, the draws would fill the memory
+            times_P = np.bincount(rng.integers(0, len(problems), len(problems)), minlength=len(problems))
+            drawn[k] += times_P.astype(float) @ apart_PR / len(problems) / len(asked)
+    low, high = np.quantile(drawn, [0.025, 0.975], axis=0) if alike else ((), ())
+    return {name: (float(m), float(a), float(b)) for name, m, a, b in zip(alike, means, low, high, strict=True)}
+
+
+def _same(values: Values, base: Values) -> bool:
+    return {name: of.keys() for name, of in values.items()} == {name: of.keys() for name, of in base.items()}
 
 
 def published_rows(path: Path) -> list[TableRow]:

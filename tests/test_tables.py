@@ -20,7 +20,7 @@ from eval.asked import AskedConfig, open_asked
 from eval.jobs import jobs_of
 from eval.layouts import FORMATS, TableRow, as_csv
 from eval.run import RunConfig, main
-from eval.table import TableConfig, paired, published_rows, read_runs, table_rows
+from eval.table import TableConfig, differences, published_rows, read_runs, table_rows
 from eval.table import main as print_table
 from eval.view import run_problems
 from tests.test_docs import ROOT
@@ -143,8 +143,8 @@ def run_of(folder: Path, right: list[list[bool | None]], **changes: Any) -> Path
             for k, r in enumerate(pool)
         ]
         cost = {"policy_tokens": 10, "critic_tokens": 0, "scorer_tokens": 5, "seconds": 2.0}
-        records.append([{"key": f"b/{i}/pool", "schema": 1, "benchmark": "b", "problem": str(i), "method": "pool",
-                         "failure": "", "candidates": stored, "shares": [], "cost": cost}])  # fmt: skip
+        named = {"key": f"b/{i}/pool", "at": i, "benchmark": "b", "problem": str(i), "method": "pool"}
+        records.append([{**named, "schema": 1, "failure": "", "candidates": stored, "shares": [], "cost": cost}])
     finish(records)
     return folder
 
@@ -163,7 +163,7 @@ def test_rows_say_what_the_records_say(tmp_path: Path) -> None:
     assert difference is not None
     assert difference[0] == pytest.approx(1 / 3)
     assert difference[1] <= difference[0] <= difference[2]
-    assert paired({"b": {"0": 1.0}}, {"b": {"1": 1.0}}) is None
+    assert differences({"other": {"b": {"0": 1.0}}, "base": {"b": {"1": 1.0}}}, "base") == {}
 
 
 def test_other_layouts_have_every_rule_and_every_n(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
