@@ -33,6 +33,7 @@ from vlprm.scoring import AGGREGATIONS
 from vlprm.search import SearchConfig
 from vlprm.steps import split_steps
 from vlprm.viewer.page import render_page
+from vlprm.viewer.views import facts
 
 DATA = Path(os.environ.get("VLPRM_DATA", Path(__file__).parents[2] / "shared" / "data"))
 needs_data = pytest.mark.skipif(
@@ -87,6 +88,7 @@ def test_the_five_benchmarks_of_vl_prm_make_a_table(
     assert all(shown.images(i) for i in range(10))
     assert [shown.view(i).benchmark for i in range(10)] == [name for name in names for _ in range(2)]
     assert all(len(shown.view(i).candidates) == 3 for i in range(10))
+    assert [shown.facts(i) for i in range(10)] == [facts(shown.view(i)) for i in range(10)]
     assert len(render_page("a run", [], shown)) > 10_000
     assert not [r for r in records if r["failure"]]
 
@@ -164,6 +166,16 @@ def test_rows_say_what_the_records_say(tmp_path: Path) -> None:
     assert difference[0] == pytest.approx(1 / 3)
     assert difference[1] <= difference[0] <= difference[2]
     assert differences({"other": {"b": {"0": 1.0}}, "base": {"b": {"1": 1.0}}}, "base") == {}
+
+
+def test_a_table_does_not_depend_on_who_was_done_first(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    right: list[list[bool | None]] = [[i % 3 == 0, i % 2 == 0, i % 5 == 0] for i in range(40)]
+    folder = run_of(tmp_path / "r", right)
+    first = text_of(folder, capsys)
+    path = folder / "records.jsonl"
+    path.write_text("".join(reversed(path.read_text().splitlines(keepends=True))))
+    finish(Records(path))
+    assert text_of(folder, capsys) == first
 
 
 def test_other_layouts_have_every_rule_and_every_n(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

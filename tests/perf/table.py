@@ -50,6 +50,7 @@ def main() -> None:
         shutil.rmtree(folder)
     headline = {
         "seconds": (max(row["seconds"] for row in rows), SECONDS),
+        "cpu_seconds": (max(row["cpu_seconds"] for row in rows), SECONDS),
         "peak_mb": (max(row["peak_mb"] for row in rows), MEGABYTES),
     }
     write_result("table", rows, headline)
