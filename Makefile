@@ -67,7 +67,7 @@ lint: $(READY)
 	$(VENV)/bin/mypy
 	$(VENV)/bin/lint-imports
 
-BENCHES := synth_cost synth_concurrency synth_memory label_quality train_throughput train_memory scoring search_overhead view
+BENCHES := synth_cost synth_concurrency synth_memory label_quality train_throughput train_memory scoring search_overhead view table
 
 bench: $(READY)
 	set -e; for name in $(or $(NAME),$(BENCHES)); do $(RUN) -m tests.perf.$$name; done

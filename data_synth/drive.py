@@ -5,24 +5,25 @@ is the same function, and what they write the same records.
 from __future__ import annotations
 
 import asyncio
-import logging
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
-from data_synth.runner import in_window
 from data_synth.search import search
 from data_synth.search_tree import SearchConfig
 from data_synth.source import Source
 from data_synth.store import Failed, Outcome, Searched, failure_record, tree_record
+from vlprm.cluster import Cluster, on_ray
+from vlprm.cluster import Work as UnitWork
 from vlprm.engines import Engine
+from vlprm.engines.choose import open_engine
 from vlprm.engines.journal import ANSWERS, JournalledEngine
 from vlprm.problems import ProblemError
 from vlprm.records import Records, in_units
-
-log = logging.getLogger(__name__)
+from vlprm.runner import append_of, in_window
 
 
 @dataclass(frozen=True)
@@ -46,11 +47,7 @@ class Work:
         return sum(map(len, self.units))
 
     def write(self, outcomes: Sequence[Outcome]) -> None:
-        before = len(self.records.keys)
-        self.records.append(self._record(outcome) for outcome in outcomes)
-        done = len(self.records.keys)
-        if done * 20 // self.total > before * 20 // self.total:  # a line for each twentieth
-            log.info("%d of %d problems searched", done, self.total)
+        append_of(self.total, self.records, map(self._record, outcomes))
 
     def _record(self, outcome: Outcome) -> dict[str, Any]:
         if isinstance(outcome, Failed):
@@ -88,3 +85,24 @@ async def served(work: Work, engine: Engine, in_flight: int) -> None:
         work.write([outcome])
     if work.is_done:
         kept.path.unlink()
+
+
+async def on_cluster(work: Work, config: Any, open_source: Callable[[Any], Source]) -> None:
+    """Units on the actors of a Ray cluster. `config` is a TreesConfig."""
+    is_served = bool(config.server.base_urls)
+    gpus = int(config.device.startswith("cuda") and not is_served)
+    cluster = Cluster(config.ray, config.workers, gpus, at_once=2 if is_served else 1)
+    todo = ([i for i in unit if i not in work.records.keys] for unit in work.units)
+    await on_ray(filter(None, todo), partial(_opened, config, open_source), work.write, cluster, work.stopping)
+
+
+@asynccontextmanager
+async def _opened(config: Any, open_source: Callable[[Any], Source]) -> AsyncIterator[UnitWork[str, Outcome]]:
+    source = open_source(config)
+    async with open_engine(config.policy, config.device, config.dtype, config.server) as engine:
+
+        async def searched(unit: Sequence[str]) -> list[Outcome]:
+            asked = (search_one(i, source, engine, config.search, config.seed) for i in unit)
+            return list(await asyncio.gather(*asked))
+
+        yield searched

@@ -23,13 +23,13 @@ from jsonargparse.typing import ClosedUnitInterval, PositiveInt
 
 from data_synth.model_judge import AskConfig, Judged, judge_tree
 from data_synth.oracle import oracle_verdicts
-from data_synth.runner import EXIT_STOPPED, in_window, stopped_by_sigint
 from data_synth.store import Searched, TreeRun
 from vlprm.config import dump, run
 from vlprm.engines import Engine
 from vlprm.engines.choose import ServerConfig, open_chat
 from vlprm.engines.journal import ANSWERS, JournalledEngine
 from vlprm.records import Records, finish, open_run, timed
+from vlprm.runner import in_window, leave_unless, stopped_by_sigint
 from vlprm.tasks import TASKS, Tasks, load_tasks, refuse_other_tasks, task_of
 
 log = logging.getLogger(__name__)
@@ -84,9 +84,7 @@ def main(config: JudgeConfig) -> None:
             _ask_oracle(trees, records, tasks, config)
         else:
             asyncio.run(_ask_model(trees, records, config))
-    if len(records.keys) < len(trees):
-        log.info("stopped; run the same command again to go on")
-        raise SystemExit(EXIT_STOPPED)
+    leave_unless(len(records.keys) == len(trees))
     finish(records)
     _report(records)
 

@@ -17,9 +17,7 @@ from pathlib import Path
 
 from jsonargparse.typing import PositiveInt
 
-from data_synth.cluster import on_ray
-from data_synth.drive import Work, in_process, served
-from data_synth.runner import EXIT_STOPPED, stopped_by_sigint
+from data_synth.drive import Work, in_process, on_cluster, served
 from data_synth.search_tree import SearchConfig, is_mixed
 from data_synth.source import Source, drawn, of_file, parse_shard
 from data_synth.store import IMAGES, TREES, shard_name
@@ -27,6 +25,7 @@ from vlprm.backbones import checkpoint_folder, placement
 from vlprm.config import dump, run
 from vlprm.engines.choose import ServerConfig, open_engine
 from vlprm.records import Records, finish, open_run, timed
+from vlprm.runner import leave_unless, stopped_by_sigint
 from vlprm.schema import StepTree, from_json
 from vlprm.tasks import TASKS, load_tasks
 
@@ -86,9 +85,7 @@ def main(config: TreesConfig) -> None:
     records = Records(folder / TREES)
     with timed(folder, "trees"):
         done = asyncio.run(_search(source, units, records, config))
-    if not done:
-        log.info("stopped; run the same command again to go on")
-        raise SystemExit(EXIT_STOPPED)
+    leave_unless(done)
     finish(records)
     _report(records)
 
@@ -106,7 +103,7 @@ async def _search(source: Source, units: list[list[str]], records: Records, conf
         if work.is_done:
             return True
         if config.ray:
-            await on_ray(work, config, open_source)
+            await on_cluster(work, config, open_source)
             return work.is_done
         async with open_engine(config.policy, config.device, config.dtype, config.server) as engine:
             await (served(work, engine, config.in_flight) if config.server.base_urls else in_process(work, engine))

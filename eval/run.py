@@ -3,8 +3,9 @@
     python -m eval.run --config configs/eval/builtin.yaml
 
 One record a problem and method, with all its candidates. The methods that choose from whole samples have one pool
-together: it is drawn and scored once, and every selector of `eval.table` reads it. A run that was killed goes on where
-it was; `shard: 0/4` takes every fourth problem, into a folder of its own.
+together: it is drawn and scored once, and every selector of `eval.table` reads it. Killed, or stopped by SIGINT, the
+same command goes on. `shard: 0/4` takes every fourth problem, into a folder of its own; with `ray`, a cluster does the
+work.
 """
 
 from __future__ import annotations
@@ -12,29 +13,25 @@ from __future__ import annotations
 import asyncio
 import dataclasses
 import logging
-import re
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import Any
 
 from jsonargparse.typing import PositiveInt
 
-from eval.asked import Asked, AskedConfig, open_asked
-from eval.models import Models, open_models, refuse_missing_models
+from eval.asked import AskedConfig
+from eval.jobs import Job, jobs_of
+from eval.solving import Record, opened, opened_anew
 from vlprm.backbones import checkpoint_folder, placement
+from vlprm.cluster import Cluster, on_ray
 from vlprm.config import dump, run
 from vlprm.engines.choose import ServerConfig
-from vlprm.problems import ProblemError
 from vlprm.records import Records, finish, in_units, open_run, timed
-from vlprm.schema import SCHEMA_VERSION, Problem, to_json
-from vlprm.search import Found, ScoredSolution, SearchConfig, method_named, solve
+from vlprm.runner import append_of, in_window, leave_unless, stopped_by_sigint
+from vlprm.search import SearchConfig
 
 log = logging.getLogger(__name__)
-
-# Those that choose from `n` whole samples: they have one pool, and one record.
-POOLED = ("pass_at_1", "self_consistency", "best_of_n", "weighted_majority")
-POOL = "pool"
 
 
 @dataclass(frozen=True)
@@ -51,8 +48,10 @@ class RunConfig:
         critic: checkpoint of a reward model that has learnt critiques, where a method needs one.
         server: where the policy is served, in place of this process; `policy` is the folder that is served.
         scores: where the reward model is served, in place of this process.
-        unit: problems that are solved side by side, and recorded together.
+        unit: problems that are solved side by side; with the policy in process, recorded together.
         shard: which part of the problems, such as 0/4.
+        ray: address of a Ray cluster that does the work, `auto` for the one of this machine; none: this process does.
+        workers: actors on the Ray cluster, each with the models that are not served, and a unit.
         device: auto (the GPU where there is one), cpu, cuda, or cuda:1 and so on; config.yaml keeps what auto was.
         dtype: float32, or bfloat16 for half the memory.
     """
@@ -68,22 +67,10 @@ class RunConfig:
     scores: ServerConfig = ServerConfig()
     unit: PositiveInt = 32
     shard: str = "0/1"
+    ray: str = ""
+    workers: PositiveInt = 1
     device: str = "auto"
     dtype: str = "float32"
-
-
-@dataclass(frozen=True)
-class Job:
-    """A problem and a method; `record` is the name that the method has in records."""
-
-    asked: Asked
-    problem_id: str
-    method: str
-    record: str
-
-    @property
-    def key(self) -> str:
-        return f"{self.asked.name}/{self.problem_id}/{self.record}"
 
 
 def main(config: RunConfig) -> None:
@@ -94,79 +81,46 @@ def main(config: RunConfig) -> None:
     open_run(config.run, dump(config), config.search.seed, folders)
     records = Records(config.run / "records.jsonl")
     with timed(config.run, "run"):
-        if units := list(in_units(jobs, config.unit, records, key=lambda job: job.key)):
-            asyncio.run(solved(units, len(jobs), records, config))
+        if len(records.keys) < len(jobs):
+            asyncio.run(solve_all(jobs, records, config))
+    leave_unless(len(records.keys) == len(jobs))
     finish(records)
 
 
-def jobs_of(config: RunConfig) -> list[Job]:
-    """All there is to do, the problems of a benchmark after another's. ValueError names what is missing."""
-    methods = methods_to_run(config)
-    first, of = shard_of(config.shard)
-    asked = [open_asked(benchmark) for benchmark in config.benchmarks]
-    jobs = [Job(a, i, m, r) for m, r in methods for a in asked for i in a.ids[first::of]]
-    if len({job.key for job in jobs}) < len(jobs):
-        raise ValueError("a benchmark or a method is named twice; name it once")
-    if not jobs:
-        raise ValueError("there are no problems; name a benchmark that has some, or fewer shards")
-    return jobs
+async def solve_all(jobs: Sequence[Job], records: Records, config: RunConfig) -> None:
+    """Append the records of all jobs that have none yet; SIGINT ends it when those under way are done."""
+
+    def write(done: Sequence[Record]) -> None:
+        for record in done:
+            if record["failure"]:
+                log.warning("%s", record["said"])
+        append_of(len(jobs), records, done)
+
+    with stopped_by_sigint() as stopping:
+        units, at_once = open_units(jobs, records, config)
+        if config.ray:
+            keys = ([job.key for job in unit] for unit in units)
+            cluster = Cluster(config.ray, config.workers, gpus_of(config), at_once)
+            await on_ray(keys, partial(opened_anew, config), write, cluster, stopping)
+            return
+        async with opened(config) as solved:
+            async for done in in_window(units, solved, at_once, stopping):
+                write(done)
 
 
-def methods_to_run(config: RunConfig) -> list[tuple[str, str]]:
-    """Names of methods, and what they are called in records. ValueError where a model that one needs is not given."""
-    refuse_missing_models(config.methods, config)
-    pooled = [name for name in config.methods if name in POOLED]
-    sampler = "best_of_n" if config.reward_model else "self_consistency"
-    return [*([(sampler, POOL)] if pooled else []), *((m, m) for m in config.methods if m not in POOLED)]
+def open_units(jobs: Sequence[Job], records: Records, config: RunConfig) -> tuple[Iterator[list[Job]], int]:
+    """What is still to do, and how many units are under way at once. A policy in this process, or in a worker's, has
+    whole units, one after the other: its batches, and with them the last bits of its results, are the same whatever
+    interrupted the run. One that is served has every job on its own: none waits for another."""
+    if config.server.base_urls:
+        return ([job] for job in jobs if job.key not in records.keys), config.unit
+    return in_units(jobs, config.unit, records, key=lambda job: job.key), 1
 
 
-def shard_of(shard: str) -> tuple[int, int]:
-    parts = re.fullmatch(r"(\d+)/(\d+)", shard)
-    if parts is None or not int(parts[1]) < int(parts[2]):
-        raise ValueError(f"shard {shard!r} is not of the form i/n with i below n, such as 0/4")
-    return int(parts[1]), int(parts[2])
-
-
-async def solved(units: Sequence[Sequence[Job]], total: int, records: Records, config: RunConfig) -> None:
-    async with open_models(config) as models:
-        for unit in units:
-            done = await asyncio.gather(*(one(job, models, config.search) for job in unit))
-            records.append(done)
-            log.info("%d of %d done", len(records.keys), total)
-
-
-async def one(job: Job, models: Models, search: SearchConfig) -> dict[str, Any]:
-    """The record of a job. A problem that cannot be used has one too, which says why."""
-    head = {"key": job.key, "schema": SCHEMA_VERSION, "benchmark": job.asked.name, "problem": job.problem_id,
-            "method": job.record}  # fmt: skip
-    try:
-        problem = job.asked.problem(job.problem_id)
-        found = await solve(job.method, problem, models.policy, models.scorer, search, models.critic)
-    except ProblemError as error:
-        log.warning("%s", error)
-        return {**head, "failure": error.failure}
-    return {**head, **outcome(job, problem, found, search)}
-
-
-def outcome(job: Job, problem: Problem, found: Found, search: SearchConfig) -> dict[str, Any]:
-    """The candidates as the benchmark's rule reads them, and the choice among its answers."""
-    readings = [job.asked.read(problem, scored.solution) for scored in found.pool]
-    pool = [dataclasses.replace(s.candidate, answer=r.answer) for s, r in zip(found.pool, readings, strict=True)]
-    shares = method_named(job.method).choose(pool, search.aggregation) if pool else []
-    return {
-        "question_type": str(problem.meta.get("question_type", "")),
-        "gold": problem.answer,
-        "candidates": [
-            {"answer": r.answer, "right": None if r.answer is None else r.correct, **_stored(s)}
-            for s, r in zip(found.pool, readings, strict=True)
-        ],
-        "shares": shares,
-        "cost": asdict(found.cost),
-    }
-
-
-def _stored(scored: ScoredSolution) -> dict[str, Any]:
-    return {"solution": to_json(scored.solution), "scores": [score and asdict(score) for score in scored.scores]}
+def gpus_of(config: RunConfig) -> int:
+    """How many GPUs a worker needs: none where all its models are served."""
+    is_served = config.server.base_urls and (config.scores.base_urls or not config.reward_model) and not config.critic
+    return int(config.device.startswith("cuda") and not is_served)
 
 
 if __name__ == "__main__":

@@ -2,55 +2,111 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from sys import intern
+from typing import Any, NamedTuple
 
 from eval.asked import Asked, open_asked
 from eval.run import RunConfig
-from eval.table import candidate
+from eval.run_results import candidate
 from vlprm.config import parse
 from vlprm.records import CONFIG, placed_records, record_at
-from vlprm.schema import Problem, Solution, from_json
+from vlprm.schema import Solution, from_json
 from vlprm.scoring import AGGREGATIONS
-from vlprm.viewer.views import CandidateView, Problems, ProblemView, StepView
+from vlprm.viewer.views import QUESTION_LENGTH, CandidateView, Problems, ProblemView, StepView, facts
 
 RECORDS = "records.jsonl"
 
 
+class Kept(NamedTuple):
+    """What stays in memory of a record: where it is, and what the list of problems shows."""
+
+    at: int
+    place: int
+    method: str
+    chosen: int | None
+    answers: tuple[str | None, ...]
+    right: tuple[bool | None, ...]
+
+
+class Listed(NamedTuple):
+    """A problem of the list, and what is kept of its records."""
+
+    benchmark: str
+    id: str
+    question_type: str
+    question: str
+    gold: str | None
+    images: int
+    records: list[Kept]
+
+
 class RunViews(Problems):
-    """In memory are the places of the records alone. Images come from where the run had them."""
+    """The records are read once for the list, and those of a problem again when it is opened. Problems and methods
+    stand in the order in which they were asked. Images come from where the run had them."""
 
     def __init__(self, folder: Path) -> None:
         self._path = folder / RECORDS
         config = parse(RunConfig, ["--config", str(folder / CONFIG)])
         self._asked: dict[str, Asked] = {asked.name: asked for asked in map(open_asked, config.benchmarks)}
-        places: dict[tuple[str, str], list[int]] = {}
+        found: dict[tuple[str, str], Listed] = {}
         for place, record in placed_records(self._path):
-            if "failure" not in record:
-                places.setdefault((record["benchmark"], record["problem"]), []).append(place)
-        self._problems, self._places = list(places), list(places.values())
+            if not record["failure"]:
+                named = record["benchmark"], record["problem"]
+                found.setdefault(named, listed(record)).records.append(kept(place, record))
+        for problem in found.values():
+            problem.records.sort()
+        self._problems = sorted(found.values(), key=lambda problem: problem.records[0].at)
 
     def __len__(self) -> int:
         return len(self._problems)
 
     def images(self, at: int) -> tuple[bytes, ...]:
-        return self._problem(at).images
+        return self._asked[self._problems[at].benchmark].problem(self._problems[at].id).images
 
     def view(self, at: int) -> ProblemView:
-        problem, candidates, chosen = self._problem(at), [], {}
-        records = [record_at(self._path, place) for place in self._places[at]]
-        for record in records:
-            if record["shares"]:
-                chosen[record["method"]] = len(candidates) + record["shares"].index(max(record["shares"]))
-            candidates += [candidate_view(stored) for stored in record["candidates"]]
-        return ProblemView(
-            problem.id, problem.task, records[0]["question_type"], problem.question, records[0]["gold"],
-            len(problem.images), tuple(candidates), chosen,
-        )  # fmt: skip
+        records = [record_at(self._path, kept.place) for kept in self._problems[at].records]
+        pools = [[candidate_view(stored) for stored in record["candidates"]] for record in records]
+        return problem_view(self._problems[at], records[0]["question"], pools)
 
-    def _problem(self, at: int) -> Problem:
-        benchmark, problem_id = self._problems[at]
-        return self._asked[benchmark].problem(problem_id)
+    def facts(self, at: int) -> dict[str, Any]:
+        problem = self._problems[at]
+        pools = [
+            [CandidateView((), answer, right) for answer, right in zip(kept.answers, kept.right, strict=True)]
+            for kept in problem.records
+        ]
+        return facts(problem_view(problem, problem.question, pools))
+
+
+def listed(record: dict[str, Any]) -> Listed:
+    question = record["question"][:QUESTION_LENGTH]
+    return Listed(
+        *(intern(record[name]) for name in ("benchmark", "problem", "question_type")), question, record["gold"],
+        record["images"], []
+    )  # fmt: skip
+
+
+def kept(place: int, record: dict[str, Any]) -> Kept:
+    shares, candidates = record["shares"], record["candidates"]
+    return Kept(
+        record["at"], place, intern(record["method"]), shares.index(max(shares)) if shares else None,
+        tuple(c["answer"] and intern(c["answer"]) for c in candidates), tuple(c["right"] for c in candidates),
+    )  # fmt: skip
+
+
+def problem_view(problem: Listed, question: str, pools: Sequence[Sequence[CandidateView]]) -> ProblemView:
+    """The candidates of all records side by side, with what each method chose among its own."""
+    candidates: list[CandidateView] = []
+    chosen = {}
+    for record, pool in zip(problem.records, pools, strict=True):
+        if record.chosen is not None:
+            chosen[record.method] = len(candidates) + record.chosen
+        candidates += pool
+    return ProblemView(
+        problem.id, problem.benchmark, problem.question_type, question, problem.gold, problem.images,
+        tuple(candidates), chosen,
+    )  # fmt: skip
 
 
 def candidate_view(stored: dict[str, Any]) -> CandidateView:

@@ -12,32 +12,21 @@ the best of 1, 2, 4, ... A candidate without an answer is not right; how many th
 from __future__ import annotations
 
 import sys
-from collections import Counter, defaultdict
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
-from fractions import Fraction
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
 
 import numpy as np
 import yaml
 
-from eval.cards import ORACLE
 from eval.layouts import FORMATS, Format
 from eval.rows import Sample, TableRow
+from eval.run_results import POLICY, Layout, Run, Values, read_runs
 from vlprm.config import run
-from vlprm.metrics import bootstrap_interval, expected_best_of
-from vlprm.records import iterate_finished
-from vlprm.schema import SCHEMA_VERSION
-from vlprm.scoring import AGGREGATIONS
-from vlprm.search import select
-from vlprm.search.select import Candidate
+from vlprm.metrics import bootstrap_interval
 from vlprm.tasks import BENCHMARKS
 
-Layout = Literal["methods", "aggregations", "curve"]
-Values = dict[str, dict[str, float]]  # by benchmark and problem: how right the choice is
 RESAMPLES = 2000
-POLICY = "policy alone"
 
 
 @dataclass(frozen=True)
@@ -57,21 +46,6 @@ class TableConfig:
     published: Path | None = None
 
 
-@dataclass
-class Run:
-    """What the shards of one run say: how right each row is, what a problem cost, and what has no result."""
-
-    label: str
-    settings: dict[str, Any]
-    part: Fraction = Fraction(0)  # of the problems, by the shards that were read
-    rows: dict[str, Values] = field(default_factory=lambda: defaultdict(lambda: defaultdict(dict)))
-    sizes: dict[str, int] = field(default_factory=dict)
-    costs: dict[str, list[tuple[float, float]]] = field(default_factory=lambda: defaultdict(list))
-    candidates: int = 0
-    no_results: int = 0
-    failures: Counter[tuple[str, str]] = field(default_factory=Counter)
-
-
 def main(config: TableConfig) -> None:
     runs = read_runs(config.runs, config.layout)
     rows = [row for one in runs for row in table_rows(one)]
@@ -84,103 +58,15 @@ def main(config: TableConfig) -> None:
         )
 
 
-def read_runs(folders: Sequence[Path], layout: Layout) -> list[Run]:
-    """Runs by what they are of. ValueError where two of different settings would have one name."""
-    runs: dict[str, Run] = {}
-    for folder in folders:
-        path = folder / "config.yaml"
-        if not path.is_file():
-            raise ValueError(f"{folder} has no config.yaml; give the run folder of eval.run")
-        settings = yaml.safe_load(path.read_text())
-        part = Fraction(1, int(settings["shard"].partition("/")[2]))
-        settings = {name: value for name, value in settings.items() if name not in ("run", "shard", "device", "unit")}
-        label = label_of(settings)
-        one = runs.setdefault(label, Run(label, settings))
-        one.part += part
-        if one.settings != settings:
-            raise ValueError(f"{folder} and another run of {label!r} have different settings; print a table of each")
-        for record in iterate_finished(folder / "records.jsonl", "eval.run"):
-            add(one, record, layout)
-    return list(runs.values())
-
-
-def label_of(settings: dict[str, Any]) -> str:
-    names = [Path(settings[name]).name for name in ("policy", "critic") if settings.get(name)]
-    reward_model = settings.get("reward_model")
-    if reward_model:
-        path = Path(reward_model)
-        names.insert(1, path.name if path.name != "prm" else path.parent.name)
-    return " + ".join(names)
-
-
-def add(one: Run, record: dict[str, Any], layout: Layout) -> None:
-    if record.get("schema") != SCHEMA_VERSION:
-        raise ValueError(
-            f"{record['key']} has schema {record.get('schema')!r}, this code reads {SCHEMA_VERSION}; run eval.run again"
-        )
-    if "failure" in record:
-        one.failures[record["benchmark"], record["failure"]] += 1
-        return
-    right = [float(c["right"] is True) for c in record["candidates"]]
-    one.candidates += len(right)
-    one.no_results += sum(c["right"] is None for c in record["candidates"])
-    cost = record["cost"]
-    spent = (cost["policy_tokens"] + cost["critic_tokens"] + cost["scorer_tokens"], cost["seconds"])
-    for name, size, value in values_of(record, right, one.settings["search"]["aggregation"], layout):
-        one.rows[name][record["benchmark"]][record["problem"]] = value
-        one.sizes[name] = max(size, one.sizes.get(name, 0))
-        one.costs[name].append(spent)
-
-
-def values_of(
-    record: dict[str, Any], right: Sequence[float], aggregation: Any, layout: Layout
-) -> Iterator[tuple[str, int, float]]:
-    """Name, candidates and value of each row that a record speaks of."""
-    if record["method"] != "pool":
-        if layout == "methods":
-            yield record["method"], len(right), _chosen(record["shares"], right)
-        return
-    pool, n = [candidate(c) for c in record["candidates"]], len(right)
-    yield POLICY, 1, _chosen(select.sample(pool), right)
-    scored = any(c.rewards for c in pool)
-    if layout == "curve":
-        rewards = select.solution_rewards(pool, aggregation)
-        ranked = [right[i] for i, _ in sorted(select.ranking(pool, rewards).items(), key=lambda pair: -pair[1])]
-        yield from ((f"best of {k}", k, expected_best_of(ranked, min(k, len(ranked)))) for k in _powers(n))
-        return
-    yield "majority", n, _chosen(select.majority(pool), right)
-    for rule in (AGGREGATIONS if layout == "aggregations" else [aggregation]) if scored else ():
-        yield f"weighted majority ({rule})", n, _chosen(select.weighted_majority(pool, rule), right)
-        yield f"best of N ({rule})", n, _chosen(select.best_of_n(pool, rule), right)
-    yield ORACLE, n, max(right, default=0.0)
-
-
-def candidate(stored: dict[str, Any]) -> Candidate:
-    rewards = [score["correct"] for score in stored["scores"] if score]
-    whole = rewards and len(rewards) == len(stored["scores"])
-    return Candidate(stored["answer"], tuple(rewards) if whole else None, None)
-
-
-def _chosen(shares: Sequence[float], right: Sequence[float]) -> float:
-    return sum(share * value for share, value in zip(shares, right, strict=True))
-
-
-def _powers(n: int) -> Iterator[int]:
-    k = 1
-    while k <= n:
-        yield k
-        k *= 2
-
-
 def table_rows(one: Run) -> Iterator[TableRow]:
+    apart = differences(one.rows, POLICY) if POLICY in one.rows else {}
     for name, values in one.rows.items():
         cells = {benchmark: float(np.mean(list(of.values()))) for benchmark, of in values.items()}
-        difference = None if name == POLICY or POLICY not in one.rows else paired(values, one.rows[POLICY])
         tokens, seconds = np.mean(one.costs[name], axis=0)
         title = one.label if name == POLICY else f"+ {name}"
         samples = {benchmark: sample(one, benchmark, list(of.values())) for benchmark, of in values.items()}
         yield TableRow(
-            title, cells, difference, one.sizes[name], float(tokens), float(seconds), one.label, name, samples
+            title, cells, apart.get(name), one.sizes[name], float(tokens), float(seconds), one.label, name, samples
         )
 
 
@@ -197,19 +83,26 @@ def sample(one: Run, benchmark: str, values: Sequence[float]) -> Sample:
     return Sample(len(values), interval, hub.get(asked["subset"], hub["all"]), whole)
 
 
-def paired(values: Values, base: Values) -> tuple[float, float, float] | None:
-    """The difference of the means over benchmarks, and its interval: problems are drawn anew within each benchmark.
-    None where the two were not asked the same."""
-    if {name: of.keys() for name, of in values.items()} != {name: of.keys() for name, of in base.items()}:
-        return None
+def differences(rows: Mapping[str, Values], base: str) -> dict[str, tuple[float, float, float]]:
+    """For each other row, the difference of its mean over benchmarks to that of the base, and its interval: problems
+    are drawn anew within each benchmark, the same for all rows. A row that was not asked the same has none."""
+    asked = {benchmark: list(of) for benchmark, of in rows[base].items()}
+    alike = [name for name, values in rows.items() if name != base and _same(values, rows[base])]
     rng = np.random.default_rng(0)
-    means, drawn = [], np.zeros(RESAMPLES)
-    for name, of in values.items():
-        apart = np.array([value - base[name][problem] for problem, value in of.items()])
-        means.append(apart.mean())
-        drawn += apart[rng.integers(0, len(apart), (RESAMPLES, len(apart)))].mean(axis=1) / len(values)
-    low, high = np.quantile(drawn, [0.025, 0.975])
-    return float(np.mean(means)), float(low), float(high)
+    means, drawn = np.zeros(len(alike)), np.zeros((RESAMPLES, len(alike)))
+    for benchmark, problems in asked.items():
+        columns = [[rows[name][benchmark][i] for i in problems] for name in [base, *alike]]
+        apart_PR = np.array(columns[1:]).reshape(len(alike), len(problems)).T - np.array(columns[0])[:, None]
+        means += apart_PR.mean(axis=0) / len(asked)
+        for k in range(RESAMPLES):  # all at once, the draws would fill the memory
+            times_P = np.bincount(rng.integers(0, len(problems), len(problems)), minlength=len(problems))
+            drawn[k] += times_P.astype(float) @ apart_PR / len(problems) / len(asked)
+    low, high = np.quantile(drawn, [0.025, 0.975], axis=0) if alike else ((), ())
+    return {name: (float(m), float(a), float(b)) for name, m, a, b in zip(alike, means, low, high, strict=True)}
+
+
+def _same(values: Values, base: Values) -> bool:
+    return {name: of.keys() for name, of in values.items()} == {name: of.keys() for name, of in base.items()}
 
 
 def published_rows(path: Path) -> list[TableRow]:

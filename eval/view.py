@@ -82,7 +82,7 @@ def run_problems(folder: Path, tasks: Tasks) -> Problems:
     return Joined(*sources)
 
 
-class PoolViews:
+class PoolViews(Problems):
     """Scored pools as problems of a page; `aggregation` is the one fixed for weighted votes."""
 
     def __init__(self, pools: PoolRun, aggregation: Aggregation) -> None:

@@ -6,14 +6,14 @@ from collections.abc import Sequence
 
 from vlprm.schema import Region
 from vlprm.tasks import TASKS
-from vlprm.viewer.views import CandidateView, ProblemView, StepView, TreeStepView
+from vlprm.viewer.views import CandidateView, Problems, ProblemView, StepView, TreeStepView
 
 EVIL = "<script>alert('x')</script><img src=x onerror=alert(1)><!-- \"'& \x07 \u202eturned \ud800"
 SHOWN_EVIL = EVIL.replace("\x07", "⟨U+0007⟩").replace("\u202e", "⟨U+202E⟩").replace("\ud800", "⟨U+D800⟩")
 IMAGE = TASKS["fine_print"].problem("test", 0).images[0]  # 512 x 512
 
 
-class Shown:
+class Shown(Problems):
     """Problems, each with the same images."""
 
     def __init__(self, views: Sequence[ProblemView], images: tuple[bytes, ...] = (IMAGE,)) -> None:

@@ -77,7 +77,8 @@ def test_a_problem_that_failed_is_missing_from_the_whole(tmp_path: Path) -> None
     folder = mathvista(tmp_path / "r")
     (folder / "done.json").unlink()
     records = Records(folder / "records.jsonl")
-    records.append([{"key": "mathvista/9/pool", "schema": 1, "benchmark": "mathvista", "failure": "image_missing"}])
+    named = {"key": "mathvista/9/pool", "at": 9, "benchmark": "mathvista", "problem": "9", "method": "pool"}
+    records.append([{**named, "schema": 1, "failure": "image_missing"}])
     finish(records)
     refused(folder)
 

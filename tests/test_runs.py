@@ -20,16 +20,17 @@ from pathlib import Path
 import pytest
 
 from data_synth import judge, label, trees
-from data_synth.runner import EXIT_STOPPED, in_window
 from data_synth.search_tree import SearchConfig
 from data_synth.store import IMAGES, TREES, TreeRun
 from data_synth.trees import TreesConfig
 from tests.perf.mock import continuation
+from tests.ray_nodes import a_worker, two_nodes
 from tests.stand_in import Answer, Body, StandIn, completion, config_of
 from vlprm.dataset import read_rows
 from vlprm.engines import all_answers
 from vlprm.engines.journal import Stopped
 from vlprm.records import read_records
+from vlprm.runner import EXIT_STOPPED, in_window
 from vlprm.tasks.scene import rng_for
 
 SEARCH = SearchConfig(root_rollouts=4, rollouts=4, searches=3, max_tokens=400)
@@ -184,12 +185,8 @@ def test_a_full_disk_is_one_sentence_and_the_run_goes_on_later(server: StandIn, 
 
 @pytest.mark.slow
 def test_a_cluster_that_loses_a_worker_makes_the_dataset_of_the_whole_run(
-    server: StandIn, policy: Policy, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    server: StandIn, policy: Policy, tmp_path: Path
 ) -> None:
-    pytest.importorskip("ray")
-    monkeypatch.setenv("RAY_USAGE_STATS_ENABLED", "0")  # it would report to its makers
-    from ray.cluster_utils import Cluster
-
     trees.main(config(tmp_path / "whole", server))
     policy.asked.clear()
     policy.seconds = 0.02
@@ -197,25 +194,14 @@ def test_a_cluster_that_loses_a_worker_makes_the_dataset_of_the_whole_run(
 
     def kill_one(count: int) -> None:
         if count >= 100 and not killed:
-            killed.append(_a_worker())
-            os.kill(killed[0], signal.SIGKILL)
+            killed.append(a_worker())
+            killed[0].kill()
 
     policy.on_request = kill_one
-    cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 0})
-    try:
-        for _ in range(2):
-            cluster.add_node(num_cpus=1)
-        trees.main(config(tmp_path / "cluster", server, ray=cluster.address, workers=2))
-    finally:
-        cluster.shutdown()
+    with two_nodes() as address:
+        trees.main(config(tmp_path / "cluster", server, ray=address, workers=2))
     assert killed
     assert dataset(tmp_path / "cluster", tmp_path / "a") == dataset(tmp_path / "whole", tmp_path / "b")
-
-
-def _a_worker() -> int:
-    """The process of one of Ray's actors that search."""
-    titles = {path: path.read_bytes() for path in Path("/proc").glob("[0-9]*/cmdline") if path.exists()}
-    return next(int(path.parent.name) for path, title in titles.items() if title.startswith(b"ray::Worker"))
 
 
 def test_a_cluster_that_is_not_there_is_named(server: StandIn, tmp_path: Path) -> None:

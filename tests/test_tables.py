@@ -17,10 +17,12 @@ import torch
 from datasets import load_dataset
 
 from eval.asked import AskedConfig, open_asked
+from eval.jobs import jobs_of
 from eval.layouts import FORMATS, as_csv
 from eval.rows import TableRow
-from eval.run import RunConfig, jobs_of, main
-from eval.table import TableConfig, paired, published_rows, read_runs, table_rows
+from eval.run import RunConfig, main
+from eval.run_results import read_runs
+from eval.table import TableConfig, differences, published_rows, table_rows
 from eval.table import main as print_table
 from eval.view import run_problems
 from tests.test_docs import ROOT
@@ -33,6 +35,7 @@ from vlprm.scoring import AGGREGATIONS
 from vlprm.search import SearchConfig
 from vlprm.steps import split_steps
 from vlprm.viewer.page import render_page
+from vlprm.viewer.views import facts
 
 DATA = Path(os.environ.get("VLPRM_DATA", Path(__file__).parents[2] / "shared" / "data"))
 needs_data = pytest.mark.skipif(
@@ -87,8 +90,9 @@ def test_the_five_benchmarks_of_vl_prm_make_a_table(
     assert all(shown.images(i) for i in range(10))
     assert [shown.view(i).benchmark for i in range(10)] == [name for name in names for _ in range(2)]
     assert all(len(shown.view(i).candidates) == 3 for i in range(10))
+    assert [shown.facts(i) for i in range(10)] == [facts(shown.view(i)) for i in range(10)]
     assert len(render_page("a run", [], shown)) > 10_000
-    assert not [r for r in records if "failure" in r]
+    assert not [r for r in records if r["failure"]]
 
 
 def test_a_killed_run_ends_as_one_that_was_not(tiny_backbone: Folders, reward_model: Path, tmp_path: Path) -> None:
@@ -145,8 +149,8 @@ def run_of(folder: Path, right: list[list[bool | None]], benchmark: str = "b", *
             for k, r in enumerate(pool)
         ]
         cost = {"policy_tokens": 10, "critic_tokens": 0, "scorer_tokens": 5, "seconds": 2.0}
-        records.append([{"key": f"b/{i}/pool", "schema": 1, "benchmark": benchmark, "problem": str(i), "method": "pool",
-                         "candidates": stored, "shares": [], "cost": cost}])  # fmt: skip
+        named = {"key": f"b/{i}/pool", "at": i, "benchmark": benchmark, "problem": str(i), "method": "pool"}
+        records.append([{**named, "schema": 1, "failure": "", "candidates": stored, "shares": [], "cost": cost}])
     finish(records)
     return folder
 
@@ -165,7 +169,17 @@ def test_rows_say_what_the_records_say(tmp_path: Path) -> None:
     assert difference is not None
     assert difference[0] == pytest.approx(1 / 3)
     assert difference[1] <= difference[0] <= difference[2]
-    assert paired({"b": {"0": 1.0}}, {"b": {"1": 1.0}}) is None
+    assert differences({"other": {"b": {"0": 1.0}}, "base": {"b": {"1": 1.0}}}, "base") == {}
+
+
+def test_a_table_does_not_depend_on_who_was_done_first(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    right: list[list[bool | None]] = [[i % 3 == 0, i % 2 == 0, i % 5 == 0] for i in range(40)]
+    folder = run_of(tmp_path / "r", right)
+    first = text_of(folder, capsys)
+    path = folder / "records.jsonl"
+    path.write_text("".join(reversed(path.read_text().splitlines(keepends=True))))
+    finish(Records(path))
+    assert text_of(folder, capsys) == first
 
 
 def test_other_layouts_have_every_rule_and_every_n(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

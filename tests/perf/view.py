@@ -11,14 +11,9 @@ from __future__ import annotations
 
 import io
 import json
-import multiprocessing
 import random
-import resource
 import shutil
 import tempfile
-import time
-from collections.abc import Callable
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -28,17 +23,17 @@ from PIL import Image
 from eval import report, view
 from tests.browser import opened_page
 from tests.conftest import write_labelled_trees
+from tests.perf.cost import in_a_process
+from tests.perf.pools import scores_of, solutions_of
 from tests.perf.results import write_result
 from vlprm.profile import Profile
 from vlprm.records import Records, finish, open_run
 from vlprm.schema import Solution, to_json
-from vlprm.scoring import StepScore
-from vlprm.steps import parse_step
 from vlprm.tasks import TASKS, problem_by_id
 from vlprm.tasks.synthetic import item_ids
 from vlprm.viewer.page import MAX_PROBLEMS, render_page
 from vlprm.viewer.serve import PageServer
-from vlprm.viewer.views import CandidateView, ProblemView, StepView
+from vlprm.viewer.views import CandidateView, Problems, ProblemView, StepView
 
 CANDIDATES, PROBLEMS = 8, 12_500
 SECONDS, MEGABYTES, PAGE_MEGABYTES, FIRST_VIEW = 30, 2_000, 50, 2
@@ -49,7 +44,9 @@ def main() -> None:
     folder = Path(tempfile.mkdtemp(prefix="view-"))
     try:
         write_run(folder)
-        rows = [_in_a_process(stage, folder) for stage in (table_and_page, served)]
+        rows = [
+            {**in_a_process(stage, folder), "records": PROBLEMS * CANDIDATES} for stage in (table_and_page, served)
+        ]
         rows.append(in_the_browser(folder))
     finally:
         shutil.rmtree(folder)
@@ -69,13 +66,14 @@ def main() -> None:
 def write_run(folder: Path) -> None:
     """The folder of a finished run: drawn problems, solutions with a reading in ten wrong, rewards at random."""
     rng = random.Random(0)
-    pools = {i: _solutions(i, rng) for i in item_ids(list(TASKS.values()), "test", PROBLEMS)}
+    ids = item_ids(list(TASKS.values()), "test", PROBLEMS)
+    pools = {i: solutions_of(problem_by_id(i, TASKS, drawn=False), CANDIDATES, rng) for i in ids}
     candidates = folder / "candidates" / "candidates.jsonl"
     _write(candidates, [{"key": i, "solutions": [to_json(s) for s in pool]} for i, pool in pools.items()])
     (folder / "prm").mkdir()
     Profile(head="step").save(folder / "prm")
-    scored = [{"key": i, "candidates": [_scores(s, rng) for s in pool]} for i, pool in pools.items()]
-    _write(folder / "rewards" / "rewards.jsonl", scored, [candidates, folder / "prm"])
+    rewards = [{"key": i, "candidates": [scored(s, rng) for s in pool]} for i, pool in pools.items()]
+    _write(folder / "rewards" / "rewards.jsonl", rewards, [candidates, folder / "prm"])
     write_labelled_trees(folder / "labels" / "dataset.parquet")
 
 
@@ -112,7 +110,7 @@ def in_the_browser(folder: Path) -> dict[str, Any]:
     return row
 
 
-class Photographs:
+class Photographs(Problems):
     """Problems with an image each, which compresses about as well as photographs do."""
 
     def __len__(self) -> int:
@@ -134,50 +132,14 @@ def _step(rng: random.Random) -> StepView:
     return StepView(f"[reasoning] {' '.join(rng.choices(WORDS, k=20))}", "reasoning", rng.random(), rng.random() > 0.1)
 
 
-def _solutions(problem_id: str, rng: random.Random) -> list[Solution]:
-    problem = problem_by_id(problem_id, TASKS, drawn=False)
-
-    def careless(kind: str, concept: str, truth: Any, near: Any) -> Any:
-        return near[0] if near and rng.random() < 0.1 else truth
-
-    def solution() -> Solution:
-        texts = TASKS[problem.task].solve(problem.meta["scene"], careless)
-        steps = tuple(map(parse_step, texts))
-        return Solution(problem_id, steps, texts[-1].removeprefix("[answer] "), "answer", 40)
-
-    return [solution() for _ in range(CANDIDATES)]
-
-
-def _scores(solution: Solution, rng: random.Random) -> dict[str, Any]:
-    rewards = [rng.random() for _ in solution.steps]
-    return {"steps": [asdict(StepScore(r, 1 - r, 0.0, 1.0)) for r in rewards], "whole": rng.random()}
+def scored(solution: Solution, rng: random.Random) -> dict[str, Any]:
+    return {"steps": scores_of(len(solution.steps), rng), "whole": rng.random()}
 
 
 def _write(path: Path, records: list[dict[str, Any]], inputs: list[Path] | None = None) -> None:
     open_run(path.parent, "", 0, inputs or ())
     path.write_text("".join(json.dumps(record) + "\n" for record in records))
     finish(Records(path))
-
-
-def _in_a_process(stage: Callable[[Path], None], folder: Path) -> dict[str, Any]:
-    started = time.perf_counter()
-    with multiprocessing.get_context("spawn").Pool(1) as pool:
-        cpu, peak = pool.apply(_cost_of, (stage, folder))
-    row = {
-        "what": stage.__name__,
-        "records": PROBLEMS * CANDIDATES,
-        "seconds": round(time.perf_counter() - started, 1),
-        "cpu_seconds": round(cpu, 1),
-        "peak_mb": round(peak),
-    }
-    print(row, flush=True)
-    return row
-
-
-def _cost_of(stage: Callable[[Path], None], folder: Path) -> tuple[float, float]:
-    """Seconds of a processor, and megabytes, of this process since its start."""
-    stage(folder)
-    return time.process_time(), resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
 
 
 if __name__ == "__main__":

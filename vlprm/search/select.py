@@ -11,7 +11,6 @@ problem is not solved, whoever chooses.
 from __future__ import annotations
 
 import math
-from collections import defaultdict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -63,22 +62,34 @@ def majority(pool: Sequence[Candidate]) -> Shares:
 
 def weighted_majority(pool: Sequence[Candidate], aggregation: Aggregation) -> Shares:
     """The answer whose candidates' rewards add up to most (Li et al., 2022)."""
-    return _vote(pool, [0.0 if r is None else r for r in solution_rewards(pool, aggregation)])
+    return weighted_vote(pool, solution_rewards(pool, aggregation))
 
 
 def best_of_n(pool: Sequence[Candidate], aggregation: Aggregation) -> Shares:
     """The candidate with the largest reward."""
-    return _best(pool, solution_rewards(pool, aggregation))
+    return best(pool, solution_rewards(pool, aggregation))
+
+
+def weighted_vote(pool: Sequence[Candidate], rewards: Sequence[float | None]) -> Shares:
+    """`weighted_majority` by a reward a candidate; one without weighs nothing."""
+    return _vote(pool, [reward or 0.0 for reward in rewards])
+
+
+def best(pool: Sequence[Candidate], rewards: Sequence[float | None]) -> Shares:
+    """`best_of_n` by a reward a candidate; those without one stand behind all others."""
+    values = ranking(pool, rewards)
+    highest = max(values.values())
+    return _evenly(pool, [i for i, value in values.items() if value == highest])
 
 
 def whole_solution(pool: Sequence[Candidate]) -> Shares:
     """The candidate with the largest reward of the whole read as one step."""
-    return _best(pool, [c.whole for c in pool])
+    return best(pool, [c.whole for c in pool])
 
 
 def likeliest(pool: Sequence[Candidate]) -> Shares:
     """The candidate that surprises the backbone least: what a selector has that was trained on nothing."""
-    return _best(pool, [None if c.surprise is None else -c.surprise for c in pool])
+    return best(pool, [None if c.surprise is None else -c.surprise for c in pool])
 
 
 def solution_rewards(pool: Sequence[Candidate], aggregation: Aggregation) -> list[float | None]:
@@ -94,32 +105,25 @@ def ranking(pool: Sequence[Candidate], rewards: Sequence[float | None]) -> dict[
     return {i: -math.inf if reward is None else reward for i, reward in found.items()}
 
 
-def _best(pool: Sequence[Candidate], rewards: Sequence[float | None]) -> Shares:
-    values = ranking(pool, rewards)
-    best = max(values.values())
-    return _evenly(pool, [i for i, value in values.items() if value == best])
-
-
 def _evenly(pool: Sequence[Candidate], chosen: Sequence[int]) -> Shares:
-    return [float(i in chosen) / len(chosen) for i in range(len(pool))]
+    shares, share = [0.0] * len(pool), 1.0 / len(chosen)
+    for i in chosen:
+        shares[i] = share
+    return shares
 
 
 def _vote(pool: Sequence[Candidate], weights: Sequence[float]) -> Shares:
-    votes: dict[str, float] = defaultdict(float)
-    members: dict[str, list[int]] = defaultdict(list)
-    for i, (candidate, weight) in enumerate(zip(pool, weights, strict=True)):
-        if candidate.answer is not None:
-            votes[candidate.answer] += weight
-            members[candidate.answer].append(i)
+    answers = [candidate.answer for candidate in pool]
+    votes: dict[str, float] = {}
+    for answer, weight in zip(answers, weights, strict=True):
+        if answer is not None:
+            votes[answer] = votes.get(answer, 0.0) + weight
     if not votes:
         return sample(pool)
-    best = max(votes.values())
-    winners = [answer for answer, vote in votes.items() if vote == best]
-    shares = [0.0] * len(pool)
-    for answer in winners:
-        for i in members[answer]:
-            shares[i] = 1 / len(winners) / len(members[answer])
-    return shares
+    most = max(votes.values())
+    winners = [answer for answer, vote in votes.items() if vote == most]
+    shares = {answer: 1 / len(winners) / answers.count(answer) for answer in winners}
+    return [0.0 if answer is None else shares.get(answer, 0.0) for answer in answers]
 
 
 def selectors(aggregation: Aggregation) -> dict[str, Selector]:

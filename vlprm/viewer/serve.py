@@ -25,7 +25,7 @@ from markupsafe import Markup
 
 from vlprm.viewer.page import problem_json, render_served
 from vlprm.viewer.pictures import media_type, thumbnail
-from vlprm.viewer.views import Problems, ProblemView, facts
+from vlprm.viewer.views import Problems, ProblemView
 
 log = logging.getLogger(__name__)
 
@@ -136,4 +136,4 @@ def _numbers(query: str) -> Callable[[str], int]:
 
 
 def _facts(problems: Problems, at: int) -> bytes:
-    return json.dumps(facts(problems.view(at)), allow_nan=False).encode()
+    return json.dumps(problems.facts(at), allow_nan=False).encode()

@@ -11,12 +11,12 @@ from typing import Any
 from vlprm.dataset import opened
 from vlprm.schema import Region, StepLabel, from_json
 from vlprm.steps import step_kind
-from vlprm.viewer.views import ProblemView, StepView, TreeStepView
+from vlprm.viewer.views import Problems, ProblemView, StepView, TreeStepView
 
 BENCHMARK = "search trees"
 
 
-class LabelledTrees:
+class LabelledTrees(Problems):
     """The trees of a dataset file. One group of its rows is in memory at a time."""
 
     def __init__(self, path: Path) -> None:

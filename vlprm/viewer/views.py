@@ -85,8 +85,12 @@ class Problems(Protocol):
         """The encoded files of a problem's images."""
         ...
 
+    def facts(self, at: int) -> dict[str, Any]:
+        """`facts` of the problem's view; a source that knows them without making the view gives them itself."""
+        return facts(self.view(at))
 
-class Joined:
+
+class Joined(Problems):
     """The problems of several sources, one source after the other."""
 
     def __init__(self, *sources: Problems) -> None:
@@ -102,6 +106,10 @@ class Joined:
     def images(self, at: int) -> tuple[bytes, ...]:
         source, place = self._found(at)
         return source.images(place)
+
+    def facts(self, at: int) -> dict[str, Any]:
+        source, place = self._found(at)
+        return source.facts(place)
 
     def _found(self, at: int) -> tuple[Problems, int]:
         for source in self._sources:

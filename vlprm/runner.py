@@ -1,15 +1,17 @@
-"""Many problems at once: each a coroutine, a bounded number in flight, none waiting for another."""
+"""Many problems at once: each a coroutine, a bounded number in flight, none waiting for another; how a run is stopped,
+and says how far it is."""
 
 from __future__ import annotations
 
 import asyncio
 import logging
 import signal
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from vlprm.engines.journal import Stopped
+from vlprm.records import Records
 
 log = logging.getLogger(__name__)
 
@@ -66,3 +68,19 @@ def stopped_by_sigint() -> Iterator[asyncio.Event]:
         yield stopping
     finally:
         loop.remove_signal_handler(signal.SIGINT)
+
+
+def leave_unless(done: bool) -> None:
+    """End the command, as a shell expects it, where SIGINT stopped a run before all of it was done."""
+    if not done:
+        log.info("stopped; run the same command again to go on")
+        raise SystemExit(EXIT_STOPPED)
+
+
+def append_of(total: int, records: Records, results: Iterable[Mapping[str, Any]]) -> None:
+    """Append some of the `total` records of a run, with a line in the log for each twentieth."""
+    before = len(records.keys)
+    records.append(results)
+    done = len(records.keys)
+    if done * 20 // total > before * 20 // total:
+        log.info("%d of %d done", done, total)

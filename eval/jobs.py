@@ -1,0 +1,62 @@
+"""What a run of `eval.run` has to do: a job for each problem and method."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from eval.asked import Asked, open_asked
+from eval.models import refuse_missing_models
+
+if TYPE_CHECKING:
+    from eval.run import RunConfig
+
+# Those that choose from `n` whole samples: they have one pool, and one record.
+POOLED = ("pass_at_1", "self_consistency", "best_of_n", "weighted_majority")
+POOL = "pool"
+
+
+@dataclass(frozen=True)
+class Job:
+    """A problem and a method; `record` is the name that the method has in records, `at` its place in the whole run,
+    of which a shard has a part."""
+
+    at: int
+    asked: Asked
+    problem_id: str
+    method: str
+    record: str
+
+    @property
+    def key(self) -> str:
+        return f"{self.asked.name}/{self.problem_id}/{self.record}"
+
+
+def jobs_of(config: RunConfig) -> list[Job]:
+    """All there is to do, the problems of a benchmark after another's. ValueError names what is missing."""
+    methods = methods_to_run(config)
+    first, of = shard_of(config.shard)
+    asked = [open_asked(benchmark) for benchmark in config.benchmarks]
+    every = ((a, i, m, r, k) for m, r in methods for a in asked for k, i in enumerate(a.ids))
+    jobs = [Job(at, a, i, m, r) for at, (a, i, m, r, k) in enumerate(every) if k % of == first]
+    if len({job.key for job in jobs}) < len(jobs):
+        raise ValueError("a benchmark or a method is named twice; name it once")
+    if not jobs:
+        raise ValueError("there are no problems; name a benchmark that has some, or fewer shards")
+    return jobs
+
+
+def methods_to_run(config: RunConfig) -> list[tuple[str, str]]:
+    """Names of methods, and what they are called in records. ValueError where a model that one needs is not given."""
+    refuse_missing_models(config.methods, config)
+    pooled = [name for name in config.methods if name in POOLED]
+    sampler = "best_of_n" if config.reward_model else "self_consistency"
+    return [*([(sampler, POOL)] if pooled else []), *((m, m) for m in config.methods if m not in POOLED)]
+
+
+def shard_of(shard: str) -> tuple[int, int]:
+    parts = re.fullmatch(r"(\d+)/(\d+)", shard)
+    if parts is None or not int(parts[1]) < int(parts[2]):
+        raise ValueError(f"shard {shard!r} is not of the form i/n with i below n, such as 0/4")
+    return int(parts[1]), int(parts[2])

@@ -1,0 +1,117 @@
+"""What 100,000 records of `eval.run` cost: a table of each layout, a page in one file, and a server that is ready.
+
+    python -m tests.perf.table
+
+A record is a problem with a pool of 8 candidates, so that there are 800,000 of these; solutions are those of 1,000
+problems, rewards are drawn anew. Each command runs in a process of its own, and its seconds include the start of
+Python.
+"""
+
+from __future__ import annotations
+
+import json
+import random
+import shutil
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+from eval import view
+from eval.asked import AskedConfig, open_asked
+from eval.jobs import Job
+from eval.run import RunConfig
+from eval.run_results import Layout
+from eval.solving import Record, found_record
+from eval.table import TableConfig
+from eval.table import main as print_table
+from tests.perf.cost import in_a_process
+from tests.perf.pools import scores_of, solutions_of
+from tests.perf.results import write_result
+from vlprm.config import dump
+from vlprm.records import Records, finish, open_run, write_atomically
+from vlprm.search import Cost, Found, ScoredSolution, SearchConfig
+from vlprm.tasks import TASKS
+from vlprm.viewer.page import render_page
+from vlprm.viewer.serve import PageServer
+
+RECORDS, CANDIDATES, KINDS = 100_000, 8, 1_000
+SECONDS, MEGABYTES = 30, 2_048
+
+
+def main() -> None:
+    folder = Path(tempfile.mkdtemp(prefix="table-"))
+    try:
+        write_run(folder)
+        size = (folder / "records.jsonl").stat().st_size
+        rows = [
+            {**in_a_process(stage, folder), "records": RECORDS, "gigabytes": round(size / 1e9, 2)}
+            for stage in (methods, aggregations, curve, page, served)
+        ]
+    finally:
+        shutil.rmtree(folder)
+    headline = {
+        "seconds": (max(row["seconds"] for row in rows), SECONDS),
+        "cpu_seconds": (max(row["cpu_seconds"] for row in rows), SECONDS),
+        "peak_mb": (max(row["peak_mb"] for row in rows), MEGABYTES),
+    }
+    write_result("table", rows, headline)
+
+
+def write_run(folder: Path) -> None:
+    asked = tuple(AskedConfig(name, problems=RECORDS // len(TASKS)) for name in TASKS)
+    config = RunConfig(folder, "builtin/policy", asked, reward_model="builtin/backbone", device="cpu")
+    open_run(folder, dump(config), 0)
+    with (folder / "records.jsonl").open("w") as file:
+        for i, one in enumerate(asked):
+            file.writelines(json.dumps(record) + "\n" for record in records_of(one, i * one.problems))
+    finish(Records(folder / "records.jsonl"))
+
+
+def records_of(config: AskedConfig, first: int) -> Iterator[Record]:
+    """A benchmark's records: those of its first problems, again and again, with other rewards."""
+    rng, asked = random.Random(config.name), open_asked(config)
+    kinds = [record_of(Job(0, asked, i, "best_of_n", "pool"), rng) for i in asked.ids[: KINDS // len(TASKS)]]
+    for at, problem_id in enumerate(asked.ids):
+        record = kinds[at % len(kinds)]
+        for candidate in record["candidates"]:
+            candidate["scores"] = scores_of(len(candidate["solution"]["steps"]), rng)
+        yield {**record, "key": f"{asked.name}/{problem_id}/pool", "at": first + at, "problem": problem_id}
+
+
+def record_of(job: Job, rng: random.Random) -> Record:
+    problem = job.asked.problem(job.problem_id)
+    pool = tuple(ScoredSolution(solution) for solution in solutions_of(problem, CANDIDATES, rng))
+    cost = Cost(policy_tokens=600, scorer_tokens=900, policy_calls=8, scorer_calls=8, seconds=3.0)
+    return found_record(job, problem, Found(problem.id, job.method, pool, [], cost), SearchConfig())
+
+
+def methods(folder: Path) -> None:
+    printed(folder, "methods")
+
+
+def aggregations(folder: Path) -> None:
+    printed(folder, "aggregations")
+
+
+def curve(folder: Path) -> None:
+    printed(folder, "curve")
+
+
+def printed(folder: Path, layout: Layout) -> None:
+    print_table(TableConfig((folder,), layout))
+
+
+def page(folder: Path) -> None:
+    """The first thousand problems, as a file."""
+    write_atomically(folder / "report.html", render_page("100,000", [], view.run_problems(folder, {})))
+
+
+def served(folder: Path) -> None:
+    """A server that is ready to answer, and its first answers."""
+    with PageServer(0, "100,000", view.run_sections(folder), view.run_problems(folder, {})) as server:
+        for path in ("/", "/facts", "/problem", "/image"):
+            assert server.answer(path, lambda name: {"at": RECORDS - 1, "count": 2000}.get(name, 0))
+
+
+if __name__ == "__main__":
+    main()

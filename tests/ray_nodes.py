@@ -1,0 +1,31 @@
+"""A real Ray cluster of two nodes on this machine, and the processes of its actors."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import psutil
+import pytest
+
+
+@contextmanager
+def two_nodes() -> Iterator[str]:
+    """The address of a cluster: a head that works on nothing, and two nodes of one processor each."""
+    pytest.importorskip("ray")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("RAY_USAGE_STATS_ENABLED", "0")  # it would report to its makers
+        from ray.cluster_utils import Cluster
+
+        cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 0})
+        try:
+            for _ in range(2):
+                cluster.add_node(num_cpus=1)
+            yield cluster.address
+        finally:
+            cluster.shutdown()
+
+
+def a_worker() -> psutil.Process:
+    """One of the actors that this process's cluster has at work."""
+    return next(p for p in psutil.Process().children(recursive=True) if p.name().startswith("ray::Worker"))
