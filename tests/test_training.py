@@ -49,14 +49,18 @@ def test_the_trainers_steps_do_not_depend_on_accumulation(
     assert all(0 < loss < 5 for loss, _ in logs[0])
 
 
-@pytest.mark.parametrize("family", ["qwen2_5_vl", "qwen3_vl", "internvl"])
+@pytest.mark.parametrize(
+    ("family", "head"), [("qwen2_5_vl", "step"), ("qwen3_vl", "step"), ("internvl", "step"), ("qwen2_5_vl", "verdict")]
+)
 def test_adapters_are_trained_saved_and_merged(
-    dataset: Path, tiny_backbone: Any, tmp_path: Path, family: str, problems: list[Problem]
+    dataset: Path, tiny_backbone: Any, tmp_path: Path, family: str, head: str, problems: list[Problem]
 ) -> None:
-    """Scores of the trained model, of its adapters loaded again, and of the merged checkpoint are equal."""
+    """Scores of adapters that are loaded again, and of the merged checkpoint, are equal; verdicts are those learnt."""
     run, backbone = tmp_path / "lora", str(tiny_backbone(family))
     rows = RowsConfig(batch_tokens=700)  # the first step moves the head alone, which starts at zero
     config = PrmConfig(dataset, run, backbone, lora_rank=4, held_out=0.2, rows=rows, epochs=2)
+    if head == "verdict":
+        config = dataclasses.replace(config, head="verdict", verdicts=("Y", "N"))
     prm.main(config)
     assert not (run / "model.safetensors").exists()
     asked = [(p, solved(p)) for p in problems[:3]]
@@ -68,7 +72,8 @@ def test_adapters_are_trained_saved_and_merged(
     changed = {name for name in before if not torch.equal(before[name], after[name])}
     assert changed
     assert all("language_model.layers" in name and "_proj" in name for name in changed)
-    assert after["score.weight"].abs().max() > 0
+    if head == "step":
+        assert after["score.weight"].abs().max() > 0
 
 
 @pytest.mark.parametrize("bits", [4, 8])
@@ -89,7 +94,11 @@ def test_adapters_are_trained_on_a_quantized_backbone(
     assert loaded == {4: torch.uint8, 8: torch.int8}[bits]
     assert prm.new_model(config).model.model.visual.blocks[0].mlp.up_proj.weight.dtype == torch.float32
     prm.main(config)
-    assert len(score(load_reward_model(tmp_path / "run"), [(problems[0], solved(problems[0]))])[0]) > 1
+    asked = [(problems[0], solved(problems[0]))]
+    (whole,), few = score(load_reward_model(tmp_path / "run"), asked), load_reward_model(tmp_path / "run", bits=bits)
+    assert few.model.model.language_model.layers[0].mlp.up_proj.weight.dtype == loaded
+    assert score(few, asked)[0] == pytest.approx(whole, abs=0.05)
+    assert score(few, asked)[0] != whole
 
 
 def test_rows_carry_the_datasets_labels(dataset: Path, inputs: InputBuilder) -> None:

@@ -195,7 +195,8 @@ def load_reward_model(
 ) -> Checkpoint:
     """A reward model from its folder; or, with `new_head`, from a backbone's folder: a step head that starts at zero
     weights (every step equally likely right or wrong) and reads surprise if it is to, or the LM head's `verdicts`.
-    `bits` below 16 hold the text layers of a backbone that only adapters are trained on, through bitsandbytes.
+    `bits` below 16 hold the text layers of a backbone that only adapters are trained on, through bitsandbytes; those
+    of a folder of adapters then stand beside it, and are merged into it otherwise.
 
     ValueError where a weight is missing that should be there, where a trained head is asked of a plain backbone, or
     where a verdict is not a single token.
@@ -205,7 +206,7 @@ def load_reward_model(
     if new_head is None and profile.head == "none":
         raise ValueError(f"{folder} has no reward head (vlprm.json says head: none); train one with train.prm")
     if new_head is None and (backbone := backbone_of(folder)) is not None:
-        return _of_adapters(folder, backbone, profile, device, dtype)
+        return _of_adapters(folder, backbone, profile, device, dtype, bits)
     profile = replace(profile, head=new_head or profile.head, verdicts=verdicts or profile.verdicts)
     inputs = load_inputs(folder, profile)
     if profile.head == "verdict":
@@ -216,9 +217,13 @@ def load_reward_model(
     return load_checkpoint(folder, loader, device, dtype, inputs)
 
 
-def _of_adapters(folder: Path, backbone: str, profile: Profile, device: str, dtype: torch.dtype) -> Checkpoint:
-    bare = load_reward_model(backbone, "cpu", dtype, profile.head, profile.provenance.get("surprise", False))  # type: ignore[arg-type]
-    model = with_adapters(bare.model, folder).to(device).eval()
+def _of_adapters(
+    folder: Path, backbone: str, profile: Profile, device: str, dtype: torch.dtype, bits: Bits
+) -> Checkpoint:
+    assert profile.head != "none"
+    surprised = profile.provenance.get("surprise", False)
+    bare = load_reward_model(backbone, "cpu", dtype, profile.head, surprised, profile.verdicts, bits)
+    model = with_adapters(bare.model, folder, merged=bits == 16).to(device).eval()
     return Checkpoint(model, load_inputs(checkpoint_folder(backbone), profile))
 
 
