@@ -18,9 +18,10 @@ import torch.multiprocessing as mp
 from safetensors.torch import load_file
 from torch.distributed.fsdp import fully_shard
 
-from train.data import RowsConfig, batch_rows, labelled_row, load_trees, model_inputs
+from train.data import batch_rows, labelled_row, model_inputs
 from train.losses import LossConfig
 from train.prm import PrmConfig, make_trainer, new_model, split_rows
+from train.trees import RowsConfig, load_trees
 from vlprm.dataset import LabelledPath
 from vlprm.reward_model import load_reward_model
 from vlprm.schema import Step

@@ -11,8 +11,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from train.data import LabelledRow, RowsConfig, batch_rows, class_weights, labelled_row, load_trees, model_inputs
+from train.data import LabelledRow, batch_rows, class_weights, labelled_row, model_inputs
 from train.losses import IGNORE, LossConfig, beta_binomial, log_probabilities, step_loss, training_loss
+from train.trees import RowsConfig, load_trees, merged
 from vlprm.backbones import Checkpoint
 from vlprm.dataset import LabelledPath
 from vlprm.reward_model import load_reward_model
@@ -125,6 +126,19 @@ def test_a_tree_in_one_sequence_has_the_loss_and_gradients_of_its_paths(
     whole = [[labelled_row(tree, checkpoint.inputs, loss, {}) for tree in uneven]]
     tokens = [sum(len(row.row.ids) for part in parts for row in part) for parts in (paths, whole)]
     assert tokens[1] < 0.7 * tokens[0]
+    assert_same(gradient(checkpoint, whole, loss), gradient(checkpoint, paths, loss))
+
+
+def test_rows_of_one_solution_merged_have_the_loss_and_gradients_of_the_rows(
+    backbone: Path, trees: list[list[LabelledPath]]
+) -> None:
+    """As a dataset has them that gives each solution a row."""
+    checkpoint, loss = trained(backbone), LossConfig(wrong_weight=2.0)
+    weights = class_weights(trees, loss)
+    rows = [[replace(path, nodes=tuple(range(len(path.steps))))] for path in trees[0]]
+    paths = [[labelled_row(row, checkpoint.inputs, loss, weights)] for row in rows]
+    whole = [[labelled_row(merged([*rows]), checkpoint.inputs, loss, weights)]]
+    assert len(whole[0][0].targets) < sum(len(path.targets) for (path,) in paths)
     assert_same(gradient(checkpoint, whole, loss), gradient(checkpoint, paths, loss))
 
 

@@ -13,11 +13,12 @@ import transformers
 from tests.conftest import solved
 from tests.tiny_backbones import QWEN_TOWER, mrope, qwen2_processor, write_qwen
 from train import merge, prm
-from train.data import KIND_INDEX, RowsConfig, batch_rows, examples_of, labelled_row, load_trees, plan_batches
+from train.data import KIND_INDEX, batch_rows, examples_of, labelled_row, plan_batches
 from train.lessons import Curriculum, Lesson, batch_lessons, executed_steps, lesson, lesson_row, teacher
 from train.losses import IGNORE, LossConfig
 from train.prm import PrmConfig, make_trainer, split_rows
 from train.progress import Progress
+from train.trees import RowsConfig, load_trees
 from vlprm.backbones import load_policy
 from vlprm.dataset import read_rows, row_paths
 from vlprm.inputs import InputBuilder
@@ -36,7 +37,8 @@ def test_the_trainers_steps_do_not_depend_on_accumulation(
     logs = []
     for budget, parts in ((100_000, 1), (1_000, 4)):
         rows = RowsConfig(of=of, batch_tokens=budget)  # type: ignore[arg-type]
-        loss = LossConfig(balance=True, siblings=0.5, candidates=0.5)
+        pairs = 0.5 if of == "trees" else 0.0
+        loss = LossConfig(balance=True, siblings=pairs, candidates=pairs)
         config = PrmConfig(dataset, tmp_path / str(parts), str(backbone), rows=rows, loss=loss, held_out=0.2)
         checkpoint = load_reward_model(backbone, new_head="step")
         train, held = split_rows(config, checkpoint.inputs)
@@ -88,7 +90,7 @@ def test_adapters_are_trained_on_a_quantized_backbone(
     write_qwen(folder, transformers.Qwen2_5_VLForConditionalGeneration, processor, text, vision)
     config = PrmConfig(dataset, tmp_path / "run", str(folder), rows=rows, held_out=0.2, bits=bits)  # type: ignore[arg-type]
     with pytest.raises(ValueError, match="cannot be trained; set lora_rank"):
-        prm.new_model(config)
+        prm.main(config)
     config = dataclasses.replace(config, lora_rank=4)
     loaded = prm.new_model(config).model.model.language_model.layers[0].mlp.up_proj.weight.dtype
     assert loaded == {4: torch.uint8, 8: torch.int8}[bits]

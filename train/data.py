@@ -1,4 +1,4 @@
-"""Dataset file -> training rows: labelled paths or whole trees, in batches under a token budget.
+"""Labelled solutions -> training rows: paths or whole trees, in batches under a token budget.
 
 Shapes: B rows, S steps (padded), C candidates (padded), P pairs.
 """
@@ -9,24 +9,22 @@ import logging
 import random
 from collections import Counter, defaultdict
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
-from pathlib import Path
-from typing import Any, Literal
+from dataclasses import dataclass
+from typing import Any
 
 import torch
-from jsonargparse.typing import PositiveInt
 from torch import Tensor
 
 from train.critiques import critiques_of
 from train.losses import IGNORE, LossConfig
-from vlprm.dataset import LabelledPath, row_paths
+from train.trees import RowsConfig, Tree
+from vlprm.dataset import LabelledPath
 from vlprm.fusion import called_wrong
 from vlprm.inputs import InputBuilder
 from vlprm.packing import Node, Row, lay_out, padded_batches
 from vlprm.prompts import critique_question
 from vlprm.reward_model import OUTPUTS
 from vlprm.schema import Step, StepLabel
-from vlprm.stepwise import training_rows
 
 log = logging.getLogger(__name__)
 
@@ -36,31 +34,7 @@ KIND_INDEX = {None: -1, "perception": OUTPUTS.index("perception"), "action": OUT
 # What a batch has beside the inputs of the model.
 ANSWERS = ("labels", "error_kinds", "counts", "weights", "siblings", "candidates", "paths", "totals", "ids")
 SORTED_RUN = 16  # batches whose rows are sorted by length together
-Example = Sequence[LabelledPath]  # solutions of one problem that make a row
-
-
-@dataclass(frozen=True)
-class RowsConfig:
-    """What is learnt from, and in which batches.
-
-    Args:
-        of: a row is a solution (paths) or all solutions of a problem, with what they share once (trees).
-        max_paths_per_tree: solutions taken of one problem.
-        after_first_error: of a solution's steps after its first wrong one: leave them out (stop), show them without
-            targets (mask), or learn from them too (keep).
-        mixed: take only problems that have right and wrong solutions.
-        batch_tokens: tokens of a device's batch, padding included.
-        longest: tokens of a row that is still taken.
-        over_long: a longer row stops the run (refuse), or is left out and counted (drop). It is never cut.
-    """
-
-    of: Literal["paths", "trees"] = "trees"
-    max_paths_per_tree: PositiveInt = 8
-    after_first_error: Literal["stop", "mask", "keep"] = "keep"
-    mixed: bool = False
-    batch_tokens: PositiveInt = 4096
-    longest: PositiveInt = 16_384
-    over_long: Literal["refuse", "drop"] = "refuse"
+Example = Tree  # that makes a row
 
 
 @dataclass(frozen=True)
@@ -83,51 +57,16 @@ class LabelledRow:
 # --- what is learnt from
 
 
-def load_trees(path: Path, config: RowsConfig) -> list[list[LabelledPath]]:
-    """Labelled solutions of each problem, right and wrong ones taking turns, as the config cuts and selects them."""
-    trees = [row_paths(row) for row in training_rows(path)]
-    chosen = [tree for tree in trees if not config.mixed or {True, False} <= {p.right for p in tree}]
-    if len(chosen) < len(trees):
-        log.info("%d of %d problems have right and wrong solutions", len(chosen), len(trees))
-    return [
-        [learnt_from(p, config.after_first_error) for p in _both_kinds(tree, config.max_paths_per_tree)]
-        for tree in chosen
-    ]
-
-
-def _both_kinds(paths: Sequence[LabelledPath], limit: int) -> list[LabelledPath]:
-    right = [p for p in paths if p.right]
-    wrong = [p for p in paths if p.right is False]
-    taken: list[LabelledPath] = []
-    for i in range(max(len(right), len(wrong))):
-        taken += wrong[i : i + 1] + right[i : i + 1]
-    # Most datasets of others do not say whether an answer is right; their steps are labelled all the same.
-    return (taken or list(paths))[:limit]
-
-
-def learnt_from(path: LabelledPath, after_first_error: str) -> LabelledPath:
-    """The path with what comes after its first wrong step left out (`stop`), without targets (`mask`), or as it is."""
-    wrong = [called_wrong(label) for label in path.labels]
-    if after_first_error == "keep" or True not in wrong:
-        return path
-    end = wrong.index(True) + 1
-    if after_first_error == "stop":
-        return replace(
-            path,
-            steps=path.steps[:end],
-            nodes=path.nodes[:end],
-            labels=path.labels[:end],
-            corrected=path.corrected[:end],
-        )
-    masked = tuple(replace(label, target=None, error_kind=None) for label in path.labels[end:])
-    return replace(path, labels=path.labels[:end] + masked)
+def rows_of(trees: Sequence[Tree], config: RowsConfig) -> list[Example]:
+    """What makes a row each."""
+    return [*trees] if config.of == "trees" else [[path] for tree in trees for path in tree]
 
 
 def examples_of(
-    trees: Sequence[Sequence[LabelledPath]], config: RowsConfig, inputs: InputBuilder, loss: LossConfig
+    trees: Sequence[Tree], config: RowsConfig, inputs: InputBuilder, loss: LossConfig
 ) -> tuple[list[Example], list[int]]:
     """What makes a row each, and how many tokens it will have. ValueError on an over-long one, unless it is dropped."""
-    examples = [*trees] if config.of == "trees" else [[path] for tree in trees for path in tree]
+    examples = rows_of(trees, config)
     sizes = [sum(len(node.segment.ids) for node in _nodes(example, inputs, loss)) for example in examples]
     over = [i for i, size in enumerate(sizes) if size > config.longest]
     if over and config.over_long == "refuse":
@@ -148,7 +87,7 @@ def _nodes(example: Example, inputs: InputBuilder, loss: LossConfig) -> list[Nod
     return inputs.tree_nodes(example[0].problem, steps, parents, question, critiques)
 
 
-def class_weights(trees: Sequence[Sequence[LabelledPath]], loss: LossConfig) -> dict[tuple[str, bool], float]:
+def class_weights(trees: Sequence[Tree], loss: LossConfig) -> dict[tuple[str, bool], float]:
     """Weight of a step by its question's type and whether its target calls it wrong."""
     counts: dict[tuple[str, bool], float] = defaultdict(float)
     for tree in trees:
@@ -222,6 +161,26 @@ def _sibling_pairs(targets: Sequence[float], parents: Sequence[int]) -> tuple[tu
         if targets[k] != IGNORE:
             groups[parent].append(k)
     return tuple((a, b) for group in groups.values() for a in group for b in group if targets[a] > 0.5 >= targets[b])
+
+
+def check_pairs(examples: Sequence[Example], loss: LossConfig) -> None:
+    """ValueError where pairs are to be learnt from and no row has one."""
+    if loss.candidates and not any(map(_candidate_pairs, examples)):
+        raise ValueError(
+            "no problem has right and wrong solutions, between which loss.candidates learns; set it to 0, or give a"
+            " dataset that says which are right"
+        )
+    if loss.siblings and not any(map(_has_siblings, examples)):
+        raise ValueError(
+            "no problem has a right and a wrong step after the same steps, between which loss.siblings learns; set it"
+            " to 0, or give a dataset of trees"
+        )
+
+
+def _has_siblings(example: Example) -> bool:
+    labels = {node: label for path in example for node, label in zip(path.nodes, path.labels, strict=True)}
+    _, place, parents = _merged(example)
+    return bool(_sibling_pairs([float(IGNORE if (t := labels[n].target) is None else t) for n in place], parents))
 
 
 def _candidate_pairs(example: Example) -> tuple[tuple[int, int], ...]:

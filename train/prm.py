@@ -12,7 +12,6 @@ import hashlib
 import logging
 import math
 import random
-from collections import defaultdict
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -23,14 +22,15 @@ from jsonargparse.typing import ClosedUnitInterval, NonNegativeFloat, NonNegativ
 from transformers import PrinterCallback, Trainer, TrainingArguments
 
 from train import card, plan
-from train.data import RowsConfig, class_weights, evened, examples_of, load_trees, plan_batches
+from train.checks import VERDICTS, check
+from train.data import check_pairs, class_weights, evened, examples_of, plan_batches
 from train.losses import LossConfig
 from train.progress import Progress, last_whole_checkpoint, refuse_data_parallel
 from train.trainer import Batches, StepTrainer, held_out_metrics
+from train.trees import RowsConfig, load_trees
 from vlprm.adapters import add_adapters
 from vlprm.backbones import Checkpoint, Part, checkpoint_folder, freeze
 from vlprm.config import dump, run
-from vlprm.dataset import LabelledPath
 from vlprm.inputs import InputBuilder
 from vlprm.profile import FILE_NAME, Profile
 from vlprm.records import open_run, timed, write_atomically
@@ -77,7 +77,7 @@ class PrmConfig:
     run: Path
     backbone: str = "builtin/backbone"
     head: Head = "step"
-    verdicts: tuple[str, str] = ("+", "-")
+    verdicts: tuple[str, str] = VERDICTS
     surprise: bool = False
     freeze: tuple[Part, ...] = ("vision",)
     lora_rank: NonNegativeInt = 0
@@ -103,6 +103,7 @@ class PrmConfig:
 
 def main(config: PrmConfig) -> None:
     refuse_data_parallel()
+    check(config)
     if config.dry_run:
         describe(config)
         return
@@ -119,8 +120,6 @@ def main(config: PrmConfig) -> None:
 
 
 def new_model(config: PrmConfig) -> Checkpoint:
-    if config.bits < 16 and not config.lora_rank:
-        raise ValueError(f"weights of {config.bits} bits cannot be trained; set lora_rank, or bits: 16")
     return load_reward_model(
         config.backbone,
         new_head=config.head,
@@ -132,13 +131,15 @@ def new_model(config: PrmConfig) -> Checkpoint:
 
 def split_rows(config: PrmConfig, inputs: InputBuilder) -> tuple[Batches, Batches]:
     """Training and held-out batches; all solutions of a problem are on one side."""
-    problems = load_problems(config)
+    problems = load_trees(config.dataset, config.rows)
+    random.Random(config.seed).shuffle(problems)
     held = max(1, int(len(problems) * config.held_out))
     if len(problems) <= held:
         raise ValueError(f"{config.dataset} has {len(problems)} problem(s); training needs one beside {held} held out")
-    learnt, kept = [[tree for trees in part for tree in trees] for part in (problems[held:], problems[:held])]
+    learnt, kept = problems[held:], problems[:held]
     weights = class_weights(learnt, config.loss)
     train, sizes = examples_of(learnt, config.rows, inputs, config.loss)
+    check_pairs(train, config.loss)
     shown, _ = examples_of(kept, config.rows, inputs, config.loss)
     log.info("%d problems in %d rows of %d tokens, %d held out", len(problems) - held, len(train), sum(sizes), held)
     budget = config.rows.batch_tokens
@@ -156,16 +157,6 @@ def describe(config: PrmConfig) -> None:
     trainable(config, checkpoint)
     print(dump(config))
     print(plan.report(checkpoint, train, config.accumulate, config.bfloat16))
-
-
-def load_problems(config: PrmConfig) -> list[list[list[LabelledPath]]]:
-    """The trees of each problem, in random order. A dataset of solutions has a row for each solution of a problem."""
-    trees = load_trees(config.dataset, config.rows)
-    random.Random(config.seed).shuffle(trees)
-    problems: dict[tuple[str, tuple[bytes, ...]], list[list[LabelledPath]]] = defaultdict(list)
-    for tree in trees:
-        problems[tree[0].problem.question, tree[0].problem.images].append(tree)
-    return list(problems.values())
 
 
 def make_trainer(config: PrmConfig, checkpoint: Checkpoint, train: Batches, held_out: Batches) -> Trainer:
