@@ -17,11 +17,10 @@ from torch import Tensor
 
 from train.critiques import critiques_of
 from train.losses import IGNORE, LossConfig
-from train.trees import RowsConfig, Tree
+from train.trees import RowsConfig, Tree, is_wrong
 from vlprm.dataset import LabelledPath
-from vlprm.fusion import called_wrong
 from vlprm.inputs import InputBuilder
-from vlprm.packing import Node, Row, lay_out, padded_batches
+from vlprm.packing import Node, Row, depth_first, lay_out, padded_batches
 from vlprm.prompts import critique_question
 from vlprm.reward_model import OUTPUTS
 from vlprm.schema import Step, StepLabel
@@ -32,7 +31,8 @@ log = logging.getLogger(__name__)
 KIND_INDEX = {None: -1, "perception": OUTPUTS.index("perception"), "action": OUTPUTS.index("perception"),
               "reasoning": OUTPUTS.index("reasoning")}  # fmt: skip
 # What a batch has beside the inputs of the model.
-ANSWERS = ("labels", "error_kinds", "counts", "weights", "siblings", "candidates", "paths", "totals", "ids")
+ANSWERS = ("labels", "error_kinds", "wrong", "counts", "weights", "siblings", "candidates", "paths", "taught_weights",
+           "totals", "ids")  # fmt: skip
 SORTED_RUN = 16  # batches whose rows are sorted by length together
 Example = Tree  # that makes a row
 
@@ -40,15 +40,18 @@ Example = Tree  # that makes a row
 @dataclass(frozen=True)
 class LabelledRow:
     """A row with, for each step, its target (IGNORE: no loss), error kind (index of the head's output; -1 unknown),
-    right and valid rollouts, and weight, the number of solutions that it stands for. Pairs are of better and worse
-    siblings, and of right and wrong candidates; `paths` has the steps of each candidate."""
+    whether it is called wrong, right and valid rollouts, and weight, the number of solutions that it stands for; and
+    that number for each id that is taught. Pairs are of better and worse siblings, and of right and wrong candidates;
+    `paths` has the steps of each candidate."""
 
     id: str
     row: Row
     targets: tuple[float, ...]
     kinds: tuple[int, ...]
+    wrong: tuple[bool, ...]
     counts: tuple[tuple[int, int], ...]
     weights: tuple[float, ...]
+    taught: tuple[float, ...] = ()
     siblings: tuple[tuple[int, int], ...] = ()
     candidates: tuple[tuple[int, int], ...] = ()
     paths: tuple[tuple[int, ...], ...] = ()
@@ -83,7 +86,7 @@ def examples_of(
 def _nodes(example: Example, inputs: InputBuilder, loss: LossConfig) -> list[Node]:
     steps, place, parents = _merged(example)
     question = critique_question(inputs.profile.prompt_template)
-    critiques = critiques_of(example, place, question) if loss.critique else []
+    critiques = critiques_of(example, place, question, loss.threshold) if loss.critique else []
     return inputs.tree_nodes(example[0].problem, steps, parents, question, critiques)
 
 
@@ -94,11 +97,12 @@ def class_weights(trees: Sequence[Tree], loss: LossConfig) -> dict[tuple[str, bo
         for path in tree:
             for label in path.labels:
                 if label.target is not None:
-                    counts[_question_type(path), called_wrong(label)] += 1
+                    counts[_question_type(path), is_wrong(label, loss.threshold)] += 1
+    weights = {key: loss.wrong_weight if key[1] else 1.0 for key in counts}
     if not loss.balance:
-        return {key: loss.wrong_weight if key[1] else 1.0 for key in counts}
+        return weights
     of_type = {kind: counts[kind, False] + counts[kind, True] for kind, _ in list(counts)}
-    return {(kind, wrong): of_type[kind] / (2 * n) for (kind, wrong), n in counts.items() if n}
+    return {key: weight * of_type[key[0]] / (2 * counts[key]) for key, weight in weights.items()}
 
 
 def _question_type(path: LabelledPath) -> str:
@@ -115,18 +119,22 @@ def labelled_row(
     """The row of some solutions of one problem. ValueError on a target outside [0, 1]: the loss would be nonsense."""
     problem = example[0].problem
     _, place, parents = _merged(example)
-    labels = {node: label for path in example for node, label in zip(path.nodes, path.labels, strict=True)}
+    labels = _labels(example)
+    nodes = _nodes(example, inputs, loss)
     share = Counter(node for path in example for node in path.nodes)
     targets = tuple(_target(labels[n], loss, problem.id) for n in place)
+    wrong = tuple(is_wrong(labels[n], loss.threshold) for n in place)
     kind = _question_type(example[0])
     return LabelledRow(
         id=problem.id,
-        row=lay_out(_nodes(example, inputs, loss), inputs.positions),
+        row=lay_out(nodes, inputs.positions),
         targets=targets,
         kinds=tuple(KIND_INDEX[labels[n].error_kind] for n in place),
+        wrong=wrong,
         counts=tuple((labels[n].mc_correct, labels[n].mc_valid) for n in place),
-        weights=tuple(share[n] * weights.get((kind, called_wrong(labels[n])), 1.0) for n in place),
-        siblings=_sibling_pairs(targets, parents) if loss.siblings else (),
+        weights=tuple(share[n] * weights.get((kind, w), 1.0) for n, w in zip(place, wrong, strict=True)),
+        taught=_taught(nodes, [share[n] for n in place]),
+        siblings=_sibling_pairs(targets, wrong, parents) if loss.siblings else (),
         candidates=_candidate_pairs(example) if loss.candidates else (),
         paths=tuple(tuple(place[n] for n in path.nodes) for path in example) if loss.candidates else (),
     )
@@ -152,15 +160,32 @@ def _target(label: StepLabel, loss: LossConfig, problem_id: str) -> float:
         return float(IGNORE)
     if not 0 <= label.target <= 1:
         raise ValueError(f"{problem_id}: target {label.target} is not in [0, 1]; correct the dataset's labels")
-    return float(label.target > loss.threshold) if loss.labels == "hard" else label.target
+    return float(not is_wrong(label, loss.threshold)) if loss.labels == "hard" else label.target
 
 
-def _sibling_pairs(targets: Sequence[float], parents: Sequence[int]) -> tuple[tuple[int, int], ...]:
+def _labels(example: Example) -> dict[int, StepLabel]:
+    return {node: label for path in example for node, label in zip(path.nodes, path.labels, strict=True)}
+
+
+def _taught(nodes: Sequence[Node], share: Sequence[int]) -> tuple[float, ...]:
+    """Of each id that is taught, in the order of the row: how many solutions have the step that it is about."""
+    counts: list[float] = []
+    for k in depth_first(nodes):
+        if nodes[k].taught:
+            above = nodes[nodes[k].parent]
+            step = above.writes if above.writes >= 0 else nodes[above.parent].writes  # a question may stand between
+            counts += [share[step]] * nodes[k].segment.written
+    return tuple(counts)
+
+
+def _sibling_pairs(
+    targets: Sequence[float], wrong: Sequence[bool], parents: Sequence[int]
+) -> tuple[tuple[int, int], ...]:
     groups: dict[int, list[int]] = defaultdict(list)
     for k, parent in enumerate(parents):
         if targets[k] != IGNORE:
             groups[parent].append(k)
-    return tuple((a, b) for group in groups.values() for a in group for b in group if targets[a] > 0.5 >= targets[b])
+    return tuple((a, b) for group in groups.values() for a in group for b in group if wrong[b] and not wrong[a])
 
 
 def check_pairs(examples: Sequence[Example], loss: LossConfig) -> None:
@@ -170,17 +195,18 @@ def check_pairs(examples: Sequence[Example], loss: LossConfig) -> None:
             "no problem has right and wrong solutions, between which loss.candidates learns; set it to 0, or give a"
             " dataset that says which are right"
         )
-    if loss.siblings and not any(map(_has_siblings, examples)):
+    if loss.siblings and not any(_has_siblings(example, loss) for example in examples):
         raise ValueError(
             "no problem has a right and a wrong step after the same steps, between which loss.siblings learns; set it"
             " to 0, or give a dataset of trees"
         )
 
 
-def _has_siblings(example: Example) -> bool:
-    labels = {node: label for path in example for node, label in zip(path.nodes, path.labels, strict=True)}
+def _has_siblings(example: Example, loss: LossConfig) -> bool:
     _, place, parents = _merged(example)
-    return bool(_sibling_pairs([float(IGNORE if (t := labels[n].target) is None else t) for n in place], parents))
+    labels = [_labels(example)[n] for n in place]
+    targets = [_target(label, loss, example[0].problem.id) for label in labels]
+    return bool(_sibling_pairs(targets, [is_wrong(label, loss.threshold) for label in labels], parents))
 
 
 def _candidate_pairs(example: Example) -> tuple[tuple[int, int], ...]:
@@ -227,27 +253,29 @@ def evened(batches: Sequence[list[Example]], multiple: int) -> list[list[Example
 
 def batch_rows(rows: Sequence[LabelledRow], inputs: InputBuilder) -> dict[str, Tensor]:
     """A padded batch with `labels` (B, S) float, `IGNORE` where there is no loss, `error_kinds` (B, S), `counts`
-    (B, S, 2), `weights` (B, S), `siblings` and `candidates` (P, 3) of (row, better, worse), `paths` (B, C, S), and
-    `totals` (4): what the batch adds to the sums that the loss is divided by."""
+    (B, S, 2), `wrong` and `weights` (B, S), `siblings` and `candidates` (P, 3) of (row, better, worse), `paths`
+    (B, C, S), `taught_weights` (N) of the ids that are taught, and `totals` (4): what the batch adds to the sums that
+    the loss is divided by."""
     batch = inputs.step_batch(inputs.with_an_image([r.row for r in rows]))
     shape = batch["step_ends"].shape
     labels_BS, kinds_BS, weights_BS = torch.full(shape, float(IGNORE)), torch.full(shape, -1), torch.zeros(shape)
-    counts_BS2 = torch.zeros(*shape, 2)
+    counts_BS2, wrong_BS = torch.zeros(*shape, 2), torch.zeros(shape, dtype=torch.long)
     paths_BCS = torch.zeros(len(rows), max(1, *(len(row.paths) for row in rows)), shape[1])
     for b, row in enumerate(rows):
         size = len(row.targets)
         labels_BS[b, :size], kinds_BS[b, :size] = torch.tensor(row.targets), torch.tensor(row.kinds)
+        wrong_BS[b, :size] = torch.tensor(row.wrong).long()
         counts_BS2[b, :size], weights_BS[b, :size] = torch.tensor(row.counts).float(), torch.tensor(row.weights)
         for c, path in enumerate(row.paths):
             paths_BCS[b, c, list(path)] = 1
     siblings_P3, candidates_P3 = _pairs([r.siblings for r in rows]), _pairs([r.candidates for r in rows])
-    taught = sum(sum(row.row.taught) for row in rows)
+    taught_N = torch.tensor([weight for row in rows for weight in row.taught])
     labelled = weights_BS[labels_BS != IGNORE].sum()
     return {
         **batch,
-        "labels": labels_BS, "error_kinds": kinds_BS, "counts": counts_BS2, "weights": weights_BS,
-        "siblings": siblings_P3, "candidates": candidates_P3, "paths": paths_BCS,
-        "totals": torch.tensor([labelled, len(siblings_P3), len(candidates_P3), taught]),
+        "labels": labels_BS, "error_kinds": kinds_BS, "wrong": wrong_BS, "counts": counts_BS2, "weights": weights_BS,
+        "siblings": siblings_P3, "candidates": candidates_P3, "paths": paths_BCS, "taught_weights": taught_N,
+        "totals": torch.tensor([labelled, len(siblings_P3), len(candidates_P3), taught_N.sum()]),
     }  # fmt: skip
 
 

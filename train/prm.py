@@ -131,7 +131,7 @@ def new_model(config: PrmConfig) -> Checkpoint:
 
 def split_rows(config: PrmConfig, inputs: InputBuilder) -> tuple[Batches, Batches]:
     """Training and held-out batches; all solutions of a problem are on one side."""
-    problems = load_trees(config.dataset, config.rows)
+    problems = load_trees(config.dataset, config.rows, config.loss.threshold)
     random.Random(config.seed).shuffle(problems)
     held = max(1, int(len(problems) * config.held_out))
     if len(problems) <= held:
@@ -208,7 +208,7 @@ def training_arguments(config: PrmConfig) -> TrainingArguments:
         lr_scheduler_type=config.schedule,
         warmup_steps=config.warmup,  # below 1: a share of all steps
         max_grad_norm=1.0,
-        label_names=["labels", "error_kinds"],
+        label_names=["labels", "error_kinds", "wrong"],
         logging_steps=20,
         eval_strategy="steps",
         eval_steps=config.checkpoint_every,

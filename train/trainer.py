@@ -74,11 +74,11 @@ class StepTrainer(Trainer):
 def held_out_metrics(prediction: EvalPrediction) -> dict[str, float]:
     """Of the held-out steps, against their (fused, not true) labels: AUROC, accuracy and calibration of `correct`, and
     how often a wrong step of each kind is found."""
-    labels_BS, kinds_BS = prediction.label_ids
+    labels_BS, kinds_BS, wrong_BS = prediction.label_ids
     labelled_BS = labels_BS != IGNORE
     logits_NO = torch.tensor(prediction.predictions[labelled_BS])
     rewards, targets = logits_NO.float().softmax(-1)[:, CORRECT].numpy(), labels_BS[labelled_BS]
-    right, kinds = targets >= 0.5, kinds_BS[labelled_BS]
+    right, kinds = ~wrong_BS[labelled_BS].astype(bool), kinds_BS[labelled_BS]
     found = {
         f"found_{OUTPUTS[kind]}": float(np.mean(rewards[of_kind] < 0.5))
         for kind in range(CORRECT + 1, len(OUTPUTS))

@@ -19,6 +19,7 @@ from jsonargparse.typing import PositiveInt
 
 from vlprm.dataset import LabelledPath, row_paths
 from vlprm.fusion import called_wrong
+from vlprm.schema import StepLabel
 from vlprm.stepwise import training_rows
 
 log = logging.getLogger(__name__)
@@ -50,7 +51,14 @@ class RowsConfig:
     over_long: Literal["refuse", "drop"] = "refuse"
 
 
-def load_trees(path: Path, config: RowsConfig) -> list[Tree]:
+def is_wrong(label: StepLabel, threshold: float | None) -> bool:
+    """Whether a label calls its step wrong: by a threshold, or else by the rule that made it."""
+    if threshold is None:
+        return called_wrong(label)
+    return label.target is not None and label.target <= threshold
+
+
+def load_trees(path: Path, config: RowsConfig, threshold: float | None = None) -> list[Tree]:
     """Labelled solutions of each problem, right and wrong ones taking turns, as the config cuts and selects them.
     ValueError where it selects none."""
     trees = _problems(path)
@@ -63,7 +71,7 @@ def load_trees(path: Path, config: RowsConfig) -> list[Tree]:
     if len(chosen) < len(trees):
         log.info("%d of %d problems have right and wrong solutions", len(chosen), len(trees))
     taken = [
-        [learnt_from(p, config.after_first_error) for p in _both_kinds(tree, config.max_paths_per_tree)]
+        [learnt_from(p, config.after_first_error, threshold) for p in _both_kinds(tree, config.max_paths_per_tree)]
         for tree in chosen
     ]
     log.info("%d of %d solutions of %d problems are taken", sum(map(len, taken)), sum(map(len, chosen)), len(chosen))
@@ -112,9 +120,9 @@ def _both_kinds(paths: Tree, limit: int) -> list[LabelledPath]:
     return (taken or list(paths))[:limit]
 
 
-def learnt_from(path: LabelledPath, after_first_error: str) -> LabelledPath:
+def learnt_from(path: LabelledPath, after_first_error: str, threshold: float | None) -> LabelledPath:
     """The path with what comes after its first wrong step left out (`stop`), without targets (`mask`), or as it is."""
-    wrong = [called_wrong(label) for label in path.labels]
+    wrong = [is_wrong(label, threshold) for label in path.labels]
     if after_first_error == "keep" or True not in wrong:
         return path
     end = wrong.index(True) + 1
