@@ -11,8 +11,9 @@ import pytest
 import torch
 
 from tests.conftest import solved
+from train.batches import batch_rows, model_inputs
 from train.critiques import critiques_of
-from train.data import batch_rows, labelled_row, model_inputs
+from train.data import labelled_row
 from train.losses import LossConfig
 from train.trees import RowsConfig, load_trees
 from vlprm.backbones import Checkpoint, load_policy

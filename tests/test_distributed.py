@@ -18,7 +18,8 @@ import torch.multiprocessing as mp
 from safetensors.torch import load_file
 from torch.distributed.fsdp import fully_shard
 
-from train.data import batch_rows, labelled_row, model_inputs
+from train.batches import batch_rows, model_inputs
+from train.data import labelled_row
 from train.losses import LossConfig
 from train.prm import PrmConfig, make_trainer, new_model, split_rows
 from train.trees import RowsConfig, load_trees

@@ -11,7 +11,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from train.data import LabelledRow, batch_rows, class_weights, labelled_row, model_inputs
+from train.batches import batch_rows, model_inputs
+from train.data import LabelledRow, class_weights, labelled_row
 from train.losses import (
     IGNORE,
     LossConfig,

@@ -13,13 +13,14 @@ import transformers
 from tests.conftest import solved
 from tests.tiny_backbones import QWEN_TOWER, mrope, qwen2_processor, write_qwen
 from train import merge, prm
-from train.data import KIND_INDEX, batch_rows, examples_of, labelled_row, plan_batches
+from train.batches import batch_rows, plan_batches
+from train.data import KIND_INDEX, examples_of, labelled_row
 from train.lessons import Curriculum, Lesson, batch_lessons, executed_steps, lesson, lesson_row, teacher
 from train.losses import IGNORE, LossConfig
 from train.prm import PrmConfig, make_trainer, split_rows
 from train.progress import Progress
 from train.trees import RowsConfig, load_trees
-from vlprm.backbones import load_policy
+from vlprm.backbones import load_inputs, load_policy
 from vlprm.dataset import read_rows, row_paths
 from vlprm.inputs import InputBuilder
 from vlprm.reward_model import OUTPUTS, load_reward_model
@@ -161,6 +162,32 @@ def test_over_long_rows_are_refused_or_dropped_and_never_cut(dataset: Path, inpu
     assert len(kept) == len(short)
 
 
+def test_a_solution_longer_than_the_backbone_reads_is_refused_or_dropped(dataset: Path, backbone: Path) -> None:
+    """However many of a tree's tokens are beside each other."""
+    inputs, trees = load_inputs(backbone), load_trees(dataset, RowsConfig())
+    _, whole = examples_of(trees, RowsConfig(), inputs, LossConfig())
+    _, paths = examples_of(trees, RowsConfig(of="paths"), inputs, LossConfig())
+    inputs.context = max(paths)
+    assert max(whole) > inputs.context
+    examples_of(trees, RowsConfig(), inputs, LossConfig())
+    inputs.context -= 1
+    with pytest.raises(ValueError, match=rf"a solution of {max(paths)} tokens, and .* reads {inputs.context}"):
+        examples_of(trees, RowsConfig(), inputs, LossConfig())
+    kept, _ = examples_of(trees, RowsConfig(over_long="drop"), inputs, LossConfig())
+    assert 0 < len(kept) < len(trees)
+
+
+def test_rows_that_were_left_out_are_counted_in_the_metrics(dataset: Path, backbone: Path, tmp_path: Path) -> None:
+    inputs = load_inputs(backbone)
+    sizes = examples_of(load_trees(dataset, RowsConfig()), RowsConfig(), inputs, LossConfig())[1]
+    limit = sorted(sizes)[len(sizes) // 2]
+    rows = RowsConfig(longest=limit, over_long="drop")
+    prm.main(PrmConfig(dataset, tmp_path / "run", str(backbone), rows=rows, held_out=0.3))
+    known = json.loads((tmp_path / "run" / "metrics.jsonl").read_text().splitlines()[0])
+    left_out = sum(size > limit for size in sizes)
+    assert known["rows_left_out"] + known["eval_rows_left_out"] == left_out > 0
+
+
 def test_too_few_problems_are_refused(dataset: Path, backbone: Path, inputs: InputBuilder, tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="training needs one beside 10 held out"):
         split_rows(PrmConfig(dataset, tmp_path, held_out=1.0), inputs)
@@ -226,20 +253,22 @@ def state_at(step: int) -> SimpleNamespace:
 
 def test_each_step_stands_once_in_the_metrics_of_a_run_that_was_killed(tmp_path: Path) -> None:
     def train(first: int, last: int) -> None:
-        progress, args = Progress(40), SimpleNamespace(output_dir=str(tmp_path))
+        progress, args = Progress(40, {"rows_left_out": 2}), SimpleNamespace(output_dir=str(tmp_path))
         progress.on_train_begin(args, state_at(first), None)
         for step in range(first + 10, last + 1, 10):
             progress.on_log(args, state_at(step), None, {"loss": 1 / step})
 
     def steps() -> list[int]:
-        return [json.loads(line)["step"] for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
+        known, *logged = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
+        assert known == {"step": 0, "rows_left_out": 2}
+        return [line["step"] for line in logged]
 
     train(0, 30)
     with (tmp_path / "metrics.jsonl").open("a") as file:
         file.write('{"step": 40, "lo')
     train(20, 40)  # its last checkpoint was at step 20
     assert steps() == [10, 20, 30, 40]
-    Progress(40).on_log(SimpleNamespace(output_dir=str(tmp_path)), state_at(40), None, {"train_runtime": 9.0})
+    Progress(40, {}).on_log(SimpleNamespace(output_dir=str(tmp_path)), state_at(40), None, {"train_runtime": 9.0})
     train(40, 40)  # killed while it wrote its weights
     assert steps() == [10, 20, 30, 40]
     train(0, 10)

@@ -54,7 +54,7 @@ class LossConfig:
 
 
 def training_loss(output: StepOutput, batch: dict[str, Any], totals_4: Tensor, config: LossConfig) -> Tensor:
-    """The loss of a batch of `train.data.batch_rows`, given the totals of its global batch: weight of the labelled
+    """The loss of a batch of `train.batches.batch_rows`, given the totals of its global batch: weight of the labelled
     steps, pairs of siblings, pairs of candidates, weight of the ids of critiques."""
     log_p_BSO = log_probabilities(output.logits, config)
     steps, siblings, candidates, taught = totals_4.clamp(min=1e-6)

@@ -22,8 +22,9 @@ from jsonargparse.typing import ClosedUnitInterval, NonNegativeFloat, NonNegativ
 from transformers import PrinterCallback, Trainer, TrainingArguments
 
 from train import card, plan
+from train.batches import evened, plan_batches
 from train.checks import VERDICTS, check
-from train.data import check_pairs, class_weights, evened, examples_of, plan_batches
+from train.data import check_pairs, class_weights, examples_of, rows_of
 from train.losses import LossConfig
 from train.progress import Progress, last_whole_checkpoint, refuse_data_parallel
 from train.trainer import Batches, StepTrainer, held_out_metrics
@@ -147,7 +148,11 @@ def split_rows(config: PrmConfig, inputs: InputBuilder) -> tuple[Batches, Batche
     batches = evened(batches, config.accumulate * PartialState().num_processes)
     # One row each: what devices have measured is put together and counted row by row.
     held_batches = [[example] for example in shown]
-    return Batches(batches, inputs, config.loss, weights), Batches(held_batches, inputs, config.loss, weights)
+    left_out = [len(rows_of(part, config.rows)) - len(taken) for part, taken in ((learnt, train), (kept, shown))]
+    return (
+        Batches(batches, inputs, config.loss, weights, left_out[0]),
+        Batches(held_batches, inputs, config.loss, weights, left_out[1]),
+    )
 
 
 def describe(config: PrmConfig) -> None:
@@ -169,7 +174,12 @@ def make_trainer(config: PrmConfig, checkpoint: Checkpoint, train: Batches, held
         eval_dataset=held_out,
         data_collator=train.collate,
         compute_metrics=held_out_metrics,
-        callbacks=[Progress(math.ceil(len(train) / (config.accumulate * PartialState().num_processes)))],
+        callbacks=[
+            Progress(
+                math.ceil(len(train) / (config.accumulate * PartialState().num_processes)),
+                {"rows_left_out": train.left_out, "eval_rows_left_out": held_out.left_out},
+            )
+        ],
         optimizers=(make_optimizer(config, model), None),
     )
     trainer.remove_callback(PrinterCallback)

@@ -11,7 +11,8 @@ from torch import Tensor
 from torch.utils.data import Dataset
 from transformers import EvalPrediction, Trainer
 
-from train.data import Example, LabelledRow, batch_rows, labelled_row, model_inputs
+from train.batches import batch_rows, model_inputs
+from train.data import Example, LabelledRow, labelled_row
 from train.losses import IGNORE, LossConfig, training_loss
 from vlprm.inputs import InputBuilder
 from vlprm.metrics import auroc, calibration_error
@@ -20,7 +21,7 @@ from vlprm.reward_model import CORRECT, OUTPUTS
 
 class Batches(Dataset[list[LabelledRow]]):
     """Planned batches, made into model inputs when asked for. An item is a whole batch, so that a device step has the
-    size of the token budget and not a number of rows."""
+    size of the token budget and not a number of rows. `left_out` rows were too long."""
 
     def __init__(
         self,
@@ -28,8 +29,10 @@ class Batches(Dataset[list[LabelledRow]]):
         inputs: InputBuilder,
         loss: LossConfig,
         weights: dict[tuple[str, bool], float],
+        left_out: int = 0,
     ) -> None:
         self.batches, self.inputs, self.loss, self.weights = batches, inputs, loss, weights
+        self.left_out = left_out
 
     def __len__(self) -> int:
         return len(self.batches)
