@@ -23,14 +23,15 @@ from transformers import PrinterCallback, Trainer, TrainingArguments
 
 from train import card, plan
 from train.batches import evened, plan_batches
-from train.checks import VERDICTS, check
+from train.checks import VERDICTS, check, with_pixel_limits
 from train.data import check_pairs, class_weights, examples_of, rows_of
 from train.losses import LossConfig
 from train.progress import Progress, last_whole_checkpoint, refuse_data_parallel
 from train.trainer import Batches, StepTrainer, held_out_metrics
 from train.trees import RowsConfig, load_trees
 from vlprm.adapters import add_adapters
-from vlprm.backbones import Checkpoint, Part, checkpoint_folder, freeze
+from vlprm.attention import Attention
+from vlprm.backbones import Checkpoint, Part, checkpoint_folder, freeze, load_inputs
 from vlprm.config import dump, run
 from vlprm.inputs import InputBuilder
 from vlprm.profile import FILE_NAME, Profile
@@ -55,6 +56,9 @@ class PrmConfig:
         freeze: parts that stay as they are: vision, projector, text.
         lora_rank: of adapters on the text layers, which are then all that is trained beside a step head; 0: none.
         bits: of the text layers' weights while adapters are trained on them.
+        attention: by what the vision tower and the text layers attend.
+        min_pixels: of an image as it is read, smaller ones being enlarged; without it, what the backbone declares.
+        max_pixels: the same of the largest, larger ones being shrunk.
         rows: what is learnt from, and in which batches.
         loss: the loss.
         epochs: passes over the data.
@@ -83,6 +87,9 @@ class PrmConfig:
     freeze: tuple[Part, ...] = ("vision",)
     lora_rank: NonNegativeInt = 0
     bits: Bits = 16
+    attention: Attention = Attention()
+    min_pixels: PositiveInt | None = None
+    max_pixels: PositiveInt | None = None
     rows: RowsConfig = RowsConfig()
     loss: LossConfig = LossConfig()
     epochs: PositiveInt = 1
@@ -121,13 +128,18 @@ def main(config: PrmConfig) -> None:
 
 
 def new_model(config: PrmConfig) -> Checkpoint:
-    return load_reward_model(
+    checkpoint = load_reward_model(
         config.backbone,
         new_head=config.head,
         reads_surprise=config.surprise,
         verdicts=config.verdicts,
         bits=config.bits,
+        attention=config.attention,
     )
+    if config.min_pixels is None and config.max_pixels is None:
+        return checkpoint
+    profile = with_pixel_limits(checkpoint.profile, config)
+    return Checkpoint(checkpoint.model, load_inputs(checkpoint_folder(config.backbone), profile))
 
 
 def split_rows(config: PrmConfig, inputs: InputBuilder) -> tuple[Batches, Batches]:

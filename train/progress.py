@@ -60,7 +60,6 @@ class Progress(TrainerCallback):
         self.started, self.first_step = time.time(), state.global_step
         path = Path(args.output_dir) / FILE_NAME
         if state.is_world_process_zero:
-            path.parent.mkdir(parents=True, exist_ok=True)
             logged = _lines_until(path, state.global_step) if path.exists() else []
             lines = [json.dumps({"step": 0, **self.known}), *logged]
             write_atomically(path, "".join(f"{line}\n" for line in lines))

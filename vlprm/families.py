@@ -8,6 +8,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
+from vlprm.profile import NO_DIALECT
+
 
 @dataclass(frozen=True)
 class Family:
@@ -17,7 +19,7 @@ class Family:
         positions: rotary positions of time, height and width (mrope), or one a token (linear).
         vision: the vision tower's module in `model.model`.
         projector: the module that brings its states to the text layers' width.
-        dialect: how models of the family write boxes, see vlprm.actions.
+        dialect: how models of the family write boxes, see vlprm.actions; none where that is documented nowhere.
         pixel_limits: whether the processor takes the profile's smallest and largest image. Others bring every image to
             a size of their own.
         token_types: the name under which the backbone is told where images stand, if it has to be told.
@@ -39,7 +41,7 @@ class Family:
 
 
 _QWEN = Family("mrope", "visual", "visual.merger", "relative_1000", pixel_limits=True, token_types="mm_token_type_ids")
-_OTHER = Family("linear", "vision_tower", "multi_modal_projector", "relative_1000")
+_OTHER = Family("linear", "vision_tower", "multi_modal_projector", NO_DIALECT)
 _LINEAR_ATTENTION = "its linear attention has a running state, which no mask can branch"
 _OWN_MASKS = "its masks are its own: windows by position, and images that are seen both ways"
 
@@ -48,7 +50,7 @@ FAMILIES: dict[str, Family] = {
     "qwen2_5_vl": replace(_QWEN, dialect="absolute_resized"),
     "qwen3_vl": _QWEN,
     "qwen3_5": replace(_QWEN, cannot_pack=_LINEAR_ATTENTION, template={"enable_thinking": False}),
-    "internvl": _OTHER,
+    "internvl": replace(_OTHER, dialect="relative_1000"),
     "gemma3": replace(_OTHER, token_types="token_type_ids", cannot_pack=_OWN_MASKS),
     "llava_onevision": replace(_OTHER, tiles="padded"),
     "perception_lm": replace(_OTHER, tiles="joined"),

@@ -30,7 +30,7 @@ from transformers.conversion_mapping import (
 from transformers.modeling_outputs import TokenClassifierOutput
 
 from vlprm.adapters import backbone_of, with_adapters
-from vlprm.attention import mask_for, use_tree_attention
+from vlprm.attention import Attention, mask_for, use_attention
 from vlprm.backbones import Checkpoint, checkpoint_folder, load_checkpoint, load_inputs, profile_of
 from vlprm.families import family_of
 from vlprm.profile import Profile
@@ -93,6 +93,8 @@ def reward_class(backbone_class: Any) -> type[PreTrainedModel]:
             # A server reads from this how many outputs the head has; without it, two.
             config.id2label = dict(enumerate(OUTPUTS))
             config.label2id = {name: i for i, name in enumerate(OUTPUTS)}
+            # transformers' own class of this name, where it has one, would make a bias that starts at random.
+            config.token_classification_bias = False
             super().__init__(config)
             self.reads_surprise = getattr(config, "surprise", False)
             width = config.get_text_config().hidden_size + (SURPRISES if self.reads_surprise else 0)
@@ -145,7 +147,7 @@ def _read(model: Any, batch: dict[str, Any]) -> tuple[Tensor, dict[str, Tensor],
     places: dict[str, Tensor] = {name: batch[name] for name in ("written_in", "before", "taught") if name in batch}
     inputs = {name: value for name, value in batch.items() if name not in (*places, "until", "kept")}
     if "until" in batch:
-        inputs["attention_mask"] = mask_for(batch["until"])
+        inputs["attention_mask"] = mask_for(model, batch["until"])
     hidden_BTD = model.model(**inputs, use_cache="past_key_values" in inputs).last_hidden_state
     if "kept" in batch:
         hidden_BTD = torch.cat([batch["kept"], hidden_BTD], dim=1)
@@ -192,6 +194,7 @@ def load_reward_model(
     reads_surprise: bool = False,
     verdicts: tuple[str, str] | None = None,
     bits: Bits = 16,
+    attention: Attention = Attention(),
 ) -> Checkpoint:
     """A reward model from its folder; or, with `new_head`, from a backbone's folder: a step head that starts at zero
     weights (every step equally likely right or wrong) and reads surprise if it is to, or the LM head's `verdicts`.
@@ -206,23 +209,23 @@ def load_reward_model(
     if new_head is None and profile.head == "none":
         raise ValueError(f"{folder} has no reward head (vlprm.json says head: none); train one with train.prm")
     if new_head is None and (backbone := backbone_of(folder)) is not None:
-        return _of_adapters(folder, backbone, profile, device, dtype, bits)
+        return _of_adapters(folder, backbone, profile, device, dtype, bits, attention)
     profile = replace(profile, head=new_head or profile.head, verdicts=verdicts or profile.verdicts)
     inputs = load_inputs(folder, profile)
     if profile.head == "verdict":
         right, wrong = inputs.verdict_ids
-        loader = _Loader(lambda backbone: verdict_class(backbone, right, wrong), bits=bits)
+        loader = _Loader(lambda backbone: verdict_class(backbone, right, wrong), attention, bits)
     else:
-        loader = _Loader(reward_class, new_head is not None, reads_surprise, bits)
+        loader = _Loader(reward_class, attention, bits, new_head is not None, reads_surprise)
     return load_checkpoint(folder, loader, device, dtype, inputs)
 
 
 def _of_adapters(
-    folder: Path, backbone: str, profile: Profile, device: str, dtype: torch.dtype, bits: Bits
+    folder: Path, backbone: str, profile: Profile, device: str, dtype: torch.dtype, bits: Bits, attention: Attention
 ) -> Checkpoint:
     assert profile.head != "none"
     surprised = profile.provenance.get("surprise", False)
-    bare = load_reward_model(backbone, "cpu", dtype, profile.head, surprised, profile.verdicts, bits)
+    bare = load_reward_model(backbone, "cpu", dtype, profile.head, surprised, profile.verdicts, bits, attention)
     model = with_adapters(bare.model, folder, merged=bits == 16).to(device).eval()
     return Checkpoint(model, load_inputs(checkpoint_folder(backbone), profile))
 
@@ -239,9 +242,10 @@ class _Loader:
     """Stands where `load_checkpoint` expects a model class, and checks what transformers only prints: missing keys."""
 
     class_of: Callable[[Any], type[PreTrainedModel]]
+    attention: Attention
+    bits: Bits
     new_head: bool = False
     reads_surprise: bool = False
-    bits: Bits = 16
 
     def from_pretrained(self, folder: Path, dtype: torch.dtype) -> PreTrainedModel:
         config = AutoConfig.from_pretrained(folder)
@@ -268,8 +272,7 @@ class _Loader:
             raise ValueError(f"checkpoint {folder} lacks {len(missing)} weights, such as {min(missing)}; copy it again")
         if self.new_head:
             nn.init.zeros_(model.score.weight)
-        if not family_of(config).cannot_pack:
-            use_tree_attention(model)
+        use_attention(model, self.attention, can_pack=not family_of(config).cannot_pack)
         return model
 
     def _quantization(self, config: Any) -> BitsAndBytesConfig | None:
