@@ -268,7 +268,7 @@ def test_each_step_stands_once_in_the_metrics_of_a_run_that_was_killed(tmp_path:
         file.write('{"step": 40, "lo')
     train(20, 40)  # its last checkpoint was at step 20
     assert steps() == [10, 20, 30, 40]
-    Progress(40, {}).on_log(SimpleNamespace(output_dir=str(tmp_path)), state_at(40), None, {"train_runtime": 9.0})
+    Progress(40).on_log(SimpleNamespace(output_dir=str(tmp_path)), state_at(40), None, {"train_runtime": 9.0})
     train(40, 40)  # killed while it wrote its weights
     assert steps() == [10, 20, 30, 40]
     train(0, 10)

@@ -208,7 +208,8 @@ def check_pairs(examples: Sequence[Example], loss: LossConfig) -> None:
 
 def _has_siblings(example: Example, loss: LossConfig) -> bool:
     _, place, parents = _merged(example)
-    labels = [_labels(example)[n] for n in place]
+    known = _labels(example)
+    labels = [known[n] for n in place]
     targets = [_target(label, loss, example[0].problem.id) for label in labels]
     return bool(_sibling_pairs(targets, [is_wrong(label, loss.threshold) for label in labels], parents))
 

@@ -46,13 +46,13 @@ FILE_NAME = "metrics.jsonl"
 
 class Progress(TrainerCallback):
     """Logs each of the Trainer's log events, and appends it to `metrics.jsonl` in the output folder, after a line of
-    what is `known` of the rows before the first step.
+    what is `known` before the first step.
 
     A run that was killed has logged steps past the checkpoint that it goes on from; they are taken again, and their
     lines with them, so that each stands there once.
     """
 
-    def __init__(self, total_steps: int, known: Mapping[str, int]) -> None:
+    def __init__(self, total_steps: int, known: Mapping[str, int] | None = None) -> None:
         self.total_steps, self.known = total_steps, known
         self.started, self.first_step = 0.0, 0
 
@@ -61,7 +61,7 @@ class Progress(TrainerCallback):
         path = Path(args.output_dir) / FILE_NAME
         if state.is_world_process_zero:
             logged = _lines_until(path, state.global_step) if path.exists() else []
-            lines = [json.dumps({"step": 0, **self.known}), *logged]
+            lines = [*([json.dumps({"step": 0, **self.known})] if self.known else []), *logged]
             write_atomically(path, "".join(f"{line}\n" for line in lines))
 
     def on_log(self, args: Any, state: Any, control: Any, logs: dict[str, float] | None = None, **kwargs: Any) -> None:
