@@ -17,7 +17,6 @@ from vlprm.profile import Profile
 if TYPE_CHECKING:
     from train.prm import PrmConfig
 
-VERDICTS = ("+", "-")
 TRACKERS = {"wandb": ("wandb",), "trackio": ("trackio",), "tensorboard": ("tensorboard", "tensorboardX")}
 
 
@@ -82,7 +81,7 @@ def _of_heads(config: PrmConfig) -> list[tuple[bool, str]]:
             " loss.labels to soft or hard",
         ),
         (
-            step and config.verdicts != VERDICTS,
+            step and config.verdicts != Profile.verdicts,
             f"a step head writes no verdicts, and {' and '.join(config.verdicts)} have no effect; leave verdicts out,"
             " or set head: verdict",
         ),

@@ -23,7 +23,7 @@ from transformers import PrinterCallback, Trainer, TrainingArguments
 
 from train import card, plan
 from train.batches import evened, plan_batches
-from train.checks import VERDICTS, check, with_pixel_limits
+from train.checks import check, with_pixel_limits
 from train.data import check_pairs, class_weights, examples_of, rows_of
 from train.losses import LossConfig
 from train.progress import Progress, last_whole_checkpoint, refuse_data_parallel
@@ -82,7 +82,7 @@ class PrmConfig:
     run: Path
     backbone: str = "builtin/backbone"
     head: Head = "step"
-    verdicts: tuple[str, str] = VERDICTS
+    verdicts: tuple[str, str] = Profile.verdicts
     surprise: bool = False
     freeze: tuple[Part, ...] = ("vision",)
     lora_rank: NonNegativeInt = 0
