@@ -11,9 +11,11 @@ import pytest
 import torch
 
 from tests.conftest import solved
+from train.batches import batch_rows, model_inputs
 from train.critiques import critiques_of
-from train.data import RowsConfig, batch_rows, labelled_row, load_trees, model_inputs
+from train.data import labelled_row
 from train.losses import LossConfig
+from train.trees import RowsConfig, load_trees
 from vlprm.backbones import Checkpoint, load_policy
 from vlprm.critique import Critique, StepCritique, answer_text, ask, critique_of, critique_text, parse_critique
 from vlprm.dataset import LabelledPath

@@ -18,9 +18,11 @@ import torch.multiprocessing as mp
 from safetensors.torch import load_file
 from torch.distributed.fsdp import fully_shard
 
-from train.data import RowsConfig, batch_rows, labelled_row, load_trees, model_inputs
-from train.losses import LossConfig
+from train.batches import batch_rows, model_inputs
+from train.data import labelled_row
+from train.losses import LossConfig, training_loss
 from train.prm import PrmConfig, make_trainer, new_model, split_rows
+from train.trees import RowsConfig, load_trees
 from vlprm.dataset import LabelledPath
 from vlprm.reward_model import load_reward_model
 from vlprm.schema import Step
@@ -91,17 +93,31 @@ def test_a_batch_without_images_is_given_one_that_no_step_sees(tiny_backbone: An
 
 
 def sharded(rank: int, port: int, folder: str, dataset: str) -> None:
-    """One of two processes: shards the model, and trains a step on a batch that has images on the first alone."""
+    """One of two processes: shards the model, and trains a step on a batch that has images on the first alone. Its
+    loss, and what both give the head, are those of the whole model."""
     os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
     torch.set_num_threads(1)
     dist.init_process_group("gloo", rank=rank, world_size=2)
     checkpoint = load_reward_model(folder, new_head="step")
-    for layer in [*checkpoint.model.model.language_model.layers, checkpoint.model.model.visual, checkpoint.model]:
-        fully_shard(layer)
+    torch.manual_seed(1)
+    torch.nn.init.normal_(checkpoint.model.score.weight, std=0.1)
     path = load_trees(Path(dataset), RowsConfig())[0][0]
     row = labelled_row([path if rank == 0 else text_only(path)], checkpoint.inputs, LossConfig(), {})
-    loss = checkpoint.model(**model_inputs(batch_rows([row], checkpoint.inputs))).logits.logsumexp(-1).sum()
-    loss.backward()
+    batch = batch_rows([row], checkpoint.inputs)
+
+    def loss() -> torch.Tensor:
+        return training_loss(checkpoint.model(**model_inputs(batch)), batch, batch["totals"], LossConfig())
+
+    whole = loss()
+    (expected,) = torch.autograd.grad(whole, checkpoint.model.score.weight)
+    dist.all_reduce(expected)
+    for layer in [*checkpoint.model.model.language_model.layers, checkpoint.model.model.visual, checkpoint.model]:
+        fully_shard(layer)
+    parted = loss()
+    parted.backward()
+    assert torch.allclose(parted, whole, atol=1e-5)
+    head = checkpoint.model.score.weight.grad.full_tensor()
+    assert torch.allclose(head, expected / 2, atol=1e-5)  # the mean over devices
     dist.barrier()
     dist.destroy_process_group()
 

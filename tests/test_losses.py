@@ -11,11 +11,23 @@ import pytest
 import torch
 from torch import Tensor
 
-from train.data import LabelledRow, RowsConfig, batch_rows, class_weights, labelled_row, load_trees, model_inputs
-from train.losses import IGNORE, LossConfig, beta_binomial, log_probabilities, step_loss, training_loss
+from train.batches import batch_rows, model_inputs
+from train.data import LabelledRow, class_weights, labelled_row
+from train.losses import (
+    IGNORE,
+    LossConfig,
+    beta_binomial,
+    candidate_means,
+    log_probabilities,
+    pairwise_loss,
+    step_loss,
+    training_loss,
+)
+from train.trees import RowsConfig, load_trees, merged
 from vlprm.backbones import Checkpoint
 from vlprm.dataset import LabelledPath
-from vlprm.reward_model import load_reward_model
+from vlprm.inputs import InputBuilder
+from vlprm.reward_model import StepOutput, load_reward_model
 
 PACKED = ["qwen2_vl", "qwen2_5_vl", "qwen3_vl", "internvl", "llava_onevision", "perception_lm", "llava"]
 ALL = LossConfig(balance=True, siblings=0.7, candidates=0.3)
@@ -55,6 +67,56 @@ def test_counts_are_a_beta_binomial_draw() -> None:
     rates = torch.linspace(0.01, 0.99, 99)
     likeliest = rates[beta_binomial(rates.log(), torch.tensor([[6.0, 8.0]]).expand(99, 2), 10.0).argmax()]
     assert 0.65 < float(likeliest) < 0.8
+
+
+def test_counts_and_error_kinds_are_learnt_side_by_side() -> None:
+    """The likelihood of the counts, and the cross-entropy of the kind, given that the step is wrong."""
+    given, counts = [2.0, 0.5, -1.0], [[[2.0, 8.0]]]
+    alone = step(LossConfig(labels="counts", error_kinds=False), given, 0.25, 2, counts=counts)
+    _, perception, reasoning = torch.tensor(given).softmax(-1).tolist()
+    of_kind = -0.75 * math.log(reasoning / (perception + reasoning))
+    both = step(LossConfig(labels="counts"), given, 0.25, 2, counts=counts)
+    assert both == pytest.approx(alone + of_kind, abs=1e-5)
+    assert step(LossConfig(labels="counts"), given, 0.25, counts=counts) == pytest.approx(alone, abs=1e-6)
+
+
+def test_a_pair_is_the_farther_apart_the_less_it_costs() -> None:
+    """After Bradley and Terry; what is better goes up, what is worse goes down."""
+    logit = torch.tensor([[0.5, -1.0, 2.0]], requires_grad=True)
+    loss = pairwise_loss(logit, torch.tensor([[0, 0, 1], [0, 1, 2]]))
+    assert loss.item() == pytest.approx(math.log(1 + math.exp(-1.5)) + math.log(1 + math.exp(3)), abs=1e-5)
+    (slope,) = torch.autograd.grad(loss, logit)
+    assert slope[0, 0] < 0 < slope[0, 2]
+    paths = torch.tensor([[[1, 1, 0], [0, 1, 1], [0, 0, 0]]])
+    assert candidate_means(logit, paths).tolist() == [[-0.25, 0.5, 0.0]]
+
+
+@pytest.mark.parametrize("name", ["siblings", "candidates"])
+def test_pairs_are_learnt_in_the_right_direction(
+    inputs: InputBuilder, trees: list[list[LabelledPath]], name: str
+) -> None:
+    """Steps that are wrong are told from right ones of the same prefix; wrong solutions from right ones."""
+    config = LossConfig(steps=0.0, **{name: 1.0})  # type: ignore[arg-type]
+    rows = [labelled_row(tree, inputs, config, {}) for tree in trees]
+    assert any(getattr(row, name) for row in rows)
+    for row, tree in zip(rows, trees, strict=True):
+        assert all(row.wrong[worse] and not row.wrong[better] for better, worse in row.siblings)
+        assert all(tree[better].right and tree[worse].right is False for better, worse in row.candidates)
+        batch = batch_rows([row], inputs)
+        said = torch.zeros(*batch["labels"].shape, 3)
+        worse_steps = {worse for _, worse in row.siblings} | {
+            k for _, worse in row.candidates for k in set(row.paths[worse]) - set().union(*right_steps(row, tree))
+        }
+        said[..., 0] = 1.0
+        said[0, list(worse_steps), 0] = -1.0
+        found, inverse = (
+            float(training_loss(StepOutput(logits=x), batch, batch["totals"], config)) for x in (said, -said)
+        )
+        assert found < inverse or not getattr(row, name)
+
+
+def right_steps(row: LabelledRow, tree: list[LabelledPath]) -> list[set[int]]:
+    return [set(steps) for steps, path in zip(row.paths, tree, strict=True) if path.right]
 
 
 @pytest.fixture(scope="module")
@@ -117,14 +179,44 @@ def test_the_loss_is_the_same_however_a_batch_is_split(
 def test_a_tree_in_one_sequence_has_the_loss_and_gradients_of_its_paths(
     tiny_backbone: Any, trees: list[list[LabelledPath]], family: str, head: str
 ) -> None:
-    """Branches of uneven length, crops within branches, several images; float32."""
+    """Branches of uneven length, crops within branches, prompts of two images; float32."""
     checkpoint = trained(tiny_backbone(family), "verdict" if head == "verdict" else "step", head == "surprise")
     loss = LossConfig(error_kinds=head != "verdict")
     uneven = [[shortened(path, i % 2) for i, path in enumerate(tree)] for tree in trees[:5]]
+    other = trees[1][0].problem.images
+    uneven[0] = [replace(path, problem=replace(path.problem, images=path.problem.images + other)) for path in uneven[0]]
     paths = [[labelled_row([path], checkpoint.inputs, loss, {})] for tree in uneven for path in tree]
     whole = [[labelled_row(tree, checkpoint.inputs, loss, {}) for tree in uneven]]
     tokens = [sum(len(row.row.ids) for part in parts for row in part) for parts in (paths, whole)]
     assert tokens[1] < 0.7 * tokens[0]
+    assert_same(gradient(checkpoint, whole, loss), gradient(checkpoint, paths, loss))
+
+
+@pytest.mark.parametrize("head", ["step", "verdict"])
+@pytest.mark.parametrize("template", ["plain@1", "tagged_steps@1"])
+def test_critiques_of_a_tree_weigh_as_those_of_its_paths(
+    tiny_backbone: Any, trees: list[list[LabelledPath]], head: str, template: str
+) -> None:
+    """What is said of a step stands once, and counts for each solution that has the step."""
+    checkpoint, loss = trained(tiny_backbone("qwen2_5_vl"), head), LossConfig(critique=0.7)
+    checkpoint.inputs.profile = replace(checkpoint.inputs.profile, prompt_template=template)
+    paths = [[labelled_row([path], checkpoint.inputs, loss, {})] for tree in trees[:4] for path in tree]
+    whole = [[labelled_row(tree, checkpoint.inputs, loss, {}) for tree in trees[:4]]]
+    assert max(weight for row in whole[0] for weight in row.taught) > 1
+    assert sum(sum(row.taught) for row in whole[0]) == sum(len(row.taught) for (row,) in paths)
+    assert_same(gradient(checkpoint, whole, loss), gradient(checkpoint, paths, loss))
+
+
+def test_rows_of_one_solution_merged_have_the_loss_and_gradients_of_the_rows(
+    backbone: Path, trees: list[list[LabelledPath]]
+) -> None:
+    """As a dataset has them that gives each solution a row."""
+    checkpoint, loss = trained(backbone), LossConfig(wrong_weight=2.0)
+    weights = class_weights(trees, loss)
+    rows = [[replace(path, nodes=tuple(range(len(path.steps))))] for path in trees[0]]
+    paths = [[labelled_row(row, checkpoint.inputs, loss, weights)] for row in rows]
+    whole = [[labelled_row(merged([*rows]), checkpoint.inputs, loss, weights)]]
+    assert len(whole[0][0].targets) < sum(len(path.targets) for (path,) in paths)
     assert_same(gradient(checkpoint, whole, loss), gradient(checkpoint, paths, loss))
 
 
@@ -135,6 +227,13 @@ def test_a_verdict_over_the_vocabulary_teaches_it_to_answer(backbone: Path, tree
     two, whole = LossConfig(), LossConfig(vocabulary=True)
     assert gradient(checkpoint, row, whole)[0] > gradient(checkpoint, row, two)[0] + 1
     assert replace(two, vocabulary=True) == whole
+
+
+def test_wrong_steps_weigh_more_on_top_of_the_balance(trees: list[list[LabelledPath]]) -> None:
+    even = class_weights(trees, LossConfig(balance=True))
+    assert class_weights(trees, LossConfig(balance=True, wrong_weight=3.0)) == {
+        (kind, wrong): pytest.approx(weight * (3 if wrong else 1)) for (kind, wrong), weight in even.items()
+    }
 
 
 def test_balance_gives_both_classes_of_a_question_type_the_same_weight(trees: list[list[LabelledPath]]) -> None:

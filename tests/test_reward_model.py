@@ -118,6 +118,9 @@ def test_verdicts_are_single_tokens_and_dialects_are_known(backbone: Path, tmp_p
     Profile(dialect="pixels").save(tmp_path / "b")
     with pytest.raises(ValueError, match="declares the box dialect 'pixels'; declare one of absolute_resized"):
         load_policy(tmp_path / "b")
+    (tmp_path / "b" / "vlprm.json").write_text("{}")
+    with pytest.raises(ValueError, match=r'declares no box dialect, .*; add "dialect": one of absolute_resi.*none'):
+        load_policy(tmp_path / "b")
 
 
 @pytest.mark.parametrize("config", ['{"model_type": "bert"}', '{"model_type": "of next year"}', "{}"])

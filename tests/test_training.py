@@ -13,12 +13,14 @@ import transformers
 from tests.conftest import solved
 from tests.tiny_backbones import QWEN_TOWER, mrope, qwen2_processor, write_qwen
 from train import merge, prm
-from train.data import KIND_INDEX, RowsConfig, batch_rows, examples_of, labelled_row, load_trees, plan_batches
+from train.batches import batch_rows, plan_batches
+from train.data import KIND_INDEX, examples_of, labelled_row
 from train.lessons import Curriculum, Lesson, batch_lessons, executed_steps, lesson, lesson_row, teacher
 from train.losses import IGNORE, LossConfig
 from train.prm import PrmConfig, make_trainer, split_rows
 from train.progress import Progress
-from vlprm.backbones import load_policy
+from train.trees import RowsConfig, load_trees
+from vlprm.backbones import load_inputs, load_policy
 from vlprm.dataset import read_rows, row_paths
 from vlprm.inputs import InputBuilder
 from vlprm.reward_model import OUTPUTS, load_reward_model
@@ -36,7 +38,8 @@ def test_the_trainers_steps_do_not_depend_on_accumulation(
     logs = []
     for budget, parts in ((100_000, 1), (1_000, 4)):
         rows = RowsConfig(of=of, batch_tokens=budget)  # type: ignore[arg-type]
-        loss = LossConfig(balance=True, siblings=0.5, candidates=0.5)
+        pairs = 0.5 if of == "trees" else 0.0
+        loss = LossConfig(balance=True, siblings=pairs, candidates=pairs)
         config = PrmConfig(dataset, tmp_path / str(parts), str(backbone), rows=rows, loss=loss, held_out=0.2)
         checkpoint = load_reward_model(backbone, new_head="step")
         train, held = split_rows(config, checkpoint.inputs)
@@ -49,14 +52,18 @@ def test_the_trainers_steps_do_not_depend_on_accumulation(
     assert all(0 < loss < 5 for loss, _ in logs[0])
 
 
-@pytest.mark.parametrize("family", ["qwen2_5_vl", "qwen3_vl", "internvl"])
+@pytest.mark.parametrize(
+    ("family", "head"), [("qwen2_5_vl", "step"), ("qwen3_vl", "step"), ("internvl", "step"), ("qwen2_5_vl", "verdict")]
+)
 def test_adapters_are_trained_saved_and_merged(
-    dataset: Path, tiny_backbone: Any, tmp_path: Path, family: str, problems: list[Problem]
+    dataset: Path, tiny_backbone: Any, tmp_path: Path, family: str, head: str, problems: list[Problem]
 ) -> None:
-    """Scores of the trained model, of its adapters loaded again, and of the merged checkpoint are equal."""
+    """Scores of adapters that are loaded again, and of the merged checkpoint, are equal; verdicts are those learnt."""
     run, backbone = tmp_path / "lora", str(tiny_backbone(family))
     rows = RowsConfig(batch_tokens=700)  # the first step moves the head alone, which starts at zero
     config = PrmConfig(dataset, run, backbone, lora_rank=4, held_out=0.2, rows=rows, epochs=2)
+    if head == "verdict":
+        config = dataclasses.replace(config, head="verdict", verdicts=("Y", "N"))
     prm.main(config)
     assert not (run / "model.safetensors").exists()
     asked = [(p, solved(p)) for p in problems[:3]]
@@ -68,7 +75,8 @@ def test_adapters_are_trained_saved_and_merged(
     changed = {name for name in before if not torch.equal(before[name], after[name])}
     assert changed
     assert all("language_model.layers" in name and "_proj" in name for name in changed)
-    assert after["score.weight"].abs().max() > 0
+    if head == "step":
+        assert after["score.weight"].abs().max() > 0
 
 
 @pytest.mark.parametrize("bits", [4, 8])
@@ -83,13 +91,17 @@ def test_adapters_are_trained_on_a_quantized_backbone(
     write_qwen(folder, transformers.Qwen2_5_VLForConditionalGeneration, processor, text, vision)
     config = PrmConfig(dataset, tmp_path / "run", str(folder), rows=rows, held_out=0.2, bits=bits)  # type: ignore[arg-type]
     with pytest.raises(ValueError, match="cannot be trained; set lora_rank"):
-        prm.new_model(config)
+        prm.main(config)
     config = dataclasses.replace(config, lora_rank=4)
     loaded = prm.new_model(config).model.model.language_model.layers[0].mlp.up_proj.weight.dtype
     assert loaded == {4: torch.uint8, 8: torch.int8}[bits]
     assert prm.new_model(config).model.model.visual.blocks[0].mlp.up_proj.weight.dtype == torch.float32
     prm.main(config)
-    assert len(score(load_reward_model(tmp_path / "run"), [(problems[0], solved(problems[0]))])[0]) > 1
+    asked = [(problems[0], solved(problems[0]))]
+    (whole,), few = score(load_reward_model(tmp_path / "run"), asked), load_reward_model(tmp_path / "run", bits=bits)
+    assert few.model.model.language_model.layers[0].mlp.up_proj.weight.dtype == loaded
+    assert score(few, asked)[0] == pytest.approx(whole, abs=0.05)
+    assert score(few, asked)[0] != whole
 
 
 def test_rows_carry_the_datasets_labels(dataset: Path, inputs: InputBuilder) -> None:
@@ -148,6 +160,32 @@ def test_over_long_rows_are_refused_or_dropped_and_never_cut(dataset: Path, inpu
     kept, short = examples_of(trees, RowsConfig(of="paths", longest=limit, over_long="drop"), inputs, LossConfig())
     assert short == [size for size in sizes if size <= limit]
     assert len(kept) == len(short)
+
+
+def test_a_solution_longer_than_the_backbone_reads_is_refused_or_dropped(dataset: Path, backbone: Path) -> None:
+    """However many of a tree's tokens are beside each other."""
+    inputs, trees = load_inputs(backbone), load_trees(dataset, RowsConfig())
+    _, whole = examples_of(trees, RowsConfig(), inputs, LossConfig())
+    _, paths = examples_of(trees, RowsConfig(of="paths"), inputs, LossConfig())
+    inputs.context = max(paths)
+    assert max(whole) > inputs.context
+    examples_of(trees, RowsConfig(), inputs, LossConfig())
+    inputs.context -= 1
+    with pytest.raises(ValueError, match=rf"a solution of {max(paths)} tokens, and .* reads {inputs.context}"):
+        examples_of(trees, RowsConfig(), inputs, LossConfig())
+    kept, _ = examples_of(trees, RowsConfig(over_long="drop"), inputs, LossConfig())
+    assert 0 < len(kept) < len(trees)
+
+
+def test_rows_that_were_left_out_are_counted_in_the_metrics(dataset: Path, backbone: Path, tmp_path: Path) -> None:
+    inputs = load_inputs(backbone)
+    sizes = examples_of(load_trees(dataset, RowsConfig()), RowsConfig(), inputs, LossConfig())[1]
+    limit = sorted(sizes)[len(sizes) // 2]
+    rows = RowsConfig(longest=limit, over_long="drop")
+    prm.main(PrmConfig(dataset, tmp_path / "run", str(backbone), rows=rows, held_out=0.3))
+    known = json.loads((tmp_path / "run" / "metrics.jsonl").read_text().splitlines()[0])
+    left_out = sum(size > limit for size in sizes)
+    assert known["rows_left_out"] + known["eval_rows_left_out"] == left_out > 0
 
 
 def test_too_few_problems_are_refused(dataset: Path, backbone: Path, inputs: InputBuilder, tmp_path: Path) -> None:
@@ -215,13 +253,15 @@ def state_at(step: int) -> SimpleNamespace:
 
 def test_each_step_stands_once_in_the_metrics_of_a_run_that_was_killed(tmp_path: Path) -> None:
     def train(first: int, last: int) -> None:
-        progress, args = Progress(40), SimpleNamespace(output_dir=str(tmp_path))
+        progress, args = Progress(40, {"rows_left_out": 2}), SimpleNamespace(output_dir=str(tmp_path))
         progress.on_train_begin(args, state_at(first), None)
         for step in range(first + 10, last + 1, 10):
             progress.on_log(args, state_at(step), None, {"loss": 1 / step})
 
     def steps() -> list[int]:
-        return [json.loads(line)["step"] for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
+        known, *logged = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
+        assert known == {"step": 0, "rows_left_out": 2}
+        return [line["step"] for line in logged]
 
     train(0, 30)
     with (tmp_path / "metrics.jsonl").open("a") as file:

@@ -15,8 +15,8 @@ from PIL import Image as Pillow
 from data_synth import convert
 from data_synth.convert import ConvertConfig
 from tests.conftest import solved
-from train.data import RowsConfig, load_trees
-from train.prm import PrmConfig, load_problems, main
+from train.prm import PrmConfig, main
+from train.trees import RowsConfig, load_trees
 from vlprm.dataset import read_rows, row_paths
 from vlprm.images import encoded, open_image, png
 from vlprm.profile import FILE_NAME, load_profile
@@ -136,12 +136,27 @@ def test_text_alone_trains_too(backbone: Path, tmp_path: Path) -> None:
     assert load_profile(tmp_path / "prm").provenance["optimizer_steps"] >= 2
 
 
-def test_solutions_of_one_problem_are_on_one_side(problems: list[Problem], tmp_path: Path) -> None:
+def test_solutions_of_one_problem_are_one_tree(problems: list[Problem], tmp_path: Path) -> None:
+    """Named as the first of them; a step that they share, with the same label, is there once."""
     rows = [{**row, "id": f"row {n}"} for n, row in enumerate(records(problems[:4]))]
     columns = COLUMNS | {"images": List(Image()), "id": Value("string")}
-    found = load_problems(PrmConfig(parquet(tmp_path / "d.parquet", rows, columns), tmp_path))
-    assert sorted(len(trees) for trees in found) == [2] * 4
-    assert all(len({tree[0].problem.question for tree in trees}) == 1 for trees in found)
+    found = load_trees(parquet(tmp_path / "d.parquet", rows, columns), RowsConfig())
+    assert [len(tree) for tree in found] == [2] * 4
+    assert [{path.problem.id for path in tree} for tree in found] == [{f"row {n}"} for n in (0, 2, 4, 6)]
+    assert [path.problem.question for path, _ in found] == [problem.question for problem in problems[:4]]
+
+
+def test_what_a_row_a_solution_shares_is_merged_where_its_labels_agree(tmp_path: Path) -> None:
+    solutions = [("a b c", [1, 1, 0]), ("a b d", [1, 1, 1]), ("a b e", [1, 0.5, 1]), ("x b c", [1, 1, 0])]
+    rows = [{"prompt": "?", "completions": text.split(), "labels": labels} for text, labels in solutions]
+    given = lines(tmp_path / "d.jsonl", rows)
+    (tree,) = load_trees(given, RowsConfig())
+    assert [path.nodes for path in tree] == [(0, 1, 2), (0, 1, 3), (0, 4, 5), (6, 7, 8)]
+    assert [[s.text for s in path.steps] for path in tree] == [text.split() for text, _ in solutions]
+    (cut,) = load_trees(given, RowsConfig(max_paths_per_tree=2))
+    assert cut == tree[:2]
+    with pytest.raises(ValueError, match=r"no problem of .*d\.jsonl has solutions .*; leave out rows.mixed"):
+        load_trees(given, RowsConfig(mixed=True))
 
 
 # --- what cannot be trained on

@@ -4,18 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
+from train.trees import is_wrong
 from vlprm.critique import answer_text, critique_of
 from vlprm.dataset import LabelledPath
-from vlprm.fusion import called_wrong
 
 
-def critiques_of(paths: Sequence[LabelledPath], place: Mapping[int, int], question: str) -> list[tuple[int, str]]:
+def critiques_of(
+    paths: Sequence[LabelledPath], place: Mapping[int, int], question: str, threshold: float | None = None
+) -> list[tuple[int, str]]:
     """After which step, by its place, which critique stands: after each that is right, up to a first wrong one, and
     after that if it has a correction. Where the truth of a step is unknown, so is that of what follows."""
     found: dict[int, str] = {}
     for path in paths:
         for node, step, label, corrected in zip(path.nodes, path.steps, path.labels, path.corrected, strict=True):
-            wrong = called_wrong(label)
+            wrong = is_wrong(label, threshold)
             if label.target is None or (wrong and corrected is None):
                 break
             kind, instead = (label.error_kind, corrected) if wrong else (None, None)

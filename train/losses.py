@@ -24,13 +24,15 @@ class LossConfig:
     """The loss.
 
     Args:
-        labels: what a step is learnt from: its target as it is (soft), whether that is above the threshold (hard), or
-            its counts of right rollouts, as a Beta-Binomial draw (counts).
-        threshold: hard labels above it are correct.
+        labels: what a step is learnt from: its target as it is (soft), whether that calls it wrong (hard), or its
+            counts of right rollouts, as a Beta-Binomial draw (counts).
+        threshold: a step whose target is not above it is wrong, be it for hard labels, for what comes after a first
+            error, for weights, pairs or critiques. Without one, as the rule of its label says: no right rollout of a
+            Monte Carlo value, else below one half.
         concentration: of the Beta distribution around the predicted reward, in rollouts (counts).
         error_kinds: learn to tell errors of perception from errors of reasoning; without it, right from wrong alone.
         wrong_weight: weight of a wrong step, where a correct one has 1.
-        balance: within each type of question, give correct and wrong steps the same weight in all.
+        balance: within each type of question, give correct and wrong steps the same weight in all, before wrong_weight.
         siblings: weight of the pairwise loss between steps of one prefix, a correct and a wrong one.
         candidates: weight of the pairwise loss between right and wrong solutions of a problem.
         steps: weight of the loss of steps; 0 to learn critiques alone.
@@ -39,7 +41,7 @@ class LossConfig:
     """
 
     labels: Literal["soft", "hard", "counts"] = "soft"
-    threshold: ClosedUnitInterval = 0.5
+    threshold: ClosedUnitInterval | None = None
     concentration: PositiveFloat = 10.0
     error_kinds: bool = True
     wrong_weight: PositiveFloat = 1.0
@@ -52,13 +54,13 @@ class LossConfig:
 
 
 def training_loss(output: StepOutput, batch: dict[str, Any], totals_4: Tensor, config: LossConfig) -> Tensor:
-    """The loss of a batch of `train.data.batch_rows`, given the totals of its global batch: weight of the labelled
-    steps, pairs of siblings, pairs of candidates, ids of critiques."""
+    """The loss of a batch of `train.batches.batch_rows`, given the totals of its global batch: weight of the labelled
+    steps, pairs of siblings, pairs of candidates, weight of the ids of critiques."""
     log_p_BSO = log_probabilities(output.logits, config)
     steps, siblings, candidates, taught = totals_4.clamp(min=1e-6)
     loss = config.steps * step_loss(log_p_BSO, batch, config) / steps
     if config.critique and output.taught_nats is not None:
-        loss = loss + config.critique * output.taught_nats.sum() / taught
+        loss = loss + config.critique * (batch["taught_weights"] * output.taught_nats).sum() / taught
     logit_BS = log_p_BSO[..., CORRECT] - log_p_BSO[..., CORRECT + 1 :].logsumexp(-1)
     if config.siblings:
         loss = loss + config.siblings * pairwise_loss(logit_BS, batch["siblings"]) / siblings
@@ -75,17 +77,20 @@ def log_probabilities(logits_BSO: Tensor, config: LossConfig) -> Tensor:
 
 def step_loss(log_p_BSO: Tensor, batch: dict[str, Any], config: LossConfig) -> Tensor:
     """Weighted sum over the labelled steps: the cross-entropy of the target (p correct, 1 - p its error kind), or the
-    likelihood of the counts. Where the kind is not known or not to be learnt, the error outputs count as one."""
+    likelihood of the counts, and of the kind of what is wrong. Where the kind is not known or not to be learnt, the
+    error outputs count as one."""
     labelled_BS = batch["labels"] != IGNORE
     log_p_NO, weight_N = log_p_BSO[labelled_BS], batch["weights"][labelled_BS]
     log_right_N, log_error_N = log_p_NO[:, CORRECT], log_p_NO[:, CORRECT + 1 :].logsumexp(-1)
-    if config.labels == "counts":
-        return -(weight_N * beta_binomial(log_right_N, batch["counts"][labelled_BS], config.concentration)).sum()
     target_N, kind_N = batch["labels"][labelled_BS], batch["error_kinds"][labelled_BS]
+    log_kind_N = log_error_N
     if config.error_kinds and log_p_NO.shape[-1] > CORRECT + 2:
         log_kind_N = log_p_NO.gather(1, kind_N.clamp(min=0)[:, None]).squeeze(1)
-        log_error_N = torch.where(kind_N >= 0, log_kind_N, log_error_N)
-    return -(weight_N * (target_N * log_right_N + (1 - target_N) * log_error_N)).sum()
+        log_kind_N = torch.where(kind_N >= 0, log_kind_N, log_error_N)
+    if config.labels == "counts":
+        log_p_N = beta_binomial(log_right_N, batch["counts"][labelled_BS], config.concentration)
+        return -(weight_N * (log_p_N + (1 - target_N) * (log_kind_N - log_error_N))).sum()
+    return -(weight_N * (target_N * log_right_N + (1 - target_N) * log_kind_N)).sum()
 
 
 def beta_binomial(log_right_N: Tensor, counts_N2: Tensor, concentration: float) -> Tensor:

@@ -12,7 +12,6 @@ import hashlib
 import logging
 import math
 import random
-from collections import defaultdict
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -23,16 +22,19 @@ from jsonargparse.typing import ClosedUnitInterval, NonNegativeFloat, NonNegativ
 from transformers import PrinterCallback, Trainer, TrainingArguments
 
 from train import card, plan
-from train.data import RowsConfig, class_weights, evened, examples_of, load_trees, plan_batches
+from train.batches import evened, plan_batches
+from train.checks import check, with_pixel_limits
+from train.data import check_pairs, class_weights, examples_of, rows_of
 from train.losses import LossConfig
 from train.progress import Progress, last_whole_checkpoint, refuse_data_parallel
 from train.trainer import Batches, StepTrainer, held_out_metrics
+from train.trees import RowsConfig, load_trees
 from vlprm.adapters import add_adapters
-from vlprm.backbones import Checkpoint, Part, checkpoint_folder, freeze
+from vlprm.attention import Attention
+from vlprm.backbones import Checkpoint, Part, checkpoint_folder, freeze, load_inputs
 from vlprm.config import dump, run
-from vlprm.dataset import LabelledPath
 from vlprm.inputs import InputBuilder
-from vlprm.profile import FILE_NAME
+from vlprm.profile import FILE_NAME, Profile
 from vlprm.records import open_run, timed, write_atomically
 from vlprm.reward_model import Bits, Head, load_reward_model
 from vlprm.schema import Aggregation
@@ -54,6 +56,9 @@ class PrmConfig:
         freeze: parts that stay as they are: vision, projector, text.
         lora_rank: of adapters on the text layers, which are then all that is trained beside a step head; 0: none.
         bits: of the text layers' weights while adapters are trained on them.
+        attention: by what the vision tower and the text layers attend.
+        min_pixels: of an image as it is read, smaller ones being enlarged; without it, what the backbone declares.
+        max_pixels: the same of the largest, larger ones being shrunk.
         rows: what is learnt from, and in which batches.
         loss: the loss.
         epochs: passes over the data.
@@ -77,11 +82,14 @@ class PrmConfig:
     run: Path
     backbone: str = "builtin/backbone"
     head: Head = "step"
-    verdicts: tuple[str, str] = ("+", "-")
+    verdicts: tuple[str, str] = Profile.verdicts
     surprise: bool = False
     freeze: tuple[Part, ...] = ("vision",)
     lora_rank: NonNegativeInt = 0
     bits: Bits = 16
+    attention: Attention = Attention()
+    min_pixels: PositiveInt | None = None
+    max_pixels: PositiveInt | None = None
     rows: RowsConfig = RowsConfig()
     loss: LossConfig = LossConfig()
     epochs: PositiveInt = 1
@@ -103,6 +111,7 @@ class PrmConfig:
 
 def main(config: PrmConfig) -> None:
     refuse_data_parallel()
+    check(config)
     if config.dry_run:
         describe(config)
         return
@@ -119,26 +128,31 @@ def main(config: PrmConfig) -> None:
 
 
 def new_model(config: PrmConfig) -> Checkpoint:
-    if config.bits < 16 and not config.lora_rank:
-        raise ValueError(f"weights of {config.bits} bits cannot be trained; set lora_rank, or bits: 16")
-    return load_reward_model(
+    checkpoint = load_reward_model(
         config.backbone,
         new_head=config.head,
         reads_surprise=config.surprise,
         verdicts=config.verdicts,
         bits=config.bits,
+        attention=config.attention,
     )
+    if config.min_pixels is None and config.max_pixels is None:
+        return checkpoint
+    profile = with_pixel_limits(checkpoint.profile, config)
+    return Checkpoint(checkpoint.model, load_inputs(checkpoint_folder(config.backbone), profile))
 
 
 def split_rows(config: PrmConfig, inputs: InputBuilder) -> tuple[Batches, Batches]:
     """Training and held-out batches; all solutions of a problem are on one side."""
-    problems = load_problems(config)
+    problems = load_trees(config.dataset, config.rows, config.loss.threshold)
+    random.Random(config.seed).shuffle(problems)
     held = max(1, int(len(problems) * config.held_out))
     if len(problems) <= held:
         raise ValueError(f"{config.dataset} has {len(problems)} problem(s); training needs one beside {held} held out")
-    learnt, kept = [[tree for trees in part for tree in trees] for part in (problems[held:], problems[:held])]
+    learnt, kept = problems[held:], problems[:held]
     weights = class_weights(learnt, config.loss)
     train, sizes = examples_of(learnt, config.rows, inputs, config.loss)
+    check_pairs(train, config.loss)
     shown, _ = examples_of(kept, config.rows, inputs, config.loss)
     log.info("%d problems in %d rows of %d tokens, %d held out", len(problems) - held, len(train), sum(sizes), held)
     budget = config.rows.batch_tokens
@@ -146,7 +160,11 @@ def split_rows(config: PrmConfig, inputs: InputBuilder) -> tuple[Batches, Batche
     batches = evened(batches, config.accumulate * PartialState().num_processes)
     # One row each: what devices have measured is put together and counted row by row.
     held_batches = [[example] for example in shown]
-    return Batches(batches, inputs, config.loss, weights), Batches(held_batches, inputs, config.loss, weights)
+    left_out = [len(rows_of(part, config.rows)) - len(taken) for part, taken in ((learnt, train), (kept, shown))]
+    return (
+        Batches(batches, inputs, config.loss, weights, left_out[0]),
+        Batches(held_batches, inputs, config.loss, weights, left_out[1]),
+    )
 
 
 def describe(config: PrmConfig) -> None:
@@ -156,16 +174,6 @@ def describe(config: PrmConfig) -> None:
     trainable(config, checkpoint)
     print(dump(config))
     print(plan.report(checkpoint, train, config.accumulate, config.bfloat16))
-
-
-def load_problems(config: PrmConfig) -> list[list[list[LabelledPath]]]:
-    """The trees of each problem, in random order. A dataset of solutions has a row for each solution of a problem."""
-    trees = load_trees(config.dataset, config.rows)
-    random.Random(config.seed).shuffle(trees)
-    problems: dict[tuple[str, tuple[bytes, ...]], list[list[LabelledPath]]] = defaultdict(list)
-    for tree in trees:
-        problems[tree[0].problem.question, tree[0].problem.images].append(tree)
-    return list(problems.values())
 
 
 def make_trainer(config: PrmConfig, checkpoint: Checkpoint, train: Batches, held_out: Batches) -> Trainer:
@@ -178,7 +186,12 @@ def make_trainer(config: PrmConfig, checkpoint: Checkpoint, train: Batches, held
         eval_dataset=held_out,
         data_collator=train.collate,
         compute_metrics=held_out_metrics,
-        callbacks=[Progress(math.ceil(len(train) / (config.accumulate * PartialState().num_processes)))],
+        callbacks=[
+            Progress(
+                math.ceil(len(train) / (config.accumulate * PartialState().num_processes)),
+                {"rows_left_out": train.left_out, "eval_rows_left_out": held_out.left_out},
+            )
+        ],
         optimizers=(make_optimizer(config, model), None),
     )
     trainer.remove_callback(PrinterCallback)
@@ -217,7 +230,7 @@ def training_arguments(config: PrmConfig) -> TrainingArguments:
         lr_scheduler_type=config.schedule,
         warmup_steps=config.warmup,  # below 1: a share of all steps
         max_grad_norm=1.0,
-        label_names=["labels", "error_kinds"],
+        label_names=["labels", "error_kinds", "wrong"],
         logging_steps=20,
         eval_strategy="steps",
         eval_steps=config.checkpoint_every,

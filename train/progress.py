@@ -7,6 +7,7 @@ import logging
 import os
 import shutil
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -44,21 +45,24 @@ FILE_NAME = "metrics.jsonl"
 
 
 class Progress(TrainerCallback):
-    """Logs each of the Trainer's log events, and appends it to `metrics.jsonl` in the output folder.
+    """Logs each of the Trainer's log events, and appends it to `metrics.jsonl` in the output folder, after a line of
+    what is `known` before the first step.
 
     A run that was killed has logged steps past the checkpoint that it goes on from; they are taken again, and their
     lines with them, so that each stands there once.
     """
 
-    def __init__(self, total_steps: int) -> None:
-        self.total_steps = total_steps
+    def __init__(self, total_steps: int, known: Mapping[str, int] | None = None) -> None:
+        self.total_steps, self.known = total_steps, known
         self.started, self.first_step = 0.0, 0
 
     def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         self.started, self.first_step = time.time(), state.global_step
         path = Path(args.output_dir) / FILE_NAME
-        if state.is_world_process_zero and path.exists():
-            write_atomically(path, "".join(f"{line}\n" for line in _lines_until(path, state.global_step)))
+        if state.is_world_process_zero:
+            logged = _lines_until(path, state.global_step) if path.exists() else []
+            lines = [*([json.dumps({"step": 0, **self.known})] if self.known else []), *logged]
+            write_atomically(path, "".join(f"{line}\n" for line in lines))
 
     def on_log(self, args: Any, state: Any, control: Any, logs: dict[str, float] | None = None, **kwargs: Any) -> None:
         if not state.is_world_process_zero:
@@ -68,15 +72,13 @@ class Progress(TrainerCallback):
         left = (self.total_steps - step) / rate if rate else float("nan")
         shown = " ".join(f"{name} {value:.4g}" for name, value in (logs or {}).items() if isinstance(value, float))
         log.info("step %d/%d  %.2f steps/s  %.0f s left  %s", step, self.total_steps, rate, left, shown)
-        path = Path(args.output_dir) / FILE_NAME
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with path.open("a") as file:
+        with (Path(args.output_dir) / FILE_NAME).open("a") as file:
             file.write(json.dumps({"step": step, **(logs or {})}) + "\n")
 
 
 def _lines_until(path: Path, step: int) -> list[str]:
-    """The lines up to a step, without the Trainer's summary, which comes again at the end of every run. What a kill
-    cut short has no end of line and is none."""
+    """The lines of steps up to one, without the Trainer's summary, which comes again at the end of every run. What a
+    kill cut short has no end of line and is none."""
     lines = path.read_text().split("\n")[:-1]
     logged = [(line, json.loads(line)) for line in lines]
-    return [line for line, logs in logged if logs["step"] <= step and "train_runtime" not in logs]
+    return [line for line, logs in logged if 0 < logs["step"] <= step and "train_runtime" not in logs]

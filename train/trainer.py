@@ -11,7 +11,8 @@ from torch import Tensor
 from torch.utils.data import Dataset
 from transformers import EvalPrediction, Trainer
 
-from train.data import Example, LabelledRow, batch_rows, labelled_row, model_inputs
+from train.batches import batch_rows, model_inputs
+from train.data import Example, LabelledRow, labelled_row
 from train.losses import IGNORE, LossConfig, training_loss
 from vlprm.inputs import InputBuilder
 from vlprm.metrics import auroc, calibration_error
@@ -20,7 +21,7 @@ from vlprm.reward_model import CORRECT, OUTPUTS
 
 class Batches(Dataset[list[LabelledRow]]):
     """Planned batches, made into model inputs when asked for. An item is a whole batch, so that a device step has the
-    size of the token budget and not a number of rows."""
+    size of the token budget and not a number of rows. `left_out` rows were too long."""
 
     def __init__(
         self,
@@ -28,8 +29,10 @@ class Batches(Dataset[list[LabelledRow]]):
         inputs: InputBuilder,
         loss: LossConfig,
         weights: dict[tuple[str, bool], float],
+        left_out: int = 0,
     ) -> None:
         self.batches, self.inputs, self.loss, self.weights = batches, inputs, loss, weights
+        self.left_out = left_out
 
     def __len__(self) -> int:
         return len(self.batches)
@@ -74,11 +77,11 @@ class StepTrainer(Trainer):
 def held_out_metrics(prediction: EvalPrediction) -> dict[str, float]:
     """Of the held-out steps, against their (fused, not true) labels: AUROC, accuracy and calibration of `correct`, and
     how often a wrong step of each kind is found."""
-    labels_BS, kinds_BS = prediction.label_ids
+    labels_BS, kinds_BS, wrong_BS = prediction.label_ids
     labelled_BS = labels_BS != IGNORE
     logits_NO = torch.tensor(prediction.predictions[labelled_BS])
     rewards, targets = logits_NO.float().softmax(-1)[:, CORRECT].numpy(), labels_BS[labelled_BS]
-    right, kinds = targets >= 0.5, kinds_BS[labelled_BS]
+    right, kinds = ~wrong_BS[labelled_BS].astype(bool), kinds_BS[labelled_BS]
     found = {
         f"found_{OUTPUTS[kind]}": float(np.mean(rewards[of_kind] < 0.5))
         for kind in range(CORRECT + 1, len(OUTPUTS))

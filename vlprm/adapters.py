@@ -32,9 +32,11 @@ def backbone_of(folder: Path) -> str | None:
     return str(json.loads(path.read_text())["base_model_name_or_path"]) if path.is_file() else None
 
 
-def with_adapters(model: Any, folder: Path) -> Any:
-    """A backbone's model with a folder's adapters and head, merged into it."""
-    return _peft().PeftModel.from_pretrained(model, str(folder)).merge_and_unload()
+def with_adapters(model: Any, folder: Path, merged: bool = True) -> Any:
+    """A backbone's model with a folder's adapters and head, merged into it; or beside it, as weights of few bits would
+    be rounded once more."""
+    adapted = _peft().PeftModel.from_pretrained(model, str(folder))
+    return adapted.merge_and_unload() if merged else adapted.get_base_model()
 
 
 def _peft() -> Any:

@@ -1,11 +1,14 @@
-"""Attention over rows that branch: a FlexAttention block mask on a GPU, a dense mask for sdpa elsewhere; one rule.
+"""By what each part of a model attends; and attention over rows that branch: a FlexAttention block mask on a GPU, a
+dense mask for sdpa elsewhere; one rule.
 
-transformers' attention interface dispatches on a name in the text layers' config; the vision tower keeps its own.
+transformers' attention interface dispatches on a name in the config of each part.
 """
 
 from __future__ import annotations
 
-from typing import Any
+from dataclasses import dataclass
+from importlib.util import find_spec
+from typing import Any, Literal
 
 from torch import Tensor
 from torch.nn.attention.flex_attention import BlockMask, create_block_mask
@@ -16,7 +19,25 @@ from transformers.masking_utils import sdpa_mask
 
 from vlprm.packing import tree_mask
 
-TREE = "vlprm_tree"
+TREE, FLASH = "vlprm_tree", "flash_attention_2"
+
+
+@dataclass(frozen=True)
+class Attention:
+    """By what each part attends. `flash` is the package flash-attn, for a GPU and bfloat16.
+
+    Args:
+        vision: of the vision tower: sdpa, eager (written out, for where sdpa's kernels fail) or flash.
+        text: of the text layers: tree (sdpa; on a GPU, FlexAttention for rows that branch), or flash, which cannot
+            read rows that branch: trees, and what is asked after a step.
+    """
+
+    vision: Literal["sdpa", "eager", "flash"] = "sdpa"
+    text: Literal["tree", "flash"] = "tree"
+
+    @property
+    def flash(self) -> bool:
+        return "flash" in (self.vision, self.text)
 
 
 def _forward(module: Any, query: Tensor, key: Tensor, value: Tensor, attention_mask: Any, **kwargs: Any) -> Any:
@@ -28,13 +49,27 @@ AttentionInterface.register(TREE, _forward)
 AttentionMaskInterface.register(TREE, sdpa_mask)  # rows without branches need no more than sdpa does
 
 
-def use_tree_attention(model: Any) -> None:
-    """The text layers attend by sdpa, and by FlexAttention where a batch on a GPU branches."""
-    model.config.get_text_config()._attn_implementation = TREE
+def refuse_missing_flash(attention: Attention) -> None:
+    """ValueError where it is asked for and not installed."""
+    if attention.flash and find_spec("flash_attn") is None:
+        raise ValueError("flash-attn is not installed; pip install 'vlprm[flash]', or leave out attention")
 
 
-def mask_for(until_BT: Tensor) -> Tensor | BlockMask:
+def use_attention(model: Any, attention: Attention, can_pack: bool) -> None:
+    """The parts of a model that was loaded attend by this; text layers that cannot read trees keep their own sdpa."""
+    refuse_missing_flash(attention)
+    names = {"flash": FLASH, "eager": "eager"}
+    asked = {"vision_config": attention.vision, "text_config": attention.text}
+    if changed := {part: names[kernel] for part, kernel in asked.items() if kernel in names}:
+        model.set_attn_implementation(changed)
+    if attention.text == "tree" and can_pack:
+        model.config.get_text_config()._attn_implementation = TREE
+
+
+def mask_for(model: Any, until_BT: Tensor) -> Tensor | BlockMask:
     """What the text layers are given as their mask, for rows that branch (`vlprm.packing`)."""
+    if model.config.get_text_config()._attn_implementation == FLASH:
+        raise ValueError("flash-attn cannot read rows that branch; take attention.text: tree")
     return block_mask(until_BT) if until_BT.is_cuda else tree_mask(until_BT)
 
 

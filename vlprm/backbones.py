@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import re
 from collections.abc import Sequence
@@ -17,8 +18,10 @@ from safetensors import SafetensorError
 from transformers import AutoConfig, AutoModelForImageTextToText, AutoProcessor
 
 from vlprm.families import Family, family_of
+from vlprm.images import DIALECTS, NO_DIALECT
 from vlprm.inputs import InputBuilder
 from vlprm.profile import FILE_NAME, Profile, load_profile
+from vlprm.prompts import TEMPLATES
 
 log = logging.getLogger(__name__)
 
@@ -58,7 +61,7 @@ def checkpoint_folder(name: str | Path) -> Path:
 
 def profile_of(folder: Path) -> Profile:
     """A checkpoint's profile. A folder without one is a model as the Hub has it: an instruction-tuned policy, with the
-    box dialect of its family and VL-PRM's limits for images (arXiv 2509.23250). ValueError where neither is known."""
+    box dialect of its family and VL-PRM's limits for images (arXiv 2509.23250). ValueError where that is not known."""
     if (folder / FILE_NAME).is_file():
         return load_profile(folder)
     _refuse_unknown_model(folder)
@@ -91,10 +94,12 @@ def load_policy(name: str | Path, device: str = "cpu", dtype: torch.dtype = torc
 
 def load_inputs(folder: Path, profile: Profile | None = None) -> InputBuilder:
     """The builder of a checkpoint's inputs, without its weights; by another profile than the folder's, if given."""
-    profile = profile or profile_of(folder)
+    if profile is None:
+        profile = profile_of(folder)
+        _refuse_unknown_boxes(folder, profile)
+    _refuse_unknown_model(folder)
     try:
-        _refuse_unknown_model(folder)
-        processor = AutoProcessor.from_pretrained(folder)
+        processor = AutoProcessor.from_pretrained(folder, trust_remote_code=False)
     except (OSError, KeyError, ValueError) as error:
         raise ValueError(_unloadable(folder, error)) from error
     return InputBuilder(processor, profile, AutoConfig.from_pretrained(folder))
@@ -131,12 +136,30 @@ def _unloadable(folder: Path, error: Exception) -> str:
     return f"checkpoint {folder} cannot be loaded ({' '.join(str(error).split())}); copy or train it again"
 
 
+def _refuse_unknown_boxes(folder: Path, profile: Profile) -> None:
+    asked = "[zoom]" in TEMPLATES.get(profile.prompt_template, "") or profile.zoom.tools
+    if profile.head == "none" and profile.dialect == NO_DIALECT and asked:
+        raise ValueError(
+            f"the prompt of {folder} asks for zooms, and no box dialect is declared; write {folder / FILE_NAME} with"
+            f" one of {', '.join(DIALECTS)}, or with a prompt_template that asks for none"
+        )
+
+
 def _refuse_unknown_model(folder: Path) -> None:
     try:
-        known = type(AutoConfig.from_pretrained(folder)) in AutoModelForImageTextToText._model_mapping
+        # Code of a checkpoint's own is never run, nor is anybody asked whether it may.
+        config = AutoConfig.from_pretrained(folder, trust_remote_code=False)
+        known = type(config) in AutoModelForImageTextToText._model_mapping
+    except OSError as error:
+        raise ValueError(_unloadable(folder, error)) from error
     except ValueError:  # what transformers says of a model_type that it does not know, or of none
         known = False
     if not known:
+        if "auto_map" in json.loads((folder / "config.json").read_text()):
+            raise ValueError(
+                f"{folder} comes with code of its own (auto_map in config.json), which is not run here; give the model"
+                " in transformers' own classes (on the Hub, often under the same name with -hf)"
+            )
         raise ValueError(
             f"{folder / 'config.json'} names no image-text-to-text model of transformers; correct its model_type"
         )

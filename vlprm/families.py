@@ -9,6 +9,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
+from vlprm.images import NO_DIALECT
+
 
 @dataclass(frozen=True)
 class Family:
@@ -18,7 +20,7 @@ class Family:
         positions: rotary positions of time, height and width (mrope), or one a token (linear).
         vision: the vision tower's module in `model.model`.
         projector: the module that brings its states to the text layers' width.
-        dialect: how models of the family write boxes, see vlprm.actions.
+        dialect: how models of the family write boxes, see vlprm.actions; none where that is documented nowhere.
         pixel_limits: whether the processor takes the profile's smallest and largest image. Others bring every image to
             a size of their own.
         token_types: the name under which the backbone is told where images stand, if it has to be told.
@@ -44,7 +46,7 @@ class Family:
 
 _QWEN = Family("mrope", "visual", "visual.merger", "relative_1000", pixel_limits=True, token_types="mm_token_type_ids")
 _QWEN2 = replace(_QWEN, stored_head="language_model.score")
-_OTHER = Family("linear", "vision_tower", "multi_modal_projector", "relative_1000")
+_OTHER = Family("linear", "vision_tower", "multi_modal_projector", NO_DIALECT)
 _LINEAR_ATTENTION = "its linear attention has a running state, which no mask can branch"
 _OWN_MASKS = "its masks are its own: windows by position, and images that are seen both ways"
 
@@ -53,7 +55,7 @@ FAMILIES: dict[str, Family] = {
     "qwen2_5_vl": replace(_QWEN2, dialect="absolute_resized"),
     "qwen3_vl": _QWEN,
     "qwen3_5": replace(_QWEN, cannot_pack=_LINEAR_ATTENTION, template={"enable_thinking": False}),
-    "internvl": _OTHER,
+    "internvl": replace(_OTHER, dialect="relative_1000"),
     "gemma3": replace(_OTHER, token_types="token_type_ids", cannot_pack=_OWN_MASKS),
     "llava_onevision": replace(_OTHER, tiles="padded"),
     "perception_lm": replace(_OTHER, tiles="joined"),

@@ -137,6 +137,7 @@ DIALECTS: dict[str, Callable[[Size], tuple[float, float]]] = {
     "relative_1000": lambda seen: (1000, 1000),
     "relative_1": lambda seen: (1, 1),
 }
+NO_DIALECT = "none"  # of a model of which nobody knows how it writes boxes: it is not asked for any
 
 
 def to_region(box: Box, dialect: str, shown: Region, seen: Size) -> Region:

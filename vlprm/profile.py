@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from vlprm.families import Family
-from vlprm.images import DIALECTS
+from vlprm.images import DIALECTS, NO_DIALECT
 from vlprm.schema import Aggregation, structured
 from vlprm.zoom import ZoomPolicy
 
@@ -47,7 +47,8 @@ class Profile:
 
 
 def load_profile(folder: Path) -> Profile:
-    """Read a checkpoint's profile. ValueError names the folder, and what is missing, foreign or of a wrong type."""
+    """Read a checkpoint's profile, which has to declare its box dialect. ValueError names the folder, and what is
+    missing, foreign or of a wrong type."""
     path = folder / FILE_NAME
     if not path.is_file():
         raise ValueError(
@@ -58,6 +59,9 @@ def load_profile(folder: Path) -> Profile:
     except json.JSONDecodeError as error:
         raise ValueError(f"{path} is not JSON ({error}); copy the checkpoint again") from error
     profile = structured(Profile, record, f"{path} is not the profile of a checkpoint, correct it")
-    if profile.dialect not in DIALECTS:
-        raise ValueError(f"{path} declares the box dialect {profile.dialect!r}; declare one of {', '.join(DIALECTS)}")
+    known = f"{', '.join(DIALECTS)}, or {NO_DIALECT} for a model that writes no boxes"
+    if "dialect" not in record:
+        raise ValueError(f'{path} declares no box dialect, and none is guessed; add "dialect": one of {known}')
+    if profile.dialect not in (*DIALECTS, NO_DIALECT):
+        raise ValueError(f"{path} declares the box dialect {profile.dialect!r}; declare one of {known}")
     return profile

@@ -32,7 +32,7 @@ from transformers.core_model_loading import WeightRenaming
 from transformers.modeling_outputs import TokenClassifierOutput
 
 from vlprm.adapters import backbone_of, with_adapters
-from vlprm.attention import mask_for, use_tree_attention
+from vlprm.attention import Attention, mask_for, use_attention
 from vlprm.backbones import Checkpoint, checkpoint_folder, load_checkpoint, load_inputs, profile_of
 from vlprm.families import Family
 from vlprm.profile import Profile
@@ -95,6 +95,8 @@ def reward_class(backbone_class: Any) -> type[PreTrainedModel]:
             # A server reads from this how many outputs the head has; without it, two.
             config.id2label = dict(enumerate(OUTPUTS))
             config.label2id = {name: i for i, name in enumerate(OUTPUTS)}
+            # transformers' own class of this name, where it has one, would make a bias that starts at random.
+            config.token_classification_bias = False
             super().__init__(config)
             self.reads_surprise = getattr(config, "surprise", False)
             width = config.get_text_config().hidden_size + (SURPRISES if self.reads_surprise else 0)
@@ -147,7 +149,7 @@ def _read(model: Any, batch: dict[str, Any]) -> tuple[Tensor, dict[str, Tensor],
     places: dict[str, Tensor] = {name: batch[name] for name in ("written_in", "before", "taught") if name in batch}
     inputs = {name: value for name, value in batch.items() if name not in (*places, "until", "kept")}
     if "until" in batch:
-        inputs["attention_mask"] = mask_for(batch["until"])
+        inputs["attention_mask"] = mask_for(model, batch["until"])
     hidden_BTD = model.model(**inputs, use_cache="past_key_values" in inputs).last_hidden_state
     if "kept" in batch:
         hidden_BTD = torch.cat([batch["kept"], hidden_BTD], dim=1)
@@ -194,10 +196,12 @@ def load_reward_model(
     reads_surprise: bool = False,
     verdicts: tuple[str, str] | None = None,
     bits: Bits = 16,
+    attention: Attention = Attention(),
 ) -> Checkpoint:
     """A reward model from its folder; or, with `new_head`, from a backbone's folder: a step head that starts at zero
     weights (every step equally likely right or wrong) and reads surprise if it is to, or the LM head's `verdicts`.
-    `bits` below 16 hold the text layers of a backbone that only adapters are trained on, through bitsandbytes.
+    `bits` below 16 hold the text layers of a backbone that only adapters are trained on, through bitsandbytes; those
+    of a folder of adapters then stand beside it, and are merged into it otherwise.
 
     ValueError where a weight is missing that should be there, where a trained head is asked of a plain backbone, or
     where a verdict is not a single token.
@@ -207,20 +211,24 @@ def load_reward_model(
     if new_head is None and profile.head == "none":
         raise ValueError(f"{folder} has no reward head (vlprm.json says head: none); train one with train.prm")
     if new_head is None and (backbone := backbone_of(folder)) is not None:
-        return _of_adapters(folder, backbone, profile, device, dtype)
+        return _of_adapters(folder, backbone, profile, device, dtype, bits, attention)
     profile = replace(profile, head=new_head or profile.head, verdicts=verdicts or profile.verdicts)
     inputs = load_inputs(folder, profile)
     if profile.head == "verdict":
         right, wrong = inputs.verdict_ids
-        loader = _Loader(lambda backbone: verdict_class(backbone, right, wrong), inputs.family, bits=bits)
+        loader = _Loader(lambda backbone: verdict_class(backbone, right, wrong), inputs.family, attention, bits)
     else:
-        loader = _Loader(reward_class, inputs.family, new_head is not None, reads_surprise, bits)
+        loader = _Loader(reward_class, inputs.family, attention, bits, new_head is not None, reads_surprise)
     return load_checkpoint(folder, loader, device, dtype, inputs)
 
 
-def _of_adapters(folder: Path, backbone: str, profile: Profile, device: str, dtype: torch.dtype) -> Checkpoint:
-    bare = load_reward_model(backbone, "cpu", dtype, profile.head, profile.provenance.get("surprise", False))  # type: ignore[arg-type]
-    model = with_adapters(bare.model, folder).to(device).eval()
+def _of_adapters(
+    folder: Path, backbone: str, profile: Profile, device: str, dtype: torch.dtype, bits: Bits, attention: Attention
+) -> Checkpoint:
+    assert profile.head != "none"
+    surprised = profile.provenance.get("surprise", False)
+    bare = load_reward_model(backbone, "cpu", dtype, profile.head, surprised, profile.verdicts, bits, attention)
+    model = with_adapters(bare.model, folder, merged=bits == 16).to(device).eval()
     return Checkpoint(model, load_inputs(checkpoint_folder(backbone), profile))
 
 
@@ -237,9 +245,10 @@ class _Loader:
 
     class_of: Callable[[Any], type[PreTrainedModel]]
     family: Family
+    attention: Attention
+    bits: Bits
     new_head: bool = False
     reads_surprise: bool = False
-    bits: Bits = 16
 
     def from_pretrained(self, folder: Path, dtype: torch.dtype) -> PreTrainedModel:
         config = AutoConfig.from_pretrained(folder)
@@ -268,8 +277,7 @@ class _Loader:
             nn.init.zeros_(model.score.weight)
             # transformers stores by the renamings that it has used, and no head was there to be renamed.
             model._weight_conversions = [*(model._weight_conversions or []), *_head_renaming(self.family)]
-        if not self.family.cannot_pack:
-            use_tree_attention(model)
+        use_attention(model, self.attention, can_pack=not self.family.cannot_pack)
         return model
 
     def _quantization(self) -> BitsAndBytesConfig | None:

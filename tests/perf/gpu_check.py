@@ -20,7 +20,7 @@ import torch
 
 from tests.perf.results import write_result
 from tests.perf.train_rows import VARIANTS, backbones, batches_of, real_tokens, train_on, tree, write_qwen2_5_vl
-from train.data import model_inputs
+from train.batches import model_inputs
 from vlprm.backbones import Checkpoint
 from vlprm.reward_model import load_reward_model
 

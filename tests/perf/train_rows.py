@@ -24,7 +24,8 @@ from PIL import Image
 from torch import Tensor
 
 from tests.tiny_backbones import mrope, qwen2_processor, write_qwen
-from train.data import Example, batch_rows, labelled_row, model_inputs, plan_batches
+from train.batches import batch_rows, model_inputs, plan_batches
+from train.data import Example, labelled_row
 from train.losses import LossConfig, training_loss
 from vlprm.backbones import Checkpoint, checkpoint_folder
 from vlprm.dataset import LabelledPath
