@@ -7,17 +7,18 @@ from __future__ import annotations
 
 import asyncio
 import json
+from collections import defaultdict
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from jsonargparse.typing import PositiveInt
+from jsonargparse.typing import NonNegativeInt, PositiveInt
 
 from vlprm.backbones import placement
 from vlprm.config import dump, run
 from vlprm.critique import Critique, ask
 from vlprm.engines.local import LocalEngine
-from vlprm.metrics import bootstrap_interval
+from vlprm.metrics import grouped_interval
 from vlprm.prompts import critique_question
 from vlprm.records import finished_records, open_run, write_atomically
 from vlprm.reward_model import load_reward_model
@@ -33,7 +34,8 @@ class CritiquesConfig:
         candidates: run folder of eval.candidates.
         reward_model: checkpoint folder of train.prm that has learnt critiques.
         run: folder to write.
-        problems: whose candidates are criticised, from the first on.
+        first: the problem to begin with.
+        problems: how many problems' candidates are criticised.
         tasks: task names or module paths, as they were given to eval.candidates.
         device: auto (the GPU where there is one), cpu, cuda, or cuda:1 and so on.
         dtype: float32, or bfloat16 for half the memory.
@@ -42,6 +44,7 @@ class CritiquesConfig:
     candidates: Path
     reward_model: Path
     run: Path
+    first: NonNegativeInt = 0
     problems: PositiveInt = 50
     tasks: tuple[str, ...] = tuple(TASKS)
     device: str = "auto"
@@ -50,7 +53,8 @@ class CritiquesConfig:
 
 def main(config: CritiquesConfig) -> None:
     tasks = load_tasks(config.tasks)
-    pools = finished_records(config.candidates / "candidates.jsonl", "eval.candidates")[: config.problems]
+    pools = finished_records(config.candidates / "candidates.jsonl", "eval.candidates")
+    pools = pools[config.first : config.first + config.problems]
     refuse_other_tasks((pool["key"] for pool in pools), tasks)
     open_run(config.run, dump(config), 0, [config.candidates, config.reward_model])
     solutions = [(problem_by_id(p["key"], tasks), from_json(Solution, s)) for p in pools for s in p["solutions"]]
@@ -88,19 +92,23 @@ def _row(problem: Problem, solution: Solution, critique: Critique | None, tasks:
 
 
 def measured(rows: list[dict[str, Any]]) -> dict[str, Any]:
-    """Shares with 95% intervals: of critiques that could be read, of solutions whose first error (or whose having none)
-    is found, and of the found first errors whose correction is right."""
+    """Shares with 95% intervals over problems: of critiques that could be read, of solutions whose first error (or
+    whose having none) is found, and of the found first errors whose correction is right."""
     parts = {
-        "read": [row["read"] for row in rows],
-        "first_error_found": [row["found"] for row in rows if row["wrong"]],
-        "no_error_found": [row["found"] for row in rows if not row["wrong"]],
-        "put_right": [row["put_right"] for row in rows if "put_right" in row],
+        "read": [(row["problem"], row["read"]) for row in rows],
+        "first_error_found": [(row["problem"], row["found"]) for row in rows if row["wrong"]],
+        "no_error_found": [(row["problem"], row["found"]) for row in rows if not row["wrong"]],
+        "put_right": [(row["problem"], row["put_right"]) for row in rows if "put_right" in row],
     }
-    return {
-        name: {"share": sum(values) / len(values), "ci": list(bootstrap_interval(values)), "of": len(values)}
-        for name, values in parts.items()
-        if values
-    }
+    return {name: _share(values) for name, values in parts.items() if values}
+
+
+def _share(values: list[tuple[str, bool]]) -> dict[str, Any]:
+    of_problem: dict[str, list[bool]] = defaultdict(list)
+    for problem, value in values:
+        of_problem[problem].append(value)
+    share = sum(value for _, value in values) / len(values)
+    return {"share": share, "ci": list(grouped_interval(list(of_problem.values()))), "of": len(values)}
 
 
 if __name__ == "__main__":

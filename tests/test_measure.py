@@ -10,7 +10,7 @@ import pytest
 
 from eval import measure
 from eval.pool import Pool, Scored
-from vlprm.metrics import auroc, bootstrap_interval, expected_best_of, precision_recall_f1
+from vlprm.metrics import auroc, bootstrap_interval, expected_best_of, grouped_interval, precision_recall_f1
 from vlprm.schema import Problem, Solution, Step, Verdict
 from vlprm.scoring import AGGREGATIONS, StepScore
 from vlprm.search.select import Candidate, likeliest, selectors
@@ -49,6 +49,13 @@ def pool(*candidates: tuple[str | None, tuple[float, ...] | None]) -> list[Candi
 
 def chosen(name: str, candidates: list[Candidate]) -> list[float]:
     return [round(share, 3) for share in selectors("min")[name](candidates)]
+
+
+def test_values_of_one_problem_are_not_taken_for_many() -> None:
+    right = (np.random.default_rng(0).random(60) < 0.3).astype(float)
+    assert grouped_interval([[r] * 8 for r in right]) == pytest.approx(bootstrap_interval(right))
+    low, high = bootstrap_interval(np.repeat(right, 8))
+    assert high - low < 0.5 * np.subtract(*reversed(grouped_interval([[r] * 8 for r in right])))
 
 
 def test_selectors_choose_what_they_say() -> None:

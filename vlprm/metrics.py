@@ -102,3 +102,15 @@ def bootstrap_interval(
     means = values_N[rng.integers(0, len(values_N), (resamples, len(values_N)))].mean(axis=1)
     low, high = np.quantile(means, [(1 - level) / 2, (1 + level) / 2])
     return float(low), float(high)
+
+
+def grouped_interval(
+    values: Sequence[Sequence[float]], level: float = 0.95, resamples: int = 2000, seed: int = 0
+) -> tuple[float, float]:
+    """Percentile interval of the mean of all values, where those of a problem (a group) are alike: whole groups are
+    drawn."""
+    sums_G, sizes_G = np.array([sum(group) for group in values]), np.array([len(group) for group in values])
+    drawn = np.random.default_rng(seed).integers(0, len(values), (resamples, len(values)))
+    means = sums_G[drawn].sum(axis=1) / sizes_G[drawn].sum(axis=1)
+    low, high = np.quantile(means, [(1 - level) / 2, (1 + level) / 2])
+    return float(low), float(high)
