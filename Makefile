@@ -73,6 +73,7 @@ bench: $(READY)
 	set -e; for name in $(or $(NAME),$(BENCHES)); do $(RUN) -m tests.perf.$$name; done
 
 gpu-check: $(READY)
+	$(RUN) -m pytest -m gpu
 	$(RUN) -m tests.perf.gpu_check
 
 env: $(READY)

@@ -143,23 +143,26 @@ def trained(folder: Path, head: str = "step", surprise: bool = False) -> Checkpo
 def gradient(
     checkpoint: Checkpoint, parts: list[list[LabelledRow]], loss: LossConfig
 ) -> tuple[float, dict[str, Tensor]]:
-    """Loss and gradients of a global batch that is worked off in parts."""
+    """Loss and gradients of a global batch that is worked off in parts, on the model's device."""
     checkpoint.model.zero_grad()
-    batches = [batch_rows(part, checkpoint.inputs) for part in parts]
+    device = checkpoint.model.device
+    batches = [{n: t.to(device) for n, t in batch_rows(part, checkpoint.inputs).items()} for part in parts]
     totals = torch.stack([batch["totals"] for batch in batches]).sum(0)
     total = 0.0
     for batch in batches:
         value = training_loss(checkpoint.model(**model_inputs(batch)), batch, totals, loss)
         value.backward()
         total += value.item()
-    return total, {n: p.grad.clone() for n, p in checkpoint.model.named_parameters() if p.grad is not None}
+    return total, {n: p.grad.clone().cpu() for n, p in checkpoint.model.named_parameters() if p.grad is not None}
 
 
-def assert_same(found: tuple[float, dict[str, Tensor]], expected: tuple[float, dict[str, Tensor]]) -> None:
-    assert found[0] == pytest.approx(expected[0], abs=1e-5)
+def assert_same(
+    found: tuple[float, dict[str, Tensor]], expected: tuple[float, dict[str, Tensor]], bound: float = 1e-5
+) -> None:
+    assert found[0] == pytest.approx(expected[0], abs=bound)
     assert set(found[1]) == set(expected[1])
     worst = max((float((found[1][n] - expected[1][n]).abs().max()), n) for n in expected[1])
-    assert worst[0] < 1e-5, worst
+    assert worst[0] < bound, worst
 
 
 @pytest.mark.parametrize("loss", [ALL, LossConfig(labels="counts"), LossConfig(labels="hard", wrong_weight=2.0)])
