@@ -22,6 +22,7 @@ from vlprm.packing import Row
 from vlprm.records import Records, finish, open_run
 from vlprm.reward_model import Head, StepScore, load_reward_model, save_reward_model
 from vlprm.schema import Problem, Solution, Step, to_json
+from vlprm.scorers import Scored
 from vlprm.served_scores import ServedScores, _seen_from
 from vlprm.steps import parse_step
 from vlprm.tasks import TASKS
@@ -215,6 +216,36 @@ def test_a_control_token_is_not_sent(server: StandIn, made: Callable[..., Path])
     assert served(made("step"), server, steps) == [None, None]
     assert served(made("step"), server, []) == []
     assert not server.asked
+
+
+@pytest.mark.parametrize("head", ["step", "verdict"])
+def test_steps_that_cannot_be_read_are_not_sent(server: StandIn, made: Callable[..., Path], head: Head) -> None:
+    """An empty one, one beyond the context, and what follows: those before have their scores, and are what is paid."""
+    folder = made(head)
+    scores = ServedScores(folder, config_of(server))
+    rows = [scores.inputs.row(PROBLEM, STEPS[:k]) for k in (1, 2)]
+    right, wrong = verdicts(folder) if head == "verdict" else (0, 0)
+    tokens = [_seen_from(row, row.step_ends[-1]) for row in rows]
+    server.reply = lambda body: (
+        pooled([[1.0, 0.0, 0.0]] * (tokens[0] if len(server.asked) == 1 else tokens[1]))
+        if head == "step" else listed(**{f"id_{right}": -0.1, f"id_{wrong}": -2.0})
+    )  # fmt: skip
+
+    async def ask(*solutions: Sequence[Step]) -> Scored:
+        return await scores.score(PROBLEM, solutions)
+
+    async def both() -> tuple[Scored, Scored]:
+        first = await ask([STEPS[0], parse_step("  "), STEPS[1]], [parse_step("")])
+        scores.inputs.context = tokens[1]
+        second = await ask(STEPS)
+        await scores.close()
+        return first, second
+
+    first, second = asyncio.run(both())
+    assert [[s is not None for s in of] for of in first.steps] == [[True, False, False], [False]]
+    assert first.tokens == tokens[0]
+    assert [s is not None for s in second.steps[0]] == [True, True, *[False] * (len(STEPS) - 2)]
+    assert len(server.asked) == 2
 
 
 def opened(folder: Path, config: ServerConfig) -> None:

@@ -70,6 +70,27 @@ class InputBuilder:
         that `closes` the policy's turn, nothing is joined to what would follow."""
         return self._observed(problem, step, self.text.step_ids(step, after, separator, closes))
 
+    def readable_step(
+        self, problem: Problem, step: Step, after: Step | None, tokens: int, separator: str = SEPARATOR
+    ) -> Segment | None:
+        """A step that is to be scored after so many tokens. None where it cannot be read: it is empty, or it does not
+        fit into the model's context."""
+        if not step.text.strip():
+            return None
+        segment = self.step(problem, step, after, separator)
+        asked = len(self.verdict_question().ids) if self.profile.head == "verdict" else 0
+        return segment if tokens + len(segment.ids) + asked <= self.context else None
+
+    def readable(self, problem: Problem, steps: Sequence[Step], separator: str = SEPARATOR) -> Sequence[Step]:
+        """The steps before the first that cannot be read; those after it cannot be, either."""
+        tokens = len(self.prompt(problem).ids)
+        for k, step in enumerate(steps):
+            segment = self.readable_step(problem, step, steps[k - 1] if k else None, tokens, separator)
+            if segment is None:
+                return steps[:k]
+            tokens += len(segment.ids)
+        return steps
+
     def _observed(self, problem: Problem, step: Step, ids: tuple[int, ...]) -> Segment:
         """What was written as these ids, and the turn that the step ends with, if it has one."""
         if not step.ends_turn:
@@ -90,6 +111,15 @@ class InputBuilder:
                 nodes[-1] = replace(nodes[-1], segment=last)
             nodes.append(Node(Segment((self.end_of_turn,), (False,), (), 1, 0), len(steps), writes=len(steps)))
         return lay_out(nodes, self.positions)
+
+    def rows_apart(self, problem: Problem, steps: Sequence[Step], separator: str = SEPARATOR) -> list[Row]:
+        """The sequences in which the steps are scored where none may branch: all in one; for a verdict head one a step,
+        which ends with the question about it."""
+        if self.profile.head != "verdict":
+            return [self.row(problem, steps, separator=separator)] if steps else []
+        nodes = self._unscored(problem, steps, range(-1, len(steps) - 1), separator)
+        asked = [Node(self.verdict_question(), end, scores=0) for end in range(1, len(nodes))]
+        return [lay_out([*nodes[: end + 1], asked[end - 1]], self.positions) for end in range(1, len(nodes))]
 
     def sampled_row(self, problem: Problem, steps: Sequence[Step], turns: Sequence[tuple[int, tuple[int, ...]]]) -> Row:
         """The sequence of a problem and steps, the last of which were sampled in turns of so many steps and as those

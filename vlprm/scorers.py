@@ -93,8 +93,10 @@ class LocalScorer:
 
     def _apart(self, problem: Problem, solutions: Solutions) -> Scored:
         asked = [(problem, steps) for steps in solutions]
-        tokens = sum(len(self.checkpoint.inputs.row(problem, steps).ids) for steps in solutions)
-        return Scored(score_steps(self.checkpoint, asked, self.separator), tokens)
+        scores, inputs = score_steps(self.checkpoint, asked, self.separator), self.checkpoint.inputs
+        read = [inputs.readable(problem, steps, self.separator) for steps in solutions]
+        rows = [row for steps in read for row in inputs.rows_apart(problem, steps, self.separator)]
+        return Scored(scores, sum(len(row.ids) for row in rows))
 
     def _batches(self, requests: Sequence[tuple[Problem, Solutions]]) -> list[list[int]]:
         """Two requests of one problem are not read side by side: the first may read what the second needs."""

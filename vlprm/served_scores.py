@@ -35,7 +35,7 @@ from vlprm.prompts import verdict_text
 from vlprm.reward_model import OUTPUTS, StepScore
 from vlprm.schema import Problem, Step
 from vlprm.scorers import Scored
-from vlprm.scoring import Shown, shown
+from vlprm.scoring import Shown, of_all, shown
 from vlprm.steps import parse_step
 
 log = logging.getLogger(__name__)
@@ -82,35 +82,45 @@ class ServedScores:
                 )
 
     async def score_steps(self, solutions: Sequence[tuple[Problem, Sequence[Step]]]) -> list[Scores]:
-        """One list a solution, one score a step or None: the call failed, the text would be read as other tokens than
-        those of its steps, or the server does not list a verdict. ValueError where a server reads other tokens than the
-        model was trained on."""
-        return await all_answers(self._scores(problem, steps) for problem, steps in solutions)
+        """One list a solution, one score a step or None: the step cannot be read, the text up to it would be read as
+        other tokens than those of its steps, the call failed, or the server does not list a verdict. ValueError where a
+        server reads other tokens than the model was trained on."""
+        parts = [self._askable(problem, steps) for problem, steps in solutions]
+        found = await all_answers(self._scores(p, part) for (p, _), part in zip(solutions, parts, strict=True))
+        return [of_all(scores, steps) for scores, (_, steps) in zip(found, solutions, strict=True)]
 
     async def score(self, problem: Problem, solutions: Sequence[Sequence[Step]]) -> Scored:
         """As `vlprm.scorers.Scorer` has it. What was scored before is not asked about again; `tokens` are those of the
         solutions that were."""
         known = self._known.setdefault(shown(problem), {})
-        beginnings = [[tuple(steps[: k + 1]) for k in range(len(steps))] for steps in solutions]
+        askable = [self._askable(problem, steps) for steps in solutions]
+        beginnings = [[tuple(steps[: k + 1]) for k in range(len(steps))] for steps in askable]
         if self.head == "verdict":
             new = list(dict.fromkeys(b for of_solution in beginnings for b in of_solution if b not in known))
         else:
-            new = list(dict.fromkeys(b[-1] for b in beginnings if not all(part in known for part in b)))
+            new = list(dict.fromkeys(b[-1] for b in beginnings if b and not all(part in known for part in b)))
         firsts = [len(steps) - 1 if self.head == "verdict" else 0 for steps in new]
         found = await all_answers(self._scores(problem, s, first) for s, first in zip(new, firsts, strict=True))
         for steps, scores in zip(new, found, strict=True):
             known |= {steps[: k + 1]: score for k, score in enumerate(scores) if score is not None}
-        answer = [[known.get(beginning) for beginning in of_solution] for of_solution in beginnings]
-        return Scored(answer, sum(len(self.inputs.row(problem, steps).ids) for steps in new))
+        answer = [of_all([*map(known.get, part)], steps) for part, steps in zip(beginnings, solutions, strict=True)]
+        rows = [self.inputs.row(problem, steps) for steps in new]
+        return Scored(answer, sum(_seen_from(row, row.step_ends[-1]) for row in rows))
 
     def forget(self, problem: Problem) -> None:
         self._known.pop(shown(problem), None)
 
+    def _askable(self, problem: Problem, steps: Sequence[Step]) -> Sequence[Step]:
+        """The steps that can be read, here and by a server as here."""
+        steps = self.inputs.readable(problem, steps)
+        while steps and not self.inputs.text.served_alike(steps):
+            steps = steps[:-1]
+        return steps
+
     async def _scores(self, problem: Problem, steps: Sequence[Step], first: int = 0) -> Scores:
         """Of a verdict head, those before the first are not asked for."""
-        self.inputs.check_question(problem.question)
-        if not steps or not self.inputs.text.readable(steps):
-            return [None] * len(steps)
+        if not steps:
+            return []
         row = self.inputs.row(problem, steps)
         if self.head == "step":
             return await self._asked(problem, steps, row, range(len(steps)))
