@@ -19,6 +19,7 @@ from vlprm.config import dump, run
 from vlprm.engines.choose import ServerConfig, open_engine
 from vlprm.engines.local import LocalEngine
 from vlprm.images import open_image
+from vlprm.problems import check_aspect
 from vlprm.prompts import critique_question
 from vlprm.records import open_run, write_atomically
 from vlprm.reward_model import StepScore, load_reward_model
@@ -80,13 +81,13 @@ def main(config: SolveConfig) -> None:
 
 
 def problem_of(config: SolveConfig) -> Problem:
-    """ValueError names an image that is missing or cannot be read."""
+    """ValueError names an image that is missing, cannot be read, or is too narrow to be shown."""
     images = []
     for path in config.image:
         if not path.is_file():
             raise ValueError(f"there is no image {path}; give the path of a PNG or JPEG file")
         images.append(path.read_bytes())
-        open_image(images[-1], str(path))
+        check_aspect(open_image(images[-1], str(path)), str(path))
     meta = {"choices": list(config.choices)} if config.choices else {}
     return Problem("solve", "solve", config.question, tuple(images), None, config.answer_type, meta)
 

@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
+from PIL import Image
 
 from tests.conftest import executed, solved
 from vlprm.backbones import Checkpoint, load_policy
 from vlprm.critique import critique_of, critique_text
 from vlprm.engines import Continuation, Request
 from vlprm.engines.local import LocalEngine
+from vlprm.images import png
+from vlprm.problems import ProblemError
 from vlprm.reward_model import StepScore, load_reward_model
 from vlprm.rollout import OPEN, next_steps
 from vlprm.schema import Problem, Region, Solution, Step
@@ -87,6 +91,19 @@ def test_a_model_that_gives_no_numbers_stops_the_run(checkpoint: Checkpoint, bac
     torch.nn.init.constant_(broken.model.score.weight, float("nan"))
     with pytest.raises(ValueError, match="not finite numbers"):
         asyncio.run(LocalScorer(broken).score(PROBLEMS[0], [STEPS[PROBLEMS[0].id]]))
+
+
+def test_an_image_too_narrow_to_be_shown_is_said_to_be_so(checkpoint: Checkpoint) -> None:
+    """By the scorer, and by a search before it has begun; a run of benchmarks counts it."""
+    long = Problem("long", "t", "How many?", (png(Image.new("RGB", (2010, 10))),), "2", "integer")
+    policy, scorer = LocalEngine(load_policy("builtin/policy")), LocalScorer(checkpoint)
+    tall = replace(long, images=(png(Image.new("RGB", (10, 2010))),))
+    with pytest.raises(ProblemError, match="is 2010 x 10, of sides more than 200 to 1; pad it") as caught:
+        score(checkpoint, [(long, [Step("answer", "[answer] 2")])])
+    assert caught.value.failure == "image_aspect"
+    for method in ("best_of_n", "step_beam"):
+        with pytest.raises(ProblemError, match="is 10 x 2010"):
+            asyncio.run(solve(method, tall, policy, scorer, SearchConfig(n=2, width=2)))
 
 
 class Fixed:

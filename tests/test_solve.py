@@ -39,6 +39,14 @@ def test_what_cannot_be_solved_is_said_at_once(tmp_path: Path, changes: dict[str
     assert not (tmp_path / "run").exists()
 
 
+def test_an_image_too_narrow_to_be_shown_is_refused(tmp_path: Path) -> None:
+    line = tmp_path / "line.png"
+    line.write_bytes(png(Image.new("RGB", (2010, 10))))
+    with pytest.raises(ValueError, match=r"line\.png is 2010 x 10, of sides more than 200 to 1; pad it"):
+        main(SolveConfig((line,), "Why?", tmp_path / "run", reward_model=Path("prm")))
+    assert not (tmp_path / "run").exists()
+
+
 def test_a_step_without_a_score_is_shown_without_one() -> None:
     """Never as 0; and a solution without an answer says why it has none."""
     steps = tuple(split_steps("[reasoning] 1 + 1 = 2\n\n[reasoning] so"))

@@ -23,7 +23,7 @@ from vlprm.cache import ByteCache
 from vlprm.families import family_of
 from vlprm.images import content_hash, crop, open_image, source_of
 from vlprm.packing import Node, Row, Segment, collate, join, joined_images, lay_out, step_places
-from vlprm.problems import ProblemError
+from vlprm.problems import ProblemError, check_aspect
 from vlprm.profile import Profile
 from vlprm.prompts import user_text, verdict_text
 from vlprm.schema import Problem, Region, Step
@@ -58,7 +58,8 @@ class InputBuilder:
     # --- segments
 
     def prompt(self, problem: Problem) -> Segment:
-        """The rendered prompt with its images; cached by what it shows and asks."""
+        """The rendered prompt with its images; cached by what it shows and asks. ProblemError where it cannot be made:
+        an image is too narrow, or the question spells out a control token."""
         question, images = problem.question, problem.images
         return self._rendered.get((question, images), lambda: self._make_prompt(question, images))
 
@@ -258,7 +259,7 @@ class InputBuilder:
             tokenize=False,
             **self._template,
         )
-        return self._process(text, [open_image(data, f"image {content_hash(data)}") for data in images])
+        return self._process(text, [_shown_image(data) for data in images])
 
     def _crop(self, problem: Problem, region: Region) -> Segment:
         image, policy = source_of(problem.images, region), self.profile.zoom
@@ -319,6 +320,14 @@ class InputBuilder:
         if self.family.tiles == "joined":
             shown = {"pixel_values": torch.cat([torch.as_tensor(tiles) for tiles in shown["pixel_values"]])[None]}
         return Segment(ids, tuple(i == self.image_token_id for i in ids), (shown,))
+
+
+def _shown_image(data: bytes) -> Image.Image:
+    """An image of a problem. ValueError where it cannot be shown to a model."""
+    name = f"image {content_hash(data)}"
+    image = open_image(data, name)
+    check_aspect(image, name)
+    return image
 
 
 def _segment_bytes(key: tuple[str | Region, tuple[bytes, ...]], segment: Segment) -> int:
