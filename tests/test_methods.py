@@ -13,7 +13,7 @@ from vlprm.engines import Continuation, Request
 from vlprm.reward_model import StepScore
 from vlprm.schema import Problem, Region, Solution, Step
 from vlprm.scorers import Scored
-from vlprm.search import METHODS, Critic, Found, SearchConfig, solve
+from vlprm.search import METHODS, Cost, Critic, Found, SearchConfig, select, solve
 from vlprm.search.guided import allotted
 from vlprm.search.refined import corrected
 from vlprm.search.sampled import is_decided
@@ -194,6 +194,53 @@ def test_candidates_without_answers_are_not_chosen_and_none_at_all_is_no_error()
         assert found.chosen is not None
         assert found.chosen.solution.answer is None
         assert found.chosen.solution.stop == "timeout"
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "least"),
+    [*((name, 0, 1) for name in ("n", "width", "rounds", "max_steps", "max_tokens")), ("budget", -1, 0),
+     ("temperature", -0.1, 0), ("temperature", float("nan"), 0)],
+)  # fmt: skip
+def test_no_candidates_is_no_search(field: str, value: float, least: int) -> None:
+    """Refused before any method has begun, and whoever made the config."""
+    with pytest.raises(ValueError, match=rf"search\.{field} is {value}; give {least} or more"):
+        SearchConfig(**{field: value})  # type: ignore[arg-type]
+
+
+def test_of_nothing_nothing_is_chosen() -> None:
+    for choose in (*select.selectors("min").values(), select.likeliest):
+        assert choose([]) == []
+    for method in METHODS.values():
+        assert method.choose([], "min") == []
+    assert Found("0", "best_of_n", (), [], Cost()).chosen is None
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_of_equals_the_first_is_chosen_and_each_has_its_share(method: str) -> None:
+    """Equal rewards, or none at all: the same candidates share the choice."""
+
+    class Tied(Truth):
+        def _scores(self, problem: Problem, steps: Sequence[Step]) -> list[StepScore | None]:
+            return [StepScore(0.5, None, None) if self.knows else None for _ in steps]
+
+    for scorer in (Tied(), Tied(knows=False)):
+        for found in run(method, PROBLEMS[:5], scorer):
+            tied = [i for i, share in enumerate(found.shares) if share == max(found.shares)]
+            assert found.chosen == found.pool[tied[0]]
+            if METHODS[method].choose is select.best_of_n:
+                assert tied == select.choosable([s.candidate for s in found.pool])
+                assert found.shares[tied[0]] == pytest.approx(1 / len(tied))
+
+
+@pytest.mark.parametrize("method", ["best_of_n", *STEPWISE])
+def test_a_solution_may_have_five_hundred_steps(method: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    long = [*(parse_step(f"[reasoning] {k}") for k in range(1, 500)), parse_step("[answer] 4")]
+    monkeypatch.setattr("tests.test_methods.RIGHT", long)
+    (found,) = run(method, PROBLEMS[:1], n=2, width=2, max_steps=500)
+    assert {len(s.solution.steps) for s in found.pool} == {500}
+    assert {len(s.scores) for s in found.pool} == {500}
+    assert found.chosen is not None
+    assert found.chosen.solution.stop == "answer"
 
 
 def test_one_candidate_is_chosen() -> None:

@@ -108,6 +108,15 @@ def test_a_tree_that_grows_step_by_step_reads_each_token_once(
             assert len(tree.read.owners) < tree.read.tokens_read  # what was given up is forgotten
 
 
+def test_five_hundred_steps_have_the_scores_that_they_have_alone(tiny_backbone: Folders) -> None:
+    checkpoint, (problem, _) = model_of(tiny_backbone("qwen3_vl"), new_head="step"), candidates()[0]
+    steps = [parse_step(f"[reasoning] {k}") for k in range(500)]
+    checkpoint.inputs.context = 1 << 14
+    (scores,) = score_steps(checkpoint, [(problem, steps)])
+    assert len(scores) == 500
+    assert close([[s.correct for s in scores]], apart(checkpoint, [(problem, steps)]))
+
+
 def test_a_step_that_was_forgotten_is_read_again(tiny_backbone: Folders) -> None:
     checkpoint = model_of(tiny_backbone("qwen3_vl"), new_head="step")
     problem, steps = candidates()[0]

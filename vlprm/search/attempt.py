@@ -52,6 +52,13 @@ class SearchConfig:
     temperature: NonNegativeFloat = 1.0
     seed: int = 0
 
+    def __post_init__(self) -> None:
+        """The command line has checked these; Python has not."""
+        least = {"n": 1, "width": 1, "rounds": 1, "max_steps": 1, "max_tokens": 1, "budget": 0, "temperature": 0}
+        for name, bound in least.items():
+            if not getattr(self, name) >= bound:
+                raise ValueError(f"search.{name} is {getattr(self, name)}; give {bound} or more")
+
 
 @dataclass(frozen=True)
 class Critic:

@@ -1,7 +1,7 @@
 """Selectors over a stored pool of candidates, as functions in a dict. All read the same pool.
 
 A selector gives each candidate a share of the choice (the shares of a pool add up to 1), so that ties are split
-evenly, and an accuracy is an expectation with no chance in it.
+evenly, and an accuracy is an expectation with no chance in it. An empty pool has no shares.
 
 A candidate without an answer is a *no result*: no selector, the random one included, chooses it while another candidate
 has an answer (one sees that it has none without any reward). Where no candidate has one, all share the choice, and the
@@ -96,7 +96,7 @@ def ranking(pool: Sequence[Candidate], rewards: Sequence[float | None]) -> dict[
 
 def _best(pool: Sequence[Candidate], rewards: Sequence[float | None]) -> Shares:
     values = ranking(pool, rewards)
-    best = max(values.values())
+    best = max(values.values(), default=None)
     return _evenly(pool, [i for i, value in values.items() if value == best])
 
 
