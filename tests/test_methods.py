@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 from collections.abc import Sequence
 from dataclasses import replace
 
@@ -167,7 +168,7 @@ def test_a_solution_that_does_not_end_is_no_result(method: str) -> None:
         assert {s.solution.stop for s in found.pool} == {"max_steps"}
 
 
-@pytest.mark.parametrize("method", [m for m in METHODS if m not in ("pass_at_1", "refined_best_of_n")])
+@pytest.mark.parametrize("method", [m for m in METHODS if m != "pass_at_1"])
 def test_no_more_is_begun_when_the_budget_is_spent(method: str) -> None:
     """What was begun is paid for: a depth, or a candidate."""
     spent, free = run(method, budget=12), run(method)
@@ -287,4 +288,43 @@ def test_what_is_not_faulted_is_kept_or_drawn_anew() -> None:
     kept, drawn = run("refined_best_of_n", unfaulted="keep"), run("refined_best_of_n", unfaulted="resample")
     assert {len(f.pool) for f in drawn} == {8}
     assert min(len(f.pool) for f in kept) < 8
-    assert {len(f.pool) for f in run("refined_best_of_n", n=9, rounds=2)} == {9}
+
+
+@pytest.mark.parametrize(("n", "rounds"), [(9, 2), (8, 2), (3, 5)])
+def test_each_round_corrects_what_the_last_one_made(n: int, rounds: int) -> None:
+    """And no more is criticised than there is room to correct."""
+    first = math.ceil(n / (rounds + 1))
+    for found in run("refined_best_of_n", n=n, rounds=rounds):
+        solutions = [s.solution for s in found.pool]
+        assert len(solutions) == n
+        wrong = [next((k for k, s in enumerate(c.steps) if s != RIGHT[k]), None) for c in solutions]
+        for k in range(first, n):  # the last round may have fewer
+            fault = wrong[k - first]
+            assert fault is None or list(solutions[k].steps[: fault + 1]) == RIGHT[: fault + 1]
+        said = [len(RIGHT) if fault is None else fault + 1 for fault in wrong[: n - first]]
+        assert found.cost.critic_calls == sum(said)
+
+
+@pytest.mark.parametrize("budget", range(10, 120, 10))
+def test_neither_a_critique_nor_a_correction_is_begun_when_the_budget_is_spent(budget: int) -> None:
+    """One candidate, or one critique with its calls, may go beyond it; then what there is is scored."""
+    for found in run("refined_best_of_n", budget=budget):
+        sampled = found.cost.policy_tokens + found.cost.critic_tokens
+        assert sampled < budget + 7 * len(RIGHT)
+        assert found.cost.tokens == sampled + sum(len(s.solution.steps) for s in found.pool)
+
+
+def test_a_corrected_answer_is_an_answer() -> None:
+    """The policy is not asked to go on from it."""
+
+    class SlipsAtTheEnd(Counting):
+        async def sample(self, request: Request) -> list[Continuation]:
+            assert not request.steps
+            return [Continuation(SEPARATOR.join([s.text for s in RIGHT[:3]] + ["[answer] 5"]), 8, True)] * request.n
+
+    critic = Critic(KnowingCritic(), "Check.")
+    found = asyncio.run(solve("refined_best_of_n", PROBLEMS[0], SlipsAtTheEnd(), Truth(), SearchConfig(n=4), critic))
+    assert [s.solution.answer for s in found.pool] == ["5", "5", "4", "4"]
+    assert {s.solution.stop for s in found.pool} == {"answer"}
+    assert found.chosen is not None
+    assert found.chosen.solution == Solution("0", tuple(RIGHT), "4", "answer", 0)

@@ -15,7 +15,7 @@ from vlprm.critique import Critique, ask
 from vlprm.engines import Engine, Request, all_answers
 from vlprm.engines.counted import Counted
 from vlprm.reward_model import StepScore
-from vlprm.rollout import OPEN, next_steps, rollouts
+from vlprm.rollout import OPEN, closed, next_steps, rollouts
 from vlprm.schema import Aggregation, Problem, Solution, Step
 from vlprm.scorers import Scorer
 from vlprm.scoring import aggregated
@@ -148,10 +148,15 @@ class Attempt:
         return await rollouts(self.policy, self._request(n, self.problem.id))
 
     async def continued(self, beginnings: Sequence[Sequence[Step]]) -> list[Solution]:
-        """A whole solution for each beginning."""
+        """A whole solution for each beginning; one that answers is whole."""
         requests = [replace(self._request(1), steps=tuple(steps)) for steps in beginnings]
-        found = await all_answers(rollouts(self.policy, request) for request in requests)
-        return [solution for of_beginning in found for solution in of_beginning]
+        return await all_answers(map(self._whole, requests))
+
+    async def _whole(self, request: Request) -> Solution:
+        if request.steps and request.steps[-1].kind == "answer":
+            return closed(self.problem, request.steps, tokens=0)
+        (solution,) = await rollouts(self.policy, request)
+        return solution
 
     async def grown(self, beginnings: Sequence[Solution], counts: Sequence[int]) -> list[Solution]:
         """Of each beginning, so many with one more step."""
