@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import math
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 from dataclasses import replace
 
 import pytest
@@ -63,7 +63,7 @@ class Truth:
         self.knows = knows
         self.asked: list[int] = []
 
-    async def score(self, problem: Problem, solutions: Sequence[Sequence[Step]]) -> Scored:
+    async def score(self, problem: Problem, solutions: Sequence[Sequence[Step]], attempt: Hashable = None) -> Scored:
         self.asked.append(len(solutions))
         return Scored([self._scores(problem, steps) for steps in solutions], sum(map(len, solutions)))
 
@@ -71,7 +71,7 @@ class Truth:
         right = [step == RIGHT[k] for k, step in enumerate(steps)]
         return [StepScore(0.9 if r else 0.1, None, None) if self.knows else None for r in right]
 
-    def forget(self, problem: Problem) -> None:
+    def forget(self, problem: Problem, attempt: Hashable = None) -> None:
         pass
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -23,7 +23,7 @@ from vlprm.rollout import OPEN, next_steps
 from vlprm.schema import Problem, Region, Solution, Step
 from vlprm.scorers import CritiqueScorer, Ensemble, LocalScorer, Scored
 from vlprm.scoring import score, score_steps, score_whole
-from vlprm.search import SearchConfig, solve
+from vlprm.search import Found, SearchConfig, solve
 from vlprm.tasks import TASKS
 from vlprm.zoom import ZoomPolicy
 
@@ -86,6 +86,24 @@ def test_two_requests_about_one_problem_share_what_is_read(checkpoint: Checkpoin
     assert found[1].tokens == 0
 
 
+@pytest.mark.parametrize("order", [1, -1])
+def test_attempts_at_one_problem_side_by_side_cost_what_each_costs_alone(checkpoint: Checkpoint, order: int) -> None:
+    """Whichever ends first: what one has had read, or gives up, is not the other's."""
+    problem, policy = PROBLEMS[0], LocalEngine(load_policy("builtin/policy"))
+    configs = [SearchConfig(n=2, width=2, max_steps=steps, max_tokens=80) for steps in (1, 4)][::order]
+
+    async def together() -> list[Found]:
+        scorer = LocalScorer(checkpoint)
+        found = await asyncio.gather(*(solve("step_beam", problem, policy, scorer, config) for config in configs))
+        assert not scorer._trees
+        return list(found)
+
+    alone = [asyncio.run(solve("step_beam", problem, policy, LocalScorer(checkpoint), config)) for config in configs]
+    for one, beside in zip(alone, asyncio.run(together()), strict=True):
+        assert beside.cost.scorer_tokens == one.cost.scorer_tokens > 0
+        assert [s.solution for s in beside.pool] == [s.solution for s in one.pool]
+
+
 def test_a_model_that_gives_no_numbers_stops_the_run(checkpoint: Checkpoint, backbone: Path) -> None:
     broken = load_reward_model(backbone, new_head="step")
     torch.nn.init.constant_(broken.model.score.weight, float("nan"))
@@ -112,10 +130,10 @@ class Fixed:
     def __init__(self, said: StepScore | None) -> None:
         self.said = said
 
-    async def score(self, problem: Problem, solutions: Sequence[Sequence[Step]]) -> Scored:
+    async def score(self, problem: Problem, solutions: Sequence[Sequence[Step]], attempt: Hashable = None) -> Scored:
         return Scored([[self.said] * len(steps) for steps in solutions], 5)
 
-    def forget(self, problem: Problem) -> None:
+    def forget(self, problem: Problem, attempt: Hashable = None) -> None:
         pass
 
 

@@ -9,7 +9,7 @@ A scorer never raises for what a policy wrote, and a failure to score is None: n
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Hashable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -30,6 +30,8 @@ from vlprm.scoring import ScoredTree, Shown, score_steps, shown
 from vlprm.steps import SEPARATOR, join_steps
 
 Solutions = Sequence[Sequence[Step]]
+_Request = tuple[Problem, Solutions, Hashable]
+_Key = tuple[Shown, Hashable]  # what is read together: of a problem, for an attempt
 
 
 @dataclass(frozen=True)
@@ -41,11 +43,12 @@ class Scored:
 
 
 class Scorer(Protocol):
-    async def score(self, problem: Problem, solutions: Solutions) -> Scored:
-        """The scores of solutions, or of their beginnings."""
+    async def score(self, problem: Problem, solutions: Solutions, attempt: Hashable = None) -> Scored:
+        """The scores of solutions, or of their beginnings. What was read for an attempt is not read again for it; of
+        what others had read it has nothing, so that what it costs does not depend on them."""
 
-    def forget(self, problem: Problem) -> None:
-        """No more solutions of this problem will be asked about."""
+    def forget(self, problem: Problem, attempt: Hashable = None) -> None:
+        """No more solutions of this problem will be asked about in this attempt."""
 
 
 @asynccontextmanager
@@ -59,36 +62,39 @@ async def open_scorer(reward_model: str | Path, device: str, dtype: str, server:
 
 
 class LocalScorer:
-    """A reward model in this process. All requests that wait are read together; of each problem, what the solutions of
-    the last request share with those of the next is read once (`vlprm.reading`). With a line break as `separator`, a
-    solution is read as one step, and its last score is that of the whole."""
+    """A reward model in this process. All requests that wait are read together; of each attempt at a problem, what the
+    solutions of the last request share with those of the next is read once (`vlprm.reading`). With a line break as
+    `separator`, a solution is read as one step, and its last score is that of the whole."""
 
     def __init__(self, checkpoint: Checkpoint, separator: str = SEPARATOR) -> None:
         self.checkpoint, self.separator = checkpoint, separator
-        self._trees: dict[Shown, ScoredTree] = {}
+        self._trees: dict[_Key, ScoredTree] = {}
         self._together = Together(self._read, self._batches)
 
-    async def score(self, problem: Problem, solutions: Solutions) -> Scored:
-        return await self._together.ask((problem, solutions))
+    async def score(self, problem: Problem, solutions: Solutions, attempt: Hashable = None) -> Scored:
+        return await self._together.ask((problem, solutions, attempt))
 
-    def forget(self, problem: Problem) -> None:
-        self._trees.pop(shown(problem), None)
+    def forget(self, problem: Problem, attempt: Hashable = None) -> None:
+        self._trees.pop((shown(problem), attempt), None)
 
-    def _read(self, requests: Sequence[tuple[Problem, Solutions]]) -> list[Scored]:
+    def _read(self, requests: Sequence[_Request]) -> list[Scored]:
         inputs = self.checkpoint.inputs
         if inputs.family.cannot_pack:
-            return [self._apart(problem, solutions) for problem, solutions in requests]
-        trees = [self._trees.setdefault(shown(p), ScoredTree(inputs, p, self.separator)) for p, _ in requests]
+            return [self._apart(problem, solutions) for problem, solutions, _ in requests]
+        trees = [
+            self._trees.setdefault((shown(problem), attempt), ScoredTree(inputs, problem, self.separator))
+            for problem, _, attempt in requests
+        ]
         before = [tree.read.tokens_read for tree in trees]
         try:
-            read(self.checkpoint, [t.growth(s, keep=True) for t, (_, s) in zip(trees, requests, strict=True)])
+            read(self.checkpoint, [t.growth(s, keep=True) for t, (_, s, _) in zip(trees, requests, strict=True)])
         except Exception:
-            for problem, _ in requests:  # what they hold is not what was read
-                self.forget(problem)
+            for problem, _, attempt in requests:  # what they hold is not what was read
+                self.forget(problem, attempt)
             raise
         return [
             Scored([tree.scores(steps) for steps in solutions], tree.read.tokens_read - known)
-            for tree, (_, solutions), known in zip(trees, requests, before, strict=True)
+            for tree, (_, solutions, _), known in zip(trees, requests, before, strict=True)
         ]
 
     def _apart(self, problem: Problem, solutions: Solutions) -> Scored:
@@ -98,15 +104,16 @@ class LocalScorer:
         rows = [row for steps in read for row in inputs.rows_apart(problem, steps, self.separator)]
         return Scored(scores, sum(len(row.ids) for row in rows))
 
-    def _batches(self, requests: Sequence[tuple[Problem, Solutions]]) -> list[list[int]]:
-        """Two requests of one problem are not read side by side: the first may read what the second needs."""
+    def _batches(self, requests: Sequence[_Request]) -> list[list[int]]:
+        """Two requests for one tree are not read side by side: the first may read what the second needs."""
         rounds: list[list[int]] = []
-        turn: Counter[Shown] = Counter()
-        for i, (problem, _) in enumerate(requests):
-            if turn[shown(problem)] == len(rounds):
+        turn: Counter[_Key] = Counter()
+        for i, (problem, _, attempt) in enumerate(requests):
+            key = shown(problem), attempt
+            if turn[key] == len(rounds):
                 rounds.append([])
-            rounds[turn[shown(problem)]].append(i)
-            turn[shown(problem)] += 1
+            rounds[turn[key]].append(i)
+            turn[key] += 1
         return rounds
 
 
@@ -116,17 +123,17 @@ class Ensemble:
     def __init__(self, scorers: Sequence[Scorer]) -> None:
         self.scorers = scorers
 
-    async def score(self, problem: Problem, solutions: Solutions) -> Scored:
-        found = await all_answers(scorer.score(problem, solutions) for scorer in self.scorers)
+    async def score(self, problem: Problem, solutions: Solutions, attempt: Hashable = None) -> Scored:
+        found = await all_answers(scorer.score(problem, solutions, attempt) for scorer in self.scorers)
         steps = [
             [_mean(of_step) for of_step in zip(*of_solution, strict=True)]
             for of_solution in zip(*(scored.steps for scored in found), strict=True)
         ]
         return Scored(steps, sum(scored.tokens for scored in found))
 
-    def forget(self, problem: Problem) -> None:
+    def forget(self, problem: Problem, attempt: Hashable = None) -> None:
         for scorer in self.scorers:
-            scorer.forget(problem)
+            scorer.forget(problem, attempt)
 
 
 class CritiqueScorer:
@@ -138,11 +145,11 @@ class CritiqueScorer:
         self.engine, self.samples, self.temperature, self.seed = engine, samples, temperature, seed
         self.question = critique_question(prompt_template)
 
-    async def score(self, problem: Problem, solutions: Solutions) -> Scored:
+    async def score(self, problem: Problem, solutions: Solutions, attempt: Hashable = None) -> Scored:
         found = await all_answers(self._shares(problem, steps) for steps in solutions)
         return Scored([shares for shares, _ in found], sum(tokens for _, tokens in found))
 
-    def forget(self, problem: Problem) -> None:
+    def forget(self, problem: Problem, attempt: Hashable = None) -> None:
         pass
 
     async def _shares(self, problem: Problem, steps: Sequence[Step]) -> tuple[list[StepScore | None], int]:

@@ -19,7 +19,7 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -63,7 +63,7 @@ class ServedScores:
         self.kind: Kind = "pooling" if self.head == "step" else "chat"
         log.info("%s has a %s head: it is asked by %s calls", self.folder, self.head, self.kind)
         self.servers = Servers(config)
-        self._known: dict[Shown, dict[tuple[Step, ...], StepScore]] = {}
+        self._known: dict[tuple[Shown, Hashable], dict[tuple[Step, ...], StepScore]] = {}
 
     async def close(self) -> None:
         await self.servers.close()
@@ -89,10 +89,10 @@ class ServedScores:
         found = await all_answers(self._scores(p, part) for (p, _), part in zip(solutions, parts, strict=True))
         return [of_all(scores, steps) for scores, (_, steps) in zip(found, solutions, strict=True)]
 
-    async def score(self, problem: Problem, solutions: Sequence[Sequence[Step]]) -> Scored:
+    async def score(self, problem: Problem, solutions: Sequence[Sequence[Step]], attempt: Hashable = None) -> Scored:
         """As `vlprm.scorers.Scorer` has it. What was scored before is not asked about again; `tokens` are those of the
         solutions that were."""
-        known = self._known.setdefault(shown(problem), {})
+        known = self._known.setdefault((shown(problem), attempt), {})
         askable = [self._askable(problem, steps) for steps in solutions]
         beginnings = [[tuple(steps[: k + 1]) for k in range(len(steps))] for steps in askable]
         if self.head == "verdict":
@@ -107,8 +107,8 @@ class ServedScores:
         rows = [self.inputs.row(problem, steps) for steps in new]
         return Scored(answer, sum(_seen_from(row, row.step_ends[-1]) for row in rows))
 
-    def forget(self, problem: Problem) -> None:
-        self._known.pop(shown(problem), None)
+    def forget(self, problem: Problem, attempt: Hashable = None) -> None:
+        self._known.pop((shown(problem), attempt), None)
 
     def _askable(self, problem: Problem, steps: Sequence[Step]) -> Sequence[Step]:
         """The steps that can be read, here and by a server as here."""

@@ -170,7 +170,7 @@ class Attempt:
             raise ValueError("this method needs a reward model; give one")
         if not solutions:
             return []
-        found = await self._scorer.score(self.problem, [solution.steps for solution in solutions])
+        found = await self._scorer.score(self.problem, [solution.steps for solution in solutions], attempt=self)
         self._scorer_calls += 1
         self._scorer_tokens += found.tokens
         return [ScoredSolution(s, tuple(scores)) for s, scores in zip(solutions, found.steps, strict=True)]
