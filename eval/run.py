@@ -186,7 +186,8 @@ def outcome(job: Job, problem: Problem, found: Found, search: SearchConfig) -> d
 
 
 def _stored(scored: ScoredSolution) -> dict[str, Any]:
-    return {"solution": to_json(scored.solution), "scores": [score and asdict(score) for score in scored.scores]}
+    scores = [score and asdict(score) for score in scored.scores]
+    return {"solution": to_json(scored.solution), "scores": scores, "read": scored.read}
 
 
 if __name__ == "__main__":

@@ -65,7 +65,7 @@ class Truth:
 
     async def score(self, problem: Problem, solutions: Sequence[Sequence[Step]], attempt: Hashable = None) -> Scored:
         self.asked.append(len(solutions))
-        return Scored([self._scores(problem, steps) for steps in solutions], sum(map(len, solutions)))
+        return Scored([self._scores(problem, steps) for steps in solutions], [*map(len, solutions)])
 
     def _scores(self, problem: Problem, steps: Sequence[Step]) -> list[StepScore | None]:
         right = [step == RIGHT[k] for k, step in enumerate(steps)]
@@ -144,6 +144,7 @@ def test_costs_are_exact_and_runs_are_equal(method: str) -> None:
             assert found.cost.policy_tokens == sum(s.solution.tokens for s in found.pool)
         if method == "best_of_n":
             assert found.cost.scorer_tokens == sum(len(s.solution.steps) for s in found.pool)
+            assert [s.read for s in found.pool] == [len(s.solution.steps) for s in found.pool]
 
 
 def test_the_common_pool_is_common() -> None:

@@ -84,6 +84,9 @@ def test_two_requests_about_one_problem_share_what_is_read(checkpoint: Checkpoin
     for scored, solutions in zip(found, asked, strict=True):
         assert close(scored, score_steps(checkpoint, [(problem, steps) for steps in solutions]))
     assert found[1].tokens == 0
+    inputs, (first, _, other) = checkpoint.inputs, [steps for solutions in asked for steps in solutions]
+    again = asyncio.run(LocalScorer(checkpoint).score(problem, [first, first[:2], other]))
+    assert again.read == [len(inputs.row(problem, first).ids), 0, len(inputs.step(problem, other[1], other[0]).ids)]
 
 
 @pytest.mark.parametrize("order", [1, -1])
@@ -131,7 +134,7 @@ class Fixed:
         self.said = said
 
     async def score(self, problem: Problem, solutions: Sequence[Sequence[Step]], attempt: Hashable = None) -> Scored:
-        return Scored([[self.said] * len(steps) for steps in solutions], 5)
+        return Scored([[self.said] * len(steps) for steps in solutions], [5] * len(solutions))
 
     def forget(self, problem: Problem, attempt: Hashable = None) -> None:
         pass
@@ -144,7 +147,7 @@ def test_an_ensemble_is_the_mean_of_those_that_have_a_score() -> None:
     def of(*scorers: Fixed) -> Scored:
         return asyncio.run(Ensemble(scorers).score(problem, [steps]))
 
-    assert of(high, low, Fixed(None)) == Scored([[StepScore(0.5, 0.3, 0.2)]], 15)
+    assert of(high, low, Fixed(None)) == Scored([[StepScore(0.5, 0.3, 0.2)]], [15])
     assert of(high, Fixed(StepScore(0.4, None, None))).steps == [[StepScore(pytest.approx(0.6), None, None)]]  # type: ignore[arg-type]
     assert of(Fixed(None), Fixed(None)).steps == [[None]]
 

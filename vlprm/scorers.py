@@ -36,10 +36,15 @@ _Key = tuple[Shown, Hashable]  # what is read together: of a problem, for an att
 
 @dataclass(frozen=True)
 class Scored:
-    """A list of scores a solution, one a step (None: no result), and how many tokens were read, and written, for it."""
+    """A list of scores a solution, one a step (None: no result), and how many tokens were read, and written, for each
+    solution, beside those for the solutions before it."""
 
     steps: list[list[StepScore | None]]
-    tokens: int
+    read: list[int]
+
+    @property
+    def tokens(self) -> int:
+        return sum(self.read)
 
 
 class Scorer(Protocol):
@@ -85,7 +90,6 @@ class LocalScorer:
             self._trees.setdefault((shown(problem), attempt), ScoredTree(inputs, problem, self.separator))
             for problem, _, attempt in requests
         ]
-        before = [tree.read.tokens_read for tree in trees]
         try:
             read(self.checkpoint, [t.growth(s, keep=True) for t, (_, s, _) in zip(trees, requests, strict=True)])
         except Exception:
@@ -93,16 +97,16 @@ class LocalScorer:
                 self.forget(problem, attempt)
             raise
         return [
-            Scored([tree.scores(steps) for steps in solutions], tree.read.tokens_read - known)
-            for tree, (_, solutions, _), known in zip(trees, requests, before, strict=True)
+            Scored([tree.scores(steps) for steps in solutions], tree.new_tokens)
+            for tree, (_, solutions, _) in zip(trees, requests, strict=True)
         ]
 
     def _apart(self, problem: Problem, solutions: Solutions) -> Scored:
         asked = [(problem, steps) for steps in solutions]
         scores, inputs = score_steps(self.checkpoint, asked, self.separator), self.checkpoint.inputs
         read = [inputs.readable(problem, steps, self.separator) for steps in solutions]
-        rows = [row for steps in read for row in inputs.rows_apart(problem, steps, self.separator)]
-        return Scored(scores, sum(len(row.ids) for row in rows))
+        rows = [inputs.rows_apart(problem, steps, self.separator) for steps in read]
+        return Scored(scores, [sum(len(row.ids) for row in of_solution) for of_solution in rows])
 
     def _batches(self, requests: Sequence[_Request]) -> list[list[int]]:
         """Two requests for one tree are not read side by side: the first may read what the second needs."""
@@ -129,7 +133,7 @@ class Ensemble:
             [_mean(of_step) for of_step in zip(*of_solution, strict=True)]
             for of_solution in zip(*(scored.steps for scored in found), strict=True)
         ]
-        return Scored(steps, sum(scored.tokens for scored in found))
+        return Scored(steps, [sum(of_solution) for of_solution in zip(*(s.read for s in found), strict=True)])
 
     def forget(self, problem: Problem, attempt: Hashable = None) -> None:
         for scorer in self.scorers:
@@ -147,7 +151,7 @@ class CritiqueScorer:
 
     async def score(self, problem: Problem, solutions: Solutions, attempt: Hashable = None) -> Scored:
         found = await all_answers(self._shares(problem, steps) for steps in solutions)
-        return Scored([shares for shares, _ in found], sum(tokens for _, tokens in found))
+        return Scored([shares for shares, _ in found], [tokens for _, tokens in found])
 
     def forget(self, problem: Problem, attempt: Hashable = None) -> None:
         pass

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from itertools import pairwise
 
 import torch
 
@@ -32,6 +33,7 @@ class ScoredTree:
     def __init__(self, inputs: InputBuilder, problem: Problem, separator: str = SEPARATOR) -> None:
         self.inputs, self.problem, self.separator = inputs, problem, separator
         self.read = ReadTree()
+        self.new_tokens: list[int] = []  # of each solution that it last grew by, beside those before it
         self._node: dict[tuple[int, Step], int] = {}
         self._scored_at: dict[int, int] = {}
         self._tokens: dict[int, int] = {}  # of the path to a node
@@ -44,17 +46,26 @@ class ScoredTree:
         prompt = self.inputs.prompt(self.problem)
         self._tokens[0] = len(prompt.ids)
         nodes: list[Node] = [] if first else [Node(prompt, -1)]
+        ends = []
         for steps in solutions:
-            above = 0
-            for k, step in enumerate(steps):
-                if (above, step) not in self._node:
-                    after, tokens = steps[k - 1] if k else None, self._tokens[above]
-                    segment = self.inputs.readable_step(self.problem, step, after, tokens, self.separator)
-                    if segment is None:
-                        break
-                    self._add(nodes, first, above, step, segment)
-                above = self._node[above, step]
-        return Growth(self.read, nodes if first or len(nodes) > 1 else [], keep)  # no prompt for nothing
+            self._grow(nodes, first, steps)
+            ends.append(len(nodes))
+        if not first and len(nodes) == 1:  # no prompt is read for nothing
+            nodes, ends = [], [0] * len(ends)
+        parts = [nodes[a:b] for a, b in pairwise([0, *ends])]
+        self.new_tokens = [sum(len(node.segment.ids) for node in part) for part in parts]
+        return Growth(self.read, nodes, keep)
+
+    def _grow(self, nodes: list[Node], first: int, steps: Sequence[Step]) -> None:
+        above = 0
+        for k, step in enumerate(steps):
+            if (above, step) not in self._node:
+                after, tokens = steps[k - 1] if k else None, self._tokens[above]
+                segment = self.inputs.readable_step(self.problem, step, after, tokens, self.separator)
+                if segment is None:
+                    break
+                self._add(nodes, first, above, step, segment)
+            above = self._node[above, step]
 
     def scores(self, steps: Sequence[Step]) -> list[StepScore | None]:
         """Of each step; None where there is none."""

@@ -19,7 +19,7 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Hashable, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -44,6 +44,7 @@ TOP = 20  # log-probabilities that a server lists which does not list those of i
 ROUNDING = 1e-3  # of a sum of probabilities, in half precision
 
 Scores = list[StepScore | None]
+Beginning = tuple[Step, ...]
 
 
 class ServedScores:
@@ -63,7 +64,7 @@ class ServedScores:
         self.kind: Kind = "pooling" if self.head == "step" else "chat"
         log.info("%s has a %s head: it is asked by %s calls", self.folder, self.head, self.kind)
         self.servers = Servers(config)
-        self._known: dict[tuple[Shown, Hashable], dict[tuple[Step, ...], StepScore]] = {}
+        self._known: dict[tuple[Shown, Hashable], dict[Beginning, StepScore]] = {}
 
     async def close(self) -> None:
         await self.servers.close()
@@ -95,17 +96,23 @@ class ServedScores:
         known = self._known.setdefault((shown(problem), attempt), {})
         askable = [self._askable(problem, steps) for steps in solutions]
         beginnings = [[tuple(steps[: k + 1]) for k in range(len(steps))] for steps in askable]
-        if self.head == "verdict":
-            new = list(dict.fromkeys(b for of_solution in beginnings for b in of_solution if b not in known))
-        else:
-            new = list(dict.fromkeys(b[-1] for b in beginnings if b and not all(part in known for part in b)))
-        firsts = [len(steps) - 1 if self.head == "verdict" else 0 for steps in new]
-        found = await all_answers(self._scores(problem, s, first) for s, first in zip(new, firsts, strict=True))
-        for steps, scores in zip(new, found, strict=True):
+        wanted = [self._wanted(part, known) for part in beginnings]
+        read = {steps: self._read_for(problem, steps) for of_solution in wanted for steps in of_solution}
+        firsts = [len(steps) - 1 if self.head == "verdict" else 0 for steps in read]
+        found = await all_answers(self._scores(problem, s, first) for s, first in zip(read, firsts, strict=True))
+        for steps, scores in zip(read, found, strict=True):
             known |= {steps[: k + 1]: score for k, score in enumerate(scores) if score is not None}
         answer = [of_all([*map(known.get, part)], steps) for part, steps in zip(beginnings, solutions, strict=True)]
-        rows = [self.inputs.row(problem, steps) for steps in new]
-        return Scored(answer, sum(_seen_from(row, row.step_ends[-1]) for row in rows))
+        return Scored(answer, [sum(read.pop(steps, 0) for steps in of_solution) for of_solution in wanted])
+
+    def _wanted(self, beginnings: Sequence[Beginning], known: Mapping[Beginning, StepScore]) -> Sequence[Beginning]:
+        """What has to be asked about for the scores of a solution's beginnings."""
+        new = [beginning for beginning in beginnings if beginning not in known]
+        return new if self.head == "verdict" else beginnings[-1:] if new else []
+
+    def _read_for(self, problem: Problem, steps: Sequence[Step]) -> int:
+        row = self.inputs.row(problem, steps)
+        return _seen_from(row, row.step_ends[-1])
 
     def forget(self, problem: Problem, attempt: Hashable = None) -> None:
         self._known.pop((shown(problem), attempt), None)

@@ -38,7 +38,7 @@ class Instant:
         return [Continuation(TEXTS[done], 4, done == STEPS - 1, goes_on=done < STEPS - 1)] * request.n
 
     async def score(self, problem: Problem, solutions: Sequence[Sequence[Step]], attempt: Hashable = None) -> Scored:
-        return Scored([[SCORE] * len(steps) for steps in solutions], 1)
+        return Scored([[SCORE] * len(steps) for steps in solutions], [1] * len(solutions))
 
     def forget(self, problem: Problem, attempt: Hashable = None) -> None:
         pass

@@ -91,10 +91,12 @@ class Cost:
 
 @dataclass(frozen=True)
 class ScoredSolution:
-    """A solution, whole or not, and the scores of its steps; no scores where none were asked for."""
+    """A solution, whole or not, and the scores of its steps; no scores where none were asked for. `read` are the tokens
+    that the scorer read for it, when it was last asked, beside those for the solutions before it."""
 
     solution: Solution
     scores: tuple[StepScore | None, ...] = ()
+    read: int = 0
 
     @property
     def candidate(self) -> Candidate:
@@ -173,7 +175,8 @@ class Attempt:
         found = await self._scorer.score(self.problem, [solution.steps for solution in solutions], attempt=self)
         self._scorer_calls += 1
         self._scorer_tokens += found.tokens
-        return [ScoredSolution(s, tuple(scores)) for s, scores in zip(solutions, found.steps, strict=True)]
+        parts = zip(solutions, found.steps, found.read, strict=True)
+        return [ScoredSolution(solution, tuple(scores), read) for solution, scores, read in parts]
 
     async def criticised(self, solutions: Sequence[Solution]) -> list[Critique | None]:
         """A critique of each; None where there is none that can be read."""
