@@ -24,7 +24,7 @@ from vlprm.prompts import critique_question
 from vlprm.records import open_run, write_atomically
 from vlprm.reward_model import StepScore, load_reward_model
 from vlprm.schema import AnswerType, Problem
-from vlprm.scorers import open_scorer
+from vlprm.scorers import ScorerConfig, open_scorer
 from vlprm.search import Critic, Found, ScoredSolution, SearchConfig, method_named, solve
 from vlprm.viewer.page import render_page
 from vlprm.viewer.views import CandidateView, Problems, ProblemView, StepView
@@ -41,7 +41,8 @@ class SolveConfig:
         question: what is asked.
         run: folder to write.
         policy: checkpoint of the policy.
-        reward_model: checkpoint of the reward model, where the method needs one.
+        reward_model: checkpoint of the reward model, where the method needs one; of several, the mean is taken.
+        scorer: what is asked of it.
         critic: checkpoint of a reward model that has learnt critiques, where the method needs one.
         method: one of vlprm.search.METHODS.
         search: how many candidates, and how they are chosen.
@@ -57,7 +58,8 @@ class SolveConfig:
     question: str
     run: Path = Path("runs/solve")
     policy: str = "builtin/policy"
-    reward_model: Path | None = None
+    reward_model: tuple[Path, ...] | Path | None = None
+    scorer: ScorerConfig = ScorerConfig()
     critic: Path | None = None
     method: str = "best_of_n"
     search: SearchConfig = SearchConfig()
@@ -100,6 +102,7 @@ def _refuse_missing_models(config: SolveConfig) -> None:
     ):
         if needed and given is None:
             raise ValueError(f"{config.method} needs --{name}, a checkpoint folder of train.prm; give one")
+    config.scorer.check(config.search.aggregation)
 
 
 async def searched(problem: Problem, config: SolveConfig) -> Found:
@@ -109,7 +112,7 @@ async def searched(problem: Problem, config: SolveConfig) -> Found:
         )
         scorer = critic = None
         if config.reward_model is not None:
-            scores = open_scorer(config.reward_model, config.device, config.dtype, config.scores)
+            scores = open_scorer(config.reward_model, config.device, config.dtype, config.scores, config.scorer)
             scorer = await opened.enter_async_context(scores)
         if config.critic is not None:
             engine = LocalEngine(load_reward_model(config.critic, *placement(config.device, config.dtype)))

@@ -12,6 +12,7 @@ from eval.solve import SolveConfig, as_text, candidate_view, main
 from vlprm.images import png
 from vlprm.reward_model import StepScore
 from vlprm.schema import Solution
+from vlprm.scorers import ScorerConfig
 from vlprm.search import Cost, Found, ScoredSolution
 from vlprm.steps import split_steps
 
@@ -22,6 +23,7 @@ from vlprm.steps import split_steps
         ({"image": (Path("nowhere.png"),)}, "there is no image nowhere.png; give the path of a PNG or JPEG file"),
         ({"image": (Path("README.md"),)}, "README.md cannot be read"),
         ({"reward_model": None}, "best_of_n needs --reward_model, a checkpoint folder of train.prm; give one"),
+        ({"scorer": ScorerConfig("whole")}, "scorer.kind whole rewards a solution at its end; give search.aggregation"),
         ({"method": "refined_best_of_n"}, "refined_best_of_n needs --critic"),
         ({"method": "best_of_m"}, "unknown method 'best_of_m'; did you mean 'best_of_n'?"),
     ],

@@ -10,22 +10,25 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import AsyncIterator, Hashable, Sequence
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import Literal, Protocol
 
-from vlprm.backbones import Checkpoint, placement
+from jsonargparse.typing import PositiveInt
+
+from vlprm.backbones import Checkpoint, checkpoint_folder, placement, profile_of
 from vlprm.critique import ask
 from vlprm.engines import Engine, all_answers
-from vlprm.engines.choose import ServerConfig, open_scores
+from vlprm.engines.choose import ServerConfig, open_engine, open_scores
 from vlprm.engines.counted import Counted
+from vlprm.engines.local import LocalEngine
 from vlprm.engines.together import Together
 from vlprm.images import content_hash
 from vlprm.prompts import critique_question
 from vlprm.reading import read
 from vlprm.reward_model import StepScore, load_reward_model
-from vlprm.schema import Problem, Step
+from vlprm.schema import Aggregation, Problem, Step
 from vlprm.scoring import ScoredTree, Shown, score_steps, shown
 from vlprm.steps import SEPARATOR, join_steps
 
@@ -56,14 +59,63 @@ class Scorer(Protocol):
         """No more solutions of this problem will be asked about in this attempt."""
 
 
+@dataclass(frozen=True)
+class ScorerConfig:
+    """What is asked of reward models.
+
+    Args:
+        kind: steps (a reward for each step), whole (a solution is read as one step, and rewarded at its end), or
+            critiques (the share of sampled critiques that call a step right, by a model that has learnt to write them).
+        critiques: that are sampled of each solution.
+    """
+
+    kind: Literal["steps", "whole", "critiques"] = "steps"
+    critiques: PositiveInt = 4
+
+    def check(self, aggregation: Aggregation) -> None:
+        """ValueError where a solution's reward would be made of rewards that are none of its own."""
+        if self.kind == "whole" and aggregation != "last":
+            raise ValueError("scorer.kind whole rewards a solution at its end; give search.aggregation last")
+
+
 @asynccontextmanager
-async def open_scorer(reward_model: str | Path, device: str, dtype: str, server: ServerConfig) -> AsyncIterator[Scorer]:
-    """The reward model of this folder: in this process, or where it is served."""
-    if not server.base_urls:
-        yield LocalScorer(load_reward_model(reward_model, *placement(device, dtype)))
-        return
-    async with open_scores(reward_model, server) as scores:
-        yield scores
+async def open_scorer(
+    reward_model: str | Path | Sequence[str | Path],
+    device: str,
+    dtype: str,
+    server: ServerConfig,
+    scorer: ScorerConfig = ScorerConfig(),
+) -> AsyncIterator[Scorer]:
+    """The reward model of this folder: in this process, or where it is served. Of several folders, the ensemble.
+    ValueError where a server is asked for what it cannot give."""
+    folders = [reward_model] if isinstance(reward_model, str | Path) else reward_model
+    if server.base_urls and (len(folders) > 1 or scorer.kind == "whole"):
+        raise ValueError("servers serve one reward model, and score its steps; score this in this process")
+    async with AsyncExitStack() as opened:
+        scorers = [
+            await opened.enter_async_context(_opened(folder, device, dtype, server, scorer)) for folder in folders
+        ]
+        yield scorers[0] if len(scorers) == 1 else Ensemble(scorers)
+
+
+@asynccontextmanager
+async def _opened(
+    folder: str | Path, device: str, dtype: str, server: ServerConfig, scorer: ScorerConfig
+) -> AsyncIterator[Scorer]:
+    if scorer.kind == "critiques":
+        template = profile_of(checkpoint_folder(folder)).prompt_template
+        if server.base_urls:
+            async with open_engine(str(folder), device, dtype, server) as engine:
+                yield CritiqueScorer(engine, template, scorer.critiques)
+            return
+        critic = LocalEngine(load_reward_model(folder, *placement(device, dtype)))
+        yield CritiqueScorer(critic, template, scorer.critiques)
+    elif server.base_urls:
+        async with open_scores(folder, server) as scores:
+            yield scores
+    else:
+        separator = "\n" if scorer.kind == "whole" else SEPARATOR
+        yield LocalScorer(load_reward_model(folder, *placement(device, dtype)), separator)
 
 
 class LocalScorer:
