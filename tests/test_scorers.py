@@ -15,13 +15,14 @@ from tests.conftest import executed, solved
 from vlprm.backbones import Checkpoint, load_policy
 from vlprm.critique import critique_of, critique_text
 from vlprm.engines import Continuation, Request
+from vlprm.engines.choose import ServerConfig
 from vlprm.engines.local import LocalEngine
 from vlprm.images import png
 from vlprm.problems import ProblemError
-from vlprm.reward_model import StepScore, load_reward_model
+from vlprm.reward_model import StepScore, load_reward_model, save_reward_model
 from vlprm.rollout import OPEN, next_steps
 from vlprm.schema import Problem, Region, Solution, Step
-from vlprm.scorers import CritiqueScorer, Ensemble, LocalScorer, Scored
+from vlprm.scorers import CritiqueScorer, Ensemble, LocalScorer, Scored, ScorerConfig, open_scorer
 from vlprm.scoring import score, score_steps, score_whole
 from vlprm.search import Found, SearchConfig, solve
 from vlprm.tasks import TASKS
@@ -70,6 +71,30 @@ def test_a_whole_solution_is_read_as_one_step(checkpoint: Checkpoint) -> None:
     last = found.steps[0][-1]
     assert last is not None
     assert last.correct == pytest.approx(score_whole(checkpoint, [(problem, steps)])[0], abs=1e-5)
+
+
+def test_folders_are_opened_as_what_is_asked_of_them(checkpoint: Checkpoint, backbone: Path, tmp_path: Path) -> None:
+    """Whole solutions, and the mean over two reward models, of which one is sure of nothing."""
+    problem, steps = PROBLEMS[0], STEPS[PROBLEMS[0].id]
+    save_reward_model(checkpoint, tmp_path / "a", checkpoint.profile)
+    new = load_reward_model(backbone, new_head="step")
+    save_reward_model(new, tmp_path / "new", new.profile)
+
+    async def last(folders: Path | list[Path], kind: str) -> float:
+        asked = ScorerConfig(kind)  # type: ignore[arg-type]
+        async with open_scorer(folders, "cpu", "float32", ServerConfig(), asked) as scorer:
+            score = (await scorer.score(problem, [steps])).steps[0][-1]
+        assert score is not None
+        return score.correct
+
+    alone = score(checkpoint, [(problem, steps)])[0][-1]
+    assert alone is not None
+    assert asyncio.run(last(tmp_path / "a", "steps")) == pytest.approx(alone, abs=1e-5)
+    whole = score_whole(checkpoint, [(problem, steps)])[0]
+    assert whole != pytest.approx(alone, abs=1e-4)
+    assert asyncio.run(last(tmp_path / "a", "whole")) == pytest.approx(whole, abs=1e-5)
+    both = asyncio.run(last([tmp_path / "a", tmp_path / "new"], "steps"))
+    assert both == pytest.approx((alone + 1 / 3) / 2, abs=1e-5)
 
 
 def test_two_requests_about_one_problem_share_what_is_read(checkpoint: Checkpoint) -> None:
