@@ -31,6 +31,7 @@ from vlprm.engines.choose import ServerConfig
 from vlprm.images import encoded, open_image
 from vlprm.problems import ProblemError
 from vlprm.schema import AnswerType, Problem
+from vlprm.scorers import ScorerConfig
 from vlprm.search import Found, SearchConfig, solve
 
 SEARCH = {field.name for field in dataclasses.fields(SearchConfig)}
@@ -45,6 +46,7 @@ class LmmsConfig:
         method: one of vlprm.search.METHODS.
         search: how many candidates, and how they are chosen.
         reward_model: checkpoint of the reward model, where the method needs one.
+        scorer: what is asked of the reward model.
         critic: checkpoint of a reward model that has learnt critiques, where the method needs one.
         answer_type: by which votes tell answers apart: text, choice, integer, float, list, expression or word.
         unit: problems that are solved side by side.
@@ -58,6 +60,7 @@ class LmmsConfig:
     method: str = "best_of_n"
     search: SearchConfig = SearchConfig()
     reward_model: Path | None = None
+    scorer: ScorerConfig = ScorerConfig()
     critic: Path | None = None
     answer_type: AnswerType = "text"
     unit: PositiveInt = 32

@@ -14,16 +14,18 @@ from vlprm.engines.choose import ServerConfig, open_engine
 from vlprm.engines.local import LocalEngine
 from vlprm.prompts import critique_question
 from vlprm.reward_model import load_reward_model
-from vlprm.scorers import Scorer, open_scorer
-from vlprm.search import Critic, method_named
+from vlprm.scorers import Scorer, ScorerConfig, open_scorer
+from vlprm.search import Critic, SearchConfig, method_named
 
 
 class Named(Protocol):
     """The fields of a config that name the models and where they run."""
 
     policy: str
-    reward_model: str | Path | None
+    reward_model: str | Path | Sequence[str | Path] | None
+    scorer: ScorerConfig
     critic: str | Path | None
+    search: SearchConfig
     server: ServerConfig
     scores: ServerConfig
     device: str
@@ -38,7 +40,8 @@ class Models:
 
 
 def refuse_missing_models(methods: Sequence[str], named: Named) -> None:
-    """ValueError where a model that a method needs is not given."""
+    """ValueError where a model that a method needs is not given, or the scorer does not fit the search."""
+    named.scorer.check(named.search.aggregation)
     for name in methods:
         method = method_named(name)
         if method.needs_scorer and named.reward_model is None:
@@ -54,7 +57,8 @@ async def open_models(named: Named) -> AsyncIterator[Models]:
         policy = await opened.enter_async_context(open_engine(named.policy, *placed, named.server))
         scorer = critic = None
         if named.reward_model is not None:
-            scorer = await opened.enter_async_context(open_scorer(named.reward_model, *placed, named.scores))
+            scores = open_scorer(named.reward_model, *placed, named.scores, named.scorer)
+            scorer = await opened.enter_async_context(scores)
         if named.critic is not None:
             engine = LocalEngine(load_reward_model(named.critic, *placement(*placed)))
             critic = Critic(engine, critique_question(engine.checkpoint.profile.prompt_template))

@@ -29,6 +29,7 @@ from vlprm.config import dump, run
 from vlprm.engines.choose import ServerConfig
 from vlprm.records import Records, finish, in_units, open_run, timed
 from vlprm.runner import append_of, in_window, leave_unless, stopped_by_sigint
+from vlprm.scorers import ScorerConfig
 from vlprm.search import SearchConfig
 
 log = logging.getLogger(__name__)
@@ -45,6 +46,7 @@ class RunConfig:
         methods: names of vlprm.search.METHODS, or paths of modules with a METHOD.
         search: what they share.
         reward_model: checkpoint of the reward model, where a method needs one.
+        scorer: what is asked of the reward model.
         critic: checkpoint of a reward model that has learnt critiques, where a method needs one.
         server: where the policy is served, in place of this process; `policy` is the folder that is served.
         scores: where the reward model is served, in place of this process.
@@ -62,6 +64,7 @@ class RunConfig:
     methods: tuple[str, ...] = ("best_of_n",)
     search: SearchConfig = SearchConfig()
     reward_model: str | None = None
+    scorer: ScorerConfig = ScorerConfig()
     critic: str | None = None
     server: ServerConfig = ServerConfig()
     scores: ServerConfig = ServerConfig()

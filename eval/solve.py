@@ -17,9 +17,11 @@ from eval.models import open_models, refuse_missing_models
 from vlprm.config import dump, run
 from vlprm.engines.choose import ServerConfig
 from vlprm.images import open_image
+from vlprm.problems import check_aspect
 from vlprm.records import open_run, write_atomically
 from vlprm.reward_model import StepScore
 from vlprm.schema import AnswerType, Problem
+from vlprm.scorers import ScorerConfig
 from vlprm.search import Found, ScoredSolution, SearchConfig, solve
 from vlprm.viewer.page import render_page
 from vlprm.viewer.views import CandidateView, Problems, ProblemView, StepView
@@ -36,7 +38,8 @@ class SolveConfig:
         question: what is asked.
         run: folder to write.
         policy: checkpoint of the policy.
-        reward_model: checkpoint of the reward model, where the method needs one.
+        reward_model: checkpoint of the reward model, where the method needs one; of several, the mean is taken.
+        scorer: what is asked of it.
         critic: checkpoint of a reward model that has learnt critiques, where the method needs one.
         method: one of vlprm.search.METHODS, or the path of a module with a METHOD.
         search: how many candidates, and how they are chosen.
@@ -52,7 +55,8 @@ class SolveConfig:
     question: str
     run: Path = Path("runs/solve")
     policy: str = "builtin/policy"
-    reward_model: Path | None = None
+    reward_model: tuple[Path, ...] | Path | None = None
+    scorer: ScorerConfig = ScorerConfig()
     critic: Path | None = None
     method: str = "best_of_n"
     search: SearchConfig = SearchConfig()
@@ -76,13 +80,13 @@ def main(config: SolveConfig) -> None:
 
 
 def problem_of(config: SolveConfig) -> Problem:
-    """ValueError names an image that is missing or cannot be read."""
+    """ValueError names an image that is missing, cannot be read, or is too narrow to be shown."""
     images = []
     for path in config.image:
         if not path.is_file():
             raise ValueError(f"there is no image {path}; give the path of a PNG or JPEG file")
         images.append(path.read_bytes())
-        open_image(images[-1], str(path))
+        check_aspect(open_image(images[-1], str(path)), str(path))
     meta = {"choices": list(config.choices)} if config.choices else {}
     return Problem("solve", "solve", config.question, tuple(images), None, config.answer_type, meta)
 

@@ -37,7 +37,8 @@ _STEP = {**_named("string", "kind", "text"), "region": _REGION, **_named("string
 _SOLUTION = {**_named("int64", "schema"), **_named("string", "problem_id"), "steps": List(_STEP),
              **_named("string", "answer", "stop"), **_named("int64", "tokens")}  # fmt: skip
 _SCORE = _named("float64", "correct", "perception", "reasoning", "surprise")
-_CANDIDATE = {**_named("string", "answer"), **_named("bool", "right"), "solution": _SOLUTION, "scores": List(_SCORE)}
+_CANDIDATE = {**_named("string", "answer"), **_named("bool", "right"), "solution": _SOLUTION, "scores": List(_SCORE),
+              **_named("int64", "read")}
 _COST = {f.name: Value("float64" if f.name == "seconds" else "int64") for f in dataclasses.fields(Cost)}
 
 FEATURES = Features(
@@ -108,4 +109,5 @@ def _head(job: Job) -> Record:
 
 
 def _stored(scored: ScoredSolution) -> Record:
-    return {"solution": to_json(scored.solution), "scores": [score and asdict(score) for score in scored.scores]}
+    scores = [score and asdict(score) for score in scored.scores]
+    return {"solution": to_json(scored.solution), "scores": scores, "read": scored.read}

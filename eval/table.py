@@ -3,15 +3,19 @@
     python -m eval.table --runs '[runs/eval/builtin]' --format markdown
 
 A column a benchmark, then their mean, the paired difference of means to the policy's own row with its 95% bootstrap
-interval over problems, candidates, and tokens and seconds a problem. Shards of one run are read together. `--layout
-aggregations` has a row for each rule that makes one reward of step rewards (the tables of MM-PRM), and `--layout curve`
-the best of 1, 2, 4, ... A candidate without an answer is not right; how many there are is told below the table.
-`--format model-index` and `eval-results` write the measured rows as the Hub's metadata (eval/cards.py).
+interval over problems, candidates, and tokens and seconds a problem: those of the row's candidates, the reward model's
+where it was asked. Below each search method stands plain best-of-N on as many tokens as the method took for the same
+problem, candidates of the run's pool in their order, and how much better the method is; where the pool ends first,
+`--pool` names a run with a larger one. Shards of one run are read together. `--layout aggregations` has a row for each
+rule that makes one reward of step rewards (the tables of MM-PRM), and `--layout curve` the best of 1, 2, 4, ...
+A candidate without an answer is not right; how many there are is told below the table. `--format model-index` and
+`eval-results` write the measured rows as the Hub's metadata (eval/cards.py).
 """
 
 from __future__ import annotations
 
 import sys
+from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,9 +25,11 @@ import yaml
 
 from eval.layouts import FORMATS, Format
 from eval.rows import Sample, TableRow
-from eval.run_results import POLICY, Layout, Run, Values, read_runs
+from eval.run_results import POLICY, Key, Layout, Pool, Run, Values, chosen, read_runs
 from vlprm.config import run
 from vlprm.metrics import bootstrap_interval
+from vlprm.search import select
+from vlprm.search.tokens import affordable
 from vlprm.tasks import BENCHMARKS
 
 RESAMPLES = 2000
@@ -37,18 +43,20 @@ class TableConfig:
         runs: run folders of eval.run.
         layout: methods, aggregations (every rule of best-of-N), or curve (best-of-n by n).
         format: text, markdown, latex or csv; model-index or eval-results, for the Hub.
+        pool: run folder of eval.run with a larger pool, for best of N at equal tokens.
         published: a file of published rows to stand below, such as eval/published.yaml.
     """
 
     runs: tuple[Path, ...]
     layout: Layout = "methods"
     format: Format = "text"
+    pool: Path | None = None
     published: Path | None = None
 
 
 def main(config: TableConfig) -> None:
     runs = read_runs(config.runs, config.layout)
-    rows = [row for one in runs for row in table_rows(one)]
+    rows = [row for one in runs for row in table_rows(one, pool_for(one, config.pool))]
     rows += published_rows(config.published) if config.published else []
     sys.stdout.write(FORMATS[config.format](rows))
     for one in runs:
@@ -58,16 +66,50 @@ def main(config: TableConfig) -> None:
         )
 
 
-def table_rows(one: Run) -> Iterator[TableRow]:
+def table_rows(one: Run, pools: Mapping[Key, Pool]) -> Iterator[TableRow]:
     apart = differences(one.rows, POLICY) if POLICY in one.rows else {}
     for name, values in one.rows.items():
-        cells = {benchmark: float(np.mean(list(of.values()))) for benchmark, of in values.items()}
-        tokens, seconds = np.mean(one.costs[name], axis=0)
+        tokens, seconds = zip(*one.costs[name], strict=True)
+        took = None if None in seconds else float(np.mean(seconds))
         title = one.label if name == POLICY else f"+ {name}"
         samples = {benchmark: sample(one, benchmark, list(of.values())) for benchmark, of in values.items()}
-        yield TableRow(
-            title, cells, apart.get(name), one.sizes[name], float(tokens), float(seconds), one.label, name, samples
-        )
+        cells, n = means(values), one.sizes[name]
+        yield TableRow(title, cells, apart.get(name), n, float(np.mean(tokens)), took, one.label, name, samples)
+        if one.scored and name in one.spent and one.spent[name].keys() <= pools.keys():
+            yield at_equal_tokens(one, name, pools)
+
+
+def pool_for(one: Run, folder: Path | None) -> Mapping[Key, Pool]:
+    """The pools that a run's methods are compared with. ValueError where they are of other models."""
+    if folder is None:
+        return one.pools
+    (other,) = read_runs([folder], "methods", pools=True)
+    if other.models != one.models:
+        raise ValueError(f"{folder} is of another policy or reward model than {one.label}; give a pool of the same")
+    return other.pools
+
+
+def at_equal_tokens(one: Run, method: str, pools: Mapping[Key, Pool]) -> TableRow:
+    """Plain best-of-N on as many tokens as a method took, and the difference of the method to it."""
+    plain: Values = defaultdict(dict)
+    sizes, tokens, ended = [], [], 0
+    for (benchmark, problem), spent in one.spent[method].items():
+        pool = pools[benchmark, problem]
+        n = affordable(pool.first, spent)
+        shares = select.best_of_n(pool.candidates[:n], one.aggregation)
+        plain[benchmark][problem] = chosen(shares, pool.right[:n])
+        sizes.append(n)
+        tokens.append(pool.first[n - 1])
+        ended += spent - pool.first[-1] >= pool.first[-1] / len(pool.first)  # they pay for a further one
+    title = f"+ best of N at the tokens of {method}, and {method} less that"
+    if ended:
+        title += f" (its pool ended first for {ended} of {len(sizes)} problems)"
+    apart = differences({method: one.rows[method], "plain": plain}, "plain")
+    return TableRow(title, means(plain), apart.get(method), round(float(np.mean(sizes))), float(np.mean(tokens)))
+
+
+def means(values: Values) -> dict[str, float]:
+    return {benchmark: float(np.mean(list(of.values()))) for benchmark, of in values.items()}
 
 
 def sample(one: Run, benchmark: str, values: Sequence[float]) -> Sample:

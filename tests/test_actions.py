@@ -118,10 +118,10 @@ def test_hundred_thousand_texts_are_zooms_or_refused() -> None:
     policies = [replace(ZoomPolicy(), refuse_duplicates=True), replace(QWEN, expand=True, padding=0.5)]
     seen = dict.fromkeys([*REFUSALS, "zoom"], 0)
     for i in range(100_000):
-        step, policy = Step("zoom", any_text(rng)), policies[i % 2]
-        found = execute_zoom(step, "relative_1000", images, crops, policy)
+        step, policy, dialect = Step("zoom", any_text(rng)), policies[i % 2], rng.choice([*DIALECTS])
+        found = execute_zoom(step, dialect, images, crops, policy)
         if isinstance(found, str):
-            assert told(step, found, "relative_1000", images, crops, policy).told
+            assert told(step, found, dialect, images, crops, policy).told
         seen[found if isinstance(found, str) else "zoom"] += 1
     assert {kind for kind, count in seen.items() if not count} <= {"budget", "aspect"}
 

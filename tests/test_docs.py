@@ -11,7 +11,10 @@ from pathlib import Path
 
 import pytest
 
+from eval.solve import SolveConfig
+from eval.solve import main as solve
 from tests.backbone_table import table
+from vlprm.config import parse
 from vlprm.dataset import read_rows
 from vlprm.profile import FILE_NAME, load_profile
 from vlprm.reward_model import load_reward_model, save_reward_model
@@ -78,7 +81,7 @@ def test_the_programs_and_the_command_of_inference_run(folder: Path) -> None:
     text = (ROOT / "docs/inference.md").read_text()
     programs = re.findall(r"```python\n(.*?)```", text, re.DOTALL)
     assert len(programs) == 2
-    (command,) = re.findall(r"```\npython (-m eval.solve .*?)```", text, re.DOTALL)
+    command, _ = re.findall(r"```\npython (-m eval.solve .*?)```", text, re.DOTALL)
     asked = [["-c", program] for program in programs] + [shlex.split(command.replace("\\\n", " "))]
     said = [ran(folder, words) for words in asked]
     assert "chosen:" in said[1]
@@ -91,6 +94,22 @@ def commands_of(page: str) -> list[str]:
     commands = [line for block in blocks for line in block.splitlines()]
     assert all(command.startswith("python -m ") for command in commands)
     return commands
+
+
+def test_the_commands_of_the_other_scorers_run(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """An ensemble, whole solutions, and sampled critiques."""
+    text = (ROOT / "docs/inference.md").read_text()
+    _, commands = re.findall(r"```\n(python -m eval.solve .*?)```", text, re.DOTALL)
+    monkeypatch.chdir(folder)
+    kinds = []
+    for command in commands.replace("\\\n", " ").splitlines():
+        config = parse(SolveConfig, shlex.split(command)[3:])
+        solve(dataclasses.replace(config, run=folder / str(len(kinds)), device="cpu"))
+        kinds.append((config.scorer.kind, isinstance(config.reward_model, tuple)))
+        assert f"one of {config.search.n} candidates" in capsys.readouterr().out
+    assert kinds == [("steps", True), ("whole", False), ("critiques", False)]
 
 
 def ran(folder: Path, words: list[str]) -> str:

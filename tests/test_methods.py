@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+import math
+from collections.abc import Hashable, Sequence
 from dataclasses import replace
 
 import pytest
@@ -13,7 +14,7 @@ from vlprm.engines import Continuation, Request
 from vlprm.reward_model import StepScore
 from vlprm.schema import Problem, Region, Solution, Step
 from vlprm.scorers import Scored
-from vlprm.search import METHODS, Critic, Found, SearchConfig, solve
+from vlprm.search import METHODS, Cost, Critic, Found, SearchConfig, select, solve
 from vlprm.search.guided import allotted
 from vlprm.search.refined import corrected
 from vlprm.search.sampled import is_decided
@@ -63,15 +64,15 @@ class Truth:
         self.knows = knows
         self.asked: list[int] = []
 
-    async def score(self, problem: Problem, solutions: Sequence[Sequence[Step]]) -> Scored:
+    async def score(self, problem: Problem, solutions: Sequence[Sequence[Step]], attempt: Hashable = None) -> Scored:
         self.asked.append(len(solutions))
-        return Scored([self._scores(problem, steps) for steps in solutions], sum(map(len, solutions)))
+        return Scored([self._scores(problem, steps) for steps in solutions], [*map(len, solutions)])
 
     def _scores(self, problem: Problem, steps: Sequence[Step]) -> list[StepScore | None]:
         right = [step == RIGHT[k] for k, step in enumerate(steps)]
         return [StepScore(0.9 if r else 0.1, None, None) if self.knows else None for r in right]
 
-    def forget(self, problem: Problem) -> None:
+    def forget(self, problem: Problem, attempt: Hashable = None) -> None:
         pass
 
 
@@ -155,6 +156,7 @@ def test_costs_are_exact_and_runs_are_equal(method: str) -> None:
             assert found.cost.policy_tokens == sum(s.solution.tokens for s in found.pool)
         if method == "best_of_n":
             assert found.cost.scorer_tokens == sum(len(s.solution.steps) for s in found.pool)
+            assert [s.read for s in found.pool] == [len(s.solution.steps) for s in found.pool]
 
 
 def test_the_common_pool_is_common() -> None:
@@ -179,7 +181,7 @@ def test_a_solution_that_does_not_end_is_no_result(method: str) -> None:
         assert {s.solution.stop for s in found.pool} == {"max_steps"}
 
 
-@pytest.mark.parametrize("method", [OWN, *(m for m in METHODS if m not in ("pass_at_1", "refined_best_of_n"))])
+@pytest.mark.parametrize("method", [OWN, *(m for m in METHODS if m != "pass_at_1")])
 def test_no_more_is_begun_when_the_budget_is_spent(method: str) -> None:
     """What was begun is paid for: a depth, or a candidate."""
     spent, free = run(method, budget=12), run(method)
@@ -206,6 +208,53 @@ def test_candidates_without_answers_are_not_chosen_and_none_at_all_is_no_error()
         assert found.chosen is not None
         assert found.chosen.solution.answer is None
         assert found.chosen.solution.stop == "timeout"
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "least"),
+    [*((name, 0, 1) for name in ("n", "width", "rounds", "max_steps", "max_tokens")), ("budget", -1, 0),
+     ("temperature", -0.1, 0), ("temperature", float("nan"), 0)],
+)  # fmt: skip
+def test_no_candidates_is_no_search(field: str, value: float, least: int) -> None:
+    """Refused before any method has begun, and whoever made the config."""
+    with pytest.raises(ValueError, match=rf"search\.{field} is {value}; give {least} or more"):
+        SearchConfig(**{field: value})  # type: ignore[arg-type]
+
+
+def test_of_nothing_nothing_is_chosen() -> None:
+    for choose in (*select.selectors("min").values(), select.likeliest):
+        assert choose([]) == []
+    for method in METHODS.values():
+        assert method.choose([], "min") == []
+    assert Found("0", "best_of_n", (), [], Cost()).chosen is None
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_of_equals_the_first_is_chosen_and_each_has_its_share(method: str) -> None:
+    """Equal rewards, or none at all: the same candidates share the choice."""
+
+    class Tied(Truth):
+        def _scores(self, problem: Problem, steps: Sequence[Step]) -> list[StepScore | None]:
+            return [StepScore(0.5, None, None) if self.knows else None for _ in steps]
+
+    for scorer in (Tied(), Tied(knows=False)):
+        for found in run(method, PROBLEMS[:5], scorer):
+            tied = [i for i, share in enumerate(found.shares) if share == max(found.shares)]
+            assert found.chosen == found.pool[tied[0]]
+            if METHODS[method].choose is select.best_of_n:
+                assert tied == select.choosable([s.candidate for s in found.pool])
+                assert found.shares[tied[0]] == pytest.approx(1 / len(tied))
+
+
+@pytest.mark.parametrize("method", ["best_of_n", *STEPWISE])
+def test_a_solution_may_have_five_hundred_steps(method: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    long = [*(parse_step(f"[reasoning] {k}") for k in range(1, 500)), parse_step("[answer] 4")]
+    monkeypatch.setattr("tests.test_methods.RIGHT", long)
+    (found,) = run(method, PROBLEMS[:1], n=2, width=2, max_steps=500)
+    assert {len(s.solution.steps) for s in found.pool} == {500}
+    assert {len(s.scores) for s in found.pool} == {500}
+    assert found.chosen is not None
+    assert found.chosen.solution.stop == "answer"
 
 
 def test_one_candidate_is_chosen() -> None:
@@ -252,4 +301,43 @@ def test_what_is_not_faulted_is_kept_or_drawn_anew() -> None:
     kept, drawn = run("refined_best_of_n", unfaulted="keep"), run("refined_best_of_n", unfaulted="resample")
     assert {len(f.pool) for f in drawn} == {8}
     assert min(len(f.pool) for f in kept) < 8
-    assert {len(f.pool) for f in run("refined_best_of_n", n=9, rounds=2)} == {9}
+
+
+@pytest.mark.parametrize(("n", "rounds"), [(9, 2), (8, 2), (3, 5)])
+def test_each_round_corrects_what_the_last_one_made(n: int, rounds: int) -> None:
+    """And no more is criticised than there is room to correct."""
+    first = math.ceil(n / (rounds + 1))
+    for found in run("refined_best_of_n", n=n, rounds=rounds):
+        solutions = [s.solution for s in found.pool]
+        assert len(solutions) == n
+        wrong = [next((k for k, s in enumerate(c.steps) if s != RIGHT[k]), None) for c in solutions]
+        for k in range(first, n):  # the last round may have fewer
+            fault = wrong[k - first]
+            assert fault is None or list(solutions[k].steps[: fault + 1]) == RIGHT[: fault + 1]
+        said = [len(RIGHT) if fault is None else fault + 1 for fault in wrong[: n - first]]
+        assert found.cost.critic_calls == sum(said)
+
+
+@pytest.mark.parametrize("budget", range(10, 120, 10))
+def test_neither_a_critique_nor_a_correction_is_begun_when_the_budget_is_spent(budget: int) -> None:
+    """One candidate, or one critique with its calls, may go beyond it; then what there is is scored."""
+    for found in run("refined_best_of_n", budget=budget):
+        sampled = found.cost.policy_tokens + found.cost.critic_tokens
+        assert sampled < budget + 7 * len(RIGHT)
+        assert found.cost.tokens == sampled + sum(len(s.solution.steps) for s in found.pool)
+
+
+def test_a_corrected_answer_is_an_answer() -> None:
+    """The policy is not asked to go on from it."""
+
+    class SlipsAtTheEnd(Counting):
+        async def sample(self, request: Request) -> list[Continuation]:
+            assert not request.steps
+            return [Continuation(SEPARATOR.join([s.text for s in RIGHT[:3]] + ["[answer] 5"]), 8, True)] * request.n
+
+    critic = Critic(KnowingCritic(), "Check.")
+    found = asyncio.run(solve("refined_best_of_n", PROBLEMS[0], SlipsAtTheEnd(), Truth(), SearchConfig(n=4), critic))
+    assert [s.solution.answer for s in found.pool] == ["5", "5", "4", "4"]
+    assert {s.solution.stop for s in found.pool} == {"answer"}
+    assert found.chosen is not None
+    assert found.chosen.solution == Solution("0", tuple(RIGHT), "4", "answer", 0)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ from vlprm.families import FAMILIES
 from vlprm.reading import read
 from vlprm.reward_model import load_reward_model
 from vlprm.schema import Problem, Step
+from vlprm.scorers import LocalScorer
 from vlprm.scoring import ScoredTree, score_steps
 from vlprm.steps import parse_step
 from vlprm.tasks import TASKS
@@ -108,6 +110,15 @@ def test_a_tree_that_grows_step_by_step_reads_each_token_once(
             assert len(tree.read.owners) < tree.read.tokens_read  # what was given up is forgotten
 
 
+def test_five_hundred_steps_have_the_scores_that_they_have_alone(tiny_backbone: Folders) -> None:
+    checkpoint, (problem, _) = model_of(tiny_backbone("qwen3_vl"), new_head="step"), candidates()[0]
+    steps = [parse_step(f"[reasoning] {k}") for k in range(500)]
+    checkpoint.inputs.context = 1 << 14
+    (scores,) = score_steps(checkpoint, [(problem, steps)])
+    assert len(scores) == 500
+    assert close([[s.correct for s in scores]], apart(checkpoint, [(problem, steps)]))
+
+
 def test_a_step_that_was_forgotten_is_read_again(tiny_backbone: Folders) -> None:
     checkpoint = model_of(tiny_backbone("qwen3_vl"), new_head="step")
     problem, steps = candidates()[0]
@@ -118,15 +129,41 @@ def test_a_step_that_was_forgotten_is_read_again(tiny_backbone: Folders) -> None
     assert close([[s.correct for s in tree.scores(steps)]], apart(checkpoint, [(problem, steps)]))
 
 
-def test_what_cannot_be_read_has_no_score(tiny_backbone: Folders) -> None:
-    """An empty step, one beyond the model's context, and what follows them; never a 0."""
-    checkpoint = model_of(tiny_backbone("qwen3_vl"), new_head="step")
-    problem, steps = candidates()[0]
-    checkpoint.inputs.context = len(checkpoint.inputs.row(problem, steps[:2]).ids)
-    (scores,) = score_steps(checkpoint, [(problem, steps)])
-    assert [s is None for s in scores] == [False, False, *[True] * (len(steps) - 2)]
-    empty = [steps[0], parse_step(" "), steps[1]]
-    assert [s is None for s in score_steps(checkpoint, [(problem, empty)])[0]] == [False, True, True]
-    assert score_steps(checkpoint, [(problem, []), (problem, steps[:1])])[0] == []
-    checkpoint.inputs.context = 3
-    assert score_steps(checkpoint, [(problem, steps[:1])]) == [[None]]
+@pytest.mark.parametrize("head", ["step", "verdict"])
+@pytest.mark.parametrize("family", ["qwen3_vl", "gemma3"])
+def test_what_cannot_be_read_has_no_score(tiny_backbone: Folders, family: str, head: str) -> None:
+    """An empty step, one beyond the model's context, and what follows them; never a 0. What is counted was read."""
+    checkpoint = model_of(tiny_backbone(family), new_head=head)
+    inputs, (problem, steps) = checkpoint.inputs, candidates()[0]
+    asked = len(inputs.verdict_question().ids) if head == "verdict" else 0
+    lengths = [sum(len(row.ids) for row in inputs.rows_apart(problem, steps[:k])) for k in range(3)]
+
+    def scored(*solutions: list[Step]) -> list[list[bool]]:
+        found = score_steps(checkpoint, [(problem, s) for s in solutions])
+        known = asyncio.run(LocalScorer(checkpoint).score(problem, solutions))
+        assert [[s is None for s in of] for of in known.steps] == [[s is None for s in of] for of in found]
+        if inputs.family.cannot_pack:
+            read = [sum(s is not None for s in of) for of in found]
+            assert known.tokens == sum(lengths[k] for k in read)
+        return [[s is not None for s in of] for of in found]
+
+    assert scored([steps[0], parse_step(" "), steps[1]], [Step("other", "")]) == [[True, False, False], [False]]
+    assert scored([], steps[:1]) == [[], [True]]
+    inputs.context = len(inputs.begun_row(problem, steps[:2]).ids) - len(inputs.text.lead(steps[1])) + asked
+    assert scored(steps) == [[True, True, *[False] * (len(steps) - 2)]]
+    inputs.context -= 1
+    assert scored(steps) == [[True, *[False] * (len(steps) - 1)]]
+    inputs.context = 3
+    assert scored(steps[:1]) == [[False]]
+    assert asyncio.run(LocalScorer(checkpoint).score(problem, [steps])).tokens == 0
+
+
+@pytest.mark.parametrize("family", [name for name in BACKBONES if FAMILIES[name].cannot_pack])
+def test_where_no_row_branches_a_verdict_is_that_of_its_beginning(tiny_backbone: Folders, family: str) -> None:
+    checkpoint, (problem, steps) = model_of(tiny_backbone(family), new_head="verdict"), candidates()[0]
+    whole = [s.correct for s in score_steps(checkpoint, [(problem, steps[:3])])[0]]
+    inputs = checkpoint.inputs
+    for k, got in enumerate(whole):
+        row = inputs.asked_row(problem, steps[: k + 1], inputs.profile.verdict_template)
+        assert min(row.until) == len(row.ids)
+        assert got == pytest.approx(score_steps(checkpoint, [(problem, steps[: k + 1])])[0][-1].correct, abs=1e-5)

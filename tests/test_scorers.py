@@ -3,23 +3,28 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
+from PIL import Image
 
 from tests.conftest import executed, solved
 from vlprm.backbones import Checkpoint, load_policy
 from vlprm.critique import critique_of, critique_text
 from vlprm.engines import Continuation, Request
+from vlprm.engines.choose import ServerConfig
 from vlprm.engines.local import LocalEngine
-from vlprm.reward_model import StepScore, load_reward_model
+from vlprm.images import png
+from vlprm.problems import ProblemError
+from vlprm.reward_model import StepScore, load_reward_model, save_reward_model
 from vlprm.rollout import OPEN, next_steps
 from vlprm.schema import Problem, Region, Solution, Step
-from vlprm.scorers import CritiqueScorer, Ensemble, LocalScorer, Scored
+from vlprm.scorers import CritiqueScorer, Ensemble, LocalScorer, Scored, ScorerConfig, open_scorer
 from vlprm.scoring import score, score_steps, score_whole
-from vlprm.search import SearchConfig, solve
+from vlprm.search import Found, SearchConfig, solve
 from vlprm.tasks import TASKS
 from vlprm.zoom import ZoomPolicy
 
@@ -68,6 +73,30 @@ def test_a_whole_solution_is_read_as_one_step(checkpoint: Checkpoint) -> None:
     assert last.correct == pytest.approx(score_whole(checkpoint, [(problem, steps)])[0], abs=1e-5)
 
 
+def test_folders_are_opened_as_what_is_asked_of_them(checkpoint: Checkpoint, backbone: Path, tmp_path: Path) -> None:
+    """Whole solutions, and the mean over two reward models, of which one is sure of nothing."""
+    problem, steps = PROBLEMS[0], STEPS[PROBLEMS[0].id]
+    save_reward_model(checkpoint, tmp_path / "a", checkpoint.profile)
+    new = load_reward_model(backbone, new_head="step")
+    save_reward_model(new, tmp_path / "new", new.profile)
+
+    async def last(folders: Path | list[Path], kind: str) -> float:
+        asked = ScorerConfig(kind)  # type: ignore[arg-type]
+        async with open_scorer(folders, "cpu", "float32", ServerConfig(), asked) as scorer:
+            score = (await scorer.score(problem, [steps])).steps[0][-1]
+        assert score is not None
+        return score.correct
+
+    alone = score(checkpoint, [(problem, steps)])[0][-1]
+    assert alone is not None
+    assert asyncio.run(last(tmp_path / "a", "steps")) == pytest.approx(alone, abs=1e-5)
+    whole = score_whole(checkpoint, [(problem, steps)])[0]
+    assert whole != pytest.approx(alone, abs=1e-4)
+    assert asyncio.run(last(tmp_path / "a", "whole")) == pytest.approx(whole, abs=1e-5)
+    both = asyncio.run(last([tmp_path / "a", tmp_path / "new"], "steps"))
+    assert both == pytest.approx((alone + 1 / 3) / 2, abs=1e-5)
+
+
 def test_two_requests_about_one_problem_share_what_is_read(checkpoint: Checkpoint) -> None:
     problem = PROBLEMS[0]
     asked = [[STEPS[problem.id]], [STEPS[problem.id][:2]], [[*STEPS[problem.id][:1], STEPS[problem.id][0]]]]
@@ -80,6 +109,27 @@ def test_two_requests_about_one_problem_share_what_is_read(checkpoint: Checkpoin
     for scored, solutions in zip(found, asked, strict=True):
         assert close(scored, score_steps(checkpoint, [(problem, steps) for steps in solutions]))
     assert found[1].tokens == 0
+    inputs, (first, _, other) = checkpoint.inputs, [steps for solutions in asked for steps in solutions]
+    again = asyncio.run(LocalScorer(checkpoint).score(problem, [first, first[:2], other]))
+    assert again.read == [len(inputs.row(problem, first).ids), 0, len(inputs.step(problem, other[1], other[0]).ids)]
+
+
+@pytest.mark.parametrize("order", [1, -1])
+def test_attempts_at_one_problem_side_by_side_cost_what_each_costs_alone(checkpoint: Checkpoint, order: int) -> None:
+    """Whichever ends first: what one has had read, or gives up, is not the other's."""
+    problem, policy = PROBLEMS[0], LocalEngine(load_policy("builtin/policy"))
+    configs = [SearchConfig(n=2, width=2, max_steps=steps, max_tokens=80) for steps in (1, 4)][::order]
+
+    async def together() -> list[Found]:
+        scorer = LocalScorer(checkpoint)
+        found = await asyncio.gather(*(solve("step_beam", problem, policy, scorer, config) for config in configs))
+        assert not scorer._trees
+        return list(found)
+
+    alone = [asyncio.run(solve("step_beam", problem, policy, LocalScorer(checkpoint), config)) for config in configs]
+    for one, beside in zip(alone, asyncio.run(together()), strict=True):
+        assert beside.cost.scorer_tokens == one.cost.scorer_tokens > 0
+        assert [s.solution for s in beside.pool] == [s.solution for s in one.pool]
 
 
 def test_a_model_that_gives_no_numbers_stops_the_run(checkpoint: Checkpoint, backbone: Path) -> None:
@@ -89,16 +139,29 @@ def test_a_model_that_gives_no_numbers_stops_the_run(checkpoint: Checkpoint, bac
         asyncio.run(LocalScorer(broken).score(PROBLEMS[0], [STEPS[PROBLEMS[0].id]]))
 
 
+def test_an_image_too_narrow_to_be_shown_is_said_to_be_so(checkpoint: Checkpoint) -> None:
+    """By the scorer, and by a search before it has begun; a run of benchmarks counts it."""
+    long = Problem("long", "t", "How many?", (png(Image.new("RGB", (2010, 10))),), "2", "integer")
+    policy, scorer = LocalEngine(load_policy("builtin/policy")), LocalScorer(checkpoint)
+    tall = replace(long, images=(png(Image.new("RGB", (10, 2010))),))
+    with pytest.raises(ProblemError, match="is 2010 x 10, of sides more than 200 to 1; pad it") as caught:
+        score(checkpoint, [(long, [Step("answer", "[answer] 2")])])
+    assert caught.value.failure == "image_aspect"
+    for method in ("best_of_n", "step_beam"):
+        with pytest.raises(ProblemError, match="is 10 x 2010"):
+            asyncio.run(solve(method, tall, policy, scorer, SearchConfig(n=2, width=2)))
+
+
 class Fixed:
     """A scorer that says the same of every step."""
 
     def __init__(self, said: StepScore | None) -> None:
         self.said = said
 
-    async def score(self, problem: Problem, solutions: Sequence[Sequence[Step]]) -> Scored:
-        return Scored([[self.said] * len(steps) for steps in solutions], 5)
+    async def score(self, problem: Problem, solutions: Sequence[Sequence[Step]], attempt: Hashable = None) -> Scored:
+        return Scored([[self.said] * len(steps) for steps in solutions], [5] * len(solutions))
 
-    def forget(self, problem: Problem) -> None:
+    def forget(self, problem: Problem, attempt: Hashable = None) -> None:
         pass
 
 
@@ -109,7 +172,7 @@ def test_an_ensemble_is_the_mean_of_those_that_have_a_score() -> None:
     def of(*scorers: Fixed) -> Scored:
         return asyncio.run(Ensemble(scorers).score(problem, [steps]))
 
-    assert of(high, low, Fixed(None)) == Scored([[StepScore(0.5, 0.3, 0.2)]], 15)
+    assert of(high, low, Fixed(None)) == Scored([[StepScore(0.5, 0.3, 0.2)]], [15])
     assert of(high, Fixed(StepScore(0.4, None, None))).steps == [[StepScore(pytest.approx(0.6), None, None)]]  # type: ignore[arg-type]
     assert of(Fixed(None), Fixed(None)).steps == [[None]]
 

@@ -15,7 +15,8 @@ import pytest
 
 from eval.parity import Gaps, ParityConfig, gaps, main
 from tests.conftest import executed, solved
-from tests.stand_in import Answer, Body, StandIn, config_of
+from tests.stand_in import Answer, Body, StandIn, completion, config_of
+from vlprm.critique import critique_of, critique_text
 from vlprm.engines.choose import ServerConfig, open_scores
 from vlprm.engines.server import probe_problem
 from vlprm.packing import Row
@@ -23,6 +24,7 @@ from vlprm.profile import load_profile
 from vlprm.records import Records, finish, open_run
 from vlprm.reward_model import Head, StepScore, load_reward_model, save_reward_model
 from vlprm.schema import Problem, Solution, Step, to_json
+from vlprm.scorers import Scored, ScorerConfig, open_scorer
 from vlprm.served_scores import ServedScores, _seen_from
 from vlprm.steps import parse_step
 from vlprm.tasks import TASKS
@@ -230,6 +232,60 @@ def test_a_control_token_is_not_sent(server: StandIn, made: Callable[..., Path])
     assert served(made("step"), server, steps) == [None, None]
     assert served(made("step"), server, []) == []
     assert not server.asked
+
+
+@pytest.mark.parametrize("head", ["step", "verdict"])
+def test_steps_that_cannot_be_read_are_not_sent(server: StandIn, made: Callable[..., Path], head: Head) -> None:
+    """An empty one, one beyond the context, and what follows: those before have their scores, and are what is paid."""
+    folder = made(head)
+    scores = ServedScores(folder, config_of(server))
+    rows = [scores.inputs.row(PROBLEM, STEPS[:k]) for k in (1, 2)]
+    right, wrong = verdicts(folder) if head == "verdict" else (0, 0)
+    tokens = [_seen_from(row, row.step_ends[-1]) for row in rows]
+    server.reply = lambda body: (
+        pooled([[1.0, 0.0, 0.0]] * (tokens[0] if len(server.asked) == 1 else tokens[1]))
+        if head == "step" else listed(**{f"id_{right}": -0.1, f"id_{wrong}": -2.0})
+    )  # fmt: skip
+
+    async def ask(*solutions: Sequence[Step]) -> Scored:
+        return await scores.score(PROBLEM, solutions)
+
+    async def both() -> tuple[Scored, Scored]:
+        first = await ask([STEPS[0], parse_step("  "), STEPS[1]], [parse_step("")])
+        scores.inputs.context = tokens[1]
+        second = await ask(STEPS)
+        await scores.close()
+        return first, second
+
+    first, second = asyncio.run(both())
+    assert [[s is not None for s in of] for of in first.steps] == [[True, False, False], [False]]
+    assert first.tokens == tokens[0]
+    assert [s is not None for s in second.steps[0]] == [True, True, *[False] * (len(STEPS) - 2)]
+    assert len(server.asked) == 2
+
+
+def test_a_served_critic_scores_by_its_critiques(server: StandIn, made: Callable[..., Path]) -> None:
+    """Three of four call the step right."""
+    right, wrong = critique_text(critique_of(STEPS[0])), critique_text(critique_of(STEPS[0], "reasoning", STEPS[1]))
+    server.reply = lambda body: completion(*[right, right, wrong, right][: body.get("n", 1)])
+
+    async def ask() -> Scored:
+        asked = ScorerConfig("critiques", critiques=4)
+        async with open_scorer(made("step"), "cpu", "float32", config_of(server), asked) as scorer:
+            return await scorer.score(PROBLEM, [STEPS[:1]])
+
+    assert [s and s.correct for s in asyncio.run(ask()).steps[0]] == [0.75]
+
+
+@pytest.mark.parametrize("asked", [{"reward_model": ["a", "b"]}, {"scorer": ScorerConfig("whole")}])
+def test_a_server_is_not_asked_for_what_it_cannot_give(asked: dict[str, Any]) -> None:
+    async def enter() -> None:
+        server = ServerConfig(("http://localhost/v1",), "prm")
+        async with open_scorer(**{"reward_model": "a", "device": "cpu", "dtype": "float32", "server": server, **asked}):
+            pass
+
+    with pytest.raises(ValueError, match="servers serve one reward model, and score its steps; score this in this pro"):
+        asyncio.run(enter())
 
 
 def opened(folder: Path, config: ServerConfig) -> None:

@@ -12,6 +12,7 @@ from eval.solve import SolveConfig, as_text, candidate_view, main
 from vlprm.images import png
 from vlprm.reward_model import StepScore
 from vlprm.schema import Solution
+from vlprm.scorers import ScorerConfig
 from vlprm.search import Cost, Found, ScoredSolution
 from vlprm.steps import split_steps
 
@@ -22,6 +23,7 @@ from vlprm.steps import split_steps
         ({"image": (Path("nowhere.png"),)}, "there is no image nowhere.png; give the path of a PNG or JPEG file"),
         ({"image": (Path("README.md"),)}, "README.md cannot be read"),
         ({"reward_model": None}, "best_of_n needs reward_model, a checkpoint folder of train.prm; give one"),
+        ({"scorer": ScorerConfig("whole")}, "scorer.kind whole rewards a solution at its end; give search.aggregation"),
         ({"method": "refined_best_of_n"}, "refined_best_of_n needs critic"),
         ({"method": "best_of_m"}, "unknown method 'best_of_m'; did you mean 'best_of_n'?"),
     ],
@@ -36,6 +38,14 @@ def test_what_cannot_be_solved_is_said_at_once(tmp_path: Path, changes: dict[str
     }
     with pytest.raises(ValueError, match=said.replace("?", r"\?")):
         main(SolveConfig(**{**asked, **changes}))
+    assert not (tmp_path / "run").exists()
+
+
+def test_an_image_too_narrow_to_be_shown_is_refused(tmp_path: Path) -> None:
+    line = tmp_path / "line.png"
+    line.write_bytes(png(Image.new("RGB", (2010, 10))))
+    with pytest.raises(ValueError, match=r"line\.png is 2010 x 10, of sides more than 200 to 1; pad it"):
+        main(SolveConfig((line,), "Why?", tmp_path / "run", reward_model=Path("prm")))
     assert not (tmp_path / "run").exists()
 
 

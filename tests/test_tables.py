@@ -6,6 +6,7 @@ import csv
 import io
 import json
 import os
+import re
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -120,7 +121,8 @@ def test_shards_are_one_run_and_records_are_plain_json(
         main(tiny(tmp_path / f"shard{i}", policy, reward_model, shard=f"{i}/2"))
     whole = read_runs((tmp_path / "whole",), "methods")
     parts = read_runs((tmp_path / "shard0", tmp_path / "shard1"), "methods")
-    cells = [[(row.title, row.cells) for one in runs for row in table_rows(one)] for runs in (whole, parts)]
+    cells = [[(row.title, row.cells) for one in runs for row in table_rows(one, one.pools)] for runs in (whole, parts)]
+    assert any("at the tokens of step_beam, and step_beam less that" in title for title, _ in cells[0])
     assert cells[0] == cells[1]
     path = tmp_path / "whole" / "records.jsonl"
     frame = pandas.read_json(path, lines=True)
@@ -136,7 +138,7 @@ def run_of(folder: Path, right: list[list[bool | None]], benchmark: str = "b", *
         "policy": "p",
         "reward_model": "r/prm",
         "search": {"aggregation": "min"},
-        "methods": ["best_of_n"],
+        "methods": ["best_of_n", "dvts"],
         "benchmarks": [],
         "shard": "0/1",
         **changes,
@@ -145,10 +147,11 @@ def run_of(folder: Path, right: list[list[bool | None]], benchmark: str = "b", *
     records = Records(folder / "records.jsonl")
     for i, pool in enumerate(right):
         stored = [
-            {"answer": None if r is None else str(r), "right": r, "scores": [{"correct": 0.9 if k == 1 else 0.2}]}
+            {"answer": None if r is None else str(r), "right": r, "scores": [{"correct": 0.9 if k == 1 else 0.2}],
+             "solution": {"tokens": 4}, "read": 6 if k == 0 else 3}
             for k, r in enumerate(pool)
-        ]
-        cost = {"policy_tokens": 10, "critic_tokens": 0, "scorer_tokens": 5, "seconds": 2.0}
+        ]  # fmt: skip
+        cost = {"policy_tokens": 4 * len(pool), "critic_tokens": 0, "scorer_tokens": 3 + 3 * len(pool), "seconds": 2.0}
         named = {"key": f"b/{i}/pool", "at": i, "benchmark": benchmark, "problem": str(i), "method": "pool"}
         records.append([{**named, "schema": 1, "failure": "", "candidates": stored, "shares": [], "cost": cost}])
     finish(records)
@@ -158,12 +161,16 @@ def run_of(folder: Path, right: list[list[bool | None]], benchmark: str = "b", *
 def test_rows_say_what_the_records_say(tmp_path: Path) -> None:
     folder = run_of(tmp_path / "r", [[False, True, False], [True, False, True], [None, True, None]])
     (one,) = read_runs((folder,), "methods")
-    rows = {row.title: row for row in table_rows(one)}
+    rows = {row.title: row for row in table_rows(one, one.pools)}
     assert rows["p + r"].cells["b"] == pytest.approx((1 / 3 + 2 / 3 + 1) / 3)  # none is chosen beside an answer
     assert rows["+ best of N (min)"].cells["b"] == pytest.approx(2 / 3)
     assert rows["+ majority"].cells["b"] == pytest.approx(2 / 3)
     assert rows["+ oracle"].cells["b"] == 1.0
-    assert (rows["+ oracle"].n, rows["+ oracle"].tokens, rows["+ oracle"].seconds) == (3, 15, 2)
+    costs = {title: (row.n, row.tokens, row.seconds) for title, row in rows.items()}
+    assert costs == {
+        "p + r": (1, 4, None), "+ majority": (3, 12, None), "+ oracle": (3, 12, None),
+        "+ weighted majority (min)": (3, 24, 2), "+ best of N (min)": (3, 24, 2),
+    }  # fmt: skip
     assert (one.no_results, one.candidates) == (2, 9)
     difference = rows["+ oracle"].difference
     assert difference is not None
@@ -188,8 +195,79 @@ def test_other_layouts_have_every_rule_and_every_n(tmp_path: Path, capsys: pytes
     rules = text_of(folder, capsys, layout="aggregations", format="csv")
     assert all(f"best of N ({rule})" in rules for rule in AGGREGATIONS)
     (one,) = read_runs((folder,), "curve")
-    values = {row.title: row.cells["b"] for row in table_rows(one)}
-    assert values == {"p + r": 0.25, "+ best of 1": 0.25, "+ best of 2": 0.5, "+ best of 4": 1.0}
+    rows = {row.title: (row.cells["b"], row.tokens) for row in table_rows(one, one.pools)}
+    assert rows == {"p + r": (0.25, 4), "+ best of 1": (0.25, 10), "+ best of 2": (0.5, 17), "+ best of 4": (1.0, 31)}
+
+
+def test_a_problem_of_which_all_candidates_failed_is_in_every_row(tmp_path: Path) -> None:
+    folder = run_of(tmp_path / "r", [[False, True], [None, None]])
+    path = folder / "records.jsonl"
+    first, second = path.read_text().splitlines(keepends=True)
+    path.write_text(first + re.sub(r'"scores": \[[^]]*\]', '"scores": [null]', second))
+    (folder / "done.json").unlink()
+    finish(Records(path))
+    (one,) = read_runs((folder,), "methods")
+    assert {row.title: row.cells["b"] for row in table_rows(one, {})}["+ best of N (min)"] == 0.5
+    assert all(len(values["b"]) == 2 for values in one.rows.values())
+
+
+def test_a_pool_that_was_not_scored_costs_no_scores(tmp_path: Path) -> None:
+    folder = run_of(tmp_path / "r", [[False, True]], reward_model=None)
+    path = folder / "records.jsonl"
+    stored = json.loads(path.read_text())
+    stored["candidates"] = [{**c, "scores": [], "read": 0} for c in stored["candidates"]]
+    path.write_text(json.dumps(stored) + "\n")
+    (folder / "done.json").unlink()
+    finish(Records(path))
+    (one,) = read_runs((folder,), "methods")
+    costs = {row.title: (row.tokens, row.seconds) for row in table_rows(one, one.pools)}
+    assert costs == {"p": (4, None), "+ majority": (8, 2), "+ oracle": (8, 2)}
+
+
+def searched(folder: Path, spent: list[int], right: bool = True) -> None:
+    """A search method's record of each problem beside its pool's, at these costs."""
+    records = Records(folder / "records.jsonl")
+    (folder / "done.json").unlink()
+    for i, tokens in enumerate(spent):
+        cost = {"policy_tokens": tokens - 5, "critic_tokens": 2, "scorer_tokens": 3, "seconds": 1.0}
+        candidate = {"answer": "x", "right": right, "scores": [], "solution": {"tokens": 1}, "read": 0}
+        named = {"key": f"b/{i}/dvts", "at": i, "benchmark": "b", "problem": str(i), "method": "dvts"}
+        said = {"schema": 1, "failure": "", "candidates": [candidate], "shares": [1.0], "cost": cost}
+        records.append([{**named, **said}])
+    finish(records)
+
+
+def test_below_a_search_stands_best_of_n_at_its_tokens(tmp_path: Path) -> None:
+    """Candidates cost 10, 7 and 7: of 16 tokens one is paid for, of 17 two, of which the second has the best reward."""
+    folder = run_of(tmp_path / "r", [[False, True, True], [False, True, True], [True, False, True]])
+    searched(folder, [16, 17, 26])
+    (one,) = read_runs((folder,), "methods")
+    titles = [row.title for row in table_rows(one, one.pools)]
+    title = "+ best of N at the tokens of dvts, and dvts less that"
+    assert titles.index(title) == titles.index("+ dvts") + 1
+    row = {row.title: row for row in table_rows(one, one.pools)}[title]
+    assert row.cells == {"b": pytest.approx(1 / 3)}  # no, yes, no
+    assert (row.n, row.tokens, row.seconds) == (2, pytest.approx((10 + 17 + 24) / 3), None)
+    assert row.difference is not None
+    assert row.difference[0] == pytest.approx(2 / 3)
+    assert row.difference[1] < row.difference[0] < row.difference[2]
+    assert not any("at the tokens of" in row.title for row in table_rows(one, {}))
+
+
+def test_a_pool_that_ends_first_is_said_to_and_may_be_replaced(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = run_of(tmp_path / "r", [[False], [False]])
+    searched(folder, [17, 24])
+    assert "(its pool ended first for 1 of 2 problems)" in text_of(folder, capsys)
+    larger = run_of(tmp_path / "larger", [[False, True, True], [False, True, True]], search={"aggregation": "last"})
+    shown = text_of(folder, capsys, pool=larger, format="csv")
+    assert "ended first" not in shown
+    (row,) = [line for line in csv.reader(io.StringIO(shown)) if "at the tokens of" in line[0]]
+    assert row[1:4] == ["100.0", "100.0", "+0.0 (+0.0 to +0.0)"]
+    other = run_of(tmp_path / "other", [[True], [True]], policy="q")
+    with pytest.raises(ValueError, match="is of another policy or reward model than p"):
+        print_table(TableConfig((folder,), pool=other))
 
 
 def test_quoted_rows_name_their_source_and_fill_our_columns() -> None:

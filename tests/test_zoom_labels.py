@@ -1,6 +1,7 @@
 """Labels and controls of zooms, by hand-drawn regions and on fine print, whose truth knows what is asked about."""
 
 import dataclasses
+import json
 import random
 
 import pytest
@@ -8,8 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.conftest import executed, solved
+from vlprm.dataset import tree_row
 from vlprm.interventions import blank_like, elsewhere, prefix_with
-from vlprm.schema import BLANK, Region, Step, StepLabel
+from vlprm.schema import BLANK, Problem, Region, Step, StepLabel, StepTree, TreeNode
 from vlprm.steps import parse_step
 from vlprm.tasks import TASKS
 from vlprm.zoom_labels import ZoomLabel, label_zooms, true_region, zoom_label
@@ -52,6 +54,24 @@ def test_use_is_a_difference_of_values_where_both_have_a_result() -> None:
     assert zoom_label(SHOWN, [], PLATE, seen, blind).used == 0.25
     assert zoom_label(SHOWN, [], PLATE, seen, StepLabel(mc_total=4)).used is None
     assert zoom_label(SHOWN, [], PLATE, seen).used is None
+
+
+def test_a_dataset_tells_of_each_zoom_what_became_of_it() -> None:
+    """In a branch of a tree, by the crops above it; and by no truth where none is known."""
+    problem = TASKS["fine_print"].problem("train", 0)
+    right = [executed(step) for step in solved(problem)]
+    at = next(k for k, step in enumerate(right) if step.region)
+    beside = dataclasses.replace(right[at], region=Region(0, 0, 8, 8))
+    steps = [(right[k], k - 1) for k in range(at + 1)] + [(right[at], at), (beside, at - 1), (UNSEEN, at - 1)]
+    tree = StepTree(problem.id, tuple(TreeNode(*one) for one in steps), ())
+
+    def credits(problem: Problem) -> list[str | None]:
+        told = [e["zoom"] for e in json.loads(tree_row(problem, tree, [], {})["evidence"])]
+        assert [k for k, zoom in enumerate(told) if zoom is None] == list(range(at))
+        return [zoom["credit"] for zoom in told[at:]]
+
+    assert credits(problem) == ["correct", "redundant", "erroneous", "erroneous"]
+    assert credits(dataclasses.replace(problem, task="mine")) == [None, "redundant", None, "erroneous"]
 
 
 def test_the_right_solution_of_fine_print_zooms_correctly() -> None:

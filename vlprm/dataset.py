@@ -11,9 +11,10 @@
     labels        target of each step in [0, 1]; null means no loss
     error_kinds   "perception", "reasoning", "action" or null
     answer        the gold answer
-    evidence      JSON, of each step: `label` (what its target was made of), `region` (of an executed zoom), and
+    evidence      JSON, of each step: `label` (what its target was made of), `region` (of an executed zoom),
                   `corrected_by` (for a first wrong step: a right one that the policy wrote in its place, or null; the
-                  judge's `correction`, if it gave one, stands in its verdict in `label`)
+                  judge's `correction`, if it gave one, stands in its verdict in `label`), and `zoom` (of a zoom: its
+                  `vlprm.zoom_labels.ZoomLabel`, with its class as `credit`)
     meta          JSON: task, question type, rule, judge, what is believed of it, and the counts of the prompt (`root`)
 
 A step has the same target in every solution that shares it, so a tree's row holds one target a step.
@@ -37,6 +38,7 @@ from vlprm.fusion import called_wrong, mined_corrections
 from vlprm.judge_quality import TreeEvidence
 from vlprm.schema import Problem, Region, Step, StepLabel, StepTree, from_json, to_json
 from vlprm.steps import parse_step, step_kind
+from vlprm.zoom_labels import label_tree
 
 ROW_GROUP = 100
 
@@ -75,14 +77,16 @@ def tree_row(problem: Problem, tree: StepTree, right: Sequence[bool | None], met
     """A row of the dataset; `right` goes with `tree.leaves`."""
     labels = [node.label for node in tree.nodes]
     corrections = mined_corrections(labels, [node.parent for node in tree.nodes])
+    zooms = {n: {**dataclasses.asdict(label), "credit": label.credit} for n, label in label_tree(problem, tree).items()}
     evidence = [
         {
             "label": to_json(node.label),
             "region": None if node.step.region is None else to_json(node.step.region),
             "told": node.step.told,
             "corrected_by": correction,
+            "zoom": zooms.get(n),
         }
-        for node, correction in zip(tree.nodes, corrections, strict=True)
+        for n, (node, correction) in enumerate(zip(tree.nodes, corrections, strict=True))
     ]
     leaves = [{"node": n, "answer": a, "right": r} for (n, a), r in zip(tree.leaves, right, strict=True)]
     meta = {

@@ -23,7 +23,7 @@ from vlprm.cache import ByteCache
 from vlprm.families import family_of
 from vlprm.images import content_hash, crop, open_image, source_of
 from vlprm.packing import Node, Row, Segment, collate, join, joined_images, lay_out, step_places
-from vlprm.problems import ProblemError
+from vlprm.problems import ProblemError, check_aspect
 from vlprm.profile import Profile
 from vlprm.prompts import user_text, verdict_text
 from vlprm.schema import Problem, Region, Step
@@ -58,7 +58,8 @@ class InputBuilder:
     # --- segments
 
     def prompt(self, problem: Problem) -> Segment:
-        """The rendered prompt with its images; cached by what it shows and asks."""
+        """The rendered prompt with its images; cached by what it shows and asks. ProblemError where it cannot be made:
+        an image is too narrow, or the question spells out a control token."""
         question, images = problem.question, problem.images
         return self._rendered.get((question, images), lambda: self._make_prompt(question, images))
 
@@ -69,6 +70,27 @@ class InputBuilder:
         that shows its crop, and is scored after it; so does one that was refused, with what the policy was told. Of one
         that `closes` the policy's turn, nothing is joined to what would follow."""
         return self._observed(problem, step, self.text.step_ids(step, after, separator, closes))
+
+    def readable_step(
+        self, problem: Problem, step: Step, after: Step | None, tokens: int, separator: str = SEPARATOR
+    ) -> Segment | None:
+        """A step that is to be scored after so many tokens. None where it cannot be read: it is empty, or it does not
+        fit into the model's context."""
+        if not step.text.strip():
+            return None
+        segment = self.step(problem, step, after, separator)
+        asked = len(self.verdict_question().ids) if self.profile.head == "verdict" else 0
+        return segment if tokens + len(segment.ids) + asked <= self.context else None
+
+    def readable(self, problem: Problem, steps: Sequence[Step], separator: str = SEPARATOR) -> Sequence[Step]:
+        """The steps before the first that cannot be read; those after it cannot be, either."""
+        tokens = len(self.prompt(problem).ids)
+        for k, step in enumerate(steps):
+            segment = self.readable_step(problem, step, steps[k - 1] if k else None, tokens, separator)
+            if segment is None:
+                return steps[:k]
+            tokens += len(segment.ids)
+        return steps
 
     def _observed(self, problem: Problem, step: Step, ids: tuple[int, ...]) -> Segment:
         """What was written as these ids, and the turn that the step ends with, if it has one."""
@@ -90,6 +112,15 @@ class InputBuilder:
                 nodes[-1] = replace(nodes[-1], segment=last)
             nodes.append(Node(Segment((self.end_of_turn,), (False,), (), 1, 0), len(steps), writes=len(steps)))
         return lay_out(nodes, self.positions)
+
+    def rows_apart(self, problem: Problem, steps: Sequence[Step], separator: str = SEPARATOR) -> list[Row]:
+        """The sequences in which the steps are scored where none may branch: all in one; for a verdict head one a step,
+        which ends with the question about it."""
+        if self.profile.head != "verdict":
+            return [self.row(problem, steps, separator=separator)] if steps else []
+        nodes = self._unscored(problem, steps, range(-1, len(steps) - 1), separator)
+        asked = [Node(self.verdict_question(), end, scores=0) for end in range(1, len(nodes))]
+        return [lay_out([*nodes[: end + 1], asked[end - 1]], self.positions) for end in range(1, len(nodes))]
 
     def sampled_row(self, problem: Problem, steps: Sequence[Step], turns: Sequence[tuple[int, tuple[int, ...]]]) -> Row:
         """The sequence of a problem and steps, the last of which were sampled in turns of so many steps and as those
@@ -228,7 +259,7 @@ class InputBuilder:
             tokenize=False,
             **self._template,
         )
-        return self._process(text, [open_image(data, f"image {content_hash(data)}") for data in images])
+        return self._process(text, [_shown_image(data) for data in images])
 
     def _crop(self, problem: Problem, region: Region) -> Segment:
         image, policy = source_of(problem.images, region), self.profile.zoom
@@ -289,6 +320,14 @@ class InputBuilder:
         if self.family.tiles == "joined":
             shown = {"pixel_values": torch.cat([torch.as_tensor(tiles) for tiles in shown["pixel_values"]])[None]}
         return Segment(ids, tuple(i == self.image_token_id for i in ids), (shown,))
+
+
+def _shown_image(data: bytes) -> Image.Image:
+    """An image of a problem. ValueError where it cannot be shown to a model."""
+    name = f"image {content_hash(data)}"
+    image = open_image(data, name)
+    check_aspect(image, name)
+    return image
 
 
 def _segment_bytes(key: tuple[str | Region, tuple[bytes, ...]], segment: Segment) -> int:

@@ -13,6 +13,8 @@ import json
 from pathlib import Path
 from typing import Any
 
+from PIL import Image
+
 from vlprm.answers import CANONICAL
 from vlprm.images import LeadsOut, open_image, read_inside
 from vlprm.records import placed_lines
@@ -95,9 +97,15 @@ class ProblemFile:
             image = open_image(data, f"{problem_id}: {name}")
         except ValueError as error:
             raise ProblemError("image_unreadable", str(error)) from error
-        if max(image.size) > MAX_ASPECT * min(image.size):
-            raise ProblemError("image_aspect", f"{problem_id}: {name} is {image.width} x {image.height}; pad it")
+        check_aspect(image, f"{problem_id}: {name}")
         return data
+
+
+def check_aspect(image: Image.Image, name: str) -> None:
+    """ProblemError where an image is too long and narrow for a model."""
+    if max(image.size) > MAX_ASPECT * min(image.size):
+        size = f"{image.width} x {image.height}"
+        raise ProblemError("image_aspect", f"{name} is {size}, of sides more than {MAX_ASPECT} to 1; pad it")
 
 
 def _id(line: bytes, place: str) -> str:

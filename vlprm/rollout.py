@@ -55,7 +55,7 @@ def _advanced(engine: Engine, problem: Problem, so_far: Solution, continuation: 
     if kind == "zoom":
         return _zoomed(engine, problem, steps, tokens)
     if continuation.ended or kind == "answer":
-        return _closed(problem, steps, tokens)
+        return closed(problem, steps, tokens)
     return Solution(problem.id, steps, None, OPEN, tokens)
 
 
@@ -74,7 +74,7 @@ async def _finish(engine: Engine, request: Request, index: int, continuation: Co
             return Solution(problem.id, (*steps, *kept), None, "length", tokens)
         steps = (*steps, *written)
         if not written or written[-1].kind != "zoom":
-            return _closed(problem, steps, tokens)
+            return closed(problem, steps, tokens)
         zoomed = _zoomed(engine, problem, steps, tokens)
         if zoomed.stop != OPEN:
             return zoomed
@@ -89,7 +89,8 @@ def _up_to_zoom(turn: Sequence[Step]) -> Sequence[Step]:
     return turn[: zoom + 1]
 
 
-def _closed(problem: Problem, steps: tuple[Step, ...], tokens: int) -> Solution:
+def closed(problem: Problem, steps: tuple[Step, ...], tokens: int) -> Solution:
+    """The solution that ends with these steps, whether there is an answer in them or not."""
     answer = extract_answer(steps, problem.answer_type, choices_of(problem))
     return Solution(problem.id, steps, answer, "no_answer" if answer is None else "answer", tokens)
 

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from itertools import pairwise
 
 import torch
 
@@ -27,12 +28,12 @@ Asked = tuple[Problem, Sequence[Step]]
 
 class ScoredTree:
     """The solutions of one problem that were scored, as a tree: the node of each step, by the node above and the step.
-    A step has none where it cannot be read: it is empty, or it does not fit into the model's context, or it follows
-    such a one."""
+    A step has none where it cannot be read (`InputBuilder.readable`)."""
 
     def __init__(self, inputs: InputBuilder, problem: Problem, separator: str = SEPARATOR) -> None:
         self.inputs, self.problem, self.separator = inputs, problem, separator
         self.read = ReadTree()
+        self.new_tokens: list[int] = []  # of each solution that it last grew by, beside those before it
         self._node: dict[tuple[int, Step], int] = {}
         self._scored_at: dict[int, int] = {}
         self._tokens: dict[int, int] = {}  # of the path to a node
@@ -42,30 +43,33 @@ class ScoredTree:
         one of them is forgotten."""
         self._forget_others(solutions)
         first = len(self.read.above)
-        nodes: list[Node] = []
-        if not first:
-            prompt = self.inputs.prompt(self.problem)
-            self._tokens[0] = len(prompt.ids)
-            nodes.append(Node(prompt, -1))
+        prompt = self.inputs.prompt(self.problem)
+        self._tokens[0] = len(prompt.ids)
+        nodes: list[Node] = [] if first else [Node(prompt, -1)]
+        ends = []
         for steps in solutions:
-            above = 0
-            for k, step in enumerate(steps):
-                if (above, step) not in self._node:
-                    segment = self._segment(step, steps[k - 1] if k else None)
-                    if segment is None or self._tokens[above] + len(segment.ids) > self.inputs.context:
-                        break
-                    self._add(nodes, first, above, step, segment)
-                above = self._node[above, step]
+            self._grow(nodes, first, steps)
+            ends.append(len(nodes))
+        if not first and len(nodes) == 1:  # no prompt is read for nothing
+            nodes, ends = [], [0] * len(ends)
+        parts = [nodes[a:b] for a, b in pairwise([0, *ends])]
+        self.new_tokens = [sum(len(node.segment.ids) for node in part) for part in parts]
         return Growth(self.read, nodes, keep)
+
+    def _grow(self, nodes: list[Node], first: int, steps: Sequence[Step]) -> None:
+        above = 0
+        for k, step in enumerate(steps):
+            if (above, step) not in self._node:
+                after, tokens = steps[k - 1] if k else None, self._tokens[above]
+                segment = self.inputs.readable_step(self.problem, step, after, tokens, self.separator)
+                if segment is None:
+                    break
+                self._add(nodes, first, above, step, segment)
+            above = self._node[above, step]
 
     def scores(self, steps: Sequence[Step]) -> list[StepScore | None]:
         """Of each step; None where there is none."""
-        path = self._path(steps)
-        found = [self.read.scores[self._scored_at[node]] for node in path]
-        return [*found, *[None] * (len(steps) - len(path))]
-
-    def _segment(self, step: Step, after: Step | None) -> Segment | None:
-        return self.inputs.step(self.problem, step, after, self.separator) if step.text.strip() else None
+        return of_all([self.read.scores[self._scored_at[node]] for node in self._path(steps)], steps)
 
     def _add(self, nodes: list[Node], first: int, above: int, step: Step, segment: Segment) -> None:
         node = first + len(nodes)
@@ -121,18 +125,24 @@ def shown(problem: Problem) -> Shown:
 
 @torch.inference_mode()
 def _scored_apart(checkpoint: Checkpoint, solutions: Sequence[Asked], separator: str) -> list[list[StepScore | None]]:
-    """The same by a row a solution, for backbones that cannot read branches."""
+    """The same in rows without branches, for backbones that cannot read any."""
     inputs, model = checkpoint.inputs, checkpoint.model
-    rows = [inputs.row(problem, steps, separator=separator) for problem, steps in solutions]
-    scores: list[list[StepScore | None]] = [[None] * len(row.step_ends) for row in rows]
-    scored = [i for i, row in enumerate(rows) if row.step_ends and len(row.ids) <= inputs.context]
-    for group in padded_batches([len(rows[i].ids) for i in scored], MAX_TOKENS):
-        chosen = [scored[k] for k in group]
-        batch = inputs.step_batch([rows[i] for i in chosen])
+    parts = [inputs.rows_apart(p, inputs.readable(p, steps, separator), separator) for p, steps in solutions]
+    rows = [row for of_solution in parts for row in of_solution]
+    found: list[Sequence[StepScore]] = [()] * len(rows)
+    for group in padded_batches([len(row.ids) for row in rows], MAX_TOKENS):
+        batch = inputs.step_batch([rows[i] for i in group])
         output = model(**{name: value.to(model.device) for name, value in batch.items()})
-        for i, of_row in zip(chosen, step_scores(output, inputs.profile.head), strict=True):
-            scores[i] = list(of_row[: len(rows[i].step_ends)])
-    return scores
+        for i, of_row in zip(group, step_scores(output, inputs.profile.head), strict=True):
+            found[i] = of_row[: len(rows[i].step_ends)]
+    waiting = iter(found)
+    known = [[score for _ in of_solution for score in next(waiting)] for of_solution in parts]
+    return [of_all(scores, steps) for scores, (_, steps) in zip(known, solutions, strict=True)]
+
+
+def of_all(scores: Sequence[StepScore | None], steps: Sequence[Step]) -> list[StepScore | None]:
+    """The scores of the steps that could be read, and None for those after them."""
+    return [*scores, *[None] * (len(steps) - len(scores))]
 
 
 def score(checkpoint: Checkpoint, solutions: Sequence[Asked]) -> list[list[float | None]]:

@@ -19,7 +19,7 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -35,7 +35,7 @@ from vlprm.prompts import verdict_text
 from vlprm.reward_model import OUTPUTS, StepScore
 from vlprm.schema import Problem, Step
 from vlprm.scorers import Scored
-from vlprm.scoring import Shown, shown
+from vlprm.scoring import Shown, of_all, shown
 from vlprm.steps import parse_step
 
 log = logging.getLogger(__name__)
@@ -44,6 +44,7 @@ TOP = 20  # log-probabilities that a server lists which does not list those of i
 ROUNDING = 1e-3  # of a sum of probabilities, in half precision
 
 Scores = list[StepScore | None]
+Beginning = tuple[Step, ...]
 
 
 class ServedScores:
@@ -63,7 +64,7 @@ class ServedScores:
         self.kind: Kind = "pooling" if self.head == "step" else "chat"
         log.info("%s has a %s head: it is asked by %s calls", self.folder, self.head, self.kind)
         self.servers = Servers(config)
-        self._known: dict[Shown, dict[tuple[Step, ...], StepScore]] = {}
+        self._known: dict[tuple[Shown, Hashable], dict[Beginning, StepScore]] = {}
 
     async def close(self) -> None:
         await self.servers.close()
@@ -82,35 +83,51 @@ class ServedScores:
                 )
 
     async def score_steps(self, solutions: Sequence[tuple[Problem, Sequence[Step]]]) -> list[Scores]:
-        """One list a solution, one score a step or None: the call failed, the text would be read as other tokens than
-        those of its steps, or the server does not list a verdict. ValueError where a server reads other tokens than the
-        model was trained on."""
-        return await all_answers(self._scores(problem, steps) for problem, steps in solutions)
+        """One list a solution, one score a step or None: the step cannot be read, the text up to it would be read as
+        other tokens than those of its steps, the call failed, or the server does not list a verdict. ValueError where a
+        server reads other tokens than the model was trained on."""
+        parts = [self._askable(problem, steps) for problem, steps in solutions]
+        found = await all_answers(self._scores(p, part) for (p, _), part in zip(solutions, parts, strict=True))
+        return [of_all(scores, steps) for scores, (_, steps) in zip(found, solutions, strict=True)]
 
-    async def score(self, problem: Problem, solutions: Sequence[Sequence[Step]]) -> Scored:
+    async def score(self, problem: Problem, solutions: Sequence[Sequence[Step]], attempt: Hashable = None) -> Scored:
         """As `vlprm.scorers.Scorer` has it. What was scored before is not asked about again; `tokens` are those of the
         solutions that were."""
-        known = self._known.setdefault(shown(problem), {})
-        beginnings = [[tuple(steps[: k + 1]) for k in range(len(steps))] for steps in solutions]
-        if self.head == "verdict":
-            new = list(dict.fromkeys(b for of_solution in beginnings for b in of_solution if b not in known))
-        else:
-            new = list(dict.fromkeys(b[-1] for b in beginnings if not all(part in known for part in b)))
-        firsts = [len(steps) - 1 if self.head == "verdict" else 0 for steps in new]
-        found = await all_answers(self._scores(problem, s, first) for s, first in zip(new, firsts, strict=True))
-        for steps, scores in zip(new, found, strict=True):
+        known = self._known.setdefault((shown(problem), attempt), {})
+        askable = [self._askable(problem, steps) for steps in solutions]
+        beginnings = [[tuple(steps[: k + 1]) for k in range(len(steps))] for steps in askable]
+        wanted = [self._wanted(part, known) for part in beginnings]
+        read = {steps: self._read_for(problem, steps) for of_solution in wanted for steps in of_solution}
+        firsts = [len(steps) - 1 if self.head == "verdict" else 0 for steps in read]
+        found = await all_answers(self._scores(problem, s, first) for s, first in zip(read, firsts, strict=True))
+        for steps, scores in zip(read, found, strict=True):
             known |= {steps[: k + 1]: score for k, score in enumerate(scores) if score is not None}
-        answer = [[known.get(beginning) for beginning in of_solution] for of_solution in beginnings]
-        return Scored(answer, sum(len(self.inputs.row(problem, steps).ids) for steps in new))
+        answer = [of_all([*map(known.get, part)], steps) for part, steps in zip(beginnings, solutions, strict=True)]
+        return Scored(answer, [sum(read.pop(steps, 0) for steps in of_solution) for of_solution in wanted])
 
-    def forget(self, problem: Problem) -> None:
-        self._known.pop(shown(problem), None)
+    def _wanted(self, beginnings: Sequence[Beginning], known: Mapping[Beginning, StepScore]) -> Sequence[Beginning]:
+        """What has to be asked about for the scores of a solution's beginnings."""
+        new = [beginning for beginning in beginnings if beginning not in known]
+        return new if self.head == "verdict" else beginnings[-1:] if new else []
+
+    def _read_for(self, problem: Problem, steps: Sequence[Step]) -> int:
+        row = self.inputs.row(problem, steps)
+        return _seen_from(row, row.step_ends[-1])
+
+    def forget(self, problem: Problem, attempt: Hashable = None) -> None:
+        self._known.pop((shown(problem), attempt), None)
+
+    def _askable(self, problem: Problem, steps: Sequence[Step]) -> Sequence[Step]:
+        """The steps that can be read, here and by a server as here."""
+        steps = self.inputs.readable(problem, steps)
+        while steps and not self.inputs.text.served_alike(steps):
+            steps = steps[:-1]
+        return steps
 
     async def _scores(self, problem: Problem, steps: Sequence[Step], first: int = 0) -> Scores:
         """Of a verdict head, those before the first are not asked for."""
-        self.inputs.check_question(problem.question)
-        if not steps or not self.inputs.text.readable(steps):
-            return [None] * len(steps)
+        if not steps:
+            return []
         row = self.inputs.row(problem, steps)
         if self.head == "step":
             return await self._asked(problem, steps, row, range(len(steps)))

@@ -49,7 +49,7 @@ class TurnText:
         """The text of a turn, or of its beginning, of which `step_ids` are the ids."""
         return join_steps(steps) + (SEPARATOR if self.joins(steps[-1]) else "")
 
-    def readable(self, steps: Sequence[Step]) -> bool:
+    def served_alike(self, steps: Sequence[Step]) -> bool:
         """Whether a server makes these ids of the text of the steps. Not so where one spells out a control token, which
         is text here and would be the token there; nor where one opens with white space that the tokenizer joins to the
         separator before it."""

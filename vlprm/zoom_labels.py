@@ -12,7 +12,8 @@ from dataclasses import dataclass
 from typing import Literal
 
 from vlprm.actions import parse_zoom
-from vlprm.schema import Region, Step, StepLabel
+from vlprm.schema import Problem, Region, Step, StepLabel, StepTree
+from vlprm.tasks import TASKS
 from vlprm.zoom import Form
 
 Credit = Literal["correct", "redundant", "erroneous"]
@@ -72,6 +73,20 @@ def label_zooms(steps: Sequence[Step], truths: Mapping[str, Region], form: Form 
         if step.kind == "zoom":
             labels[k] = zoom_label(step, shown, true_region(step, truths, form))
             shown += [step.region] if step.region else []
+    return labels
+
+
+def label_tree(problem: Problem, tree: StepTree) -> dict[int, ZoomLabel]:
+    """The labels of a tree's zooms, by their nodes, each after the crops of its own path. The true regions are those of
+    a problem that was drawn; of others they are not known. Without rollouts from a blank, `used` is not, either."""
+    family, scene = TASKS.get(problem.task), problem.meta.get("scene")
+    truths = family.regions(scene) if family and scene else {}
+    labels = {}
+    for n, node in enumerate(tree.nodes):
+        if node.step.kind == "zoom":
+            *above, step = [tree.nodes[k].step for k in tree.path(n)]
+            earlier = [one.region for one in above if one.region is not None]
+            labels[n] = zoom_label(step, earlier, true_region(step, truths))
     return labels
 
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 import asyncio
 import statistics
 import time
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -31,9 +31,9 @@ PROBLEMS, ROUNDS = 40, 3
 class Recomputed(LocalScorer):
     """Reads the prompt and the whole beginning each time."""
 
-    async def score(self, problem: Problem, solutions: Sequence[Sequence[Step]]) -> Scored:
-        self.forget(problem)
-        return await super().score(problem, solutions)
+    async def score(self, problem: Problem, solutions: Sequence[Sequence[Step]], attempt: Hashable = None) -> Scored:
+        self.forget(problem, attempt)
+        return await super().score(problem, solutions, attempt)
 
 
 def main() -> None:

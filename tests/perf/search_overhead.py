@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import statistics
 import time
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 from typing import Any
 
 from tests.perf.results import write_result
@@ -37,10 +37,10 @@ class Instant:
             return [Continuation(SEPARATOR.join(TEXTS[done:]), 4, True)] * request.n
         return [Continuation(TEXTS[done], 4, done == STEPS - 1, goes_on=done < STEPS - 1)] * request.n
 
-    async def score(self, problem: Problem, solutions: Sequence[Sequence[Step]]) -> Scored:
-        return Scored([[SCORE] * len(steps) for steps in solutions], 1)
+    async def score(self, problem: Problem, solutions: Sequence[Sequence[Step]], attempt: Hashable = None) -> Scored:
+        return Scored([[SCORE] * len(steps) for steps in solutions], [1] * len(solutions))
 
-    def forget(self, problem: Problem) -> None:
+    def forget(self, problem: Problem, attempt: Hashable = None) -> None:
         pass
 
     def seen_size(self, problem: Problem, shown: int | Region = 0) -> tuple[int, int]:

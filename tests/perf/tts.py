@@ -27,11 +27,12 @@ from vlprm.metrics import bootstrap_interval
 from vlprm.prompts import critique_question
 from vlprm.records import Records
 from vlprm.reward_model import StepScore, load_reward_model
-from vlprm.schema import Problem, Solution, Step, from_json, to_json
+from vlprm.schema import Problem, Solution, from_json, to_json
 from vlprm.scorers import LocalScorer
 from vlprm.scoring import score_whole
 from vlprm.search import Critic, Found, ScoredSolution, SearchConfig, select, solve
 from vlprm.search.select import Candidate, Shares
+from vlprm.search.tokens import affordable, tokens_of_first
 from vlprm.tasks import TASKS
 
 REWARD_MODEL, CRITIC = Path("runs/demo/prm"), Path("runs/critic/prm")
@@ -116,7 +117,11 @@ def record(found: Found) -> dict[str, Any]:
     return {
         "key": found.problem_id,
         "pool": [
-            {"solution": to_json(s.solution), "scores": [c and [c.correct, c.surprise] for c in s.scores]}
+            {
+                "solution": to_json(s.solution),
+                "scores": [c and [c.correct, c.surprise] for c in s.scores],
+                "read": s.read,
+            }
             for s in found.pool
         ],
         "shares": found.shares,
@@ -144,20 +149,11 @@ def expected(problem: Problem, pool: Sequence[Candidate], shares: Shares) -> flo
 
 def pool_tokens(problems: Sequence[Problem], pools: Pools) -> dict[str, list[int]]:
     """Tokens of policy and scorer together of the first 1, 2, ... candidates of each problem."""
-    inputs = loaded(str(REWARD_MODEL)).inputs
-    found = {}
-    for problem in problems:
-        solutions = [from_json(Solution, entry["solution"]) for entry in pools[problem.id]["pool"]]
-        known: set[tuple[Step, ...]] = set()
-        spent = [len(inputs.prompt(problem).ids)]
-        for solution in solutions:
-            beginnings = [solution.steps[: k + 1] for k in range(len(solution.steps))]
-            new = [b for b in beginnings if b not in known]
-            read = [inputs.step(problem, b[-1], b[-2] if len(b) > 1 else None) for b in new]
-            spent.append(spent[-1] + solution.tokens + sum(len(segment.ids) for segment in read))
-            known.update(new)
-        found[problem.id] = spent[1:]
-    return found
+    entries = {problem.id: pools[problem.id]["pool"] for problem in problems}
+    return {
+        name: tokens_of_first([entry["solution"]["tokens"] for entry in pool], [entry["read"] for entry in pool])
+        for name, pool in entries.items()
+    }
 
 
 def pool_rows(problems: Sequence[Problem], pools: Pools, tokens: dict[str, list[int]]) -> Iterator[dict[str, Any]]:
@@ -198,8 +194,7 @@ def search_row(
         found = runs[method][problem.id]
         right.append(expected(problem, candidates(found, len(found["pool"])), found["shares"]))
         spent.append(sum(found["tokens"].values()))
-        affordable = max(1, int(np.searchsorted(tokens[problem.id], spent[-1], side="right")))
-        pool = candidates(runs["pool"][problem.id], affordable)
+        pool = candidates(runs["pool"][problem.id], affordable(tokens[problem.id], spent[-1]))
         plain.append(expected(problem, pool, select.best_of_n(pool, CONFIG.aggregation)))
     difference = np.array(right) - np.array(plain)
     equal = {"bon_equal_tokens": float(np.mean(plain)), "minus_bon_equal_tokens": float(difference.mean()),

@@ -89,6 +89,6 @@ async def solve(
         pool = await method.find(attempt)
     finally:
         if scorer is not None:
-            scorer.forget(problem)
+            scorer.forget(problem, attempt)
     shares = method.choose([s.candidate for s in pool], config.aggregation) if pool else []
     return Found(problem.id, name, tuple(pool), shares, attempt.cost())

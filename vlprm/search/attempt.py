@@ -15,7 +15,7 @@ from vlprm.critique import Critique, ask
 from vlprm.engines import Engine, Request, all_answers
 from vlprm.engines.counted import Counted
 from vlprm.reward_model import StepScore
-from vlprm.rollout import OPEN, next_steps, rollouts
+from vlprm.rollout import OPEN, closed, next_steps, rollouts
 from vlprm.schema import Aggregation, Problem, Solution, Step
 from vlprm.scorers import Scorer
 from vlprm.scoring import aggregated
@@ -52,6 +52,13 @@ class SearchConfig:
     temperature: NonNegativeFloat = 1.0
     seed: int = 0
 
+    def __post_init__(self) -> None:
+        """The command line has checked these; Python has not."""
+        least = {"n": 1, "width": 1, "rounds": 1, "max_steps": 1, "max_tokens": 1, "budget": 0, "temperature": 0}
+        for name, bound in least.items():
+            if not getattr(self, name) >= bound:
+                raise ValueError(f"search.{name} is {getattr(self, name)}; give {bound} or more")
+
 
 @dataclass(frozen=True)
 class Critic:
@@ -84,10 +91,12 @@ class Cost:
 
 @dataclass(frozen=True)
 class ScoredSolution:
-    """A solution, whole or not, and the scores of its steps; no scores where none were asked for."""
+    """A solution, whole or not, and the scores of its steps; no scores where none were asked for. `read` are the tokens
+    that the scorer read for it, when it was last asked, beside those for the solutions before it."""
 
     solution: Solution
     scores: tuple[StepScore | None, ...] = ()
+    read: int = 0
 
     @property
     def candidate(self) -> Candidate:
@@ -141,10 +150,15 @@ class Attempt:
         return await rollouts(self.policy, self._request(n, self.problem.id))
 
     async def continued(self, beginnings: Sequence[Sequence[Step]]) -> list[Solution]:
-        """A whole solution for each beginning."""
+        """A whole solution for each beginning; one that answers is whole."""
         requests = [replace(self._request(1), steps=tuple(steps)) for steps in beginnings]
-        found = await all_answers(rollouts(self.policy, request) for request in requests)
-        return [solution for of_beginning in found for solution in of_beginning]
+        return await all_answers(map(self._whole, requests))
+
+    async def _whole(self, request: Request) -> Solution:
+        if request.steps and request.steps[-1].kind == "answer":
+            return closed(self.problem, request.steps, tokens=0)
+        (solution,) = await rollouts(self.policy, request)
+        return solution
 
     async def grown(self, beginnings: Sequence[Solution], counts: Sequence[int]) -> list[Solution]:
         """Of each beginning, so many with one more step."""
@@ -158,10 +172,11 @@ class Attempt:
             raise ValueError("this method needs a reward model; give one")
         if not solutions:
             return []
-        found = await self._scorer.score(self.problem, [solution.steps for solution in solutions])
+        found = await self._scorer.score(self.problem, [solution.steps for solution in solutions], attempt=self)
         self._scorer_calls += 1
         self._scorer_tokens += found.tokens
-        return [ScoredSolution(s, tuple(scores)) for s, scores in zip(solutions, found.steps, strict=True)]
+        parts = zip(solutions, found.steps, found.read, strict=True)
+        return [ScoredSolution(solution, tuple(scores), read) for solution, scores, read in parts]
 
     async def criticised(self, solutions: Sequence[Solution]) -> list[Critique | None]:
         """A critique of each; None where there is none that can be read."""

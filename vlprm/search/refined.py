@@ -4,29 +4,39 @@ which step is the first wrong one and what it should have been, and the policy g
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 from vlprm.critique import Critique
 from vlprm.schema import Solution, Step
 from vlprm.search.attempt import Attempt, ScoredSolution
+from vlprm.search.sampled import drawn
 
 
 async def refined(attempt: Attempt) -> list[ScoredSolution]:
     """`n` candidates, or fewer where those without a fault are kept as they are. With several rounds, each round's
-    candidates are what the next one corrects."""
+    candidates are what the next one corrects. Under a budget they are drawn and corrected one by one."""
     config = attempt.config
-    latest = await attempt.sampled(max(1, config.n // (config.rounds + 1)))
+    latest = await drawn(attempt, math.ceil(config.n / (config.rounds + 1)))
     pool = list(latest)
     for _ in range(config.rounds):
-        if not attempt.may_go_on:
-            break
-        critiques = await attempt.criticised(latest)
-        beginnings = [corrected(s, c) for s, c in zip(latest, critiques, strict=True)]
-        if config.unfaulted == "keep":
-            beginnings = [steps for steps in beginnings if steps]
-        latest = await attempt.continued(beginnings[: config.n - len(pool)])
+        waiting, latest = latest[: config.n - len(pool)], []
+        at_once = 1 if config.budget else max(1, len(waiting))
+        for i in range(0, len(waiting), at_once):
+            latest += await _corrections(attempt, waiting[i : i + at_once])
         pool += latest
     return await attempt.scored(pool)
+
+
+async def _corrections(attempt: Attempt, solutions: Sequence[Solution]) -> list[Solution]:
+    """What the policy makes of the corrected beginnings of solutions, as far as the budget goes."""
+    if not attempt.may_go_on:
+        return []
+    critiques = await attempt.criticised(solutions)
+    beginnings = [corrected(s, c) for s, c in zip(solutions, critiques, strict=True)]
+    if attempt.config.unfaulted == "keep":
+        beginnings = [steps for steps in beginnings if steps]
+    return await attempt.continued(beginnings) if attempt.may_go_on else []
 
 
 def corrected(solution: Solution, critique: Critique | None) -> Sequence[Step]:

@@ -1,7 +1,7 @@
 """Selectors over a stored pool of candidates, as functions in a dict. All read the same pool.
 
 A selector gives each candidate a share of the choice (the shares of a pool add up to 1), so that ties are split
-evenly, and an accuracy is an expectation with no chance in it.
+evenly, and an accuracy is an expectation with no chance in it. An empty pool has no shares.
 
 A candidate without an answer is a *no result*: no selector, the random one included, chooses it while another candidate
 has an answer (one sees that it has none without any reward). Where no candidate has one, all share the choice, and the
@@ -78,7 +78,7 @@ def weighted_vote(pool: Sequence[Candidate], rewards: Sequence[float | None]) ->
 def best(pool: Sequence[Candidate], rewards: Sequence[float | None]) -> Shares:
     """`best_of_n` by a reward a candidate; those without one stand behind all others."""
     values = ranking(pool, rewards)
-    highest = max(values.values())
+    highest = max(values.values(), default=None)
     return _evenly(pool, [i for i, value in values.items() if value == highest])
 
 
@@ -106,9 +106,9 @@ def ranking(pool: Sequence[Candidate], rewards: Sequence[float | None]) -> dict[
 
 
 def _evenly(pool: Sequence[Candidate], chosen: Sequence[int]) -> Shares:
-    shares, share = [0.0] * len(pool), 1.0 / len(chosen)
+    shares = [0.0] * len(pool)
     for i in chosen:
-        shares[i] = share
+        shares[i] = 1.0 / len(chosen)
     return shares
 
 
