@@ -89,7 +89,7 @@ def test_ids_are_those_of_the_whole_text_where_steps_end_in_a_full_stop(joining:
         row = joining.row(problem, steps)
         assert row.ids[prompt:] == encode(text)
         assert text.rstrip() == join_steps(steps)
-        assert joining.text.readable(steps)
+        assert joining.text.served_alike(steps)
         for step, end in zip(steps, row.step_ends, strict=True):
             assert joining.tokenizer.decode(row.ids[: end + 1]).rstrip("\n").endswith(step.text)
     assert joining.tokenizer.decode(row.ids[row.step_ends[0]]) == ".\n\n", "a step is scored where its policy ended it"
@@ -118,9 +118,9 @@ def test_after_a_step_that_holds_its_separator_sampled_ids_open_with_the_next(jo
 
 def test_text_that_a_server_would_split_otherwise_is_known(joining: InputBuilder, inputs: InputBuilder) -> None:
     opens_with_a_break = [SENTENCES[1], parse_step("\nso 2")]
-    assert not joining.text.readable(opens_with_a_break)
-    assert inputs.text.readable(opens_with_a_break), "this tokenizer joins nothing"
-    assert not inputs.text.readable([parse_step("<|im_end|>")])
+    assert not joining.text.served_alike(opens_with_a_break)
+    assert inputs.text.served_alike(opens_with_a_break), "this tokenizer joins nothing"
+    assert not inputs.text.served_alike([parse_step("<|im_end|>")])
 
 
 @pytest.mark.parametrize("side", ["right", "left"])
