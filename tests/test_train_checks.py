@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -70,8 +71,24 @@ def test_what_contradicts_itself_is_refused_before_a_run_is_opened(case: str, da
 
 @pytest.mark.parametrize("recipe", sorted(Path("configs").glob("*/*.yaml")))
 def test_no_recipe_contradicts_itself(recipe: Path) -> None:
+    """On a backbone that can do what is asked: those of the Hub are not here."""
     if f"-m train.prm --config {recipe}" in recipe.read_text():
-        check(parse(PrmConfig, ["--config", str(recipe)]))
+        check(replace(parse(PrmConfig, ["--config", str(recipe)]), backbone="builtin/backbone"))
+
+
+@pytest.mark.parametrize("family", ["gemma3", "qwen3_5"])
+@pytest.mark.parametrize(
+    ("asked", "instead"),
+    [({"head": "verdict"}, "head: step"), ({"loss": LossConfig(critique=1.0)}, "loss.critique: 0")],
+)
+def test_what_is_asked_on_a_branch_is_refused_where_none_can_be_read(
+    tiny_backbone: Callable[[str], Path], family: str, asked: dict[str, Any], instead: str
+) -> None:
+    rows = RowsConfig(of="paths")
+    config = PrmConfig(Path("d"), Path("r"), str(tiny_backbone(family)), rows=rows, **asked)
+    with pytest.raises(ValueError, match=f"stands on a branch, which .* cannot read: its .*; set {instead}"):
+        check(config)
+    check(replace(config, backbone=str(tiny_backbone("qwen3_vl"))))
 
 
 @pytest.mark.parametrize("tracker", ["wandb", "trackio", "tensorboard"])
@@ -125,5 +142,5 @@ def test_pixel_limits_are_refused_where_nothing_takes_them(
     tiny_backbone: Any, dataset: Path, tmp_path: Path
 ) -> None:
     config = PrmConfig(dataset, tmp_path / "run", str(tiny_backbone("internvl")), max_pixels=4096)
-    with pytest.raises(ValueError, match="internvl brings every image to a size of its own; leave out min_pixels and"):
+    with pytest.raises(ValueError, match="brings every image to a size of its own; leave out min_pixels and"):
         prm.main(config)

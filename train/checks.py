@@ -11,7 +11,7 @@ from transformers import AutoConfig
 
 from vlprm.attention import refuse_missing_flash
 from vlprm.backbones import checkpoint_folder, profile_of
-from vlprm.families import FAMILIES, family_of
+from vlprm.families import FAMILIES, Family, family_of
 from vlprm.profile import Profile
 
 if TYPE_CHECKING:
@@ -32,6 +32,8 @@ def check(config: PrmConfig) -> None:
         raise ValueError(f"report_to: {needed} needs the package {needed}; pip install it, or leave report_to out")
     if config.min_pixels is not None or config.max_pixels is not None:
         _check_pixels(config)
+    if config.head == "verdict" or config.loss.critique:
+        _check_branches(config)
 
 
 def with_pixel_limits(profile: Profile, config: PrmConfig) -> Profile:
@@ -44,16 +46,33 @@ def with_pixel_limits(profile: Profile, config: PrmConfig) -> Profile:
 
 
 def _check_pixels(config: PrmConfig) -> None:
-    folder = checkpoint_folder(config.backbone)
-    profile = with_pixel_limits(profile_of(folder), config)
-    if not family_of(model := AutoConfig.from_pretrained(folder)).pixel_limits:
+    profile, family = _backbone(config)
+    profile = with_pixel_limits(profile, config)
+    if not family.pixel_limits:
         takers = [name for name, family in FAMILIES.items() if family.pixel_limits]
         raise ValueError(
-            f"the processor of {model.model_type} brings every image to a size of its own; leave out min_pixels and"
+            f"the processor of {config.backbone} brings every image to a size of its own; leave out min_pixels and"
             f" max_pixels, which {', '.join(takers)} take"
         )
     if profile.min_pixels > profile.max_pixels:
         raise ValueError(f"no image has {profile.min_pixels} to {profile.max_pixels} pixels; lower min_pixels")
+
+
+def _check_branches(config: PrmConfig) -> None:
+    """A question about a step stands on a branch, so that what follows does not see it."""
+    _, family = _backbone(config)
+    if family.cannot_pack:
+        instead = "head: step" if config.head == "verdict" else "loss.critique: 0"
+        raise ValueError(
+            f"what is asked after a step stands on a branch, which {config.backbone} cannot read: {family.cannot_pack};"
+            f" set {instead}"
+        )
+
+
+def _backbone(config: PrmConfig) -> tuple[Profile, Family]:
+    folder = checkpoint_folder(config.backbone)
+    profile = profile_of(folder)
+    return profile, profile.family or family_of(AutoConfig.from_pretrained(folder))
 
 
 def _of_rows(config: PrmConfig) -> list[tuple[bool, str]]:
