@@ -19,6 +19,7 @@ from train.lessons import Curriculum, Lesson, batch_lessons, executed_steps, les
 from train.losses import IGNORE, LossConfig
 from train.prm import PrmConfig, make_trainer, split_rows
 from train.progress import Progress
+from train.trainer import StepTrainer
 from train.trees import RowsConfig, load_trees
 from vlprm.backbones import load_inputs, load_policy
 from vlprm.dataset import read_rows, row_paths
@@ -77,6 +78,35 @@ def test_adapters_are_trained_saved_and_merged(
     assert all("language_model.layers" in name and "_proj" in name for name in changed)
     if head == "step":
         assert after["score.weight"].abs().max() > 0
+
+
+@pytest.mark.parametrize("head", ["step", "verdict"])
+def test_a_run_that_died_goes_on_with_the_weights_that_it_had(
+    dataset: Path, tiny_backbone: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, head: Any
+) -> None:
+    """Of a family whose weights have other names where they are stored."""
+    rows, backbone = RowsConfig(batch_tokens=700), str(tiny_backbone("qwen2_5_vl"))
+    whole = PrmConfig(dataset, tmp_path / "whole", backbone, head, rows=rows, held_out=0.2, checkpoint_every=2)
+    prm.main(whole)
+    real, steps = StepTrainer.compute_loss, 0
+
+    def dying(self: StepTrainer, model: Any, *args: Any, **kwargs: Any) -> Any:
+        nonlocal steps
+        steps += model.training
+        if steps == 4:
+            raise MemoryError
+        return real(self, model, *args, **kwargs)
+
+    died = dataclasses.replace(whole, run=tmp_path / "died")
+    with monkeypatch.context() as patched, pytest.raises(MemoryError):
+        patched.setattr(StepTrainer, "compute_loss", dying)
+        prm.main(died)
+    assert [path.name for path in died.run.glob("checkpoint-*")] == ["checkpoint-2"]
+    prm.main(died)
+    ends = [load_reward_model(config.run).model.state_dict() for config in (whole, died)]
+    start = load_reward_model(backbone, new_head=head).model.state_dict()
+    assert any(not torch.equal(start[name], ends[0][name]) for name in start if "language_model" in name)
+    assert all(torch.equal(ends[0][name], ends[1][name]) for name in ends[0])
 
 
 @pytest.mark.parametrize("bits", [4, 8])

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 from torch.utils.data import Dataset
-from transformers import EvalPrediction, Trainer
+from transformers import EvalPrediction, PreTrainedModel, Trainer
 
 from train.batches import batch_rows, model_inputs
 from train.data import Example, LabelledRow, labelled_row
@@ -72,6 +72,16 @@ class StepTrainer(Trainer):
         loss = loss * self.accelerator.num_processes
         # Metrics are made of the logits alone; the Trainer would gather whatever else stands in the outputs.
         return (loss, {"logits": outputs.logits}) if return_outputs else loss
+
+    def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:
+        """The Trainer looks for weights by the names of the model, and passes over all others without a word. Some are
+        stored by other names (of Qwen2.5-VL, the text layers and the head), and would be those from before the run."""
+        model = model or self.model
+        if self.is_fsdp_enabled or not isinstance(model, PreTrainedModel):  # sharded, or adapters: not by these names
+            super()._load_from_checkpoint(resume_from_checkpoint, model)
+            return
+        stored = type(model).from_pretrained(resume_from_checkpoint, config=model.config, dtype=model.dtype)
+        model.load_state_dict(stored.state_dict())
 
 
 def held_out_metrics(prediction: EvalPrediction) -> dict[str, float]:
