@@ -41,7 +41,7 @@ from vlprm.scoring import score
 
 CANDIDATES, IMAGE_SIDES = (1, 4, 16, 64), (16, 32)  # of an image, in tokens
 STEPS, WORDS, ROUNDS = 8, 24, 3
-MOST_PREFIX_CALLS = 16  # candidates: beyond, the slowest way alone takes minutes
+MOST_PREFIX_CALLS = 16  # candidates: beyond, the slowest way alone takes minutes, and the others are timed once
 Rewards = list[list[float]]
 
 
@@ -129,7 +129,7 @@ def measured(backbone: str, checkpoint: Checkpoint, side: int, n: int) -> dict[s
     ways = {name: way for name, way in WAYS.items() if name != "prefix_calls" or n <= MOST_PREFIX_CALLS}
     seconds: dict[str, list[float]] = {name: [] for name in ways}
     rewards: dict[str, np.ndarray] = {}
-    for turn in range(ROUNDS + 1):  # the first warms up
+    for turn in range((ROUNDS if n <= MOST_PREFIX_CALLS else 1) + 1):  # the first warms up
         for name, way in ways.items():
             if name == "prefix_calls" and n == MOST_PREFIX_CALLS and turn != 1:
                 continue
