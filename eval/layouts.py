@@ -1,5 +1,4 @@
-"""One table in four formats, and as the Hub's metadata (eval/cards.py). Accuracies are in percent; a cell that was not
-measured is empty."""
+"""One table in four formats. Accuracies are in percent; a cell that was not measured is empty."""
 
 from __future__ import annotations
 
