@@ -28,4 +28,11 @@ def two_nodes() -> Iterator[str]:
 
 def a_worker() -> psutil.Process:
     """One of the actors that this process's cluster has at work."""
-    return next(p for p in psutil.Process().children(recursive=True) if p.name().startswith("ray::Worker"))
+    return next(p for p in psutil.Process().children(recursive=True) if _title(p).startswith("ray::Worker"))
+
+
+def _title(process: psutil.Process) -> str:
+    try:
+        return process.name()
+    except psutil.NoSuchProcess:  # it has ended since it was listed
+        return ""

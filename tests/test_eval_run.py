@@ -154,8 +154,8 @@ def test_models_in_workers_solve_as_in_one_process(
     folder = tiny_backbone("qwen2_5_vl")
     checkpoint = load_reward_model(folder, new_head="step")
     save_reward_model(checkpoint, tmp_path / "prm", checkpoint.profile)
-    search, asked = SearchConfig(n=3, max_tokens=8, max_steps=2), (benchmark, AskedConfig("chart", problems=6))
-    config = RunConfig(tmp_path / "whole", str(folder), asked, ("best_of_n",), search, str(tmp_path / "prm"), unit=3,
+    search, asked = SearchConfig(n=3, max_tokens=8, max_steps=2), (benchmark, AskedConfig("chart", problems=10))
+    config = RunConfig(tmp_path / "whole", str(folder), asked, ("best_of_n",), search, str(tmp_path / "prm"), unit=2,
                        device="cpu")  # fmt: skip
     main(config)
     run, killed = tmp_path / "cluster", []
