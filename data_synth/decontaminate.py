@@ -26,9 +26,9 @@ import numpy as np
 from datasets import Features
 from jsonargparse.typing import ClosedUnitInterval, NonNegativeInt
 
-from data_synth.embedding import BATCH, Likeness, batches, load_embedder
+from data_synth.embedding import BATCH, Likeness, load_embedder
 from vlprm.config import run
-from vlprm.dataset import FEATURES, iterate_rows, opened, write_parquet
+from vlprm.dataset import FEATURES, batches, iterate_rows, opened, write_parquet
 from vlprm.images import open_image, read_inside
 from vlprm.records import placed_lines, write_atomically
 

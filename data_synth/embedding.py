@@ -3,20 +3,19 @@ hash does not see."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from importlib.util import find_spec
-from itertools import islice
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy as np
 import torch
 
 from vlprm.backbones import placement
+from vlprm.dataset import batches
 from vlprm.images import content_hash, open_image
 
-T = TypeVar("T")
 BATCH = 64  # images
 
 
@@ -78,10 +77,3 @@ class Likeness:
         for key, cosines in zip(new, found, strict=True):
             self.known[key] = (float(cosines.max()), self.owners[int(cosines.argmax())])
         return [max((self.known[content_hash(data)] for data in images), default=None) for images in rows]
-
-
-def batches(values: Iterable[T], size: int) -> Iterator[list[T]]:
-    """The values in lists of so many; the last may be shorter."""
-    remaining = iter(values)
-    while batch := list(islice(remaining, size)):
-        yield batch

@@ -56,7 +56,8 @@ class TableConfig:
 
 def main(config: TableConfig) -> None:
     runs = read_runs(config.runs, config.layout)
-    rows = [row for one in runs for row in table_rows(one, pool_for(one, config.pool))]
+    larger = read_runs([config.pool], "methods", pools=True)[0] if config.pool else None
+    rows = [row for one in runs for row in table_rows(one, pools_for(one, larger, config.pool))]
     rows += published_rows(config.published) if config.published else []
     sys.stdout.write(FORMATS[config.format](rows))
     for one in runs:
@@ -79,14 +80,14 @@ def table_rows(one: Run, pools: Mapping[Key, Pool]) -> Iterator[TableRow]:
             yield at_equal_tokens(one, name, pools)
 
 
-def pool_for(one: Run, folder: Path | None) -> Mapping[Key, Pool]:
-    """The pools that a run's methods are compared with. ValueError where they are of other models."""
-    if folder is None:
+def pools_for(one: Run, larger: Run | None, folder: Path | None) -> Mapping[Key, Pool]:
+    """The pools that a run's methods are compared with: its own, or the larger ones of the run in a folder. ValueError
+    where these are of other models."""
+    if larger is None:
         return one.pools
-    (other,) = read_runs([folder], "methods", pools=True)
-    if other.models != one.models:
+    if larger.models != one.models:
         raise ValueError(f"{folder} is of another policy or reward model than {one.label}; give a pool of the same")
-    return other.pools
+    return larger.pools
 
 
 def at_equal_tokens(one: Run, method: str, pools: Mapping[Key, Pool]) -> TableRow:

@@ -28,7 +28,7 @@ import json
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from datasets import Dataset, Features, Image, List, Value
 from pyarrow import ArrowException
@@ -41,6 +41,8 @@ from vlprm.steps import parse_step, step_kind
 from vlprm.zoom_labels import label_tree
 
 ROW_GROUP = 100
+
+T = TypeVar("T")
 
 FEATURES = {
     "id": Value("string"),
@@ -129,13 +131,19 @@ def write_parquet(path: Path, rows: Iterable[dict[str, Any]], features: Features
     path.parent.mkdir(parents=True, exist_ok=True)
     written = 0
     with ParquetWriter(draft, features.arrow_schema) as writer:
-        remaining = iter(rows)
-        while group := list(itertools.islice(remaining, ROW_GROUP)):
+        for group in batches(rows, ROW_GROUP):
             assert all(image["bytes"] for row in group for image in row["images"])
             writer.write_table(Dataset.from_list(group, features=features).data.table.select(list(features)))
             written += len(group)
     draft.replace(path)
     return written
+
+
+def batches(values: Iterable[T], size: int) -> Iterator[list[T]]:
+    """The values in lists of so many; the last may be shorter."""
+    remaining = iter(values)
+    while batch := list(itertools.islice(remaining, size)):
+        yield batch
 
 
 def read_rows(path: Path) -> list[dict[str, Any]]:
