@@ -349,4 +349,4 @@ def test_a_gap_above_the_bound_ends_the_command(
 
 def probe_of(folder: Path) -> tuple[Problem, list[Step]]:
     inputs = ServedScores(folder, ServerConfig(("http://localhost/v1",), "prm")).inputs
-    return probe_problem(inputs.profile), [parse_step("2")]
+    return probe_problem(inputs), [parse_step("2")]

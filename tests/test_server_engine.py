@@ -317,7 +317,7 @@ def test_a_server_that_reads_another_prompt_is_named_before_the_run(
     server: StandIn, backbone: Path, inputs: InputBuilder
 ) -> None:
     """Another chat template, other sizes of images: nothing would fail, and every sample would be another policy's."""
-    own = len(inputs.row(probe_problem(inputs.profile), (parse_step("2"),)).ids)
+    own = len(inputs.row(probe_problem(inputs), (parse_step("2"),)).ids)
     server.reply = lambda body: completion("3", read=own)
     open_on(backbone, config_of(server))
     server.reply = lambda body: completion("3", read=own - 1)

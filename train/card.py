@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 
 from train.progress import FILE_NAME
+from vlprm.image_limits import Limits, described
 from vlprm.profile import Profile
 from vlprm.records import environment
 
@@ -27,7 +28,7 @@ rewards = score(load_reward_model("{folder}"), [(problem, solution.steps)])
 ```
 
 - head: {head}; a solution's reward is the {aggregation} of its steps' unless said otherwise
-- prompt template {template}, boxes in {dialect}, images of {least} to {most} pixels
+- prompt template {template}, boxes in {dialect}, {images}
 - made from {backbone} by `{command}`, on data with the hash {data}, seed {seed}
 
 ## Held-out steps, against their labels
@@ -43,11 +44,11 @@ Versions: {versions}
 """
 
 
-def model_card(profile: Profile, config: str, run: Path) -> str:
+def model_card(profile: Profile, limits: Limits | None, config: str, run: Path) -> str:
     said = profile.provenance
     return CARD.format(
         folder=run.name, head=profile.head, aggregation=profile.aggregation, template=profile.prompt_template,
-        dialect=profile.dialect, least=profile.min_pixels, most=profile.max_pixels, backbone=said["backbone"],
+        dialect=profile.dialect, images=described(limits, limits), backbone=said["backbone"],
         command=said["command"], data=said["data_hash"], seed=said["seed"], metrics=_last_metrics(run), config=config,
         versions=", ".join(f"{k} {v}" for k, v in environment(seed=said["seed"])["packages"].items()),
     )  # fmt: skip

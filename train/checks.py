@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING
 from transformers import AutoConfig
 
 from vlprm.attention import refuse_missing_flash
-from vlprm.backbones import checkpoint_folder, profile_of
-from vlprm.families import FAMILIES, Family, family_of
+from vlprm.backbones import checkpoint_folder, load_inputs, profile_of
+from vlprm.families import family_of
 from vlprm.profile import Profile
 
 if TYPE_CHECKING:
@@ -31,7 +31,8 @@ def check(config: PrmConfig) -> None:
         needed = packages[0]
         raise ValueError(f"report_to: {needed} needs the package {needed}; pip install it, or leave report_to out")
     if config.min_pixels is not None or config.max_pixels is not None:
-        _check_pixels(config)
+        folder = checkpoint_folder(config.backbone)
+        load_inputs(folder, with_pixel_limits(profile_of(folder), config))  # which refuses what cannot be
     if config.head == "verdict" or config.loss.critique:
         _check_branches(config)
 
@@ -45,34 +46,16 @@ def with_pixel_limits(profile: Profile, config: PrmConfig) -> Profile:
     )
 
 
-def _check_pixels(config: PrmConfig) -> None:
-    profile, family = _backbone(config)
-    profile = with_pixel_limits(profile, config)
-    if not family.pixel_limits:
-        takers = [name for name, family in FAMILIES.items() if family.pixel_limits]
-        raise ValueError(
-            f"the processor of {config.backbone} brings every image to a size of its own; leave out min_pixels and"
-            f" max_pixels, which {', '.join(takers)} take"
-        )
-    if profile.min_pixels > profile.max_pixels:
-        raise ValueError(f"no image has {profile.min_pixels} to {profile.max_pixels} pixels; lower min_pixels")
-
-
 def _check_branches(config: PrmConfig) -> None:
     """A question about a step stands on a branch, so that what follows does not see it."""
-    _, family = _backbone(config)
+    folder = checkpoint_folder(config.backbone)
+    family = profile_of(folder).family or family_of(AutoConfig.from_pretrained(folder))
     if family.cannot_pack:
         instead = "head: step" if config.head == "verdict" else "loss.critique: 0"
         raise ValueError(
             f"what is asked after a step stands on a branch, which {config.backbone} cannot read: {family.cannot_pack};"
             f" set {instead}"
         )
-
-
-def _backbone(config: PrmConfig) -> tuple[Profile, Family]:
-    folder = checkpoint_folder(config.backbone)
-    profile = profile_of(folder)
-    return profile, profile.family or family_of(AutoConfig.from_pretrained(folder))
 
 
 def _of_rows(config: PrmConfig) -> list[tuple[bool, str]]:

@@ -57,7 +57,7 @@ class PrmConfig:
         lora_rank: of adapters on the text layers, which are then all that is trained beside a step head; 0: none.
         bits: of the text layers' weights while adapters are trained on them.
         attention: by what the vision tower and the text layers attend.
-        min_pixels: of an image as it is read, smaller ones being enlarged; without it, what the backbone declares.
+        min_pixels: of an image as it is read, smaller ones being enlarged; without it, the limit of the backbone.
         max_pixels: the same of the largest, larger ones being shrunk.
         rows: what is learnt from, and in which batches.
         loss: the loss.
@@ -259,7 +259,8 @@ def save(config: PrmConfig, checkpoint: Checkpoint, trainer: Trainer) -> None:
     trainer.save_model(str(config.run))
     if PartialState().is_main_process:
         checkpoint.inputs.processor.save_pretrained(config.run)
-        write_atomically(config.run / "README.md", card.model_card(profile, dump(config), config.run))
+        made = card.model_card(profile, checkpoint.inputs.pixel_limits, dump(config), config.run)
+        write_atomically(config.run / "README.md", made)
         profile.save(config.run)
         log.info("wrote %s", config.run)
 

@@ -18,6 +18,7 @@ from safetensors import SafetensorError
 from transformers import AutoConfig, AutoModelForImageTextToText, AutoProcessor
 
 from vlprm.families import Family, family_of
+from vlprm.image_limits import described, limits_of
 from vlprm.images import DIALECTS, NO_DIALECT
 from vlprm.inputs import InputBuilder
 from vlprm.profile import FILE_NAME, Profile, load_profile
@@ -27,7 +28,7 @@ log = logging.getLogger(__name__)
 
 Part = Literal["vision", "projector", "text"]
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
-TAGGED = Profile(prompt_template="tagged_steps@1", min_pixels=256 * 28 * 28, max_pixels=1280 * 28 * 28)
+TAGGED = Profile(prompt_template="tagged_steps@1")
 BUILTIN = {"builtin/policy": "policy", "builtin/backbone": "backbone"}
 
 
@@ -61,7 +62,7 @@ def checkpoint_folder(name: str | Path) -> Path:
 
 def profile_of(folder: Path) -> Profile:
     """A checkpoint's profile. A folder without one is a model as the Hub has it: an instruction-tuned policy, with the
-    box dialect of its family and VL-PRM's limits for images (arXiv 2509.23250). ValueError where that is not known."""
+    box dialect of its family. ValueError where that is not known."""
     if (folder / FILE_NAME).is_file():
         return load_profile(folder)
     _refuse_unknown_model(folder)
@@ -102,7 +103,11 @@ def load_inputs(folder: Path, profile: Profile | None = None) -> InputBuilder:
         processor = AutoProcessor.from_pretrained(folder, trust_remote_code=False)
     except (OSError, KeyError, ValueError) as error:
         raise ValueError(_unloadable(folder, error)) from error
-    return InputBuilder(processor, profile, AutoConfig.from_pretrained(folder))
+    config = AutoConfig.from_pretrained(folder)
+    own = limits_of(processor, profile.family or family_of(config))
+    inputs = InputBuilder(processor, profile, config)
+    log.info("%s: %s", folder, described(inputs.pixel_limits, own))
+    return inputs
 
 
 def part_of(parameter: str, family: Family) -> Part | None:

@@ -21,6 +21,7 @@ from torch import Tensor
 
 from vlprm.cache import ByteCache
 from vlprm.families import family_of
+from vlprm.image_limits import set_limits
 from vlprm.images import content_hash, crop, open_image, source_of
 from vlprm.packing import Node, Row, Segment, collate, join, joined_images, lay_out, step_places
 from vlprm.problems import ProblemError, check_aspect
@@ -34,13 +35,15 @@ CACHE_BYTES = 1 << 30  # of rendered prompts and crops: the pixel values of one 
 
 
 class InputBuilder:
-    """Makes rows for one checkpoint: its processor, its profile, and a cache of what was rendered before."""
+    """Makes rows for one checkpoint: its processor, its profile, and a cache of what was rendered before. Limits of
+    images that the profile declares are set in the processor."""
 
     def __init__(self, processor: Any, profile: Profile, config: Any) -> None:
         self.processor = processor
         self.profile = profile
         self.family = profile.family or family_of(config)
         self.context: int = config.get_text_config().max_position_embeddings  # tokens of a row
+        self.pixel_limits = set_limits(processor, self.family, profile)
         self.tokenizer = processor.tokenizer
         # The config's: Gemma's processor has the id of what a template writes, not of what the model fills.
         self.image_token_id: int = config.image_token_id
@@ -307,9 +310,6 @@ class InputBuilder:
     def _process(self, text: str, images: list[Image.Image]) -> Segment:
         # The template has written the opening token already, where the family has one.
         kwargs: dict[str, Any] = {"text_kwargs": {"add_special_tokens": False}}
-        if self.family.pixel_limits:
-            size = {"shortest_edge": self.profile.min_pixels, "longest_edge": self.profile.max_pixels}
-            kwargs["images_kwargs"] = {"size": size}
         if self.family.tiles != "joined":  # of those, images of different numbers of tiles make no tensor
             kwargs["return_tensors"] = "pt"
         batch = self.processor(text=[text], images=[images] if images else None, **kwargs)

@@ -22,11 +22,11 @@ class Profile:
     `head` is `none` for a policy, and for a reward model `step` (a linear layer) or `verdict` (one of the two tokens
     `verdicts`, correct and wrong, that answer the question of `verdict_template` after each step). `step_format` names
     how solutions are cut into steps; there is one (`vlprm.steps`), and a checkpoint that was made for another is
-    refused. `max_pixels` caps each image, in pixels as the vision tower sees them. `zoom` is how the model zooms, and
-    sees what was zoomed. `aggregation` is the rule fixed in
-    advance for turning step rewards into a solution's. `family` says what our code has to know of its backbone, where
-    `vlprm.families.FAMILIES` does not have it. `provenance` says what made the weights: command, seed, data hash,
-    hours.
+    refused. `min_pixels` and `max_pixels` limit each image, in pixels as the vision tower sees them; None is the limit
+    of the checkpoint's own processor. `zoom` is how the model zooms, and sees what was zoomed. `aggregation` is the
+    rule fixed in advance for turning step rewards into a solution's. `family` says what our code has to know of its
+    backbone, where `vlprm.families.FAMILIES` does not have it. `provenance` says what made the weights: command, seed,
+    data hash, hours.
     """
 
     head: Literal["none", "step", "verdict"] = "none"
@@ -35,8 +35,8 @@ class Profile:
     step_format: Literal["tagged@1"] = "tagged@1"
     dialect: str = "relative_1000"
     prompt_template: str = "plain@1"
-    min_pixels: int = 32 * 32
-    max_pixels: int = 128 * 128
+    min_pixels: int | None = None
+    max_pixels: int | None = None
     zoom: ZoomPolicy = ZoomPolicy()
     aggregation: Aggregation = "min"
     family: Family | None = None

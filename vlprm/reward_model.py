@@ -13,6 +13,7 @@ Outputs of the step head: correct, perception error, reasoning error; of the ver
 
 from __future__ import annotations
 
+import copy
 import re
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -35,6 +36,7 @@ from vlprm.adapters import backbone_of, with_adapters
 from vlprm.attention import Attention, mask_for, use_attention
 from vlprm.backbones import Checkpoint, checkpoint_folder, load_checkpoint, load_inputs, profile_of
 from vlprm.families import Family
+from vlprm.image_limits import set_limits
 from vlprm.profile import Profile
 
 Head = Literal["step", "verdict"]
@@ -233,9 +235,12 @@ def _of_adapters(
 
 
 def save_reward_model(checkpoint: Checkpoint, folder: Path, profile: Profile) -> None:
-    """A transformers folder that also holds `vlprm.json`. The profile is written last: a folder with one is whole."""
+    """A transformers folder that also holds `vlprm.json`, whose limits of images its processor declares too. The
+    profile is written last: a folder with one is whole."""
     checkpoint.model.save_pretrained(folder)
-    checkpoint.inputs.processor.save_pretrained(folder)
+    processor = copy.deepcopy(checkpoint.inputs.processor)
+    set_limits(processor, checkpoint.inputs.family, profile)
+    processor.save_pretrained(folder)
     profile.save(folder)
 
 

@@ -30,6 +30,7 @@ from vlprm.engines import all_answers
 from vlprm.engines.choose import ServerConfig
 from vlprm.engines.server import messages, probe_problem, tools_of, with_question
 from vlprm.engines.servers import Answer, Failure, Kind, Message, Servers
+from vlprm.image_limits import to_serve
 from vlprm.packing import Row
 from vlprm.prompts import verdict_text
 from vlprm.reward_model import OUTPUTS, StepScore
@@ -71,7 +72,7 @@ class ServedScores:
 
     async def check(self) -> None:
         """ValueError that names a server which gives no scores, or which reads another prompt than `inputs` makes."""
-        problem, steps = probe_problem(self.inputs.profile), (parse_step("2"),)
+        problem, steps = probe_problem(self.inputs), (parse_step("2"),)
         row = self.inputs.row(problem, steps)
         for client in self.servers.clients:
             answer = await self.servers.once(client, self._body(problem, steps), self.kind)
@@ -171,7 +172,7 @@ class ServedScores:
         if read not in (None, expected):
             raise ValueError(
                 f"a server of {self.config.model!r} reads {read} tokens where {self.folder} makes {expected};"
-                " serve that folder, with its vlprm.json's sizes of images (--mm-processor-kwargs)"
+                f" {to_serve(self.inputs.pixel_limits)}"
             )
 
 

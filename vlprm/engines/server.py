@@ -17,6 +17,7 @@ from PIL import Image
 from vlprm.engines import Continuation, Request
 from vlprm.engines.choose import ServerConfig
 from vlprm.engines.servers import Answer, Failure, Message, Servers, text_of, user_turn
+from vlprm.image_limits import to_serve
 from vlprm.images import Size, png, source_of
 from vlprm.inputs import InputBuilder
 from vlprm.profile import Profile
@@ -26,6 +27,8 @@ from vlprm.steps import SEPARATOR, parse_step, turns_of
 from vlprm.zoom import ZoomPolicy
 
 log = logging.getLogger(__name__)
+
+PROBED_SIDE = 1448  # of a square of two megapixels
 
 
 class ServerEngine:
@@ -49,7 +52,7 @@ class ServerEngine:
     async def check(self) -> None:
         """ValueError that names a server which does not continue an assistant's turn, or which reads another prompt
         than `inputs` makes: another chat template, other sizes of images."""
-        probe, steps = probe_problem(self.inputs.profile), (parse_step("2"),)
+        probe, steps = probe_problem(self.inputs), (parse_step("2"),)
         body = self._body(messages(probe, steps, self.inputs, self.servers.url))
         expected = len(self.inputs.row(probe, steps).ids)
         for client in self.servers.clients:
@@ -62,7 +65,7 @@ class ServerEngine:
             if answer.read not in (None, expected):
                 raise ValueError(
                     f"the server {client.base_url} reads {answer.read} tokens where the folder of the policy makes"
-                    f" {expected}; serve that folder, with its vlprm.json's sizes of images (--mm-processor-kwargs)"
+                    f" {expected}; {to_serve(self.inputs.pixel_limits)}"
                 )
 
     async def sample(self, request: Request) -> list[Continuation]:
@@ -201,9 +204,11 @@ def with_question(turns: Sequence[Message], question: str) -> list[Message]:
     return [*turns, *begun, user_turn([], question)]
 
 
-def probe_problem(profile: Profile) -> Problem:
-    """A question with an image that is to be enlarged and one that is to be shrunk, if the sizes are those declared."""
-    sides = max(8, math.isqrt(profile.min_pixels) // 2), 2 * math.isqrt(profile.max_pixels)
+def probe_problem(inputs: InputBuilder) -> Problem:
+    """A question with an image that is to be enlarged and one that is to be shrunk, if its limits are those declared. A
+    limit above `PROBED_SIDE` is left to the images that are really sent: not every server takes so many tokens."""
+    least, most = inputs.pixel_limits or (32 * 32, 128 * 128)
+    sides = max(8, math.isqrt(least) // 2), min(2 * math.isqrt(most), PROBED_SIDE)
     return Problem("probe", "probe", "1", tuple(png(Image.new("RGB", (side, side))) for side in sides), None, "word")
 
 
