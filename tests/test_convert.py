@@ -235,10 +235,82 @@ def test_turns_with_signs_and_soft_lists_are_read(images: Path, tmp_path: Path) 
     record = {"image": "a.png", "conversations": [{"from": who, "value": what} for who, what in turns]}
     row = READERS["visual_prm400k"](record, ImageFolder(images))
     assert (row["prompt"], row["completions"], row["labels"]) == ("What?", ["one", "two"], [1.0, 0.0])
-    process = {"from": "human", "value": "<image>\nWhat?\n\none<prm>two<prm>"}
-    soft = {"id": 1, "image": "a.png", "conversations": [process, {"from": "gpt", "value": [0.5, 0.0]}]}
-    row = READERS["mm_prm"](soft, ImageFolder(images))
-    assert (row["prompt"], row["completions"], row["labels"]) == ("What?", ["one", "two"], [0.5, 0.0])
+
+
+def mm_prm_row(text: Any, values: Any) -> dict[str, Any]:
+    """As MM-PRM's prm_data_format.py writes it."""
+    turns = [{"from": "human", "value": text}, {"from": "gpt", "value": values}]
+    return {"id": 0, "image": "a.png", "conversations": turns}
+
+
+MM_PRM_TEXTS = [
+    ("Question: How many?\nProcess: Step 1: two<prm>Step 2: so 2<prm>", "How many?", ["Step 1: two", "Step 2: so 2"]),
+    ("Question: <image>\nHow many?\nProcess: two<prm>so 2<prm>\n", "How many?", ["two", "so 2"]),
+    ("Question: a\n\nb?\nProcess: one,\n\nstill one<prm> two<prm>", "a\n\nb?", ["one,\n\nstill one", " two"]),
+    (
+        "Question: Read.\nProcess: boil. What?\nProcess: Step 1: x<prm>y<prm>",
+        "Read.\nProcess: boil. What?",
+        ["Step 1: x", "y"],
+    ),
+    ("Question: What?\nProcess: Step 1: the\nProcess: is x<prm>y<prm>", "What?", ["Step 1: the\nProcess: is x", "y"]),
+]
+
+
+@pytest.mark.parametrize(("text", "question", "steps"), MM_PRM_TEXTS)
+def test_mm_prms_rows_are_read_as_it_writes_them(text: str, question: str, steps: list[str], images: Path) -> None:
+    row = READERS["mm_prm"](mm_prm_row(text, [0.5, 0.0]), ImageFolder(images))
+    assert (row["prompt"], row["completions"], row["labels"]) == (question, steps, [0.5, 0.0])
+
+
+@pytest.mark.parametrize(
+    ("text", "cause"),
+    [
+        ("How many?\n\ntwo<prm>so 2<prm>", "no_question"),
+        ("Question: How many? two<prm>so 2<prm>", "no_question"),
+        ("Question: \nProcess: two<prm>so 2<prm>", "no_question"),
+        ("Question: How many?\nProcess: two<prm>so 2", "label_count"),
+        ("Question: How many?\nProcess: two<prm>so<prm>2<prm>", "label_count"),
+        ("Question: How many?\nProcess: two so 2", "no_steps"),
+        ("Question: How many?\nProcess: <prm>so 2<prm>", "empty_step"),
+        (None, "value_type"),
+    ],
+)
+def test_mm_prms_rows_of_another_layout_are_dropped(text: Any, cause: str, images: Path) -> None:
+    with pytest.raises(Dropped) as caught:
+        READERS["mm_prm"](mm_prm_row(text, [0.5, 0.0]), ImageFolder(images))
+    assert caught.value.cause == cause
+
+
+def asked(name: str, question: str) -> dict[str, Any]:
+    """A record of the format with this question, and nothing else amiss."""
+    if name == "math_shepherd":
+        return {"input": f"{question}Step 1: one ки", "label": f"{question}Step 1: one +"}
+    if name == "prm800k":
+        step = {"completions": [{"text": "one", "rating": 1}], "chosen_completion": 0}
+        return {"question": {"problem": question}, "label": {"steps": [step]}}
+    if name == "omega_prm":
+        return {"question": question, "reasoning_steps": {"children": [{"text": "one", "mc_value": 1.0}]}}
+    if name == "mm_prm turns":
+        return mm_prm_row(f"Question: {question}\nProcess: one<prm>", [1.0])
+    if name == "visual_prm400k turns":
+        opening = f"### Question:\n{question}\n\n### Solution Process:\none"
+        return {"conversations": [{"from": "human", "value": opening}, {"from": "gpt", "value": "+"}]}
+    if name == "trl messages":
+        return {**FIXTURES["trl"][0], "prompt": [{"role": "user", "content": question}]}
+    if name == "vlprm":
+        rows = {"prompt": "What?", "completions": ["one"], "labels": [True]}
+        return {**READERS["trl"](rows, ImageFolder(None)), "prompt": question}
+    return {**FIXTURES[name][0], "prompt" if name == "trl" else "question": question}
+
+
+@pytest.mark.parametrize("question", ["", " \n"])
+@pytest.mark.parametrize("name", [*READERS, "mm_prm turns", "visual_prm400k turns", "trl messages"])
+def test_a_record_that_asks_nothing_is_dropped(name: str, question: str, images: Path) -> None:
+    read = READERS[name.split()[0]]  # type: ignore[index]
+    assert read(asked(name, "What?"), ImageFolder(images))["prompt"].strip() == "What?"
+    with pytest.raises(Dropped) as caught:
+        read(asked(name, question), ImageFolder(images))
+    assert caught.value.cause == "no_question"
 
 
 # --- out, and back again

@@ -106,6 +106,12 @@ def chain(steps: Sequence[str], labels: Sequence[StepLabel]) -> list[TreeNode]:
     return [TreeNode(parse_step(text), n - 1, label) for n, (text, label) in enumerate(zip(steps, labels, strict=True))]
 
 
+def refuse_blank_question(question: str) -> None:
+    """Dropped where nothing is asked: a reward model reads steps by the question that they answer."""
+    if not question.strip():
+        raise Dropped("no_question", "its question is empty; give the question that its steps answer")
+
+
 def made_row(
     name: str,
     question: str,
@@ -121,6 +127,7 @@ def made_row(
     """
     if not nodes:
         raise Dropped("no_steps")
+    refuse_blank_question(question)
     parents = {node.parent for node in nodes}
     leaves = [(n, *(known or {}).get(n, (None, None))) for n in range(len(nodes)) if n not in parents]
     digest = hashlib.sha256(question.encode() + b"".join(hashlib.sha256(data).digest() for data in images))

@@ -7,13 +7,29 @@ from collections.abc import Sequence
 from typing import Any
 
 from vlprm.dataset import COLUMNS
-from vlprm.foreign import Dropped, ImageFolder, Record, Row, chain, field, made_row, share, texts, told
+from vlprm.foreign import (
+    Dropped,
+    ImageFolder,
+    Record,
+    Row,
+    chain,
+    field,
+    made_row,
+    refuse_blank_question,
+    share,
+    texts,
+    told,
+)
 from vlprm.schema import StepLabel, TreeNode
 from vlprm.steps import parse_step
 
 PRM_TAG = "<prm>"
 SIGNS = {"+": 1.0, "-": 0.0}
 _FIRST_TURN = re.compile(r"\s*### Question:\n(.*?)\n\n### Solution Process:\n(.*)", re.DOTALL)
+
+# A question may have a line that opens so: the last counts, and where steps are numbered the last before step 1.
+_MM_PRM_OPENING = re.compile(r"\s*Question: ?(.*)\nProcess: ?(Step 1:.*)", re.DOTALL)
+_MM_PRM_OPENING_UNNUMBERED = re.compile(r"\s*Question: ?(.*)\nProcess: ?(.*)", re.DOTALL)
 
 
 def counted(record: Record, images: ImageFolder) -> Row:
@@ -69,17 +85,7 @@ def mm_prm(record: Record, images: ImageFolder) -> Row:
     """MM-PRM (arXiv 2505.13427): a tree with `mc_value` and `children`, or a training row whose text has a tag after
     each step and whose answer is the list of their soft values."""
     if "conversations" in record:
-        turns = _turns(record)
-        if [speaker for speaker, _ in turns] != ["human", "gpt"]:
-            raise Dropped("turns")
-        question, *steps = str(turns[0][1]).split(PRM_TAG)[:-1] or [""]
-        opening, _, step = question.rpartition("\n\n")
-        values = turns[1][1]
-        if not isinstance(values, list):
-            raise Dropped("label_list")
-        labels = [told("mm-prm", share(value)) for value in values]
-        nodes = chain(texts([step, *steps]), labels)
-        return made_row("mm-prm", opening.replace("<image>", "").strip(), images.load(record.get("image")), None, nodes)
+        return _tagged(record, images)
     nodes, waiting = [], [(child, -1) for child in field(record, "children", list)]
     for child, parent in waiting:  # grows as it is walked: a parent comes before its children
         text = _get(child, "partial_solution") or _get(child, "text")
@@ -90,6 +96,29 @@ def mm_prm(record: Record, images: ImageFolder) -> Row:
     return made_row(
         "mm-prm", field(record, "question", str), shown, record.get("answer"), nodes, root_value=record.get("mc_value")
     )
+
+
+def _tagged(record: Record, images: ImageFolder) -> Row:
+    """A training row of MM-PRM, whose text opens with the question by name, and then the process."""
+    turns = _turns(record)
+    if [speaker for speaker, _ in turns] != ["human", "gpt"]:
+        raise Dropped("turns")
+    (_, text), (_, values) = turns
+    if not isinstance(text, str):
+        raise Dropped("value_type")
+    if not isinstance(values, list):
+        raise Dropped("label_list")
+    first, *steps = text.split(PRM_TAG)
+    if not steps:
+        raise Dropped("no_steps")
+    if steps.pop().strip():  # a step without a tag
+        raise Dropped("label_count")
+    opening = _MM_PRM_OPENING.fullmatch(first) or _MM_PRM_OPENING_UNNUMBERED.fullmatch(first)
+    if opening is None:
+        raise Dropped("no_question")
+    nodes = chain(texts([opening[2], *steps]), [told("mm-prm", share(value)) for value in values])
+    question = opening[1].replace("<image>", "").strip()
+    return made_row("mm-prm", question, images.load(record.get("image")), None, nodes)
 
 
 def visual_process_bench(record: Record, images: ImageFolder) -> Row:
@@ -109,6 +138,7 @@ def vlprm(record: Record, images: ImageFolder) -> Row:
     """Our own dataset, as it is, without columns that somebody added."""
     if missing := set(COLUMNS) - set(record):
         raise Dropped(f"no_{min(missing)}")
+    refuse_blank_question(field(record, "prompt", str))
     shown = [{"bytes": data, "path": None} for data in images.load(record["images"])]
     return {column: record[column] for column in COLUMNS} | {"images": shown}
 
