@@ -11,7 +11,6 @@ from __future__ import annotations
 import hashlib
 import logging
 import math
-import random
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -27,6 +26,7 @@ from train.checks import check, with_pixel_limits
 from train.data import check_pairs, class_weights, examples_of, rows_of
 from train.losses import LossConfig
 from train.progress import Progress, last_whole_checkpoint, refuse_data_parallel
+from train.split import held_out
 from train.trainer import Batches, StepTrainer, held_out_metrics
 from train.trees import RowsConfig, load_trees
 from vlprm.adapters import add_adapters
@@ -70,7 +70,7 @@ class PrmConfig:
         weight_decay: of AdamW.
         checkpointing: compute activations again in the backward pass, to save memory.
         bfloat16: train in mixed precision.
-        held_out: share of the problems kept for the metrics shown while training.
+        held_out: share of the problems kept for the metrics shown while training; they share no image with the others.
         checkpoint_every: optimizer steps between checkpoints to resume from.
         dry_run: say what would be trained, on what and in how much memory, and stop.
         report_to: where metrics go beside metrics.jsonl: none, wandb, trackio or tensorboard.
@@ -143,18 +143,17 @@ def new_model(config: PrmConfig) -> Checkpoint:
 
 
 def split_rows(config: PrmConfig, inputs: InputBuilder) -> tuple[Batches, Batches]:
-    """Training and held-out batches; all solutions of a problem are on one side."""
+    """Training and held-out batches; all solutions of the problems that share an image are on one side."""
     problems = load_trees(config.dataset, config.rows, config.loss.threshold)
-    random.Random(config.seed).shuffle(problems)
-    held = max(1, int(len(problems) * config.held_out))
-    if len(problems) <= held:
-        raise ValueError(f"{config.dataset} has {len(problems)} problem(s); training needs one beside {held} held out")
-    learnt, kept = problems[held:], problems[:held]
+    try:
+        learnt, kept = held_out(problems, config.held_out, config.seed)
+    except ValueError as error:
+        raise ValueError(f"{config.dataset}: {error}") from error
     weights = class_weights(learnt, config.loss)
     train, sizes = examples_of(learnt, config.rows, inputs, config.loss)
     check_pairs(train, config.loss)
     shown, _ = examples_of(kept, config.rows, inputs, config.loss)
-    log.info("%d problems in %d rows of %d tokens, %d held out", len(problems) - held, len(train), sum(sizes), held)
+    log.info("%d problems in %d rows of %d tokens, %d held out", len(learnt), len(train), sum(sizes), len(kept))
     budget = config.rows.batch_tokens
     batches = [b for epoch in range(config.epochs) for b in plan_batches(train, sizes, budget, config.seed + epoch)]
     batches = evened(batches, config.accumulate * PartialState().num_processes)
