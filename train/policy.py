@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from accelerate import PartialState
 from jsonargparse.typing import ClosedUnitInterval, NonNegativeInt, PositiveFloat, PositiveInt
 from transformers import PrinterCallback, Trainer, TrainingArguments
 
@@ -76,7 +77,8 @@ class PolicyConfig:
 def main(config: PolicyConfig) -> None:
     refuse_data_parallel()
     sources = [checkpoint_folder(config.start_from)] if config.start_from else []
-    open_run(config.output_dir, dump(config), config.seed, sources)
+    with PartialState().main_process_first():
+        open_run(config.output_dir, dump(config), config.seed, sources)
     if (config.output_dir / FILE_NAME).exists():
         log.info("%s is trained", config.output_dir)
         return
@@ -96,7 +98,8 @@ def main(config: PolicyConfig) -> None:
     )
     trainer.remove_callback(PrinterCallback)
     trainer.train(resume_from_checkpoint=last_whole_checkpoint(config.output_dir))
-    save(config, model, processor, hours=(time.time() - started) / 3600)
+    if PartialState().is_main_process:
+        save(config, model, processor, hours=(time.time() - started) / 3600)
 
 
 def start(config: PolicyConfig) -> tuple[Any, Any]:

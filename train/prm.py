@@ -11,7 +11,9 @@ from __future__ import annotations
 import hashlib
 import logging
 import math
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -120,7 +122,8 @@ def main(config: PrmConfig) -> None:
     if (config.run / FILE_NAME).exists():
         log.info("%s is trained", config.run)
         return
-    with timed(config.run, "train"):
+    # All processes work for the same seconds.
+    with timed(config.run, "train") if PartialState().is_main_process else nullcontext():
         checkpoint = new_model(config)
         trainer = make_trainer(config, checkpoint, *split_rows(config, checkpoint.inputs))
         trainer.train(resume_from_checkpoint=last_whole_checkpoint(config.run))
@@ -179,6 +182,7 @@ def make_trainer(config: PrmConfig, checkpoint: Checkpoint, train: Batches, held
     model = trainable(config, checkpoint)
     trainer = StepTrainer(
         loss=config.loss,
+        parameters=partial(parameter_groups, config),
         model=model,
         args=training_arguments(config),
         train_dataset=train,
@@ -191,7 +195,6 @@ def make_trainer(config: PrmConfig, checkpoint: Checkpoint, train: Batches, held
                 {"rows_left_out": train.left_out, "eval_rows_left_out": held_out.left_out},
             )
         ],
-        optimizers=(make_optimizer(config, model), None),
     )
     trainer.remove_callback(PrinterCallback)
     return trainer
@@ -200,18 +203,24 @@ def make_trainer(config: PrmConfig, checkpoint: Checkpoint, train: Batches, held
 def trainable(config: PrmConfig, checkpoint: Checkpoint) -> Any:
     """The model with what is not to be trained frozen, and with adapters if there are to be any."""
     if config.lora_rank:
-        return add_adapters(checkpoint.model, config.lora_rank, config.backbone)
-    freeze(checkpoint.model, checkpoint.inputs.family, config.freeze)
-    return checkpoint.model
+        return add_adapters(checkpoint.model, config.lora_rank, config.backbone, config.seed)
+    model = checkpoint.model
+    freeze(model, checkpoint.inputs.family, config.freeze)
+    tied = model.lm_head.weight is model.get_input_embeddings().weight
+    if config.head == "step" and not config.loss.critique and not tied:
+        # No loss reaches it. ZeRO would hold moments for it, and let it decay.
+        model.lm_head.requires_grad_(False)
+    return model
 
 
-def make_optimizer(config: PrmConfig, model: Any) -> torch.optim.Optimizer:
+def parameter_groups(config: PrmConfig, model: Any) -> list[dict[str, Any]]:
+    """What AdamW trains, and how fast: a step head learns at a rate of its own."""
     trained = [("score." in name, p) for name, p in model.named_parameters() if p.requires_grad]
     groups = [
         {"params": [p for is_head, p in trained if not is_head], "lr": config.learning_rate},
         {"params": [p for is_head, p in trained if is_head], "lr": config.head_learning_rate},
     ]
-    return torch.optim.AdamW([group for group in groups if group["params"]], weight_decay=config.weight_decay)
+    return [{**group, "weight_decay": config.weight_decay} for group in groups if group["params"]]
 
 
 def training_arguments(config: PrmConfig) -> TrainingArguments:
@@ -224,6 +233,9 @@ def training_arguments(config: PrmConfig) -> TrainingArguments:
         gradient_accumulation_steps=config.accumulate,
         activation_checkpointing=config.checkpointing,
         activation_checkpointing_kwargs={"use_reentrant": False},  # the other kind gives frozen inputs no gradients
+        # Without it, checkpointing makes the Trainer expect a gradient for every trained parameter at every step; some
+        # families have layers whose states nothing reads.
+        ddp_find_unused_parameters=True,
         bf16=config.bfloat16,
         learning_rate=config.learning_rate,
         lr_scheduler_type=config.schedule,
@@ -246,6 +258,9 @@ def training_arguments(config: PrmConfig) -> TrainingArguments:
 
 def save(config: PrmConfig, checkpoint: Checkpoint, trainer: Trainer) -> None:
     """A transformers folder that also holds `vlprm.json`, written last: a folder with one is whole."""
+    trainer.save_model(str(config.run))  # all processes: each may hold a part of the weights
+    if not PartialState().is_main_process:
+        return
     provenance = {
         "command": f"python -m train.prm --config {config.run / 'config.yaml'}",
         "backbone": config.backbone,
@@ -255,13 +270,11 @@ def save(config: PrmConfig, checkpoint: Checkpoint, trainer: Trainer) -> None:
         "optimizer_steps": trainer.state.global_step,
     }
     profile = replace(checkpoint.profile, aggregation=config.aggregation, provenance=provenance)
-    trainer.save_model(str(config.run))
-    if PartialState().is_main_process:
-        checkpoint.inputs.processor.save_pretrained(config.run)
-        made = card.model_card(profile, checkpoint.inputs.pixel_limits, dump(config), config.run)
-        write_atomically(config.run / "README.md", made)
-        profile.save(config.run)
-        log.info("wrote %s", config.run)
+    checkpoint.inputs.processor.save_pretrained(config.run)
+    made = card.model_card(profile, checkpoint.inputs.pixel_limits, dump(config), config.run)
+    write_atomically(config.run / "README.md", made)
+    profile.save(config.run)
+    log.info("wrote %s", config.run)
 
 
 if __name__ == "__main__":

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from accelerate import PartialState
 from transformers import TrainerCallback
 
 from vlprm.records import write_atomically
@@ -30,13 +31,14 @@ def refuse_data_parallel() -> None:
 
 def last_whole_checkpoint(folder: Path) -> str | None:
     """The newest checkpoint that was written to its end (the Trainer writes its state last), to resume from. Others
-    are removed."""
-    whole: list[Path] = []
-    for checkpoint in folder.glob("checkpoint-*"):
-        if (checkpoint / "trainer_state.json").exists():
-            whole.append(checkpoint)
-        else:
-            shutil.rmtree(checkpoint)
+    are removed, by the main process alone; the others wait for it."""
+    process = PartialState()
+    checkpoints = {path: (path / "trainer_state.json").exists() for path in folder.glob("checkpoint-*")}
+    whole = [path for path, is_whole in checkpoints.items() if is_whole]
+    if process.is_main_process:
+        for path in checkpoints.keys() - whole:
+            shutil.rmtree(path)
+    process.wait_for_everyone()
     newest = max(whole, key=lambda path: int(path.name.removeprefix("checkpoint-")), default=None)
     return None if newest is None else str(newest)
 

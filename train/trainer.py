@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -47,11 +47,19 @@ class Batches(Dataset[list[LabelledRow]]):
 
 class StepTrainer(Trainer):
     """The Trainer with our loss. Our own `compute_loss`, since the stock one hands over one label tensor only; and our
-    own count of what a global batch has, since steps have weights and pairs are counted too."""
+    own count of what a global batch has, since steps have weights and pairs are counted too. `parameters` groups a
+    model's for AdamW."""
 
-    def __init__(self, loss: LossConfig, **kwargs: Any) -> None:
+    def __init__(self, loss: LossConfig, parameters: Callable[[Any], list[dict[str, Any]]], **kwargs: Any) -> None:
         super().__init__(**kwargs)
-        self.step_loss = loss
+        self.step_loss, self.parameters = loss, parameters
+
+    def create_optimizer(self, model: Any = None) -> torch.optim.Optimizer:
+        """Made when the Trainer asks for it: FSDP takes none that was made before, and DeepSpeed drops it for one of a
+        single learning rate."""
+        if self.optimizer is None:
+            self.optimizer = torch.optim.AdamW(self.parameters(self.model if model is None else model))
+        return self.optimizer
 
     def _get_num_items_in_batch(self, batch_samples: list[dict[str, Any]], device: torch.device) -> Tensor:
         totals_4 = torch.stack([batch["totals"] for batch in batch_samples]).sum(0).to(device)

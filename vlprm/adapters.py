@@ -7,12 +7,15 @@ import json
 from pathlib import Path
 from typing import Any
 
+import torch
+
 FILE_NAME = "adapter_config.json"
 
 
-def add_adapters(model: Any, rank: int, backbone: str) -> Any:
+def add_adapters(model: Any, rank: int, backbone: str, seed: int) -> Any:
     """The model with adapters of this rank on all linear layers of its text layers; they and a step head are all that
-    is trained. ValueError where peft is not installed."""
+    is trained. They start from random weights that are the same for the same seed. ValueError where peft is not
+    installed."""
     peft = _peft()
     config = peft.LoraConfig(
         r=rank,
@@ -21,7 +24,9 @@ def add_adapters(model: Any, rank: int, backbone: str) -> Any:
         # Named here: peft would otherwise guess which layer is a head, or leave it frozen.
         modules_to_save=["score"] if hasattr(model, "score") else None,
     )
-    adapted = peft.get_peft_model(model, config)
+    with torch.random.fork_rng(list(range(torch.cuda.device_count()))):
+        torch.manual_seed(seed)
+        adapted = peft.get_peft_model(model, config)
     adapted.peft_config["default"].base_model_name_or_path = backbone
     return adapted
 
