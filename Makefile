@@ -41,9 +41,7 @@ demo: $(READY)
 	$(RUN) -m data_synth.report --run $(OUT)
 	$(RUN) -m train.prm --config configs/demo/prm.yaml --backbone $(BACKBONE) --run $(OUT)/prm \
 	  --dataset $(OUT)/labels/dataset.parquet
-	$(RUN) -m eval.candidates --config configs/demo/candidates.yaml --policy $(POLICY) --run $(OUT)/candidates
-	$(RUN) -m eval.rewards --config configs/demo/rewards.yaml --candidates $(OUT)/candidates \
-	  --reward_model $(OUT)/prm --run $(OUT)/rewards
+	$(RUN) -m eval.run --config configs/demo/eval.yaml --policy $(POLICY) --reward_model $(OUT)/prm --run $(OUT)/eval
 	$(RUN) -m eval.report --run $(OUT)
 
 # The built-in models from random weights, then the loop with them: about a day on two cores, half an hour on a GPU.

@@ -17,12 +17,14 @@ from jsonargparse.typing import NonNegativeInt, PositiveInt
 from vlprm.backbones import placement
 from vlprm.config import dump, run
 from vlprm.critique import Critique, ask
+from vlprm.engines import all_answers
 from vlprm.engines.local import LocalEngine
 from vlprm.metrics import grouped_interval
+from vlprm.pools import RECORDS, stored_pools
 from vlprm.prompts import critique_question
-from vlprm.records import finished_records, open_run, write_atomically
+from vlprm.records import open_run, write_atomically
 from vlprm.reward_model import load_reward_model
-from vlprm.schema import Problem, Solution, from_json
+from vlprm.schema import Problem, Solution
 from vlprm.tasks import TASKS, load_tasks, problem_by_id, refuse_other_tasks, task_of
 
 
@@ -31,12 +33,12 @@ class CritiquesConfig:
     """Measure critiques.
 
     Args:
-        candidates: run folder of eval.candidates.
+        candidates: run folder of eval.run.
         reward_model: checkpoint folder of train.prm that has learnt critiques.
         run: folder to write.
         first: the problem to begin with.
         problems: how many problems' candidates are criticised.
-        tasks: task names or module paths, as they were given to eval.candidates.
+        tasks: task names or module paths, as they were given to eval.run.
         device: auto (the GPU where there is one), cpu, cuda, or cuda:1 and so on.
         dtype: float32, or bfloat16 for half the memory.
     """
@@ -53,11 +55,10 @@ class CritiquesConfig:
 
 def main(config: CritiquesConfig) -> None:
     tasks = load_tasks(config.tasks)
-    pools = finished_records(config.candidates / "candidates.jsonl", "eval.candidates")
-    pools = pools[config.first : config.first + config.problems]
-    refuse_other_tasks((pool["key"] for pool in pools), tasks)
-    open_run(config.run, dump(config), 0, [config.candidates, config.reward_model])
-    solutions = [(problem_by_id(p["key"], tasks), from_json(Solution, s)) for p in pools for s in p["solutions"]]
+    pools = stored_pools(config.candidates)[config.first : config.first + config.problems]
+    refuse_other_tasks((problem_id for problem_id, _ in pools), tasks)
+    open_run(config.run, dump(config), 0, [config.candidates / RECORDS, config.reward_model])
+    solutions = [(problem_by_id(i, tasks), solution) for i, pool in pools for solution in pool]
     engine = LocalEngine(load_reward_model(config.reward_model, *placement(config.device, config.dtype)))
     critiques = asyncio.run(_asked(engine, solutions))
     rows = [_row(p, s, c, tasks) for (p, s), c in zip(solutions, critiques, strict=True)]
@@ -69,7 +70,7 @@ def main(config: CritiquesConfig) -> None:
 async def _asked(engine: LocalEngine, solutions: list[tuple[Problem, Solution]]) -> list[Critique | None]:
     question = critique_question(engine.checkpoint.profile.prompt_template)
     asked = (ask(engine, p, s.steps, question, f"{s.problem_id}/{i}", 0) for i, (p, s) in enumerate(solutions))
-    return [critique for (critique,) in await asyncio.gather(*asked)]
+    return [critique for (critique,) in await all_answers(asked)]
 
 
 def _row(problem: Problem, solution: Solution, critique: Critique | None, tasks: Any) -> dict[str, Any] | None:

@@ -32,7 +32,7 @@ from vlprm.tasks.scene import rng_for
 from vlprm.tasks.synthetic import SyntheticFamily, item_ids, truthful
 from vlprm.zoom_labels import ZoomLabel, label_zooms, true_region, zoom_label
 
-Row = dict[str, float | None]  # what is measured of a solution; None where there is no result
+Measures = dict[str, float | None]  # what is measured of a solution; None where there is no result
 CONTROLS = ("own", "blank", "random", "right")
 
 
@@ -87,14 +87,14 @@ def main(config: FaithfulnessConfig) -> None:
 
 async def _on_engine(
     problems: Sequence[Problem], tasks: Tasks, config: FaithfulnessConfig
-) -> tuple[list[list[Row]], Counter[str]]:
+) -> tuple[list[list[Measures]], Counter[str]]:
     async with open_engine(config.policy, config.device, config.dtype, config.server) as engine:
         return await measure(engine, problems, tasks, config)
 
 
 async def measure(
     engine: Engine, problems: Sequence[Problem], tasks: Tasks, config: FaithfulnessConfig
-) -> tuple[list[list[Row]], Counter[str]]:
+) -> tuple[list[list[Measures]], Counter[str]]:
     """What is measured of each solution of each problem, and how the solutions ended."""
     pools = await all_answers(
         rollouts(engine, Request(p, (), config.n, p.id, config.seed, config.temperature, config.max_tokens))
@@ -107,7 +107,7 @@ async def measure(
 
 async def _rows(
     engine: Engine, problem: Problem, pool: Sequence[Solution], family: SyntheticFamily, config: FaithfulnessConfig
-) -> list[Row]:
+) -> list[Measures]:
     keys = [f"{problem.id}/{i}" for i in range(len(pool))]
     return await all_answers(_row(engine, problem, s, k, family, config) for s, k in zip(pool, keys, strict=True))
 
@@ -119,11 +119,11 @@ async def _row(
     key: str,
     family: SyntheticFamily,
     config: FaithfulnessConfig,
-) -> Row:
+) -> Measures:
     truths = family.regions(problem.meta["scene"])
     labels = label_zooms(solution.steps, truths, engine.zoom.form)
     regions = [step.region for step in solution.steps if step.region is not None]
-    row: Row = {
+    row: Measures = {
         "zooms": len(labels),
         "tokens": solution.tokens,
         "crop_tokens": sum(engine.crop_tokens(problem, region) for region in regions),
@@ -151,7 +151,7 @@ async def _row(
     return {**row, "used": used}
 
 
-def _of_crops(labels: Sequence[ZoomLabel]) -> Row:
+def _of_crops(labels: Sequence[ZoomLabel]) -> Measures:
     credits = [label.credit for label in labels]
     return {
         "coverage": _mean([label.coverage for label in labels if label.coverage is not None]),
@@ -194,7 +194,7 @@ def _mean(values: Sequence[float]) -> float | None:
     return sum(values) / len(values) if values else None
 
 
-def summary(problems: Sequence[Sequence[Row]]) -> dict[str, Any]:
+def summary(problems: Sequence[Sequence[Measures]]) -> dict[str, Any]:
     """Means over problems of the means over their solutions, with 95% intervals over problems; `of` says how many
     problems have a result."""
     names = list(dict.fromkeys(name for rows in problems for row in rows for name in row))

@@ -3,8 +3,9 @@
     lmms-eval --model vlprm --model_args policy=builtin/policy,reward_model=runs/demo/prm,method=best_of_n,n=8 --tasks T
 
 lmms-eval finds it by the entry point that pyproject.toml declares. Its tasks score texts: they get what authors' rules
-read of the chosen solution (`eval.asked.answer_text`), since their extractors take letters and numbers of any step for
-answers. It has no word for a *no result*: that is an empty text, and how many there were, and why, is logged.
+read of the chosen solution (`eval.runs.problem_sets.answer_text`), since their extractors take letters and numbers of
+any step for answers. It has no word for a *no result*: that is an empty text, and how many there were, and why, is
+logged.
 """
 
 from __future__ import annotations
@@ -24,9 +25,10 @@ from lmms_eval.models.registry_v2 import ModelManifest
 from loguru import logger
 from PIL import Image
 
-from eval.asked import answer_text
-from eval.models import Models, open_models, refuse_missing_models
+from eval.runs.models import Models, open_models, refuse_missing_models
+from eval.runs.problem_sets import answer_text
 from vlprm.config import parse
+from vlprm.engines import all_answers
 from vlprm.engines.choose import ServerConfig
 from vlprm.images import encoded, open_image
 from vlprm.problems import ProblemError
@@ -71,7 +73,7 @@ class LmmsConfig:
 
 
 @dataclass(frozen=True)
-class Said:
+class Response:
     """What a task gets of a request; `failure` says why it is empty."""
 
     text: str
@@ -99,17 +101,17 @@ class Vlprm(lmms):  # type: ignore[misc]
             logger.warning(f"{failures.total()} of {len(said)} have no result, and are empty texts: {why}")
         return [GenerationResult(one.text, TokenCounts(output_tokens=one.tokens)) for one in said]
 
-    async def _all(self, requests: Sequence[Instance]) -> list[Said]:
-        said: list[Said] = []
+    async def _all(self, requests: Sequence[Instance]) -> list[Response]:
+        said: list[Response] = []
         seen: Counter[str] = Counter()
         async with open_models(self.config) as models:
             for start in range(0, len(requests), self.config.unit):
                 unit = [(request, _id(request, seen)) for request in requests[start : start + self.config.unit]]
-                said += await asyncio.gather(*(self._one(request, name, models) for request, name in unit))
+                said += await all_answers(self._one(request, name, models) for request, name in unit)
                 logger.info(f"{len(said)} of {len(requests)} done")
         return said
 
-    async def _one(self, request: Instance, name: str, models: Models) -> Said:
+    async def _one(self, request: Instance, name: str, models: Models) -> Response:
         try:
             problem = self._problem(request, name)
             found = await solve(
@@ -117,12 +119,12 @@ class Vlprm(lmms):  # type: ignore[misc]
             )
         except ProblemError as error:
             logger.warning(str(error))
-            return Said("", 0, error.failure)
-        return said_of(found)
+            return Response("", 0, error.failure)
+        return response_of(found)
 
     def _problem(self, request: Instance, name: str) -> Problem:
         question, _, shows, doc, task, split = request.args
-        images = tuple(_file(shown, name) for shown in shows(self.task_dict[task][split][doc]) or ())
+        images = tuple(_file(image, name) for image in shows(self.task_dict[task][split][doc]) or ())
         return Problem(name, task, question, images, None, self.config.answer_type)
 
     def loglikelihood(self, requests: Sequence[Instance]) -> list[tuple[float, bool]]:
@@ -132,12 +134,12 @@ class Vlprm(lmms):  # type: ignore[misc]
         raise ValueError("vlprm answers one question and holds no dialogue; choose a task of generate_until")
 
 
-def said_of(found: Found) -> Said:
+def response_of(found: Found) -> Response:
     tokens = found.cost.policy_tokens + found.cost.critic_tokens
     if found.chosen is None:
-        return Said("", tokens, "no_candidate")
+        return Response("", tokens, "no_candidate")
     text = answer_text(found.chosen.solution)
-    return Said("", tokens, found.chosen.solution.stop) if text is None else Said(text, tokens)
+    return Response("", tokens, found.chosen.solution.stop) if text is None else Response(text, tokens)
 
 
 def _flag(name: str, value: Any) -> str:
@@ -152,11 +154,11 @@ def _id(request: Instance, seen: Counter[str]) -> str:
     return f"{document}/{seen[document]}"
 
 
-def _file(shown: Any, name: str) -> bytes:
-    if not isinstance(shown, Image.Image):
-        raise ValueError(f"{name} shows a {type(shown).__name__}, and vlprm reads images alone; choose another task")
+def _file(image: Any, name: str) -> bytes:
+    if not isinstance(image, Image.Image):
+        raise ValueError(f"{name} shows a {type(image).__name__}, and vlprm reads images alone; choose another task")
     try:
-        data = encoded(shown)
+        data = encoded(image)
         open_image(data, name)
     except (OSError, ValueError) as error:
         raise ProblemError("image_unreadable", f"{name}: {error}") from error

@@ -2,8 +2,8 @@
 
 - JSON: an object of records by id (MathVista), of texts by id (MMMU, "eval only"), of lists of records (MMMU, by
   subject), or a list of records;
-- JSON lines: records (MathVision, MMMU-Pro, PuzzleVQA), {"id", "response"}, or what eval.candidates writes, of which
-  the first candidate of each pool is read.
+- JSON lines: records (MathVision, MMMU-Pro, PuzzleVQA), {"id", "response"}, or what eval.run writes, of which the first
+  candidate of each pool is read.
 
 A text whose last step is tagged as the answer is read for that step alone.
 """
@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from vlprm.pools import POOL
 from vlprm.schema import Solution, from_json
 from vlprm.steps import join_steps, split_steps
 from vlprm.tasks.benchmark import Benchmark, Output, decoded
@@ -36,9 +37,10 @@ class Outputs:
 
 def read_outputs(path: Path, benchmark: Benchmark) -> Outputs:
     """ValueError on a file that cannot be read, on a record without an id, and where two records have the same one."""
-    records, torn = _records(path)
+    read, torn = _records(path)
+    records = [_of_run(record) if "candidates" in record else record for record in read if not _is_search(record)]
     outputs: dict[str, Output] = {}
-    texts = [_text(record, path) for record in records]
+    texts = [_text(record) for record in records]
     for number, (record, text) in enumerate(zip(records, texts, strict=True), 1):
         item_id = benchmark.key(record)
         if item_id is None:
@@ -51,7 +53,7 @@ def read_outputs(path: Path, benchmark: Benchmark) -> Outputs:
         raise ValueError(f"{path} has no outputs")
     malformed = [text is None for text in texts]
     if all(malformed):
-        raise ValueError(f"{path}: no record has a text under {', '.join((*TEXT_FIELDS, 'solutions'))}; name it so")
+        raise ValueError(f"{path}: no record has a text under {', '.join(TEXT_FIELDS)}; name it so")
     return Outputs(outputs, sum(malformed), torn)
 
 
@@ -61,12 +63,20 @@ def final_text(text: str) -> str:
     return steps[-1].text.strip().removeprefix("[answer]").strip() if steps and steps[-1].kind == "answer" else text
 
 
-def _text(record: Mapping[str, Any], path: Path) -> str | None:
+def _text(record: Mapping[str, Any]) -> str | None:
     """What the model said; None where the record has nothing of the kind. A number is a text that a file left bare."""
-    if "solutions" in record:
-        first = record["solutions"][0] if isinstance(record["solutions"], list) and record["solutions"] else None
-        return join_steps(from_json(Solution, first).steps) if isinstance(first, dict) else _plain(first)
     return next((_plain(record[name]) for name in TEXT_FIELDS if name in record), None)
+
+
+def _is_search(record: Mapping[str, Any]) -> bool:
+    """A record of eval.run that is not of the pool."""
+    return "candidates" in record and record.get("method") != POOL
+
+
+def _of_run(record: Mapping[str, Any]) -> dict[str, Any]:
+    """A record of eval.run as an output: the first candidate's text."""
+    first = [from_json(Solution, candidate["solution"]) for candidate in record["candidates"][:1]]
+    return {"id": record["problem"], "response": join_steps(first[0].steps) if first else None}
 
 
 def _plain(value: Any) -> str | None:
@@ -82,7 +92,7 @@ def _records(path: Path) -> tuple[list[dict[str, Any]], bool]:
         return _line_records(text, path)
     except RecursionError as error:
         raise ValueError(f"{path} is nested too deeply to be outputs") from error
-    if isinstance(whole, dict) and {"id", "pid", "key", "solutions", *TEXT_FIELDS} & whole.keys():
+    if isinstance(whole, dict) and {"id", "pid", "key", *TEXT_FIELDS} & whole.keys():
         return [whole], False  # lines, of which there is one
     return list(_whole_records(whole, path)), False
 

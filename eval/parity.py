@@ -18,9 +18,9 @@ from jsonargparse.typing import PositiveFloat, PositiveInt
 from vlprm.backbones import placement
 from vlprm.config import run
 from vlprm.engines.choose import ServerConfig, open_scores
-from vlprm.records import finished_records
+from vlprm.pools import stored_pools
 from vlprm.reward_model import load_reward_model
-from vlprm.schema import Problem, Solution, Step, from_json
+from vlprm.schema import Problem, Step
 from vlprm.scoring import StepScore, score_steps
 from vlprm.tasks import TASKS, load_tasks, problem_by_id, refuse_other_tasks
 
@@ -33,11 +33,11 @@ class ParityConfig:
 
     Args:
         reward_model: checkpoint folder of train.prm, which the servers serve.
-        candidates: run folder of eval.candidates.
+        candidates: run folder of eval.run.
         server: where the reward model is served.
         bound: the largest gap between two probabilities of correct that passes.
         problems: whose candidates are scored, from the first on.
-        tasks: task names or module paths, as they were given to eval.candidates.
+        tasks: task names or module paths, as they were given to eval.run.
         device: of this process: auto (the GPU where there is one), cpu, cuda, or cuda:1 and so on.
         dtype: of this process: float32, or bfloat16 for half the memory. The server's is --dtype.
     """
@@ -93,9 +93,9 @@ def gaps(own: Sequence[Sequence[StepScore | None]], served: Sequence[Sequence[St
 
 def _solutions(config: ParityConfig) -> Solutions:
     tasks = load_tasks(config.tasks)
-    pools = finished_records(config.candidates / "candidates.jsonl", "eval.candidates")[: config.problems]
-    refuse_other_tasks((pool["key"] for pool in pools), tasks)
-    return [(problem_by_id(p["key"], tasks), from_json(Solution, s).steps) for p in pools for s in p["solutions"]]
+    pools = stored_pools(config.candidates)[: config.problems]
+    refuse_other_tasks((problem_id for problem_id, _ in pools), tasks)
+    return [(problem_by_id(i, tasks), solution.steps) for i, solutions in pools for solution in solutions]
 
 
 async def _served(config: ParityConfig, solutions: Solutions) -> list[list[StepScore | None]]:

@@ -1,8 +1,10 @@
-"""A scored pool and a labelled dataset -> `results.json`, a table in the terminal, and one self-contained page.
+"""A run of eval.run and a labelled dataset -> `results.json`, tables in the terminal, and one self-contained page.
 
     python -m eval.report --run runs/demo
+    python -m eval.report --run runs/eval/builtin
 
-Reads a run folder whose stages are its sub-folders: trees, labels, prm, candidates, rewards.
+Reads the run folder of eval.run alone; or a folder whose stages are its sub-folders, `eval` among them, and says of its
+`labels` how right they are.
 """
 
 from __future__ import annotations
@@ -10,19 +12,19 @@ from __future__ import annotations
 import gc
 import json
 import logging
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from eval import measure
-from eval.pool import Pool, PoolRun
-from eval.terminal import print_tables
+from eval.runs import measures
+from eval.runs.pools import Pool
+from eval.runs.results import Run, evaluation_of, read_runs
+from eval.tables.terminal import print_tables
 from eval.view import run_problems, run_sections
 from vlprm.config import dump, run
 from vlprm.dataset import LabelledPath, read_rows, row_paths
-from vlprm.profile import load_profile
-from vlprm.records import open_run, seconds_of, timed, write_atomically
-from vlprm.schema import Aggregation
+from vlprm.records import open_run, refuse_other_inputs, seconds_of, timed, write_atomically
 from vlprm.tasks import TASKS, Tasks, load_tasks
 from vlprm.viewer.page import render_page
 
@@ -34,61 +36,74 @@ class ReportConfig:
     """Measure and show a run.
 
     Args:
-        run: folder whose stages are its sub-folders; the report is written beside them.
-        tasks: task names or module paths, as they were given to the stages before.
+        run: run folder of eval.run, or one whose stages are its sub-folders; the report is written into it.
+        tasks: task names or module paths; families from outside the package are imported where they are named here.
     """
 
     run: Path
     tasks: tuple[str, ...] = tuple(TASKS)
 
 
-READ = ("labels", "prm", "candidates", "rewards")
+STAGES = ("trees", "judgements", "labels", "prm", "eval")
 
 
 def main(config: ReportConfig) -> None:
     tasks = load_tasks(config.tasks)
-    if missing := [stage for stage in READ if not (config.run / stage).is_dir()]:
+    evaluation, labels = evaluation_of(config.run), config.run / "labels" / "dataset.parquet"
+    if evaluation is None:
         raise ValueError(
-            f"{config.run} has no folder {', '.join(missing)}; give the folder that holds those of all stages"
+            f"{config.run} has no records.jsonl, and no folder eval that has; give a run folder of eval.run, or the "
+            "folder that holds those of all stages"
         )
+    if (config.run / "prm").is_dir():
+        refuse_other_inputs(evaluation, [config.run / "prm"])
     gc.freeze()  # what the imports left would be walked again and again while the pools are made
     with timed(config.run, "report"):
-        # The reward model's profile names the aggregation, which was fixed before any result was seen.
-        aggregation = load_profile(config.run / "prm").aggregation
-        pools = list(PoolRun(config.run, tasks))
-        trees = [row_paths(row) for row in read_rows(config.run / "labels" / "dataset.parquet")]
-        results = measure_all(pools, trees, aggregation, tasks)
-        open_run(config.run, dump(config), seed=0)
-    results["seconds"] = stage_seconds(config.run)
-    write_atomically(config.run / "results.json", json.dumps(results, indent=2) + "\n")
+        (found,) = read_runs([evaluation], pools=True, steps=True)
+        results = measured(found)
+        if labels.exists():
+            results |= measured_labels([row_paths(row) for row in read_rows(labels)], tasks)
+        if evaluation != config.run:
+            open_run(config.run, dump(config), seed=0)
+    folders = [*(config.run / stage for stage in STAGES), config.run]
+    results["seconds"] = {stage: value for folder in folders for stage, value in seconds_of(folder).items()}
     problems = run_problems(config.run, tasks)
+    write_atomically(config.run / "results.json", json.dumps(results, indent=2) + "\n")
     write_atomically(config.run / "report.html", render_page(config.run.name, run_sections(config.run), problems))
     print_tables(results)
     log.info("results in %s, page in %s", config.run / "results.json", config.run / "report.html")
 
 
-def measure_all(
-    pools: list[Pool], trees: list[list[LabelledPath]], aggregation: Aggregation, tasks: Tasks
-) -> dict[str, Any]:
-    return {
-        "n_problems": len(pools),
-        "n_candidates": len(pools[0].candidates),
+def measured(found: Run) -> dict[str, Any]:
+    """What the pools say; what was not scored, or whose truth is not known, has no numbers of it. The aggregation was
+    fixed in the run's config, before any result was seen."""
+    pools, aggregation = list(found.pools.values()), found.aggregation
+    searched = {name: [v for of in found.rows[name].values() for v in of.values()] for name in found.spent}
+    problems = set(found.pools) | {key for spent in found.spent.values() for key in spent}
+    results: dict[str, Any] = {
+        "n_problems": len(problems),
+        "n_candidates": max((len(pool.candidates) for pool in pools), default=0),
+        "failed": found.failures.total(),
         "aggregation": aggregation,
-        "judge": trees[0][0].problem.meta.get("judge", "not named in the dataset"),
-        "no_answer": measure.no_results(pools),
-        "selection": measure.selection(pools, aggregation),
-        "differences": measure.differences(pools, aggregation),
-        "best_of_n": measure.best_of_n(pools, aggregation),
-        "by_question_type": measure.by_question_type(pools, aggregation),
-        "steps": measure.steps(pools, aggregation),
-        "labels": measure.label_quality(trees, tasks),
+        "no_answer": measures.no_results(pools),
+        "selection": measures.selection(pools, aggregation, searched),
+        "by_question_type": measures.by_question_type(pools, aggregation),
     }
+    if f"prm_{aggregation}" in results["selection"]:
+        results["differences"] = measures.differences(pools, aggregation)
+        results["best_of_n"] = measures.mean_curve(pools, aggregation)
+        if known := of_known_truth(pools):
+            results["steps"] = measures.steps(known, aggregation)
+    return results
 
 
-def stage_seconds(folder: Path) -> dict[str, float]:
-    """Seconds of each stage, over all the runs that it took."""
-    folders = [*(folder / stage for stage in ("trees", "judgements", *READ)), folder]
-    return {name: value for stage in folders for name, value in seconds_of(stage).items()}
+def of_known_truth(pools: Sequence[Pool]) -> list[Pool]:
+    return [pool for pool in pools if pool.truth is not None]
+
+
+def measured_labels(trees: Sequence[Sequence[LabelledPath]], tasks: Tasks) -> dict[str, Any]:
+    judge = trees[0][0].problem.meta.get("judge", "not named in the dataset")
+    return {"judge": judge, "labels": measures.label_quality(trees, tasks)}
 
 
 if __name__ == "__main__":

@@ -24,7 +24,7 @@ class ReproducedConfig:
 
 
 @dataclass(frozen=True)
-class Run:
+class PublishedRun:
     """Outputs in a benchmark's public repository, and how many of them are right according to it."""
 
     title: str
@@ -37,23 +37,25 @@ class Run:
 
 
 RUNS = (
-    Run("MathVista testmini", "Bard", "mathvista", "output_bard.json", 348),
-    Run("", "LLaVA-LLaMA-2-13B", "mathvista", "output_llava_llama_2_13b.json", 261),
-    Run("", "LLaVAR", "mathvista", "output_llavar.json", 252),
-    Run("", "GPT-4, text alone", "mathvista", "output_gpt4.json", 261),
-    Run("", "random guess", "mathvista", "output_random_guess.json", 179),
-    Run("", "IDEFICS-9B-Instruct", "mathvista", "output_idefics_9b_instruct.json", 198, "as_published"),
-    Run("MathVision", "InternLM-XComposer2-VL, CoT", "mathvision", "InternLM-XComposer2-VL-CoT.jsonl", 437),
-    Run("", "SPHINX-MoE", "mathvision", "SPHINX-MoE.jsonl", 431),
-    Run("", "LLaVA-1.5-13B", "mathvision", "LLaVA-v1.5-13B.jsonl", 338),
-    Run("", "Qwen-VL-Plus", "mathvision", "Qwen-VL-Plus.jsonl", 326),
-    Run("", "random chance", "mathvision", "Random-Chance.jsonl", 218),
-    Run("", "Gemini Pro", "mathvision", "Gemini-Pro.jsonl", 537),
-    Run("MMMU validation", "LLaVA-1.5-13B, responses", "mmmu", "llava1.5_13b_by_subject.json", 330, guess=True),
-    Run("", "LLaVA-1.5-13B, letters", "mmmu", "llava1.5_13b_val.json", 324),
-    Run("MMMU-Pro, 4 options", "InternVL2-8B, direct", "mmmu_pro", "InternVL2-8B_standard4_direct.jsonl", 747),
-    Run("MMMU-Pro, 10 options", "GPT-4o, direct", "mmmu_pro", "gpt-4o_standard10_direct.jsonl", 694),
-    Run("PuzzleVQA, 9 categories", "GPT-4o, debate", "puzzlevqa", "gpt4o_outputs_debate.jsonl", 561),
+    PublishedRun("MathVista testmini", "Bard", "mathvista", "output_bard.json", 348),
+    PublishedRun("", "LLaVA-LLaMA-2-13B", "mathvista", "output_llava_llama_2_13b.json", 261),
+    PublishedRun("", "LLaVAR", "mathvista", "output_llavar.json", 252),
+    PublishedRun("", "GPT-4, text alone", "mathvista", "output_gpt4.json", 261),
+    PublishedRun("", "random guess", "mathvista", "output_random_guess.json", 179),
+    PublishedRun("", "IDEFICS-9B-Instruct", "mathvista", "output_idefics_9b_instruct.json", 198, "as_published"),
+    PublishedRun("MathVision", "InternLM-XComposer2-VL, CoT", "mathvision", "InternLM-XComposer2-VL-CoT.jsonl", 437),
+    PublishedRun("", "SPHINX-MoE", "mathvision", "SPHINX-MoE.jsonl", 431),
+    PublishedRun("", "LLaVA-1.5-13B", "mathvision", "LLaVA-v1.5-13B.jsonl", 338),
+    PublishedRun("", "Qwen-VL-Plus", "mathvision", "Qwen-VL-Plus.jsonl", 326),
+    PublishedRun("", "random chance", "mathvision", "Random-Chance.jsonl", 218),
+    PublishedRun("", "Gemini Pro", "mathvision", "Gemini-Pro.jsonl", 537),
+    PublishedRun(
+        "MMMU validation", "LLaVA-1.5-13B, responses", "mmmu", "llava1.5_13b_by_subject.json", 330, guess=True
+    ),
+    PublishedRun("", "LLaVA-1.5-13B, letters", "mmmu", "llava1.5_13b_val.json", 324),
+    PublishedRun("MMMU-Pro, 4 options", "InternVL2-8B, direct", "mmmu_pro", "InternVL2-8B_standard4_direct.jsonl", 747),
+    PublishedRun("MMMU-Pro, 10 options", "GPT-4o, direct", "mmmu_pro", "gpt-4o_standard10_direct.jsonl", 694),
+    PublishedRun("PuzzleVQA, 9 categories", "GPT-4o, debate", "puzzlevqa", "gpt4o_outputs_debate.jsonl", 561),
 )
 
 

@@ -14,66 +14,18 @@ import asyncio
 import dataclasses
 import logging
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
 
-from jsonargparse.typing import PositiveInt
-
-from eval.asked import AskedConfig
-from eval.jobs import Job, jobs_of
-from eval.solving import Record, opened, opened_anew
+from eval.runs.jobs import Job, jobs_of
+from eval.runs.run_config import RunConfig
+from eval.runs.worker import Record, open_worker, open_worker_anew
 from vlprm.backbones import checkpoint_folder, placement
 from vlprm.cluster import Cluster, on_ray
 from vlprm.config import dump, run
-from vlprm.engines.choose import ServerConfig
 from vlprm.records import Records, finish, in_units, open_run, timed
 from vlprm.runner import append_of, in_window, leave_unless, stopped_by_sigint
-from vlprm.scorers import ScorerConfig
-from vlprm.search import SearchConfig
 
 log = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True)
-class RunConfig:
-    """Run methods on benchmarks.
-
-    Args:
-        run: folder to write.
-        policy: checkpoint of the policy.
-        benchmarks: what is asked; see eval/asked.py for the fields.
-        methods: names of vlprm.search.METHODS, or paths of modules with a METHOD.
-        search: what they share.
-        reward_model: checkpoint of the reward model, where a method needs one.
-        scorer: what is asked of the reward model.
-        critic: checkpoint of a reward model that has learnt critiques, where a method needs one.
-        server: where the policy is served, in place of this process; `policy` is the folder that is served.
-        scores: where the reward model is served, in place of this process.
-        unit: problems that are solved side by side; with the policy in process, recorded together.
-        shard: which part of the problems, such as 0/4.
-        ray: address of a Ray cluster that does the work, `auto` for the one of this machine; none: this process does.
-        workers: actors on the Ray cluster, each with the models that are not served, and a unit.
-        device: auto (the GPU where there is one), cpu, cuda, or cuda:1 and so on; config.yaml keeps what auto was.
-        dtype: float32, or bfloat16 for half the memory.
-    """
-
-    run: Path
-    policy: str
-    benchmarks: tuple[AskedConfig, ...]
-    methods: tuple[str, ...] = ("best_of_n",)
-    search: SearchConfig = SearchConfig()
-    reward_model: str | None = None
-    scorer: ScorerConfig = ScorerConfig()
-    critic: str | None = None
-    server: ServerConfig = ServerConfig()
-    scores: ServerConfig = ServerConfig()
-    unit: PositiveInt = 32
-    shard: str = "0/1"
-    ray: str = ""
-    workers: PositiveInt = 1
-    device: str = "auto"
-    dtype: str = "float32"
 
 
 def main(config: RunConfig) -> None:
@@ -104,9 +56,9 @@ async def solve_all(jobs: Sequence[Job], records: Records, config: RunConfig) ->
         if config.ray:
             keys = ([job.key for job in unit] for unit in units)
             cluster = Cluster(config.ray, config.workers, gpus_of(config), at_once)
-            await on_ray(keys, partial(opened_anew, config), write, cluster, stopping)
+            await on_ray(keys, partial(open_worker_anew, config), write, cluster, stopping)
             return
-        async with opened(config) as solved:
+        async with open_worker(config) as solved:
             async for done in in_window(units, solved, at_once, stopping):
                 write(done)
 

@@ -13,18 +13,20 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from eval.models import open_models, refuse_missing_models
+from eval.runs.models import open_models, refuse_missing_models
+from eval.runs.views import candidate_view
+from vlprm.answers import CANONICAL, is_correct
 from vlprm.config import dump, run
 from vlprm.engines.choose import ServerConfig
 from vlprm.images import open_image
 from vlprm.problems import check_aspect
 from vlprm.records import open_run, write_atomically
 from vlprm.reward_model import StepScore
-from vlprm.schema import AnswerType, Problem
+from vlprm.schema import AnswerType, Problem, Solution
 from vlprm.scorers import ScorerConfig
 from vlprm.search import Found, ScoredSolution, SearchConfig, solve
 from vlprm.viewer.page import render_page
-from vlprm.viewer.views import CandidateView, Problems, ProblemView, StepView
+from vlprm.viewer.views import CandidateView, Problems, ProblemView
 
 log = logging.getLogger(__name__)
 
@@ -45,6 +47,7 @@ class SolveConfig:
         search: how many candidates, and how they are chosen.
         answer_type: integer, word, choice, float, text, list or expression.
         choices: the texts of the options, where there are any.
+        answer: the right answer, where you know it; the candidates are marked by it.
         server: where the policy is served, in place of this process; `policy` is the folder that is served.
         scores: where the reward model is served, in place of this process.
         device: auto (the GPU where there is one), cpu, cuda, or cuda:1 and so on.
@@ -62,6 +65,7 @@ class SolveConfig:
     search: SearchConfig = SearchConfig()
     answer_type: AnswerType = "word"
     choices: tuple[str, ...] = ()
+    answer: str | None = None
     server: ServerConfig = ServerConfig()
     scores: ServerConfig = ServerConfig()
     device: str = "auto"
@@ -74,13 +78,18 @@ def main(config: SolveConfig) -> None:
     open_run(config.run, dump(config), config.search.seed)
     found = asyncio.run(searched(problem, config))
     print(as_text(found))
+    if problem.answer is not None and found.chosen is not None:
+        print({True: "right", False: "wrong", None: "no result"}[is_right(problem, found.chosen.solution)])
     page = render_page(config.question, [], OneProblem(problem, found))
     write_atomically(config.run / "report.html", page)
     log.info("the page is %s", config.run / "report.html")
 
 
 def problem_of(config: SolveConfig) -> Problem:
-    """ValueError names an image that is missing, cannot be read, or is too narrow to be shown."""
+    """ValueError names an image that is missing, cannot be read, or is too narrow to be shown, and an answer that is
+    not of its type."""
+    if config.answer is not None and CANONICAL[config.answer_type](config.answer) is None:
+        raise ValueError(f"the answer {config.answer!r} is not of type {config.answer_type}; give another answer_type")
     images = []
     for path in config.image:
         if not path.is_file():
@@ -88,7 +97,7 @@ def problem_of(config: SolveConfig) -> Problem:
         images.append(path.read_bytes())
         check_aspect(open_image(images[-1], str(path)), str(path))
     meta = {"choices": list(config.choices)} if config.choices else {}
-    return Problem("solve", "solve", config.question, tuple(images), None, config.answer_type, meta)
+    return Problem("solve", "solve", config.question, tuple(images), config.answer, config.answer_type, meta)
 
 
 async def searched(problem: Problem, config: SolveConfig) -> Found:
@@ -130,20 +139,20 @@ class OneProblem(Problems):
 
     def view(self, at: int) -> ProblemView:
         best = {self.found.method: self.found.shares.index(max(self.found.shares))} if self.found.pool else {}
+        candidates = tuple(scored_view(scored, is_right(self.problem, scored.solution)) for scored in self.found.pool)
         return ProblemView(
             self.problem.id, self.problem.task, "", self.problem.question, self.problem.answer,
-            len(self.problem.images), tuple(map(candidate_view, self.found.pool)), best,
+            len(self.problem.images), candidates, best,
         )  # fmt: skip
 
 
-def candidate_view(scored: ScoredSolution) -> CandidateView:
-    """A candidate of which nobody knows whether it is right."""
-    solution = scored.solution
-    steps = tuple(
-        StepView(step.text, step.kind, None if score is None else score.correct, region=step.region)
-        for step, score in zip(solution.steps, _padded(scored), strict=True)
-    )
-    return CandidateView(steps, solution.answer, None, solution.stop)
+def scored_view(scored: ScoredSolution, right: bool | None = None) -> CandidateView:
+    return candidate_view(scored.solution, [score and score.correct for score in scored.scores], right)
+
+
+def is_right(problem: Problem, solution: Solution) -> bool | None:
+    """None for a *no result*, and where nobody has said what is right."""
+    return None if problem.answer is None else is_correct(solution.answer, problem.answer, problem.answer_type)
 
 
 if __name__ == "__main__":

@@ -18,8 +18,8 @@ from pathlib import Path
 
 from jsonargparse.typing import NonNegativeInt, PositiveInt
 
-from eval.step_images import ImageMode, Images
-from eval.step_results import FIXED, Threshold, measured_all, print_results
+from eval.step_scores.images import ImageMode, Images
+from eval.step_scores.results import FIXED, Threshold, measured_all, print_results
 from vlprm.backbones import Checkpoint, checkpoint_folder, placement
 from vlprm.config import dump, run
 from vlprm.foreign import Dropped
@@ -53,7 +53,7 @@ class StepsConfig:
 
     Args:
         benchmark: visual_process_bench, process_bench, prm_bench, vlrm_bench, or synthetic.
-        data: folder of the benchmark as it is published; for synthetic, a run folder of eval.candidates.
+        data: folder of the benchmark as it is published; for synthetic, a run folder of eval.run.
         run: folder to write.
         checkpoint: folder of a reward model that scores the solutions.
         predictions: in its place, a file of predictions: the benchmark's own layout or that of predictions.jsonl.

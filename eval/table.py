@@ -3,13 +3,13 @@
     python -m eval.table --runs '[runs/eval/builtin]' --format markdown
 
 A column a benchmark, then their mean, the paired difference of means to the policy's own row with its 95% bootstrap
-interval over problems, candidates, and tokens and seconds a problem: those of the row's candidates, the reward model's
-where it was asked. Below each search method stands plain best-of-N on as many tokens as the method took for the same
-problem, candidates of the run's pool in their order, and how much better the method is; where the pool ends first,
-`--pool` names a run with a larger one. Shards of one run are read together. `--layout aggregations` has a row for each
+interval over problems, the number of problems, candidates, and tokens and seconds a problem: those of the row's
+candidates, the reward model's where it was asked. Below each search method stands plain best-of-N on as many tokens as
+the method took for the same problem, candidates of the run's pool in their order, and how much better the method is;
+where the pool ends first, `--pool` names a run with a larger one. Shards of one run are read together. `--layout aggregations` has a row for each
 rule that makes one reward of step rewards (the tables of MM-PRM), and `--layout curve` the best of 1, 2, 4, ...
 A candidate without an answer is not right; how many there are is told below the table. `--format model-index` and
-`eval-results` write the measured rows as the Hub's metadata (eval/cards.py).
+`eval-results` write the measured rows as the Hub's metadata (eval/tables/hub.py).
 """
 
 from __future__ import annotations
@@ -23,9 +23,10 @@ from pathlib import Path
 import numpy as np
 import yaml
 
-from eval.layouts import FORMATS, Format
-from eval.rows import Sample, TableRow
-from eval.run_results import POLICY, Key, Layout, Pool, Run, Values, chosen, read_runs
+from eval.runs.pools import Pool, worth
+from eval.runs.results import POLICY, Key, Layout, Run, Values, read_runs
+from eval.tables.formats import FORMATS, Format
+from eval.tables.rows import Sample, TableRow
 from vlprm.config import run
 from vlprm.metrics import bootstrap_interval
 from vlprm.search import select
@@ -62,9 +63,9 @@ def main(config: TableConfig) -> None:
     sys.stdout.write(FORMATS[config.format](rows))
     for one in runs:
         failed = "".join(f", {count} failed: {name} ({failure})" for (name, failure), count in one.failures.items())
-        print(
-            f"{one.label}: {one.no_results} of {one.candidates} candidates without an answer{failed}", file=sys.stderr
-        )
+        problems = ", ".join(f"{name} {len(of)}" for name, of in next(iter(one.rows.values()), {}).items())
+        said = f"{one.label}: problems: {problems}; {one.no_results} of {one.candidates} candidates without an answer"
+        print(said + failed, file=sys.stderr)
 
 
 def table_rows(one: Run, pools: Mapping[Key, Pool]) -> Iterator[TableRow]:
@@ -98,7 +99,7 @@ def at_equal_tokens(one: Run, method: str, pools: Mapping[Key, Pool]) -> TableRo
         pool = pools[benchmark, problem]
         n = affordable(pool.first, spent)
         shares = select.best_of_n(pool.candidates[:n], one.aggregation)
-        plain[benchmark][problem] = chosen(shares, pool.right[:n])
+        plain[benchmark][problem] = worth(shares, pool.values[:n])
         sizes.append(n)
         tokens.append(pool.first[n - 1])
         ended += spent - pool.first[-1] >= pool.first[-1] / len(pool.first)  # they pay for a further one
@@ -119,11 +120,11 @@ def sample(one: Run, benchmark: str, values: Sequence[float]) -> Sample:
     interval = bootstrap_interval(values)
     if benchmark not in BENCHMARKS:
         return Sample(len(values), interval, None, False)
-    asked = next(asked for asked in one.settings["benchmarks"] if asked["name"] == benchmark)
-    hub, complete = BENCHMARKS[benchmark].hub, one.part == 1 and not asked["problems"]
+    config = next(config for config in one.settings["benchmarks"] if config["name"] == benchmark)
+    hub, complete = BENCHMARKS[benchmark].hub, one.part == 1 and not config["problems"]
     failed = any(name == benchmark for name, _ in one.failures)
-    whole = asked["subset"] in hub and complete and not failed
-    return Sample(len(values), interval, hub.get(asked["subset"], hub["all"]), whole)
+    whole = config["subset"] in hub and complete and not failed
+    return Sample(len(values), interval, hub.get(config["subset"], hub["all"]), whole)
 
 
 def differences(rows: Mapping[str, Values], base: str) -> dict[str, tuple[float, float, float]]:

@@ -15,8 +15,7 @@ from data_synth.judge import JudgeConfig
 from data_synth.label import LabelConfig
 from data_synth.search_tree import SearchConfig
 from data_synth.trees import TreesConfig
-from eval.candidates import CandidatesConfig
-from eval.rewards import RewardsConfig
+from eval.runs.run_config import RunConfig
 from eval.view import ViewConfig
 from train.policy import PolicyConfig
 from train.prm import PrmConfig
@@ -88,8 +87,8 @@ def test_mistakes_are_named(tmp_path: Path, argv: list[str], text: str, message:
     ("command", "message"),
     [
         (["train.prm", "--acumulate", "3"], "unknown flag --acumulate; did you mean 'accumulate'?"),
-        (["eval.candidates", "--tasks", "[chrat]", "--run", "RUN"], "unknown task 'chrat'; did you mean 'chart'?"),
-        (["eval.candidates", "--problems", "0", "--run", "RUN"], '"problems": Not of type PositiveInt: 0'),
+        (["data_synth.trees", "--tasks", "[chrat]", "--run", "RUN"], "unknown task 'chrat'; did you mean 'chart'?"),
+        (["data_synth.trees", "--problems", "0", "--run", "RUN"], '"problems": Not of type PositiveInt: 0'),
         (["data_synth.trees", "--policy", "nowhere", "--run", "RUN"], "no checkpoint folder nowhere"),
         (["train.prm", "--dataset", "none.parquet", "--run", "RUN"], "none.parquet does not exist"),
     ],
@@ -148,8 +147,7 @@ STAGES = {
     JudgeConfig: ["--run=x", "--trees=x"],
     LabelConfig: ["--run=x", "--trees=x"],
     PrmConfig: ["--run=x", "--dataset=x"],
-    CandidatesConfig: ["--run=x"],
-    RewardsConfig: ["--run=x", "--candidates=x", "--reward_model=x"],
+    RunConfig: ["--run=x", "--policy=x", "--benchmarks=[]"],
     ViewConfig: ["--run=x"],
 }
 
@@ -178,8 +176,8 @@ def test_numbers_that_make_no_sense_are_refused(cls: type) -> None:
         (PrmConfig, "--aggregation=median"),
         (PrmConfig, "--epochs=0"),
         (PrmConfig, "--accumulate=0"),
-        (CandidatesConfig, "--n=0"),
-        (CandidatesConfig, "--unit=0"),
+        (RunConfig, "--search.n=0"),
+        (RunConfig, "--unit=0"),
     ],
 )
 def test_values_that_a_field_cannot_hold_are_refused(cls: type, flag: str) -> None:

@@ -29,7 +29,7 @@ ROOT = Path(__file__).parent.parent
 def test_the_walk_from_a_dataset_to_a_scored_pool_runs(tmp_path: Path) -> None:
     (tmp_path / "configs").symlink_to(ROOT / "configs")
     commands = commands_of("training.md")
-    assert len(commands) == 10
+    assert len(commands) == 9
     for command in commands:
         said = ran(tmp_path, shlex.split(command)[1:])
         if "--dry_run" in command:
@@ -45,7 +45,7 @@ def test_a_task_outside_the_package_goes_through_every_stage(tmp_path: Path) -> 
         (tmp_path / folder).symlink_to(ROOT / folder)
     said = {words[2]: ran(tmp_path, words[1:]) for words in map(shlex.split, commands_of("add_a_task.md"))}
     stages = ["train.policy", "data_synth.trees", "data_synth.judge", "data_synth.label", "train.prm"]
-    assert list(said) == [*stages, "eval.candidates", "eval.rewards", "eval.report", "eval.run", "eval.table"]
+    assert list(said) == [*stages, "eval.run", "eval.report", "eval.table"]
     run = tmp_path / "runs/dominoes"
     rows = read_rows(run / "labels/dataset.parquet")
     assert {row["id"].partition("@")[0] for row in rows} == {"dominoes"}

@@ -19,10 +19,11 @@ import pandas
 import pytest
 from datasets import Dataset, load_dataset
 
-from eval.asked import AskedConfig
-from eval.run import RunConfig, main
-from eval.run_results import read_runs
-from eval.solving import FEATURES
+from eval.run import main
+from eval.runs.problem_sets import ProblemSetConfig
+from eval.runs.results import read_runs
+from eval.runs.run_config import RunConfig
+from eval.runs.worker import FEATURES
 from tests.ray_nodes import a_worker, two_nodes
 from tests.stand_in import Answer, Body, StandIn, completion, config_of
 from tests.test_docs import ROOT
@@ -63,7 +64,7 @@ def policy(server: StandIn) -> Policy:
 
 
 @pytest.fixture
-def benchmark(tmp_path: Path) -> AskedConfig:
+def benchmark(tmp_path: Path) -> ProblemSetConfig:
     """Six items; the images of two are not there."""
     folder = tmp_path / "mathvision"
     (folder / "images").mkdir(parents=True)
@@ -74,13 +75,30 @@ def benchmark(tmp_path: Path) -> AskedConfig:
     (folder / "test.jsonl").write_text("".join(json.dumps(item) + "\n" for item in items))
     for i in range(4):
         (folder / f"images/{i}.png").write_bytes(png(open_image(FAMILY.problem("train", i).images[0])))
-    return AskedConfig("mathvision", folder)
+    return ProblemSetConfig("mathvision", folder)
 
 
-def served(run: Path, server: StandIn, *asked: AskedConfig, **changes: Any) -> RunConfig:
+def served(run: Path, server: StandIn, *asked: ProblemSetConfig, **changes: Any) -> RunConfig:
     base = RunConfig(run, "builtin/policy", asked, ("self_consistency", "adaptive"), SearchConfig(n=4), unit=4,
                      server=config_of(server, concurrency=8), device="cpu")  # fmt: skip
     return dataclasses.replace(base, **changes)
+
+
+def test_problems_of_ones_own_are_a_benchmark(server: StandIn, policy: Policy, tmp_path: Path) -> None:
+    """Each has the answer type that it declares; one whose image is missing is a failure."""
+    (tmp_path / "cups.png").write_bytes(png(open_image(FAMILY.problem("train", 0).images[0])))
+    problem = {"question": "How many?", "answer": "2", "answer_type": "integer"}
+    rows = [{"id": str(i), "images": [name], **problem} for i, name in enumerate(("cups.png", "cups.png", "gone.png"))]
+    path = tmp_path / "problems.jsonl"
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    mine = ProblemSetConfig("mine", problem_file=path)
+    main(served(tmp_path / "run", server, mine, methods=("self_consistency",)))
+    found = {record["problem"]: record for record in records_of(tmp_path / "run")}
+    assert [found[i]["failure"] for i in "012"] == ["", "", "image_missing"]
+    assert {(c["answer"], c["right"]) for c in found["0"]["candidates"]} <= {(str(k), k == 2) for k in range(4)}
+    assert read_runs((tmp_path / "run",))[0].failures == {("mine", "image_missing"): 1}
+    with pytest.raises(ValueError, match="is a benchmark of your own; give it a name of its own"):
+        main(served(tmp_path / "other", server, ProblemSetConfig("chart", problem_file=path)))
 
 
 def records_of(run: Path) -> list[Record]:
@@ -95,13 +113,13 @@ def timeless(run: Path) -> list[Record]:
 
 def test_a_straggler_of_a_served_policy_holds_nothing_up(server: StandIn, policy: Policy, tmp_path: Path) -> None:
     policy.seconds = lambda count: 3.0 if count == 1 else 0.0
-    main(served(tmp_path / "run", server, AskedConfig("chart", problems=8), methods=("self_consistency",), unit=2))
+    main(served(tmp_path / "run", server, ProblemSetConfig("chart", problems=8), methods=("self_consistency",), unit=2))
     found = records_of(tmp_path / "run")
     assert [r["cost"]["seconds"] > 2 for r in found] == [False] * 7 + [True]
 
 
 def test_sigint_finishes_what_is_open_and_the_same_command_goes_on(
-    server: StandIn, policy: Policy, benchmark: AskedConfig, tmp_path: Path
+    server: StandIn, policy: Policy, benchmark: ProblemSetConfig, tmp_path: Path
 ) -> None:
     main(served(tmp_path / "whole", server, benchmark))
     needed, policy.asked = policy.asked, 0
@@ -118,7 +136,7 @@ def test_sigint_finishes_what_is_open_and_the_same_command_goes_on(
     assert timeless(tmp_path / "run") == timeless(tmp_path / "whole")
 
 
-def test_a_cluster_that_is_not_there_is_named(server: StandIn, benchmark: AskedConfig, tmp_path: Path) -> None:
+def test_a_cluster_that_is_not_there_is_named(server: StandIn, benchmark: ProblemSetConfig, tmp_path: Path) -> None:
     pytest.importorskip("ray")
     with pytest.raises(ValueError, match=r"no Ray cluster answers at '127\.0\.0\.1:1'; start one with `ray start --he"):
         main(served(tmp_path / "run", server, benchmark, ray="127.0.0.1:1"))
@@ -126,9 +144,9 @@ def test_a_cluster_that_is_not_there_is_named(server: StandIn, benchmark: AskedC
 
 @pytest.mark.slow
 def test_a_cluster_that_loses_a_worker_makes_the_records_of_one_process(
-    server: StandIn, policy: Policy, benchmark: AskedConfig, tmp_path: Path
+    server: StandIn, policy: Policy, benchmark: ProblemSetConfig, tmp_path: Path
 ) -> None:
-    asked = benchmark, AskedConfig("chart", problems=20)
+    asked = benchmark, ProblemSetConfig("chart", problems=20)
     main(served(tmp_path / "whole", server, *asked))
     policy.asked, killed = 0, []
 
@@ -148,13 +166,13 @@ def test_a_cluster_that_loses_a_worker_makes_the_records_of_one_process(
 @pytest.mark.slow
 @pytest.mark.timeout(600)
 def test_models_in_workers_solve_as_in_one_process(
-    tiny_backbone: Callable[[str], Path], benchmark: AskedConfig, tmp_path: Path
+    tiny_backbone: Callable[[str], Path], benchmark: ProblemSetConfig, tmp_path: Path
 ) -> None:
     """The command itself, of which a worker is killed once there are records."""
     folder = tiny_backbone("qwen2_5_vl")
     checkpoint = load_reward_model(folder, new_head="step")
     save_reward_model(checkpoint, tmp_path / "prm", checkpoint.profile)
-    search, asked = SearchConfig(n=3, max_tokens=8, max_steps=2), (benchmark, AskedConfig("chart", problems=10))
+    search, asked = SearchConfig(n=3, max_tokens=8, max_steps=2), (benchmark, ProblemSetConfig("chart", problems=10))
     config = RunConfig(tmp_path / "whole", str(folder), asked, ("best_of_n",), search, str(tmp_path / "prm"), unit=2,
                        device="cpu")  # fmt: skip
     main(config)
@@ -187,7 +205,7 @@ def alike(a: Any, b: Any) -> bool:
 
 
 def test_records_are_tables_for_pandas_and_datasets(
-    server: StandIn, policy: Policy, benchmark: AskedConfig, tmp_path: Path
+    server: StandIn, policy: Policy, benchmark: ProblemSetConfig, tmp_path: Path
 ) -> None:
     """Every row of them, of problems that failed as well."""
     main(served(tmp_path / "run", server, benchmark))
@@ -199,7 +217,7 @@ def test_records_are_tables_for_pandas_and_datasets(
 
 
 def test_what_first_stands_far_into_a_file_is_read_by_datasets_too(
-    server: StandIn, policy: Policy, benchmark: AskedConfig, tmp_path: Path
+    server: StandIn, policy: Policy, benchmark: ProblemSetConfig, tmp_path: Path
 ) -> None:
     """Behind the 10 MB from which it guesses the columns: a failure as it is, scores where it is told their type."""
     main(served(tmp_path / "run", server, benchmark))

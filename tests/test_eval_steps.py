@@ -13,18 +13,18 @@ import pytest
 import torch
 
 from eval import steps
-from eval.step_images import Images
-from eval.step_results import FIXED, intervals, measured_all, reward_measures
+from eval.step_scores.images import Images
+from eval.step_scores.results import FIXED, intervals, measured_all, reward_measures
 from eval.steps import StepsConfig, chosen
+from tests.stored import pool_record, write_run
 from tests.teacher import TeacherEngine
-from tests.test_stages import write_records
 from tests.test_step_benchmarks import process_row, spoilt_row, write_rows
 from vlprm.engines import Request
 from vlprm.foreign import Dropped
 from vlprm.profile import Profile
 from vlprm.reward_model import load_reward_model, save_reward_model
 from vlprm.rollout import rollouts
-from vlprm.schema import Problem, to_json
+from vlprm.schema import Problem
 from vlprm.scoring import score
 from vlprm.step_benchmarks import BENCHMARKS
 from vlprm.step_benchmarks.labelled import LabelledSolution, labelled
@@ -47,9 +47,7 @@ def reward_model(tmp_path_factory: pytest.TempPathFactory, backbone: Path) -> Pa
 def candidates(tmp_path_factory: pytest.TempPathFactory) -> Path:
     run, engine = tmp_path_factory.mktemp("candidates"), TeacherEngine(0.1)
     pools = {p.id: asyncio.run(rollouts(engine, Request(p, (), 3, p.id, 0))) for p in PROBLEMS}
-    records = [{"key": i, "solutions": [to_json(s) for s in pool]} for i, pool in pools.items()]
-    write_records(run / "candidates.jsonl", records)
-    return run
+    return write_run(run, [pool_record(at, p, pools[p.id]) for at, p in enumerate(PROBLEMS)])
 
 
 @pytest.fixture

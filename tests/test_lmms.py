@@ -15,7 +15,7 @@ import datasets
 import pytest
 import torch
 
-from eval.asked import answer_text
+from eval.runs.problem_sets import answer_text
 from tests.test_docs import ROOT
 from vlprm.backbones import load_policy
 from vlprm.engines.local import LocalEngine

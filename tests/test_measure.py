@@ -8,12 +8,12 @@ import random
 import numpy as np
 import pytest
 
-from eval import measure
-from eval.pool import Pool, Scored
+from eval.runs import measures
+from eval.runs.pools import Pool
 from vlprm.metrics import auroc, bootstrap_interval, expected_best_of, grouped_interval, precision_recall_f1
-from vlprm.schema import Problem, Solution, Step, Verdict
+from vlprm.schema import Verdict
 from vlprm.scoring import AGGREGATIONS, StepScore
-from vlprm.search.select import Candidate, likeliest, selectors
+from vlprm.search.select import Candidate, likeliest, rewards_of, selectors
 
 
 def test_expected_best_of_n_is_the_mean_over_all_subsets() -> None:
@@ -77,16 +77,10 @@ def test_what_surprises_the_backbone_least_is_chosen_where_its_surprise_is_known
     ]
     assert likeliest(candidates) == [0, 1]
     known = [
-        dataclasses.replace(
-            p,
-            candidates=tuple(
-                dataclasses.replace(c, scores=tuple(dataclasses.replace(s, surprise=1.0) for s in c.scores))
-                for c in p.candidates
-            ),
-        )
+        dataclasses.replace(p, candidates=tuple(dataclasses.replace(c, surprise=1.0) for c in p.candidates))
         for p in POOLS
     ]
-    assert measure.selection(known, "min")["likeliest"]["accuracy"] == pytest.approx(2 / 3)
+    assert measures.selection(known, "min")["likeliest"]["accuracy"] == pytest.approx(2 / 3)
 
 
 def test_ties_are_split_and_failures_never_chosen_before_results() -> None:
@@ -109,24 +103,27 @@ def test_aggregations() -> None:
     )
 
 
-def scored(answer: str | None, rewards: list[float], truth: list[Verdict | None]) -> Scored:
-    steps = tuple(Step("other", f"s{i}") for i in range(len(rewards)))
-    scores = tuple(StepScore(r, (1 - r) * 0.75, (1 - r) * 0.25) for r in rewards)
-    right = None if answer is None else answer == "1"
-    return Scored(Solution("p", steps, answer, "answer", 9), scores, rewards[-1], right, tuple(truth))
+Known = tuple[str | None, list[float], list[Verdict | None]]  # an answer, rewards and truth of its steps
+
+
+def scored(*known: Known) -> Pool:
+    scores = [tuple(StepScore(r, (1 - r) * 0.75, (1 - r) * 0.25) for r in rewards) for _, rewards, _ in known]
+    candidates = [Candidate(k[0], rewards_of(of), k[1][-1]) for k, of in zip(known, scores, strict=True)]
+    right = [None if answer is None else answer == "1" for answer, _, _ in known]
+    truth = tuple(tuple(truth) for _, _, truth in known)
+    return Pool("chart", "p", "chart/sum", tuple(candidates), tuple(right), (), tuple(scores), truth)
 
 
 OK, SEES, THINKS = Verdict(True), Verdict(False, "perception"), Verdict(False, "reasoning")
-PROBLEM = Problem("p", "chart", "?", (), "1", "integer", {"question_type": "sum"})
 POOLS = [
-    Pool(PROBLEM, (scored("1", [0.9, 0.8], [OK, OK]), scored("2", [0.2, 0.4], [SEES, SEES]))),
-    Pool(PROBLEM, (scored("1", [0.3, 0.6], [OK, None]), scored("2", [0.9, 0.7], [OK, THINKS]))),
-    Pool(PROBLEM, (scored("1", [0.9, 0.9], [OK, OK]), scored("1", [0.9, 0.9], [SEES, OK]))),
+    scored(("1", [0.9, 0.8], [OK, OK]), ("2", [0.2, 0.4], [SEES, SEES])),
+    scored(("1", [0.3, 0.6], [OK, None]), ("2", [0.9, 0.7], [OK, THINKS])),
+    scored(("1", [0.9, 0.9], [OK, OK]), ("1", [0.9, 0.9], [SEES, OK])),
 ]
 
 
 def test_step_measures_by_hand() -> None:
-    found = measure.steps(POOLS, "min")
+    found = measures.steps(POOLS, "min")
     assert (found["steps"], found["unparsed"]) == (11, 1)
     assert found["within_problem_accuracy"] == 0.5  # right above wrong in the first, below in the second
     assert found["mixed_problems"] == 2
@@ -138,32 +135,54 @@ def test_step_measures_by_hand() -> None:
 
 
 def test_selection_by_hand() -> None:
-    found = measure.selection(POOLS, "min")
+    found = measures.selection(POOLS, "min")
     assert found["random"]["accuracy"] == pytest.approx((0.5 + 0.5 + 1) / 3)
     assert found["prm_min"]["accuracy"] == pytest.approx((1 + 0 + 1) / 3)
     assert found["prm_min"]["fully_right"] == pytest.approx((1 + 0 + 0.5) / 3)
     assert found["oracle"]["accuracy"] == 1
     fixed = {"random", "majority", "weighted_majority", "whole_solution", "oracle"}
     assert set(found) == fixed | {f"prm_{name}" for name in AGGREGATIONS}
-    assert measure.best_of_n(POOLS, "min") == pytest.approx({"1": 2 / 3, "2": 2 / 3})
-    assert measure.differences(POOLS, "min")["share_of_room_closed"] == pytest.approx(0.0)
+    assert measures.mean_curve(POOLS, "min") == pytest.approx({"1": 2 / 3, "2": 2 / 3})
+    assert measures.differences(POOLS, "min")["share_of_room_closed"] == pytest.approx(0.0)
 
 
 def test_candidates_without_an_answer_are_counted_and_are_in_no_mean_over_candidates() -> None:
-    half = Pool(PROBLEM, (scored("1", [0.9], [OK]), scored(None, [0.95], [OK]), scored(None, [0.1], [OK])))
-    none = Pool(PROBLEM, (scored(None, [0.9], [OK]), scored(None, [0.2], [OK]), scored(None, [0.1], [OK])))
-    assert measure.no_results([half, none]) == {"candidates": 5, "problems": 1}
-    found = measure.selection([half, none], "min")
+    half = scored(("1", [0.9], [OK]), (None, [0.95], [OK]), (None, [0.1], [OK]))
+    none = scored((None, [0.9], [OK]), (None, [0.2], [OK]), (None, [0.1], [OK]))
+    assert measures.no_results([half, none]) == {"candidates": 5, "problems": 1}
+    found = measures.selection([half, none], "min")
     assert {name: row["accuracy"] for name, row in found.items()} == dict.fromkeys(found, 0.5)
-    assert measure.best_of_n([half, none], "min") == {"1": 0.5, "2": 0.5}
+    assert measures.mean_curve([half, none], "min") == {"1": 0.5, "2": 0.5, "3": 0.5}
     assert not half.is_mixed
     assert POOLS[0].is_mixed
 
 
 def test_a_question_type_has_its_problems_and_the_accuracies_of_their_selection() -> None:
-    other = dataclasses.replace(PROBLEM, meta={"question_type": "difference"})
-    found = measure.by_question_type([*POOLS, dataclasses.replace(POOLS[0], problem=other)], "min")
+    other = dataclasses.replace(POOLS[0], question_type="chart/difference")
+    found = measures.by_question_type([*POOLS, other], "min")
     assert {name: row["problems"] for name, row in found.items()} == {"chart/difference": 1, "chart/sum": 3}
     assert found["chart/sum"]["mixed"] == pytest.approx(2 / 3)
-    for name, row in measure.selection(POOLS, "min").items():
+    for name, row in measures.selection(POOLS, "min").items():
         assert found["chart/sum"][name] == pytest.approx(row["accuracy"])
+
+
+@pytest.mark.parametrize("n", [1, 3, 8, 16, 24])
+def test_the_curve_goes_from_a_random_candidate_to_the_best_of_all(n: int) -> None:
+    rng = random.Random(n)
+    pools = [scored(*((rng.choice("12"), [rng.random()], [OK]) for _ in range(n))) for _ in range(5)]
+    found, chosen = measures.mean_curve(pools, "min"), measures.selection(pools, "min")
+    assert list(found) == [str(k) for k in (1, 2, 4, 8, 16) if k < n] + [str(n)]
+    assert found["1"] == pytest.approx(chosen["random"]["accuracy"])
+    assert found[str(n)] == pytest.approx(chosen["prm_min"]["accuracy"])
+
+
+def test_a_pool_that_nobody_scored_and_whose_truth_is_not_known_has_the_votes_alone() -> None:
+    plain = [
+        dataclasses.replace(
+            p, truth=None, candidates=tuple(dataclasses.replace(c, rewards=None, whole=None) for c in p.candidates)
+        )
+        for p in POOLS
+    ]
+    found = measures.selection(plain, "min", {"step_beam": [1.0, 0.0, 1.0]})
+    assert list(found) == ["random", "majority", "oracle", "step_beam"]
+    assert not any("fully_right" in row for row in found.values())

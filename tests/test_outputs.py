@@ -41,13 +41,14 @@ def test_layouts_are_read_alike(folder: Path) -> None:
     solution = Solution(
         "1", (Step("reasoning", "[reasoning] 1 + 0 = 1"), Step("answer", "[answer] 1")), "1", "answer", 9
     )
+    stored = {"key": "mathvision/1/pool", "problem": "1", "candidates": [{"solution": to_json(solution)}, {}]}
     layouts = [
         lines(RIGHT),
         json.dumps({record["id"]: record for record in RIGHT}),
         json.dumps({record["id"]: record["response"] for record in RIGHT}),
         json.dumps({"counting": RIGHT[:2], "logic": RIGHT[2:]}),
         json.dumps(RIGHT),
-        lines([{"key": "1", "solutions": [to_json(solution), "[answer] 7"]}, *RIGHT[1:]]),
+        lines([{**stored, "method": "pool"}, {**stored, "method": "dvts"}, *RIGHT[1:]]),
         lines([{"id": 1, "response": 1}, *RIGHT[1:]]),
         lines(RIGHT).encode("utf-16"),
         "\ufeff" + lines(RIGHT),

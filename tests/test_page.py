@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from eval import measure
+from eval.runs import measures
 from tests.shown import EVIL, IMAGE, SHOWN_EVIL, Shown, hostile, problem, tree
 from tests.test_measure import POOLS
 from vlprm.images import png
@@ -20,10 +20,10 @@ from vlprm.viewer.views import Joined, facts, plain, visible
 def results() -> dict:  # type: ignore[type-arg]
     return {
         "n_problems": 3, "n_candidates": 2, "aggregation": "min", "judge": EVIL,
-        "no_answer": {"candidates": 5, "problems": 1},
-        "selection": measure.selection(POOLS, "min"), "differences": measure.differences(POOLS, "min"),
-        "best_of_n": measure.best_of_n(POOLS, "min"), "by_question_type": measure.by_question_type(POOLS, "min"),
-        "steps": measure.steps(POOLS, "min"), "seconds": {"trees": 1.0},
+        "no_answer": {"candidates": 5, "problems": 1}, "failed": 1,
+        "selection": measures.selection(POOLS, "min"), "differences": measures.differences(POOLS, "min"),
+        "best_of_n": measures.mean_curve(POOLS, "min"), "by_question_type": measures.by_question_type(POOLS, "min"),
+        "steps": measures.steps(POOLS, "min"), "seconds": {"trees": 1.0},
         "labels": {name: {"precision": 1, "recall": 1, "f1": 1, "labelled": 1} for name in ("mc", "judge", "fused")},
     }  # fmt: skip
 

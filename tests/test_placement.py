@@ -10,28 +10,32 @@ import yaml
 
 from data_synth import trees
 from data_synth.search_tree import SearchConfig
-from eval import candidates, rewards
-from vlprm import backbones
+from eval import run as evaluation
+from eval.runs.problem_sets import ProblemSetConfig
+from eval.runs.run_config import RunConfig
+from vlprm import backbones, scorers
 from vlprm.backbones import placement
 from vlprm.profile import Profile
 from vlprm.reward_model import load_reward_model, save_reward_model
+from vlprm.search import SearchConfig as SolveSettings
 
 Stage = Callable[..., None]  # runs a command with these changes of its config
-STAGES = ("trees", "candidates", "rewards")
+STAGES = ("trees", "eval")
+RECORDS = {"trees": "trees.jsonl", "eval": "records.jsonl"}
 
 
 @pytest.fixture
 def stages(backbone: Path, tmp_path: Path) -> dict[str, Stage]:
-    """Each stage by name; `rewards` reads the pool that `candidates` wrote."""
+    """Each stage by name."""
     save_reward_model(load_reward_model(backbone, new_head=True), tmp_path / "prm", Profile(head="step"))
     search, policy = SearchConfig(root_rollouts=2, max_tokens=6), str(backbone)
-    pool = tmp_path / "candidates"
+    asked, settings = (ProblemSetConfig("chart", problems=3),), SolveSettings(n=2, max_tokens=6)
+    prm = str(tmp_path / "prm")
     return {
         "trees": lambda **c: trees.main(trees.TreesConfig(tmp_path / "trees", policy, problems=3, search=search, **c)),
-        "candidates": lambda **c: candidates.main(
-            candidates.CandidatesConfig(pool, policy, problems=3, n=2, max_tokens=6, **c)
+        "eval": lambda **c: evaluation.main(
+            RunConfig(tmp_path / "eval", policy, asked, search=settings, reward_model=prm, **c)
         ),
-        "rewards": lambda **c: rewards.main(rewards.RewardsConfig(pool, tmp_path / "prm", tmp_path / "rewards", **c)),
     }
 
 
@@ -39,7 +43,7 @@ def stages(backbone: Path, tmp_path: Path) -> dict[str, Stage]:
 def loaded(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
     """The models that the stages loaded, in order."""
     models: list[Any] = []
-    for module, name in ((backbones, "load_policy"), (rewards, "load_reward_model")):
+    for module, name in ((backbones, "load_policy"), (scorers, "load_reward_model")):
 
         def load(*args: Any, real: Callable[..., Any] = getattr(module, name)) -> Any:
             checkpoint = real(*args)
@@ -66,9 +70,9 @@ def test_a_finished_stage_loads_no_model(stages: dict[str, Stage], loaded: list[
         stages[name](unit=2)
     assert len(loaded) == 3
     for name in STAGES:
-        before = (tmp_path / name / f"{name}.jsonl").read_bytes()
+        before = (tmp_path / name / RECORDS[name]).read_bytes()
         stages[name](unit=2)
-        assert (tmp_path / name / f"{name}.jsonl").read_bytes() == before
+        assert (tmp_path / name / RECORDS[name]).read_bytes() == before
     assert len(loaded) == 3
     records = (tmp_path / "trees" / "trees.jsonl").read_text().splitlines(keepends=True)
     (tmp_path / "trees" / "trees.jsonl").write_text("".join(records[:2]))
@@ -81,8 +85,6 @@ def test_a_finished_stage_loads_no_model(stages: dict[str, Stage], loaded: list[
 def test_what_a_machine_does_not_have_is_named_before_anything_is_written(
     stages: dict[str, Stage], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
 ) -> None:
-    if name == "rewards":
-        stages["candidates"]()
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 0)
     with pytest.raises(ValueError, match=r"no device 'cuda' on this machine; give auto or one of cpu$"):
         stages[name](device="cuda")

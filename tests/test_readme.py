@@ -2,6 +2,7 @@
 
 import re
 from pathlib import Path
+from typing import get_type_hints
 
 import pytest
 import yaml
@@ -49,8 +50,7 @@ def test_recipes_open_with_their_launch_line_and_parse(recipe: Path) -> None:
     assert command, f"{recipe} has no launch line"
     assert ROOT / command[2] == recipe
     module = __import__(command[1], fromlist=["x"])
-    config_class = next(v for k, v in vars(module).items() if k.endswith("Config") and v.__module__ == command[1])
-    parse(config_class, ["--config", str(recipe)])
+    parse(get_type_hints(module.main)["config"], ["--config", str(recipe)])
 
 
 @pytest.mark.parametrize("path", sorted(ROOT.glob("configs/accelerate/*.yaml")), ids=lambda p: p.stem)

@@ -12,13 +12,23 @@ from pathlib import Path
 import pytest
 from safetensors.torch import load_file
 
+from tests.test_tables import timeless
+
 SIZES = {
     "data_synth.trees": ["--config", "configs/demo/trees.yaml", "--problems", "12", "--unit", "4"],
     "data_synth.judge": ["--config", "configs/demo/judge.yaml"],
     "data_synth.label": ["--config", "configs/demo/label.yaml"],
     "train.prm": ["--config", "configs/demo/prm.yaml", "--rows.batch_tokens", "600", "--checkpoint_every", "3"],
-    "eval.candidates": ["--config", "configs/demo/candidates.yaml", "--problems", "10", "--unit", "5", "--n", "4"],
-    "eval.rewards": ["--config", "configs/demo/rewards.yaml", "--unit", "5"],
+    "eval.run": [
+        "--config",
+        "configs/demo/eval.yaml",
+        "--unit",
+        "5",
+        "--search.n",
+        "4",
+        "--benchmarks",
+        "[{name: count_grid, problems: 5}, {name: fine_print, problems: 5}]",
+    ],
     "eval.report": [],
 }
 
@@ -29,8 +39,7 @@ def command(stage: str, out: Path) -> list[str]:
         "data_synth.judge": {"trees": "trees", "run": "judgements"},
         "data_synth.label": {"trees": "trees", "judgements": "judgements", "run": "labels"},
         "train.prm": {"dataset": "labels/dataset.parquet", "run": "prm"},
-        "eval.candidates": {"run": "candidates"},
-        "eval.rewards": {"candidates": "candidates", "reward_model": "prm", "run": "rewards"},
+        "eval.run": {"reward_model": "prm", "run": "eval"},
         "eval.report": {"run": "."},
     }[stage]
     flags = [word for name, folder in folders.items() for word in (f"--{name}", str(out / folder))]
@@ -67,24 +76,23 @@ def test_killed_at_every_stage_the_results_are_the_same(tmp_path: Path) -> None:
     run("data_synth.judge", killed)
     run("data_synth.label", killed)
     run_killed("train.prm", killed, lambda: any(killed.glob("prm/checkpoint-*/trainer_state.json")))
-    run_killed("eval.candidates", killed, lambda: has_lines(killed / "candidates/candidates.jsonl", 5))
-    run_killed("eval.rewards", killed, lambda: has_lines(killed / "rewards/rewards.jsonl", 5))
+    run_killed("eval.run", killed, lambda: has_lines(killed / "eval/records.jsonl", 5))
     run("eval.report", killed)
 
-    for name in ("trees/trees.jsonl", "candidates/candidates.jsonl", "rewards/rewards.jsonl"):
-        assert (killed / name).read_text() == (whole / name).read_text(), name
+    assert (killed / "trees/trees.jsonl").read_text() == (whole / "trees/trees.jsonl").read_text()
+    assert timeless(killed / "eval/records.jsonl") == timeless(whole / "eval/records.jsonl")
     weights = [load_file(out / "prm" / "model.safetensors") for out in (whole, killed)]
     assert all((weights[0][name] == weights[1][name]).all() for name in weights[0])
     results = [json.loads((out / "results.json").read_text()) for out in (whole, killed)]
     seconds = [r.pop("seconds") for r in results]
     assert results[0] == results[1]
-    assert set(seconds[0]) == {"trees", "judge", "label", "train", "candidates", "rewards", "report"}
+    assert set(seconds[0]) == {"trees", "judge", "label", "train", "run", "report"}
     check_contract(whole, results[0])
 
     # A second run of a finished stage does nothing.
-    before = (whole / "rewards" / "rewards.jsonl").stat().st_mtime_ns
-    run("eval.rewards", whole)
-    assert (whole / "rewards" / "rewards.jsonl").stat().st_mtime_ns == before
+    before = (whole / "eval" / "records.jsonl").stat().st_mtime_ns
+    run("eval.run", whole)
+    assert (whole / "eval" / "records.jsonl").stat().st_mtime_ns == before
 
 
 def check_contract(out: Path, results: dict) -> None:  # type: ignore[type-arg]

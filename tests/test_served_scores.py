@@ -16,14 +16,14 @@ import pytest
 from eval.parity import Gaps, ParityConfig, gaps, main
 from tests.conftest import executed, solved
 from tests.stand_in import Answer, Body, StandIn, completion, config_of
+from tests.stored import pool_record, write_run
 from vlprm.critique import critique_of, critique_text
 from vlprm.engines.choose import ServerConfig, open_scores
 from vlprm.engines.server import probe_problem
 from vlprm.packing import Row
 from vlprm.profile import load_profile
-from vlprm.records import Records, finish, open_run
 from vlprm.reward_model import Head, StepScore, load_reward_model, save_reward_model
-from vlprm.schema import Problem, Solution, Step, to_json
+from vlprm.schema import Problem, Solution, Step
 from vlprm.scorers import Scored, ScorerConfig, open_scorer
 from vlprm.served_scores import ServedScores, _seen_from
 from vlprm.steps import parse_step
@@ -326,11 +326,7 @@ def test_a_gap_above_the_bound_ends_the_command(
 ) -> None:
     """A new head gives every output a third."""
     folder = made("step")
-    open_run(tmp_path / "pools", "", 0)
-    records = Records(tmp_path / "pools" / "candidates.jsonl")
-    solution = Solution(PROBLEM.id, tuple(STEPS), None, "answer", 1)
-    records.append([{"key": PROBLEM.id, "solutions": [to_json(solution)]}])
-    finish(records)
+    write_run(tmp_path / "pools", [pool_record(0, PROBLEM, [Solution(PROBLEM.id, tuple(STEPS), None, "answer", 1)])])
     candidate, probed = len(row_of(folder).ids), len(row_of(folder, *probe_of(folder)).ids)
     config = ParityConfig(folder, tmp_path / "pools", config_of(server), device="cpu")
 

@@ -14,13 +14,13 @@ import torch
 
 from eval.parity import ParityConfig, gaps, main
 from tests.conftest import executed, solved
+from tests.stored import pool_record, write_run
 from tests.tiny_backbones import qwen3_vl_with_tools
 from tests.vllm_server import vllm
 from vlprm.backbones import Checkpoint
 from vlprm.engines.choose import ServerConfig, open_scores
-from vlprm.records import Records, finish, open_run
 from vlprm.reward_model import Head, load_reward_model, save_reward_model
-from vlprm.schema import Problem, Region, Solution, Step, to_json
+from vlprm.schema import Problem, Region, Solution, Step
 from vlprm.scoring import StepScore, score_steps
 from vlprm.steps import parse_step
 from vlprm.tasks import TASKS
@@ -128,12 +128,11 @@ def test_steps_that_end_in_a_full_stop_are_read_alike(
 def test_the_command_measures_stored_candidates(
     model: Served, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    open_run(tmp_path / "pools", "", 0)
-    records = Records(tmp_path / "pools" / "candidates.jsonl")
-    for problem, steps in SOLUTIONS[:10]:
-        pool = [Solution(problem.id, tuple(steps[:cut]), None, "length", 1) for cut in (1, len(steps))]
-        records.append([{"key": problem.id, "solutions": [to_json(s) for s in pool]}])
-    finish(records)
+    pools = [
+        (problem, [Solution(problem.id, tuple(steps[:cut]), None, "length", 1) for cut in (1, len(steps))])
+        for problem, steps in SOLUTIONS[:10]
+    ]
+    write_run(tmp_path / "pools", [pool_record(at, *pool) for at, pool in enumerate(pools)])
     config = ParityConfig(model.folder, tmp_path / "pools", model.server, problems=8, device="cpu")
     main(config)
     expected = sum(1 + len(steps) for _, steps in SOLUTIONS[:8])

@@ -10,11 +10,14 @@ import pytest
 
 from data_synth.trees import TreesConfig
 from data_synth.trees import main as grow_trees
-from eval.candidates import CandidatesConfig
-from eval.candidates import main as sample_candidates
+from eval.run import main as sample_candidates
+from eval.runs.problem_sets import ProblemSetConfig
+from eval.runs.run_config import RunConfig
 from tests.stand_in import KEY, StandIn, completion, config_of, open_on
 from vlprm.config import parse
+from vlprm.pools import RECORDS
 from vlprm.records import read_records
+from vlprm.search import SearchConfig
 from vlprm.tasks import TASKS
 
 
@@ -58,12 +61,17 @@ def test_stages_write_the_same_records_from_servers_that_answer_the_same(
     one, other = servers(), servers()
     one.reply = other.reply = lambda body: completion(f"[answer] {answer}", None)
     for name, config in {"one": config_of(one), "two": config_of(one, other)}.items():
-        sample_candidates(
-            CandidatesConfig(tmp_path / name, str(backbone), ("count_grid",), problems=3, n=2, server=config)
+        asked = (ProblemSetConfig("count_grid", problems=3),)
+        methods, search = ("self_consistency",), SearchConfig(n=2)
+        sample_candidates(RunConfig(tmp_path / name, str(backbone), asked, methods, search, server=config))
+    pools = [
+        sorted(
+            (r["problem"], [c["solution"] for c in r["candidates"]]) for r in read_records(tmp_path / name / RECORDS)
         )
-    pools = [list(read_records(tmp_path / name / "candidates.jsonl")) for name in ("one", "two")]
+        for name in ("one", "two")
+    ]
     assert pools[0] == pools[1]
-    assert [s["stop"] for s in pools[0][0]["solutions"]] == ["answer", "no_text"]
+    assert [solution["stop"] for solution in pools[0][0][1]] == ["answer", "no_text"]
     grow_trees(TreesConfig(tmp_path / "trees", str(backbone), ("count_grid",), problems=1, server=config_of(one)))
     (tree,) = (record["tree"] for record in read_records(tmp_path / "trees" / "trees.jsonl"))
     assert (tree["root"]["mc_total"], tree["root"]["mc_valid"]) == (8, 1)

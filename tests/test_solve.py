@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 from PIL import Image
 
-from eval.solve import SolveConfig, as_text, candidate_view, main
+from eval.solve import SolveConfig, as_text, is_right, main, problem_of, scored_view
 from vlprm.images import png
 from vlprm.reward_model import StepScore
 from vlprm.schema import Solution
@@ -41,6 +42,18 @@ def test_what_cannot_be_solved_is_said_at_once(tmp_path: Path, changes: dict[str
     assert not (tmp_path / "run").exists()
 
 
+def test_candidates_are_marked_by_the_answer_that_is_given(tmp_path: Path) -> None:
+    (tmp_path / "image.png").write_bytes(png(Image.new("RGB", (32, 32))))
+    asked = SolveConfig((tmp_path / "image.png",), "How many?", answer_type="integer", answer="3")
+    solutions = [
+        Solution("p", (), answer, stop, 1) for answer, stop in (("3", "answer"), ("4", "answer"), (None, "length"))
+    ]
+    assert [is_right(problem_of(asked), solution) for solution in solutions] == [True, False, None]
+    assert is_right(problem_of(replace(asked, answer=None)), solutions[0]) is None
+    with pytest.raises(ValueError, match="the answer 'three' is not of type integer; give another answer_type"):
+        problem_of(replace(asked, answer="three"))
+
+
 def test_an_image_too_narrow_to_be_shown_is_refused(tmp_path: Path) -> None:
     line = tmp_path / "line.png"
     line.write_bytes(png(Image.new("RGB", (2010, 10))))
@@ -56,5 +69,5 @@ def test_a_step_without_a_score_is_shown_without_one() -> None:
     said = as_text(Found("p", "best_of_n", (cut,), [1.0], Cost(policy_tokens=9))).splitlines()
     assert said[:2] == ["0.750  [reasoning] 1 + 1 = 2", "       [reasoning] so"]
     assert "answer: none (length)" in said[2]
-    assert [step.reward for step in candidate_view(cut).steps] == [0.75, None]
+    assert [step.reward for step in scored_view(cut).steps] == [0.75, None]
     assert as_text(Found("p", "best_of_n", (), [], Cost())) == "no candidate was found"

@@ -9,7 +9,6 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable
-from dataclasses import asdict
 from pathlib import Path
 from urllib.request import urlopen
 
@@ -20,10 +19,11 @@ from data_synth import report as synthesis
 from data_synth.search import search
 from data_synth.search_tree import SearchConfig
 from data_synth.store import IMAGES, Searched, tree_record
-from eval import report, rewards
-from eval.pool import PoolRun
+from eval import report
+from eval.runs.results import read_runs
 from eval.view import run_problems
 from tests.conftest import solved
+from tests.stored import pool_record, write_run
 from tests.teacher import TeacherEngine
 from vlprm.dataset import read_rows, write_dataset
 from vlprm.engines import Request
@@ -32,9 +32,9 @@ from vlprm.profile import Profile
 from vlprm.records import DONE, Records, finish, open_run, read_records
 from vlprm.reward_model import load_reward_model
 from vlprm.rollout import rollouts
-from vlprm.schema import Solution, to_json
+from vlprm.schema import Solution
 from vlprm.scoring import StepScore, score_steps
-from vlprm.tasks import TASKS
+from vlprm.tasks import TASKS, load_task
 
 PROBLEMS = [TASKS[name].problem("test", i) for i in range(3) for name in ("chart", "figure")]
 
@@ -46,9 +46,9 @@ def write_records(path: Path, records: list[dict], inputs: tuple[Path, ...] = ()
     finish(written)
 
 
-def scores_of(solution: Solution) -> dict:  # type: ignore[type-arg]
+def scores_of(solution: Solution) -> list[StepScore]:
     probabilities = [(i + 1) / (len(solution.steps) + 1) for i in range(len(solution.steps))]
-    return {"steps": [asdict(StepScore(p, 1 - p, 0.0)) for p in probabilities], "whole": 0.5}
+    return [StepScore(p, 1 - p, 0.0) for p in probabilities]
 
 
 @pytest.fixture(scope="module")
@@ -63,12 +63,13 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
     judge.main(judge.JudgeConfig(run / "trees", run / "judgements"))
     label.main(label.LabelConfig(run / "trees", run / "labels", run / "judgements"))
     pools = {p.id: asyncio.run(rollouts(engine, Request(p, (), 4, p.id, 0))) for p in PROBLEMS}
-    source = run / "candidates" / "candidates.jsonl"
-    write_records(source, [{"key": i, "solutions": [to_json(s) for s in pool]} for i, pool in pools.items()])
     (run / "prm").mkdir()
     Profile(head="step").save(run / "prm")
-    scored = [{"key": i, "candidates": [scores_of(s) for s in pool]} for i, pool in pools.items()]
-    write_records(run / "rewards" / "rewards.jsonl", scored, (source, run / "prm"))
+    records = [
+        pool_record(at, p, pools[p.id], [scores_of(s) for s in pools[p.id]], [0.5] * len(pools[p.id]))
+        for at, p in enumerate(PROBLEMS)
+    ]
+    write_run(run / "eval", records, [run / "prm"])
     return run
 
 
@@ -98,19 +99,22 @@ def test_a_whole_run_is_reported_whoever_made_its_parts(run: Path) -> None:
 
 def test_a_runs_candidates_and_trees_are_its_pages_problems(run: Path) -> None:
     shown = run_problems(run, TASKS)
-    pools = list(PoolRun(run, TASKS))
+    (one,) = read_runs([run / "eval"], pools=True, steps=True)
+    pools = list(one.pools.values())
+    by_benchmark = sorted(zip(pools, PROBLEMS, strict=True), key=lambda pair: pair[1].task)
     assert len(shown) == len(pools) + len(read_rows(run / "labels" / "dataset.parquet"))
-    for at, (pool, problem) in enumerate(zip(pools, PROBLEMS, strict=True)):
+    for at, (pool, problem) in enumerate(by_benchmark):
         view = shown.view(at)
         assert (view.id, view.answer, shown.images(at)) == (problem.id, problem.answer, problem.images)
-        assert [c.right for c in view.candidates] == [c.right for c in pool.candidates]
+        assert tuple(c.right for c in view.candidates) == pool.right
         assert [s.reward for c in view.candidates for s in c.steps] == [
-            s.correct for c in pool.candidates for s in c.scores
+            s.correct for scores in pool.scores for s in scores if s
         ]
-        assert [s.correct for s in view.candidates[0].steps] == [v and v.correct for v in pool.candidates[0].truth]
+        assert pool.truth is not None
+        assert [s.correct for s in view.candidates[0].steps] == [v and v.correct for v in pool.truth[0]]
         best = max(range(4), key=lambda i: view.candidates[i].rewards["min"])
         assert view.candidates[view.chosen["prm_min"]].rewards["min"] == view.candidates[best].rewards["min"]
-        assert "random" not in view.chosen
+        assert set(view.chosen) == {"majority", "weighted_majority", "whole_solution", "prm_min"}
     assert shown.view(len(shown) - 1).tree
 
 
@@ -129,12 +133,12 @@ def test_a_run_is_served_until_it_is_interrupted(run: Path) -> None:
 
 
 def test_a_folder_without_anything_to_show_is_named(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match="has neither rewards nor labels; give the folder"):
+    with pytest.raises(ValueError, match="has neither records nor labels; give a run folder"):
         run_problems(tmp_path, TASKS)
 
 
 def test_a_mistyped_run_leaves_no_folder(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match="typo has no folder labels, prm, candidates, rewards; give the folder that"):
+    with pytest.raises(ValueError, match=r"typo has no records\.jsonl, and no folder eval that has; give a run folder"):
         report.main(report.ReportConfig(tmp_path / "typo"))
     assert not (tmp_path / "typo").exists()
 
@@ -142,10 +146,9 @@ def test_a_mistyped_run_leaves_no_folder(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("spoil", "message"),
     [
-        (lambda pool: pool[1]["steps"][0].update(correct=math.nan), "of {} that are not finite numbers"),
-        (lambda pool: pool[2].update(whole=math.inf), "of {} that are not finite numbers"),
-        (lambda pool: pool[0]["steps"].pop(), "one score for each step of {}"),
-        (lambda pool: pool.pop(), "one score for each step of {}"),
+        (lambda pool: pool[1]["scores"][0].update(correct=math.nan), "{} has rewards that are not finite numbers"),
+        (lambda pool: pool[2].update(whole=math.inf), "{} has rewards that are not finite numbers"),
+        (lambda pool: pool[0]["scores"].pop(), "{} does not have one score for each step"),
     ],
 )
 def test_rewards_that_are_no_numbers_or_too_few_are_refused(
@@ -153,7 +156,7 @@ def test_rewards_that_are_no_numbers_or_too_few_are_refused(
     spoil: Callable[[list], None],
     message: str,  # type: ignore[type-arg]
 ) -> None:
-    path = run / "rewards" / "rewards.jsonl"
+    path = run / "eval" / "records.jsonl"
     scored = list(read_records(path))
     spoil(scored[3]["candidates"])
     path.write_text("".join(json.dumps(record) + "\n" for record in scored))
@@ -176,34 +179,43 @@ def test_a_reward_model_that_gives_no_numbers_is_refused(backbone: Path) -> None
         ("trees", lambda run, new: judge.main(judge.JudgeConfig(run / "trees", new))),
         ("trees", lambda run, new: label.main(label.LabelConfig(run / "trees", new, run / "judgements"))),
         ("judgements", lambda run, new: label.main(label.LabelConfig(run / "trees", new, run / "judgements"))),
-        ("candidates", lambda run, new: rewards.main(rewards.RewardsConfig(run / "candidates", run / "prm", new))),
-        ("candidates", lambda run, new: report.main(report.ReportConfig(run))),
-        ("rewards", lambda run, new: report.main(report.ReportConfig(run))),
+        ("eval", lambda run, new: report.main(report.ReportConfig(run))),
     ],
 )
 def test_a_stage_that_has_not_ended_is_refused(run: Path, upstream: str, stage: Callable[[Path, Path], None]) -> None:
     (run / upstream / DONE).unlink()
-    with pytest.raises(ValueError, match=rf"{upstream}\.jsonl is not finished .* to its end"):
+    with pytest.raises(ValueError, match=rf"{upstream}/\w+\.jsonl is not finished .* to its end"):
         stage(run, run / "new")
     assert not (run / "new").exists()
     assert not (run / "results.json").exists()
 
 
-def test_rewards_of_other_candidates_or_by_another_reward_model_are_refused(run: Path) -> None:
-    source = run / "candidates" / "candidates.jsonl"
+def test_rewards_by_another_reward_model_are_refused(run: Path) -> None:
     Profile(head="step", aggregation="mean").save(run / "prm")
-    with pytest.raises(ValueError, match=r"rewards was not made from .*prm as it is now"):
+    with pytest.raises(ValueError, match=r"eval was not made from .*prm as it is now"):
         report.main(report.ReportConfig(run))
-    source.write_text(source.read_text().replace(" = ", " == "))
-    finish(Records(source))
-    with pytest.raises(ValueError, match=r"rewards was not made from .*candidates\.jsonl as it is now"):
-        report.main(report.ReportConfig(run))
+
+
+def test_a_run_of_eval_run_is_reported_by_itself(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Without labels, and whoever made its reward model: the table and the curve stand on its page."""
+    report.main(report.ReportConfig(run))
+    whole = json.loads((run / "results.json").read_text())
+    config = (run / "eval" / "config.yaml").read_bytes()
+    report.main(report.ReportConfig(run / "eval"))
+    results = json.loads((run / "eval" / "results.json").read_text())
+    assert {"selection", "differences", "best_of_n", "by_question_type", "steps"} <= set(results)
+    assert all(results[name] == whole[name] for name in results if name != "seconds")
+    page = (run / "eval" / "report.html").read_text()
+    assert 'id="selection"' in page
+    assert 'id="curve"' in page
+    assert "Labels against the truth" not in page
+    assert "Best of n by min" in capsys.readouterr().out
+    assert (run / "eval" / "config.yaml").read_bytes() == config
 
 
 def test_items_of_a_task_that_is_not_given_are_refused_before_anything_is_written(run: Path) -> None:
     stages: list[Callable[[], None]] = [
         lambda: judge.main(judge.JudgeConfig(run / "trees", run / "new", tasks=("chart",))),
-        lambda: rewards.main(rewards.RewardsConfig(run / "candidates", run / "prm", run / "new", tasks=("chart",))),
         lambda: report.main(report.ReportConfig(run, tasks=("chart",))),
     ]
     for stage in stages:
@@ -222,3 +234,18 @@ def test_another_rule_needs_the_evidence_alone(run: Path, tmp_path: Path, rule: 
     assert read_rows(again) == read_rows(tmp_path / "labels" / "dataset.parquet")
     with pytest.raises(ValueError, match=r"again\.parquet is there"):
         fuse.main(fuse.FuseConfig(again, again, rule))
+
+
+def test_a_run_folder_does_not_decide_what_code_is_imported(run: Path) -> None:
+    """A family from outside the package is shown where the user names it."""
+    outside = load_task("docs.examples.dominoes")
+    problem = outside.problem("test", 0)
+    path = run / "eval" / "records.jsonl"
+    stored = next(read_records(path))
+    records = [{**stored, "key": f"{problem.id}/pool", "benchmark": outside.name, "problem": problem.id}]
+    write_run(run / "other", records)
+    config = (run / "other" / "config.yaml").read_text().replace("name: dominoes", "name: docs.examples.dominoes")
+    (run / "other" / "config.yaml").write_text(config)
+    with pytest.raises(ValueError, match="there are items of a task 'dominoes', and --tasks gives"):
+        run_problems(run / "other", TASKS)
+    assert run_problems(run / "other", {outside.name: outside}).images(0) == problem.images

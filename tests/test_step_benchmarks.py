@@ -13,10 +13,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from tests.test_stages import write_records
+from tests.stored import pool_record, write_run
 from vlprm.foreign import Dropped
 from vlprm.metrics import auroc, average_precision, best_threshold, class_f1s
-from vlprm.schema import Solution, Step, to_json
+from vlprm.schema import Solution, Step
 from vlprm.search.select import Candidate, best_of_n, majority
 from vlprm.step_benchmarks import BENCHMARKS
 from vlprm.step_benchmarks.labelled import Calls, LabelledSolution
@@ -160,7 +160,7 @@ def test_the_truth_of_candidates_is_that_of_their_scenes(tmp_path: Path) -> None
     problem = TASKS["count_grid"].problem("test", 0)
     texts = ["[perception] nonsense", f"[answer] {problem.answer}"], ["[answer] 99"]
     pool = [Solution(problem.id, tuple(map(parse_step, t)), t[-1][9:], "answer", 9) for t in texts]
-    write_records(tmp_path / "candidates.jsonl", [{"key": problem.id, "solutions": [to_json(s) for s in pool]}])
+    write_run(tmp_path, [pool_record(0, problem, pool)])
     labelled = BENCHMARKS["synthetic"].load(tmp_path)
     assert [s.key for s in labelled.solutions] == [f"{problem.id}/0", f"{problem.id}/1"]
     assert labelled.solutions[0].correct[0] is None

@@ -17,14 +17,15 @@ import pytest
 import torch
 from datasets import load_dataset
 
-from eval.asked import AskedConfig, open_asked
-from eval.jobs import jobs_of
-from eval.layouts import FORMATS, as_csv
-from eval.rows import TableRow
-from eval.run import RunConfig, main
-from eval.run_results import read_runs
+from eval.run import main
+from eval.runs.jobs import jobs_of
+from eval.runs.problem_sets import ProblemSetConfig, open_problem_set
+from eval.runs.results import read_runs
+from eval.runs.run_config import RunConfig
 from eval.table import TableConfig, differences, published_rows, table_rows
 from eval.table import main as print_table
+from eval.tables.formats import FORMATS, as_csv
+from eval.tables.rows import TableRow
 from eval.view import run_problems
 from tests.test_docs import ROOT
 from vlprm.config import parse
@@ -43,7 +44,7 @@ needs_data = pytest.mark.skipif(
     not DATA.is_dir() and "CI" not in os.environ, reason=f"no benchmark data at {DATA}; set VLPRM_DATA"
 )
 Folders = Callable[[str], Path]
-DRAWN = (AskedConfig("count_grid", problems=3), AskedConfig("chart", problems=2))
+DRAWN = (ProblemSetConfig("count_grid", problems=3), ProblemSetConfig("chart", problems=2))
 
 
 @pytest.fixture
@@ -132,7 +133,17 @@ def test_shards_are_one_run_and_records_are_plain_json(
         assert "count" in text_of(tmp_path / "whole", capsys, format=name)
 
 
-def run_of(folder: Path, right: list[list[bool | None]], benchmark: str = "b", **changes: Any) -> Path:
+def second_best(k: int) -> float:
+    return 0.9 if k == 1 else 0.2
+
+
+def run_of(
+    folder: Path,
+    right: list[list[bool | None]],
+    benchmark: str = "b",
+    reward: Callable[[int], float] = second_best,
+    **changes: Any,
+) -> Path:
     """A run whose pools are as right as that, and whose second candidates have the best rewards."""
     config = {
         "policy": "p",
@@ -147,13 +158,25 @@ def run_of(folder: Path, right: list[list[bool | None]], benchmark: str = "b", *
     records = Records(folder / "records.jsonl")
     for i, pool in enumerate(right):
         stored = [
-            {"answer": None if r is None else str(r), "right": r, "scores": [{"correct": 0.9 if k == 1 else 0.2}],
-             "solution": {"tokens": 4}, "read": 6 if k == 0 else 3}
+            {"answer": None if r is None else str(r), "right": r, "solution": {"tokens": 4}, "read": 6 if k == 0 else 3,
+             "scores": [{"correct": reward(k), "surprise": None}], "whole": None, "truth": None}
             for k, r in enumerate(pool)
         ]  # fmt: skip
         cost = {"policy_tokens": 4 * len(pool), "critic_tokens": 0, "scorer_tokens": 3 + 3 * len(pool), "seconds": 2.0}
         named = {"key": f"b/{i}/pool", "at": i, "benchmark": benchmark, "problem": str(i), "method": "pool"}
-        records.append([{**named, "schema": 1, "failure": "", "candidates": stored, "shares": [], "cost": cost}])
+        records.append(
+            [
+                {
+                    **named,
+                    "schema": 1,
+                    "failure": "",
+                    "question_type": "",
+                    "candidates": stored,
+                    "shares": [],
+                    "cost": cost,
+                }
+            ]
+        )
     finish(records)
     return folder
 
@@ -199,6 +222,27 @@ def test_other_layouts_have_every_rule_and_every_n(tmp_path: Path, capsys: pytes
     assert rows == {"p + r": (0.25, 4), "+ best of 1": (0.25, 10), "+ best of 2": (0.5, 17), "+ best of 4": (1.0, 31)}
 
 
+@pytest.mark.parametrize("right", [[True, False, False, False], [False, False, False, True]])
+def test_candidates_of_equal_reward_are_as_good_as_each_other(tmp_path: Path, right: list[bool | None]) -> None:
+    """Whichever of them stands first: the curve ends where the method is."""
+    folder = run_of(tmp_path / "r", [right], reward=lambda k: 0.5)
+    (one,) = read_runs((folder,), "curve")
+    assert {row.title: row.cells["b"] for row in table_rows(one, {})} == dict.fromkeys(
+        ("p + r", "+ best of 1", "+ best of 2", "+ best of 4"), 0.25
+    )
+    (one,) = read_runs((folder,), "methods")
+    assert {row.title: row.cells["b"] for row in table_rows(one, {})}["+ best of N (min)"] == 0.25
+
+
+def test_a_table_says_how_many_problems_it_has(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    folder = run_of(tmp_path / "r", [[False, True], [True, False], [True, True]])
+    print_table(TableConfig((folder,), format="csv"))
+    said = capsys.readouterr()
+    header, *rows = csv.reader(io.StringIO(said.out))
+    assert {row[header.index("problems")] for row in rows} == {"3"}
+    assert "p + r: problems: b 3; 0 of 6 candidates without an answer" in said.err
+
+
 def test_a_problem_of_which_all_candidates_failed_is_in_every_row(tmp_path: Path) -> None:
     folder = run_of(tmp_path / "r", [[False, True], [None, None]])
     path = folder / "records.jsonl"
@@ -230,7 +274,8 @@ def searched(folder: Path, spent: list[int], right: bool = True) -> None:
     (folder / "done.json").unlink()
     for i, tokens in enumerate(spent):
         cost = {"policy_tokens": tokens - 5, "critic_tokens": 2, "scorer_tokens": 3, "seconds": 1.0}
-        candidate = {"answer": "x", "right": right, "scores": [], "solution": {"tokens": 1}, "read": 0}
+        candidate = {"answer": "x", "right": right, "scores": [], "solution": {"tokens": 1}, "read": 0,
+                     "whole": None, "truth": None}  # fmt: skip
         named = {"key": f"b/{i}/dvts", "at": i, "benchmark": "b", "problem": str(i), "method": "dvts"}
         said = {"schema": 1, "failure": "", "candidates": [candidate], "shares": [1.0], "cost": cost}
         records.append([{**named, **said}])
@@ -283,8 +328,8 @@ def test_quoted_rows_name_their_source_and_fill_our_columns() -> None:
 @pytest.mark.parametrize(
     ("changes", "said"),
     [
-        ({"benchmarks": (AskedConfig("mathvistas"),)}, "did you mean 'mathvista'"),
-        ({"benchmarks": (AskedConfig("chart"),)}, "chart is drawn and has no end; say how many problems"),
+        ({"benchmarks": (ProblemSetConfig("mathvistas"),)}, "did you mean 'mathvista'"),
+        ({"benchmarks": (ProblemSetConfig("chart"),)}, "chart is drawn and has no end; say how many problems"),
         ({"benchmarks": ()}, "there are no problems"),
         ({"methods": ("best_of_m",)}, "did you mean 'best_of_n'"),
         ({"methods": ("best_of_n",), "reward_model": None}, "best_of_n needs reward_model"),
@@ -317,7 +362,7 @@ def test_tables_refuse_what_they_cannot_compare(tmp_path: Path) -> None:
 @needs_data
 def test_the_official_rule_reads_a_tagged_answer_alone() -> None:
     """Of a solution in steps: letters of other steps are no answers. One that was cut short has none."""
-    asked = open_asked(AskedConfig("mmmu", DATA / "mmmu", "images", problems=1))
+    asked = open_problem_set(ProblemSetConfig("mmmu", DATA / "mmmu", "images", problems=1))
     problem = asked.problem(asked.ids[0])
     steps = tuple(split_steps(f"[reasoning] A is tempting, (B) too\n\n[answer] {problem.answer}"))
     solution = Solution(problem.id, steps, None, "answer", 1)

@@ -138,9 +138,7 @@ def test_pixel_limits_are_those_of_the_checkpoint(
     assert load_profile(tmp_path / "run").min_pixels == plain.profile.min_pixels
 
 
-def test_pixel_limits_are_refused_where_nothing_takes_them(
-    tiny_backbone: Any, dataset: Path, tmp_path: Path
-) -> None:
+def test_pixel_limits_are_refused_where_nothing_takes_them(tiny_backbone: Any, dataset: Path, tmp_path: Path) -> None:
     config = PrmConfig(dataset, tmp_path / "run", str(tiny_backbone("internvl")), max_pixels=4096)
     with pytest.raises(ValueError, match="brings every image to a size of its own; leave out min_pixels and"):
         prm.main(config)

@@ -1,5 +1,5 @@
 """The disputes of the field about labels and losses, settled for the built-in world: the demo's reward model, trained
-under each switch on the demo's labels, and measured on the demo's candidates.
+under each switch on the demo's labels, and measured on the demo's candidates, which are sampled again.
 
     make demo && python -m tests.perf.label_schemes        (about four minutes a scheme on two cores)
 
@@ -9,22 +9,22 @@ difference from that one's. Intervals are 95% bootstrap ones over problems. What
 
 from __future__ import annotations
 
-import os
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from eval import measure, pool
-from eval.rewards import RewardsConfig
-from eval.rewards import main as score_pool
+from eval.run import main as evaluate
+from eval.runs import measures
+from eval.runs.pools import Pool
+from eval.runs.results import read_runs
+from eval.runs.run_config import RunConfig
 from tests.perf.results import FOLDER, write_result
 from train.prm import PrmConfig
 from train.prm import main as train
 from vlprm.config import parse
 from vlprm.metrics import auroc, bootstrap_interval
-from vlprm.tasks import TASKS, load_tasks
 
 DEMO = Path("runs/demo")
 AGGREGATION = "min"
@@ -71,12 +71,11 @@ def measured(name: str, scheme: Scheme, right: dict[str, Any]) -> dict[str, Any]
     """The row of a scheme. `right` has how often the choices of those before it are right, and gets this one's."""
     folder = FOLDER / "label_schemes" / name.replace(" ", "_")
     trained(folder / "prm", scheme)
-    if not (folder / "candidates").exists():
-        os.symlink((DEMO / "candidates").resolve(), folder / "candidates")
-    score_pool(RewardsConfig(folder / "candidates", folder / "prm", folder / "rewards"))
-    pools = list(pool.PoolRun(folder, load_tasks(tuple(TASKS))))
-    steps, chosen = measure.steps(pools, AGGREGATION), measure.selection(pools, AGGREGATION)
-    right[name] = np.array(measure.rightness(pools, AGGREGATION)[f"prm_{AGGREGATION}"])
+    demo = parse(RunConfig, ["--config", "configs/demo/eval.yaml"])
+    evaluate(replace(demo, run=folder / "eval", reward_model=str(folder / "prm"), whole=False))
+    pools = list(read_runs([folder / "eval"], pools=True, steps=True)[0].pools.values())
+    steps, chosen = measures.steps(pools, AGGREGATION), measures.selection(pools, AGGREGATION)
+    right[name] = np.array(measures.rightness(pools, AGGREGATION)[f"prm_{AGGREGATION}"])
     less = right[name] - right[scheme.against]
     row = {
         "scheme": name,
@@ -101,17 +100,17 @@ def trained(folder: Path, scheme: Scheme) -> None:
     train(config)
 
 
-def auroc_interval(pools: list[pool.Pool]) -> tuple[float, float]:
+def auroc_interval(pools: list[Pool]) -> tuple[float, float]:
     """Over resampled problems; the AUROC of their steps together."""
     of_problem = [
-        ([s.correct for c in p.candidates for s, t in zip(c.scores, c.truth, strict=True) if s and t],
-         [t.correct for c in p.candidates for s, t in zip(c.scores, c.truth, strict=True) if s and t]) for p in pools
+        [(s.correct, t.correct) for scores, truth in zip(p.scores, p.truth or (), strict=True)
+         for s, t in zip(scores, truth, strict=True) if s and t] for p in pools
     ]  # fmt: skip
     rng = np.random.default_rng(0)
     values = []
     for _ in range(200):
-        drawn = [of_problem[i] for i in rng.integers(0, len(pools), len(pools))]
-        values.append(auroc(np.concatenate([r for r, _ in drawn]), np.concatenate([c for _, c in drawn])))
+        drawn = [pair for i in rng.integers(0, len(pools), len(pools)) for pair in of_problem[i]]
+        values.append(auroc([reward for reward, _ in drawn], [correct for _, correct in drawn]))
     low, high = np.quantile(values, [0.025, 0.975])
     return float(low), float(high)
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import random
-from dataclasses import asdict
 from typing import Any
 
 from vlprm.schema import Problem, Solution
@@ -24,6 +23,6 @@ def solutions_of(problem: Problem, count: int, rng: random.Random) -> list[Solut
     return [solution() for _ in range(count)]
 
 
-def scores_of(steps: int, rng: random.Random) -> list[dict[str, Any]]:
+def scores_of(steps: int, rng: random.Random) -> list[StepScore]:
     rewards = [rng.random() for _ in range(steps)]
-    return [asdict(StepScore(r, 1 - r, 0.0, 1.0)) for r in rewards]
+    return [StepScore(r, 1 - r, 0.0, 1.0) for r in rewards]

@@ -14,14 +14,15 @@ import random
 import shutil
 import tempfile
 from collections.abc import Iterator
+from dataclasses import asdict
 from pathlib import Path
 
 from eval import view
-from eval.asked import AskedConfig, open_asked
-from eval.jobs import Job
-from eval.run import RunConfig
-from eval.run_results import Layout
-from eval.solving import Record, found_record
+from eval.runs.jobs import Job
+from eval.runs.problem_sets import ProblemSetConfig, open_problem_set
+from eval.runs.results import Layout
+from eval.runs.run_config import RunConfig
+from eval.runs.worker import Record, found_record
 from eval.table import TableConfig
 from eval.table import main as print_table
 from tests.perf.cost import in_a_process
@@ -58,28 +59,28 @@ def main() -> None:
 
 
 def write_run(folder: Path) -> None:
-    asked = tuple(AskedConfig(name, problems=RECORDS // len(TASKS)) for name in TASKS)
-    config = RunConfig(folder, "builtin/policy", asked, reward_model="builtin/backbone", device="cpu")
+    sets = tuple(ProblemSetConfig(name, problems=RECORDS // len(TASKS)) for name in TASKS)
+    config = RunConfig(folder, "builtin/policy", sets, reward_model="builtin/backbone", device="cpu")
     open_run(folder, dump(config), 0)
     with (folder / "records.jsonl").open("w") as file:
-        for i, one in enumerate(asked):
+        for i, one in enumerate(sets):
             file.writelines(json.dumps(record) + "\n" for record in records_of(one, i * one.problems))
     finish(Records(folder / "records.jsonl"))
 
 
-def records_of(config: AskedConfig, first: int) -> Iterator[Record]:
+def records_of(config: ProblemSetConfig, first: int) -> Iterator[Record]:
     """A benchmark's records: those of its first problems, again and again, with other rewards."""
-    rng, asked = random.Random(config.name), open_asked(config)
-    kinds = [record_of(Job(0, asked, i, "best_of_n", "pool"), rng) for i in asked.ids[: KINDS // len(TASKS)]]
-    for at, problem_id in enumerate(asked.ids):
+    rng, one = random.Random(config.name), open_problem_set(config)
+    kinds = [record_of(Job(0, one, i, "best_of_n", "pool"), rng) for i in one.ids[: KINDS // len(TASKS)]]
+    for at, problem_id in enumerate(one.ids):
         record = kinds[at % len(kinds)]
         for candidate in record["candidates"]:
-            candidate["scores"] = scores_of(len(candidate["solution"]["steps"]), rng)
-        yield {**record, "key": f"{asked.name}/{problem_id}/pool", "at": first + at, "problem": problem_id}
+            candidate["scores"] = [asdict(s) for s in scores_of(len(candidate["solution"]["steps"]), rng)]
+        yield {**record, "key": f"{one.name}/{problem_id}/pool", "at": first + at, "problem": problem_id}
 
 
 def record_of(job: Job, rng: random.Random) -> Record:
-    problem = job.asked.problem(job.problem_id)
+    problem = job.problem_set.problem(job.problem_id)
     pool = tuple(ScoredSolution(solution) for solution in solutions_of(problem, CANDIDATES, rng))
     cost = Cost(policy_tokens=600, scorer_tokens=900, policy_calls=8, scorer_calls=8, seconds=3.0)
     return found_record(job, problem, Found(problem.id, job.method, pool, [], cost), SearchConfig())

@@ -10,7 +10,6 @@ as long solutions as benchmarks have: 1,024 x 768 pixels, 8 candidates of 8 step
 from __future__ import annotations
 
 import io
-import json
 import random
 import shutil
 import tempfile
@@ -26,9 +25,8 @@ from tests.conftest import write_labelled_trees
 from tests.perf.cost import in_a_process
 from tests.perf.pools import scores_of, solutions_of
 from tests.perf.results import write_result
-from vlprm.profile import Profile
-from vlprm.records import Records, finish, open_run
-from vlprm.schema import Solution, to_json
+from tests.stored import Record, pool_record
+from tests.stored import write_run as write_pools
 from vlprm.tasks import TASKS, problem_by_id
 from vlprm.tasks.synthetic import item_ids
 from vlprm.viewer.page import MAX_PROBLEMS, render_page
@@ -44,9 +42,7 @@ def main() -> None:
     folder = Path(tempfile.mkdtemp(prefix="view-"))
     try:
         write_run(folder)
-        rows = [
-            {**in_a_process(stage, folder), "records": PROBLEMS * CANDIDATES} for stage in (table_and_page, served)
-        ]
+        rows = [{**in_a_process(stage, folder), "records": PROBLEMS * CANDIDATES} for stage in (table_and_page, served)]
         rows.append(in_the_browser(folder))
     finally:
         shutil.rmtree(folder)
@@ -67,13 +63,7 @@ def write_run(folder: Path) -> None:
     """The folder of a finished run: drawn problems, solutions with a reading in ten wrong, rewards at random."""
     rng = random.Random(0)
     ids = item_ids(list(TASKS.values()), "test", PROBLEMS)
-    pools = {i: solutions_of(problem_by_id(i, TASKS, drawn=False), CANDIDATES, rng) for i in ids}
-    candidates = folder / "candidates" / "candidates.jsonl"
-    _write(candidates, [{"key": i, "solutions": [to_json(s) for s in pool]} for i, pool in pools.items()])
-    (folder / "prm").mkdir()
-    Profile(head="step").save(folder / "prm")
-    rewards = [{"key": i, "candidates": [scored(s, rng) for s in pool]} for i, pool in pools.items()]
-    _write(folder / "rewards" / "rewards.jsonl", rewards, [candidates, folder / "prm"])
+    write_pools(folder / "eval", [scored(at, i, rng) for at, i in enumerate(ids)])
     write_labelled_trees(folder / "labels" / "dataset.parquet")
 
 
@@ -132,14 +122,10 @@ def _step(rng: random.Random) -> StepView:
     return StepView(f"[reasoning] {' '.join(rng.choices(WORDS, k=20))}", "reasoning", rng.random(), rng.random() > 0.1)
 
 
-def scored(solution: Solution, rng: random.Random) -> dict[str, Any]:
-    return {"steps": scores_of(len(solution.steps), rng), "whole": rng.random()}
-
-
-def _write(path: Path, records: list[dict[str, Any]], inputs: list[Path] | None = None) -> None:
-    open_run(path.parent, "", 0, inputs or ())
-    path.write_text("".join(json.dumps(record) + "\n" for record in records))
-    finish(Records(path))
+def scored(at: int, problem_id: str, rng: random.Random) -> Record:
+    problem = problem_by_id(problem_id, TASKS, drawn=False)
+    pool = solutions_of(problem, CANDIDATES, rng)
+    return pool_record(at, problem, pool, [scores_of(len(s.steps), rng) for s in pool], [rng.random() for _ in pool])
 
 
 if __name__ == "__main__":

@@ -136,4 +136,4 @@ def selectors(aggregation: Aggregation) -> dict[str, Selector]:
     }
     for name in AGGREGATIONS:
         named[f"prm_{name}"] = lambda pool, name=name: best_of_n(pool, name)  # type: ignore[misc]
-    return named
+    return {**named, "likeliest": likeliest}

@@ -1,4 +1,4 @@
-"""The truth of the drawn tasks, on candidates of a policy: a run folder of `eval.candidates` over built-in tasks.
+"""The truth of the drawn tasks, on candidates of a policy: a run folder of `eval.run` over built-in tasks.
 
 A key is the item's id and the candidate's index. A step that does not parse as a claim about its scene has no label.
 """
@@ -7,26 +7,23 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
-from vlprm.records import finished_records
-from vlprm.schema import Solution, from_json
+from vlprm.pools import RECORDS, stored_pools
+from vlprm.schema import Solution
 from vlprm.step_benchmarks.labelled import LabelledSet, LabelledSolution, StepBenchmark
 from vlprm.step_benchmarks.visual_process_bench import measured
 from vlprm.tasks import TASKS, problem_by_id, refuse_other_tasks
 
 
 def load(folder: Path) -> LabelledSet:
-    path = folder / "candidates.jsonl"
-    pools = finished_records(path, "eval.candidates")
-    refuse_other_tasks((pool["key"] for pool in pools), TASKS)
-    solutions = tuple(solution for pool in pools for solution in _of_pool(pool))
-    return LabelledSet(solutions, (path,), _drawn)
+    pools = stored_pools(folder)
+    refuse_other_tasks((problem_id for problem_id, _ in pools), TASKS)
+    solutions = tuple(solution for pool in pools for solution in _of_pool(*pool))
+    return LabelledSet(solutions, (folder / RECORDS,), _drawn)
 
 
-def _of_pool(pool: dict[str, Any]) -> list[LabelledSolution]:
-    problem = problem_by_id(pool["key"], TASKS)
-    candidates = [from_json(Solution, candidate) for candidate in pool["solutions"]]
+def _of_pool(problem_id: str, candidates: Sequence[Solution]) -> list[LabelledSolution]:
+    problem = problem_by_id(problem_id, TASKS)
     truths = [TASKS[problem.task].verdicts(problem, candidate.steps) for candidate in candidates]
     return [
         LabelledSolution(

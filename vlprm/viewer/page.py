@@ -54,7 +54,9 @@ def render_served(title: str, sections: Sequence[Markup], problems: Problems) ->
 
 def results_section(results: dict[str, Any]) -> Markup:
     """What `eval.report` measured."""
-    return _section("results.html", results=results, curve=curve_points(results["best_of_n"]), title=selector_title)
+    return _section(
+        "results.html", results=results, curve=curve_points(results.get("best_of_n", {})), title=selector_title
+    )
 
 
 def synthesis_section(synthesis: dict[str, Any]) -> Markup:

@@ -23,7 +23,8 @@ def plain_table(title: str, *columns: str) -> Table:
 
 
 def selector_title(name: str, aggregation: str) -> str:
+    """The title of a selector; a search method has its own name."""
     if name.startswith("prm_"):
         rule = name.removeprefix("prm_")
         return f"best of N by step rewards: {rule}" + (" (fixed in advance)" if rule == aggregation else "")
-    return NAMES[name]
+    return NAMES.get(name, name)

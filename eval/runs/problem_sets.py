@@ -1,16 +1,18 @@
-"""What a run asks: the problems of benchmarks and of the drawn families, and how an answer to each is judged."""
+"""What a run asks: the problems of benchmarks, of the drawn families and of one's own files, and how an answer to each
+is judged."""
 
 from __future__ import annotations
 
 import difflib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from jsonargparse.typing import NonNegativeInt
 
 from vlprm.answers import is_correct
-from vlprm.schema import Problem, Solution
+from vlprm.problems import ProblemFile
+from vlprm.schema import Problem, Solution, Step, Verdict
 from vlprm.steps import join_steps
 from vlprm.tasks import BENCHMARKS, TASKS, load_benchmark, load_task
 from vlprm.tasks.benchmark import Benchmark, Item, Output, Reading, as_problem, items_from_hub, load_items
@@ -20,20 +22,22 @@ _TAG = "[answer]"
 
 
 @dataclass(frozen=True)
-class AskedConfig:
+class ProblemSetConfig:
     """One benchmark of a run.
 
     Args:
-        name: a benchmark, a drawn family, or the path of a family's module.
+        name: a benchmark, a drawn family, or the path of a family's module; with `problem_file`, a name of your own.
         data: the benchmark's folder, as in its public repository; without one, it is the Hub's.
+        problem_file: problems of your own, as vlprm/problems.py describes them.
         subset: which of the benchmark's items.
         style: how they are asked: steps, ours, or official, the authors' own prompt.
         split: of a drawn family.
-        problems: the first so many (0: all of a benchmark; a drawn family has no end).
+        problems: how many, from the first on (0: all; a drawn family has no end).
     """
 
     name: str
     data: Path | None = None
+    problem_file: Path | None = None
     subset: str = "all"
     style: str = "steps"
     split: str = "test"
@@ -41,34 +45,49 @@ class AskedConfig:
 
 
 @dataclass(frozen=True)
-class Asked:
-    """The problems of one benchmark by their ids, and what its rule reads in a solution."""
+class ProblemSet:
+    """The problems of one benchmark by their ids, what its rule reads in a solution, and the truth of a solution's
+    steps, where the task knows it (None for a step that does not parse)."""
 
     name: str
     ids: tuple[str, ...]
     problem: Callable[[str], Problem]
     read: Callable[[Problem, Solution], Reading]
+    truth: Callable[[Problem, Sequence[Step]], list[Verdict | None]] | None = None
 
 
-def open_asked(config: AskedConfig) -> Asked:
+def open_problem_set(config: ProblemSetConfig) -> ProblemSet:
     """ValueError names the nearest benchmark, and what a folder lacks."""
+    known = [*BENCHMARKS, *TASKS]
+    if config.problem_file is not None:
+        if config.name in known or config.data is not None:
+            raise ValueError(
+                f"{config.problem_file} is a benchmark of your own; give it a name of its own, and no data"
+            )
+        return _own(ProblemFile(config.problem_file), config)
     if config.name in BENCHMARKS:
         return _benchmark(load_benchmark(config.name), config)
     if config.name not in TASKS and "." not in config.name:
-        known = [*BENCHMARKS, *TASKS]
         nearest = difflib.get_close_matches(config.name, known, n=1)
         hint = f"did you mean {nearest[0]!r}? " if nearest else ""
-        raise ValueError(f"unknown benchmark {config.name!r}; {hint}known: {', '.join(known)}")
+        raise ValueError(
+            f"unknown benchmark {config.name!r}; {hint}known: {', '.join(known)}; for problems of your own, give "
+            "problem_file beside the name"
+        )
     return _drawn(load_task(config.name), config)
 
 
-def _benchmark(benchmark: Benchmark, config: AskedConfig) -> Asked:
+def _own(file: ProblemFile, config: ProblemSetConfig) -> ProblemSet:
+    return ProblemSet(config.name, tuple(file.ids[: config.problems or None]), file.problem, _exact)
+
+
+def _benchmark(benchmark: Benchmark, config: ProblemSetConfig) -> ProblemSet:
     if config.data is None:
         items, folder = items_from_hub(benchmark, config.subset), Path()
     else:
         items, folder = load_items(benchmark, config.data, config.subset), config.data
     ids = tuple(items)[: config.problems or None]
-    return Asked(
+    return ProblemSet(
         benchmark.name,
         ids,
         lambda item_id: as_problem(benchmark, items[item_id], folder, config.style),
@@ -91,11 +110,11 @@ def answer_text(solution: Solution) -> str | None:
     return last.removeprefix(_TAG).strip() if last.startswith(_TAG) else join_steps(solution.steps)
 
 
-def _drawn(family: SyntheticFamily, config: AskedConfig) -> Asked:
+def _drawn(family: SyntheticFamily, config: ProblemSetConfig) -> ProblemSet:
     if not config.problems:
         raise ValueError(f"{family.name} is drawn and has no end; say how many problems")
     ids = tuple(family.item_id(config.split, i) for i in range(config.problems))
-    return Asked(family.name, ids, family.problem_by_id, _exact)
+    return ProblemSet(family.name, ids, family.problem_by_id, _exact, family.verdicts)
 
 
 def _exact(problem: Problem, solution: Solution) -> Reading:

@@ -1,28 +1,27 @@
-"""What a scored pool and a labelled dataset say, in numbers: selection, best-of-n, steps, labels.
+"""What the pools of a run and a labelled dataset say, in numbers: selection, best-of-n, steps, labels.
 
 Pure functions from pools to plain dicts, as they stand in `results.json`. A candidate without an answer is a *no
-result*, counted here and never right; what selectors do about it stands in `vlprm.search`.
+result*, counted here and never right; what selectors do about it stands in `vlprm.search.select`.
 """
 
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
-from eval.pool import Pool, Scored
+from eval.runs.pools import Pool, curve, known_selectors, worth
 from vlprm.dataset import LabelledPath
 from vlprm.fusion import is_wrong, mc_rule
-from vlprm.metrics import auroc, bootstrap_interval, class_f1s, expected_best_of, precision_recall_f1
-from vlprm.schema import Aggregation, StepLabel
-from vlprm.search.select import likeliest, ranking, selectors, solution_rewards
+from vlprm.metrics import auroc, bootstrap_interval, class_f1s, precision_recall_f1
+from vlprm.schema import Aggregation, StepLabel, Verdict
+from vlprm.search.select import solution_rewards
 from vlprm.tasks import Tasks
 from vlprm.truth import labels_and_truth
 
 THRESHOLD = 0.5  # a step with a lower reward is called wrong; fixed, not tuned
-SIZES = (1, 2, 4, 8)
 PERCEPTUAL = ("perception", "action")
 
 
@@ -32,31 +31,41 @@ PERCEPTUAL = ("perception", "action")
 def no_results(pools: Sequence[Pool]) -> dict[str, int]:
     """Candidates without an answer, and problems of which no candidate has one: not solved, whoever chooses."""
     return {
-        "candidates": sum(c.right is None for pool in pools for c in pool.candidates),
-        "problems": sum(all(c.right is None for c in pool.candidates) for pool in pools),
+        "candidates": sum(right is None for pool in pools for right in pool.right),
+        "problems": sum(all(right is None for right in pool.right) for pool in pools),
     }
 
 
-def selection(pools: Sequence[Pool], aggregation: Aggregation) -> dict[str, Any]:
-    """Accuracy of every selector with its 95% interval over problems, and how often its choice has every step right."""
-    right, fully = rightness(pools, aggregation), _by_selector(pools, aggregation, _fully_right)
-    return {name: {**with_interval(values), "fully_right": _mean(fully[name])} for name, values in right.items()}
+def selection(
+    pools: Sequence[Pool], aggregation: Aggregation, searched: Mapping[str, Sequence[float]] = {}
+) -> dict[str, Any]:
+    """Accuracy of every selector with its 95% interval over problems, and, where the truth is known, how often its
+    choice has every step right; then the accuracy of the methods that `searched` has, problem by problem."""
+    rows = {name: with_interval(values) for name, values in rightness(pools, aggregation).items()}
+    if pools and all(pool.truth is not None for pool in pools):
+        for name, values in _by_selector(pools, aggregation, lambda pool: pool.every_step).items():
+            rows[name]["fully_right"] = _mean(values)
+    return rows | {name: with_interval(values) for name, values in searched.items()}
 
 
 def rightness(pools: Sequence[Pool], aggregation: Aggregation) -> dict[str, list[float]]:
     """How often each selector's choice has the right answer, problem by problem."""
-    return _by_selector(pools, aggregation, _right)
+    return _by_selector(pools, aggregation, lambda pool: pool.values)
 
 
 def _by_selector(
-    pools: Sequence[Pool], aggregation: Aggregation, value: Callable[[Scored], float]
+    pools: Sequence[Pool], aggregation: Aggregation, values: Callable[[Pool], list[float]]
 ) -> dict[str, list[float]]:
     """What each selector's choice is worth, problem by problem; and what that of an oracle is."""
-    choosers = selectors(aggregation)
-    if any(c.candidate.surprise is not None for pool in pools for c in pool.candidates):
-        choosers["likeliest"] = likeliest
-    worth = {name: [_expected(pool, chooser, value) for pool in pools] for name, chooser in choosers.items()}
-    return {**worth, "oracle": [max(map(value, pool.candidates)) for pool in pools]}
+    if not pools:
+        return {}
+    choosers = known_selectors(pools, aggregation)
+    of_pools = [values(pool) for pool in pools]
+    found = {
+        name: [worth(chooser(pool.candidates), of) for pool, of in zip(pools, of_pools, strict=True)]
+        for name, chooser in choosers.items()
+    }
+    return {**found, "oracle": [max(of, default=0.0) for of in of_pools]}
 
 
 def differences(pools: Sequence[Pool], aggregation: Aggregation) -> dict[str, Any]:
@@ -72,15 +81,11 @@ def differences(pools: Sequence[Pool], aggregation: Aggregation) -> dict[str, An
     }
 
 
-def best_of_n(pools: Sequence[Pool], aggregation: Aggregation) -> dict[str, float]:
-    """Exact expected accuracy of the best of n candidates drawn from each pool, by n.
-
-    Drawn from those that may be chosen, and all of them where there are fewer than n: the curve opens at the random
-    selector's accuracy and ends at that of `prm_<aggregation>`.
-    """
-    sizes = [n for n in SIZES if all(n <= len(pool.candidates) for pool in pools)]
-    ranked = [_by_reward(pool, aggregation) for pool in pools]
-    return {str(n): _mean([expected_best_of(right, min(n, len(right))) for right in ranked]) for n in sizes}
+def mean_curve(pools: Sequence[Pool], aggregation: Aggregation) -> dict[str, float]:
+    """The curve of the best of n, by n: the mean over pools, for the n that all have."""
+    curves = [curve(pool, aggregation) for pool in pools]
+    shared = set.intersection(*(set(of_pool) for of_pool in curves))
+    return {str(n): _mean([of_pool[n] for of_pool in curves]) for n in sorted(shared)}
 
 
 def by_question_type(pools: Sequence[Pool], aggregation: Aggregation) -> dict[str, Any]:
@@ -102,39 +107,17 @@ def with_interval(values: Any) -> dict[str, Any]:
     return {"accuracy": float(np.mean(values)), "ci": list(bootstrap_interval(values))}
 
 
-def _expected(pool: Pool, chooser: Callable[[Any], list[float]], value: Callable[[Scored], float]) -> float:
-    shares = chooser([c.candidate for c in pool.candidates])
-    return sum(share * value(c) for share, c in zip(shares, pool.candidates, strict=True))
-
-
-def _by_reward(pool: Pool, aggregation: Aggregation) -> list[float]:
-    """Correctness of the candidates that may be chosen, best reward first; those of equal reward each have their mean
-    correctness."""
-    candidates = [c.candidate for c in pool.candidates]
-    groups: dict[float, list[float]] = defaultdict(list)
-    for i, value in ranking(candidates, solution_rewards(candidates, aggregation)).items():
-        groups[value].append(_right(pool.candidates[i]))
-    return [_mean(group) for _, group in sorted(groups.items(), reverse=True) for _ in group]
-
-
-def _right(candidate: Scored) -> float:
-    return float(candidate.right is True)
-
-
-def _fully_right(candidate: Scored) -> float:
-    return float(candidate.fully_right)
-
-
 # --- how right the rewards are, step by step
 
 
 def steps(pools: Sequence[Pool], aggregation: Aggregation) -> dict[str, Any]:
-    """Step rewards against the truth. Steps whose text does not parse, and those without a score, are counted and left
-    out."""
-    known = [
-        (score, truth) for pool in pools for c in pool.candidates
-        for score, truth in zip(c.scores, c.truth, strict=True) if score is not None and truth is not None
+    """Step rewards against the truth, of pools whose tasks know it. Steps whose text does not parse, and those without
+    a score, are counted and left out."""
+    pairs = [
+        pair for pool in pools for scores, truth in zip(pool.scores, pool.truth or (), strict=True)
+        for pair in zip(scores, truth, strict=True)
     ]  # fmt: skip
+    known = [(score, truth) for score, truth in pairs if score is not None and truth is not None]
     rewards = np.array([score.correct for score, _ in known])
     correct = np.array([truth.correct for _, truth in known])
     sees = [s.correct < THRESHOLD and (s.perception or 0.0) >= (s.reasoning or 0.0) for s, _ in known]
@@ -142,8 +125,8 @@ def steps(pools: Sequence[Pool], aggregation: Aggregation) -> dict[str, Any]:
     within = [value for pool in pools if (value := _within(pool, aggregation)) is not None]
     return {
         "steps": len(known),
-        "unparsed": sum(v is None for pool in pools for c in pool.candidates for v in c.truth),
-        "unscored": sum(s is None for pool in pools for c in pool.candidates for s in c.scores),
+        "unparsed": sum(truth is None for _, truth in pairs),
+        "unscored": sum(score is None for score, _ in pairs),
         "share_correct": float(correct.mean()),
         "auroc": auroc(rewards, correct),
         "within_problem_accuracy": _mean(within),
@@ -151,28 +134,34 @@ def steps(pools: Sequence[Pool], aggregation: Aggregation) -> dict[str, Any]:
         "f1_correct": f1_correct,
         "f1_error": f1_error,
         "macro_f1": (f1_correct + f1_error) / 2,
-        "first_error_accuracy": _mean([float(f) for p in pools for c in p.candidates if (f := _found(c)) is not None]),
+        "first_error_accuracy": _mean([float(f) for pool in pools for f in _first_errors_found(pool)]),
         "perception_error_f1": precision_recall_f1(sees, [t.error_kind in PERCEPTUAL for _, t in known])[2],
     }
 
 
 def _within(pool: Pool, aggregation: Aggregation) -> float | None:
     """How often a right candidate of this problem has a larger reward than a wrong one; None if not both exist."""
-    candidates = [c for c in pool.candidates if c.right is not None and c.candidate.rewards]
-    if len({c.right for c in candidates}) < 2:
+    ranked = [(c, right) for c, right in zip(pool.candidates, pool.right, strict=True) if right is not None]
+    ranked = [(c, right) for c, right in ranked if c.rewards]
+    if len({right for _, right in ranked}) < 2:
         return None
-    rewards = solution_rewards([c.candidate for c in candidates], aggregation)
-    return auroc(rewards, [c.right for c in candidates])
+    return auroc(solution_rewards([c for c, _ in ranked], aggregation), [right for _, right in ranked])
 
 
-def _found(candidate: Scored) -> bool | None:
-    """Exact match of the first step called wrong, or of there being none (ProcessBench's rule). None where the truth
-    does not say which step that is."""
-    first = next((i for i, v in enumerate(candidate.truth) if v is None or not v.correct), -1)
-    rewards = candidate.candidate.rewards
-    if not candidate.truth or candidate.truth[first] is None or rewards is None:
-        return None
-    return first == next((i for i, reward in enumerate(rewards) if reward < THRESHOLD), -1)
+def _first_errors_found(pool: Pool) -> list[bool]:
+    """Of each candidate of which the truth says which step is the first wrong one, or that none is: whether the rewards
+    say the same (ProcessBench's rule)."""
+    found = []
+    for candidate, truth in zip(pool.candidates, pool.truth or (), strict=True):
+        first = _first_wrong(truth)
+        if truth and candidate.rewards is not None and (first == -1 or truth[first] is not None):
+            found.append(first == next((i for i, reward in enumerate(candidate.rewards) if reward < THRESHOLD), -1))
+    return found
+
+
+def _first_wrong(truth: Sequence[Verdict | None]) -> int:
+    """The first step that is wrong, or does not parse; -1 if there is none."""
+    return next((i for i, verdict in enumerate(truth) if verdict is None or not verdict.correct), -1)
 
 
 # --- how right the labels are

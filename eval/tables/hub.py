@@ -13,11 +13,11 @@ from collections.abc import Iterator, Sequence
 import yaml
 from huggingface_hub import EvalResult, EvalResultEntry, ModelCardData, eval_result_entries_to_yaml
 
-from eval.rows import Sample, TableRow
+from eval.runs.results import ORACLE
+from eval.tables.rows import Sample, TableRow
 from vlprm.metrics import percent
 
 TASK = "image-text-to-text"
-ORACLE = "oracle"
 
 
 def as_model_index(rows: Sequence[TableRow]) -> str:

@@ -4,17 +4,14 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
-from eval.asked import Asked, open_asked
-from eval.models import refuse_missing_models
-
-if TYPE_CHECKING:
-    from eval.run import RunConfig
+from eval.runs.models import refuse_missing_models
+from eval.runs.problem_sets import ProblemSet, open_problem_set
+from eval.runs.run_config import RunConfig
+from vlprm.pools import POOL
 
 # Those that choose from `n` whole samples: they have one pool, and one record.
 POOLED = ("pass_at_1", "self_consistency", "best_of_n", "weighted_majority")
-POOL = "pool"
 
 
 @dataclass(frozen=True)
@@ -23,23 +20,25 @@ class Job:
     of which a shard has a part."""
 
     at: int
-    asked: Asked
+    problem_set: ProblemSet
     problem_id: str
     method: str
     record: str
 
     @property
     def key(self) -> str:
-        return f"{self.asked.name}/{self.problem_id}/{self.record}"
+        return f"{self.problem_set.name}/{self.problem_id}/{self.record}"
 
 
 def jobs_of(config: RunConfig) -> list[Job]:
-    """All there is to do, the problems of a benchmark after another's. ValueError names what is missing."""
+    """All there is to do: a method after another, the benchmarks taking turns, so that a run that was cut short has
+    something of each. ValueError names what is missing."""
     methods = methods_to_run(config)
     first, of = shard_of(config.shard)
-    asked = [open_asked(benchmark) for benchmark in config.benchmarks]
-    every = ((a, i, m, r, k) for m, r in methods for a in asked for k, i in enumerate(a.ids))
-    jobs = [Job(at, a, i, m, r) for at, (a, i, m, r, k) in enumerate(every) if k % of == first]
+    sets = [open_problem_set(benchmark) for benchmark in config.benchmarks]
+    turns = sorted(((k, s) for s, one in enumerate(sets) for k in range(len(one.ids))))
+    every = ((sets[s], sets[s].ids[k], method, record, k) for method, record in methods for k, s in turns)
+    jobs = [Job(at, one, i, method, record) for at, (one, i, method, record, k) in enumerate(every) if k % of == first]
     if len({job.key for job in jobs}) < len(jobs):
         raise ValueError("a benchmark or a method is named twice; name it once")
     if not jobs:
@@ -50,6 +49,8 @@ def jobs_of(config: RunConfig) -> list[Job]:
 def methods_to_run(config: RunConfig) -> list[tuple[str, str]]:
     """Names of methods, and what they are called in records. ValueError where a model that one needs is not given."""
     refuse_missing_models(config.methods, config)
+    if config.whole and (config.reward_model is None or config.scorer.kind != "steps" or config.scores.base_urls):
+        raise ValueError("whole needs a reward model that scores steps in this process; give one, or leave whole out")
     pooled = [name for name in config.methods if name in POOLED]
     sampler = "best_of_n" if config.reward_model else "self_consistency"
     return [*([(sampler, POOL)] if pooled else []), *((m, m) for m in config.methods if m not in POOLED)]

@@ -6,24 +6,23 @@ file's beginning, so that a reader who guesses types from it has to be told them
 
 from __future__ import annotations
 
-import asyncio
 import dataclasses
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import asdict
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from datasets import Features, List, Value
 
-from eval.jobs import Job, jobs_of
-from eval.models import Models, open_models
+from eval.runs.jobs import POOL, Job, jobs_of
+from eval.runs.models import Models, open_models
+from eval.runs.run_config import RunConfig
 from vlprm.cluster import Work
+from vlprm.engines import all_answers
 from vlprm.problems import ProblemError
 from vlprm.schema import SCHEMA_VERSION, Problem, to_json
-from vlprm.search import Cost, Found, ScoredSolution, SearchConfig, method_named, solve
-
-if TYPE_CHECKING:
-    from eval.run import RunConfig
+from vlprm.scorers import LocalScorer
+from vlprm.search import Cost, Found, SearchConfig, method_named, solve
 
 Record = dict[str, Any]
 
@@ -37,8 +36,16 @@ _STEP = {**_named("string", "kind", "text"), "region": _REGION, **_named("string
 _SOLUTION = {**_named("int64", "schema"), **_named("string", "problem_id"), "steps": List(_STEP),
              **_named("string", "answer", "stop"), **_named("int64", "tokens")}  # fmt: skip
 _SCORE = _named("float64", "correct", "perception", "reasoning", "surprise")
-_CANDIDATE = {**_named("string", "answer"), **_named("bool", "right"), "solution": _SOLUTION, "scores": List(_SCORE),
-              **_named("int64", "read")}
+_TRUTH = {**_named("bool", "correct"), **_named("string", "error_kind")}
+_CANDIDATE = {
+    **_named("string", "answer"),
+    **_named("bool", "right"),
+    "solution": _SOLUTION,
+    "scores": List(_SCORE),
+    **_named("int64", "read"),
+    **_named("float64", "whole"),
+    "truth": List(_TRUTH),
+}
 _COST = {f.name: Value("float64" if f.name == "seconds" else "int64") for f in dataclasses.fields(Cost)}
 
 FEATURES = Features(
@@ -50,52 +57,89 @@ FEATURES = Features(
 
 
 @asynccontextmanager
-async def opened(config: RunConfig) -> AsyncIterator[Work[Job, Record]]:
+async def open_worker(config: RunConfig) -> AsyncIterator[Work[Job, Record]]:
     """What solves units of jobs side by side with the models of the config, for one event loop."""
     async with open_models(config) as models:
+        whole = None
+        if config.whole:
+            assert isinstance(models.scorer, LocalScorer)
+            whole = LocalScorer(models.scorer.checkpoint, "\n")
 
         async def solved(unit: Sequence[Job]) -> list[Record]:
-            return list(await asyncio.gather(*(record_of(job, models, config.search) for job in unit)))
+            return await all_answers(record_of(job, models, whole, config.search) for job in unit)
 
         yield solved
 
 
 @asynccontextmanager
-async def opened_anew(config: RunConfig) -> AsyncIterator[Work[str, Record]]:
+async def open_worker_anew(config: RunConfig) -> AsyncIterator[Work[str, Record]]:
     """The same for keys of jobs, in a process that was given no more than the config."""
     jobs = {job.key: job for job in jobs_of(config)}
-    async with opened(config) as solved:
+    async with open_worker(config) as solved:
         yield lambda keys: solved([jobs[key] for key in keys])
 
 
-async def record_of(job: Job, models: Models, search: SearchConfig) -> Record:
+async def record_of(job: Job, models: Models, whole: LocalScorer | None, search: SearchConfig) -> Record:
     """A problem that cannot be used has a record too, which says why."""
     try:
-        problem = job.asked.problem(job.problem_id)
+        problem = job.problem_set.problem(job.problem_id)
         found = await solve(job.method, problem, models.policy, models.scorer, search, models.critic)
     except ProblemError as error:
         return failure_record(job, error)
-    return found_record(job, problem, found, search)
+    rewards = await whole_rewards(problem, found, whole) if whole is not None and job.record == POOL else None
+    return found_record(job, problem, found, search, rewards)
 
 
-def found_record(job: Job, problem: Problem, found: Found, search: SearchConfig) -> Record:
+async def whole_rewards(problem: Problem, found: Found, scorer: LocalScorer) -> list[float | None]:
+    """The rewards of the candidates, each read as one step; None for one that could not be read."""
+    scored = await scorer.score(problem, [candidate.solution.steps for candidate in found.pool], problem.id)
+    scorer.forget(problem, problem.id)
+    return [scores[-1].correct if scores and scores[-1] is not None else None for scores in scored.steps]
+
+
+def found_record(
+    job: Job, problem: Problem, found: Found, search: SearchConfig, whole: Sequence[float | None] | None = None
+) -> Record:
     """The candidates as the benchmark's rule reads them, and the choice among its answers."""
-    readings = [job.asked.read(problem, scored.solution) for scored in found.pool]
+    readings = [job.problem_set.read(problem, scored.solution) for scored in found.pool]
     pool = [dataclasses.replace(s.candidate, answer=r.answer) for s, r in zip(found.pool, readings, strict=True)]
     shares = method_named(job.method).choose(pool, search.aggregation) if pool else []
+    candidates = [
+        {
+            "answer": reading.answer,
+            "right": None if reading.answer is None else reading.correct,
+            "solution": to_json(scored.solution),
+            "scores": [score and asdict(score) for score in scored.scores],
+            "read": scored.read,
+            "whole": reward,
+            "truth": truth,
+        }
+        for scored, reading, reward, truth in zip(
+            found.pool, readings, whole or [None] * len(pool), truths(job, problem, found), strict=True
+        )
+    ]
     return {
         **_head(job),
         "question_type": str(problem.meta.get("question_type", "")),
         "question": problem.question,
         "images": len(problem.images),
         "gold": problem.answer,
-        "candidates": [
-            {"answer": r.answer, "right": None if r.answer is None else r.correct, **_stored(s)}
-            for s, r in zip(found.pool, readings, strict=True)
-        ],
+        "candidates": candidates,
         "shares": shares,
         "cost": asdict(found.cost),
     }
+
+
+def truths(job: Job, problem: Problem, found: Found) -> list[list[Record | None] | None]:
+    """The truth of each candidate's steps, where the task knows it. A pool holds many solutions twice: each is read
+    once."""
+    if job.problem_set.truth is None:
+        return [None] * len(found.pool)
+    known = {}
+    for steps in {scored.solution.steps for scored in found.pool}:
+        verdicts = job.problem_set.truth(problem, steps)
+        known[steps] = [v and {"correct": v.correct, "error_kind": v.error_kind} for v in verdicts]
+    return [known[scored.solution.steps] for scored in found.pool]
 
 
 def failure_record(job: Job, error: ProblemError) -> Record:
@@ -104,10 +148,5 @@ def failure_record(job: Job, error: ProblemError) -> Record:
 
 
 def _head(job: Job) -> Record:
-    return {"key": job.key, "at": job.at, "schema": SCHEMA_VERSION, "benchmark": job.asked.name,
+    return {"key": job.key, "at": job.at, "schema": SCHEMA_VERSION, "benchmark": job.problem_set.name,
             "problem": job.problem_id, "method": job.record, "failure": "", "said": ""}  # fmt: skip
-
-
-def _stored(scored: ScoredSolution) -> Record:
-    scores = [score and asdict(score) for score in scored.scores]
-    return {"solution": to_json(scored.solution), "scores": scores, "read": scored.read}

@@ -9,8 +9,8 @@ from typing import Literal
 
 from rich.console import Console
 
-from eval.cards import as_eval_results, as_model_index
-from eval.rows import TableRow
+from eval.tables.hub import as_eval_results, as_model_index
+from eval.tables.rows import TableRow
 from vlprm.metrics import percent
 from vlprm.viewer.tables import plain_table
 
@@ -19,7 +19,7 @@ LATEX = str.maketrans({c: f"\\{c}" for c in "&%$#_{}"} | {"\\": r"\textbackslash
 
 
 def header(rows: Sequence[TableRow]) -> list[str]:
-    return ["", *benchmarks(rows), "mean", "difference (95% interval)", "N", "tokens", "seconds"]
+    return ["", *benchmarks(rows), "mean", "difference (95% interval)", "problems", "N", "tokens", "seconds"]
 
 
 def benchmarks(rows: Sequence[TableRow]) -> list[str]:
@@ -29,12 +29,13 @@ def benchmarks(rows: Sequence[TableRow]) -> list[str]:
 
 
 def cells(row: TableRow, columns: Sequence[str]) -> list[str]:
-    shown = [percent(row.cells[name]) if name in row.cells else "" for name in columns]
+    shares = [percent(row.cells[name]) if name in row.cells else "" for name in columns]
     whole = set(columns) <= set(row.cells)
     mean = percent(sum(row.cells[name] for name in columns) / len(columns)) if whole and columns else ""
     apart = "" if row.difference is None else "{:+.1f} ({:+.1f} to {:+.1f})".format(*(100 * d for d in row.difference))
-    numbers = ["" if value is None else f"{value:,.0f}" for value in (row.n, row.tokens)]
-    return [row.title, *shown, mean, apart, *numbers, "" if row.seconds is None else f"{row.seconds:.1f}"]
+    problems = sum(sample.problems for sample in row.samples.values()) or None
+    numbers = ["" if value is None else f"{value:,.0f}" for value in (problems, row.n, row.tokens)]
+    return [row.title, *shares, mean, apart, *numbers, "" if row.seconds is None else f"{row.seconds:.1f}"]
 
 
 def table(rows: Sequence[TableRow]) -> list[list[str]]:
@@ -44,11 +45,11 @@ def table(rows: Sequence[TableRow]) -> list[list[str]]:
 
 def as_text(rows: Sequence[TableRow]) -> str:
     first, *others = table(rows)
-    shown = plain_table("Accuracy %", *first)
+    printed = plain_table("Accuracy %", *first)
     for line in others:
-        shown.add_row(*line)
+        printed.add_row(*line)
     console = Console(file=io.StringIO(), width=max(120, 24 * len(first)))
-    console.print(shown)
+    console.print(printed)
     return str(console.file.getvalue())  # type: ignore[attr-defined]
 
 

@@ -12,26 +12,33 @@ from vlprm.viewer.tables import plain_table, selector_title
 
 
 def print_tables(results: dict[str, Any]) -> None:
+    """The tables of what was measured."""
+    tables = {
+        "selection": _selection,
+        "differences": _differences,
+        "best_of_n": _curve,
+        "steps": _steps,
+        "labels": _labels,
+    }
     console = Console()
-    console.print(_selection(results))
-    console.print(_differences(results))
-    console.print(_steps(results))
-    console.print(_labels(results))
+    for name, table in tables.items():
+        if name in results:
+            console.print(table(results))
 
 
 def _selection(results: dict[str, Any]) -> Table:
-    none = results["no_answer"]
+    none, failed = results["no_answer"], results["failed"]
     table = plain_table(
-        f"Which of {results['n_candidates']} candidates? ({results['n_problems']} held-out problems; "
-        f"without an answer: {none['candidates']} candidates, and all those of {none['problems']} problems)",
+        f"Which of {results['n_candidates']} candidates? ({results['n_problems']} problems"
+        + (f", beside {failed} that failed" if failed else "")
+        + f"; without an answer: {none['candidates']} candidates, and all those of {none['problems']} problems)",
         "selector", "accuracy %", "95% interval", "every step right %",
     )  # fmt: skip
     for name, row in results["selection"].items():
         low, high = row["ci"]
         title = selector_title(name, results["aggregation"])
-        table.add_row(
-            title, percent(row["accuracy"]), f"{percent(low)} to {percent(high)}", percent(row["fully_right"])
-        )
+        every_step = percent(row["fully_right"]) if "fully_right" in row else ""
+        table.add_row(title, percent(row["accuracy"]), f"{percent(low)} to {percent(high)}", every_step)
     return table
 
 
@@ -42,6 +49,13 @@ def _differences(results: dict[str, Any]) -> Table:
             table.add_row(name, percent(row["accuracy"]), " to ".join(map(percent, row["ci"])))
     table.add_row("share of the room from random to oracle that best of N closes",
                   percent(results["differences"]["share_of_room_closed"]) + "%", "")  # fmt: skip
+    return table
+
+
+def _curve(results: dict[str, Any]) -> Table:
+    table = plain_table(f"Best of n by {results['aggregation']}, exact expectation", "n", "accuracy %")
+    for n, accuracy in results["best_of_n"].items():
+        table.add_row(n, percent(accuracy))
     return table
 
 

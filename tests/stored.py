@@ -1,0 +1,41 @@
+"""Run folders of eval.run that no model made, for whatever reads them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+from eval.runs.jobs import Job
+from eval.runs.problem_sets import ProblemSetConfig, open_problem_set
+from eval.runs.run_config import RunConfig
+from eval.runs.worker import Record, found_record
+from vlprm.config import dump
+from vlprm.pools import POOL, RECORDS
+from vlprm.records import Records, finish, open_run
+from vlprm.schema import Problem, Solution
+from vlprm.scoring import StepScore
+from vlprm.search import Cost, Found, ScoredSolution, SearchConfig
+
+
+def pool_record(
+    at: int,
+    problem: Problem,
+    solutions: Iterable[Solution],
+    scores: Sequence[Sequence[StepScore | None]] = (),
+    whole: Sequence[float | None] | None = None,
+) -> Record:
+    """The record of a pool of a drawn problem."""
+    job = Job(at, open_problem_set(ProblemSetConfig(problem.task, problems=1)), problem.id, "best_of_n", POOL)
+    pool = tuple(ScoredSolution(s, tuple(scores[i]) if scores else ()) for i, s in enumerate(solutions))
+    return found_record(job, problem, Found(problem.id, "best_of_n", pool, [], Cost()), SearchConfig(), whole)
+
+
+def write_run(folder: Path, records: Iterable[Record], inputs: Sequence[Path] = ()) -> Path:
+    """A run that has ended."""
+    records = list(records)
+    sets = tuple(ProblemSetConfig(name, problems=1) for name in dict.fromkeys(r["benchmark"] for r in records))
+    open_run(folder, dump(RunConfig(folder, "policy", sets, reward_model="prm", device="cpu")), 0, inputs)
+    written = Records(folder / RECORDS)
+    written.append(records)
+    finish(written)
+    return folder
