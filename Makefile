@@ -46,9 +46,9 @@ demo: $(READY)
 
 # The built-in models from random weights, then the loop with them: about a day on two cores, half an hour on a GPU.
 demo-from-scratch: $(READY)
-	$(RUN) -m train.policy --config configs/builtin/backbone_start.yaml
-	$(RUN) -m train.policy --config configs/builtin/backbone.yaml
-	$(RUN) -m train.policy --config configs/builtin/policy.yaml
+	$(RUN) -m train.builtin --config configs/builtin/backbone_start.yaml
+	$(RUN) -m train.builtin --config configs/builtin/backbone.yaml
+	$(RUN) -m train.builtin --config configs/builtin/policy.yaml
 	$(MAKE) demo POLICY=runs/builtin/policy BACKBONE=runs/builtin/backbone OUT=runs/demo-from-scratch
 
 test: $(READY)

@@ -23,10 +23,11 @@ from data_synth.formats import readers_text, readers_vl
 from data_synth.formats.rows import checked
 from data_synth.formats.source import Drops, records
 from data_synth.formats.writers import WRITERS, Target
-from vlprm.config import run
-from vlprm.dataset import FEATURES, write_parquet
-from vlprm.foreign import Dropped, ImageFolder, Record
-from vlprm.stepwise import stepwise_row
+from vlprm.data.dataset import FEATURES, write_parquet
+from vlprm.data.importing import ImageFolder, Record
+from vlprm.data.trl_format import stepwise_row
+from vlprm.errors import RecordError
+from vlprm.runs.config import run
 
 log = logging.getLogger(__name__)
 
@@ -103,7 +104,7 @@ def _converted(config: ConvertConfig, drops: Drops, target: Target) -> Iterator[
     for place, record in records(config.source, drops):
         try:
             row = checked(READERS[config.format](record, images))
-        except Dropped as dropped:
+        except RecordError as dropped:
             drops.add(dropped.cause, place)
             continue
         except MALFORMED:
@@ -146,7 +147,7 @@ def _nothing(config: ConvertConfig, drops: Drops, target: Target) -> str:
 def _looks_like(name: Format, record: Record) -> bool:
     try:
         checked(READERS[name](record, ImageFolder(None)))
-    except Dropped as dropped:
+    except RecordError as dropped:
         return dropped.cause == "no_image_folder"  # its images are all that it lacks
     except MALFORMED:
         return False

@@ -5,7 +5,7 @@
 
 `--embedding FOLDER --cosine 0.95` compares images by a timm model as well, where its weights are at hand.
 
-A benchmark is a folder with items.jsonl (or problems.jsonl, see vlprm/problems.py) and the images that it names. What
+A benchmark is a folder with items.jsonl (or problems.jsonl, see vlprm/data/problem_file.py) and the images that it names. What
 was left out, and by what it matched, is in the target's report, clean.removed.json. docs/datasets.md has the rules.
 """
 
@@ -26,11 +26,12 @@ import numpy as np
 from datasets import Features
 from jsonargparse.typing import ClosedUnitInterval, NonNegativeInt
 
-from data_synth.embedding import BATCH, Likeness, load_embedder
-from vlprm.config import run
-from vlprm.dataset import FEATURES, batches, iterate_rows, opened, write_parquet
+from data_synth.decontamination.embedding import BATCH, Likeness, load_embedder
+from vlprm.data.dataset import FEATURES, batches, iterate_rows, open_parquet, write_parquet
 from vlprm.images import open_image, read_inside
-from vlprm.records import placed_lines, write_atomically
+from vlprm.runs.config import run
+from vlprm.runs.folder import write_atomically
+from vlprm.runs.journal import placed_lines
 
 log = logging.getLogger(__name__)
 
@@ -184,7 +185,7 @@ def main(config: DecontaminateConfig) -> None:
         raise ValueError("there is no benchmark to compare with; give folders with --benchmark_dir")
     if (config.embedding is None) != (config.cosine is None):
         raise ValueError("embedding and cosine go together: a model, and from where on images are the same by it")
-    opened(config.dataset).close()  # whether it is there, before the benchmarks are read
+    open_parquet(config.dataset).close()  # whether it is there, before the benchmarks are read
     items = Items()
     for folder in config.benchmark_dir:
         read_benchmark(folder, items)

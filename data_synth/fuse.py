@@ -11,10 +11,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from vlprm.config import run
-from vlprm.dataset import read_rows, row_evidence, row_paths, write_dataset
-from vlprm.fusion import Rule, fuse_tree, mined_corrections
-from vlprm.judge_quality import JudgeQuality
+from vlprm.data.dataset import read_rows, row_evidence, row_paths, write_dataset
+from vlprm.labels.fusion import Rule, fuse_tree, mined_corrections
+from vlprm.labels.judge_reliability import JudgeReliability
+from vlprm.runs.config import run
 from vlprm.schema import structured, to_json
 
 log = logging.getLogger(__name__)
@@ -27,7 +27,7 @@ class FuseConfig:
     Args:
         dataset: parquet file of data_synth.label.
         target: parquet file to write.
-        rule: fusion rule, see vlprm.fusion.RULES.
+        rule: fusion rule, see vlprm.labels.fusion.RULES.
     """
 
     dataset: Path
@@ -50,7 +50,7 @@ def fused_row(row: dict[str, Any], rule: Rule) -> dict[str, Any]:
     meta = json.loads(row["meta"])
     if "judge_quality" not in meta:
         raise ValueError(f"row {row['id']} does not say what is believed of its judge; make it with data_synth.label")
-    quality = structured(JudgeQuality, meta["judge_quality"], f"what row {row['id']} believes of its judge")
+    quality = structured(JudgeReliability, meta["judge_quality"], f"what row {row['id']} believes of its judge")
     paths = [(path.nodes, path.right) for path in row_paths(row)]
     labels = fuse_tree(row_evidence(row), paths, rule, quality)
     corrections = mined_corrections(labels, row["parents"])

@@ -21,15 +21,17 @@ from typing import Any, Literal
 
 from jsonargparse.typing import ClosedUnitInterval, PositiveInt
 
-from data_synth.model_judge import AskConfig, Judged, judge_tree
-from data_synth.oracle import oracle_verdicts
-from data_synth.store import Searched, TreeRun
-from vlprm.config import dump, run
-from vlprm.engines import Engine
-from vlprm.engines.choose import ServerConfig, open_chat
-from vlprm.engines.journal import ANSWERS, JournalledEngine
-from vlprm.records import Records, finish, open_run, timed
-from vlprm.runner import in_window, leave_unless, stopped_by_sigint
+from data_synth.judges.model import AskConfig, Judged, judge_tree
+from data_synth.judges.oracle import oracle_verdicts
+from data_synth.search.store import Searched, TreeRun
+from vlprm.policy import Policy
+from vlprm.policy.open import open_chat
+from vlprm.policy.replay import ANSWERS, ReplayPolicy
+from vlprm.runs.config import dump, run
+from vlprm.runs.folder import open_run, timed
+from vlprm.runs.journal import Records, finish
+from vlprm.runs.window import in_window, leave_unless, stopped_by_sigint
+from vlprm.serving.config import ServerConfig
 from vlprm.tasks import TASKS, Tasks, load_tasks, refuse_other_tasks, task_of
 
 log = logging.getLogger(__name__)
@@ -103,7 +105,7 @@ async def _ask_model(trees: TreeRun, records: Records, config: JudgeConfig) -> N
     name = f"{config.server.model or Path(config.model or '').name} with {config.ask.template}"
     with stopped_by_sigint() as stopping:
         async with _open(config) as engine:
-            kept = JournalledEngine(engine, config.run / ANSWERS, records.keys, stopping)
+            kept = ReplayPolicy(engine, config.run / ANSWERS, records.keys, stopping)
 
             async def judged(searched: Searched) -> dict[str, Any]:
                 verdicts = await judge_tree(searched.problem, searched.tree, kept, config.ask, config.seed)
@@ -117,12 +119,12 @@ async def _ask_model(trees: TreeRun, records: Records, config: JudgeConfig) -> N
 
 
 @asynccontextmanager
-async def _open(config: JudgeConfig) -> AsyncIterator[Engine]:
+async def _open(config: JudgeConfig) -> AsyncIterator[Policy]:
     if config.model is not None:
-        from vlprm.backbones import load_policy, placement
-        from vlprm.engines.local import LocalEngine
+        from vlprm.model.loading import load_policy, placement
+        from vlprm.policy.local import LocalPolicy
 
-        yield LocalEngine(load_policy(config.model, *placement(config.device, config.dtype)))
+        yield LocalPolicy(load_policy(config.model, *placement(config.device, config.dtype)))
         return
     async with open_chat(config.server) as engine:
         yield engine

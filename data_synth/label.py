@@ -13,14 +13,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from data_synth.search_tree import is_mixed
-from data_synth.store import Searched, TreeRun
+from data_synth.search.store import Searched, TreeRun
+from data_synth.search.tree import is_mixed
 from vlprm.answers import is_correct
-from vlprm.config import dump, run
-from vlprm.dataset import tree_row, write_dataset
-from vlprm.fusion import Rule, fuse_tree, with_verdicts
-from vlprm.judge_quality import JudgeQuality, TreeEvidence, estimate_quality
-from vlprm.records import open_run, placed_records, record_at, refuse_other_inputs, refuse_unfinished, timed
+from vlprm.data.dataset import tree_row, write_dataset
+from vlprm.labels.fusion import Rule, fuse_tree, with_verdicts
+from vlprm.labels.judge_reliability import JudgeReliability, TreeEvidence, estimate_reliability
+from vlprm.runs.config import dump, run
+from vlprm.runs.folder import open_run, refuse_other_inputs, timed
+from vlprm.runs.journal import placed_records, record_at, refuse_unfinished
 from vlprm.schema import StepLabel, StepTree, TreeNode, Verdict, structured
 
 log = logging.getLogger(__name__)
@@ -36,7 +37,7 @@ class LabelConfig:
         trees: the run folder of data_synth.trees.
         run: folder to write `dataset.parquet` into.
         judgements: the run folder of data_synth.judge; None, and the counts are all the evidence.
-        rule: fusion rule, see vlprm.fusion.RULES.
+        rule: fusion rule, see vlprm.labels.fusion.RULES.
     """
 
     trees: Path
@@ -89,17 +90,17 @@ def _mixed(trees: Iterable[Searched], judgements: Judgements) -> Iterator[Search
             yield dataclasses.replace(searched, tree=_with_labels(searched.tree, labels))
 
 
-def _estimate(trees: TreeRun, judgements: Judgements) -> JudgeQuality:
+def _estimate(trees: TreeRun, judgements: Judgements) -> JudgeReliability:
     """What is believed of the judge, from some hundred trees evenly drawn from the run."""
     drawn = trees.every(max(1, len(trees) // ESTIMATED_FROM))
-    quality = estimate_quality([TreeEvidence.of(searched.tree) for searched in _mixed(drawn, judgements)])
+    quality = estimate_reliability([TreeEvidence.of(searched.tree) for searched in _mixed(drawn, judgements)])
     for name, rate in quality.rates.items():
         low, high = quality.intervals.get(name, (math.nan, math.nan))
         log.info("the judge's %s: %.3f (%.3f to %.3f)", name, rate, low, high)
     return quality
 
 
-def _row(searched: Searched, quality: JudgeQuality, rule: Rule, judge: str) -> dict[str, Any]:
+def _row(searched: Searched, quality: JudgeReliability, rule: Rule, judge: str) -> dict[str, Any]:
     problem, tree = searched.problem, searched.tree
     assert problem.answer is not None
     right = [is_correct(answer, problem.answer, problem.answer_type) for _, answer in tree.leaves]

@@ -19,13 +19,14 @@ from jsonargparse.typing import NonNegativeFloat
 from rich.console import Console
 from rich.table import Table
 
-from data_synth.search_tree import is_mixed
-from data_synth.store import TreeRun
-from data_synth.tally import RuleTally, StepTally
-from vlprm.config import run
-from vlprm.dataset import iterate_rows, row_evidence
+from data_synth.reports.tally import RuleTally, StepTally
+from data_synth.search.store import TreeRun
+from data_synth.search.tree import is_mixed
+from vlprm.data.dataset import iterate_rows, row_evidence
 from vlprm.metrics import percent
-from vlprm.records import iterate_finished, refuse_other_inputs, seconds_of, write_atomically
+from vlprm.runs.config import run
+from vlprm.runs.folder import refuse_other_inputs, seconds_of, write_atomically
+from vlprm.runs.journal import iterate_finished
 from vlprm.tasks import TASKS, load_tasks
 from vlprm.viewer.page import render_page, synthesis_section
 from vlprm.viewer.tables import plain_table

@@ -2,7 +2,7 @@
 
     python -m data_synth.trees --config configs/demo/trees.yaml
 
-Writes `trees.jsonl` (a record a problem, see data_synth.store) into the run folder. Killed, or stopped by SIGINT, the
+Writes `trees.jsonl` (a record a problem, see data_synth.search.store) into the run folder. Killed, or stopped by SIGINT, the
 same command goes on.
 """
 
@@ -17,16 +17,18 @@ from pathlib import Path
 
 from jsonargparse.typing import PositiveInt
 
-from data_synth.drive import Work, in_process, on_cluster, served
-from data_synth.search_tree import SearchConfig, is_mixed
-from data_synth.source import Source, drawn, of_file, parse_shard
-from data_synth.store import IMAGES, TREES, shard_name
-from vlprm.backbones import checkpoint_folder, placement
-from vlprm.config import dump, run
-from vlprm.engines.choose import ServerConfig, open_engine
-from vlprm.records import Records, finish, open_run, timed
-from vlprm.runner import leave_unless, stopped_by_sigint
+from data_synth.search.drive import Work, in_process, on_cluster, served
+from data_synth.search.source import Source, drawn_problems, parse_shard, problems_of_file
+from data_synth.search.store import IMAGES, TREES, shard_name
+from data_synth.search.tree import TreeSearchConfig, is_mixed
+from vlprm.model.loading import checkpoint_folder, placement
+from vlprm.policy.open import open_policy
+from vlprm.runs.config import dump, run
+from vlprm.runs.folder import open_run, timed
+from vlprm.runs.journal import Records, finish
+from vlprm.runs.window import leave_unless, stopped_by_sigint
 from vlprm.schema import StepTree, from_json
+from vlprm.serving.config import ServerConfig
 from vlprm.tasks import TASKS, load_tasks
 
 log = logging.getLogger(__name__)
@@ -42,7 +44,7 @@ class TreesConfig:
         tasks: task names or module paths.
         split: split of the tasks.
         problems: how many, over all tasks, taking turns.
-        problem_file: file of one's own problems, in place of the tasks; see vlprm/problems.py.
+        problem_file: file of one's own problems, in place of the tasks; see vlprm/data/problem_file.py.
         unit: problems that are searched together in this process; shards and Ray's workers are given whole units.
         in_flight: most problems that are searched at once with servers.
         search: the estimator and its numbers.
@@ -63,7 +65,7 @@ class TreesConfig:
     problem_file: Path | None = None
     unit: PositiveInt = 125
     in_flight: PositiveInt = 256
-    search: SearchConfig = SearchConfig()
+    search: TreeSearchConfig = TreeSearchConfig()
     seed: int = 0
     shard: str = "0/1"
     ray: str = ""
@@ -92,8 +94,8 @@ def main(config: TreesConfig) -> None:
 
 def open_source(config: TreesConfig) -> Source:
     if config.problem_file is not None:
-        return of_file(config.problem_file)
-    return drawn(load_tasks(config.tasks), config.split, config.problems)
+        return problems_of_file(config.problem_file)
+    return drawn_problems(load_tasks(config.tasks), config.split, config.problems)
 
 
 async def _search(source: Source, units: list[list[str]], records: Records, config: TreesConfig) -> bool:
@@ -105,7 +107,7 @@ async def _search(source: Source, units: list[list[str]], records: Records, conf
         if config.ray:
             await on_cluster(work, config, open_source)
             return work.is_done
-        async with open_engine(config.policy, config.device, config.dtype, config.server) as engine:
+        async with open_policy(config.policy, config.device, config.dtype, config.server) as engine:
             await (served(work, engine, config.in_flight) if config.server.base_urls else in_process(work, engine))
         return work.is_done
 

@@ -14,16 +14,16 @@ from typing import Any
 
 from jsonargparse.typing import NonNegativeInt, PositiveInt
 
-from vlprm.backbones import placement
-from vlprm.config import dump, run
-from vlprm.critique import Critique, ask
-from vlprm.engines import all_answers
-from vlprm.engines.local import LocalEngine
 from vlprm.metrics import grouped_interval
+from vlprm.model.loading import placement
+from vlprm.model.reward_loading import load_reward_model
+from vlprm.policy import all_answers
+from vlprm.policy.critique import Critique, sample_critiques
+from vlprm.policy.local import LocalPolicy
 from vlprm.pools import RECORDS, stored_pools
 from vlprm.prompts import critique_question
-from vlprm.records import open_run, write_atomically
-from vlprm.reward_model import load_reward_model
+from vlprm.runs.config import dump, run
+from vlprm.runs.folder import open_run, write_atomically
 from vlprm.schema import Problem, Solution
 from vlprm.tasks import TASKS, load_tasks, problem_by_id, refuse_other_tasks, task_of
 
@@ -59,7 +59,7 @@ def main(config: CritiquesConfig) -> None:
     refuse_other_tasks((problem_id for problem_id, _ in pools), tasks)
     open_run(config.run, dump(config), 0, [config.candidates / RECORDS, config.reward_model])
     solutions = [(problem_by_id(i, tasks), solution) for i, pool in pools for solution in pool]
-    engine = LocalEngine(load_reward_model(config.reward_model, *placement(config.device, config.dtype)))
+    engine = LocalPolicy(load_reward_model(config.reward_model, *placement(config.device, config.dtype)))
     critiques = asyncio.run(_asked(engine, solutions))
     rows = [_row(p, s, c, tasks) for (p, s), c in zip(solutions, critiques, strict=True)]
     results = measured([row for row in rows if row is not None])
@@ -67,9 +67,11 @@ def main(config: CritiquesConfig) -> None:
     print(json.dumps(results, indent=2))
 
 
-async def _asked(engine: LocalEngine, solutions: list[tuple[Problem, Solution]]) -> list[Critique | None]:
-    question = critique_question(engine.checkpoint.profile.prompt_template)
-    asked = (ask(engine, p, s.steps, question, f"{s.problem_id}/{i}", 0) for i, (p, s) in enumerate(solutions))
+async def _asked(engine: LocalPolicy, solutions: list[tuple[Problem, Solution]]) -> list[Critique | None]:
+    question = critique_question(engine.checkpoint.config.prompt_template)
+    asked = (
+        sample_critiques(engine, p, s.steps, question, f"{s.problem_id}/{i}", 0) for i, (p, s) in enumerate(solutions)
+    )
     return [critique for (critique,) in await all_answers(asked)]
 
 

@@ -15,22 +15,23 @@ from typing import Any
 
 from jsonargparse.typing import NonNegativeFloat, PositiveInt
 
-from vlprm.actions import View, execute_zoom, whole_images
 from vlprm.answers import is_correct
-from vlprm.backbones import checkpoint_folder, placement
-from vlprm.config import dump, run
-from vlprm.engines import Engine, Request, all_answers
-from vlprm.engines.choose import ServerConfig, open_engine
-from vlprm.interventions import blank_like, elsewhere, prefix_with
 from vlprm.metrics import bootstrap_interval
-from vlprm.records import open_run, write_atomically
-from vlprm.rollout import rollouts
+from vlprm.model.loading import checkpoint_folder, placement
+from vlprm.policy import Policy, Request, all_answers
+from vlprm.policy.open import open_policy
+from vlprm.policy.rollout import rollouts
+from vlprm.runs.config import dump, run
+from vlprm.runs.folder import open_run, write_atomically
 from vlprm.schema import Problem, Region, Solution, StepLabel
+from vlprm.serving.config import ServerConfig
 from vlprm.steps import parse_step
 from vlprm.tasks import Tasks, load_tasks, problem_by_id, task_of
 from vlprm.tasks.scene import rng_for
 from vlprm.tasks.synthetic import SyntheticFamily, item_ids, truthful
-from vlprm.zoom_labels import ZoomLabel, label_zooms, true_region, zoom_label
+from vlprm.zoom.counterfactual import blank_like, elsewhere, prefix_with
+from vlprm.zoom.execute import View, execute_zoom, whole_images
+from vlprm.zoom.labels import ZoomLabel, label_zooms, true_region, zoom_label
 
 Measures = dict[str, float | None]  # what is measured of a solution; None where there is no result
 CONTROLS = ("own", "blank", "random", "right")
@@ -88,12 +89,12 @@ def main(config: FaithfulnessConfig) -> None:
 async def _on_engine(
     problems: Sequence[Problem], tasks: Tasks, config: FaithfulnessConfig
 ) -> tuple[list[list[Measures]], Counter[str]]:
-    async with open_engine(config.policy, config.device, config.dtype, config.server) as engine:
+    async with open_policy(config.policy, config.device, config.dtype, config.server) as engine:
         return await measure(engine, problems, tasks, config)
 
 
 async def measure(
-    engine: Engine, problems: Sequence[Problem], tasks: Tasks, config: FaithfulnessConfig
+    engine: Policy, problems: Sequence[Problem], tasks: Tasks, config: FaithfulnessConfig
 ) -> tuple[list[list[Measures]], Counter[str]]:
     """What is measured of each solution of each problem, and how the solutions ended."""
     pools = await all_answers(
@@ -106,14 +107,14 @@ async def measure(
 
 
 async def _rows(
-    engine: Engine, problem: Problem, pool: Sequence[Solution], family: SyntheticFamily, config: FaithfulnessConfig
+    engine: Policy, problem: Problem, pool: Sequence[Solution], family: SyntheticFamily, config: FaithfulnessConfig
 ) -> list[Measures]:
     keys = [f"{problem.id}/{i}" for i in range(len(pool))]
     return await all_answers(_row(engine, problem, s, k, family, config) for s, k in zip(pool, keys, strict=True))
 
 
 async def _row(
-    engine: Engine,
+    engine: Policy,
     problem: Problem,
     solution: Solution,
     key: str,
@@ -161,7 +162,7 @@ def _of_crops(labels: Sequence[ZoomLabel]) -> Measures:
 
 
 def _shown_instead(
-    problem: Problem, solution: Solution, zoom: int, family: SyntheticFamily, engine: Engine, seed: int
+    problem: Problem, solution: Solution, zoom: int, family: SyntheticFamily, engine: Policy, seed: int
 ) -> dict[str, Region]:
     """What is shown after the zoom of that number: its own crop, and those in its place."""
     step, scene = solution.steps[zoom], problem.meta["scene"]

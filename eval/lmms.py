@@ -27,14 +27,14 @@ from PIL import Image
 
 from eval.runs.models import Models, open_models, refuse_missing_models
 from eval.runs.problem_sets import answer_text
-from vlprm.config import parse
-from vlprm.engines import all_answers
-from vlprm.engines.choose import ServerConfig
+from vlprm.errors import ProblemError
 from vlprm.images import encoded, open_image
-from vlprm.problems import ProblemError
+from vlprm.policy import all_answers
+from vlprm.runs.config import parse
 from vlprm.schema import AnswerType, Problem
-from vlprm.scorers import ScorerConfig
-from vlprm.search import Found, SearchConfig, solve
+from vlprm.scoring.open import ScorerConfig
+from vlprm.search import SearchConfig, SearchResult, solve
+from vlprm.serving.config import ServerConfig
 
 SEARCH = {field.name for field in dataclasses.fields(SearchConfig)}
 
@@ -134,7 +134,7 @@ class Vlprm(lmms):  # type: ignore[misc]
         raise ValueError("vlprm answers one question and holds no dialogue; choose a task of generate_until")
 
 
-def response_of(found: Found) -> Response:
+def response_of(found: SearchResult) -> Response:
     tokens = found.cost.policy_tokens + found.cost.critic_tokens
     if found.chosen is None:
         return Response("", tokens, "no_candidate")

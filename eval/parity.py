@@ -15,13 +15,14 @@ from pathlib import Path
 
 from jsonargparse.typing import PositiveFloat, PositiveInt
 
-from vlprm.backbones import placement
-from vlprm.config import run
-from vlprm.engines.choose import ServerConfig, open_scores
+from vlprm.model.loading import placement
+from vlprm.model.reward_loading import load_reward_model
 from vlprm.pools import stored_pools
-from vlprm.reward_model import load_reward_model
+from vlprm.runs.config import run
 from vlprm.schema import Problem, Step
-from vlprm.scoring import StepScore, score_steps
+from vlprm.scoring.open import open_served_scorer
+from vlprm.scoring.tree import StepScore, score_steps
+from vlprm.serving.config import ServerConfig
 from vlprm.tasks import TASKS, load_tasks, problem_by_id, refuse_other_tasks
 
 Solutions = Sequence[tuple[Problem, Sequence[Step]]]
@@ -99,7 +100,7 @@ def _solutions(config: ParityConfig) -> Solutions:
 
 
 async def _served(config: ParityConfig, solutions: Solutions) -> list[list[StepScore | None]]:
-    async with open_scores(config.reward_model, config.server) as scores:
+    async with open_served_scorer(config.reward_model, config.server) as scores:
         return await scores.score_steps(solutions)
 
 

@@ -22,9 +22,9 @@ from eval.runs.pools import Pool
 from eval.runs.results import Run, evaluation_of, read_runs
 from eval.tables.terminal import print_tables
 from eval.view import run_problems, run_sections
-from vlprm.config import dump, run
-from vlprm.dataset import LabelledPath, read_rows, row_paths
-from vlprm.records import open_run, refuse_other_inputs, seconds_of, timed, write_atomically
+from vlprm.data.dataset import LabelledPath, read_rows, row_paths
+from vlprm.runs.config import dump, run
+from vlprm.runs.folder import open_run, refuse_other_inputs, seconds_of, timed, write_atomically
 from vlprm.tasks import TASKS, Tasks, load_tasks
 from vlprm.viewer.page import render_page
 

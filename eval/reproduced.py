@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from eval.score import ScoreConfig, score
-from vlprm.config import run
+from vlprm.runs.config import run
 
 
 @dataclass(frozen=True)

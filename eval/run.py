@@ -19,11 +19,12 @@ from functools import partial
 from eval.runs.jobs import Job, jobs_of
 from eval.runs.run_config import RunConfig
 from eval.runs.worker import Record, open_worker, open_worker_anew
-from vlprm.backbones import checkpoint_folder, placement
-from vlprm.cluster import Cluster, on_ray
-from vlprm.config import dump, run
-from vlprm.records import Records, finish, in_units, open_run, timed
-from vlprm.runner import append_of, in_window, leave_unless, stopped_by_sigint
+from vlprm.model.loading import checkpoint_folder, placement
+from vlprm.runs.config import dump, run
+from vlprm.runs.folder import open_run, timed
+from vlprm.runs.journal import Records, finish, in_units
+from vlprm.runs.ray import Cluster, on_ray
+from vlprm.runs.window import append_of, in_window, leave_unless, stopped_by_sigint
 
 log = logging.getLogger(__name__)
 

@@ -12,11 +12,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from eval.outputs import Outputs, read_outputs
-from vlprm.config import run
-from vlprm.records import write_atomically
-from vlprm.tasks import load_benchmark
-from vlprm.tasks.benchmark import Benchmark, Item, NoItems, Reading, load_items
+from vlprm.benchmarks import load_benchmark
+from vlprm.benchmarks.benchmark import Benchmark, Item, NoItems, Reading, load_items
+from vlprm.benchmarks.outputs import Outputs, read_outputs
+from vlprm.runs.config import run
+from vlprm.runs.folder import write_atomically
 
 SEED = 42  # of MMMU's official scorer
 
@@ -27,7 +27,7 @@ class ScoreConfig:
 
     Args:
         benchmark: its name.
-        outputs: the file, in a layout that eval/outputs.py names.
+        outputs: the file, in a layout that vlprm/benchmarks/outputs.py names.
         data: the benchmark's folder, as in its public repository.
         rule: official, as_published where published numbers came of another reading, or another rule of the benchmark.
         subset: which of its items count.

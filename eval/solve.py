@@ -16,15 +16,13 @@ from pathlib import Path
 from eval.runs.models import open_models, refuse_missing_models
 from eval.runs.views import candidate_view
 from vlprm.answers import CANONICAL, is_correct
-from vlprm.config import dump, run
-from vlprm.engines.choose import ServerConfig
-from vlprm.images import open_image
-from vlprm.problems import check_aspect
-from vlprm.records import open_run, write_atomically
-from vlprm.reward_model import StepScore
-from vlprm.schema import AnswerType, Problem, Solution
-from vlprm.scorers import ScorerConfig
-from vlprm.search import Found, ScoredSolution, SearchConfig, solve
+from vlprm.images import check_aspect, open_image
+from vlprm.runs.config import dump, run
+from vlprm.runs.folder import open_run, write_atomically
+from vlprm.schema import AnswerType, Problem, Solution, StepScore
+from vlprm.scoring.open import ScorerConfig
+from vlprm.search import ScoredSolution, SearchConfig, SearchResult, solve
+from vlprm.serving.config import ServerConfig
 from vlprm.viewer.page import render_page
 from vlprm.viewer.views import CandidateView, Problems, ProblemView
 
@@ -100,12 +98,12 @@ def problem_of(config: SolveConfig) -> Problem:
     return Problem("solve", "solve", config.question, tuple(images), config.answer, config.answer_type, meta)
 
 
-async def searched(problem: Problem, config: SolveConfig) -> Found:
+async def searched(problem: Problem, config: SolveConfig) -> SearchResult:
     async with open_models(config) as models:
         return await solve(config.method, problem, models.policy, models.scorer, config.search, models.critic)
 
 
-def as_text(found: Found) -> str:
+def as_text(found: SearchResult) -> str:
     """The chosen solution, a step a line with its reward, and what it cost."""
     chosen, cost = found.chosen, found.cost
     if chosen is None:
@@ -128,7 +126,7 @@ def _padded(scored: ScoredSolution) -> Sequence[StepScore | None]:
 class OneProblem(Problems):
     """What was found, as a page shows it."""
 
-    def __init__(self, problem: Problem, found: Found) -> None:
+    def __init__(self, problem: Problem, found: SearchResult) -> None:
         self.problem, self.found = problem, found
 
     def __len__(self) -> int:

@@ -20,25 +20,14 @@ from jsonargparse.typing import NonNegativeInt, PositiveInt
 
 from eval.step_scores.images import ImageMode, Images
 from eval.step_scores.results import FIXED, Threshold, measured_all, print_results
-from vlprm.backbones import Checkpoint, checkpoint_folder, placement
-from vlprm.config import dump, run
-from vlprm.foreign import Dropped
-from vlprm.problems import ProblemError
-from vlprm.records import (
-    INPUTS,
-    Records,
-    fingerprint,
-    finish,
-    finished_records,
-    in_units,
-    json_object,
-    open_run,
-    timed,
-    write_atomically,
-)
-from vlprm.reward_model import load_reward_model
+from vlprm.errors import ProblemError, RecordError
+from vlprm.model.loading import Checkpoint, checkpoint_folder, placement
+from vlprm.model.reward_loading import load_reward_model
+from vlprm.runs.config import dump, run
+from vlprm.runs.folder import INPUTS, fingerprint, json_object, open_run, timed, write_atomically
+from vlprm.runs.journal import Records, finish, finished_records, in_units
 from vlprm.schema import Problem, Step
-from vlprm.scoring import score
+from vlprm.scoring.tree import score
 from vlprm.step_benchmarks import BENCHMARKS
 from vlprm.step_benchmarks.labelled import LabelledSet, LabelledSolution, problem_of
 from vlprm.step_benchmarks.predictions import Prediction, from_record, of_scores, to_record
@@ -185,8 +174,8 @@ def predicted(checkpoint: Checkpoint, solutions: Sequence[LabelledSolution], ima
         try:
             problem = problem_of(solution, images.of(solution))
             checkpoint.inputs.prompt(problem)
-        except (Dropped, ProblemError) as error:
-            cause = error.cause if isinstance(error, Dropped) else error.failure
+        except (RecordError, ProblemError) as error:
+            cause = error.cause if isinstance(error, RecordError) else error.failure
             found[solution.key] = Prediction(no_result=cause)
             continue
         keys.append(solution.key)

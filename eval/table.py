@@ -27,11 +27,11 @@ from eval.runs.pools import Pool, worth
 from eval.runs.results import POLICY, Key, Layout, Run, Values, read_runs
 from eval.tables.formats import FORMATS, Format
 from eval.tables.rows import Sample, TableRow
-from vlprm.config import run
+from vlprm.benchmarks import BENCHMARKS
 from vlprm.metrics import bootstrap_interval
+from vlprm.runs.config import run
 from vlprm.search import select
 from vlprm.search.tokens import affordable
-from vlprm.tasks import BENCHMARKS
 
 RESAMPLES = 2000
 

@@ -19,8 +19,8 @@ from markupsafe import Markup
 
 from eval.runs.results import evaluation_of
 from eval.runs.views import RunViews
-from vlprm.config import run
-from vlprm.records import json_object
+from vlprm.runs.config import run
+from vlprm.runs.folder import json_object
 from vlprm.tasks import TASKS, Tasks, load_tasks
 from vlprm.viewer.page import results_section, synthesis_section
 from vlprm.viewer.serve import PageServer

@@ -6,7 +6,7 @@ python -m tests.backbone_table
 from __future__ import annotations
 
 from tests.tiny_backbones import BACKBONES
-from vlprm.families import FAMILIES, Family
+from vlprm.model.families import FAMILIES, Family
 
 PROVED = {
     "qwen2_vl": "Qwen2-VL", "qwen2_5_vl": "Qwen2.5-VL", "qwen3_vl": "Qwen3-VL", "qwen3_5": "Qwen3.5",

@@ -12,24 +12,24 @@ from pathlib import Path
 import pytest
 import torch
 
-from data_synth.search import search
-from data_synth.search_tree import SearchConfig
+from data_synth.search.estimators import search
+from data_synth.search.tree import TreeSearchConfig
 from tests.stand_in import StandIn
 from tests.teacher import TeacherEngine
 from tests.tiny_backbones import BACKBONES, OUTSIDE
-from vlprm.actions import View, execute_zoom
 from vlprm.answers import is_correct
-from vlprm.backbones import load_inputs
 from vlprm.builtin.make import Size, make_model, make_processor, make_tokenizer
-from vlprm.dataset import tree_row, write_dataset
-from vlprm.fusion import fuse_tree
-from vlprm.inputs import InputBuilder
-from vlprm.judge_quality import JudgeQuality, TreeEvidence
-from vlprm.profile import Profile
+from vlprm.data.dataset import tree_row, write_dataset
+from vlprm.labels.fusion import fuse_tree
+from vlprm.labels.judge_reliability import JudgeReliability, TreeEvidence
+from vlprm.model.checkpoint_config import CheckpointConfig
+from vlprm.model.inputs import InputBuilder
+from vlprm.model.loading import load_inputs
 from vlprm.schema import Problem, Region, Step
 from vlprm.steps import parse_step
 from vlprm.tasks import TASKS, Tasks
 from vlprm.tasks.synthetic import truthful
+from vlprm.zoom.execute import View, execute_zoom
 
 TINY = Size(
     text_width=64, text_layers=2, text_heads=2, kv_heads=1, text_mlp=96, vision_width=32, vision_heads=2, vision_mlp=64
@@ -65,7 +65,7 @@ def backbone(tmp_path_factory: pytest.TempPathFactory, problems: list[Problem]) 
     tokenizer = make_tokenizer(texts, 420)
     make_model(TINY, tokenizer, seed=0).save_pretrained(folder)
     make_processor(tokenizer).save_pretrained(folder)
-    Profile().save(folder)
+    CheckpointConfig().save(folder)
     return folder
 
 
@@ -93,10 +93,10 @@ def write_labelled_trees(path: Path) -> Path:
     rows = []
     for i in range(10):
         problem = list(TASKS.values())[i % 5].problem("train", i)
-        tree = asyncio.run(search(problem, TeacherEngine(), SearchConfig(searches=1), seed=1))
+        tree = asyncio.run(search(problem, TeacherEngine(), TreeSearchConfig(searches=1), seed=1))
         right = [is_correct(a, str(problem.answer), problem.answer_type) for _, a in tree.leaves]
         paths = [(tree.path(leaf), outcome) for (leaf, _), outcome in zip(tree.leaves, right, strict=True)]
-        labels = fuse_tree(TreeEvidence.of(tree), paths, "bayes", JudgeQuality())
+        labels = fuse_tree(TreeEvidence.of(tree), paths, "bayes", JudgeReliability())
         nodes = tuple(dataclasses.replace(n, label=label) for n, label in zip(tree.nodes, labels, strict=True))
         rows.append(tree_row(problem, dataclasses.replace(tree, nodes=nodes), right, {"judge": "none"}))
     write_dataset(path, rows)

@@ -1,4 +1,4 @@
-"""What the task file of tests/test_lmms.py names: drawn problems as a task of lmms-eval."""
+"""What the task file of tests/integrations/test_lmms.py names: drawn problems as a task of lmms-eval."""
 
 from __future__ import annotations
 

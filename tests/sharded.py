@@ -17,8 +17,8 @@ from accelerate import PartialState
 from accelerate.utils import DistributedType
 
 from train import prm
-from train.progress import Progress
-from vlprm.config import parse
+from train.reward.progress import Progress
+from vlprm.runs.config import parse
 
 made = PartialState.__init__
 

@@ -11,7 +11,8 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
-from vlprm.engines.choose import ServerConfig, open_engine
+from vlprm.policy.open import open_policy
+from vlprm.serving.config import ServerConfig
 
 Body = dict[str, Any]
 Answer = tuple[int, str, str]  # status, content type (`cut`: JSON that ends before its end), body
@@ -105,7 +106,7 @@ def config_of(*servers: StandIn, **changes: Any) -> ServerConfig:
 
 def open_on(backbone: Path, config: ServerConfig) -> None:
     async def enter() -> None:
-        async with open_engine(str(backbone), "cpu", "float32", config):
+        async with open_policy(str(backbone), "cpu", "float32", config):
             pass
 
     asyncio.run(enter())

@@ -9,12 +9,13 @@ from eval.runs.jobs import Job
 from eval.runs.problem_sets import ProblemSetConfig, open_problem_set
 from eval.runs.run_config import RunConfig
 from eval.runs.worker import Record, found_record
-from vlprm.config import dump
 from vlprm.pools import POOL, RECORDS
-from vlprm.records import Records, finish, open_run
+from vlprm.runs.config import dump
+from vlprm.runs.folder import open_run
+from vlprm.runs.journal import Records, finish
 from vlprm.schema import Problem, Solution
-from vlprm.scoring import StepScore
-from vlprm.search import Cost, Found, ScoredSolution, SearchConfig
+from vlprm.scoring.tree import StepScore
+from vlprm.search import Cost, ScoredSolution, SearchConfig, SearchResult
 
 
 def pool_record(
@@ -27,7 +28,7 @@ def pool_record(
     """The record of a pool of a drawn problem."""
     job = Job(at, open_problem_set(ProblemSetConfig(problem.task, problems=1)), problem.id, "best_of_n", POOL)
     pool = tuple(ScoredSolution(s, tuple(scores[i]) if scores else ()) for i, s in enumerate(solutions))
-    return found_record(job, problem, Found(problem.id, "best_of_n", pool, [], Cost()), SearchConfig(), whole)
+    return found_record(job, problem, SearchResult(problem.id, "best_of_n", pool, [], Cost()), SearchConfig(), whole)
 
 
 def write_run(folder: Path, records: Iterable[Record], inputs: Sequence[Path] = ()) -> Path:

@@ -6,13 +6,14 @@ import random
 from collections.abc import Sequence
 from typing import TypeVar
 
-from vlprm.engines import Continuation, Request
-from vlprm.images import Size, open_image
+from vlprm.images import open_image
+from vlprm.policy import Continuation, Request
 from vlprm.schema import ErrorKind, Problem, Region
 from vlprm.steps import SEPARATOR
 from vlprm.tasks import TASKS, Tasks, task_of
 from vlprm.tasks.scene import rng_for
-from vlprm.zoom import ZoomPolicy
+from vlprm.zoom.boxes import Size
+from vlprm.zoom.policy import ZoomPolicy
 
 V = TypeVar("V")
 

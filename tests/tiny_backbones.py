@@ -13,8 +13,8 @@ import transformers as hf
 from tokenizers import Tokenizer, processors
 
 from vlprm.builtin.make import SPECIAL, make_processor, make_tokenizer
-from vlprm.profile import Profile
-from vlprm.zoom import ZoomPolicy
+from vlprm.model.checkpoint_config import CheckpointConfig
+from vlprm.zoom.policy import ZoomPolicy
 
 DECLARED = Path(__file__).parent.parent / "docs/examples/llava"
 VOCABULARY = 420
@@ -145,7 +145,7 @@ def _write(folder: Path, model_class: Any, processor: Any, text: dict[str, Any],
     model.generation_config.pad_token_id = tokenizer.pad_token_id
     model.save_pretrained(folder)
     processor.save_pretrained(folder)
-    Profile().save(folder)
+    CheckpointConfig().save(folder)
 
 
 # --- Qwen
@@ -226,7 +226,7 @@ def qwen3_vl_with_tools(folder: Path, texts: list[str]) -> None:
     text = {"head_dim": HEAD, "rope_parameters": mrope(6, 5, 5, mrope_interleaved=True)}
     vision = {**QWEN3_TOWER, "deepstack_visual_indexes": [0]}
     write_qwen(folder, hf.Qwen3VLForConditionalGeneration, processor, text, vision)
-    Profile(zoom=ZoomPolicy(form="qwen_tool", on_refusal="tell")).save(folder)
+    CheckpointConfig(zoom=ZoomPolicy(form="qwen_tool", on_refusal="tell")).save(folder)
 
 
 def qwen3_5(folder: Path, texts: list[str]) -> None:

@@ -14,7 +14,7 @@ from pathlib import Path
 import httpx2
 import pytest
 
-from vlprm.engines.choose import ServerConfig
+from vlprm.serving.config import ServerConfig
 
 
 @contextmanager

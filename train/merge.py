@@ -9,9 +9,9 @@ import logging
 from dataclasses import dataclass
 from pathlib import Path
 
-from vlprm.adapters import backbone_of
-from vlprm.config import run
-from vlprm.reward_model import load_reward_model, save_reward_model
+from vlprm.model.lora import backbone_of
+from vlprm.model.reward_loading import load_reward_model, save_reward_model
+from vlprm.runs.config import run
 
 log = logging.getLogger(__name__)
 
@@ -35,7 +35,7 @@ def main(config: MergeConfig) -> None:
     if backbone_of(config.reward_model) is None:
         raise ValueError(f"{config.reward_model} has no adapters; it can be loaded as it is")
     checkpoint = load_reward_model(config.reward_model)  # which merges
-    save_reward_model(checkpoint, config.run, checkpoint.profile)
+    save_reward_model(checkpoint, config.run, checkpoint.config)
     log.info("wrote %s", config.run)
 
 

@@ -12,103 +12,32 @@ import hashlib
 import logging
 import math
 from contextlib import nullcontext
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
-from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from accelerate import PartialState
-from jsonargparse.typing import ClosedUnitInterval, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
 from transformers import PrinterCallback, Trainer, TrainingArguments
 
-from train import card, plan
-from train.batches import evened, plan_batches
-from train.checks import check, with_pixel_limits
-from train.data import check_pairs, class_weights, examples_of, rows_of
-from train.losses import LossConfig
-from train.progress import Progress, last_whole_checkpoint, refuse_data_parallel
-from train.split import held_out
-from train.trainer import Batches, StepTrainer, held_out_metrics
-from train.trees import RowsConfig, load_trees
-from vlprm.adapters import add_adapters
-from vlprm.attention import Attention
-from vlprm.backbones import Checkpoint, Part, checkpoint_folder, freeze, load_inputs
-from vlprm.config import dump, run
-from vlprm.inputs import InputBuilder
-from vlprm.profile import FILE_NAME, Profile
-from vlprm.records import open_run, timed, write_atomically
-from vlprm.reward_model import Bits, Head, load_reward_model
-from vlprm.schema import Aggregation
+from train.reward import card, plan
+from train.reward.batches import evened, plan_batches
+from train.reward.checks import check, with_pixel_limits
+from train.reward.config import PrmConfig
+from train.reward.data import check_pairs, class_weights, examples_of, rows_of
+from train.reward.progress import Progress, last_whole_checkpoint, refuse_data_parallel
+from train.reward.split import held_out
+from train.reward.trainer import Batches, StepTrainer, held_out_metrics
+from train.reward.trees import load_trees
+from vlprm.model.checkpoint_config import FILE_NAME
+from vlprm.model.inputs import InputBuilder
+from vlprm.model.loading import Checkpoint, checkpoint_folder, freeze, load_inputs
+from vlprm.model.lora import add_adapters
+from vlprm.model.reward_loading import load_reward_model
+from vlprm.runs.config import dump, run
+from vlprm.runs.folder import open_run, timed, write_atomically
 
 log = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True)
-class PrmConfig:
-    """Train a step-reward model.
-
-    Args:
-        dataset: parquet file of data_synth.label or data_synth.convert, or a file in TRL's stepwise format.
-        run: checkpoint folder to write.
-        backbone: checkpoint folder of the backbone, or builtin/backbone.
-        head: a linear layer at the end of each step (step), or the LM head's answer after it (verdict).
-        verdicts: the tokens of a verdict head that call a step correct and wrong.
-        surprise: let a step head read how unlikely a step was to the backbone, beside the state at its end.
-        freeze: parts that stay as they are: vision, projector, text.
-        lora_rank: of adapters on the text layers, which are then all that is trained beside a step head; 0: none.
-        bits: of the text layers' weights while adapters are trained on them.
-        attention: by what the vision tower and the text layers attend.
-        min_pixels: of an image as it is read, smaller ones being enlarged; without it, the limit of the backbone.
-        max_pixels: the same of the largest, larger ones being shrunk.
-        rows: what is learnt from, and in which batches.
-        loss: the loss.
-        epochs: passes over the data.
-        accumulate: device steps of an optimizer step.
-        learning_rate: its peak.
-        head_learning_rate: the same for a step head, which starts from nothing.
-        schedule: how the learning rate falls after its warm-up.
-        warmup: share of the steps in which it rises.
-        weight_decay: of AdamW.
-        checkpointing: compute activations again in the backward pass, to save memory.
-        bfloat16: train in mixed precision.
-        held_out: share of the problems kept for the metrics shown while training; they share no image with the others.
-        checkpoint_every: optimizer steps between checkpoints to resume from.
-        dry_run: say what would be trained, on what and in how much memory, and stop.
-        report_to: where metrics go beside metrics.jsonl: none, wandb, trackio or tensorboard.
-        aggregation: the rule that turns step rewards into a solution's, fixed before any result is seen.
-        seed: decides the held-out problems and the order of the rows.
-    """
-
-    dataset: Path
-    run: Path
-    backbone: str = "builtin/backbone"
-    head: Head = "step"
-    verdicts: tuple[str, str] = Profile.verdicts
-    surprise: bool = False
-    freeze: tuple[Part, ...] = ("vision",)
-    lora_rank: NonNegativeInt = 0
-    bits: Bits = 16
-    attention: Attention = Attention()
-    min_pixels: PositiveInt | None = None
-    max_pixels: PositiveInt | None = None
-    rows: RowsConfig = RowsConfig()
-    loss: LossConfig = LossConfig()
-    epochs: PositiveInt = 1
-    accumulate: PositiveInt = 1
-    learning_rate: PositiveFloat = 3e-4
-    head_learning_rate: PositiveFloat = 3e-3
-    schedule: Literal["linear", "cosine"] = "linear"
-    warmup: ClosedUnitInterval = 0.1
-    weight_decay: NonNegativeFloat = 0.01
-    checkpointing: bool = False
-    bfloat16: bool = False
-    held_out: ClosedUnitInterval = 0.05
-    checkpoint_every: PositiveInt = 50
-    dry_run: bool = False
-    report_to: Literal["none", "wandb", "trackio", "tensorboard"] = "none"
-    aggregation: Aggregation = "min"
-    seed: int = 0
 
 
 def main(config: PrmConfig) -> None:
@@ -141,8 +70,8 @@ def new_model(config: PrmConfig) -> Checkpoint:
     )
     if config.min_pixels is None and config.max_pixels is None:
         return checkpoint
-    profile = with_pixel_limits(checkpoint.profile, config)
-    return Checkpoint(checkpoint.model, load_inputs(checkpoint_folder(config.backbone), profile))
+    checkpoint_config = with_pixel_limits(checkpoint.config, config)
+    return Checkpoint(checkpoint.model, load_inputs(checkpoint_folder(config.backbone), checkpoint_config))
 
 
 def split_rows(config: PrmConfig, inputs: InputBuilder) -> tuple[Batches, Batches]:
@@ -170,7 +99,7 @@ def split_rows(config: PrmConfig, inputs: InputBuilder) -> tuple[Batches, Batche
 
 
 def describe(config: PrmConfig) -> None:
-    """Print the resolved config, and what `train.plan` knows of the run."""
+    """Print the resolved config, and what `train.reward.plan` knows of the run."""
     checkpoint = new_model(config)
     train, _ = split_rows(config, checkpoint.inputs)
     trainable(config, checkpoint)
@@ -269,11 +198,11 @@ def save(config: PrmConfig, checkpoint: Checkpoint, trainer: Trainer) -> None:
         "data_hash": hashlib.sha256(config.dataset.read_bytes()).hexdigest()[:16],
         "optimizer_steps": trainer.state.global_step,
     }
-    profile = replace(checkpoint.profile, aggregation=config.aggregation, provenance=provenance)
+    checkpoint_config = replace(checkpoint.config, aggregation=config.aggregation, provenance=provenance)
     checkpoint.inputs.processor.save_pretrained(config.run)
-    made = card.model_card(profile, checkpoint.inputs.pixel_limits, dump(config), config.run)
+    made = card.model_card(checkpoint_config, checkpoint.inputs.pixel_limits, dump(config), config.run)
     write_atomically(config.run / "README.md", made)
-    profile.save(config.run)
+    checkpoint_config.save(config.run)
     log.info("wrote %s", config.run)
 
 

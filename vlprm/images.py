@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import io
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -14,8 +14,9 @@ import numpy as np
 from PIL import Image, ImageOps
 
 from vlprm.cache import ByteCache
+from vlprm.errors import ProblemError
 from vlprm.schema import BLANK, Region
-from vlprm.zoom import ZoomPolicy
+from vlprm.zoom.policy import ZoomPolicy
 
 MAX_PIXELS = 100_000_000  # a decompression bomb is refused before it is decoded
 
@@ -127,38 +128,11 @@ def _blank(width: int, height: int) -> bytes:
     return png(Image.new("RGB", (width, height), "white"))
 
 
-Box = tuple[float, float, float, float]
-Size = tuple[int, int]
-
-# A dialect is how a checkpoint writes boxes. It is declared by the checkpoint, never guessed from the values. Here, of
-# an image's (width, height) as the vision tower saw it: the width and height that the numbers count to.
-DIALECTS: dict[str, Callable[[Size], tuple[float, float]]] = {
-    "absolute_resized": lambda seen: seen,
-    "relative_1000": lambda seen: (1000, 1000),
-    "relative_1": lambda seen: (1, 1),
-}
-NO_DIALECT = "none"  # of a model of which nobody knows how it writes boxes: it is not asked for any
+MAX_ASPECT = 200  # long to short side; the image processors of Qwen-VL take no more
 
 
-def to_region(box: Box, dialect: str, shown: Region, seen: Size) -> Region:
-    """The region of a model's box, which is of an image that shows the region `shown` (a whole image, or a crop of
-    whole pixels), of that (width, height) as the vision tower saw it. ValueError if the corners are not in order."""
-    width, height = frame_of(dialect, shown, seen)
-    sx, sy = (shown.x1 - shown.x0) / width, (shown.y1 - shown.y0) / height
-    x0, y0, x1, y1 = box
-    return Region(shown.x0 + x0 * sx, shown.y0 + y0 * sy, shown.x0 + x1 * sx, shown.y0 + y1 * sy, shown.image)
-
-
-def from_region(region: Region, dialect: str, shown: Region, seen: Size) -> Box:
-    """A region as the numbers that a model of this dialect writes of such an image (not rounded)."""
-    width, height = frame_of(dialect, shown, seen)
-    sx, sy = width / (shown.x1 - shown.x0), height / (shown.y1 - shown.y0)
-    x0, x1, y0, y1 = region.x0 - shown.x0, region.x1 - shown.x0, region.y0 - shown.y0, region.y1 - shown.y0
-    return x0 * sx, y0 * sy, x1 * sx, y1 * sy
-
-
-def frame_of(dialect: str, shown: Region, seen: Size) -> tuple[float, float]:
-    """The width and height of such an image in the numbers of a dialect."""
-    if dialect not in DIALECTS:
-        raise ValueError(f"unknown box dialect {dialect!r}; declare one of {', '.join(DIALECTS)} in vlprm.json")
-    return DIALECTS[dialect](seen)
+def check_aspect(image: Image.Image, name: str) -> None:
+    """ProblemError where an image is too long and narrow for a model."""
+    if max(image.size) > MAX_ASPECT * min(image.size):
+        size = f"{image.width} x {image.height}"
+        raise ProblemError("image_aspect", f"{name} is {size}, of sides more than {MAX_ASPECT} to 1; pad it")

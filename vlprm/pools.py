@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from vlprm.records import iterate_finished
+from vlprm.runs.journal import iterate_finished
 from vlprm.schema import Solution, from_json
 
 RECORDS = "records.jsonl"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from vlprm.problems import ProblemError
+from vlprm.errors import ProblemError
 from vlprm.schema import Problem
 
 TEMPLATES: dict[str, str] = {

@@ -221,3 +221,15 @@ def _reason(error: BaseException, kind: Any) -> str:
     """What is wrong with a value in its own words, where cattrs says "unknown error" or no more than the type."""
     said = format_exception(error, kind)
     return str(error) if isinstance(error, ValueError) or said.startswith("unknown error") else said
+
+
+@dataclass(frozen=True)
+class StepScore:
+    """Probabilities of a step being correct, a perception error, a reasoning error: they add up to 1. A verdict head
+    does not tell errors apart. `surprise` is, where the model reads it, the nats of the step's least likely token under
+    the backbone's LM head."""
+
+    correct: float
+    perception: float | None
+    reasoning: float | None
+    surprise: float | None = None

@@ -6,7 +6,19 @@ import bisect
 import re
 from typing import Any
 
-from vlprm.foreign import Dropped, ImageFolder, Leaf, Record, Row, chain, field, made_row, share, texts, told
+from vlprm.data.importing import (
+    DatasetRow,
+    ImageFolder,
+    Leaf,
+    Record,
+    chain,
+    label_without_counts,
+    made_row,
+    required_field,
+    soft_value,
+    step_texts,
+)
+from vlprm.errors import RecordError
 from vlprm.schema import StepLabel, TreeNode
 from vlprm.steps import parse_step
 
@@ -18,68 +30,68 @@ RATINGS: dict[int | None, tuple[str, float | None]] = {
 }  # fmt: skip
 
 
-def math_shepherd(record: Record, _: ImageFolder) -> Row:
+def math_shepherd(record: Record, _: ImageFolder) -> DatasetRow:
     """Math-Shepherd (arXiv 2312.08935): `label` is `input` with + or - for each tag. The last step is labelled by the
     answer itself, so its sign says whether the solution is right."""
-    parts, signed = field(record, "input", str).split(TAG), field(record, "label", str)
+    parts, signed = required_field(record, "input", str).split(TAG), required_field(record, "label", str)
     signs = []
     for part in parts[:-1]:
         if not signed.startswith(part) or signed[len(part) : len(part) + 1] not in ("+", "-"):
-            raise Dropped("label_text")
+            raise RecordError("label_text")
         signs.append(signed[len(part)])
         signed = signed[len(part) + 1 :]
     if parts[-1].strip() or signed != parts[-1]:
-        raise Dropped("label_count")
+        raise RecordError("label_count")
     question, *first = _FIRST_STEP.split(parts[0], maxsplit=1)
     if not first:
-        raise Dropped("no_first_step")
-    steps = texts([first[0], *parts[1:-1]])
-    nodes = chain(steps, [told("math-shepherd", float(sign == "+")) for sign in signs])
+        raise RecordError("no_first_step")
+    steps = step_texts([first[0], *parts[1:-1]])
+    nodes = chain(steps, [label_without_counts("math-shepherd", float(sign == "+")) for sign in signs])
     said = _ANSWER.search(steps[-1])
     leaf: Leaf = (said[1] if said else None, signs[-1] == "+")
     return made_row("math-shepherd", question, (), None, nodes, {len(nodes) - 1: leaf}, source=record.get("task"))
 
 
-def prm800k(record: Record, _: ImageFolder) -> Row:
+def prm800k(record: Record, _: ImageFolder) -> DatasetRow:
     """PRM800K (arXiv 2305.20050): the completions of a step are siblings; the chosen one, or the human's, goes on."""
-    question, label = field(record, "question", dict), field(record, "label", dict)
+    question, label = required_field(record, "question", dict), required_field(record, "label", dict)
     nodes: list[TreeNode] = []
     parent: int | None = -1
-    for step in field(label, "steps", list):
+    for step in required_field(label, "steps", list):
         options = step.get("completions") or []
         human = step.get("human_completion")
         if parent is None and (options or human):
-            raise Dropped("no_chosen_completion")
+            raise RecordError("no_chosen_completion")
         first, chosen = len(nodes), step.get("chosen_completion")
         for option in [*options, *([human] if human else [])]:
             rule, target = RATINGS[_rating(option)]
-            nodes.append(TreeNode(parse_step(texts([option.get("text")])[0]), -1 if parent is None else parent,
-                                  told(rule, target)))  # fmt: skip
+            nodes.append(TreeNode(parse_step(step_texts([option.get("text")])[0]), -1 if parent is None else parent,
+                                  label_without_counts(rule, target)))  # fmt: skip
         if chosen is not None and not (isinstance(chosen, int) and 0 <= chosen < len(options)):
-            raise Dropped("chosen_completion_value")
+            raise RecordError("chosen_completion_value")
         parent = first + chosen if chosen is not None else first + len(options) if human else None
     gold, finish = question.get("ground_truth_answer"), label.get("finish_reason")
     solved = (
         {parent: (None if gold is None else str(gold), True)} if finish == "solution" and parent is not None else {}
     )
-    return made_row("prm800k", field(question, "problem", str), (), gold, nodes, solved, finish=finish)
+    return made_row("prm800k", required_field(question, "problem", str), (), gold, nodes, solved, finish=finish)
 
 
 def _rating(option: Record) -> int | None:
     if option.get("rating") not in RATINGS:
-        raise Dropped("rating_value")
+        raise RecordError("rating_value")
     return option.get("rating")
 
 
-def omega_prm(record: Record, _: ImageFolder) -> Row:
+def omega_prm(record: Record, _: ImageFolder) -> DatasetRow:
     """OmegaPRM as openr writes it, nested or flat. The root holds the question, and no step."""
-    question, found = field(record, "question", str), record.get("reasoning_steps")
+    question, found = required_field(record, "question", str), record.get("reasoning_steps")
     if isinstance(found, dict):
         nodes = _nested(found)
     elif isinstance(found, list):
         nodes = _flat(question, found)
     else:
-        raise Dropped("no_reasoning_steps")
+        raise RecordError("no_reasoning_steps")
     root = found.get("mc_value") if isinstance(found, dict) else None
     return made_row("omega-prm", question, (), record.get("final_answer"), nodes, root_value=root)
 
@@ -88,7 +100,7 @@ def _nested(root: Record) -> list[TreeNode]:
     nodes: list[TreeNode] = []
     waiting: list[tuple[Any, int]] = [(child, -1) for child in root.get("children", [])]
     for child, parent in waiting:  # grows as it is walked: a parent comes before its children
-        nodes.append(_node(texts([child.get("text")])[0], parent, child))
+        nodes.append(_node(step_texts([child.get("text")])[0], parent, child))
         waiting += [(grandchild, len(nodes) - 1) for grandchild in child.get("children", [])]
     return nodes
 
@@ -99,11 +111,11 @@ def _flat(question: str, states: list[Record]) -> list[TreeNode]:
     places: dict[str, int] = {}
     lengths: list[int] = []
     for state in states:
-        prefix = field(state, "solution_prefix", str)
+        prefix = required_field(state, "solution_prefix", str)
         if prefix == question:
             continue
         if not prefix.startswith(question):
-            raise Dropped("prefix_without_question")
+            raise RecordError("prefix_without_question")
         # From the longest known length down: there are few lengths, and each is one look-up.
         known = next((n for n in reversed(lengths) if n < len(prefix) and prefix[:n] in places), None)
         text = prefix[len(question) :] if known is None else prefix[known:]
@@ -115,4 +127,4 @@ def _flat(question: str, states: list[Record]) -> list[TreeNode]:
 
 
 def _node(text: str, parent: int, state: Record) -> TreeNode:
-    return TreeNode(parse_step(text), parent, StepLabel(target=share(state.get("mc_value")), rule="omega-prm"))
+    return TreeNode(parse_step(text), parent, StepLabel(target=soft_value(state.get("mc_value")), rule="omega-prm"))

@@ -6,20 +6,20 @@ import re
 from collections.abc import Sequence
 from typing import Any
 
-from vlprm.dataset import COLUMNS
-from vlprm.foreign import (
-    Dropped,
+from vlprm.data.dataset import COLUMNS
+from vlprm.data.importing import (
+    DatasetRow,
     ImageFolder,
     Record,
-    Row,
     chain,
-    field,
+    label_without_counts,
     made_row,
     refuse_blank_question,
-    share,
-    texts,
-    told,
+    required_field,
+    soft_value,
+    step_texts,
 )
+from vlprm.errors import RecordError
 from vlprm.schema import StepLabel, TreeNode
 from vlprm.steps import parse_step
 
@@ -32,23 +32,23 @@ _MM_PRM_OPENING = re.compile(r"\s*Question: ?(.*)\nProcess: ?(Step 1:.*)", re.DO
 _MM_PRM_OPENING_UNNUMBERED = re.compile(r"\s*Question: ?(.*)\nProcess: ?(.*)", re.DOTALL)
 
 
-def counted(record: Record, images: ImageFolder) -> Row:
+def counted(record: Record, images: ImageFolder) -> DatasetRow:
     """`steps_with_score`: VL-PRM's rollouts and VisualPRM400K v1.1 as they were made, counts and all."""
-    steps = field(record, "steps_with_score", list)
-    nodes = chain(texts([_get(s, "step") for s in steps]), [_counts(s, record) for s in steps])
+    steps = required_field(record, "steps_with_score", list)
+    nodes = chain(step_texts([_get(s, "step") for s in steps]), [_counts(s, record) for s in steps])
     shown = images.load(record.get("image") or record.get("image_path"))
     return made_row("mc", _question(record), shown, _answer(record), nodes, source=record.get("uid"))
 
 
-def vl_prm300k(record: Record, images: ImageFolder) -> Row:
+def vl_prm300k(record: Record, images: ImageFolder) -> DatasetRow:
     """VL-PRM300K (arXiv 2509.23250) as released: `conversations` has a + or - for the steps that were kept, in order;
     those that follow have none. `first_incorrect_step` names the section of the first error, and with it its kind."""
     if "conversations" not in record:
         return counted(record, images)
-    steps = field(record, "steps_with_score", list)
+    steps = required_field(record, "steps_with_score", list)
     signs = [value for speaker, value in _turns(record) if speaker == "gpt"]
     if len(signs) > len(steps):
-        raise Dropped("label_count")
+        raise RecordError("label_count")
     counts = [_counts(s, record) for s in steps]
     targets = [_sign(sign) for sign in signs] + [None] * (len(steps) - len(signs))
     section = str((record.get("first_incorrect_step") or [""])[0]).lower()
@@ -58,87 +58,96 @@ def vl_prm300k(record: Record, images: ImageFolder) -> Row:
         StepLabel(c.mc_correct, c.mc_valid, c.mc_total, None, target, kind if n == first else None, "vl-prm300k")  # type: ignore[arg-type]
         for n, (c, target) in enumerate(zip(counts, targets, strict=True))
     ]
-    nodes = chain(texts([_get(s, "step") for s in steps]), labels)
+    nodes = chain(step_texts([_get(s, "step") for s in steps]), labels)
     extra = {k: record[k] for k in ("question_type", "source", "consensus_filtering_algo_label") if k in record}
     return made_row("vl-prm300k", _question(record), images.load(record.get("image")), _answer(record), nodes, **extra)
 
 
-def visual_prm400k(record: Record, images: ImageFolder) -> Row:
+def visual_prm400k(record: Record, images: ImageFolder) -> DatasetRow:
     """VisualPRM400K (arXiv 2503.10291): with counts, or in turns of human steps and signs; the first turn opens with
     the question."""
     if "steps_with_score" in record:
         return counted(record, images)
     turns = [(speaker, value) for speaker, value in _turns(record) if speaker != "system"]
     if [speaker for speaker, _ in turns] != ["human", "gpt"] * (len(turns) // 2):
-        raise Dropped("turns")
+        raise RecordError("turns")
     first = _FIRST_TURN.fullmatch(turns[0][1]) if turns else None
     if first is None:
-        raise Dropped("no_question")
+        raise RecordError("no_question")
     steps = [first[2], *(value for _, value in turns[2::2])]
-    labels = [told("visual-prm400k", _sign(value)) for _, value in turns[1::2]]
+    labels = [label_without_counts("visual-prm400k", _sign(value)) for _, value in turns[1::2]]
     question = first[1].replace("<image>", "").strip()
     shown = images.load(record.get("image"))
-    return made_row("visual-prm400k", question, shown, record.get("answer"), chain(texts(steps), labels))
+    return made_row("visual-prm400k", question, shown, record.get("answer"), chain(step_texts(steps), labels))
 
 
-def mm_prm(record: Record, images: ImageFolder) -> Row:
+def mm_prm(record: Record, images: ImageFolder) -> DatasetRow:
     """MM-PRM (arXiv 2505.13427): a tree with `mc_value` and `children`, or a training row whose text has a tag after
     each step and whose answer is the list of their soft values."""
     if "conversations" in record:
         return _tagged(record, images)
-    nodes, waiting = [], [(child, -1) for child in field(record, "children", list)]
+    nodes, waiting = [], [(child, -1) for child in required_field(record, "children", list)]
     for child, parent in waiting:  # grows as it is walked: a parent comes before its children
         text = _get(child, "partial_solution") or _get(child, "text")
-        label = told("mm-prm", share(_get(child, "mc_value")))
-        nodes.append(TreeNode(parse_step(texts([text])[0]), parent, label))
+        label = label_without_counts("mm-prm", soft_value(_get(child, "mc_value")))
+        nodes.append(TreeNode(parse_step(step_texts([text])[0]), parent, label))
         waiting += [(grandchild, len(nodes) - 1) for grandchild in child.get("children") or []]
     shown = images.load(record.get("image_path") or record.get("image"))
     return made_row(
-        "mm-prm", field(record, "question", str), shown, record.get("answer"), nodes, root_value=record.get("mc_value")
+        "mm-prm",
+        required_field(record, "question", str),
+        shown,
+        record.get("answer"),
+        nodes,
+        root_value=record.get("mc_value"),
     )
 
 
-def _tagged(record: Record, images: ImageFolder) -> Row:
+def _tagged(record: Record, images: ImageFolder) -> DatasetRow:
     """A training row of MM-PRM, whose text opens with the question by name, and then the process."""
     turns = _turns(record)
     if [speaker for speaker, _ in turns] != ["human", "gpt"]:
-        raise Dropped("turns")
+        raise RecordError("turns")
     (_, text), (_, values) = turns
     if not isinstance(text, str):
-        raise Dropped("value_type")
+        raise RecordError("value_type")
     if not isinstance(values, list):
-        raise Dropped("label_list")
+        raise RecordError("label_list")
     first, *steps = text.split(PRM_TAG)
     if not steps:
-        raise Dropped("no_steps")
+        raise RecordError("no_steps")
     if steps.pop().strip():  # a step without a tag
-        raise Dropped("label_count")
+        raise RecordError("label_count")
     opening = _MM_PRM_OPENING.fullmatch(first) or _MM_PRM_OPENING_UNNUMBERED.fullmatch(first)
     if opening is None:
-        raise Dropped("no_question")
-    nodes = chain(texts([opening[2], *steps]), [told("mm-prm", share(value)) for value in values])
+        raise RecordError("no_question")
+    nodes = chain(
+        step_texts([opening[2], *steps]), [label_without_counts("mm-prm", soft_value(value)) for value in values]
+    )
     question = opening[1].replace("<image>", "").strip()
     return made_row("mm-prm", question, images.load(record.get("image")), None, nodes)
 
 
-def visual_process_bench(record: Record, images: ImageFolder) -> Row:
+def visual_process_bench(record: Record, images: ImageFolder) -> DatasetRow:
     """VisualProcessBench: human labels 1, -1 and 0 (neutral), which has no label here and a rule that says so."""
-    response = field(record, "response", dict)
+    response = required_field(record, "response", dict)
     marks = response.get("process_correctness")
     if not isinstance(marks, list) or not set(marks) <= {1, 0, -1}:
-        raise Dropped("label_value")
-    labels = [told("human neutral" if m == 0 else "human", {1: 1.0, -1: 0.0, 0: None}[m]) for m in marks]
-    nodes = chain(texts(response.get("steps")), labels)
+        raise RecordError("label_value")
+    labels = [
+        label_without_counts("human neutral" if m == 0 else "human", {1: 1.0, -1: 0.0, 0: None}[m]) for m in marks
+    ]
+    nodes = chain(step_texts(response.get("steps")), labels)
     extra = {k: record[k] for k in ("policy_model", "data_source") if k in record}
     shown = images.load(record.get("image"))
-    return made_row("human", field(record, "question", str), shown, record.get("answer"), nodes, **extra)
+    return made_row("human", required_field(record, "question", str), shown, record.get("answer"), nodes, **extra)
 
 
-def vlprm(record: Record, images: ImageFolder) -> Row:
+def vlprm(record: Record, images: ImageFolder) -> DatasetRow:
     """Our own dataset, as it is, without columns that somebody added."""
     if missing := set(COLUMNS) - set(record):
-        raise Dropped(f"no_{min(missing)}")
-    refuse_blank_question(field(record, "prompt", str))
+        raise RecordError(f"no_{min(missing)}")
+    refuse_blank_question(required_field(record, "prompt", str))
     shown = [{"bytes": data, "path": None} for data in images.load(record["images"])]
     return {column: record[column] for column in COLUMNS} | {"images": shown}
 
@@ -146,12 +155,12 @@ def vlprm(record: Record, images: ImageFolder) -> Row:
 def _counts(step: Any, record: Record) -> StepLabel:
     correct, total = _get(step, "num_mc_correct"), _get(step, "num_mc_total") or record.get("num_mc_sequences")
     if not (type(correct) is type(total) is int and 0 <= correct <= total > 0):  # True is no count
-        raise Dropped("count_value")
+        raise RecordError("count_value")
     return StepLabel(correct, total, total, None, correct / total, None, "mc")
 
 
 def _question(record: Record) -> str:
-    return field(record, "question_orig" if record.get("question_orig") else "question", str)
+    return required_field(record, "question_orig" if record.get("question_orig") else "question", str)
 
 
 def _answer(record: Record) -> Any:
@@ -162,7 +171,7 @@ def _turns(record: Record) -> Sequence[tuple[str, Any]]:
     """(system, human or gpt; value) of each turn, in either of two spellings."""
     names = {"user": "human", "assistant": "gpt"}
     turns = []
-    for turn in field(record, "conversations", list):
+    for turn in required_field(record, "conversations", list):
         speaker = _get(turn, "from") or _get(turn, "role")
         value = turn.get("value", turn.get("content"))
         turns.append((names.get(speaker, speaker), value))
@@ -171,11 +180,11 @@ def _turns(record: Record) -> Sequence[tuple[str, Any]]:
 
 def _sign(value: Any) -> float:
     if not isinstance(value, str) or value.strip() not in SIGNS:
-        raise Dropped("label_value")
+        raise RecordError("label_value")
     return SIGNS[value.strip()]
 
 
 def _get(value: Any, name: str) -> Any:
     if not isinstance(value, dict):
-        raise Dropped("not_an_object")
+        raise RecordError("not_an_object")
     return value.get(name)

@@ -11,7 +11,7 @@ from typing import Any
 from pyarrow import ArrowException
 from pyarrow.parquet import ParquetFile
 
-from vlprm.foreign import Record
+from vlprm.data.importing import Record
 
 SUFFIXES = (".jsonl", ".json", ".parquet")
 

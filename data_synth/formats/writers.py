@@ -11,8 +11,8 @@ from typing import Any
 
 import numpy as np
 
-from vlprm.dataset import LabelledPath, row_paths, tree_row
-from vlprm.foreign import Record, Row
+from vlprm.data.dataset import LabelledPath, row_paths, tree_row
+from vlprm.data.importing import DatasetRow, Record
 from vlprm.schema import StepLabel, StepTree, TreeNode
 
 SYSTEM = (
@@ -34,11 +34,11 @@ class Target:
         return None if value is None else bool(np.float32(value) > np.float32(self.threshold))
 
 
-def tree(row: Row, target: Target) -> Iterator[Row]:
+def tree(row: DatasetRow, target: Target) -> Iterator[DatasetRow]:
     yield row
 
 
-def paths(row: Row, target: Target) -> Iterator[Row]:
+def paths(row: DatasetRow, target: Target) -> Iterator[DatasetRow]:
     """A row for each complete solution, labels and evidence kept; steps are repeated where solutions share them."""
     meta = json.loads(row["meta"])
     for path in row_paths(row):
@@ -49,7 +49,7 @@ def paths(row: Row, target: Target) -> Iterator[Row]:
         yield tree_row(problem, chain, [path.right], meta)
 
 
-def trl(row: Row, target: Target) -> Iterator[Record]:
+def trl(row: DatasetRow, target: Target) -> Iterator[Record]:
     """TRL's stepwise format, a record a solution: prompt, completions, labels (true, false, null) and images."""
     for path in row_paths(row):
         _count_lost(path, target)
@@ -61,7 +61,7 @@ def trl(row: Row, target: Target) -> Iterator[Record]:
         }
 
 
-def chat(row: Row, target: Target) -> Iterator[Record]:
+def chat(row: DatasetRow, target: Target) -> Iterator[Record]:
     """Turns as VL-PRM300K and VisualPRM400K train on: a step a turn, + or - in answer, up to the last label."""
     for path in row_paths(row):
         _count_lost(path, target)

@@ -78,7 +78,7 @@ def _derived(concept: str, number: int, writer: Writer) -> int:
     return writer("reasoning", f"{concept} {number}", number, [number + 1, number - 1])
 
 
-def read(scene: Scene, stated: dict[str, Any], step: Step) -> Claim | None:
+def parse_claim(scene: Scene, stated: dict[str, Any], step: Step) -> Claim | None:
     """What a step says, what is so, and, for what is derived, what follows from what was stated before."""
     kind, tiles = scene["content"]["type"], scene["content"]["tiles"]
     total, names = QUESTIONS[kind][1], [f"tile {n}" for n in range(1, len(tiles) + 1)]
@@ -98,4 +98,4 @@ def read(scene: Scene, stated: dict[str, Any], step: Step) -> Claim | None:
     return None
 
 
-FAMILY = SyntheticFamily("dominoes", 1, tuple(QUESTIONS), make, draw, ask, solve, read)
+FAMILY = SyntheticFamily("dominoes", 1, tuple(QUESTIONS), make, draw, ask, solve, parse_claim)

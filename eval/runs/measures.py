@@ -13,13 +13,13 @@ from typing import Any
 import numpy as np
 
 from eval.runs.pools import Pool, curve, known_selectors, worth
-from vlprm.dataset import LabelledPath
-from vlprm.fusion import is_wrong, mc_rule
+from vlprm.data.dataset import LabelledPath
+from vlprm.data.ground_truth import labels_and_truth
+from vlprm.labels.fusion import mc_rule, rule_calls_wrong
 from vlprm.metrics import auroc, bootstrap_interval, class_f1s, precision_recall_f1
 from vlprm.schema import Aggregation, StepLabel, Verdict
 from vlprm.search.select import solution_rewards
 from vlprm.tasks import Tasks
-from vlprm.truth import labels_and_truth
 
 THRESHOLD = 0.5  # a step with a lower reward is called wrong; fixed, not tuned
 PERCEPTUAL = ("perception", "action")
@@ -192,7 +192,7 @@ def label_quality(trees: Sequence[Sequence[LabelledPath]], tasks: Tasks) -> dict
 
 def _mc_wrong(label: StepLabel) -> bool | None:
     value = mc_rule(label)
-    return None if value is None else is_wrong("mc", value)
+    return None if value is None else rule_calls_wrong("mc", value)
 
 
 def _judge_wrong(label: StepLabel) -> bool | None:
@@ -200,7 +200,7 @@ def _judge_wrong(label: StepLabel) -> bool | None:
 
 
 def _fused_wrong(label: StepLabel) -> bool | None:
-    return None if label.target is None else is_wrong(label.rule, label.target)
+    return None if label.target is None else rule_calls_wrong(label.rule, label.target)
 
 
 def _mean(values: Sequence[float]) -> float:

@@ -8,14 +8,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
-from vlprm.backbones import placement
-from vlprm.engines import Engine
-from vlprm.engines.choose import ServerConfig, open_engine
-from vlprm.engines.local import LocalEngine
+from vlprm.model.loading import placement
+from vlprm.model.reward_loading import load_reward_model
+from vlprm.policy import Policy
+from vlprm.policy.local import LocalPolicy
+from vlprm.policy.open import open_policy
 from vlprm.prompts import critique_question
-from vlprm.reward_model import load_reward_model
-from vlprm.scorers import Scorer, ScorerConfig, open_scorer
+from vlprm.scoring import Scorer
+from vlprm.scoring.open import ScorerConfig, open_scorer
 from vlprm.search import Critic, SearchConfig, method_named
+from vlprm.serving.config import ServerConfig
 
 
 class Named(Protocol):
@@ -34,7 +36,7 @@ class Named(Protocol):
 
 @dataclass(frozen=True)
 class Models:
-    policy: Engine
+    policy: Policy
     scorer: Scorer | None
     critic: Critic | None
 
@@ -54,12 +56,12 @@ def refuse_missing_models(methods: Sequence[str], named: Named) -> None:
 async def open_models(named: Named) -> AsyncIterator[Models]:
     placed = named.device, named.dtype
     async with AsyncExitStack() as opened:
-        policy = await opened.enter_async_context(open_engine(named.policy, *placed, named.server))
+        policy = await opened.enter_async_context(open_policy(named.policy, *placed, named.server))
         scorer = critic = None
         if named.reward_model is not None:
             scores = open_scorer(named.reward_model, *placed, named.scores, named.scorer)
             scorer = await opened.enter_async_context(scores)
         if named.critic is not None:
-            engine = LocalEngine(load_reward_model(named.critic, *placement(*placed)))
-            critic = Critic(engine, critique_question(engine.checkpoint.profile.prompt_template))
+            engine = LocalPolicy(load_reward_model(named.critic, *placement(*placed)))
+            critic = Critic(engine, critique_question(engine.checkpoint.config.prompt_template))
         yield Models(policy, scorer, critic)

@@ -11,8 +11,7 @@ from operator import mul
 from typing import Any
 
 from vlprm.metrics import expected_best_of
-from vlprm.reward_model import StepScore
-from vlprm.schema import Aggregation, Verdict
+from vlprm.schema import Aggregation, StepScore, Verdict
 from vlprm.search.select import Candidate, Selector, ranking, selectors, solution_rewards
 from vlprm.search.tokens import tokens_of_first
 

@@ -11,11 +11,12 @@ from pathlib import Path
 from jsonargparse.typing import NonNegativeInt
 
 from vlprm.answers import is_correct
-from vlprm.problems import ProblemFile
+from vlprm.benchmarks import BENCHMARKS, load_benchmark
+from vlprm.benchmarks.benchmark import Benchmark, Item, Output, Reading, as_problem, items_from_hub, load_items
+from vlprm.data.problem_file import ProblemFile
 from vlprm.schema import Problem, Solution, Step, Verdict
 from vlprm.steps import join_steps
-from vlprm.tasks import BENCHMARKS, TASKS, load_benchmark, load_task
-from vlprm.tasks.benchmark import Benchmark, Item, Output, Reading, as_problem, items_from_hub, load_items
+from vlprm.tasks import TASKS, load_task
 from vlprm.tasks.synthetic import SyntheticFamily
 
 _TAG = "[answer]"
@@ -28,7 +29,7 @@ class ProblemSetConfig:
     Args:
         name: a benchmark, a drawn family, or the path of a family's module; with `problem_file`, a name of your own.
         data: the benchmark's folder, as in its public repository; without one, it is the Hub's.
-        problem_file: problems of your own, as vlprm/problems.py describes them.
+        problem_file: problems of your own, as vlprm/data/problem_file.py describes them.
         subset: which of the benchmark's items.
         style: how they are asked: steps, ours, or official, the authors' own prompt.
         split: of a drawn family.

@@ -14,9 +14,10 @@ import yaml
 from eval.runs.jobs import POOLED
 from eval.runs.pools import Pool, Record, curve, pool_of, worth
 from vlprm.pools import POOL, RECORDS
-from vlprm.records import CONFIG, iterate_finished
+from vlprm.runs.folder import CONFIG
+from vlprm.runs.journal import iterate_finished
 from vlprm.schema import SCHEMA_VERSION
-from vlprm.scoring import AGGREGATIONS
+from vlprm.scoring.aggregate import AGGREGATIONS
 from vlprm.search.select import selectors
 
 Layout = Literal["methods", "aggregations", "curve"]

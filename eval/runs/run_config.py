@@ -8,9 +8,9 @@ from pathlib import Path
 from jsonargparse.typing import PositiveInt
 
 from eval.runs.problem_sets import ProblemSetConfig
-from vlprm.engines.choose import ServerConfig
-from vlprm.scorers import ScorerConfig
+from vlprm.scoring.open import ScorerConfig
 from vlprm.search import SearchConfig
+from vlprm.serving.config import ServerConfig
 
 
 @dataclass(frozen=True)

@@ -11,11 +11,12 @@ from typing import Any, NamedTuple
 from eval.runs.pools import Record, candidate_of, known_selectors, pool_of
 from eval.runs.problem_sets import open_problem_set
 from eval.runs.run_config import RunConfig
-from vlprm.config import parse
 from vlprm.pools import POOL, RECORDS
-from vlprm.records import CONFIG, placed_records, record_at
+from vlprm.runs.config import parse
+from vlprm.runs.folder import CONFIG
+from vlprm.runs.journal import placed_records, record_at
 from vlprm.schema import Aggregation, Solution, from_json
-from vlprm.scoring import AGGREGATIONS
+from vlprm.scoring.aggregate import AGGREGATIONS
 from vlprm.tasks import Tasks, problem_by_id, task_of
 from vlprm.viewer.views import QUESTION_LENGTH, CandidateView, Problems, ProblemView, StepView, facts
 

@@ -17,12 +17,12 @@ from datasets import Features, List, Value
 from eval.runs.jobs import POOL, Job, jobs_of
 from eval.runs.models import Models, open_models
 from eval.runs.run_config import RunConfig
-from vlprm.cluster import Work
-from vlprm.engines import all_answers
-from vlprm.problems import ProblemError
+from vlprm.errors import ProblemError
+from vlprm.policy import all_answers
+from vlprm.runs.ray import Work
 from vlprm.schema import SCHEMA_VERSION, Problem, to_json
-from vlprm.scorers import LocalScorer
-from vlprm.search import Cost, Found, SearchConfig, method_named, solve
+from vlprm.scoring.local import LocalScorer
+from vlprm.search import Cost, SearchConfig, SearchResult, method_named, solve
 
 Record = dict[str, Any]
 
@@ -90,7 +90,7 @@ async def record_of(job: Job, models: Models, whole: LocalScorer | None, search:
     return found_record(job, problem, found, search, rewards)
 
 
-async def whole_rewards(problem: Problem, found: Found, scorer: LocalScorer) -> list[float | None]:
+async def whole_rewards(problem: Problem, found: SearchResult, scorer: LocalScorer) -> list[float | None]:
     """The rewards of the candidates, each read as one step; None for one that could not be read."""
     scored = await scorer.score(problem, [candidate.solution.steps for candidate in found.pool], problem.id)
     scorer.forget(problem, problem.id)
@@ -98,7 +98,7 @@ async def whole_rewards(problem: Problem, found: Found, scorer: LocalScorer) -> 
 
 
 def found_record(
-    job: Job, problem: Problem, found: Found, search: SearchConfig, whole: Sequence[float | None] | None = None
+    job: Job, problem: Problem, found: SearchResult, search: SearchConfig, whole: Sequence[float | None] | None = None
 ) -> Record:
     """The candidates as the benchmark's rule reads them, and the choice among its answers."""
     readings = [job.problem_set.read(problem, scored.solution) for scored in found.pool]
@@ -130,7 +130,7 @@ def found_record(
     }
 
 
-def truths(job: Job, problem: Problem, found: Found) -> list[list[Record | None] | None]:
+def truths(job: Job, problem: Problem, found: SearchResult) -> list[list[Record | None] | None]:
     """The truth of each candidate's steps, where the task knows it. A pool holds many solutions twice: each is read
     once."""
     if job.problem_set.truth is None:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Literal
 
-from vlprm.foreign import Dropped
+from vlprm.errors import RecordError
 from vlprm.schema import Step
 from vlprm.step_benchmarks.labelled import LabelledSet, LabelledSolution
 
@@ -49,6 +49,6 @@ class Images:
         for other in names[start:] + names[: start - 1]:
             try:
                 return self._open(other)
-            except Dropped:
+            except RecordError:
                 continue
-        raise Dropped("no_other_image")
+        raise RecordError("no_other_image")

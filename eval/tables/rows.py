@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from vlprm.tasks.benchmark import Hub
+from vlprm.benchmarks.benchmark import Hub
 
 
 @dataclass(frozen=True)

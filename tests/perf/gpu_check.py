@@ -20,9 +20,9 @@ import torch
 
 from tests.perf.results import write_result
 from tests.perf.train_rows import VARIANTS, backbones, batches_of, real_tokens, train_on, tree, write_qwen2_5_vl
-from train.batches import model_inputs
-from vlprm.backbones import Checkpoint
-from vlprm.reward_model import load_reward_model
+from train.reward.batches import model_inputs
+from vlprm.model.loading import Checkpoint
+from vlprm.model.reward_loading import load_reward_model
 
 TREES, ROUNDS, SIDE = 4, 3, 616
 TEXT_3B = {

@@ -16,12 +16,13 @@ from pathlib import Path
 from typing import Any
 
 from tests.perf.results import write_result
-from vlprm.backbones import load_policy
-from vlprm.engines.local import LocalEngine
-from vlprm.reward_model import load_reward_model
+from vlprm.model.loading import load_policy
+from vlprm.model.reward_loading import load_reward_model
+from vlprm.policy.local import LocalPolicy
 from vlprm.schema import Problem, Step
-from vlprm.scorers import LocalScorer, Scored
-from vlprm.search import Found, SearchConfig, solve
+from vlprm.scoring import Scored
+from vlprm.scoring.local import LocalScorer
+from vlprm.search import SearchConfig, SearchResult, solve
 from vlprm.tasks import TASKS
 
 REWARD_MODEL = Path("runs/demo/prm")
@@ -37,7 +38,7 @@ class Recomputed(LocalScorer):
 
 
 def main() -> None:
-    policy, checkpoint = LocalEngine(load_policy("builtin/policy")), load_reward_model(REWARD_MODEL)
+    policy, checkpoint = LocalPolicy(load_policy("builtin/policy")), load_reward_model(REWARD_MODEL)
     problems = [task.problem("validation", i) for i in range(PROBLEMS // len(TASKS)) for task in TASKS.values()]
     kinds: dict[str, type[LocalScorer]] = {"kept": LocalScorer, "recomputed": Recomputed}
     rows: dict[str, list[dict[str, Any]]] = {kind: [] for kind in kinds}
@@ -80,7 +81,7 @@ class Timed:
         self.score, self.forget = scorer.score, scorer.forget
 
 
-async def searched(problems: Sequence[Problem], policy: LocalEngine, scorer: Timed) -> list[Found]:
+async def searched(problems: Sequence[Problem], policy: LocalPolicy, scorer: Timed) -> list[SearchResult]:
     config = SearchConfig(n=8, width=4, seed=1)
     return list(await asyncio.gather(*(solve("step_beam", p, policy, scorer, config) for p in problems)))
 

@@ -19,13 +19,13 @@ from typing import Any
 import numpy as np
 
 from data_synth import trees
-from data_synth.oracle import noisy, oracle_judge
-from data_synth.search_tree import is_mixed
-from data_synth.store import Searched, TreeRun
+from data_synth.judges.oracle import noisy, oracle_judge
+from data_synth.search.store import Searched, TreeRun
+from data_synth.search.tree import is_mixed
 from tests.perf.results import FOLDER, write_result
 from vlprm.answers import is_correct
-from vlprm.fusion import RULES, fuse_tree, is_wrong, mined_corrections, with_verdicts
-from vlprm.judge_quality import MIN_VALID, JudgeQuality, TreeEvidence, estimate_quality
+from vlprm.labels.fusion import RULES, fuse_tree, mined_corrections, rule_calls_wrong, with_verdicts
+from vlprm.labels.judge_reliability import MIN_VALID, JudgeReliability, TreeEvidence, estimate_reliability
 from vlprm.schema import Problem, Step, Verdict
 from vlprm.tasks import TASKS
 from vlprm.tasks.scene import rng_for
@@ -82,7 +82,7 @@ def measured(known: Sequence[Tree], style: str, says: Sayings, accuracy: float) 
     judged: list[dict[str, float]] = []
     for seed in range(SEEDS):
         evidence = [_evidence(tree, says, 1 - accuracy, seed) for tree in known]
-        quality = estimate_quality(evidence, seed)
+        quality = estimate_reliability(evidence, seed)
         estimated = {f"estimated {name}": rate for name, rate in quality.rates.items()}
         judged.append({**estimated, **_true_rates(known, evidence), **_mined(known, evidence, quality)})
         for rule in RULES:
@@ -143,7 +143,7 @@ def _true_rates(known: Sequence[Tree], evidence: Sequence[TreeEvidence]) -> dict
     return {f"true {name}": float(np.mean(hits)) if hits else float("nan") for name, hits in said.items()}
 
 
-def _mined(known: Sequence[Tree], evidence: Sequence[TreeEvidence], quality: JudgeQuality) -> dict[str, float]:
+def _mined(known: Sequence[Tree], evidence: Sequence[TreeEvidence], quality: JudgeReliability) -> dict[str, float]:
     """How many corrections are mined from siblings, and the share of them that are right."""
     right: list[bool] = []
     for tree, seen in zip(known, evidence, strict=True):
@@ -161,7 +161,7 @@ def _calls(tree: Tree, targets: Sequence[float | None], rule: str) -> tuple[int,
     tp = fp = fn = labelled = missed = 0
     for node in tree.measured:
         target, truth = targets[node], tree.truth[node]
-        called, wrong = target is not None and is_wrong(rule, target), not (truth and truth.correct)
+        called, wrong = target is not None and rule_calls_wrong(rule, target), not (truth and truth.correct)
         tp, fp, fn = tp + (called and wrong), fp + (called and not wrong), fn + (wrong and not called)
         labelled += target is not None
         missed += target is not None and wrong and not called

@@ -21,10 +21,10 @@ from eval.runs.pools import Pool
 from eval.runs.results import read_runs
 from eval.runs.run_config import RunConfig
 from tests.perf.results import FOLDER, write_result
-from train.prm import PrmConfig
 from train.prm import main as train
-from vlprm.config import parse
+from train.reward.config import PrmConfig
 from vlprm.metrics import auroc, bootstrap_interval
+from vlprm.runs.config import parse
 
 DEMO = Path("runs/demo")
 AGGREGATION = "min"

@@ -14,13 +14,13 @@ from typing import Any
 
 from PIL import Image
 
-from vlprm.engines import Continuation, Request
-from vlprm.images import Size
+from vlprm.policy import Continuation, Request
 from vlprm.schema import Problem, Region, Step
 from vlprm.steps import SEPARATOR
 from vlprm.tasks.scene import rng_for
 from vlprm.tasks.synthetic import Claim, Scene, SyntheticFamily
-from vlprm.zoom import ZoomPolicy
+from vlprm.zoom.boxes import Size
+from vlprm.zoom.policy import ZoomPolicy
 
 STEPS, ERROR_RATE = 10, 0.08
 

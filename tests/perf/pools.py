@@ -6,7 +6,7 @@ import random
 from typing import Any
 
 from vlprm.schema import Problem, Solution
-from vlprm.scoring import StepScore
+from vlprm.scoring.tree import StepScore
 from vlprm.steps import parse_step
 from vlprm.tasks import TASKS
 

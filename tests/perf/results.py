@@ -8,7 +8,7 @@ import platform
 from pathlib import Path
 from typing import Any
 
-from vlprm.records import environment, write_atomically
+from vlprm.runs.folder import environment, write_atomically
 
 FOLDER = Path("runs/bench")
 

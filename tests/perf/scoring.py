@@ -2,7 +2,7 @@
 
     python -m tests.perf.scoring
 
-    packed         vlprm.scoring: the image, the prompt and shared steps once
+    packed         vlprm.scoring.tree: the image, the prompt and shared steps once
     batched        one padded batch of N whole rows
     rows           a row at a time
     prefix_calls   a call for each prefix of each candidate, as VL-PRM's search has it (arXiv 2509.23250)
@@ -31,13 +31,14 @@ from PIL import Image
 from tests.perf.results import write_result
 from tests.perf.train_rows import SMALL_TEXT, SMALL_VISION, VOCABULARY, write_qwen2_5_vl
 from tests.tiny_backbones import mrope, write_qwen
-from vlprm.backbones import Checkpoint
 from vlprm.builtin.make import make_processor, make_tokenizer
 from vlprm.images import png
-from vlprm.profile import Profile
-from vlprm.reward_model import load_reward_model, step_scores
+from vlprm.model.checkpoint_config import CheckpointConfig
+from vlprm.model.loading import Checkpoint
+from vlprm.model.reward_loading import load_reward_model
+from vlprm.model.reward_model import step_scores
 from vlprm.schema import Problem, Step
-from vlprm.scoring import score
+from vlprm.scoring.tree import score
 
 CANDIDATES, IMAGE_SIDES = (1, 4, 16, 64), (16, 32)  # of an image, in tokens
 STEPS, WORDS, ROUNDS = 8, 24, 3
@@ -64,7 +65,7 @@ def write_qwen3_vl(folder: Path) -> None:
 
 
 def _random_head(folder: Path) -> Checkpoint:
-    Profile(max_pixels=2048 * 2048).save(folder)
+    CheckpointConfig(max_pixels=2048 * 2048).save(folder)
     checkpoint = load_reward_model(folder, new_head="step")
     torch.manual_seed(0)
     torch.nn.init.normal_(checkpoint.model.score.weight, std=0.1)

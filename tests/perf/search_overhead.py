@@ -14,13 +14,12 @@ from collections.abc import Hashable, Sequence
 from typing import Any
 
 from tests.perf.results import write_result
-from vlprm.engines import Continuation, Request
-from vlprm.reward_model import StepScore
-from vlprm.schema import Problem, Region, Step
-from vlprm.scorers import Scored
+from vlprm.policy import Continuation, Request
+from vlprm.schema import Problem, Region, Step, StepScore
+from vlprm.scoring import Scored
 from vlprm.search import SearchConfig, solve
 from vlprm.steps import SEPARATOR
-from vlprm.zoom import ZoomPolicy
+from vlprm.zoom.policy import ZoomPolicy
 
 PROBLEMS, STEPS, ROUNDS = 200, 8, 3
 METHODS = ("best_of_n", "step_beam", "dvts", "rebase")

@@ -16,12 +16,12 @@ import time
 from pathlib import Path
 from typing import Any
 
-from data_synth.drive import Work, served
-from data_synth.search_tree import SearchConfig
-from data_synth.source import drawn
+from data_synth.search.drive import Work, served
+from data_synth.search.source import drawn_problems
+from data_synth.search.tree import TreeSearchConfig
 from tests.perf.mock import FAMILY, MockEngine
 from tests.perf.results import write_result
-from vlprm.records import Records
+from vlprm.runs.journal import Records
 
 PROBLEMS, GOAL = 200, 1.15
 LATENCIES = {8: 0.05, 32: 0.2, 128: 0.8}
@@ -46,9 +46,11 @@ def measured(concurrency: int, latency: float) -> dict[str, Any]:
 
 
 async def _run(engine: MockEngine, folder: Path) -> float:
-    source = drawn({"mock": FAMILY}, "train", PROBLEMS)
+    source = drawn_problems({"mock": FAMILY}, "train", PROBLEMS)
     records = Records(folder / "trees.jsonl")
-    work = Work(source, [source.ids], SearchConfig(searches_at_once=2), 0, records, folder / "images", asyncio.Event())
+    work = Work(
+        source, [source.ids], TreeSearchConfig(searches_at_once=2), 0, records, folder / "images", asyncio.Event()
+    )
     started = time.perf_counter()
     await served(work, engine, in_flight=256)
     return time.perf_counter() - started

@@ -17,20 +17,20 @@ from typing import Any
 
 import numpy as np
 
-from data_synth.search import search
-from data_synth.search_tree import SearchConfig, is_mixed
+from data_synth.search.estimators import search
+from data_synth.search.tree import TreeSearchConfig, is_mixed
 from tests.perf.mock import FAMILY, MockEngine
 from tests.perf.results import write_result
-from vlprm.backbones import load_policy
-from vlprm.engines import Continuation, Engine, Request
-from vlprm.engines.local import LocalEngine
-from vlprm.images import Size
+from vlprm.model.loading import load_policy
+from vlprm.policy import Continuation, Policy, Request
+from vlprm.policy.local import LocalPolicy
 from vlprm.schema import Problem, Region, StepTree
 from vlprm.tasks import TASKS, problem_by_id, task_of
 from vlprm.tasks.synthetic import SyntheticFamily, item_ids
+from vlprm.zoom.boxes import Size
 
-MOCK = SearchConfig(root_rollouts=8, rollouts=8, searches=100, budget=200, solutions=2)
-BUILT_IN = SearchConfig(root_rollouts=8, rollouts=8, searches=8, budget=200, solutions=2)
+MOCK = TreeSearchConfig(root_rollouts=8, rollouts=8, searches=100, budget=200, solutions=2)
+BUILT_IN = TreeSearchConfig(root_rollouts=8, rollouts=8, searches=8, budget=200, solutions=2)
 ADAPTIVE = {"decided": 0.9, "threshold": 0.2, "chunk": 2}
 MOCK_PROBLEMS, BUILT_IN_PROBLEMS, FIRST_ITEM = 200, 100, 940_000
 GOALS = {"rollouts_per_label_omega": 8.3, "rollouts_per_label_adaptive": 5.0}
@@ -39,7 +39,7 @@ GOALS = {"rollouts_per_label_omega": 8.3, "rollouts_per_label_adaptive": 5.0}
 class Watched:
     """An engine that notes from which prefixes it was asked."""
 
-    def __init__(self, engine: Engine) -> None:
+    def __init__(self, engine: Policy) -> None:
         self.engine, self.dialect, self.zoom = engine, engine.dialect, engine.zoom
         self.prefixes: set[tuple[str, ...]] = set()
 
@@ -58,21 +58,21 @@ def main() -> None:
     policy = load_policy("builtin/policy", "cpu")
     rows = [
         *(measured("mock", name, mock, MockEngine(), config) for name, config in variants(MOCK)),
-        *(measured("built-in", name, drawn, LocalEngine(policy), config) for name, config in variants(BUILT_IN)),
+        *(measured("built-in", name, drawn, LocalPolicy(policy), config) for name, config in variants(BUILT_IN)),
     ]
     costs = {row["estimator"]: row["rollouts_per_label"] for row in rows if row["world"] == "mock"}
     value = {"rollouts_per_label_omega": costs["omega"], "rollouts_per_label_adaptive": costs["omega adaptive"]}
     write_result("synth_cost", rows, {key: (value[key], goal) for key, goal in GOALS.items()})
 
 
-def variants(config: SearchConfig) -> Iterable[tuple[str, SearchConfig]]:
+def variants(config: TreeSearchConfig) -> Iterable[tuple[str, TreeSearchConfig]]:
     yield "flat", dataclasses.replace(config, estimator="flat")
     yield "omega", config
     yield "omega adaptive", dataclasses.replace(config, **ADAPTIVE)
 
 
 def measured(
-    world: str, name: str, problems: Sequence[Problem], engine: Engine, config: SearchConfig
+    world: str, name: str, problems: Sequence[Problem], engine: Policy, config: TreeSearchConfig
 ) -> dict[str, Any]:
     watched = Watched(engine)
     trees = [tree for tree in asyncio.run(_search_all(problems, watched, config)) if is_mixed(tree)]
@@ -90,7 +90,7 @@ def measured(
     }  # fmt: skip
 
 
-async def _search_all(problems: Sequence[Problem], engine: Engine, config: SearchConfig) -> list[StepTree]:
+async def _search_all(problems: Sequence[Problem], engine: Policy, config: TreeSearchConfig) -> list[StepTree]:
     return list(await asyncio.gather(*(search(problem, engine, config, seed=1) for problem in problems)))
 
 

@@ -21,17 +21,18 @@ from pathlib import Path
 from typing import Any
 
 from data_synth import judge, label
-from data_synth.drive import Work, served
-from data_synth.search_tree import SearchConfig
-from data_synth.source import drawn
-from data_synth.store import IMAGES, TREES
+from data_synth.search.drive import Work, served
+from data_synth.search.source import drawn_problems
+from data_synth.search.store import IMAGES, TREES
+from data_synth.search.tree import TreeSearchConfig
 from tests.perf.mock import FAMILY, MockPolicy
 from tests.perf.results import write_result
-from vlprm.records import Records, finish, open_run
+from vlprm.runs.folder import open_run
+from vlprm.runs.journal import Records, finish
 
 SIZES, GOAL = (1_000, 10_000, 100_000), 1.2
 TASK = ("tests.perf.mock",)
-SEARCH = SearchConfig(root_rollouts=3, rollouts=1, searches=1)
+SEARCH = TreeSearchConfig(root_rollouts=3, rollouts=1, searches=1)
 
 
 def main() -> None:
@@ -52,7 +53,7 @@ def measured(size: int) -> list[dict[str, Any]]:
 def grow_trees(folder: Path, size: int) -> None:
     run = folder / "trees"
     open_run(run, "", 0)
-    source = drawn({FAMILY.name: FAMILY}, "train", size)
+    source = drawn_problems({FAMILY.name: FAMILY}, "train", size)
     records = Records(run / TREES)
 
     async def work() -> None:

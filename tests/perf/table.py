@@ -28,9 +28,10 @@ from eval.table import main as print_table
 from tests.perf.cost import in_a_process
 from tests.perf.pools import scores_of, solutions_of
 from tests.perf.results import write_result
-from vlprm.config import dump
-from vlprm.records import Records, finish, open_run, write_atomically
-from vlprm.search import Cost, Found, ScoredSolution, SearchConfig
+from vlprm.runs.config import dump
+from vlprm.runs.folder import open_run, write_atomically
+from vlprm.runs.journal import Records, finish
+from vlprm.search import Cost, ScoredSolution, SearchConfig, SearchResult
 from vlprm.tasks import TASKS
 from vlprm.viewer.page import render_page
 from vlprm.viewer.serve import PageServer
@@ -83,7 +84,7 @@ def record_of(job: Job, rng: random.Random) -> Record:
     problem = job.problem_set.problem(job.problem_id)
     pool = tuple(ScoredSolution(solution) for solution in solutions_of(problem, CANDIDATES, rng))
     cost = Cost(policy_tokens=600, scorer_tokens=900, policy_calls=8, scorer_calls=8, seconds=3.0)
-    return found_record(job, problem, Found(problem.id, job.method, pool, [], cost), SearchConfig())
+    return found_record(job, problem, SearchResult(problem.id, job.method, pool, [], cost), SearchConfig())
 
 
 def methods(folder: Path) -> None:

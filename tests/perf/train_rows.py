@@ -24,13 +24,13 @@ from PIL import Image
 from torch import Tensor
 
 from tests.tiny_backbones import mrope, qwen2_processor, write_qwen
-from train.batches import batch_rows, model_inputs, plan_batches
-from train.data import Example, labelled_row
-from train.losses import LossConfig, training_loss
-from vlprm.backbones import Checkpoint, checkpoint_folder
-from vlprm.dataset import LabelledPath
-from vlprm.profile import Profile
-from vlprm.reward_model import load_reward_model
+from train.reward.batches import batch_rows, model_inputs, plan_batches
+from train.reward.data import Example, labelled_row
+from train.reward.losses import LossConfig, training_loss
+from vlprm.data.dataset import LabelledPath
+from vlprm.model.checkpoint_config import CheckpointConfig
+from vlprm.model.loading import Checkpoint, checkpoint_folder
+from vlprm.model.reward_loading import load_reward_model
 from vlprm.schema import Problem, Step, StepLabel
 
 DEPTH, BRANCHING, WORDS = 6, 4, 24
@@ -64,7 +64,7 @@ def write_qwen2_5_vl(
     processor = qwen2_processor(hf.Qwen2_5_VLProcessor, [" ".join(VOCABULARY)])
     vision = {"patch_size": 14, "window_size": 112, **vision}
     write_qwen(folder, hf.Qwen2_5_VLForConditionalGeneration, processor, text, vision)
-    Profile(max_pixels=616 * 616).save(folder)
+    CheckpointConfig(max_pixels=616 * 616).save(folder)
 
 
 def tree(index: int, side: int) -> list[LabelledPath]:

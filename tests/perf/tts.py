@@ -21,16 +21,16 @@ import numpy as np
 
 from tests.perf.results import FOLDER, write_result
 from vlprm.answers import is_correct
-from vlprm.backbones import Checkpoint, load_policy
-from vlprm.engines.local import LocalEngine
 from vlprm.metrics import bootstrap_interval
+from vlprm.model.loading import Checkpoint, load_policy
+from vlprm.model.reward_loading import load_reward_model
+from vlprm.policy.local import LocalPolicy
 from vlprm.prompts import critique_question
-from vlprm.records import Records
-from vlprm.reward_model import StepScore, load_reward_model
-from vlprm.schema import Problem, Solution, from_json, to_json
-from vlprm.scorers import LocalScorer
-from vlprm.scoring import score_whole
-from vlprm.search import Critic, Found, ScoredSolution, SearchConfig, select, solve
+from vlprm.runs.journal import Records
+from vlprm.schema import Problem, Solution, StepScore, from_json, to_json
+from vlprm.scoring.local import LocalScorer
+from vlprm.scoring.tree import score_whole
+from vlprm.search import Critic, ScoredSolution, SearchConfig, SearchResult, select, solve
 from vlprm.search.select import Candidate, Shares
 from vlprm.search.tokens import affordable, tokens_of_first
 from vlprm.tasks import TASKS
@@ -89,16 +89,16 @@ def loaded(name: str) -> Checkpoint:
     return _LOADED[name]
 
 
-async def searched(method: str, problems: Sequence[Problem]) -> list[Found]:
-    policy, critic = LocalEngine(loaded("builtin/policy")), None
+async def searched(method: str, problems: Sequence[Problem]) -> list[SearchResult]:
+    policy, critic = LocalPolicy(loaded("builtin/policy")), None
     scorer, config, name = LocalScorer(loaded(str(REWARD_MODEL))), CONFIG, method
     if method == "pool":
         name, config = "best_of_n", replace(CONFIG, n=POOL)
     if method == "without_zoom":
-        name, policy = "best_of_n", LocalEngine(blindfolded())
+        name, policy = "best_of_n", LocalPolicy(blindfolded())
     if method == "refined_best_of_n":
-        engine = LocalEngine(loaded(str(CRITIC)))
-        critic = Critic(engine, critique_question(engine.checkpoint.profile.prompt_template))
+        engine = LocalPolicy(loaded(str(CRITIC)))
+        critic = Critic(engine, critique_question(engine.checkpoint.config.prompt_template))
     return list(await asyncio.gather(*(solve(name, p, policy, scorer, config, critic) for p in problems)))
 
 
@@ -112,7 +112,7 @@ def blindfolded() -> Checkpoint:
     return policy
 
 
-def record(found: Found) -> dict[str, Any]:
+def record(found: SearchResult) -> dict[str, Any]:
     cost = found.cost
     return {
         "key": found.problem_id,

@@ -1,6 +1,6 @@
 """Search: spend test-time compute on one problem, by one policy and one scorer.
 
-    found = await solve("best_of_n", problem, LocalEngine(policy), LocalScorer(reward_model), SearchConfig(n=8))
+    found = await solve("best_of_n", problem, LocalPolicy(policy), LocalScorer(reward_model), SearchConfig(n=8))
     print(found.chosen.solution.answer, found.cost)
 
 A method is a function that fills a pool of candidates, and a rule that chooses from it: a line of `METHODS`, or the
@@ -14,12 +14,12 @@ import difflib
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 
-from vlprm.engines import Engine
-from vlprm.modules import part_of_module
+from vlprm.plugins import part_of_module
+from vlprm.policy import Policy
 from vlprm.schema import Aggregation, Problem
-from vlprm.scorers import Scorer
+from vlprm.scoring import Scorer
 from vlprm.search import guided, refined, sampled, select
-from vlprm.search.attempt import Attempt, Cost, Critic, Found, ScoredSolution, SearchConfig
+from vlprm.search.attempt import Attempt, Cost, Critic, ScoredSolution, SearchConfig, SearchResult
 from vlprm.search.select import Candidate, Shares
 
 __all__ = ["METHODS", "Attempt", "Cost", "Critic", "Found", "Method", "ScoredSolution", "SearchConfig", "solve"]
@@ -75,11 +75,11 @@ def method_named(name: str) -> Method:
 async def solve(
     name: str,
     problem: Problem,
-    policy: Engine,
+    policy: Policy,
     scorer: Scorer | None = None,
     config: SearchConfig | None = None,
     critic: Critic | None = None,
-) -> Found:
+) -> SearchResult:
     """What a method finds of a problem. It does not raise for what the policy writes: candidates without an answer are
     no results, and where there are no others, nothing right is chosen. ValueError where the method needs a reward model
     or a critic, and none is given."""
@@ -91,4 +91,4 @@ async def solve(
         if scorer is not None:
             scorer.forget(problem, attempt)
     shares = method.choose([s.candidate for s in pool], config.aggregation) if pool else []
-    return Found(problem.id, name, tuple(pool), shares, attempt.cost())
+    return SearchResult(problem.id, name, tuple(pool), shares, attempt.cost())

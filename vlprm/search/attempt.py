@@ -11,14 +11,13 @@ from typing import Literal
 
 from jsonargparse.typing import NonNegativeFloat, NonNegativeInt, PositiveInt
 
-from vlprm.critique import Critique, ask
-from vlprm.engines import Engine, Request, all_answers
-from vlprm.engines.counted import Counted
-from vlprm.reward_model import StepScore
-from vlprm.rollout import OPEN, closed, next_steps, rollouts
-from vlprm.schema import Aggregation, Problem, Solution, Step
-from vlprm.scorers import Scorer
-from vlprm.scoring import aggregated
+from vlprm.policy import Policy, Request, all_answers
+from vlprm.policy.critique import Critique, sample_critiques
+from vlprm.policy.rollout import OPEN, closed, next_steps, rollouts
+from vlprm.policy.usage import CountedPolicy
+from vlprm.schema import Aggregation, Problem, Solution, Step, StepScore
+from vlprm.scoring import Scorer
+from vlprm.scoring.aggregate import aggregated
 from vlprm.search.select import Candidate, Shares, rewards_of, surprise_of
 
 
@@ -64,11 +63,11 @@ class SearchConfig:
 class Critic:
     """A model that writes critiques, and what it is asked (`vlprm.prompts.critique_question`)."""
 
-    engine: Engine
+    engine: Policy
     question: str
 
     async def of(self, problem: Problem, steps: Sequence[Step], key: str) -> list[Critique | None]:
-        return await ask(self.engine, problem, steps, self.question, key, seed=0)
+        return await sample_critiques(self.engine, problem, steps, self.question, key, seed=0)
 
 
 @dataclass(frozen=True)
@@ -104,7 +103,7 @@ class ScoredSolution:
 
 
 @dataclass(frozen=True)
-class Found:
+class SearchResult:
     """What a method found of a problem: its candidates, each one's share of the choice, and what it cost."""
 
     problem_id: str
@@ -123,19 +122,19 @@ class Attempt:
     """Its state is what was spent. Equal attempts find equal candidates: each request has a key of its own."""
 
     def __init__(
-        self, problem: Problem, policy: Engine, scorer: Scorer | None, critic: Critic | None, config: SearchConfig
+        self, problem: Problem, policy: Policy, scorer: Scorer | None, critic: Critic | None, config: SearchConfig
     ) -> None:
         self.problem, self.config = problem, config
-        self.policy = Counted(policy)
-        self._critic = critic and replace(critic, engine=Counted(critic.engine))
+        self.policy = CountedPolicy(policy)
+        self._critic = critic and replace(critic, engine=CountedPolicy(critic.engine))
         self._scorer = scorer
         self._scorer_tokens = self._scorer_calls = 0
         self._started = time.monotonic()
         self._requests = itertools.count()
 
     def cost(self) -> Cost:
-        critic = self._critic.engine if self._critic else Counted(self.policy)
-        assert isinstance(critic, Counted)
+        critic = self._critic.engine if self._critic else CountedPolicy(self.policy)
+        assert isinstance(critic, CountedPolicy)
         return Cost(
             self.policy.tokens, critic.tokens, self._scorer_tokens,
             self.policy.calls, critic.calls, self._scorer_calls, time.monotonic() - self._started,

@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
-from vlprm.rollout import OPEN
+from vlprm.policy.rollout import OPEN
 from vlprm.schema import Solution
 from vlprm.search.attempt import Attempt, ScoredSolution
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
-from vlprm.critique import Critique
+from vlprm.policy.critique import Critique
 from vlprm.schema import Solution, Step
 from vlprm.search.attempt import Attempt, ScoredSolution
 from vlprm.search.sampled import drawn

@@ -14,9 +14,8 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from vlprm.reward_model import StepScore
-from vlprm.schema import Aggregation
-from vlprm.scoring import AGGREGATIONS
+from vlprm.schema import Aggregation, StepScore
+from vlprm.scoring.aggregate import AGGREGATIONS
 
 
 @dataclass(frozen=True)

@@ -13,8 +13,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from vlprm.foreign import Dropped, Record, field
-from vlprm.records import placed_lines
+from vlprm.data.importing import Record, required_field
+from vlprm.errors import RecordError
+from vlprm.runs.journal import placed_lines
 from vlprm.schema import Problem, Step
 from vlprm.step_benchmarks.predictions import Prediction
 from vlprm.steps import parse_step
@@ -111,7 +112,7 @@ def read_rows(files: Iterable[Path], made: Callable[[Record, str], LabelledSolut
         for number, record in json_lines(path):
             try:
                 solutions.append(made(record, f"{path.stem}/{number}"))
-            except Dropped as error:
+            except RecordError as error:
                 raise ValueError(f"{path}, line {number}: {error}") from error
     return solutions
 
@@ -142,7 +143,7 @@ def found(folder: Path, names: Sequence[str]) -> list[Path]:
 
 def strings(record: Record, name: str) -> list[str]:
     """A field that is a list of texts."""
-    values = field(record, name, list)
+    values = required_field(record, name, list)
     if not all(isinstance(value, str) for value in values):
-        raise Dropped(f"{name}_type", f"its {name} has an item that is no text")
+        raise RecordError(f"{name}_type", f"its {name} has an item that is no text")
     return values

@@ -7,7 +7,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from vlprm.foreign import Dropped, Record
+from vlprm.data.importing import Record
+from vlprm.errors import RecordError
 
 
 @dataclass(frozen=True)
@@ -25,7 +26,7 @@ class Prediction:
 
 
 def of_scores(rewards: Sequence[float | None]) -> Prediction:
-    """What `vlprm.scoring.score` gives of a solution: no result where a step could not be read."""
+    """What `vlprm.scoring.tree.score` gives of a solution: no result where a step could not be read."""
     known = tuple(reward for reward in rewards if reward is not None)
     return Prediction(known) if len(known) == len(rewards) else Prediction(no_result="unread_step")
 
@@ -46,7 +47,7 @@ def from_record(record: Record, steps: int) -> Prediction:
     if "calls" in record:
         return of_calls(record["calls"], steps)
     if "rewards" not in record:
-        raise Dropped("no_rewards", "it has no rewards; give a number for each step, or null")
+        raise RecordError("no_rewards", "it has no rewards; give a number for each step, or null")
     return of_rewards(record["rewards"], steps)
 
 
@@ -55,7 +56,7 @@ def of_rewards(rewards: Any, steps: int) -> Prediction:
     if rewards is None:
         return Prediction(no_result="null")
     if not isinstance(rewards, Sequence) or not all(type(reward) in (int, float) for reward in rewards):
-        raise Dropped("rewards_type", "its rewards are no list of numbers")
+        raise RecordError("rewards_type", "its rewards are no list of numbers")
     if not all(map(math.isfinite, rewards)):
         return Prediction(no_result="not_finite")
     return Prediction(tuple(map(float, rewards))) if len(rewards) == steps else Prediction(no_result="step_count")
@@ -66,5 +67,5 @@ def of_calls(calls: Any, steps: int) -> Prediction:
     if calls is None:
         return Prediction(no_result="null")
     if not isinstance(calls, Sequence) or not all(call in (0, 1) for call in calls):
-        raise Dropped("calls_type", "its verdicts are no list of true and false, or 1 and 0")
+        raise RecordError("calls_type", "its verdicts are no list of true and false, or 1 and 0")
     return Prediction(calls=tuple(map(bool, calls))) if len(calls) == steps else Prediction(no_result="step_count")

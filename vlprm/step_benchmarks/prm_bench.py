@@ -17,7 +17,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from vlprm.foreign import Dropped, Record, field
+from vlprm.data.importing import Record, required_field
+from vlprm.errors import RecordError
 from vlprm.step_benchmarks.labelled import (
     Calls,
     LabelledSet,
@@ -53,18 +54,18 @@ def load(folder: Path) -> LabelledSet:
             try:
                 for solution in _of_row(record):
                     rows.setdefault(solution.key, solution)
-            except Dropped as error:
+            except RecordError as error:
                 raise ValueError(f"{path}, line {number}: {error}") from error
     return LabelledSet(tuple(rows.values()), tuple(files), no_images)
 
 
 def _of_row(record: Record) -> list[LabelledSolution]:
-    name, idx = field(record, "classification", str), field(record, "idx", str)
+    name, idx = required_field(record, "classification", str), required_field(record, "idx", str)
     if name not in CLASSES:
-        raise Dropped("class", f"its classification {name!r} is none of {', '.join(CLASSES)}")
-    wrong = field(record, "error_steps", list)
+        raise RecordError("class", f"its classification {name!r} is none of {', '.join(CLASSES)}")
+    wrong = required_field(record, "error_steps", list)
     if not all(type(step) is int for step in wrong):
-        raise Dropped("error_steps", f"its error steps {wrong} are no whole numbers")
+        raise RecordError("error_steps", f"its error steps {wrong} are no whole numbers")
     rows = [_labelled(name, idx, record, "modified", wrong)]
     return [*rows, _labelled(ORIGINAL, idx, record, "original", [])] if name == "redundency" else rows
 
@@ -72,16 +73,16 @@ def _of_row(record: Record) -> list[LabelledSolution]:
 def _labelled(name: str, idx: str, record: Record, version: str, wrong: Sequence[int]) -> LabelledSolution:
     steps = strings(record, f"{version}_process")
     correct = [number not in wrong for number in range(1, len(steps) + 1)]
-    question = field(record, f"{version}_question", str)
+    question = required_field(record, f"{version}_question", str)
     return labelled(f"{name}_{idx}", question, (), steps, correct, name)
 
 
-def read(record: Record, solution: LabelledSolution) -> Prediction:
+def parse_prediction(record: Record, solution: LabelledSolution) -> Prediction:
     """A line of its evaluation: `scores.step_level_validity_labels`, a truth value a step. In the two classes of
     redundancy `step_level_redundancy_labels`, where a model gives them, say the opposite and stand in their place."""
     if record.get("validity") is False:
         return Prediction(no_result="invalid")
-    scores = field(record, "scores", dict)
+    scores = required_field(record, "scores", dict)
     redundant = scores.get("step_level_redundancy_labels")
     if solution.group in CATEGORIES["simplicity"] and isinstance(redundant, list):
         return of_calls([not label for label in redundant], len(solution.steps))
@@ -155,5 +156,10 @@ def _ratio(part: float, whole: float) -> float:
 
 
 BENCHMARK = StepBenchmark(
-    load, measured, "prmscore", "its steps are left out (a file that lacks five lines is refused)", read, "idx"
+    load,
+    measured,
+    "prmscore",
+    "its steps are left out (a file that lacks five lines is refused)",
+    parse_prediction,
+    "idx",
 )

@@ -14,7 +14,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from vlprm.foreign import Dropped, Record, field
+from vlprm.data.importing import Record, required_field
+from vlprm.errors import RecordError
 from vlprm.step_benchmarks.labelled import (
     Calls,
     LabelledSet,
@@ -46,28 +47,30 @@ def _subset(path: Path) -> list[LabelledSolution]:
     for number, record in enumerate(records, 1):
         try:
             solutions.append(_labelled(record, path.stem))
-        except Dropped as error:
+        except RecordError as error:
             raise ValueError(f"{path}, item {number}: {error}") from error
     return solutions
 
 
 def _labelled(record: Record, subset: str) -> LabelledSolution:
-    steps, label = strings(record, "steps"), field(record, "label", int)
+    steps, label = strings(record, "steps"), required_field(record, "label", int)
     if not -1 <= label < len(steps):
-        raise Dropped("label_value", f"its label {label} is none of its {len(steps)} steps, and not -1")
+        raise RecordError("label_value", f"its label {label} is none of its {len(steps)} steps, and not -1")
     right = len(steps) if label < 0 else label
     correct = [True] * right + [False] * (label >= 0) + [None] * (len(steps) - right - 1)
-    return labelled(field(record, "id", str), field(record, "problem", str), (), steps, correct, subset)
+    return labelled(
+        required_field(record, "id", str), required_field(record, "problem", str), (), steps, correct, subset
+    )
 
 
-def read(record: Record, solution: LabelledSolution) -> Prediction:
+def parse_prediction(record: Record, solution: LabelledSolution) -> Prediction:
     """`{"id": ..., "prediction": 2}`: the first step that is called wrong, or -1; null is no result. A step that the
     solution does not have is none either; the official measure makes the same of both."""
     first, steps = record.get("prediction"), len(solution.steps)
     if first is None:
         return Prediction(no_result="null")
     if type(first) is not int:
-        raise Dropped("prediction_type", f"its prediction {first!r} is no whole number")
+        raise RecordError("prediction_type", f"its prediction {first!r} is no whole number")
     if not -1 <= first < steps:
         return Prediction(no_result="no_such_step")
     return of_calls([k != first for k in range(steps)], steps)
@@ -100,4 +103,4 @@ def _f1(error: list[bool], correct: list[bool]) -> dict[str, float]:
     }  # fmt: skip
 
 
-BENCHMARK = StepBenchmark(load, measured, "f1", "it is no match, and stays in its denominator", read, "id")
+BENCHMARK = StepBenchmark(load, measured, "f1", "it is no match, and stays in its denominator", parse_prediction, "id")

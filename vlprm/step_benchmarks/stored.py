@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from vlprm.foreign import Dropped, Record, field
+from vlprm.data.importing import Record, required_field
+from vlprm.errors import RecordError
 from vlprm.step_benchmarks.labelled import LabelledSolution, StepBenchmark, json_lines
 from vlprm.step_benchmarks.predictions import Prediction, from_record
 
@@ -20,7 +21,7 @@ def read_predictions(
     for number, record in json_lines(path):
         try:
             key, prediction = _read(record, benchmark, known)
-        except Dropped as error:
+        except RecordError as error:
             raise ValueError(f"{path}, line {number}: {error}") from error
         if key in predictions:
             raise ValueError(f"{path}, line {number}: {key!r} is there already; leave one of the two lines out")
@@ -30,7 +31,9 @@ def read_predictions(
 
 def _read(record: Record, benchmark: StepBenchmark, known: dict[str, LabelledSolution]) -> tuple[str, Prediction]:
     read = None if "key" in record else benchmark.read
-    key = field(record, benchmark.key_field if read else "key", str)
+    key = required_field(record, benchmark.key_field if read else "key", str)
     if key not in known:
-        raise Dropped("unknown_key", f"the data has no solution {key!r}; give the whole folder, or other predictions")
+        raise RecordError(
+            "unknown_key", f"the data has no solution {key!r}; give the whole folder, or other predictions"
+        )
     return key, read(record, known[key]) if read else from_record(record, len(known[key].steps))

@@ -16,7 +16,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from vlprm.foreign import Dropped, ImageFolder, Record, field
+from vlprm.data.importing import ImageFolder, Record, required_field
+from vlprm.errors import RecordError
 from vlprm.metrics import class_f1s
 from vlprm.step_benchmarks.labelled import (
     Calls,
@@ -41,12 +42,12 @@ def load(folder: Path) -> LabelledSet:
 
 
 def _labelled(record: Record, place: str) -> LabelledSolution:
-    response = field(record, "response", dict)
-    marks = field(response, "process_correctness", list)
+    response = required_field(record, "response", dict)
+    marks = required_field(response, "process_correctness", list)
     if not all(mark in (1, -1, 0) for mark in marks):
-        raise Dropped("label_value", f"its process_correctness {marks} has labels other than 1, -1 and 0")
-    question = _IMAGE_MARK.sub("", field(record, "question", str)).strip()
-    source = field(record, "data_source", str)
+        raise RecordError("label_value", f"its process_correctness {marks} has labels other than 1, -1 and 0")
+    question = _IMAGE_MARK.sub("", required_field(record, "question", str)).strip()
+    source = required_field(record, "data_source", str)
     correct = [LABELS[mark] for mark in marks]
     return labelled(place, question, strings(record, "image"), strings(response, "steps"), correct, source)
 

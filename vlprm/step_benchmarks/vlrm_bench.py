@@ -16,7 +16,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from vlprm.foreign import Dropped, ImageFolder, Record, field
+from vlprm.data.importing import ImageFolder, Record, required_field
+from vlprm.errors import RecordError
 from vlprm.metrics import class_f1s
 from vlprm.step_benchmarks.labelled import (
     Calls,
@@ -41,15 +42,15 @@ def load(folder: Path) -> LabelledSet:
 
 
 def _labelled(record: Record, task: str) -> LabelledSolution:
-    steps = [text for text in _STEP.split(field(record, "reasoning_error", str)) if text.strip()]
-    marks = field(record, "task_gt", list)
+    steps = [text for text in _STEP.split(required_field(record, "reasoning_error", str)) if text.strip()]
+    marks = required_field(record, "task_gt", list)
     if not all(mark in (0, 1) for mark in marks):
-        raise Dropped("label_value", f"its task_gt {marks} has labels other than 0 and 1")
-    question, images = field(record, "question", str), strings(record, "image")
-    return labelled(field(record, "id", str), question, images, steps, [mark == 0 for mark in marks], task)
+        raise RecordError("label_value", f"its task_gt {marks} has labels other than 0 and 1")
+    question, images = required_field(record, "question", str), strings(record, "image")
+    return labelled(required_field(record, "id", str), question, images, steps, [mark == 0 for mark in marks], task)
 
 
-def read(record: Record, solution: LabelledSolution) -> Prediction:
+def parse_prediction(record: Record, solution: LabelledSolution) -> Prediction:
     """`{"id": ..., "prediction": [0, 1, ...]}`, 1 for a step that is called wrong; null is no result."""
     called = of_calls(record.get("prediction"), len(solution.steps))
     return called if called.calls is None else Prediction(calls=tuple(not wrong for wrong in called.calls))
@@ -75,4 +76,6 @@ def _f1s(pairs: Sequence[tuple[LabelledSolution, Calls]]) -> dict[str, float]:
     }  # fmt: skip
 
 
-BENCHMARK = StepBenchmark(load, measured, "F1_w", "its steps count as called correct (filled up with 0)", read, "id")
+BENCHMARK = StepBenchmark(
+    load, measured, "F1_w", "its steps count as called correct (filled up with 0)", parse_prediction, "id"
+)

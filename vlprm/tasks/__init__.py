@@ -10,22 +10,9 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterable, Mapping, Sequence
 
-from vlprm.modules import part_of_module
+from vlprm.plugins import part_of_module
 from vlprm.schema import Problem
-from vlprm.tasks import (
-    algopuzzlevqa,
-    chart,
-    count_grid,
-    figure,
-    fine_print,
-    mathvision,
-    mathvista,
-    mmmu,
-    mmmu_pro,
-    pattern,
-    puzzlevqa,
-)
-from vlprm.tasks.benchmark import Benchmark
+from vlprm.tasks import chart, count_grid, figure, fine_print, pattern
 from vlprm.tasks.synthetic import SyntheticFamily
 
 Tasks = Mapping[str, SyntheticFamily]
@@ -34,19 +21,6 @@ TASKS: dict[str, SyntheticFamily] = {
     family.name: family
     for family in (count_grid.FAMILY, pattern.FAMILY, chart.FAMILY, figure.FAMILY, fine_print.FAMILY)
 }
-
-# Questions of other groups, with their authors' own scorers.
-BENCHMARKS: dict[str, Benchmark] = {
-    module.BENCHMARK.name: module.BENCHMARK
-    for module in (mmmu, mmmu_pro, mathvista, mathvision, puzzlevqa, algopuzzlevqa)
-}
-
-
-def load_benchmark(name: str) -> Benchmark:
-    """The benchmark of that name. ValueError names the known ones."""
-    if name not in BENCHMARKS:
-        raise ValueError(f"unknown benchmark {name!r}; known: {', '.join(BENCHMARKS)}")
-    return BENCHMARKS[name]
 
 
 def load_task(name: str) -> SyntheticFamily:

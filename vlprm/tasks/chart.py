@@ -128,7 +128,7 @@ def _claimed_height(height: int, writer: Writer) -> int:
     return writer("perception", f"height {height}", height, near)
 
 
-def read(scene: Scene, stated: dict[str, Any], step: Step) -> Claim | None:
+def parse_claim(scene: Scene, stated: dict[str, Any], step: Step) -> Claim | None:
     kind, asked, heights = scene["content"]["type"], scene["content"]["asked"], _true_heights(scene)
     facts = [said for key, said in stated.items() if key.startswith("heights")]
     known = {letter: int(height) for fact in facts for letter, height in _HEIGHT.findall(fact)}
@@ -166,4 +166,4 @@ def _operands(sign: str, first: int, second: int) -> list[int]:
     return sorted((first, second)) if sign == "+" else [first, second]
 
 
-FAMILY = SyntheticFamily("chart", 1, ("difference", "sum", "highest", "rise"), make, draw, ask, solve, read)
+FAMILY = SyntheticFamily("chart", 1, ("difference", "sum", "highest", "rise"), make, draw, ask, solve, parse_claim)

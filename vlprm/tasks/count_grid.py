@@ -85,7 +85,7 @@ def _claimed_cell(kind: str, cell: list[str] | None, writer: Writer) -> str:
     return {"colour": colour, "shape": shape, "both": f"{colour} {shape}"}[kind]
 
 
-def read(scene: Scene, stated: dict[str, Any], step: Step) -> Claim | None:
+def parse_claim(scene: Scene, stated: dict[str, Any], step: Step) -> Claim | None:
     content = scene["content"]
     if row := _ROW.fullmatch(step.text):
         number = int(row[1])
@@ -120,4 +120,4 @@ def _matches(row: str, target: str) -> int:
     return len(re.findall(rf"\b{re.escape(target)}\b", row))
 
 
-FAMILY = SyntheticFamily("count_grid", 1, ("colour", "shape", "both"), make, draw, ask, solve, read)
+FAMILY = SyntheticFamily("count_grid", 1, ("colour", "shape", "both"), make, draw, ask, solve, parse_claim)

@@ -139,7 +139,7 @@ def _claimed(kind: str, number: int, scale: int, writer: Writer) -> int:
     return writer("perception", f"{CONCEPTS[kind]} {number}", number, near)
 
 
-def read(scene: Scene, stated: dict[str, Any], step: Step) -> Claim | None:
+def parse_claim(scene: Scene, stated: dict[str, Any], step: Step) -> Claim | None:
     kind, numbers = scene["content"]["type"], scene["content"]["numbers"]
     if reading := _READING.fullmatch(step.text):
         if step.text != f"[perception] {READINGS[kind].format(reading[2], reading[4])}":
@@ -159,4 +159,4 @@ def read(scene: Scene, stated: dict[str, Any], step: Step) -> Claim | None:
     return None
 
 
-FAMILY = SyntheticFamily("figure", 2, ("perimeter", "length", "angle"), make, draw, ask, solve, read)
+FAMILY = SyntheticFamily("figure", 2, ("perimeter", "length", "angle"), make, draw, ask, solve, parse_claim)

@@ -127,7 +127,7 @@ def _shown(plates: dict[str, Any], colour: str, row: int, column: int) -> str:
     return str(there[0]) if there else NEAR_PRINT[plates[colour][2]]
 
 
-def read(scene: Scene, stated: dict[str, Any], step: Step) -> Claim | None:
+def parse_claim(scene: Scene, stated: dict[str, Any], step: Step) -> Claim | None:
     content = scene["content"]
     plates, asked = content["plates"], content["asked"]
     if place := _PLACE.fullmatch(step.text):
@@ -180,4 +180,4 @@ def regions(scene: Scene) -> dict[str, Region]:
     return {f"{colour} plate": _plate(scene, colour) for colour in scene["content"]["asked"]}
 
 
-FAMILY = SyntheticFamily("fine_print", 3, ("read", "same"), make, draw, ask, solve, read, regions)
+FAMILY = SyntheticFamily("fine_print", 3, ("read", "same"), make, draw, ask, solve, parse_claim, regions)

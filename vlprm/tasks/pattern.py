@@ -161,7 +161,7 @@ def _missing(cells: list[str], cycle: list[str]) -> Any:
     return (place + 1, cycle[place % len(cycle)]) if place and cycle else ""
 
 
-def read(scene: Scene, stated: dict[str, Any], step: Step) -> Claim | None:
+def parse_claim(scene: Scene, stated: dict[str, Any], step: Step) -> Claim | None:
     words = _words(scene)
     cells, true = stated.get("cells", "").split(), _rule(words)
     if row := _CELLS.fullmatch(step.text):
@@ -176,4 +176,4 @@ def read(scene: Scene, stated: dict[str, Any], step: Step) -> Claim | None:
     return None
 
 
-FAMILY = SyntheticFamily("pattern", 2, ("colour", "number", "shape", "size"), make, draw, ask, solve, read)
+FAMILY = SyntheticFamily("pattern", 2, ("colour", "number", "shape", "size"), make, draw, ask, solve, parse_claim)

@@ -8,7 +8,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from vlprm.dataset import opened
+from vlprm.data.dataset import open_parquet
 from vlprm.schema import Region, StepLabel, from_json
 from vlprm.steps import step_kind
 from vlprm.viewer.views import Problems, ProblemView, StepView, TreeStepView
@@ -20,7 +20,7 @@ class LabelledTrees(Problems):
     """The trees of a dataset file. One group of its rows is in memory at a time."""
 
     def __init__(self, path: Path) -> None:
-        self._file = opened(path)
+        self._file = open_parquet(path)
         metadata = self._file.metadata
         sizes = (metadata.row_group(i).num_rows for i in range(metadata.num_row_groups))
         self._firsts = list(itertools.accumulate(sizes, initial=0))  # the first row of each group, and the end
@@ -44,7 +44,7 @@ class LabelledTrees(Problems):
 
 
 def tree_view(row: dict[str, Any]) -> ProblemView:
-    """A row of the dataset, as `vlprm.dataset` describes it."""
+    """A row of the dataset, as `vlprm.data.dataset` describes it."""
     meta = json.loads(row["meta"])
     columns = (row["completions"], row["parents"], row["labels"], row["error_kinds"], json.loads(row["evidence"]))
     return ProblemView(

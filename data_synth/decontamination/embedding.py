@@ -1,0 +1,79 @@
+"""Images as vectors, by a timm model whose weights are at hand: data_synth.decontaminate finds copies by them that a
+hash does not see."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from vlprm.data.dataset import batches
+from vlprm.images import content_hash, open_image
+from vlprm.model.loading import placement
+
+BATCH = 64  # images
+
+
+@dataclass(frozen=True)
+class Embedder:
+    """A timm model without its classifier, and the transform that it was trained with."""
+
+    model: Any
+    transform: Any
+    device: str
+
+    def __call__(self, images: Iterable[bytes]) -> np.ndarray:
+        """Vectors of length 1: (images, width), of one image or more."""
+        return np.concatenate([self._batch(batch) for batch in batches(images, BATCH)])
+
+    @torch.inference_mode()
+    def _batch(self, images: Sequence[bytes]) -> np.ndarray:
+        pixels = torch.stack([self.transform(open_image(data)) for data in images]).to(self.device)
+        vectors: np.ndarray = torch.nn.functional.normalize(self.model(pixels), dim=-1).cpu().numpy()
+        return vectors
+
+
+def load_embedder(name: str) -> Embedder:
+    """The model in a folder as timm saves one (`config.json` and weights), or of a name in timm, whose weights are
+    fetched if they are not in the cache. ValueError where timm is not installed, or it cannot be loaded."""
+    if find_spec("timm") is None:
+        raise ValueError("an embedding needs timm; pip install 'vlprm[timm]'")
+    import timm
+
+    source = f"local-dir:{name}" if Path(name).is_dir() else name
+    try:
+        model = timm.create_model(source, pretrained=True, num_classes=0)
+    except Exception as error:  # of timm, the Hub's client, torch or safetensors: each has its own
+        said = " ".join(str(error).split())[:200]
+        raise ValueError(
+            f"embedding {name!r} cannot be loaded ({said}); give a folder that timm saved, or a name in timm whose"
+            " weights can be fetched"
+        ) from error
+    transform = timm.data.create_transform(**timm.data.resolve_model_data_config(model))
+    device, _ = placement("auto", "float32")
+    return Embedder(model.to(device).eval(), transform, device)
+
+
+@dataclass
+class Likeness:
+    """The vectors of the items' images, (images, width), each with its item's index; and what is nearest to each of a
+    dataset's images, of which an image that stands in several rows is embedded once."""
+
+    embedder: Embedder
+    vectors: np.ndarray
+    owners: Sequence[int]
+    known: dict[str, tuple[float, int]] = field(default_factory=dict)
+
+    def nearest(self, rows: Sequence[Sequence[bytes]]) -> list[tuple[float, int] | None]:
+        """The highest cosine between an image of each row and an item's, and that item; None where it has no image."""
+        new = {content_hash(data): data for images in rows for data in images}
+        new = {key: data for key, data in new.items() if key not in self.known}
+        found = self.embedder(new.values()) @ self.vectors.T if new else ()
+        for key, cosines in zip(new, found, strict=True):
+            self.known[key] = (float(cosines.max()), self.owners[int(cosines.argmax())])
+        return [max((self.known[content_hash(data)] for data in images), default=None) for images in rows]

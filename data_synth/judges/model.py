@@ -1,0 +1,128 @@
+"""A vision-language model as the judge of search trees: which solutions it sees, how often it is asked, what counts."""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Literal
+
+from jsonargparse.typing import NonNegativeFloat, PositiveInt
+
+from vlprm.errors import ProblemError
+from vlprm.labels.judge import NoJudgement, judge_problem, judge_schema, majority, parse_judgement
+from vlprm.labels.judge_reliability import MIN_VALID
+from vlprm.policy import Continuation, Policy, Request, all_answers
+from vlprm.schema import Problem, StepTree, Verdict
+
+CONTROL_TOKEN = re.compile(r"<\|\w+\|>|</?s>|<(start|end)_of_turn>")  # as chat templates of all families spell them
+
+
+@dataclass(frozen=True)
+class AskConfig:
+    """How a model is asked.
+
+    Args:
+        template: judge@1 (no reference), judge_answer@1, or judge_reference@1 (answer and solution).
+        samples: judgements of a solution; a step's verdict is the majority's, and its agreement is kept.
+        tries: how often a judgement that cannot be read is asked for again; then it is no result.
+        solutions: most solutions of a tree that are judged, those first that have the most steps with counts.
+        temperature: of the judge's sampling; above 0 where a second try is to differ from the first.
+        max_tokens: of a judgement.
+    """
+
+    template: Literal["judge@1", "judge_answer@1", "judge_reference@1"] = "judge@1"
+    samples: PositiveInt = 1
+    tries: PositiveInt = 3
+    solutions: PositiveInt = 8
+    temperature: NonNegativeFloat = 0.7
+    max_tokens: PositiveInt = 4096
+
+
+@dataclass
+class Judged:
+    """The verdicts on a tree's nodes (None: no result, or not asked), what failed, and what it cost."""
+
+    verdicts: list[Verdict | None]
+    failures: Counter[str] = field(default_factory=Counter)
+    requests: int = 0
+    tokens: int = 0
+
+
+async def judge_tree(problem: Problem, tree: StepTree, engine: Policy, config: AskConfig, seed: int) -> Judged:
+    """Verdicts on a tree. A step that several judged solutions share has the majority of all that was said of it."""
+    judged = Judged([None] * len(tree.nodes))
+    paths = [tree.path(leaf) for leaf in chosen_leaves(tree, config.solutions)]
+    asked = (_judgements(problem, tree, path, engine, config, seed, judged) for path in paths)
+    votes: dict[int, list[Verdict]] = {}
+    for path, judgements in zip(paths, await all_answers(asked), strict=True):
+        for verdicts in judgements:
+            for node, verdict in zip(path, verdicts, strict=True):
+                votes.setdefault(node, []).append(verdict)
+    for node, said in votes.items():
+        judged.verdicts[node] = majority(said)
+    return judged
+
+
+def chosen_leaves(tree: StepTree, most: int) -> list[int]:
+    """Leaves of complete solutions, each the one whose path has the most steps with counts that no leaf before has."""
+    covered: set[int] = set()
+    paths = {leaf: tree.path(leaf) for leaf, _ in tree.leaves}
+    leaves: list[int] = []
+
+    def gain(leaf: int) -> tuple[int, int]:
+        fresh = [n for n in paths[leaf] if n not in covered]
+        return sum(tree.nodes[n].label.mc_valid >= MIN_VALID for n in fresh), len(fresh)
+
+    while len(leaves) < most and (best := max(paths, key=gain, default=None)) is not None and gain(best) > (0, 0):
+        leaves.append(best)
+        covered.update(paths.pop(best))
+    return leaves
+
+
+async def _judgements(
+    problem: Problem, tree: StepTree, path: list[int], engine: Policy, config: AskConfig, seed: int, judged: Judged
+) -> list[list[Verdict]]:
+    """Up to `config.samples` judgements of one solution that can be read."""
+    steps = [tree.nodes[n].step for n in path]
+    if any(CONTROL_TOKEN.search(step.text) for step in steps):
+        # A server would take it for what it names: a policy must not be able to close the judge's turn.
+        judged.failures["control_token"] += 1
+        return []
+    read: list[list[Verdict]] = []
+    try:
+        asked = Request(
+            judge_problem(problem, steps, config.template), (), config.samples, f"{problem.id}#judge{path[-1]}", seed,
+            config.temperature, config.max_tokens, judge_schema(len(steps)),
+        )  # fmt: skip
+        for again in range(config.tries):
+            key = f"{asked.key}.{again}" if again else asked.key
+            answers = await engine.sample(dataclasses.replace(asked, n=config.samples - len(read), key=key))
+            judged.requests += 1
+            judged.tokens += sum(answer.tokens for answer in answers)
+            read += _readable(answers, len(steps), judged)
+            if len(read) == config.samples:
+                break
+    except ProblemError as error:
+        judged.failures[error.failure] += 1
+    return read
+
+
+def _readable(answers: Sequence[Continuation], steps: int, judged: Judged) -> list[list[Verdict]]:
+    read = []
+    for answer in answers:
+        try:
+            read.append(_read(answer, steps))
+        except NoJudgement as failure:
+            judged.failures[failure.cause] += 1
+    return read
+
+
+def _read(answer: Continuation, steps: int) -> list[Verdict]:
+    if answer.failure:
+        raise NoJudgement(answer.failure)
+    if not answer.ended:
+        raise NoJudgement("length")
+    return parse_judgement(answer.text, steps)

@@ -1,0 +1,125 @@
+"""Counts over the rows of a dataset, one row at a time: what is labelled, and how right each rule is."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from typing import Any
+
+from vlprm.data.dataset import row_paths
+from vlprm.data.ground_truth import labels_and_truth
+from vlprm.labels.fusion import RULES, rule_calls_wrong
+from vlprm.labels.judge_reliability import MIN_VALID, JudgeReliability, TreeEvidence
+from vlprm.schema import structured
+from vlprm.steps import step_kind
+from vlprm.tasks import Tasks
+
+DatasetRow = dict[str, Any]
+BINS = 10
+
+
+class StepTally:
+    """Steps by source, kind and position, targets, error kinds, and how far counts and judge agree."""
+
+    def __init__(self) -> None:
+        self._by: dict[str, dict[Any, Counter[str]]] = {"by_source": {}, "by_kind": {}, "by_position": {}}
+        self._targets: Counter[str] = Counter(correct=0, wrong=0, none=0)
+        self._soft = 0
+        self._kinds: Counter[str] = Counter()
+        self._agreement: Counter[str] = Counter()
+        self.quality: dict[str, Any] = {}
+
+    def add(self, row: DatasetRow, evidence: TreeEvidence) -> None:
+        meta = json.loads(row["meta"])
+        self.quality = meta.get("judge_quality", {})
+        depths: list[int] = []
+        source = f"{meta['task']}/{meta['question_type']}" if "question_type" in meta else meta["task"]
+        for node, (text, parent, target) in enumerate(
+            zip(row["completions"], row["parents"], row["labels"], strict=True)
+        ):
+            depths.append(1 if parent < 0 else depths[parent] + 1)
+            wrong = target is not None and rule_calls_wrong(meta["rule"], target)
+            place = {"by_source": source, "by_kind": step_kind(text), "by_position": depths[node]}
+            for name, key in place.items():
+                counts = self._by[name].setdefault(key, Counter(steps=0, labelled=0, wrong=0))
+                counts.update(steps=1, labelled=target is not None, wrong=wrong)
+            self._targets["none" if target is None else "wrong" if wrong else "correct"] += 1
+            self._soft += target not in (None, 0.0, 1.0)
+            if wrong:
+                self._kinds[row["error_kinds"][node] or "not named"] += 1
+        for label in evidence.labels:
+            if label.judge is not None and label.mc_valid >= MIN_VALID:
+                counts_say = "correct" if label.mc_correct else "wrong"
+                self._agreement[f"counts {counts_say}, judge {'correct' if label.judge.correct else 'wrong'}"] += 1
+
+    def result(self) -> dict[str, Any]:
+        agreed = self._agreement["counts correct, judge correct"] + self._agreement["counts wrong, judge wrong"]
+        return {
+            **{name: {key: dict(groups[key]) for key in sorted(groups)} for name, groups in self._by.items()},
+            "targets": dict(self._targets),
+            "soft_targets": self._soft,
+            "labelled": self._targets["correct"] + self._targets["wrong"],
+            "error_kinds": dict(self._kinds.most_common()),
+            "agreement": {**self._agreement, "share": agreed / total if (total := self._agreement.total()) else None},
+        }
+
+
+class RuleTally:
+    """Each rule's targets against the truth, over the steps that have enough counts, a verdict (where there is a
+    judge), and a known truth. A row of a task that is not given has none."""
+
+    def __init__(self, tasks: Tasks) -> None:
+        self.tasks = tasks
+        self._steps = 0
+        self._calls: dict[str, Counter[str]] = {rule: Counter() for rule in RULES}
+        self._bins: dict[str, list[list[float]]] = {rule: [[0, 0.0, 0.0] for _ in range(BINS)] for rule in RULES}
+        self._squares: Counter[str] = Counter()
+
+    def add(self, row: DatasetRow, evidence: TreeEvidence) -> None:
+        meta = json.loads(row["meta"])
+        if meta["task"] not in self.tasks or "scene" not in meta or "judge_quality" not in meta:
+            return
+        known = labels_and_truth(row_paths(row), self.tasks)
+        judged = any(label.judge for label, _ in known.values())
+        truth = {
+            node: verdict.correct
+            for node, (label, verdict) in known.items()
+            if label.mc_valid >= MIN_VALID and (label.judge is not None or not judged)
+        }
+        quality = structured(JudgeReliability, meta["judge_quality"], f"what row {row['id']} believes of its judge")
+        self._steps += len(truth)
+        for rule, targets_of in RULES.items():
+            targets = targets_of(evidence, quality)
+            for node, correct in truth.items():
+                self._add(rule, targets[node], correct)
+
+    def _add(self, rule: str, target: float | None, correct: bool) -> None:
+        called = target is not None and rule_calls_wrong(rule, target)
+        self._calls[rule].update(
+            hits=called and not correct, called=called, wrong=not correct, labelled=target is not None
+        )
+        if target is not None:
+            bin_ = self._bins[rule][min(BINS - 1, int(target * BINS))]
+            bin_[0], bin_[1], bin_[2] = bin_[0] + 1, bin_[1] + target, bin_[2] + correct
+            self._squares[rule] += (target - correct) ** 2  # type: ignore[assignment]
+
+    def result(self) -> dict[str, Any] | None:
+        """None where no row has a truth. `bins` has, for each tenth, how many steps, their mean target, and the share
+        of them that is correct."""
+        if not self._steps:
+            return None
+        return {"steps": self._steps, "rules": {rule: self._measured(rule) for rule in RULES}}
+
+    def _measured(self, rule: str) -> dict[str, Any]:
+        calls, labelled = self._calls[rule], max(1, self._calls[rule]["labelled"])
+        precision = calls["hits"] / max(1, calls["called"])
+        recall = calls["hits"] / max(1, calls["wrong"])
+        return {
+            "precision": precision,
+            "recall": recall,
+            "f1": 2 * calls["hits"] / max(1, calls["called"] + calls["wrong"]),
+            "labelled": calls["labelled"] / self._steps,
+            "ece": sum(abs(told - right) for _, told, right in self._bins[rule]) / labelled,
+            "brier": self._squares[rule] / labelled,
+            "bins": [[n, told / n, right / n] for n, told, right in self._bins[rule] if n],
+        }

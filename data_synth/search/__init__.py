@@ -1,0 +1,1 @@
+"""Search trees: estimators, the tree, and the run folder that keeps it."""

@@ -1,0 +1,108 @@
+"""The ways to work a run's problems off: in this process, with servers, or on a Ray cluster. What they do to a problem
+is the same function, and what they write the same records.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from functools import cached_property, partial
+from pathlib import Path
+from typing import Any
+
+from data_synth.search.estimators import search
+from data_synth.search.source import Source
+from data_synth.search.store import Failed, Outcome, Searched, failure_record, tree_record
+from data_synth.search.tree import TreeSearchConfig
+from vlprm.errors import ProblemError
+from vlprm.policy import Policy
+from vlprm.policy.open import open_policy
+from vlprm.policy.replay import ANSWERS, ReplayPolicy
+from vlprm.runs.journal import Records, in_units
+from vlprm.runs.ray import Cluster, on_ray
+from vlprm.runs.ray import Work as UnitWork
+from vlprm.runs.window import append_of, in_window
+
+
+@dataclass(frozen=True)
+class Work:
+    """What there is to do, where it is written, and the event that stops it."""
+
+    source: Source
+    units: Sequence[Sequence[str]]
+    search: TreeSearchConfig
+    seed: int
+    records: Records
+    images: Path
+    stopping: asyncio.Event
+
+    @property
+    def is_done(self) -> bool:
+        return all(problem_id in self.records.keys for unit in self.units for problem_id in unit)
+
+    @cached_property
+    def total(self) -> int:
+        return sum(map(len, self.units))
+
+    def write(self, outcomes: Sequence[Outcome]) -> None:
+        append_of(self.total, self.records, map(self._record, outcomes))
+
+    def _record(self, outcome: Outcome) -> dict[str, Any]:
+        if isinstance(outcome, Failed):
+            return failure_record(self.source.places[outcome.problem_id], outcome)
+        return tree_record(self.source.places[outcome.problem.id], outcome, self.images)
+
+
+async def search_one(problem_id: str, source: Source, engine: Policy, config: TreeSearchConfig, seed: int) -> Outcome:
+    """A problem's tree, or why it cannot have one."""
+    try:
+        problem = source.problem(problem_id)
+        return Searched(problem, await search(problem, engine, config, seed))
+    except ProblemError as error:
+        return Failed(problem_id, error.failure, str(error))
+
+
+async def in_process(work: Work, engine: Policy) -> None:
+    """A unit after the other: the engine's batches, and with them the last bits of its results, are the same whatever
+    interrupted the run. To stop is to end after a unit."""
+    for units in work.units:
+        for unit in in_units(units, len(units), work.records, key=lambda i: i):
+            if not work.stopping.is_set():
+                asked = (search_one(i, work.source, engine, work.search, work.seed) for i in unit)
+                work.write(await asyncio.gather(*asked))
+
+
+async def served(work: Work, engine: Policy, in_flight: int) -> None:
+    """Every problem goes its own way, `in_flight` of them at once. Answers are kept until their problem is written."""
+    kept = ReplayPolicy(engine, work.records.path.with_name(ANSWERS), work.records.keys, work.stopping)
+    todo = (i for unit in work.units for i in unit if i not in work.records.keys)
+    results = in_window(
+        todo, lambda i: search_one(i, work.source, kept, work.search, work.seed), in_flight, work.stopping
+    )
+    async for outcome in results:
+        work.write([outcome])
+    if work.is_done:
+        kept.path.unlink()
+
+
+async def on_cluster(work: Work, config: Any, open_source: Callable[[Any], Source]) -> None:
+    """Units on the actors of a Ray cluster. `config` is a TreesConfig."""
+    is_served = bool(config.server.base_urls)
+    gpus = int(config.device.startswith("cuda") and not is_served)
+    cluster = Cluster(config.ray, config.workers, gpus, at_once=2 if is_served else 1)
+    todo = ([i for i in unit if i not in work.records.keys] for unit in work.units)
+    await on_ray(filter(None, todo), partial(_opened, config, open_source), work.write, cluster, work.stopping)
+
+
+@asynccontextmanager
+async def _opened(config: Any, open_source: Callable[[Any], Source]) -> AsyncIterator[UnitWork[str, Outcome]]:
+    source = open_source(config)
+    async with open_policy(config.policy, config.device, config.dtype, config.server) as engine:
+
+        async def searched(unit: Sequence[str]) -> list[Outcome]:
+            asked = (search_one(i, source, engine, config.search, config.seed) for i in unit)
+            return list(await asyncio.gather(*asked))
+
+        yield searched

@@ -1,0 +1,74 @@
+"""OmegaPRM (arXiv 2406.06592, Algorithm 1): binary search for the first error of the rollouts that promise most.
+
+From the pool of wrong rollouts the one with the largest Q + U is taken, and binary search over its interior cuts finds
+the first step after which no rollout reaches the answer. Departures from the paper, each of which saves rollouts: the
+rollouts that filter a problem are the root's; a prefix that was met before is not rolled again; a correct rollout that
+passed through a prefix proves its value positive.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from data_synth.search.tree import Prefix, SearchTree, WrongRollout
+from vlprm.schema import Solution
+
+
+@dataclass
+class _Search:
+    """Binary search of a wrong rollout's first error: good up to `low` steps, bad from `high` on. The complete solution
+    is known to be wrong and is never rolled."""
+
+    steps: Prefix
+    low: int
+    high: int
+
+    @property
+    def prefix(self) -> Prefix:
+        return self.steps[: (self.low + self.high) // 2]
+
+
+async def search_first_errors(tree: SearchTree, root: Sequence[Solution]) -> None:
+    """Grow a tree whose root has the rollouts `root`; the wrong ones are in its pool already."""
+    left = tree.config.searches
+    while left and tree.affordable:
+        chosen = [pair for _ in range(min(left, tree.config.searches_at_once)) if (pair := _select(tree))]
+        if not chosen:
+            break
+        left -= len(chosen)
+        await _find_first_errors(
+            tree, [_Search(pair.solution.steps, pair.cut, len(pair.solution.steps)) for pair in chosen]
+        )
+
+
+def _select(tree: SearchTree) -> WrongRollout | None:
+    """Take the pair of state and wrong rollout with the largest Q + U out of the pool."""
+    open_pairs = [pair for pair in tree.wrong if 0 < pair.start.value < 1]
+    if not open_pairs:
+        return None
+    config = tree.config
+    visits = tree.root.visits + sum(state.visits for state in tree.states)
+
+    def priority(pair: WrongRollout) -> float:
+        q = config.alpha ** (1 - pair.start.value) * config.beta ** (pair.solution.tokens / config.length)
+        return q + config.c_puct * math.sqrt(visits) / (1 + pair.start.visits)
+
+    chosen = max(open_pairs, key=priority)
+    tree.wrong.remove(chosen)
+    chosen.start.visits += 1
+    return chosen
+
+
+async def _find_first_errors(tree: SearchTree, searches: Sequence[_Search]) -> None:
+    """Halve all intervals in step, so that the tree does not depend on which answer came first."""
+    while searches := [search for search in searches if search.high - search.low > 1]:
+        states = {search.prefix: tree.state(search.prefix) for search in searches}
+        unknown = [prefix for prefix, state in states.items() if not state.rolled and state.correct == 0]
+        await tree.roll(unknown, tree.config.rollouts, tree.config.decided)
+        # Where there is no result the prefix is neither good nor bad, and the search ends.
+        searches = [search for search in searches if states[search.prefix].valid]
+        for search in searches:
+            cut = len(search.prefix)
+            search.low, search.high = (cut, search.high) if states[search.prefix].correct else (search.low, cut)

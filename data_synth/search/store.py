@@ -1,0 +1,155 @@
+"""What the search leaves behind: a run folder of trees, read one at a time and in the run's order by every later stage.
+
+    RUN/trees.jsonl                    a record a problem; of a run in n shards, RUN/shard-I-of-N/trees.jsonl
+    RUN/images/                        the problems' images, each once, by the hash of its bytes
+
+A record has `key` (the problem's id), `at` (its place in the run), and either `problem` and `tree`, or the `failure` of
+a problem that could not be searched and what was `said` of it: such a problem is counted, never labelled.
+"""
+
+from __future__ import annotations
+
+import re
+from array import array
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from vlprm.images import content_hash
+from vlprm.runs.folder import CONFIG, write_atomically
+from vlprm.runs.journal import placed_records, record_at, refuse_unfinished
+from vlprm.schema import Problem, StepTree, from_json, to_json
+
+STAGE = "data_synth.trees"
+TREES, IMAGES = "trees.jsonl", "images"
+_SHARD = re.compile(r"shard-(\d+)-of-(\d+)")
+
+
+@dataclass(frozen=True)
+class Searched:
+    """A problem with its tree."""
+
+    problem: Problem
+    tree: StepTree
+
+
+@dataclass(frozen=True)
+class Failed:
+    """A problem that cannot be searched: one word to count it by, and a sentence."""
+
+    problem_id: str
+    failure: str
+    said: str
+
+
+Outcome = Searched | Failed
+
+
+def tree_record(at: int, searched: Searched, images: Path) -> dict[str, Any]:
+    """The record of a tree. The problem's images go into the folder, if they are not there yet."""
+    problem = searched.problem
+    plain = {**to_json(problem), "images": [_keep(image, images) for image in problem.images]}
+    return {"key": problem.id, "at": at, "problem": plain, "tree": to_json(searched.tree)}
+
+
+def failure_record(at: int, failed: Failed) -> dict[str, Any]:
+    """The record of a problem that cannot be searched."""
+    return {"key": failed.problem_id, "at": at, "failure": failed.failure, "said": failed.said}
+
+
+def searched(record: Mapping[str, Any], images: Path) -> Searched:
+    """What `tree_record` wrote. ValueError where an image is gone or not what it was."""
+    shown = [_kept(name, images) for name in record["problem"]["images"]]
+    problem = from_json(Problem, {**record["problem"], "images": []})
+    return Searched(
+        Problem(**{**vars(problem), "images": tuple(shown)}),
+        from_json(StepTree, record["tree"]),
+    )
+
+
+class TreeRun:
+    """The finished trees of a run folder, sharded or not. Iterate for each `Searched`, in the run's order; only one is
+    in memory at a time. `failures` has the problems without a tree: what failed, by id.
+
+    ValueError where a shard is missing or not finished, or where two runs were mixed.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.files = tree_files(folder)
+        self.failures: dict[str, tuple[str, str]] = {}
+        # Of each tree: its place in the run, the number of its file, and its first byte there.
+        places = array("q")
+        keys: set[str] = set()
+        for number, path in enumerate(self.files):
+            refuse_unfinished(path, STAGE)
+            for byte, record in placed_records(path):
+                if record["key"] in keys:
+                    raise ValueError(f"{folder} has two trees of {record['key']}; its shards are of different runs")
+                keys.add(record["key"])
+                if "failure" in record:
+                    self.failures[record["key"]] = (record["failure"], record["said"])
+                else:
+                    places.extend((record["at"], number, byte))
+        columns = np.frombuffer(places, dtype=np.int64).reshape(-1, 3)
+        self._places = columns[np.argsort(columns[:, 0])]
+        self.ids = sorted(keys - self.failures.keys())
+        if not keys:
+            raise ValueError(f"{folder} has no records; run `python -m {STAGE}` for at least one problem")
+
+    def __len__(self) -> int:
+        return len(self._places)
+
+    def __iter__(self) -> Iterator[Searched]:
+        return self.every(1)
+
+    def every(self, nth: int) -> Iterator[Searched]:
+        """Each n-th tree; the others are not read."""
+        for _, number, byte in self._places[::nth]:
+            yield searched(record_at(self.files[number], int(byte)), self.folder / IMAGES)
+
+
+def tree_files(folder: Path) -> list[Path]:
+    """The files of a run folder that hold its trees. ValueError where a shard is missing."""
+    shards = {path.name: _SHARD.fullmatch(path.name) for path in folder.glob("shard-*")}
+    known = {(int(match[1]), int(match[2])) for match in shards.values() if match}
+    if not known:
+        return [folder / TREES]
+    counts = {n for _, n in known}
+    if len(counts) > 1 or (folder / TREES).exists():
+        raise ValueError(f"{folder} holds more than one run ({', '.join(sorted(shards))}); keep the parts of one")
+    (n,) = counts
+    if missing := sorted(set(range(n)) - {i for i, _ in known}):
+        raise ValueError(f"{folder} lacks shard {missing[0]} of {n}; run `python -m {STAGE} --shard {missing[0]}/{n}`")
+    parts = [folder / shard_name(i, n) for i in range(n)]
+    configs = [_config_but_shard(part) for part in parts]
+    if other := [part for part, config in zip(parts, configs, strict=True) if config != configs[0]]:
+        raise ValueError(f"{other[0]} was made with another config than {parts[0]}; make the shards of one run alike")
+    return [part / TREES for part in parts]
+
+
+def _config_but_shard(folder: Path) -> list[str]:
+    path = folder / CONFIG
+    return [line for line in path.read_text().splitlines() if not line.startswith("shard:")] if path.exists() else []
+
+
+def shard_name(index: int, count: int) -> str:
+    return f"shard-{index}-of-{count}"
+
+
+def _keep(image: bytes, folder: Path) -> str:
+    name = content_hash(image)
+    if not (folder / name).exists():
+        write_atomically(folder / name, image)
+    return name
+
+
+def _kept(name: str, folder: Path) -> bytes:
+    path = folder / name
+    data = path.read_bytes() if path.exists() else b""
+    if content_hash(data) != name:
+        raise ValueError(f"{path} is missing or changed; copy the run's folder {IMAGES} again")
+    return data

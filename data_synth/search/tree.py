@@ -1,0 +1,211 @@
+"""A problem's search tree while it grows: a state for each prefix, and the rollouts that passed through it.
+
+A *state* is a prefix of steps. Equal prefixes are one state, however they were reached, and a rollout counts for every
+state on its way: it was sampled on from there by the same policy. A zoom step is a step like any other; what follows it
+is sampled with its crop in view.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Literal
+
+from jsonargparse.typing import ClosedUnitInterval, NonNegativeFloat, NonNegativeInt, OpenUnitInterval, PositiveInt
+from scipy.special import betainc
+
+from vlprm.answers import is_correct
+from vlprm.policy import Policy, Request, all_answers
+from vlprm.policy.rollout import rollouts
+from vlprm.schema import Problem, Solution, Step, StepLabel, StepTree, TreeNode
+
+Prefix = tuple[Step, ...]
+JEFFREYS = 0.5  # both shapes of the prior of a state's value
+
+
+@dataclass(frozen=True)
+class TreeSearchConfig:
+    """How a problem is searched. `alpha` to `c_puct` are OmegaPRM's, named as in the paper.
+
+    Args:
+        estimator: omega (binary search of first errors) or flat (rollouts at every prefix), see data_synth.search.estimators.
+        root_rollouts: rollouts from the problem; all right or all wrong, and it is searched no further.
+        rollouts: k, rollouts from a prefix.
+        searches: omega: most binary searches a problem.
+        searches_at_once: omega: how many of them go on side by side; with more than the paper's one, a problem takes
+            fewer rounds of requests.
+        budget: rollouts of a problem after which no further prefix gets any.
+        solutions: flat: how many of the root's rollouts get rollouts at every prefix.
+        alpha: omega: weight of a state's value in Q.
+        beta: omega: weight of a rollout's length in Q.
+        length: omega: L, the length in tokens that Q counts as long.
+        c_puct: omega: weight of exploration.
+        decided: stop the rollouts of a prefix when the posterior that its value is above `threshold`, or below it, has
+            reached this level. For hard labels alone: a share of rollouts that stopped on success is biased. None:
+            make them all.
+        threshold: the value that decides whether a prefix is good, where `decided` is given.
+        chunk: rollouts between two looks at the posterior.
+        temperature: of the policy's sampling.
+        max_tokens: of one turn of a rollout.
+    """
+
+    estimator: Literal["omega", "flat"] = "omega"
+    root_rollouts: PositiveInt = 8
+    rollouts: PositiveInt = 4
+    searches: NonNegativeInt = 4
+    searches_at_once: PositiveInt = 1
+    budget: PositiveInt = 1000
+    solutions: PositiveInt = 4
+    alpha: ClosedUnitInterval = 0.5
+    beta: ClosedUnitInterval = 0.9
+    length: PositiveInt = 100
+    c_puct: NonNegativeFloat = 0.125
+    decided: OpenUnitInterval | None = None
+    threshold: ClosedUnitInterval = 0.2
+    chunk: PositiveInt = 2
+    temperature: NonNegativeFloat = 1.0
+    max_tokens: PositiveInt = 160
+
+
+@dataclass(eq=False)
+class State:
+    """Counts of the rollouts that passed through a prefix; how often it was selected, and whether its own were made."""
+
+    node: int
+    correct: int = 0
+    valid: int = 0
+    total: int = 0
+    visits: int = 0
+    rolled: bool = False
+    after: dict[Step, State] = field(default_factory=dict)
+
+    @property
+    def value(self) -> float:
+        return self.correct / self.valid if self.valid else math.nan
+
+    def add(self, right: bool | None) -> None:
+        self.total += 1
+        self.valid += right is not None
+        self.correct += right is True
+
+    def label(self) -> StepLabel:
+        return StepLabel(mc_correct=self.correct, mc_valid=self.valid, mc_total=self.total)
+
+
+@dataclass(frozen=True, eq=False)
+class WrongRollout:
+    """A rollout that ended in a wrong answer, the state that it started from, and how many steps that has."""
+
+    start: State
+    cut: int
+    solution: Solution
+
+
+@dataclass
+class SearchTree:
+    """States, nodes in creation order, and the pool of wrong rollouts."""
+
+    problem: Problem
+    engine: Policy
+    config: TreeSearchConfig
+    seed: int
+    root: State = field(default_factory=lambda: State(-1))
+    states: list[State] = field(default_factory=list)
+    steps: list[tuple[Step, int]] = field(default_factory=list)
+    leaves: dict[int, str | None] = field(default_factory=dict)
+    wrong: list[WrongRollout] = field(default_factory=list)
+    stops: Counter[str] = field(default_factory=Counter)
+    rollouts: int = 0
+    planned: int = 0
+    requests: int = 0
+    tokens: int = 0
+
+    @property
+    def affordable(self) -> int:
+        """How many more prefixes may get their rollouts."""
+        return max(0, -(-(self.config.budget - self.rollouts) // self.config.rollouts))
+
+    def state(self, prefix: Prefix) -> State:
+        state = self.root
+        for step in prefix:
+            state = self._next(state, step)
+        return state
+
+    def _next(self, state: State, step: Step) -> State:
+        if step not in state.after:
+            self.steps.append((step, state.node))
+            state.after[step] = State(len(self.states))
+            self.states.append(state.after[step])
+        return state.after[step]
+
+    async def roll(self, prefixes: Sequence[Prefix], n: int, decided: float | None = None) -> list[list[Solution]]:
+        """Sample up to `n` solutions that open with each prefix; fewer of those whose outcomes decide before.
+
+        Requests of all prefixes are open at once, and counted in the order of the prefixes: the tree does not depend on
+        which answer came first.
+        """
+        made: list[list[Solution]] = [[] for _ in prefixes]
+        for prefix in prefixes:
+            self.state(prefix).rolled = True
+        self.planned += n * len(prefixes)
+        while pending := [
+            i for i, prefix in enumerate(prefixes) if len(made[i]) < n and not self._is_decided(prefix, decided)
+        ]:
+            sizes = [min(self.config.chunk, n - len(made[i])) if decided else n for i in pending]
+            asked = (self._sample(prefixes[i], size, len(made[i])) for i, size in zip(pending, sizes, strict=True))
+            for i, solutions in zip(pending, await all_answers(asked), strict=True):
+                for solution in solutions:
+                    self._count(prefixes[i], solution)
+                made[i] += solutions
+        return made
+
+    def _is_decided(self, prefix: Prefix, level: float | None) -> bool:
+        return level is not None and is_decided(self.state(prefix), self.config.threshold, level)
+
+    async def _sample(self, prefix: Prefix, n: int, first: int) -> list[Solution]:
+        key = f"{self.problem.id}#{self.state(prefix).node}" + (f"+{first}" if first else "")
+        self.requests += 1
+        request = Request(self.problem, prefix, n, key, self.seed, self.config.temperature, self.config.max_tokens)
+        return await rollouts(self.engine, request)
+
+    def _count(self, start: Prefix, solution: Solution) -> None:
+        """Count a rollout from `start` for each state on its way."""
+        assert self.problem.answer is not None, f"{self.problem.id} has no gold answer"
+        right = is_correct(solution.answer, self.problem.answer, self.problem.answer_type)
+        self.rollouts += 1
+        self.tokens += solution.tokens
+        self.stops[solution.stop] += 1
+        # What follows a zoom is asked for by a request of its own.
+        self.requests += sum(step.ends_turn for step in solution.steps[len(start) :])
+        first = state = self.state(start)
+        state.add(right)
+        for step in solution.steps[len(start) :]:
+            state = self._next(state, step)
+            state.add(right)
+        if len(solution.steps) > len(start):  # a rollout that wrote nothing ends no solution
+            self.leaves[state.node] = solution.answer
+        if right is False:
+            self.wrong.append(WrongRollout(first, len(start), solution))
+
+    def frozen(self) -> StepTree:
+        nodes = tuple(
+            TreeNode(step, parent, state.label()) for (step, parent), state in zip(self.steps, self.states, strict=True)
+        )
+        return StepTree(
+            self.problem.id, nodes, tuple(sorted(self.leaves.items())), self.root.label(), self.rollouts, self.planned,
+            self.requests, self.tokens, dict(self.stops),
+        )  # fmt: skip
+
+
+def is_decided(state: State, threshold: float, level: float) -> bool:
+    """Whether the counts say, with posterior probability `level` at least, on which side of the threshold the state's
+    value lies (a Beta posterior under Jeffreys' prior). How the sampling was stopped does not matter to a posterior."""
+    above = 1 - betainc(state.correct + JEFFREYS, state.valid - state.correct + JEFFREYS, threshold)
+    return bool(state.valid) and bool(max(above, 1 - above) >= level)
+
+
+def is_mixed(tree: StepTree) -> bool:
+    """Whether the policy solves the problem sometimes and not always: only then does a tree teach anything."""
+    return 0 < tree.root.mc_correct < tree.root.mc_valid

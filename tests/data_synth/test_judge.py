@@ -1,0 +1,398 @@
+"""A model as judge: what it is shown, what is read of its answers, and that no failure becomes a label."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import dataclasses
+import io
+import json
+import re
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from PIL import Image
+
+from data_synth import judge, label
+from data_synth.judge import JudgeConfig
+from data_synth.judges.model import AskConfig, chosen_leaves, judge_tree
+from data_synth.search.estimators import search
+from data_synth.search.store import IMAGES, TREES, Searched, tree_record
+from data_synth.search.tree import TreeSearchConfig
+from tests.stand_in import Answer, Body, StandIn, completion, config_of
+from tests.teacher import TeacherEngine
+from vlprm.data.dataset import read_rows
+from vlprm.errors import ProblemError
+from vlprm.labels.judge import NoJudgement, judge_problem, judge_schema, majority, parse_judgement
+from vlprm.policy import Continuation, Request
+from vlprm.policy.replay import ReplayPolicy
+from vlprm.runs.folder import open_run
+from vlprm.runs.journal import Records, finish, read_records
+from vlprm.schema import Problem, Region, StepTree, Verdict
+from vlprm.steps import parse_step
+from vlprm.tasks import TASKS
+from vlprm.zoom.policy import ZoomPolicy
+
+PROBLEMS = [TASKS[name].problem("test", i) for i in range(2) for name in ("chart", "fine_print")]
+
+
+def tree_of(problem: Problem) -> StepTree:
+    return asyncio.run(search(problem, TeacherEngine(0.3), TreeSearchConfig(searches=1), seed=1))
+
+
+def said(*verdicts: str, correction: str = "") -> str:
+    steps = [
+        {"step": i, "reason": f"because {i}", "verdict": "correct" if v == "none" else "wrong", "error": v}
+        for i, v in enumerate(verdicts, 1)
+    ]
+    return json.dumps({"steps": steps, "correction": correction})
+
+
+def test_a_judgement_is_read() -> None:
+    text = said("none", "perception", "reasoning", correction="[perception] 3 bars")
+    for form in (text, f"```json\n{text}\n```", f"```\n{text}\n```\n"):
+        assert parse_judgement(form, 3) == [
+            Verdict(True, None, "because 1"),
+            Verdict(False, "perception", "because 2", "[perception] 3 bars"),
+            Verdict(False, "reasoning", "because 3"),
+        ]
+
+
+def edited(**changes: Any) -> str:
+    body = json.loads(said("none", "perception"))
+    body["steps"][1].update(changes)
+    return json.dumps(body)
+
+
+@pytest.mark.parametrize(
+    ("text", "cause"),
+    [
+        ("the second step is wrong", "not_json"),
+        (said("none", "none")[:-2], "not_json"),
+        ("Here it is: " + said("none", "none"), "not_json"),
+        ("[" * 100_000, "not_json"),
+        ("", "not_json"),
+        ("[]", "bad_field"),
+        ('{"steps": []}', "bad_field"),
+        (said("none"), "step_count"),
+        (said("none", "none", "none"), "unknown_step"),
+        (edited(step=1), "step_count"),
+        (edited(step=0), "unknown_step"),
+        (edited(step="2"), "bad_field"),
+        (edited(step=True), "bad_field"),
+        (edited(verdict="maybe"), "bad_field"),
+        (edited(error="typo"), "bad_field"),
+        (edited(score=1), "bad_field"),
+        (edited(verdict="correct"), "contradiction"),
+        (edited(error="none"), "contradiction"),
+        (said("none", "none", correction="[answer] 3"), "contradiction"),
+    ],
+)
+def test_what_is_no_judgement_is_no_result(text: str, cause: str) -> None:
+    with pytest.raises(NoJudgement) as caught:
+        parse_judgement(text, 2)
+    assert caught.value.cause == cause
+
+
+def test_the_majority_speaks_and_a_tie_does_not() -> None:
+    yes, misread = Verdict(True), Verdict(False, "perception", "misread", "[perception] 4")
+    slip = Verdict(False, "reasoning", "slip")
+    assert majority([yes, misread, misread]) == dataclasses.replace(misread, agreement=2 / 3)
+    assert majority([slip, misread, misread, yes]) == dataclasses.replace(misread, agreement=3 / 4)
+    assert majority([yes, misread]) is None
+    assert majority([]) is None
+    assert majority([yes]) == yes
+
+
+def test_the_judge_sees_the_question_the_steps_and_what_the_zooms_saw() -> None:
+    problem = dataclasses.replace(PROBLEMS[1], meta={"solution": "look closer"})
+    tree = tree_of(PROBLEMS[1])
+    path = next(p for p in map(tree.path, dict(tree.leaves)) if any(tree.nodes[n].step.region for n in p))
+    steps = [tree.nodes[n].step for n in path]
+    asked = judge_problem(problem, steps, "judge@1")
+    assert problem.question in asked.question
+    assert all(f"{i}. {step.text.strip()}" in asked.question for i, step in enumerate(steps, 1))
+    assert "right answer" not in asked.question
+    crops = [Image.open(io.BytesIO(image)).size for image in asked.images[len(problem.images) :]]
+    regions = [step.region for step in steps if step.region]
+    assert len(crops) == len(regions) > 0
+    assert all(abs(c[0] - (r.x1 - r.x0)) <= 1 for c, r in zip(crops, regions, strict=True))
+    assert f"The right answer is: {problem.answer}" in judge_problem(problem, steps, "judge_answer@1").question
+    assert "look closer" in judge_problem(problem, steps, "judge_reference@1").question
+    with pytest.raises(ProblemError, match="has no reference for judge_reference@1; judge it with judge@1"):
+        judge_problem(PROBLEMS[1], steps, "judge_reference@1")
+
+
+class Scripted:
+    """An engine that answers as a function of how often it was asked."""
+
+    dialect = "relative_1000"
+    zoom = ZoomPolicy()
+
+    def __init__(self, answer: Callable[[int, int], str | Continuation]) -> None:
+        self.answer, self.asked = answer, list[Request]()
+
+    def seen_size(self, problem: Problem, shown: int | Region = 0) -> tuple[int, int]:
+        raise AssertionError
+
+    async def sample(self, request: Request) -> list[Continuation]:
+        self.asked.append(request)
+        steps = request.schema["properties"]["steps"]["minItems"]  # type: ignore[index]
+        made = [self.answer(len(self.asked), steps) for _ in range(request.n)]
+        return [m if isinstance(m, Continuation) else Continuation(m, 7, True) for m in made]
+
+
+def judged(tree: StepTree, engine: Scripted, **changes: Any) -> Any:
+    return asyncio.run(judge_tree(PROBLEMS[0], tree, engine, dataclasses.replace(AskConfig(), **changes), seed=0))
+
+
+def test_an_unreadable_judgement_is_asked_for_again_and_then_given_up() -> None:
+    tree = tree_of(PROBLEMS[0])
+    engine = Scripted(lambda count, steps: "well" if count < 3 else said(*["none"] * steps))
+    result = judged(tree, engine, solutions=1)
+    assert (result.requests, result.tokens, dict(result.failures)) == (3, 21, {"not_json": 2})
+    assert len({request.key for request in engine.asked}) == 3
+    path = tree.path(chosen_leaves(tree, 1)[0])
+    assert [node for node, verdict in enumerate(result.verdicts) if verdict] == path
+    never = judged(tree, Scripted(lambda count, steps: Continuation("", 0, False, "timeout")), solutions=2)
+    assert never.verdicts == [None] * len(tree.nodes)
+    assert dict(never.failures) == {"timeout": 6}
+    cut = judged(tree, Scripted(lambda count, steps: Continuation(said(*["none"] * steps), 9, False)), solutions=1)
+    assert cut.verdicts == never.verdicts
+    assert dict(cut.failures) == {"length": 3}
+
+
+def test_agreement_of_several_samples_is_kept() -> None:
+    tree = tree_of(PROBLEMS[0])
+    turns = iter(range(100))
+    engine = Scripted(lambda _, steps: said(*["perception" if next(turns) % 3 == 0 else "none"] * steps))
+    result = judged(tree, engine, solutions=1, samples=3)
+    assert {(v.correct, round(v.agreement, 2)) for v in result.verdicts if v} == {(True, 0.67)}
+    assert [request.n for request in engine.asked] == [3]
+
+
+def test_solutions_are_chosen_to_cover_the_steps_with_counts() -> None:
+    tree = tree_of(PROBLEMS[0])
+    leaves = chosen_leaves(tree, 100)
+    covered: set[int] = set()
+    gains = []
+    for leaf in leaves:
+        gains.append(sum(tree.nodes[n].label.mc_valid >= 3 for n in set(tree.path(leaf)) - covered))
+        covered.update(tree.path(leaf))
+    assert gains == sorted(gains, reverse=True)
+    assert covered == set(range(len(tree.nodes)))
+    assert chosen_leaves(tree, 2) == leaves[:2]
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> Path:
+    open_run(tmp_path / "trees", "", 0)
+    records = Records(tmp_path / "trees" / TREES)
+    searched = [Searched(problem, tree_of(problem)) for problem in PROBLEMS]
+    records.append(tree_record(i, s, tmp_path / "trees" / IMAGES) for i, s in enumerate(searched))
+    finish(records)
+    return tmp_path
+
+
+def model_config(run: Path, server: StandIn, **changes: Any) -> JudgeConfig:
+    config = JudgeConfig(run / "trees", run / "judgements", "model", server=config_of(server))
+    return dataclasses.replace(config, **changes)
+
+
+@pytest.fixture
+def answers(server: StandIn) -> Callable[[Callable[[Body], Answer]], None]:
+    """Sets what the served judge says; the question at the start, which asks for one choice, is always answered."""
+
+    def set_reply(reply: Callable[[Body], Answer]) -> None:
+        server.reply = lambda body: reply(body) if "n" in body else completion("yes")
+
+    return set_reply
+
+
+Answers = Callable[[Callable[[Body], Answer]], None]
+
+
+def judged_bodies(server: StandIn) -> list[Body]:
+    return [body for body in server.asked if "n" in body]
+
+
+def number_of_steps(body: Body) -> int:
+    (text,) = (part["text"] for part in body["messages"][0]["content"] if part["type"] == "text")
+    return int(re.search(r"each of the (\d+) steps", text)[1])  # type: ignore[index]
+
+
+def all_right(body: Body) -> Answer:
+    return completion(*[said(*["none"] * number_of_steps(body))] * body["n"])
+
+
+def test_a_served_judge_makes_the_verdicts_of_a_dataset(run: Path, server: StandIn, answers: Answers) -> None:
+    answers(all_right)
+    judge.main(model_config(run, server))
+    label.main(label.LabelConfig(run / "trees", run / "labels", run / "judgements", "judge"))
+    rows = read_rows(run / "labels" / "dataset.parquet")
+    assert {json.loads(row["meta"])["judge"] for row in rows} == {"policy with judge@1"}
+    told = [e["label"]["judge"] for row in rows for e in json.loads(row["evidence"])]
+    assert {verdict["reason"] for verdict in told if verdict} >= {"because 1", "because 2"}
+    body = judged_bodies(server)[0]
+    assert body["response_format"]["json_schema"]["schema"] == judge_schema(number_of_steps(body))
+    assert not {"logit_bias", "top_k", "continue_final_message"} & set(body)  # of vLLM alone, or of a policy
+    urls = [part["image_url"]["url"] for part in body["messages"][0]["content"] if part["type"] == "image_url"]
+    assert all(base64.b64decode(url.partition(",")[2]).startswith(b"\x89PNG") for url in urls)
+
+
+def test_a_server_without_schemas_is_asked_without(run: Path, server: StandIn, answers: Answers) -> None:
+    def reply(body: Body) -> Answer:
+        return (
+            (400, "application/json", '{"error": "no response_format"}')
+            if "response_format" in body
+            else all_right(body)
+        )
+
+    answers(reply)
+    judge.main(model_config(run, server, in_flight=1))
+    first = len(chosen_leaves(tree_of(PROBLEMS[0]), 8))  # the solutions of the first tree are asked about at once
+    assert not any("response_format" in body for body in judged_bodies(server)[2 * first :])
+    assert sum(len(record["failures"]) for record in read_records(run / "judgements" / "judgements.jsonl")) == 0
+
+
+def slowly(body: Body) -> Answer:
+    time.sleep(0.6)
+    return all_right(body)
+
+
+GARBAGE: dict[str, tuple[Callable[[Body], Answer], set[str]]] = {
+    "html": (lambda body: (200, "text/html", "<html>"), {"bad_answer"}),
+    "empty": (lambda body: completion(*[""] * body["n"]), {"not_json"}),
+    "no text": (lambda body: completion(*[None] * body["n"]), {"no_text"}),
+    "fewer": (lambda body: completion(said("none")), {"no_choice", "step_count"}),
+    "prose": (lambda body: completion(*["All right."] * body["n"]), {"not_json"}),
+    "500": (lambda body: (500, "text/html", "<html>"), {"server_error"}),
+    "cut": (lambda body: (200, "cut", all_right(body)[2]), {"connection"}),
+    "slow": (slowly, {"timeout"}),
+    "too few": (lambda body: completion(*[said(*["none"] * (number_of_steps(body) - 1))] * body["n"]), {"step_count"}),
+    "too many": (
+        lambda body: completion(*[said(*["none"] * (number_of_steps(body) + 1))] * body["n"]),
+        {"unknown_step"},
+    ),
+}
+
+
+@pytest.mark.parametrize("garbage", GARBAGE)
+def test_garbage_becomes_no_label(
+    run: Path, server: StandIn, answers: Answers, garbage: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("vlprm.serving.client.FAILURES_IN_A_ROW", 10_000)
+    reply, causes = GARBAGE[garbage]
+    answers(reply)
+    config = model_config(run, server, ask=AskConfig(samples=2, solutions=2, tries=2))
+    if garbage == "slow":
+        config = dataclasses.replace(config, server=config_of(server, timeout=0.3))
+    judge.main(config)
+    records = list(read_records(run / "judgements" / "judgements.jsonl"))
+    assert len(records) == len(PROBLEMS)
+    assert {cause for record in records for cause in record["failures"]} == causes
+    assert all(verdict is None for record in records for verdict in record["verdicts"])
+
+
+def test_a_judge_that_was_stopped_asks_for_nothing_twice(run: Path, server: StandIn, answers: Answers) -> None:
+    answered: list[str] = []
+
+    def six_times(body: Body) -> Answer:
+        if len(answered) == 6:
+            return 401, "text/plain", "no"
+        answered.append(json.dumps(body, sort_keys=True))
+        return all_right(body)
+
+    answers(six_times)
+    with pytest.raises(ValueError, match="calls in a row failed"):
+        judge.main(model_config(run, server, ask=AskConfig(tries=20), in_flight=2))
+    answers(all_right)
+    before = len(server.asked)
+    judge.main(model_config(run, server, ask=AskConfig(tries=20), in_flight=2))
+    again = {json.dumps(body, sort_keys=True) for body in server.asked[before:]}
+    assert len(set(answered)) == 6
+    assert not again & set(answered)
+
+
+def test_an_answer_of_another_number_of_samples_is_not_taken_for_the_kept_one(tmp_path: Path) -> None:
+    """A first try that failed is asked again after a kill; what was kept of the second one was for fewer samples."""
+    problem = PROBLEMS[0]
+    path = tmp_path / "answers.jsonl"
+    for n in (2, 3, 2):
+        engine = Scripted(lambda count, steps: "x")
+        kept = ReplayPolicy(engine, path, (), asyncio.Event())
+        request = Request(problem, (), n, "key", 0, schema=judge_schema(1))
+        assert len(asyncio.run(kept.sample(request))) == n
+        assert len(engine.asked) == 1
+
+
+@pytest.mark.parametrize(("status", "patience"), [(429, 0.3), (503, 0.3)])
+def test_a_judge_that_stays_busy_ends_the_run_and_judges_nothing(
+    run: Path, server: StandIn, answers: Answers, status: int, patience: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("vlprm.serving.client.PAUSES", (0.02, 0.1))
+    answers(lambda body: (status, "text/plain", "quota"))
+    config = dataclasses.replace(model_config(run, server), server=config_of(server, patience=patience))
+    with pytest.raises(ValueError, match=r"away or busy for 0\.3 seconds"):
+        judge.main(config)
+    assert not list(read_records(run / "judgements" / "judgements.jsonl"))
+
+
+def test_a_judge_that_does_not_answer_is_named_before_the_run(run: Path, server: StandIn) -> None:
+    server.reply = lambda body: (400, "text/plain", "max_tokens is not supported")
+    with pytest.raises(ValueError, match=r"does not answer as 'policy' .*max_tokens is not supported"):
+        judge.main(model_config(run, server))
+
+
+def test_one_prompt_that_is_refused_does_not_cost_the_schema(run: Path, server: StandIn, answers: Answers) -> None:
+    longest = max(len(problem.question) for problem in PROBLEMS)
+
+    def refuse_the_longest(body: Body) -> Answer:
+        text = json.dumps(body)
+        too_long = any(len(p.question) == longest and p.question in text for p in PROBLEMS)
+        return (400, "text/plain", "too long") if too_long else all_right(body)
+
+    answers(refuse_the_longest)
+    judge.main(model_config(run, server, in_flight=1))
+    with_schema = ["response_format" in body for body in judged_bodies(server)]
+    assert with_schema[-1] or with_schema[-2:] == [True, False]  # the last problem may be the refused one
+    failures = [record["failures"] for record in read_records(run / "judgements" / "judgements.jsonl")]
+    assert [bool(f) for f in failures] == [len(p.question) == longest for p in PROBLEMS]
+
+
+def test_a_step_that_spells_a_control_token_is_not_sent(server: StandIn) -> None:
+    tree = tree_of(PROBLEMS[0])
+    nodes = tuple(
+        dataclasses.replace(n, step=parse_step(n.step.text + " <|im_end|>")) if n.parent < 0 else n for n in tree.nodes
+    )
+    engine = Scripted(lambda count, steps: said(*["none"] * steps))
+    result = judged(dataclasses.replace(tree, nodes=nodes), engine, solutions=3)
+    assert (engine.asked, dict(result.failures)) == ([], {"control_token": 3})
+
+
+def test_a_problem_without_a_reference_is_a_no_result() -> None:
+    engine = Scripted(lambda count, steps: said(*["none"] * steps))
+    result = judged(tree_of(PROBLEMS[0]), engine, solutions=2, template="judge_reference@1")
+    assert (engine.asked, dict(result.failures)) == ([], {"no_reference": 2})
+
+
+@pytest.mark.parametrize("both", [True, False])
+def test_a_model_is_served_or_here(run: Path, server: StandIn, both: bool) -> None:
+    config = (
+        model_config(run, server, model="builtin/policy") if both else JudgeConfig(run / "trees", run / "j", "model")
+    )
+    with pytest.raises(ValueError, match=r"served \(server\.base_urls\) or in this process \(model\); give one"):
+        judge.main(config)
+
+
+def test_a_model_in_this_process_judges_through_the_same_interface(run: Path, backbone: Path) -> None:
+    """It is random, so that nothing it says can be read: every tree ends with no results by cause."""
+    ask = AskConfig(solutions=1, tries=1, max_tokens=5)
+    judge.main(JudgeConfig(run / "trees", run / "judgements", "model", model=str(backbone), ask=ask, device="cpu"))
+    records = list(read_records(run / "judgements" / "judgements.jsonl"))
+    assert [record["requests"] for record in records] == [1] * len(PROBLEMS)
+    assert {cause for record in records for cause in record["failures"]} <= {"length", "not_json"}
+    assert all(sum(record["failures"].values()) == 1 for record in records)

@@ -1,0 +1,152 @@
+"""The synthesizer's report: its counts are those of the run, whatever is absent or failed."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+
+from data_synth import judge, label, report
+from data_synth.report import ReportConfig
+from data_synth.search.estimators import search
+from data_synth.search.store import IMAGES, TREES, Failed, Searched, TreeRun, failure_record, tree_record
+from data_synth.search.tree import TreeSearchConfig
+from tests.teacher import TeacherEngine
+from vlprm.data.dataset import read_rows
+from vlprm.labels.fusion import RULES
+from vlprm.runs.folder import open_run
+from vlprm.runs.journal import Records, finish, read_records
+from vlprm.tasks import TASKS
+
+PROBLEMS = [TASKS[name].problem("test", i) for i in range(4) for name in ("chart", "fine_print", "count_grid")]
+SEARCH = TreeSearchConfig(searches=2, rollouts=8, decided=0.9)
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    run = tmp_path_factory.mktemp("run")
+    open_run(run / "trees", "", 0)
+    records = Records(run / "trees" / TREES)
+    for at, problem in enumerate(PROBLEMS):
+        tree = asyncio.run(search(problem, TeacherEngine(0.3), SEARCH, seed=1))
+        records.append([tree_record(at, Searched(problem, tree), run / "trees" / IMAGES)])
+    records.append([failure_record(99, Failed("lost", "image_missing", "there is no image x"))])
+    finish(records)
+    judge.main(judge.JudgeConfig(run / "trees", run / "judgements"))
+    label.main(label.LabelConfig(run / "trees", run / "labels", run / "judgements"))
+    return run
+
+
+@pytest.fixture
+def run(made: Path, tmp_path: Path) -> Path:
+    return Path(shutil.copytree(made, tmp_path / "run"))
+
+
+def results_of(run: Path, **changes: float) -> dict:  # type: ignore[type-arg]
+    report.main(ReportConfig(run, **changes))  # type: ignore[arg-type]
+    return json.loads((run / "synthesis.json").read_text())  # type: ignore[no-any-return]
+
+
+def test_the_counts_are_those_of_the_run(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    results = results_of(run)
+    trees, rows = [s.tree for s in TreeRun(run / "trees")], read_rows(run / "labels" / "dataset.parquet")
+    sums = results["trees"]
+    assert (sums["trees"], sums["mixed"]) == (len(PROBLEMS), len(rows))
+    assert sums["rollouts"] == sum(tree.rollouts for tree in trees)
+    assert sums["rollouts_saved"] == pytest.approx(1 - sums["rollouts"] / sum(tree.planned for tree in trees))
+    assert sums["rollouts_saved"] > 0
+    assert sums["failures"] == {"image_missing": 1}
+    steps = results["steps"]
+    targets = [target for row in rows for target in row["labels"]]
+    assert steps["labelled"] == sum(target is not None for target in targets)
+    for name in ("by_source", "by_kind", "by_position"):
+        assert sum(group["steps"] for group in steps[name].values()) == len(targets)
+        assert sum(group["labelled"] for group in steps[name].values()) == steps["labelled"]
+    assert steps["by_position"]["1"]["steps"] == sum(row["parents"].count(-1) for row in rows)
+    assert set(steps["by_source"]) == {
+        f"{p.task}/{p.meta['question_type']}" for p in PROBLEMS if p.id in {r["id"] for r in rows}
+    }
+    assert (
+        sum(steps["error_kinds"].values())
+        == steps["targets"]["wrong"]
+        == sum(t is not None and t < 0.5 for t in targets)
+    )
+    labels = [e["label"] for row in rows for e in json.loads(row["evidence"])]
+    both = [x for x in labels if x["judge"] and x["mc_valid"] >= 3]
+    agreed = sum((x["mc_correct"] > 0) == x["judge"]["correct"] for x in both)
+    assert steps["agreement"]["share"] == pytest.approx(agreed / len(both))
+    assert results["cost"]["tokens"] == pytest.approx(sum(tree.tokens for tree in trees) / steps["labelled"])
+    shown = capsys.readouterr().out
+    assert "image missing" in shown
+    assert "Cost of a labelled step" in shown
+    page = (run / "synthesis.html").read_text()
+    assert "image missing" in page
+    assert "://" not in page.replace("http://www.w3.org", "")
+
+
+def test_every_rule_is_measured_against_the_truth(run: Path) -> None:
+    truth = results_of(run)["truth"]
+    assert set(truth["rules"]) == set(RULES)
+    assert truth["steps"] > 30
+    for rule, row in truth["rules"].items():
+        assert sum(n for n, _, _ in row["bins"]) == round(row["labelled"] * truth["steps"])
+        assert 0 <= row["ece"] <= 1
+        if row["precision"] + row["recall"]:
+            assert row["f1"] == pytest.approx(2 * row["precision"] * row["recall"] / (row["precision"] + row["recall"]))
+        if rule == "judge":  # its targets are 0 and 1: both errors are the share of mistakes
+            assert row["ece"] == pytest.approx(row["brier"]) or row["ece"] < row["brier"]
+
+
+def test_a_perfect_judge_is_found_perfect(run: Path) -> None:
+    shutil.rmtree(run / "judgements")
+    shutil.rmtree(run / "labels")
+    judge.main(judge.JudgeConfig(run / "trees", run / "judgements", error_rate=0.0))
+    label.main(label.LabelConfig(run / "trees", run / "labels", run / "judgements"))
+    row = results_of(run)["truth"]["rules"]["judge"]
+    assert (row["precision"], row["recall"], row["f1"], row["brier"]) == (1.0, 1.0, 1.0, 0.0)
+
+
+def test_failed_judgements_and_a_price_are_shown(run: Path) -> None:
+    path = run / "judgements" / "judgements.jsonl"
+    records = list(read_records(path))
+    for record in records:
+        record |= {"failures": {"timeout": 2}, "requests": 3, "tokens": 1000}
+    path.write_text("".join(json.dumps(record) + "\n" for record in records))
+    finish(Records(path))
+    results = results_of(run, price_per_million_tokens=10.0)
+    assert results["judge"]["failures"] == {"timeout": 2 * len(PROBLEMS)}
+    tokens = results["trees"]["tokens"] + 1000 * len(PROBLEMS)
+    assert results["cost"]["price"] == pytest.approx(tokens * 10 / 1e6 / results["steps"]["labelled"])
+
+
+def test_without_a_judge_the_rest_is_reported(run: Path) -> None:
+    shutil.rmtree(run / "judgements")
+    shutil.rmtree(run / "labels")
+    label.main(label.LabelConfig(run / "trees", run / "labels", rule="mc"))
+    results = results_of(run)
+    assert results["judge"] is None
+    assert results["steps"]["agreement"] == {"share": None}
+    rules = results["truth"]["rules"]
+    assert (rules["mc"]["labelled"], rules["judge"]["labelled"]) == (1.0, 0.0)
+    assert results["steps"]["labelled"] > 0
+
+
+def test_labels_of_other_trees_are_refused(run: Path) -> None:
+    path = run / "trees" / TREES
+    path.write_text(path.read_text().replace('"said": "there', '"said": "There'))
+    finish(Records(path))
+    with pytest.raises(ValueError, match=r"labels was not made from .*trees\.jsonl as it is now"):
+        report.main(ReportConfig(run))
+
+
+@pytest.mark.parametrize(
+    ("part", "message"), [("trees", "make it with `python -m data_synth.trees`"), ("labels", "no dataset")]
+)
+def test_a_missing_part_is_named(run: Path, part: str, message: str) -> None:
+    shutil.rmtree(run / part)
+    with pytest.raises(ValueError, match=message):
+        report.main(ReportConfig(run))
+    assert not (run / "synthesis.json").exists()

@@ -1,0 +1,142 @@
+"""The commands and programs of the docs, as they stand there; and their tables, as the code makes them."""
+
+import dataclasses
+import json
+import os
+import re
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from eval.solve import SolveConfig
+from eval.solve import main as solve
+from tests.backbone_table import table
+from vlprm.data.dataset import read_rows
+from vlprm.model.checkpoint_config import FILE_NAME, load_checkpoint_config
+from vlprm.model.reward_loading import load_reward_model, save_reward_model
+from vlprm.runs.config import parse
+from vlprm.tasks import TASKS
+from vlprm.zoom.policy import REFUSALS, ZoomPolicy
+
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+def test_the_walk_from_a_dataset_to_a_scored_pool_runs(tmp_path: Path) -> None:
+    (tmp_path / "configs").symlink_to(ROOT / "configs")
+    commands = commands_of("training.md")
+    assert len(commands) == 9
+    for command in commands:
+        said = ran(tmp_path, shlex.split(command)[1:])
+        if "--dry_run" in command:
+            assert "The first row" in said
+    assert "step_auroc" in (tmp_path / "runs/walk/prm/README.md").read_text()
+    assert (tmp_path / "runs/walk/report.html").exists()
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1200)
+def test_a_task_outside_the_package_goes_through_every_stage(tmp_path: Path) -> None:
+    for folder in ("configs", "docs"):
+        (tmp_path / folder).symlink_to(ROOT / folder)
+    said = {words[2]: ran(tmp_path, words[1:]) for words in map(shlex.split, commands_of("add_a_task.md"))}
+    stages = ["train.builtin", "data_synth.trees", "data_synth.judge", "data_synth.label", "train.prm"]
+    assert list(said) == [*stages, "eval.run", "eval.report", "eval.table"]
+    run = tmp_path / "runs/dominoes"
+    rows = read_rows(run / "labels/dataset.parquet")
+    assert {row["id"].partition("@")[0] for row in rows} == {"dominoes"}
+    assert any(label is not None and 0 < label < 1 for row in rows for label in row["labels"])
+    results = json.loads((run / "results.json").read_text())
+    assert results["n_problems"] == 24
+    assert results["steps"]["unscored"] == 0
+    assert "docs.examples.twice_the_best" in said["eval.table"]
+
+
+def test_what_the_pages_quote_of_the_examples_is_so() -> None:
+    example = (ROOT / "docs/examples/dominoes.py").read_text()
+    quoted = re.findall(r"```python\n(.*?)```", (ROOT / "docs/add_a_task.md").read_text(), re.DOTALL)
+    assert len(quoted) == 2
+    assert all(block in example for block in quoted)
+    (method,) = re.findall(r"```\n(async def .*?)```", (ROOT / "docs/inference.md").read_text(), re.DOTALL)
+    assert method in (ROOT / "docs/examples/twice_the_best.py").read_text()
+    (checkpoint_config,) = re.findall(r"```json\n(.*?)```", (ROOT / "docs/add_a_backbone.md").read_text(), re.DOTALL)
+    assert checkpoint_config == (ROOT / "docs/examples/llava/vlprm.json").read_text()
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """Where a reader stands who has an image, and what `make demo` and configs/demo/critic.yaml make."""
+    (tmp_path / "grid.png").write_bytes(TASKS["count_grid"].problem("test", 0).images[0])
+    checkpoint = load_reward_model("builtin/backbone", new_head="step")
+    for name in ("demo", "critic"):
+        save_reward_model(checkpoint, tmp_path / "runs" / name / "prm", checkpoint.config)
+    return tmp_path
+
+
+def test_the_programs_and_the_command_of_inference_run(folder: Path) -> None:
+    text = (ROOT / "docs/inference.md").read_text()
+    programs = re.findall(r"```python\n(.*?)```", text, re.DOTALL)
+    assert len(programs) == 2
+    command, _ = re.findall(r"```\npython (-m eval.solve .*?)```", text, re.DOTALL)
+    asked = [["-c", program] for program in programs] + [shlex.split(command.replace("\\\n", " "))]
+    said = [ran(folder, words) for words in asked]
+    assert "chosen:" in said[1]
+    assert "answer:" in said[2]
+    assert (folder / "runs/solve/report.html").exists()
+
+
+def commands_of(page: str) -> list[str]:
+    blocks = re.findall(r"```bash\n(.*?)```", (ROOT / "docs" / page).read_text(), re.DOTALL)
+    commands = [line for block in blocks for line in block.splitlines()]
+    assert all(command.startswith("python -m ") for command in commands)
+    return commands
+
+
+def test_the_commands_of_the_other_scorers_run(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """An ensemble, whole solutions, and sampled critiques."""
+    text = (ROOT / "docs/inference.md").read_text()
+    _, commands = re.findall(r"```\n(python -m eval.solve .*?)```", text, re.DOTALL)
+    monkeypatch.chdir(folder)
+    kinds = []
+    for command in commands.replace("\\\n", " ").splitlines():
+        config = parse(SolveConfig, shlex.split(command)[3:])
+        solve(dataclasses.replace(config, run=folder / str(len(kinds)), device="cpu"))
+        kinds.append((config.scorer.kind, isinstance(config.reward_model, tuple)))
+        assert f"one of {config.search.n} candidates" in capsys.readouterr().out
+    assert kinds == [("steps", True), ("whole", False), ("critiques", False)]
+
+
+def ran(folder: Path, words: list[str]) -> str:
+    done = subprocess.run(
+        [sys.executable, *words],
+        cwd=folder,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, f"{words}\n{done.stderr[-2000:]}"
+    return done.stdout
+
+
+def test_the_table_of_backbones_is_what_the_tests_prove() -> None:
+    assert table() in (ROOT / "docs/add_a_backbone.md").read_text()
+    assert table() in (ROOT / "README.md").read_text()
+
+
+def test_the_profile_and_the_refusals_of_the_page_on_zooms_are_the_codes(tmp_path: Path) -> None:
+    page = (ROOT / "docs/zoom.md").read_text()
+    (tmp_path / FILE_NAME).write_text(page.partition("```json\n")[2].partition("```")[0])
+    declared = dataclasses.asdict(load_checkpoint_config(tmp_path).zoom)
+    assert all(
+        declared[name] != value for name, value in dataclasses.asdict(ZoomPolicy()).items() if name != "max_aspect"
+    )
+    assert sorted(re.findall(r"^\| `(\w+)` \|", page, re.MULTILINE)) == sorted(REFUSALS)
+    (tmp_path / FILE_NAME).write_text('{"zoom": {"min_side": 0}}')
+    with pytest.raises(ValueError, match="is not the profile of a checkpoint, correct it: zoom: give min_side >= 1"):
+        load_checkpoint_config(tmp_path)

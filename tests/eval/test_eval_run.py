@@ -1,0 +1,239 @@
+"""Runs of benchmarks that lose nothing: stopped, with stragglers, or on a cluster that loses a worker."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pandas
+import pytest
+from datasets import Dataset, load_dataset
+
+from eval.run import main
+from eval.runs.problem_sets import ProblemSetConfig
+from eval.runs.results import read_runs
+from eval.runs.run_config import RunConfig
+from eval.runs.worker import FEATURES
+from tests.docs.test_docs import ROOT
+from tests.ray_nodes import a_worker, two_nodes
+from tests.stand_in import Answer, Body, StandIn, completion, config_of
+from vlprm.images import open_image, png
+from vlprm.model.reward_loading import load_reward_model, save_reward_model
+from vlprm.runs.config import dump
+from vlprm.runs.journal import read_records
+from vlprm.runs.window import EXIT_STOPPED
+from vlprm.search import SearchConfig
+from vlprm.tasks.figure import FAMILY
+
+Record = dict[str, Any]
+
+
+class Policy:
+    """What a stand-in server answers: what it is asked, and nothing else, decides it."""
+
+    def __init__(self) -> None:
+        self.asked = 0
+        self.seconds: Callable[[int], float] = lambda count: 0.0
+        self.on_request: Callable[[int], None] = lambda count: None
+
+    def __call__(self, body: Body) -> Answer:
+        if "n" not in body:  # the check at the start
+            return completion("1")
+        self.asked += 1
+        count = self.asked
+        self.on_request(count)
+        time.sleep(self.seconds(count))
+        digest = hashlib.sha256(json.dumps(body, sort_keys=True).encode()).digest()
+        return completion(*(f"[reasoning] so many\n\n[answer] {digest[i] % 4}" for i in range(body["n"])))
+
+
+@pytest.fixture
+def policy(server: StandIn) -> Policy:
+    server.reply = Policy()
+    return server.reply
+
+
+@pytest.fixture
+def benchmark(tmp_path: Path) -> ProblemSetConfig:
+    """Six items; the images of two are not there."""
+    folder = tmp_path / "mathvision"
+    (folder / "images").mkdir(parents=True)
+    items = [
+        {"id": str(i), "question": "Which?", "options": ["A", "B"], "answer": "B", "level": 1, "subject": "logic",
+         "image": f"images/{i}.png"} for i in range(6)
+    ]  # fmt: skip
+    (folder / "test.jsonl").write_text("".join(json.dumps(item) + "\n" for item in items))
+    for i in range(4):
+        (folder / f"images/{i}.png").write_bytes(png(open_image(FAMILY.problem("train", i).images[0])))
+    return ProblemSetConfig("mathvision", folder)
+
+
+def served(run: Path, server: StandIn, *asked: ProblemSetConfig, **changes: Any) -> RunConfig:
+    base = RunConfig(run, "builtin/policy", asked, ("self_consistency", "adaptive"), SearchConfig(n=4), unit=4,
+                     server=config_of(server, concurrency=8), device="cpu")  # fmt: skip
+    return dataclasses.replace(base, **changes)
+
+
+def test_problems_of_ones_own_are_a_benchmark(server: StandIn, policy: Policy, tmp_path: Path) -> None:
+    """Each has the answer type that it declares; one whose image is missing is a failure."""
+    (tmp_path / "cups.png").write_bytes(png(open_image(FAMILY.problem("train", 0).images[0])))
+    problem = {"question": "How many?", "answer": "2", "answer_type": "integer"}
+    rows = [{"id": str(i), "images": [name], **problem} for i, name in enumerate(("cups.png", "cups.png", "gone.png"))]
+    path = tmp_path / "problems.jsonl"
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    mine = ProblemSetConfig("mine", problem_file=path)
+    main(served(tmp_path / "run", server, mine, methods=("self_consistency",)))
+    found = {record["problem"]: record for record in records_of(tmp_path / "run")}
+    assert [found[i]["failure"] for i in "012"] == ["", "", "image_missing"]
+    assert {(c["answer"], c["right"]) for c in found["0"]["candidates"]} <= {(str(k), k == 2) for k in range(4)}
+    assert read_runs((tmp_path / "run",))[0].failures == {("mine", "image_missing"): 1}
+    with pytest.raises(ValueError, match="is a benchmark of your own; give it a name of its own"):
+        main(served(tmp_path / "other", server, ProblemSetConfig("chart", problem_file=path)))
+
+
+def records_of(run: Path) -> list[Record]:
+    return list(read_records(run / "records.jsonl"))
+
+
+def timeless(run: Path) -> list[Record]:
+    """The records in the order of their keys, without what a clock said."""
+    found = [{**r, "cost": {**r["cost"], "seconds": 0}} for r in records_of(run)]
+    return sorted(found, key=lambda record: record["key"])
+
+
+def test_a_straggler_of_a_served_policy_holds_nothing_up(server: StandIn, policy: Policy, tmp_path: Path) -> None:
+    policy.seconds = lambda count: 3.0 if count == 1 else 0.0
+    main(served(tmp_path / "run", server, ProblemSetConfig("chart", problems=8), methods=("self_consistency",), unit=2))
+    found = records_of(tmp_path / "run")
+    assert [r["cost"]["seconds"] > 2 for r in found] == [False] * 7 + [True]
+
+
+def test_sigint_finishes_what_is_open_and_the_same_command_goes_on(
+    server: StandIn, policy: Policy, benchmark: ProblemSetConfig, tmp_path: Path
+) -> None:
+    main(served(tmp_path / "whole", server, benchmark))
+    needed, policy.asked = policy.asked, 0
+    policy.seconds = lambda count: 0.1
+    policy.on_request = lambda count: count == 3 and os.kill(os.getpid(), signal.SIGINT)
+    with pytest.raises(SystemExit) as stopped:
+        main(served(tmp_path / "run", server, benchmark, unit=2))
+    assert stopped.value.code == EXIT_STOPPED
+    assert 0 < len(records_of(tmp_path / "run")) < 12
+    assert not (tmp_path / "run" / "done.json").exists()
+    policy.on_request = lambda count: None
+    main(served(tmp_path / "run", server, benchmark, unit=2))
+    assert policy.asked == needed
+    assert timeless(tmp_path / "run") == timeless(tmp_path / "whole")
+
+
+def test_a_cluster_that_is_not_there_is_named(server: StandIn, benchmark: ProblemSetConfig, tmp_path: Path) -> None:
+    pytest.importorskip("ray")
+    with pytest.raises(ValueError, match=r"no Ray cluster answers at '127\.0\.0\.1:1'; start one with `ray start --he"):
+        main(served(tmp_path / "run", server, benchmark, ray="127.0.0.1:1"))
+
+
+@pytest.mark.slow
+def test_a_cluster_that_loses_a_worker_makes_the_records_of_one_process(
+    server: StandIn, policy: Policy, benchmark: ProblemSetConfig, tmp_path: Path
+) -> None:
+    asked = benchmark, ProblemSetConfig("chart", problems=20)
+    main(served(tmp_path / "whole", server, *asked))
+    policy.asked, killed = 0, []
+
+    def kill_one(count: int) -> None:
+        if count == 10:
+            killed.append(a_worker())
+            killed[0].kill()
+
+    policy.on_request, policy.seconds = kill_one, lambda count: 0.2
+    with two_nodes() as address:
+        main(served(tmp_path / "cluster", server, *asked, ray=address, workers=2))
+    assert killed
+    assert timeless(tmp_path / "cluster") == timeless(tmp_path / "whole")
+    assert [r["failure"] for r in records_of(tmp_path / "cluster")].count("image_missing") == 4
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+def test_models_in_workers_solve_as_in_one_process(
+    tiny_backbone: Callable[[str], Path], benchmark: ProblemSetConfig, tmp_path: Path
+) -> None:
+    """The command itself, of which a worker is killed once there are records."""
+    folder = tiny_backbone("qwen2_5_vl")
+    checkpoint = load_reward_model(folder, new_head="step")
+    save_reward_model(checkpoint, tmp_path / "prm", checkpoint.config)
+    search, asked = SearchConfig(n=3, max_tokens=8, max_steps=2), (benchmark, ProblemSetConfig("chart", problems=10))
+    config = RunConfig(tmp_path / "whole", str(folder), asked, ("best_of_n",), search, str(tmp_path / "prm"), unit=2,
+                       device="cpu")  # fmt: skip
+    main(config)
+    run, killed = tmp_path / "cluster", []
+
+    def kill_one() -> None:
+        while not (run / "records.jsonl").exists() or not records_of(run):
+            time.sleep(0.05)
+        killed.append(a_worker())
+        killed[0].kill()
+
+    with two_nodes() as address:
+        (tmp_path / "run.yaml").write_text(dump(dataclasses.replace(config, run=run, ray=address, workers=2)))
+        threading.Thread(target=kill_one, daemon=True).start()
+        words = ["-m", "eval.run", "--config", str(tmp_path / "run.yaml")]
+        done = subprocess.run([sys.executable, *words], cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert "there is no image 'images/5.png'" in done.stderr
+    assert killed
+    assert alike(timeless(run), timeless(tmp_path / "whole"))
+
+
+def alike(a: Any, b: Any) -> bool:
+    """Equal, but for the last bits of a score: a worker has one thread, and adds up in another order."""
+    if isinstance(a, dict):
+        return a.keys() == b.keys() and all(alike(a[name], b[name]) for name in a)
+    if isinstance(a, list):
+        return len(a) == len(b) and all(map(alike, a, b))
+    return a == (pytest.approx(b, abs=1e-5) if isinstance(a, float) else b)
+
+
+def test_records_are_tables_for_pandas_and_datasets(
+    server: StandIn, policy: Policy, benchmark: ProblemSetConfig, tmp_path: Path
+) -> None:
+    """Every row of them, of problems that failed as well."""
+    main(served(tmp_path / "run", server, benchmark))
+    path = tmp_path / "run" / "records.jsonl"
+    frame, table = pandas.read_json(path, lines=True), loaded(path)
+    assert frame["failure"].tolist() == table["failure"] == [r["failure"] for r in records_of(tmp_path / "run")]
+    assert (len(frame), table["failure"].count("image_missing")) == (12, 4)
+    assert read_runs((tmp_path / "run",), "methods")[0].failures == {("mathvision", "image_missing"): 4}
+
+
+def test_what_first_stands_far_into_a_file_is_read_by_datasets_too(
+    server: StandIn, policy: Policy, benchmark: ProblemSetConfig, tmp_path: Path
+) -> None:
+    """Behind the 10 MB from which it guesses the columns: a failure as it is, scores where it is told their type."""
+    main(served(tmp_path / "run", server, benchmark))
+    solved, failed = [[r for r in records_of(tmp_path / "run") if bool(r["failure"]) is f] for f in (False, True)]
+    rows = [*solved * (11 * 2**20 // len(json.dumps(solved))), *failed]
+    assert loaded(written(tmp_path / "long.jsonl", rows)).num_rows == len(rows)
+    scores = [{"correct": 0.5, "perception": 0.2, "reasoning": 0.3, "surprise": None}, None]
+    last = {**solved[0], "candidates": [{**solved[0]["candidates"][0], "scores": scores}]}
+    told = loaded(written(tmp_path / "scored.jsonl", [*rows, last]), features=FEATURES)
+    assert told[-1] == last
+
+
+def written(path: Path, records: list[Record]) -> Path:
+    path.write_text("".join(json.dumps(record) + "\n" for record in records))
+    return path
+
+
+def loaded(path: Path, **told: Any) -> Dataset:
+    return load_dataset("json", data_files=str(path), split="train", cache_dir=str(path.with_suffix("")), **told)

@@ -1,0 +1,326 @@
+"""The engine for servers, against a small HTTP server that misbehaves on demand: whatever one call meets, the others
+are answered, and no failure becomes text."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import dataclasses
+import io
+import itertools
+import json
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from PIL import Image
+
+from tests.conftest import view_of
+from tests.stand_in import KEY, Answer, Body, StandIn, as_asked, completion, config_of, open_on
+from vlprm.images import crop, open_image
+from vlprm.model.inputs import InputBuilder
+from vlprm.policy import Continuation, Request
+from vlprm.policy.rollout import FAILURES, rollouts
+from vlprm.policy.served import ServedPolicy
+from vlprm.schema import Problem, Step
+from vlprm.serving import client as servers_module
+from vlprm.serving.client import FAILURES_IN_A_ROW
+from vlprm.serving.config import ServerConfig
+from vlprm.serving.messages import messages, probe_problem
+from vlprm.steps import parse_step
+from vlprm.zoom.execute import execute_zoom
+
+
+def ask(inputs: InputBuilder, config: ServerConfig, *requests: Request) -> list[Any]:
+    async def all_at_once() -> list[Any]:
+        engine = ServedPolicy(inputs, config)
+        try:
+            return await asyncio.gather(*(engine.sample(r) for r in requests), return_exceptions=True)
+        finally:
+            await engine.close()
+
+    return asyncio.run(all_at_once())
+
+
+def request(problem: Problem, n: int = 2, **changes: Any) -> Request:
+    return dataclasses.replace(Request(problem, (), n, problem.id, seed=5), **changes)
+
+
+def zoomed(problem: Problem) -> Step:
+    size = open_image(problem.images[0]).size
+    step = execute_zoom(parse_step('[zoom] {"bbox_2d": [100, 200, 600, 700]}'), "relative_1000", [view_of(size)])
+    assert isinstance(step, Step)
+    return step
+
+
+def test_an_answer_is_taken_to_the_letter(server: StandIn, inputs: InputBuilder, problems: list[Problem]) -> None:
+    server.reply = lambda body: completion("\n\n[answer] 3", "\n\n[answer] 4 \n", reason="stop")
+    prefix = (parse_step("[perception] row 1: red"),)
+    (fresh,), (after,) = (ask(inputs, config_of(server), request(problems[0], steps=s)) for s in ((), prefix))
+    assert [c.text for c in fresh] == ["\n\n[answer] 3", "\n\n[answer] 4 \n"]
+    assert [c.text for c in after] == ["[answer] 3", "[answer] 4 \n"]  # the break belongs to neither step
+    assert all(c.ended and not c.failure for c in after)
+    ids = inputs.tokenizer("\n\n[answer] 3")["input_ids"]
+    assert after[0].tokens == len(ids) + 1
+    server.reply = lambda body: completion("[answer] 3", "[ans", reason="length")
+    assert not any(c.ended or c.failure for c in ask(inputs, config_of(server), request(problems[0]))[0])
+
+
+def test_one_step_stops_at_the_break_after_it(server: StandIn, inputs: InputBuilder, problems: list[Problem]) -> None:
+    """Asked for behind the break that opens it; the stop says whether the turn goes on."""
+
+    def reply(body: Body) -> Answer:
+        status, kind, text = completion("[perception] row 2: red")
+        whole = json.loads(text)
+        whole["choices"][0]["stop_reason"] = stop
+        return status, kind, json.dumps(whole)
+
+    server.reply, stop = reply, "\n\n"
+    prefix = (parse_step("[perception] row 1: red"),)
+    ((step,),) = ask(inputs, config_of(server), request(problems[0], n=1, steps=prefix, one_step=True))
+    assert (step.text, step.goes_on, step.ended) == ("[perception] row 2: red", True, False)
+    assert server.asked[-1]["stop"] == ["\n\n"]
+    assert server.asked[-1]["messages"][-1]["content"] == "[perception] row 1: red\n\n"
+    stop = None
+    ((last,),) = ask(inputs, config_of(server), request(problems[0], n=1, one_step=True))
+    assert (last.goes_on, last.ended) == (False, True)
+    assert server.asked[-1]["messages"][-1]["role"] == "user"
+
+
+def test_the_turns_render_to_what_the_engine_in_process_reads(inputs: InputBuilder, problems: list[Problem]) -> None:
+    """Of every shape of prefix: nothing, steps to go on from, a crop just shown, steps after a crop."""
+    problem = problems[4]
+    first, zoom = parse_step("[perception] fine print\nbelow "), zoomed(problem)
+    for steps in ((), (first,), (first, zoom), (zoom, first, first), (zoom, first, zoom)):
+        turns = messages(problem, steps, inputs, lambda image, region, policy: "image")
+        goes_on = turns[-1]["role"] == "assistant"
+        text = inputs.processor.apply_chat_template(
+            turns, tokenize=False, continue_final_message=goes_on, add_generation_prompt=not goes_on
+        )
+        # Here an image is one token, there it is one a patch.
+        ids = inputs.row(problem, steps).ids
+        repeated = [a == b == inputs.image_token_id for a, b in itertools.pairwise((-1, *ids))]
+        once = [token for token, again in zip(ids, repeated, strict=True) if not again]
+        assert inputs.tokenizer.decode(once) == text
+
+
+def test_images_are_the_pixels_that_are_processed_here(
+    server: StandIn, inputs: InputBuilder, problems: list[Problem]
+) -> None:
+    buffer = io.BytesIO()
+    Image.new("RGBA", (60, 40), (200, 10, 10, 50)).save(buffer, "PNG")  # a server would lay it on white
+    problem, zoom = dataclasses.replace(problems[0], images=(buffer.getvalue(),)), None
+    zoom = zoomed(problem)
+    ask(inputs, config_of(server), request(problem, steps=(zoom,)))
+    urls = [
+        part["image_url"]["url"]
+        for turn in server.asked[0]["messages"]
+        for part in turn["content"]
+        if isinstance(part, dict) and part["type"] == "image_url"
+    ]
+    whole = open_image(problem.images[0])
+    assert zoom.region is not None
+    for url, expected in zip(urls, (whole, crop(whole, zoom.region)), strict=True):
+        sent = Image.open(io.BytesIO(base64.b64decode(url.removeprefix("data:image/png;base64,"))))
+        assert sent.mode == "RGB"
+        assert list(sent.getdata()) == list(expected.getdata())
+
+
+def test_chance_is_a_requests_own_and_placeholders_are_banned(
+    server: StandIn, inputs: InputBuilder, problems: list[Problem]
+) -> None:
+    asked = [request(problems[0]), request(problems[0], key="other"), request(problems[0], seed=6)]
+    ask(inputs, config_of(server), *asked)
+    seeds = sorted(body["seed"] for body in server.asked)
+    assert len(set(seeds)) == 3
+    ask(inputs, config_of(server), *asked[::-1])
+    assert sorted(body["seed"] for body in server.asked[3:]) == seeds
+    assert set(server.asked[0]["logit_bias"]) == {str(i) for i in inputs.banned_ids}
+
+
+def test_servers_take_turns(servers: Callable[[], StandIn], inputs: InputBuilder, problems: list[Problem]) -> None:
+    three = [servers() for _ in range(3)]
+    ask(inputs, config_of(*three), *(request(p) for p in problems[:6]))
+    assert [len(s.asked) for s in three] == [2, 2, 2]
+
+
+def test_no_more_calls_are_open_than_configured(server: StandIn, inputs: InputBuilder, problems: list[Problem]) -> None:
+    def slowly(body: Body) -> Answer:
+        time.sleep(0.05)
+        return as_asked(body)
+
+    server.reply = slowly
+    ask(inputs, config_of(server, concurrency=3), *(request(p) for p in problems[:12]))
+    assert server.most_open == 3
+
+
+@pytest.mark.parametrize("status", [429, 500])
+def test_what_passes_by_is_tried_again(
+    server: StandIn, inputs: InputBuilder, problems: list[Problem], status: int
+) -> None:
+    server.reply = lambda body: as_asked(body) if len(server.asked) > 2 else (status, "application/json", "{}")
+    (got,) = ask(inputs, config_of(server, retries=2), request(problems[0]))
+    assert [c.text for c in got] == ["[answer] 0", "[answer] 1"]
+    assert len(server.asked) == 3
+
+
+def slow(body: Body) -> Answer:
+    time.sleep(1.0)
+    return as_asked(body)
+
+
+FAULTS: dict[str, tuple[Callable[[Body], Answer], list[str]]] = {
+    "slow": (slow, ["timeout"] * 2),
+    "cut": (lambda body: (200, "cut", as_asked(body)[2]), ["connection"] * 2),
+    "broken": (lambda body: (500, "text/html", "<html>"), ["server_error"] * 2),
+    "too long": (lambda body: (400, "application/json", '{"error": {"message": "too long"}}'), ["refused"] * 2),
+    "html": (lambda body: (200, "text/html", "<html>[answer] 3</html>"), ["bad_answer"] * 2),
+    "half json": (lambda body: (200, "application/json", as_asked(body)[2][:-9]), ["bad_answer"] * 2),
+    "deep json": (lambda body: (200, "application/json", "[" * 100_000), ["bad_answer"] * 2),
+    "foreign": (lambda body: (200, "application/json", '{"choices": [7, {"index": "0"}]}'), ["bad_answer"] * 2),
+    "fewer": (lambda body: completion("[answer] 0"), ["", "no_choice"]),
+    "none": (lambda body: completion(), ["bad_answer"] * 2),
+    "no text": (lambda body: completion("[answer] 0", None), ["", "no_text"]),
+    "filtered": (lambda body: completion("[answer] 0", "", reason="content_filter"), ["refused"] * 2),
+}
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+def test_a_fault_is_a_failure_of_its_request_alone(
+    server: StandIn, inputs: InputBuilder, problems: list[Problem], fault: str
+) -> None:
+    reply, failures = FAULTS[fault]
+    server.reply = lambda body: (reply if body["seed"] == broken else as_asked)(body)
+    asked = [request(p) for p in problems[:4]]
+    broken = -1
+    ask(inputs, config_of(server), asked[2])
+    broken = server.asked[0]["seed"]
+    answers = ask(inputs, config_of(server, timeout=0.5 if fault == "slow" else 20.0), *asked)
+    spoilt = answers.pop(2)
+    assert [c.failure for c in spoilt] == failures
+    assert {*failures, "control_token", "context"} - {""} <= set(FAILURES), "and every stop is a known one"
+    assert all(c == Continuation("", 0, False, c.failure) for c in spoilt if c.failure)
+    assert all([c.text for c in got] == ["[answer] 0", "[answer] 1"] for got in answers)
+
+
+def test_a_failed_call_is_no_result_and_an_empty_turn_is_the_policys(
+    server: StandIn, inputs: InputBuilder, problems: list[Problem]
+) -> None:
+    async def solve() -> list[tuple[str, str | None]]:
+        engine = ServedPolicy(inputs, config_of(server))
+        solutions = await rollouts(engine, request(problems[0], 1))
+        await engine.close()
+        return [(s.stop, s.answer) for s in solutions]
+
+    server.reply = lambda body: (500, "text/plain", "[answer] 3")
+    assert asyncio.run(solve()) == [("server_error", None)]
+    server.reply = lambda body: completion("")
+    assert asyncio.run(solve()) == [("no_answer", None)]
+
+
+def test_a_server_that_fails_on_and_on_is_an_error(
+    server: StandIn, inputs: InputBuilder, problems: list[Problem]
+) -> None:
+    many = [request(problems[0], key=str(i)) for i in range(FAILURES_IN_A_ROW)]
+    server.reply = lambda body: (500, "text/plain", "out of memory")
+    *failed, last = ask(inputs, config_of(server, concurrency=1), *many)
+    assert all(c.failure == "server_error" for got in failed for c in got)
+    assert "out of memory" in str(last)
+    assert "go on" in str(last)
+    server.reply = lambda body: (500, "text/plain", "") if len(server.asked) % 9 else as_asked(body)
+    now_and_then = ask(inputs, config_of(server, concurrency=1), *many, *many)
+    assert {c.failure for got in now_and_then for c in got} == {"", "server_error"}
+    server.reply = lambda body: (400, "text/plain", "too long")  # says nothing of the next request
+    assert all(c.failure == "refused" for got in ask(inputs, config_of(server), *many) for c in got)
+
+
+@pytest.fixture
+def hurried(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(servers_module, "PAUSES", (0.02, 0.1))
+
+
+@pytest.mark.usefixtures("hurried")
+@pytest.mark.parametrize("outage", ["away", 429, 503])
+def test_an_outage_is_waited_for_and_costs_no_result(
+    server: StandIn, inputs: InputBuilder, problems: list[Problem], outage: str | int
+) -> None:
+    """Every request that meets it is answered when it is over."""
+    started = time.monotonic()
+
+    def reply(body: Body) -> Answer:
+        server.away = outage == "away" and time.monotonic() - started < 0.5
+        return (
+            as_asked(body) if outage == "away" or time.monotonic() - started > 0.5 else (int(outage), "text/html", "")
+        )
+
+    server.reply, server.away = reply, outage == "away"
+    threading.Timer(0.5, lambda: setattr(server, "away", False)).start()
+    answers = ask(inputs, config_of(server), *(request(p) for p in problems[:8]))
+    assert all([c.text for c in got] == ["[answer] 0", "[answer] 1"] for got in answers)
+
+
+@pytest.mark.usefixtures("hurried")
+def test_while_one_server_is_away_the_others_answer(
+    servers: Callable[[], StandIn], inputs: InputBuilder, problems: list[Problem]
+) -> None:
+    here, gone = servers(), servers()
+    gone.away = True
+    answers = ask(inputs, config_of(here, gone), *(request(p) for p in problems[:6]))
+    assert all([c.text for c in got] == ["[answer] 0", "[answer] 1"] for got in answers)
+
+
+@pytest.mark.usefixtures("hurried")
+def test_servers_that_stay_away_end_the_run_in_one_sentence(
+    server: StandIn, inputs: InputBuilder, problems: list[Problem]
+) -> None:
+    for outage in ("away", 429, 503):
+        server.away = outage == "away"
+        server.reply = lambda body, status=outage: (status, "text/plain", "quota")
+        (error,) = ask(inputs, config_of(server, patience=0.3), request(problems[0]))
+        assert f"the servers {server.url} have been away or busy for 0.3 seconds" in str(error)
+        assert "run the same command again to go on" in str(error)
+
+
+def test_a_call_that_was_cut_once_is_made_again(server: StandIn, inputs: InputBuilder, problems: list[Problem]) -> None:
+    server.reply = lambda body: as_asked(body) if len(server.asked) > 1 else (200, "cut", as_asked(body)[2])
+    (got,) = ask(inputs, config_of(server), request(problems[0]))
+    assert [c.text for c in got] == ["[answer] 0", "[answer] 1"]
+
+
+def test_spelt_out_control_tokens_are_not_sent(server: StandIn, inputs: InputBuilder, problems: list[Problem]) -> None:
+    """A server would read them as what they name: a turn closed by its own text, an image that is not there."""
+    steps = (parse_step("[perception] <|im_end|> red"),)
+    asks = dataclasses.replace(problems[0], question="<|im_end|>?")
+    in_steps, in_question = ask(inputs, config_of(server), request(problems[0], steps=steps), request(asks))
+    assert [c.failure for c in in_steps] == ["control_token"] * 2
+    assert "control token" in str(in_question)
+    assert not server.asked
+
+
+@pytest.mark.parametrize("reply", [FAULTS["html"][0], lambda body: (401, "text/plain", f"no such key {KEY}")])
+def test_a_server_that_is_none_is_named_before_the_run(
+    server: StandIn, backbone: Path, reply: Callable[[Body], Answer], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("VLPRM_TEST_KEY", KEY)
+    server.reply = reply
+    with pytest.raises(ValueError, match="does not continue a turn of 'policy'") as caught:
+        open_on(backbone, config_of(server, api_key_env="VLPRM_TEST_KEY"))
+    assert server.url in str(caught.value)
+    assert KEY not in str(caught.value)
+    assert server.asked[0]["continue_final_message"] is True
+    assert server.asked[0]["add_generation_prompt"] is False
+
+
+def test_a_server_that_reads_another_prompt_is_named_before_the_run(
+    server: StandIn, backbone: Path, inputs: InputBuilder
+) -> None:
+    """Another chat template, other sizes of images: nothing would fail, and every sample would be another policy's."""
+    own = len(inputs.row(probe_problem(inputs), (parse_step("2"),)).ids)
+    server.reply = lambda body: completion("3", read=own)
+    open_on(backbone, config_of(server))
+    server.reply = lambda body: completion("3", read=own - 1)
+    with pytest.raises(ValueError, match=f"reads {own - 1} tokens where the folder of the policy makes {own}"):
+        open_on(backbone, config_of(server))

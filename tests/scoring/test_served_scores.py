@@ -1,0 +1,349 @@
+"""Scores from a server, by a small HTTP server that answers as a test says: what is asked, and what is no score."""
+
+from __future__ import annotations
+
+import asyncio
+import dataclasses
+import itertools
+import json
+import math
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from eval.parity import Gaps, ParityConfig, gaps, main
+from tests.conftest import executed, solved
+from tests.stand_in import Answer, Body, StandIn, completion, config_of
+from tests.stored import pool_record, write_run
+from vlprm.model.checkpoint_config import load_checkpoint_config
+from vlprm.model.packing import PackedRow
+from vlprm.model.reward_loading import Head, load_reward_model, save_reward_model
+from vlprm.policy.critique import critique_of, critique_text
+from vlprm.schema import Problem, Solution, Step, StepScore
+from vlprm.scoring import Scored
+from vlprm.scoring.open import ScorerConfig, open_scorer, open_served_scorer
+from vlprm.scoring.served import ServedScorer, _seen_from
+from vlprm.serving.config import ServerConfig
+from vlprm.serving.messages import probe_problem
+from vlprm.steps import parse_step
+from vlprm.tasks import TASKS
+from vlprm.zoom.policy import ZoomPolicy
+
+PROBLEM = TASKS["fine_print"].problem("test", 0)
+STEPS = [executed(step) for step in solved(PROBLEM)]
+CROPS = sum(step.region is not None for step in STEPS)
+
+
+@pytest.fixture(scope="module")
+def made(backbone: Path, tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
+    """The folder of a new reward model on the tiny backbone."""
+
+    def make(head: Head, reads_surprise: bool = False) -> Path:
+        folder = tmp_path_factory.mktemp(head)
+        checkpoint = load_reward_model(backbone, new_head=head, reads_surprise=reads_surprise)
+        save_reward_model(checkpoint, folder, checkpoint.config)
+        return folder
+
+    return make
+
+
+def served(folder: Path, server: StandIn, steps: Sequence[Step] = STEPS) -> list[StepScore | None]:
+    async def ask() -> list[list[StepScore | None]]:
+        scores = ServedScorer(folder, config_of(server))
+        try:
+            return await scores.score_steps([(PROBLEM, steps)])
+        finally:
+            await scores.close()
+
+    return asyncio.run(ask())[0]
+
+
+def row_of(folder: Path, problem: Problem = PROBLEM, steps: Sequence[Step] = STEPS) -> PackedRow:
+    return ServedScorer(folder, ServerConfig(("http://localhost/v1",), "prm")).inputs.row(problem, steps)
+
+
+def pooled(rows: Any) -> Answer:
+    return 200, "application/json", json.dumps({"object": "list", "data": [{"index": 0, "data": rows}]})
+
+
+def listed(read: int | None = None, **log_p: float) -> Answer:
+    """A chat completion of one token; log-probabilities by names such as `id_17`."""
+    top = [{"token": name.replace("id_", "token_id:"), "logprob": p, "bytes": None} for name, p in log_p.items()]
+    choice: dict[str, Any] = {"index": 0, "message": {"role": "assistant", "content": "x"}}
+    choice["logprobs"] = {"content": [{"token": "x", "top_logprobs": top}]}
+    return 200, "application/json", json.dumps({"choices": [choice], "usage": {"prompt_tokens": read}})
+
+
+def test_a_step_heads_scores_stand_at_the_ends_of_its_steps(server: StandIn, made: Callable[..., Path]) -> None:
+    folder = made("step")
+    row = row_of(folder)
+    rows = [[i / 1000, 0.5, 0.5 - i / 1000] for i in range(len(row.ids))]
+    server.reply = lambda body: pooled(rows)
+    assert served(folder, server) == [StepScore(*rows[end]) for end in row.step_ends]
+    (body,) = server.asked
+    assert body["task"] == "token_classify"
+    assert [turn["role"] for turn in body["messages"]] == ["user", "assistant"] * (CROPS + 1)
+    assert body["continue_final_message"]
+    assert not body["add_generation_prompt"]
+
+
+def test_a_pooling_call_declares_tools_where_the_server_looks_for_them(
+    server: StandIn, made: Callable[..., Path]
+) -> None:
+    folder = made("step")
+    checkpoint_config = dataclasses.replace(load_checkpoint_config(folder), zoom=ZoomPolicy(form="qwen_tool"))
+    checkpoint_config.save(folder)
+    server.reply = lambda body: pooled([[1.0, 0.0, 0.0]] * len(row_of(folder).ids))
+    assert served(folder, server) == [StepScore(1.0, 0.0, 0.0)] * len(STEPS)
+    (body,) = server.asked
+    assert body["chat_template_kwargs"] == {"tools": checkpoint_config.zoom.tools}
+    assert "tools" not in body
+
+
+def test_other_tokens_than_ours_are_refused(server: StandIn, made: Callable[..., Path]) -> None:
+    """A row too few would shift every score by one token."""
+    folder = made("step")
+    tokens = len(row_of(folder).ids)
+    server.reply = lambda body: pooled([[1.0, 0.0, 0.0]] * (tokens - 1))
+    with pytest.raises(ValueError, match=rf"reads {tokens - 1} tokens where .* makes {tokens}; serve that folder"):
+        served(folder, server)
+    server.reply = lambda body: listed(7)
+    with pytest.raises(ValueError, match="reads 7 tokens where"):
+        served(made("verdict"), server)
+
+
+NAN = float("nan")
+ODD_ROWS: dict[str, Any] = {
+    "embeddings": [0.5, -1.0, 1.5],
+    "two labels": [0.5, 0.5],
+    "logits": [2.0, 1.0, 0.5],
+    "not a number": [NAN, NAN, NAN],
+    "no list": 0.5,
+    "no numbers": ["a", "b", "c"],
+}
+
+
+@pytest.mark.parametrize("odd", ODD_ROWS)
+def test_what_is_no_probability_is_no_score(server: StandIn, made: Callable[..., Path], odd: str) -> None:
+    folder = made("step")
+    server.reply = lambda body: pooled([ODD_ROWS[odd]] * len(row_of(folder).ids))
+    assert served(folder, server) == [None] * len(STEPS)
+
+
+@pytest.mark.parametrize("head", ["step", "verdict"])
+@pytest.mark.parametrize(
+    "reply",
+    [
+        (500, "text/html", "<html>"),
+        (200, "application/json", "{"),
+        (200, "application/json", '{"data": [{"index": 0}], "choices": [{"index": 0}]}'),
+        (200, "application/json", '{"data": [{"index": 0, "data": "AA"}], "choices": [{"index": 0, "logprobs": 0}]}'),
+        (200, "application/json", '{"data": [7], "choices": [{"index": 0, "logprobs": {"content": []}}]}'),
+    ],
+    ids=["broken", "cut", "nothing", "another form", "empty"],
+)  # fmt: skip
+def test_a_fault_is_no_score(server: StandIn, made: Callable[..., Path], head: Head, reply: Answer) -> None:
+    server.reply = lambda body: reply
+    folder = made(head)
+    assert served(folder, server) == [None] * len(STEPS)
+    with pytest.raises(ValueError, match=r"the server http\S+ does not score as 'policy' \(.*\); correct"):
+        opened(folder, config_of(server))
+
+
+def test_a_verdict_is_asked_for_after_each_step_and_compared_with_the_other(
+    server: StandIn, made: Callable[..., Path]
+) -> None:
+    folder = made("verdict")
+    row, (right, wrong) = row_of(folder), verdicts(folder)
+    lengths = [_seen_from(row, end) for end in row.step_ends]
+    assert lengths == sorted(set(lengths))
+
+    def reply(body: Body) -> Answer:
+        chances = {f"id_{right}": math.log(0.03), f"id_{wrong}": math.log(0.01), "id_400": -0.01}
+        return listed(**chances)
+
+    server.reply = reply
+    got = served(folder, server)
+    assert [score.correct for score in got if score] == pytest.approx([0.75] * len(STEPS))
+    assert len(server.asked) == len(STEPS)
+    assert all(body["max_tokens"] == 1 for body in server.asked)
+    assert all(body["logprob_token_ids"] == [right, wrong] for body in server.asked)
+    assert all(body["messages"][-1]["role"] == "user" for body in server.asked)
+
+
+def test_a_search_asks_for_what_is_new(server: StandIn, made: Callable[..., Path]) -> None:
+    """Of a verdict head each step once, whatever beginning it is in; after a failure, again."""
+    folder = made("verdict")
+    right, wrong = verdicts(folder)
+
+    async def grow(log_p: dict[str, float]) -> list[int]:
+        scores, asked = ServedScorer(folder, config_of(server)), []
+        server.reply = lambda body: listed(**log_p)
+        for end in (2, 2, 3):
+            before = len(server.asked)
+            found = await scores.score(PROBLEM, [STEPS[:end], STEPS[:1]])
+            assert [s is not None for s in found.steps[0]] == [bool(log_p)] * end
+            asked.append(len(server.asked) - before)
+        scores.forget(PROBLEM)
+        await scores.score(PROBLEM, [STEPS[:1]])
+        await scores.close()
+        return [*asked, len(server.asked)]
+
+    assert asyncio.run(grow({f"id_{right}": -0.1, f"id_{wrong}": -2.0})) == [2, 0, 1, 4]
+    assert asyncio.run(grow({}))[:3] == [2, 2, 3]
+
+
+def test_a_verdict_that_is_not_listed_is_no_result_and_not_0(server: StandIn, made: Callable[..., Path]) -> None:
+    folder = made("verdict")
+    right, wrong = verdicts(folder)
+    only_one: list[dict[str, float]] = [{f"id_{right}": -0.1}, {f"id_{wrong}": -0.1}, {"+": -0.1, "-": -3.0}, {}]
+    for chances in only_one:
+        server.reply = lambda body, chances=chances: listed(**chances)  # type: ignore[misc]
+        assert served(folder, server) == [None] * len(STEPS)
+    far_apart = {f"id_{right}": -9999.0, f"id_{wrong}": 0.0}
+    server.reply = lambda body: listed(**far_apart)
+    assert [score.correct for score in served(folder, server) if score] == [0.0] * len(STEPS)
+
+
+def verdicts(folder: Path) -> tuple[int, ...]:
+    return ServedScorer(folder, ServerConfig(("http://localhost/v1",), "prm")).inputs.verdict_ids
+
+
+def test_the_question_for_a_verdict_renders_to_what_this_process_reads(made: Callable[..., Path]) -> None:
+    """After a step, after a crop, and after steps that follow one."""
+    scores = ServedScorer(made("verdict"), ServerConfig(("http://localhost/v1",), "prm"))
+    inputs, row = scores.inputs, scores.inputs.row(PROBLEM, STEPS)
+    assert CROPS
+    assert not STEPS[-1].region
+    for k, end in enumerate(row.step_ends):
+        turns = scores._body(PROBLEM, STEPS[: k + 1])["messages"]
+        text = inputs.processor.apply_chat_template(turns, tokenize=False, add_generation_prompt=True)
+        # Here an image is one token, there it is one a patch.
+        seen = [i for i, until in zip(row.ids[: end + 1], row.until[: end + 1], strict=True) if end < until]
+        assert len(seen) == _seen_from(row, end)
+        repeated = [a == b == inputs.image_token_id for a, b in itertools.pairwise((-1, *seen))]
+        shown = [i for i, again in zip(seen, repeated, strict=True) if not again]
+        assert inputs.tokenizer(text, add_special_tokens=False)["input_ids"] == shown
+
+
+def test_a_control_token_is_not_sent(server: StandIn, made: Callable[..., Path]) -> None:
+    steps = [parse_step("[reasoning] <|im_end|>"), parse_step("[answer] 3")]
+    assert served(made("step"), server, steps) == [None, None]
+    assert served(made("step"), server, []) == []
+    assert not server.asked
+
+
+@pytest.mark.parametrize("head", ["step", "verdict"])
+def test_steps_that_cannot_be_read_are_not_sent(server: StandIn, made: Callable[..., Path], head: Head) -> None:
+    """An empty one, one beyond the context, and what follows: those before have their scores, and are what is paid."""
+    folder = made(head)
+    scores = ServedScorer(folder, config_of(server))
+    rows = [scores.inputs.row(PROBLEM, STEPS[:k]) for k in (1, 2)]
+    right, wrong = verdicts(folder) if head == "verdict" else (0, 0)
+    tokens = [_seen_from(row, row.step_ends[-1]) for row in rows]
+    server.reply = lambda body: (
+        pooled([[1.0, 0.0, 0.0]] * (tokens[0] if len(server.asked) == 1 else tokens[1]))
+        if head == "step" else listed(**{f"id_{right}": -0.1, f"id_{wrong}": -2.0})
+    )  # fmt: skip
+
+    async def ask(*solutions: Sequence[Step]) -> Scored:
+        return await scores.score(PROBLEM, solutions)
+
+    async def both() -> tuple[Scored, Scored]:
+        first = await ask([STEPS[0], parse_step("  "), STEPS[1]], [parse_step("")])
+        scores.inputs.context = tokens[1]
+        second = await ask(STEPS)
+        await scores.close()
+        return first, second
+
+    first, second = asyncio.run(both())
+    assert [[s is not None for s in of] for of in first.steps] == [[True, False, False], [False]]
+    assert first.tokens == tokens[0]
+    assert [s is not None for s in second.steps[0]] == [True, True, *[False] * (len(STEPS) - 2)]
+    assert len(server.asked) == 2
+
+
+def test_a_served_critic_scores_by_its_critiques(server: StandIn, made: Callable[..., Path]) -> None:
+    """Three of four call the step right."""
+    right, wrong = critique_text(critique_of(STEPS[0])), critique_text(critique_of(STEPS[0], "reasoning", STEPS[1]))
+    server.reply = lambda body: completion(*[right, right, wrong, right][: body.get("n", 1)])
+
+    async def ask() -> Scored:
+        asked = ScorerConfig("critiques", critiques=4)
+        async with open_scorer(made("step"), "cpu", "float32", config_of(server), asked) as scorer:
+            return await scorer.score(PROBLEM, [STEPS[:1]])
+
+    assert [s and s.correct for s in asyncio.run(ask()).steps[0]] == [0.75]
+
+
+@pytest.mark.parametrize("asked", [{"reward_model": ["a", "b"]}, {"scorer": ScorerConfig("whole")}])
+def test_a_server_is_not_asked_for_what_it_cannot_give(asked: dict[str, Any]) -> None:
+    async def enter() -> None:
+        server = ServerConfig(("http://localhost/v1",), "prm")
+        async with open_scorer(**{"reward_model": "a", "device": "cpu", "dtype": "float32", "server": server, **asked}):
+            pass
+
+    with pytest.raises(ValueError, match="servers serve one reward model, and score its steps; score this in this pro"):
+        asyncio.run(enter())
+
+
+def opened(folder: Path, config: ServerConfig) -> None:
+    async def enter() -> None:
+        async with open_served_scorer(folder, config):
+            pass
+
+    asyncio.run(enter())
+
+
+def test_what_cannot_be_served_is_refused(server: StandIn, made: Callable[..., Path], backbone: Path) -> None:
+    with pytest.raises(ValueError, match="has a head that reads surprise, which no server computes; score it in this"):
+        opened(made("step", reads_surprise=True), config_of(server))
+    with pytest.raises(ValueError, match="has no reward head"):
+        opened(backbone, config_of(server))
+    with pytest.raises(ValueError, match=r"need server\.base_urls and server\.model"):
+        opened(made("step"), ServerConfig())
+    assert not server.asked
+
+
+def test_a_saved_step_head_says_what_its_outputs_are(made: Callable[..., Path]) -> None:
+    """By which a server builds the head: it takes an unnamed one for two labels."""
+    config = json.loads((made("step") / "config.json").read_text())
+    assert config["architectures"] == ["Qwen3VLForTokenClassification"]
+    assert config["id2label"] == {"0": "correct", "1": "perception", "2": "reasoning"}
+
+
+def test_gaps_are_of_steps_that_both_ways_score() -> None:
+    own = [[StepScore(0.5, 0.5, 0.0), StepScore(0.2, 0.8, 0.0)], [StepScore(0.1, 0.9, 0.0)], []]
+    other: list[list[StepScore | None]] = [[StepScore(0.5, 0.5, 0.0), None], [StepScore(0.4, 0.6, 0.0)], []]
+    assert gaps(own, other) == Gaps(pytest.approx(0.3), pytest.approx(0.15), 2, 1)
+    with pytest.raises(ValueError, match="the servers score none of 3 steps"):
+        gaps(own, [[None, None], [None], []])
+
+
+def test_a_gap_above_the_bound_ends_the_command(
+    server: StandIn, made: Callable[..., Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A new head gives every output a third."""
+    folder = made("step")
+    write_run(tmp_path / "pools", [pool_record(0, PROBLEM, [Solution(PROBLEM.id, tuple(STEPS), None, "answer", 1)])])
+    candidate, probed = len(row_of(folder).ids), len(row_of(folder, *probe_of(folder)).ids)
+    config = ParityConfig(folder, tmp_path / "pools", config_of(server), device="cpu")
+
+    def reply(body: Body, correct: float) -> Answer:
+        answered = any(turn["role"] == "assistant" and turn["content"] != "2" for turn in body["messages"])
+        return pooled([[correct, 1 - correct, 0.0]] * (candidate if answered else probed))
+
+    server.reply = lambda body: reply(body, 1 / 3)
+    main(config)
+    assert f"over {len(STEPS)} steps; no results 0" in capsys.readouterr().out
+    server.reply = lambda body: reply(body, 0.35)
+    with pytest.raises(ValueError, match=r"the largest gap, 1\.67e-02, is above the bound of 0\.0001; serve"):
+        main(config)
+    main(dataclasses.replace(config, bound=0.1))
+
+
+def probe_of(folder: Path) -> tuple[Problem, list[Step]]:
+    inputs = ServedScorer(folder, ServerConfig(("http://localhost/v1",), "prm")).inputs
+    return probe_problem(inputs), [parse_step("2")]

@@ -1,0 +1,342 @@
+"""Search methods, by a policy that counts to four and slips, and a scorer that knows the truth."""
+
+from __future__ import annotations
+
+import asyncio
+import math
+from collections.abc import Hashable, Sequence
+from dataclasses import replace
+
+import pytest
+
+from vlprm.policy import Continuation, Request
+from vlprm.policy.critique import Critique, critique_of, critique_text
+from vlprm.schema import Problem, Region, Solution, Step, StepScore
+from vlprm.scoring import Scored
+from vlprm.search import METHODS, Cost, Critic, SearchConfig, SearchResult, select, solve
+from vlprm.search.guided import allotted
+from vlprm.search.refined import corrected
+from vlprm.search.sampled import is_decided
+from vlprm.steps import SEPARATOR, parse_step
+from vlprm.tasks.scene import rng_for
+from vlprm.zoom.policy import ZoomPolicy
+
+PROBLEMS = [Problem(str(i), "counting", "Count to four.", (), "4", "integer") for i in range(40)]
+RIGHT = [parse_step(text) for text in ("[reasoning] 1", "[reasoning] 2", "[reasoning] 3", "[answer] 4")]
+OWN = "docs.examples.twice_the_best"
+STEPWISE = ("greedy", "step_beam", "duplicating_beam", "dvts", "rebase")
+
+
+class Counting:
+    """Each step is right with this probability, and the answer only after right steps."""
+
+    dialect = "relative_1000"
+    zoom = ZoomPolicy()
+
+    def __init__(self, right: float = 0.7) -> None:
+        self.right = right
+
+    async def sample(self, request: Request) -> list[Continuation]:
+        return [self._one(request, i) for i in range(request.n)]
+
+    def _one(self, request: Request, index: int) -> Continuation:
+        rng = rng_for(request.seed, request.key, index)
+        steps = [step.text for step in request.steps]
+        while len(steps) < len(RIGHT):
+            right = RIGHT[len(steps)].text
+            fits = steps == [step.text for step in RIGHT[: len(steps)]] or len(steps) < 3
+            steps.append(right if fits and rng.random() < self.right else right[:-1] + str(rng.randint(5, 9)))
+            if request.one_step:
+                break
+        new = steps[len(request.steps) :]
+        goes_on = request.one_step and len(steps) < len(RIGHT)
+        return Continuation(SEPARATOR.join(new), 2 * len(new), not goes_on, goes_on=goes_on)
+
+    def seen_size(self, problem: Problem, shown: int | Region = 0) -> tuple[int, int]:
+        raise AssertionError
+
+
+class Truth:
+    """Scores by the truth; a token a step. Where `knows` is false it has no scores."""
+
+    def __init__(self, knows: bool = True) -> None:
+        self.knows = knows
+        self.asked: list[int] = []
+
+    async def score(self, problem: Problem, solutions: Sequence[Sequence[Step]], attempt: Hashable = None) -> Scored:
+        self.asked.append(len(solutions))
+        return Scored([self._scores(problem, steps) for steps in solutions], [*map(len, solutions)])
+
+    def _scores(self, problem: Problem, steps: Sequence[Step]) -> list[StepScore | None]:
+        right = [step == RIGHT[k] for k, step in enumerate(steps)]
+        return [StepScore(0.9 if r else 0.1, None, None) if self.knows else None for r in right]
+
+    def forget(self, problem: Problem, attempt: Hashable = None) -> None:
+        pass
+
+
+class KnowingCritic:
+    """Writes the true critique of the last step that it is asked about."""
+
+    dialect = "relative_1000"
+    zoom = ZoomPolicy()
+
+    def __init__(self, text: str | None = None) -> None:
+        self.text = text
+
+    async def sample(self, request: Request) -> list[Continuation]:
+        last, right = request.steps[-1], RIGHT[len(request.steps) - 1]
+        said = critique_of(last) if last == right else critique_of(last, "reasoning", right)
+        return [Continuation(self.text or critique_text(said), 7, True)]
+
+    def seen_size(self, problem: Problem, shown: int | Region = 0) -> tuple[int, int]:
+        raise AssertionError
+
+
+def run(
+    method: str, problems: Sequence[Problem] = PROBLEMS, scorer: Truth | None = None, **fields: object
+) -> list[SearchResult]:
+    """Side by side, each by a policy that does not know the others."""
+    config = SearchConfig(**{"n": 8, "width": 4, "seed": 3, **fields})  # type: ignore[arg-type]
+    critic = Critic(KnowingCritic(), "Check.")
+
+    async def all_of_them() -> list[SearchResult]:
+        asked = (solve(method, p, Counting(), scorer or Truth(), config, critic) for p in problems)
+        return list(await asyncio.gather(*asked))
+
+    return asyncio.run(all_of_them())
+
+
+def accuracy(found: Sequence[SearchResult], problems: Sequence[Problem] = PROBLEMS) -> float:
+    right = [
+        f.chosen is not None and f.chosen.solution.answer == p.answer for f, p in zip(found, problems, strict=True)
+    ]
+    return sum(right) / len(right)
+
+
+@pytest.mark.parametrize("method", ["best_of_n", "refined_best_of_n", OWN, *STEPWISE])
+def test_a_scorer_that_knows_leads_to_right_answers(method: str) -> None:
+    assert accuracy(run("pass_at_1")) < 0.4
+    assert accuracy(run(method)) > 0.7
+
+
+def test_methods_that_need_no_scorer_ask_none() -> None:
+    for method in ("pass_at_1", "self_consistency", "adaptive"):
+        scorer = Truth()
+        run(method, scorer=scorer)
+        assert scorer.asked == []
+    with pytest.raises(ValueError, match="needs a reward model; give one"):
+        asyncio.run(solve("best_of_n", PROBLEMS[0], Counting()))
+    with pytest.raises(ValueError, match="needs a critic"):
+        asyncio.run(solve("refined_best_of_n", PROBLEMS[0], Counting(), Truth()))
+    with pytest.raises(ValueError, match="did you mean 'step_beam'"):
+        asyncio.run(solve("step_beem", PROBLEMS[0], Counting()))
+
+
+def test_a_method_can_come_from_a_module_path() -> None:
+    for found in run(OWN, n=4):
+        first = max(found.pool[:4], key=lambda s: min(score.correct for score in s.scores if score))
+        assert [s.solution.steps[0] for s in found.pool[4:]] == [first.solution.steps[0]] * 4
+        assert found.method == OWN
+    assert OWN not in METHODS
+    for name, message in (("vlprm.steps", "has no METHOD"), ("no.such", "unknown method 'no.such': No module named")):
+        with pytest.raises(ValueError, match=message):
+            run(name)
+
+
+@pytest.mark.parametrize("method", [*METHODS, OWN])
+def test_costs_are_exact_and_runs_are_equal(method: str) -> None:
+    once, again = run(method), run(method)
+    for found, same in zip(once, again, strict=True):
+        assert replace(found, cost=replace(found.cost, seconds=0)) == replace(same, cost=replace(same.cost, seconds=0))
+        assert sum(found.shares) == pytest.approx(1)
+        assert found.cost.tokens == found.cost.policy_tokens + found.cost.critic_tokens + found.cost.scorer_tokens
+        if method in ("self_consistency", "adaptive", "best_of_n"):
+            assert found.cost.policy_tokens == sum(s.solution.tokens for s in found.pool)
+        if method == "best_of_n":
+            assert found.cost.scorer_tokens == sum(len(s.solution.steps) for s in found.pool)
+            assert [s.read for s in found.pool] == [len(s.solution.steps) for s in found.pool]
+
+
+def test_the_common_pool_is_common() -> None:
+    for found, other in zip(run("self_consistency"), run("refined_best_of_n"), strict=True):
+        assert [s.solution for s in other.pool[:4]] == [s.solution for s in found.pool[:4]]
+
+
+@pytest.mark.parametrize("method", STEPWISE)
+def test_n_steps_are_sampled_at_a_depth(method: str) -> None:
+    scorer = Truth()
+    (found,) = run(method, PROBLEMS[:1], scorer)
+    assert scorer.asked[0] == 8
+    assert max(scorer.asked) <= 8
+    assert len(found.pool) <= 8
+    assert all(s.solution.stop == "answer" for s in found.pool)
+
+
+@pytest.mark.parametrize("method", STEPWISE)
+def test_a_solution_that_does_not_end_is_no_result(method: str) -> None:
+    for found in run(method, max_steps=2):
+        assert {s.solution.answer for s in found.pool} == {None}
+        assert {s.solution.stop for s in found.pool} == {"max_steps"}
+
+
+@pytest.mark.parametrize("method", [OWN, *(m for m in METHODS if m != "pass_at_1")])
+def test_no_more_is_begun_when_the_budget_is_spent(method: str) -> None:
+    """What was begun is paid for: a depth, or a candidate."""
+    spent, free = run(method, budget=12), run(method)
+    assert all(0 < f.cost.tokens < 12 + 40 for f in spent)
+    assert sum(f.cost.tokens for f in spent) < 0.7 * sum(f.cost.tokens for f in free)
+
+
+@pytest.mark.parametrize("method", ["best_of_n", "weighted_majority", *STEPWISE])
+def test_without_scores_every_candidate_is_as_good(method: str) -> None:
+    """A failure to score is no result, and not a 0 that would choose the others."""
+    for found in run(method, scorer=Truth(knows=False)):
+        assert found.pool
+        assert max(found.shares) > 0
+
+
+def test_candidates_without_answers_are_not_chosen_and_none_at_all_is_no_error() -> None:
+    class Silent(Counting):
+        async def sample(self, request: Request) -> list[Continuation]:
+            return [Continuation("", 0, False, "timeout")] * request.n
+
+    for method in (*METHODS, OWN):
+        critic = Critic(KnowingCritic("nothing to be read"), "Check.")
+        found = asyncio.run(solve(method, PROBLEMS[0], Silent(), Truth(), SearchConfig(n=4), critic))
+        assert found.chosen is not None
+        assert found.chosen.solution.answer is None
+        assert found.chosen.solution.stop == "timeout"
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "least"),
+    [*((name, 0, 1) for name in ("n", "width", "rounds", "max_steps", "max_tokens")), ("budget", -1, 0),
+     ("temperature", -0.1, 0), ("temperature", float("nan"), 0)],
+)  # fmt: skip
+def test_no_candidates_is_no_search(field: str, value: float, least: int) -> None:
+    """Refused before any method has begun, and whoever made the config."""
+    with pytest.raises(ValueError, match=rf"search\.{field} is {value}; give {least} or more"):
+        SearchConfig(**{field: value})  # type: ignore[arg-type]
+
+
+def test_of_nothing_nothing_is_chosen() -> None:
+    for choose in (*select.selectors("min").values(), select.likeliest):
+        assert choose([]) == []
+    for method in METHODS.values():
+        assert method.choose([], "min") == []
+    assert SearchResult("0", "best_of_n", (), [], Cost()).chosen is None
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_of_equals_the_first_is_chosen_and_each_has_its_share(method: str) -> None:
+    """Equal rewards, or none at all: the same candidates share the choice."""
+
+    class Tied(Truth):
+        def _scores(self, problem: Problem, steps: Sequence[Step]) -> list[StepScore | None]:
+            return [StepScore(0.5, None, None) if self.knows else None for _ in steps]
+
+    for scorer in (Tied(), Tied(knows=False)):
+        for found in run(method, PROBLEMS[:5], scorer):
+            tied = [i for i, share in enumerate(found.shares) if share == max(found.shares)]
+            assert found.chosen == found.pool[tied[0]]
+            if METHODS[method].choose is select.best_of_n:
+                assert tied == select.choosable([s.candidate for s in found.pool])
+                assert found.shares[tied[0]] == pytest.approx(1 / len(tied))
+
+
+@pytest.mark.parametrize("method", ["best_of_n", *STEPWISE])
+def test_a_solution_may_have_five_hundred_steps(method: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    long = [*(parse_step(f"[reasoning] {k}") for k in range(1, 500)), parse_step("[answer] 4")]
+    monkeypatch.setattr("tests.search.test_methods.RIGHT", long)
+    (found,) = run(method, PROBLEMS[:1], n=2, width=2, max_steps=500)
+    assert {len(s.solution.steps) for s in found.pool} == {500}
+    assert {len(s.scores) for s in found.pool} == {500}
+    assert found.chosen is not None
+    assert found.chosen.solution.stop == "answer"
+
+
+def test_one_candidate_is_chosen() -> None:
+    for method in METHODS:
+        (found,) = run(method, PROBLEMS[:1], n=1, width=1)
+        assert len(found.pool) == 1
+        assert found.shares == [1.0]
+
+
+def test_places_are_allotted_by_reward() -> None:
+    assert allotted([0.9, 0.9, 0.1], 8) == [4, 4, 0]
+    assert sum(allotted([0.9, 0.5, 0.4], 7)) == 7
+    assert allotted([0.5], 3) == [3]
+    assert allotted([float("-inf"), float("-inf")], 4) == [2, 2]
+
+
+def test_a_vote_is_over_when_it_is_decided() -> None:
+    def votes(*answers: str | None) -> list[Solution]:
+        return [Solution("p", (), answer, "answer", 1) for answer in answers]
+
+    assert not is_decided(votes("1", "1", "1"))
+    assert is_decided(votes("1", "1", "1", "1"))
+    assert not is_decided(votes("1", "1", "1", "1", "2"))
+    assert not is_decided(votes(None, None, None, None, None))
+    sure = asyncio.run(solve("adaptive", PROBLEMS[0], Counting(1.0), config=SearchConfig(n=8)))
+    assert [s.solution.answer for s in sure.pool] == ["4"] * 4
+
+
+def test_a_correction_stands_where_the_wrong_step_stood() -> None:
+    solution = Solution("0", (RIGHT[0], parse_step("[reasoning] 7"), *RIGHT[2:]), "4", "answer", 5)
+    first = critique_of(RIGHT[0])
+    critique = Critique((first, critique_of(solution.steps[1], "reasoning", RIGHT[1])))
+    assert corrected(solution, critique) == (*RIGHT[:1], RIGHT[1])
+    assert corrected(solution, Critique(tuple(map(critique_of, RIGHT)))) == ()
+    assert corrected(solution, None) == ()
+    zoom = critique_of(solution.steps[1], "action", parse_step('[zoom] {"bbox_2d": [0, 0, 9, 9]}'))
+    assert corrected(solution, Critique((first, zoom))) == tuple(RIGHT[:1])
+
+
+def test_what_is_not_faulted_is_kept_or_drawn_anew() -> None:
+    for found in run("refined_best_of_n"):
+        asked = [next((k + 1 for k, s in enumerate(c.solution.steps) if s != RIGHT[k]), len(RIGHT)) for c in found.pool]
+        assert found.cost.critic_calls == sum(asked[:4])  # a step each, up to a first wrong one
+    kept, drawn = run("refined_best_of_n", unfaulted="keep"), run("refined_best_of_n", unfaulted="resample")
+    assert {len(f.pool) for f in drawn} == {8}
+    assert min(len(f.pool) for f in kept) < 8
+
+
+@pytest.mark.parametrize(("n", "rounds"), [(9, 2), (8, 2), (3, 5)])
+def test_each_round_corrects_what_the_last_one_made(n: int, rounds: int) -> None:
+    """And no more is criticised than there is room to correct."""
+    first = math.ceil(n / (rounds + 1))
+    for found in run("refined_best_of_n", n=n, rounds=rounds):
+        solutions = [s.solution for s in found.pool]
+        assert len(solutions) == n
+        wrong = [next((k for k, s in enumerate(c.steps) if s != RIGHT[k]), None) for c in solutions]
+        for k in range(first, n):  # the last round may have fewer
+            fault = wrong[k - first]
+            assert fault is None or list(solutions[k].steps[: fault + 1]) == RIGHT[: fault + 1]
+        said = [len(RIGHT) if fault is None else fault + 1 for fault in wrong[: n - first]]
+        assert found.cost.critic_calls == sum(said)
+
+
+@pytest.mark.parametrize("budget", range(10, 120, 10))
+def test_neither_a_critique_nor_a_correction_is_begun_when_the_budget_is_spent(budget: int) -> None:
+    """One candidate, or one critique with its calls, may go beyond it; then what there is is scored."""
+    for found in run("refined_best_of_n", budget=budget):
+        sampled = found.cost.policy_tokens + found.cost.critic_tokens
+        assert sampled < budget + 7 * len(RIGHT)
+        assert found.cost.tokens == sampled + sum(len(s.solution.steps) for s in found.pool)
+
+
+def test_a_corrected_answer_is_an_answer() -> None:
+    """The policy is not asked to go on from it."""
+
+    class SlipsAtTheEnd(Counting):
+        async def sample(self, request: Request) -> list[Continuation]:
+            assert not request.steps
+            return [Continuation(SEPARATOR.join([s.text for s in RIGHT[:3]] + ["[answer] 5"]), 8, True)] * request.n
+
+    critic = Critic(KnowingCritic(), "Check.")
+    found = asyncio.run(solve("refined_best_of_n", PROBLEMS[0], SlipsAtTheEnd(), Truth(), SearchConfig(n=4), critic))
+    assert [s.solution.answer for s in found.pool] == ["5", "5", "4", "4"]
+    assert {s.solution.stop for s in found.pool} == {"answer"}
+    assert found.chosen is not None
+    assert found.chosen.solution == Solution("0", tuple(RIGHT), "4", "answer", 0)

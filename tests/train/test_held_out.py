@@ -1,0 +1,46 @@
+"""What is measured of held-out steps while a reward model is trained."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+import pytest
+from transformers import EvalPrediction
+
+from train.reward.losses import IGNORE
+from train.reward.trainer import held_out_metrics
+
+
+def measured(steps: list[tuple[float, float, int, bool]]) -> dict[str, float]:
+    """Of steps, each with its reward, target, error kind (1: perception, 2: reasoning) and whether it is called
+    wrong; a row of them, which is padded with what must not count."""
+    logits: list[list[float]] = [[math.log(p), math.log((1 - p) / 2), math.log((1 - p) / 2)] for p, *_ in steps]
+    columns: list[Any] = [[step[k] for step in steps] for k in (1, 2, 3)]
+    padded = [np.array([[*column, pad]]) for column, pad in zip(columns, (IGNORE, -1, IGNORE), strict=True)]
+    return held_out_metrics(EvalPrediction(np.array([[*logits, [50.0, 0.0, 0.0]]]), tuple(padded)))
+
+
+def test_held_out_metrics_are_those_of_a_hand_made_row() -> None:
+    found = measured([
+        (0.92, 1.0, -1, False),
+        (0.94, 0.0, 1, True),  # missed
+        (0.32, 0.0, 1, True),
+        (0.38, 0.0, 2, True),
+        (0.45, 1.0, -1, False),  # a false alarm
+    ])  # fmt: skip
+    assert found["step_accuracy"] == pytest.approx(3 / 5)
+    assert found["step_auroc"] == pytest.approx(4 / 6)
+    brier = (0.08**2 + 0.94**2 + 0.32**2 + 0.38**2 + 0.55**2) / 5
+    assert found["step_brier"] == pytest.approx(brier, abs=1e-6)
+    # Bins of a tenth: 0.92 and 0.94 against 1 and 0; 0.32 and 0.38 against 0; 0.45 against 1.
+    assert found["step_ece"] == pytest.approx((0.86 + 0.70 + 0.55) / 5, abs=1e-6)
+    assert (found["found_perception"], found["found_reasoning"]) == (0.5, 1.0)
+
+
+def test_what_is_called_wrong_is_what_the_labels_rule_says() -> None:
+    """Of a Monte Carlo value, one right rollout of four is enough."""
+    found = measured([(0.7, 0.25, -1, False), (0.2, 0.0, -1, True)])
+    assert (found["step_auroc"], found["step_accuracy"]) == (1.0, 1.0)
+    assert not [name for name in found if name.startswith("found")]

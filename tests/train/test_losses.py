@@ -1,0 +1,254 @@
+"""The losses: what they are, and that no split of a batch, into parts or into paths, changes them."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from train.reward.batches import batch_rows, model_inputs
+from train.reward.data import LabelledRow, class_weights, labelled_row
+from train.reward.losses import (
+    IGNORE,
+    LossConfig,
+    beta_binomial,
+    candidate_means,
+    log_probabilities,
+    pairwise_loss,
+    step_loss,
+    training_loss,
+)
+from train.reward.trees import RowsConfig, load_trees, merged
+from vlprm.data.dataset import LabelledPath
+from vlprm.model.inputs import InputBuilder
+from vlprm.model.loading import Checkpoint
+from vlprm.model.reward_loading import load_reward_model
+from vlprm.model.reward_model import StepOutput
+
+PACKED = ["qwen2_vl", "qwen2_5_vl", "qwen3_vl", "internvl", "llava_onevision", "perception_lm", "llava"]
+ALL = LossConfig(balance=True, siblings=0.7, candidates=0.3)
+
+
+def one_step(logits: list[float], label: float, kind: int = -1, **batch: Any) -> tuple[Tensor, dict[str, Any]]:
+    made = {"labels": [[label]], "error_kinds": [[kind]], "weights": [[1.0]], "counts": [[[0.0, 0.0]]], **batch}
+    return torch.tensor([[logits]]), {name: torch.tensor(value) for name, value in made.items()}
+
+
+def step(config: LossConfig, *args: Any, **batch: Any) -> float:
+    logits, made = one_step(*args, **batch)
+    return float(step_loss(log_probabilities(logits, config), made, config))
+
+
+def test_a_steps_loss_is_the_soft_cross_entropy() -> None:
+    p, _, reasoning = torch.tensor([2.0, 0.5, -1.0]).softmax(-1).tolist()
+    cross = lambda target, error: -(target * math.log(p) + (1 - target) * math.log(error))  # noqa: E731
+    given = [2.0, 0.5, -1.0]
+    assert step(LossConfig(), given, 0.25, 2) == pytest.approx(cross(0.25, reasoning), abs=1e-6)
+    assert step(LossConfig(), given, 0.25) == pytest.approx(cross(0.25, 1 - p), abs=1e-6)
+    assert step(LossConfig(error_kinds=False), given, 0.25, 1) == pytest.approx(cross(0.25, 1 - p), abs=1e-6)
+    assert step(LossConfig(), given, 0.25, 2, weights=[[3.0]]) == pytest.approx(3 * cross(0.25, reasoning), abs=1e-6)
+    assert step(LossConfig(), given, float(IGNORE)) == 0.0
+    assert step(LossConfig(), [1.0, -1.0], 1.0) == pytest.approx(math.log(1 + math.exp(-2)), abs=1e-6)
+
+
+def test_counts_are_a_beta_binomial_draw() -> None:
+    """Against scipy, whose likelihood has the binomial coefficient too; and its best reward is near the share."""
+    from scipy.special import comb
+    from scipy.stats import betabinom
+
+    for p, right, valid in ((0.3, 2, 8), (0.9, 8, 8), (0.5, 0, 4)):
+        ours = beta_binomial(torch.tensor([math.log(p)]), torch.tensor([[right, valid]]), 10.0)
+        whole = betabinom.logpmf(right, valid, 10 * p, 10 * (1 - p)) - math.log(comb(valid, right))
+        assert float(ours) == pytest.approx(whole, abs=1e-5)
+    rates = torch.linspace(0.01, 0.99, 99)
+    likeliest = rates[beta_binomial(rates.log(), torch.tensor([[6.0, 8.0]]).expand(99, 2), 10.0).argmax()]
+    assert 0.65 < float(likeliest) < 0.8
+
+
+def test_counts_and_error_kinds_are_learnt_side_by_side() -> None:
+    """The likelihood of the counts, and the cross-entropy of the kind, given that the step is wrong."""
+    given, counts = [2.0, 0.5, -1.0], [[[2.0, 8.0]]]
+    alone = step(LossConfig(labels="counts", error_kinds=False), given, 0.25, 2, counts=counts)
+    _, perception, reasoning = torch.tensor(given).softmax(-1).tolist()
+    of_kind = -0.75 * math.log(reasoning / (perception + reasoning))
+    both = step(LossConfig(labels="counts"), given, 0.25, 2, counts=counts)
+    assert both == pytest.approx(alone + of_kind, abs=1e-5)
+    assert step(LossConfig(labels="counts"), given, 0.25, counts=counts) == pytest.approx(alone, abs=1e-6)
+
+
+def test_a_pair_is_the_farther_apart_the_less_it_costs() -> None:
+    """After Bradley and Terry; what is better goes up, what is worse goes down."""
+    logit = torch.tensor([[0.5, -1.0, 2.0]], requires_grad=True)
+    loss = pairwise_loss(logit, torch.tensor([[0, 0, 1], [0, 1, 2]]))
+    assert loss.item() == pytest.approx(math.log(1 + math.exp(-1.5)) + math.log(1 + math.exp(3)), abs=1e-5)
+    (slope,) = torch.autograd.grad(loss, logit)
+    assert slope[0, 0] < 0 < slope[0, 2]
+    paths = torch.tensor([[[1, 1, 0], [0, 1, 1], [0, 0, 0]]])
+    assert candidate_means(logit, paths).tolist() == [[-0.25, 0.5, 0.0]]
+
+
+@pytest.mark.parametrize("name", ["siblings", "candidates"])
+def test_pairs_are_learnt_in_the_right_direction(
+    inputs: InputBuilder, trees: list[list[LabelledPath]], name: str
+) -> None:
+    """Steps that are wrong are told from right ones of the same prefix; wrong solutions from right ones."""
+    config = LossConfig(steps=0.0, **{name: 1.0})  # type: ignore[arg-type]
+    rows = [labelled_row(tree, inputs, config, {}) for tree in trees]
+    assert any(getattr(row, name) for row in rows)
+    for row, tree in zip(rows, trees, strict=True):
+        assert all(row.wrong[worse] and not row.wrong[better] for better, worse in row.siblings)
+        assert all(tree[better].right and tree[worse].right is False for better, worse in row.candidates)
+        batch = batch_rows([row], inputs)
+        said = torch.zeros(*batch["labels"].shape, 3)
+        worse_steps = {worse for _, worse in row.siblings} | {
+            k for _, worse in row.candidates for k in set(row.paths[worse]) - set().union(*right_steps(row, tree))
+        }
+        said[..., 0] = 1.0
+        said[0, list(worse_steps), 0] = -1.0
+        found, inverse = (
+            float(training_loss(StepOutput(logits=x), batch, batch["totals"], config)) for x in (said, -said)
+        )
+        assert found < inverse or not getattr(row, name)
+
+
+def right_steps(row: LabelledRow, tree: list[LabelledPath]) -> list[set[int]]:
+    return [set(steps) for steps, path in zip(row.paths, tree, strict=True) if path.right]
+
+
+@pytest.fixture(scope="module")
+def trees(dataset: Path) -> list[list[LabelledPath]]:
+    """With a zoom among them."""
+    trees = load_trees(dataset, RowsConfig())
+    assert any(step.region for tree in trees for path in tree for step in path.steps)
+    return trees
+
+
+def shortened(path: LabelledPath, by: int) -> LabelledPath:
+    end = len(path.steps) - by
+    return replace(path, steps=path.steps[:end], nodes=path.nodes[:end], labels=path.labels[:end])
+
+
+def trained(folder: Path, head: str = "step", surprise: bool = False) -> Checkpoint:
+    checkpoint = load_reward_model(folder, new_head=head, reads_surprise=surprise)  # type: ignore[arg-type]
+    if head == "step":
+        torch.manual_seed(1)
+        torch.nn.init.normal_(checkpoint.model.score.weight, std=0.1)
+    return checkpoint
+
+
+def gradient(
+    checkpoint: Checkpoint, parts: list[list[LabelledRow]], loss: LossConfig
+) -> tuple[float, dict[str, Tensor]]:
+    """Loss and gradients of a global batch that is worked off in parts, on the model's device."""
+    checkpoint.model.zero_grad()
+    device = checkpoint.model.device
+    batches = [{n: t.to(device) for n, t in batch_rows(part, checkpoint.inputs).items()} for part in parts]
+    totals = torch.stack([batch["totals"] for batch in batches]).sum(0)
+    total = 0.0
+    for batch in batches:
+        value = training_loss(checkpoint.model(**model_inputs(batch)), batch, totals, loss)
+        value.backward()
+        total += value.item()
+    return total, {n: p.grad.clone().cpu() for n, p in checkpoint.model.named_parameters() if p.grad is not None}
+
+
+def assert_same(
+    found: tuple[float, dict[str, Tensor]], expected: tuple[float, dict[str, Tensor]], bound: float = 1e-5
+) -> None:
+    assert found[0] == pytest.approx(expected[0], abs=bound)
+    assert set(found[1]) == set(expected[1])
+    worst = max((float((found[1][n] - expected[1][n]).abs().max()), n) for n in expected[1])
+    assert worst[0] < bound, worst
+
+
+@pytest.mark.parametrize("loss", [ALL, LossConfig(labels="counts"), LossConfig(labels="hard", wrong_weight=2.0)])
+def test_the_loss_is_the_same_however_a_batch_is_split(
+    backbone: Path, trees: list[list[LabelledPath]], loss: LossConfig
+) -> None:
+    checkpoint, weights = trained(backbone), class_weights(trees, loss)
+    rows = [labelled_row(tree[:3], checkpoint.inputs, loss, weights) for tree in trees[:6]]
+    whole = gradient(checkpoint, [rows], loss)
+    assert whole[0] > 0.1
+    for parts in ([[r] for r in rows], [rows[:2], rows[2:]]):
+        assert_same(gradient(checkpoint, parts, loss), whole)
+
+
+@pytest.mark.parametrize("family", PACKED)
+@pytest.mark.parametrize("head", ["step", "surprise", "verdict"])
+def test_a_tree_in_one_sequence_has_the_loss_and_gradients_of_its_paths(
+    tiny_backbone: Any, trees: list[list[LabelledPath]], family: str, head: str
+) -> None:
+    """Branches of uneven length, crops within branches, prompts of two images; float32."""
+    checkpoint = trained(tiny_backbone(family), "verdict" if head == "verdict" else "step", head == "surprise")
+    loss = LossConfig(error_kinds=head != "verdict")
+    uneven = [[shortened(path, i % 2) for i, path in enumerate(tree)] for tree in trees[:5]]
+    other = trees[1][0].problem.images
+    uneven[0] = [replace(path, problem=replace(path.problem, images=path.problem.images + other)) for path in uneven[0]]
+    paths = [[labelled_row([path], checkpoint.inputs, loss, {})] for tree in uneven for path in tree]
+    whole = [[labelled_row(tree, checkpoint.inputs, loss, {}) for tree in uneven]]
+    tokens = [sum(len(row.row.ids) for part in parts for row in part) for parts in (paths, whole)]
+    assert tokens[1] < 0.7 * tokens[0]
+    assert_same(gradient(checkpoint, whole, loss), gradient(checkpoint, paths, loss))
+
+
+@pytest.mark.parametrize("head", ["step", "verdict"])
+@pytest.mark.parametrize("template", ["plain@1", "tagged_steps@1"])
+def test_critiques_of_a_tree_weigh_as_those_of_its_paths(
+    tiny_backbone: Any, trees: list[list[LabelledPath]], head: str, template: str
+) -> None:
+    """What is said of a step stands once, and counts for each solution that has the step."""
+    checkpoint, loss = trained(tiny_backbone("qwen2_5_vl"), head), LossConfig(critique=0.7)
+    checkpoint.inputs.config = replace(checkpoint.inputs.config, prompt_template=template)
+    paths = [[labelled_row([path], checkpoint.inputs, loss, {})] for tree in trees[:4] for path in tree]
+    whole = [[labelled_row(tree, checkpoint.inputs, loss, {}) for tree in trees[:4]]]
+    assert max(weight for row in whole[0] for weight in row.taught) > 1
+    assert sum(sum(row.taught) for row in whole[0]) == sum(len(row.taught) for (row,) in paths)
+    assert_same(gradient(checkpoint, whole, loss), gradient(checkpoint, paths, loss))
+
+
+def test_rows_of_one_solution_merged_have_the_loss_and_gradients_of_the_rows(
+    backbone: Path, trees: list[list[LabelledPath]]
+) -> None:
+    """As a dataset has them that gives each solution a row."""
+    checkpoint, loss = trained(backbone), LossConfig(wrong_weight=2.0)
+    weights = class_weights(trees, loss)
+    rows = [[replace(path, nodes=tuple(range(len(path.steps))))] for path in trees[0]]
+    paths = [[labelled_row(row, checkpoint.inputs, loss, weights)] for row in rows]
+    whole = [[labelled_row(merged([*rows]), checkpoint.inputs, loss, weights)]]
+    assert len(whole[0][0].targets) < sum(len(path.targets) for (path,) in paths)
+    assert_same(gradient(checkpoint, whole, loss), gradient(checkpoint, paths, loss))
+
+
+def test_a_verdict_over_the_vocabulary_teaches_it_to_answer(backbone: Path, trees: list[list[LabelledPath]]) -> None:
+    """Over two verdicts, nothing says that one of them is to be written at all."""
+    checkpoint = trained(backbone, "verdict")
+    row = [[labelled_row(trees[0], checkpoint.inputs, LossConfig(), {})]]
+    two, whole = LossConfig(), LossConfig(vocabulary=True)
+    assert gradient(checkpoint, row, whole)[0] > gradient(checkpoint, row, two)[0] + 1
+    assert replace(two, vocabulary=True) == whole
+
+
+def test_wrong_steps_weigh_more_on_top_of_the_balance(trees: list[list[LabelledPath]]) -> None:
+    even = class_weights(trees, LossConfig(balance=True))
+    assert class_weights(trees, LossConfig(balance=True, wrong_weight=3.0)) == {
+        (kind, wrong): pytest.approx(weight * (3 if wrong else 1)) for (kind, wrong), weight in even.items()
+    }
+
+
+def test_balance_gives_both_classes_of_a_question_type_the_same_weight(trees: list[list[LabelledPath]]) -> None:
+    weights = class_weights(trees, LossConfig(balance=True))
+    totals: dict[tuple[str, bool], float] = {}
+    for tree in trees:
+        for path in tree:
+            for label in path.labels:
+                if label.target is not None:
+                    key = (f"{path.problem.meta['task']}/{path.problem.meta['question_type']}", label.target < 0.5)
+                    totals[key] = totals.get(key, 0.0) + weights[key]
+    both = [kind for kind, wrong in totals if wrong and (kind, False) in totals]
+    assert both
+    assert all(totals[kind, True] == pytest.approx(totals[kind, False]) for kind in both)

@@ -1,0 +1,321 @@
+"""The real Trainer with our rows: accumulation changes nothing, rows are labelled as the dataset says."""
+
+import dataclasses
+import json
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+import torch
+import transformers
+
+from tests.conftest import solved
+from tests.tiny_backbones import QWEN_TOWER, mrope, qwen2_processor, write_qwen
+from train import merge, prm
+from train.policy.lessons import Curriculum, Lesson, batch_lessons, executed_steps, lesson, lesson_row, teacher
+from train.prm import make_trainer, split_rows
+from train.reward.batches import batch_rows, plan_batches
+from train.reward.config import PrmConfig
+from train.reward.data import KIND_INDEX, examples_of, labelled_row
+from train.reward.losses import IGNORE, LossConfig
+from train.reward.progress import Progress
+from train.reward.trainer import StepTrainer
+from train.reward.trees import RowsConfig, load_trees
+from vlprm.data.dataset import read_rows, row_paths
+from vlprm.model.inputs import InputBuilder
+from vlprm.model.loading import load_inputs, load_policy
+from vlprm.model.reward_loading import load_reward_model
+from vlprm.model.reward_model import OUTPUTS
+from vlprm.schema import Problem
+from vlprm.scoring.tree import score
+from vlprm.tasks import TASKS
+from vlprm.tasks.synthetic import truthful
+
+
+@pytest.mark.parametrize("of", ["paths", "trees"])
+def test_the_trainers_steps_do_not_depend_on_accumulation(
+    dataset: Path, backbone: Path, tmp_path: Path, of: str
+) -> None:
+    """The trap: stock heads inflate the loss by the accumulation factor. One global batch, in one part and in four."""
+    logs = []
+    for budget, parts in ((100_000, 1), (1_000, 4)):
+        rows = RowsConfig(of=of, batch_tokens=budget)  # type: ignore[arg-type]
+        pairs = 0.5 if of == "trees" else 0.0
+        loss = LossConfig(balance=True, siblings=pairs, candidates=pairs)
+        config = PrmConfig(dataset, tmp_path / str(parts), str(backbone), rows=rows, loss=loss, held_out=0.2)
+        checkpoint = load_reward_model(backbone, new_head="step")
+        train, held = split_rows(config, checkpoint.inputs)
+        trainer = make_trainer(dataclasses.replace(config, accumulate=len(train)), checkpoint, train, held)
+        assert (len(train) == 1) == (parts == 1)
+        trainer.args.logging_steps, trainer.args.max_steps = 1, 1
+        trainer.train()
+        logs.append([(log["loss"], log["grad_norm"]) for log in trainer.state.log_history if "grad_norm" in log])
+    assert torch.tensor(logs[0]) == pytest.approx(torch.tensor(logs[1]), abs=2e-4)
+    assert all(0 < loss < 5 for loss, _ in logs[0])
+
+
+@pytest.mark.parametrize(
+    ("family", "head"), [("qwen2_5_vl", "step"), ("qwen3_vl", "step"), ("internvl", "step"), ("qwen2_5_vl", "verdict")]
+)
+def test_adapters_are_trained_saved_and_merged(
+    dataset: Path, tiny_backbone: Any, tmp_path: Path, family: str, head: str, problems: list[Problem]
+) -> None:
+    """Scores of adapters that are loaded again, and of the merged checkpoint, are equal; verdicts are those learnt."""
+    run, backbone = tmp_path / "lora", str(tiny_backbone(family))
+    rows = RowsConfig(batch_tokens=700)  # the first step moves the head alone, which starts at zero
+    config = PrmConfig(dataset, run, backbone, lora_rank=4, held_out=0.2, rows=rows, epochs=2)
+    if head == "verdict":
+        config = dataclasses.replace(config, head="verdict", verdicts=("Y", "N"))
+    prm.main(config)
+    assert not (run / "model.safetensors").exists()
+    asked = [(p, solved(p)) for p in problems[:3]]
+    loaded = score(load_reward_model(run), asked)
+    merge.main(merge.MergeConfig(run, tmp_path / "merged"))
+    for mine, merged in zip(loaded, score(load_reward_model(tmp_path / "merged"), asked), strict=True):
+        assert merged == pytest.approx(mine, abs=1e-6)
+    before, after = load_policy(backbone).model.state_dict(), load_reward_model(tmp_path / "merged").model.state_dict()
+    changed = {name for name in before if not torch.equal(before[name], after[name])}
+    assert changed
+    assert all("language_model.layers" in name and "_proj" in name for name in changed)
+    if head == "step":
+        assert after["score.weight"].abs().max() > 0
+
+
+@pytest.mark.parametrize("head", ["step", "verdict"])
+def test_a_run_that_died_goes_on_with_the_weights_that_it_had(
+    dataset: Path, tiny_backbone: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, head: Any
+) -> None:
+    """Of a family whose weights have other names where they are stored."""
+    rows, backbone = RowsConfig(batch_tokens=700), str(tiny_backbone("qwen2_5_vl"))
+    whole = PrmConfig(dataset, tmp_path / "whole", backbone, head, rows=rows, held_out=0.2, checkpoint_every=2)
+    prm.main(whole)
+    real, steps = StepTrainer.compute_loss, 0
+
+    def dying(self: StepTrainer, model: Any, *args: Any, **kwargs: Any) -> Any:
+        nonlocal steps
+        steps += model.training
+        if steps == 4:
+            raise MemoryError
+        return real(self, model, *args, **kwargs)
+
+    died = dataclasses.replace(whole, run=tmp_path / "died")
+    with monkeypatch.context() as patched:
+        patched.setattr(StepTrainer, "compute_loss", dying)
+        with pytest.raises(MemoryError):
+            prm.main(died)
+    assert [path.name for path in died.run.glob("checkpoint-*")] == ["checkpoint-2"]
+    prm.main(died)
+    ends = [load_reward_model(config.run).model.state_dict() for config in (whole, died)]
+    start = load_reward_model(backbone, new_head=head).model.state_dict()
+    assert any(not torch.equal(start[name], ends[0][name]) for name in start if "language_model" in name)
+    assert all(torch.equal(ends[0][name], ends[1][name]) for name in ends[0])
+
+
+@pytest.mark.parametrize("bits", [4, 8])
+def test_adapters_are_trained_on_a_quantized_backbone(
+    dataset: Path, tmp_path: Path, bits: int, problems: list[Problem]
+) -> None:
+    rows = RowsConfig(batch_tokens=700)
+    folder = tmp_path / "backbone"  # of widths that 4-bit kernels on a CPU take
+    processor = qwen2_processor(transformers.Qwen2_5_VLProcessor, [problem.question for problem in problems])
+    text = {"hidden_size": 128, "intermediate_size": 256, "rope_parameters": mrope(8, 12, 12)}
+    vision = {**QWEN_TOWER, "patch_size": 14, "out_hidden_size": 128, "fullatt_block_indexes": [1]}
+    write_qwen(folder, transformers.Qwen2_5_VLForConditionalGeneration, processor, text, vision)
+    config = PrmConfig(dataset, tmp_path / "run", str(folder), rows=rows, held_out=0.2, bits=bits)  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match="cannot be trained; set lora_rank"):
+        prm.main(config)
+    config = dataclasses.replace(config, lora_rank=4)
+    loaded = prm.new_model(config).model.model.language_model.layers[0].mlp.up_proj.weight.dtype
+    assert loaded == {4: torch.uint8, 8: torch.int8}[bits]
+    assert prm.new_model(config).model.model.visual.blocks[0].mlp.up_proj.weight.dtype == torch.float32
+    prm.main(config)
+    asked = [(problems[0], solved(problems[0]))]
+    (whole,), few = score(load_reward_model(tmp_path / "run"), asked), load_reward_model(tmp_path / "run", bits=bits)
+    assert few.model.model.language_model.layers[0].mlp.up_proj.weight.dtype == loaded
+    assert score(few, asked)[0] == pytest.approx(whole, abs=0.05)
+    assert score(few, asked)[0] != whole
+
+
+def test_rows_carry_the_datasets_labels(dataset: Path, inputs: InputBuilder) -> None:
+    for tree in load_trees(dataset, RowsConfig(max_paths_per_tree=6)):
+        assert len(tree) <= 6
+        for path in tree:
+            row = labelled_row([path], inputs, LossConfig(), {})
+            assert len(row.targets) == len(row.row.step_ends) == len(path.steps)
+            assert [None if t == IGNORE else t for t in row.targets] == [label.target for label in path.labels]
+        whole = labelled_row(tree, inputs, LossConfig(), {})
+        assert sum(whole.weights) == sum(len(path.steps) for path in tree)
+        assert len(whole.targets) == len({node for path in tree for node in path.nodes})
+    batch = batch_rows([labelled_row([p], inputs, LossConfig(), {}) for p in tree], inputs)
+    assert batch["labels"].shape == batch["step_ends"].shape == batch["error_kinds"].shape
+    assert (batch["mm_token_type_ids"] == 1).any()
+    assert KIND_INDEX["action"] == OUTPUTS.index("perception")
+
+
+def test_what_comes_after_a_first_error_is_left_out_masked_or_kept(dataset: Path) -> None:
+    def targets(after_first_error: str) -> list[list[float | None]]:
+        rows = RowsConfig(after_first_error=after_first_error)  # type: ignore[arg-type]
+        return [[label.target for label in p.labels] for tree in load_trees(dataset, rows) for p in tree]
+
+    cut = 0
+    for kept, masked, stopped in zip(targets("keep"), targets("mask"), targets("stop"), strict=True):
+        wrong = [t is not None and t < 0.5 for t in kept]
+        end = wrong.index(True) + 1 if True in wrong else len(kept)
+        assert stopped == kept[:end]
+        assert masked == kept[:end] + [None] * (len(kept) - end)
+        cut += len(kept) > end
+    assert cut > 5
+
+
+def test_a_target_outside_its_range_is_refused(dataset: Path, inputs: InputBuilder) -> None:
+    path = load_trees(dataset, RowsConfig())[0][0]
+    labels = tuple(dataclasses.replace(label, target=1.5) for label in path.labels)
+    with pytest.raises(ValueError, match=r"target 1.5 is not in \[0, 1\]"):
+        labelled_row([dataclasses.replace(path, labels=labels)], inputs, LossConfig(), {})
+
+
+def test_a_row_whose_columns_do_not_go_together_is_named(dataset: Path) -> None:
+    row = read_rows(dataset)[0]
+    with pytest.raises(ValueError, match=r"row count_grid@1/train/000000 has (\d+) completions, .* (?!\1)\d+ labels"):
+        row_paths({**row, "labels": [*row["labels"], 1.0]})
+    with pytest.raises(ValueError, match=r"row .* has an image without its bytes; embed them"):
+        row_paths({**row, "images": [{"bytes": None, "path": "a.png"}]})
+
+
+def test_over_long_rows_are_refused_or_dropped_and_never_cut(dataset: Path, inputs: InputBuilder) -> None:
+    trees = load_trees(dataset, RowsConfig())
+    examples, sizes = examples_of(trees, RowsConfig(of="paths"), inputs, LossConfig())
+    assert sizes == [len(labelled_row(e, inputs, LossConfig(), {}).row.ids) for e in examples]
+    limit = sorted(sizes)[len(sizes) // 2]
+    with pytest.raises(ValueError, match=r"raise rows.longest \(now .*\), or leave them out with rows.over_long: drop"):
+        examples_of(trees, RowsConfig(of="paths", longest=limit), inputs, LossConfig())
+    kept, short = examples_of(trees, RowsConfig(of="paths", longest=limit, over_long="drop"), inputs, LossConfig())
+    assert short == [size for size in sizes if size <= limit]
+    assert len(kept) == len(short)
+
+
+def test_a_solution_longer_than_the_backbone_reads_is_refused_or_dropped(dataset: Path, backbone: Path) -> None:
+    """However many of a tree's tokens are beside each other."""
+    inputs, trees = load_inputs(backbone), load_trees(dataset, RowsConfig())
+    _, whole = examples_of(trees, RowsConfig(), inputs, LossConfig())
+    _, paths = examples_of(trees, RowsConfig(of="paths"), inputs, LossConfig())
+    inputs.context = max(paths)
+    assert max(whole) > inputs.context
+    examples_of(trees, RowsConfig(), inputs, LossConfig())
+    inputs.context -= 1
+    with pytest.raises(ValueError, match=rf"a solution of {max(paths)} tokens, and .* reads {inputs.context}"):
+        examples_of(trees, RowsConfig(), inputs, LossConfig())
+    kept, _ = examples_of(trees, RowsConfig(over_long="drop"), inputs, LossConfig())
+    assert 0 < len(kept) < len(trees)
+
+
+def test_rows_that_were_left_out_are_counted_in_the_metrics(dataset: Path, backbone: Path, tmp_path: Path) -> None:
+    inputs = load_inputs(backbone)
+    sizes = examples_of(load_trees(dataset, RowsConfig()), RowsConfig(), inputs, LossConfig())[1]
+    limit = sorted(sizes)[len(sizes) // 2]
+    rows = RowsConfig(longest=limit, over_long="drop")
+    prm.main(PrmConfig(dataset, tmp_path / "run", str(backbone), rows=rows, held_out=0.3))
+    known = json.loads((tmp_path / "run" / "metrics.jsonl").read_text().splitlines()[0])
+    left_out = sum(size > limit for size in sizes)
+    assert known["rows_left_out"] + known["eval_rows_left_out"] == left_out > 0
+
+
+def test_too_few_problems_are_refused(dataset: Path, backbone: Path, inputs: InputBuilder, tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="training needs one beside 10 held out"):
+        split_rows(PrmConfig(dataset, tmp_path, held_out=1.0), inputs)
+
+
+def curriculum(family: str, **kwargs: Any) -> Curriculum:
+    return Curriculum((TASKS[family],), **{"proofread": 0, "blind_spots": {}, "slip_rate": 0.0, "seed": 0, **kwargs})
+
+
+def learnt(taught: Lesson, inputs: InputBuilder) -> str:
+    labels = batch_lessons([lesson_row(taught, inputs)], inputs)["labels"][0]
+    assert inputs.image_token_id not in labels
+    return str(inputs.tokenizer.decode(labels[labels != IGNORE]))
+
+
+def test_the_policy_learns_what_it_writes_and_nothing_it_is_shown(inputs: InputBuilder) -> None:
+    taught = lesson(curriculum("fine_print"), 2)
+    texts = [step.text for step in taught.steps]
+    zoom = next(i for i, t in enumerate(texts) if t.startswith("[zoom]"))
+    text = learnt(taught, inputs)
+    assert text.startswith("\n\n".join(texts[: zoom + 1]) + "<|im_end|>" + texts[zoom + 1])
+    assert text.endswith(texts[-1] + "<|im_end|>")
+
+
+def test_what_is_wrong_in_a_draft_is_not_learnt_and_its_correction_is(inputs: InputBuilder) -> None:
+    problem = TASKS["pattern"].problem("train", 0)
+    right = TASKS["pattern"].solve(problem.meta["scene"], truthful)
+    drafted = [right[0] + " red", right[1], right[2].replace("cell", "cell 9")]
+    taught = Lesson(problem, executed_steps(problem, drafted), (True, False, True), correction=right[2])
+    # The id after an uncorrected wrong step carries no loss either: it would teach that nothing was amiss.
+    assert learnt(taught, inputs) == f"{right[1]} (wrong: {right[2]})<|im_end|>"
+
+
+@pytest.mark.parametrize("family", list(TASKS))
+def test_a_proofread_draft_ends_with_the_truth(family: str) -> None:
+    lessons = [lesson(curriculum(family, proofread=2), i) for i in range(90)]
+    assert all(len({a.problem.id, b.problem.id}) == 1 for a, b in zip(lessons[::3], lessons[2::3], strict=True))
+    corrected = [given for given in lessons if given.correction is not None]
+    assert 15 < len(corrected) < 60
+    for given in corrected:
+        truth = TASKS[family].solve(given.problem.meta["scene"], truthful)
+        assert given.correction == truth[len(given.steps) - 1] != given.steps[-1].text
+        assert given.wrong[-1]
+        assert given.corrected_steps[-1].text.endswith(f" (wrong: {given.correction})")
+    assert not any(any(given.wrong) for given in lessons if given.correction is None)
+
+
+def test_the_careless_teacher_errs_where_it_is_blind() -> None:
+    blind = curriculum("chart", blind_spots={"height 6": 0.5})
+    said = [teacher(blind, f"id {i}")("perception", "height 6", 6, [7, 5]) for i in range(400)]
+    assert set(said) == {6, 7}
+    assert 0.4 < said.count(7) / 400 < 0.6
+    assert all(teacher(blind, f"id {i}")("perception", "height 5", 5, [6, 4]) == 5 for i in range(50))
+    again = [teacher(blind, f"id {i}")("perception", "height 6", 6, [7, 5]) for i in range(400)]
+    assert again == said
+    writer = teacher(blind, "id")
+    assert len({writer("perception", "height 6", 6, [7, 5]) for _ in range(20)}) == 1, "a blind spot is a habit"
+
+
+def state_at(step: int) -> SimpleNamespace:
+    return SimpleNamespace(global_step=step, is_world_process_zero=True)
+
+
+def test_each_step_stands_once_in_the_metrics_of_a_run_that_was_killed(tmp_path: Path) -> None:
+    def train(first: int, last: int) -> None:
+        progress, args = Progress(40, {"rows_left_out": 2}), SimpleNamespace(output_dir=str(tmp_path))
+        progress.on_train_begin(args, state_at(first), None)
+        for step in range(first + 10, last + 1, 10):
+            progress.on_log(args, state_at(step), None, {"loss": 1 / step})
+
+    def steps() -> list[int]:
+        known, *logged = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
+        assert known == {"step": 0, "rows_left_out": 2}
+        return [line["step"] for line in logged]
+
+    train(0, 30)
+    with (tmp_path / "metrics.jsonl").open("a") as file:
+        file.write('{"step": 40, "lo')
+    train(20, 40)  # its last checkpoint was at step 20
+    assert steps() == [10, 20, 30, 40]
+    Progress(40).on_log(SimpleNamespace(output_dir=str(tmp_path)), state_at(40), None, {"train_runtime": 9.0})
+    train(40, 40)  # killed while it wrote its weights
+    assert steps() == [10, 20, 30, 40]
+    train(0, 10)
+    assert steps() == [10]
+
+
+def test_batches_fill_the_budget_and_lose_nothing(dataset: Path, inputs: InputBuilder) -> None:
+    config = RowsConfig(of="paths", batch_tokens=900)
+    examples, sizes = examples_of(load_trees(dataset, config), config, inputs, LossConfig())
+    size_of = {id(example): size for example, size in zip(examples, sizes, strict=True)}
+    batches = plan_batches(examples, sizes, config.batch_tokens, seed=0)
+    assert sorted(id(e) for batch in batches for e in batch) == sorted(size_of)
+    padded = [len(batch) * max(size_of[id(e)] for e in batch) for batch in batches]
+    assert max(padded) <= config.batch_tokens
+    assert sum(padded) < 1.15 * sum(sizes)
+    ids = lambda planned: [[id(e) for e in batch] for batch in planned]  # noqa: E731
+    assert ids(plan_batches(examples, sizes, 900, seed=0)) == ids(batches) != ids(plan_batches(examples, sizes, 900, 1))

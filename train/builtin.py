@@ -1,0 +1,187 @@
+"""Teach a small Qwen3-VL to solve the synthetic families in steps: the built-in policy, and the built-in backbone.
+
+    python -m train.builtin --config configs/builtin/policy.yaml
+
+The teacher is a family's own solver. A truthful teacher, who also puts careless drafts right, makes the backbone; a
+careless one, with blind spots that are declared in the config, makes a policy whose errors are systematic, as those of
+real policies are.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from accelerate import PartialState
+from jsonargparse.typing import ClosedUnitInterval, NonNegativeInt, PositiveFloat, PositiveInt
+from transformers import PrinterCallback, Trainer, TrainingArguments
+
+from train.policy.lessons import Curriculum, Lessons, batch_lessons, lesson
+from train.reward.progress import Progress, last_whole_checkpoint, refuse_data_parallel
+from vlprm.builtin.make import Size, make_model, make_processor, make_tokenizer
+from vlprm.model.checkpoint_config import FILE_NAME, CheckpointConfig
+from vlprm.model.inputs import InputBuilder
+from vlprm.model.loading import checkpoint_folder, load_policy
+from vlprm.prompts import user_text
+from vlprm.runs.config import dump, run
+from vlprm.runs.folder import open_run
+from vlprm.schema import Problem
+from vlprm.steps import join_steps
+from vlprm.tasks import TASKS, load_task
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class PolicyConfig:
+    """Teach the built-in policy or backbone.
+
+    Args:
+        output_dir: checkpoint folder to write.
+        start_from: checkpoint whose tokenizer is taken, and whose weights where names and shapes are equal.
+        families: task names or module paths; one named twice has a double share.
+        proofread: lessons of proofreading a careless draft, beside one of solving, for each problem.
+        size: widths and depths of the model, see vlprm.builtin.make.Size.
+        vocab_size: most tokens that the tokenizer may have.
+        steps: optimizer steps.
+        batch_size: solutions a step.
+        learning_rate: peak of a warm-up and cosine schedule.
+        workers: processes that draw problems.
+        blind_spots: concept -> probability that the teacher takes it for its likeliest confusion.
+        slip_rate: probability of any other claim being wrong.
+        seed: decides the weights, the problems and the teacher's slips.
+    """
+
+    output_dir: Path
+    start_from: str | None = None
+    families: tuple[str, ...] = tuple(TASKS)
+    proofread: NonNegativeInt = 0
+    size: Size = Size()
+    vocab_size: PositiveInt = 512
+    steps: PositiveInt = 4000
+    batch_size: PositiveInt = 64
+    learning_rate: PositiveFloat = 1.2e-3
+    workers: NonNegativeInt = 2
+    blind_spots: dict[str, ClosedUnitInterval] = field(default_factory=dict)
+    slip_rate: ClosedUnitInterval = 0.0
+    seed: int = 0
+
+
+def main(config: PolicyConfig) -> None:
+    refuse_data_parallel()
+    sources = [checkpoint_folder(config.start_from)] if config.start_from else []
+    with PartialState().main_process_first():
+        open_run(config.output_dir, dump(config), config.seed, sources)
+    if (config.output_dir / FILE_NAME).exists():
+        log.info("%s is trained", config.output_dir)
+        return
+    started = time.time()
+    model, processor = start(config)
+    tokenizer = processor.tokenizer
+    inputs = InputBuilder(processor, CheckpointConfig(), model.config)
+    data = Lessons(curriculum(config), inputs, config.steps * config.batch_size)
+    log.info("%.2fM parameters, %d tokens", model.num_parameters() / 1e6, len(tokenizer))
+    log.info("one lesson:\n%s", tokenizer.decode(data[0].ids))
+    trainer = Trainer(
+        model=model,
+        args=_arguments(config),
+        train_dataset=data,
+        data_collator=lambda rows: batch_lessons(rows, inputs),
+        callbacks=[Progress(config.steps)],
+    )
+    trainer.remove_callback(PrinterCallback)
+    trainer.train(resume_from_checkpoint=last_whole_checkpoint(config.output_dir))
+    if PartialState().is_main_process:
+        save(config, model, processor, hours=(time.time() - started) / 3600)
+
+
+def start(config: PolicyConfig) -> tuple[Any, Any]:
+    """The model to teach and its processor."""
+    if config.start_from is None:
+        tokenizer = make_tokenizer(_corpus(config), config.vocab_size)
+        model = make_model(config.size, tokenizer, config.seed)
+    else:
+        source = load_policy(config.start_from)
+        tokenizer = source.inputs.tokenizer
+        model = make_model(config.size, tokenizer, config.seed)
+        own, weights = model.state_dict(), source.model.state_dict()
+        taken = {name: weight for name, weight in weights.items() if name in own and own[name].shape == weight.shape}
+        model.load_state_dict(taken, strict=False)
+        log.info("%d of %d weights are of %s", len(taken), len(own), config.start_from)
+    return model, make_processor(tokenizer, config.size.patch)
+
+
+def curriculum(config: PolicyConfig) -> Curriculum:
+    families = tuple(load_task(name) for name in config.families)
+    return Curriculum(families, config.proofread, config.blind_spots, config.slip_rate, config.seed)
+
+
+def _first_lessons(config: PolicyConfig) -> Iterator[tuple[Problem, str]]:
+    taught = curriculum(config)
+    for index in range(2000):
+        given = lesson(taught, index)
+        yield given.problem, join_steps(given.corrected_steps)
+
+
+def _corpus(config: PolicyConfig) -> list[str]:
+    """What the tokenizer is trained on: rendered questions and solutions of the first lessons."""
+    return [f"user\n{user_text('plain@1', problem)}\nassistant\n{text}\n" for problem, text in _first_lessons(config)]
+
+
+def _arguments(config: PolicyConfig) -> TrainingArguments:
+    return TrainingArguments(
+        output_dir=str(config.output_dir),
+        max_steps=config.steps,
+        per_device_train_batch_size=config.batch_size,
+        learning_rate=config.learning_rate,
+        lr_scheduler_type="cosine",
+        warmup_steps=min(200, config.steps // 10),
+        bf16=torch.cuda.is_available(),
+        weight_decay=0.01,
+        adam_beta2=0.98,
+        max_grad_norm=1.0,
+        dataloader_num_workers=config.workers,
+        dataloader_persistent_workers=config.workers > 0,
+        train_sampling_strategy="sequential",
+        logging_steps=50,
+        save_steps=250,
+        save_total_limit=1,
+        dataloader_pin_memory=torch.cuda.is_available(),
+        report_to="none",
+        disable_tqdm=True,
+        remove_unused_columns=False,
+        seed=config.seed,
+    )
+
+
+def data_hash(config: PolicyConfig) -> str:
+    """A hash over the ids and solutions of the first lessons: equal for equal tasks, teacher and seed."""
+    rows = [(problem.id, text) for problem, text in _first_lessons(config)]
+    return hashlib.sha256(json.dumps(rows).encode()).hexdigest()[:16]
+
+
+def save(config: PolicyConfig, model: Any, processor: Any, hours: float) -> None:
+    """Weights in bfloat16, the processor, and a profile that says how they were made."""
+    provenance = {
+        "command": "python -m train.builtin --config config.yaml",
+        "seed": config.seed,
+        "data_hash": data_hash(config),
+        "hours": round(hours, 3),
+        "device": torch.cuda.get_device_name() if torch.cuda.is_available() else "cpu",
+        "torch": torch.__version__,
+    }
+    model.to(torch.bfloat16).save_pretrained(config.output_dir)
+    processor.save_pretrained(config.output_dir)
+    CheckpointConfig(provenance=provenance).save(config.output_dir)
+    log.info("wrote %s", config.output_dir)
+
+
+if __name__ == "__main__":
+    run(main, PolicyConfig)

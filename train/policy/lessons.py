@@ -1,0 +1,185 @@
+"""What the built-in models are taught: solved problems of the training split and, for a backbone, proofread drafts.
+
+A *solving* lesson is a problem and its teacher's steps. A *proofreading* lesson is a problem and a careless draft of
+its solution, cut at one wrong step, which is put right in the same line:
+
+    [perception] row 1: red none blue (wrong: [perception] row 1: red red blue)
+
+What is wrong carries no loss, so that a backbone learns to notice slips and not to write them. The slips of drafts are
+drawn evenly from plausible confusions: nothing of a policy, of its blind spots or of step labels goes into them.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import random
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+import torch
+from torch.utils.data import Dataset
+
+from train.reward.losses import IGNORE
+from vlprm.model.inputs import InputBuilder
+from vlprm.model.packing import PackedRow
+from vlprm.schema import ErrorKind, Problem, Step
+from vlprm.steps import parse_step
+from vlprm.tasks.scene import rng_for
+from vlprm.tasks.synthetic import SyntheticFamily, Writer, truthful
+from vlprm.zoom.execute import View, execute_zoom, whole_images
+
+V = TypeVar("V")
+
+DRAFT_SLIP_RATES = (0.03, 0.1, 0.3)
+SWAPPED = 0.5  # share of drafts in which one word is taken from another problem's solution
+
+
+@dataclass(frozen=True)
+class Curriculum:
+    """Who teaches what. Lesson `i` is the same in every run: families take turns, and the lessons of a problem, one of
+    solving and `proofread` of proofreading, follow each other, so that its image is drawn and processed once."""
+
+    families: tuple[SyntheticFamily, ...]
+    proofread: int
+    blind_spots: Mapping[str, float]
+    slip_rate: float
+    seed: int
+
+
+@dataclass(frozen=True)
+class Lesson:
+    """Steps of a problem, which of them are wrong, and what the last one should have been."""
+
+    problem: Problem
+    steps: tuple[Step, ...]
+    wrong: tuple[bool, ...]
+    correction: str | None = None
+
+    @property
+    def corrected_steps(self) -> tuple[Step, ...]:
+        """The steps with the correction written behind the last; behind a zoom, once its crop was shown."""
+        if self.correction is None:
+            return self.steps
+        last, note = self.steps[-1], f" (wrong: {self.correction})"
+        if last.ends_turn:
+            return (*self.steps, Step("other", note))
+        return (*self.steps[:-1], dataclasses.replace(last, text=last.text + note))
+
+
+class Lessons(Dataset[PackedRow]):
+    """Lessons made into rows when asked for; a row's `written_in` says which ids carry a loss."""
+
+    def __init__(self, curriculum: Curriculum, inputs: InputBuilder, size: int) -> None:
+        self.curriculum, self.inputs, self.size = curriculum, inputs, size
+
+    def __len__(self) -> int:
+        return self.size
+
+    def __getitem__(self, index: int) -> PackedRow:
+        return lesson_row(lesson(self.curriculum, index), self.inputs)
+
+
+def lesson(curriculum: Curriculum, index: int) -> Lesson:
+    number, draft = divmod(index, 1 + curriculum.proofread)
+    family = curriculum.families[number % len(curriculum.families)]
+    problem = family.problem("train", number)
+    if draft:
+        return _proofreading(family, problem, rng_for("draft", curriculum.seed, problem.id, draft))
+    texts = family.solve(problem.meta["scene"], teacher(curriculum, problem.id))
+    return Lesson(problem, executed_steps(problem, texts), (False,) * len(texts))
+
+
+def teacher(curriculum: Curriculum, problem_id: str) -> Writer:
+    """A writer that errs as declared, the same way each time it meets the same problem."""
+    if not curriculum.blind_spots and not curriculum.slip_rate:
+        return truthful
+    return _careless(rng_for("teacher", curriculum.seed, problem_id), curriculum.blind_spots, curriculum.slip_rate)
+
+
+def _careless(rng: random.Random, blind_spots: Mapping[str, float], slip_rate: float) -> Writer:
+    """A blind spot is a habit: who takes one orange cell for red takes them all, in this solution."""
+    blind_today = {concept: rng.random() < rate for concept, rate in blind_spots.items()}
+
+    def write(kind: ErrorKind, concept: str, truth: V, near: Sequence[V]) -> V:
+        if not near:
+            return truth
+        if concept in blind_today:
+            return near[0] if blind_today[concept] else truth
+        return rng.choice(near) if rng.random() < slip_rate else truth
+
+    return write
+
+
+def _proofreading(family: SyntheticFamily, problem: Problem, rng: random.Random) -> Lesson:
+    scene = problem.meta["scene"]
+    texts = family.solve(scene, _careless(rng, {}, rng.choice(DRAFT_SLIP_RATES)))
+    if rng.random() < SWAPPED:
+        texts = _with_swapped_word(family, scene, texts, rng)
+    steps = executed_steps(problem, texts)
+    wrong = tuple(v is None or not v.correct for v in family.verdicts(problem, steps))
+    if not any(wrong):
+        return Lesson(problem, steps, wrong)
+    faults = [k for k, is_wrong in enumerate(wrong) if is_wrong]
+    fault = faults[0] if rng.random() < 0.5 else rng.choice(faults)
+    right = family.solve(scene, truthful)[fault]
+    return Lesson(problem, steps[: fault + 1], wrong[: fault + 1], right)
+
+
+def _with_swapped_word(family: SyntheticFamily, scene: Any, texts: list[str], rng: random.Random) -> list[str]:
+    """One word replaced by the word at its place in the solution of another problem with the same type of question."""
+    for _ in range(8):
+        other = family.scene("train", rng.randrange(1 << 30))
+        if other["content"]["type"] == scene["content"]["type"]:
+            others = family.solve(other, truthful)
+            break
+    else:
+        return texts
+    places = [
+        (k, w)
+        for k, (mine, theirs) in enumerate(zip(texts, others, strict=False))
+        for w, (word, another) in enumerate(zip(mine.split(" "), theirs.split(" "), strict=False))
+        if word != another and not mine.startswith("[zoom]")
+    ]
+    if not places:
+        return texts
+    k, w = rng.choice(places)
+    words = texts[k].split(" ")
+    words[w] = others[k].split(" ")[w]
+    return [*texts[:k], " ".join(words), *texts[k + 1 :]]
+
+
+def executed_steps(problem: Problem, texts: Sequence[str]) -> tuple[Step, ...]:
+    """The steps as a rollout has them: the regions of zooms are known. The teacher's boxes count in thousandths."""
+    images = [View(region, (int(region.x1), int(region.y1))) for region in whole_images(problem)]
+    steps = []
+    for text in texts:
+        step = parse_step(text)
+        zoomed = execute_zoom(step, "relative_1000", images) if step.kind == "zoom" else step
+        assert isinstance(zoomed, Step), f"{problem.id}: the teacher's zoom is refused: {zoomed}"
+        steps.append(zoomed)
+    return tuple(steps)
+
+
+def lesson_row(taught: Lesson, inputs: InputBuilder) -> PackedRow:
+    """The row of a finished solution. No loss on a wrong step, what leads to it, and the id after it if it
+    goes uncorrected."""
+    row = inputs.row(taught.problem, taught.corrected_steps, closed=True)
+    written = list(row.written_in)
+    ends = inputs.row(taught.problem, taught.steps).step_ends
+    starts = (written.index(0), *(end + 1 for end in ends))
+    for k, (start, end) in enumerate(zip(starts, ends, strict=False)):
+        if taught.wrong[k]:
+            silent = end + (1 if k == len(ends) - 1 else 2)
+            written[start:silent] = [-1] * (silent - start)
+    return dataclasses.replace(row, written_in=tuple(written))
+
+
+def batch_lessons(rows: Sequence[PackedRow], inputs: InputBuilder) -> dict[str, torch.Tensor]:
+    """The padded batch, with `labels` (B, T) of what was written."""
+    batch = inputs.batch(rows)
+    labels_BT = torch.full_like(batch["input_ids"], IGNORE)
+    for b, row in enumerate(rows):
+        written = torch.tensor(row.written_in) >= 0
+        labels_BT[b, : len(row.ids)][written] = batch["input_ids"][b, : len(row.ids)][written]
+    return {**batch, "labels": labels_BT}

@@ -1,0 +1,1 @@
+"""Training of reward models: rows, batches, losses, the Trainer."""

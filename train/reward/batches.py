@@ -1,0 +1,92 @@
+"""Training rows -> batches under a token budget, as tensors.
+
+Shapes: B rows, S steps (padded), C candidates (padded), P pairs, N ids that are taught.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from train.reward.data import Example, LabelledRow
+from train.reward.losses import IGNORE
+from vlprm.model.inputs import InputBuilder
+from vlprm.model.packing import padded_batches
+
+# What a batch has beside the inputs of the model.
+ANSWERS = ("labels", "error_kinds", "wrong", "counts", "weights", "siblings", "candidates", "paths", "taught_weights",
+           "totals", "ids")  # fmt: skip
+SORTED_RUN = 16  # batches whose rows are sorted by length together
+
+
+def plan_batches(examples: Sequence[Example], sizes: Sequence[int], budget: int, seed: int) -> list[list[Example]]:
+    """All examples, in a random order of batches whose padded size stays under the budget.
+
+    Rows are drawn at random in runs of some batches, and sorted by length within a run, so that little is padded; the
+    batches are then shuffled, so that the order of lengths means nothing.
+    """
+    rng = random.Random(seed)
+    order = rng.sample(range(len(examples)), len(examples))
+    runs: list[list[int]] = [[]]
+    for i in order:
+        if sum(sizes[k] for k in runs[-1]) > SORTED_RUN * budget:
+            runs.append([])
+        runs[-1].append(i)
+    batches = [[run[k] for k in batch] for run in runs for batch in padded_batches([sizes[i] for i in run], budget)]
+    return [[examples[i] for i in batch] for batch in rng.sample(batches, len(batches))]
+
+
+def evened(batches: Sequence[list[Example]], multiple: int) -> list[list[Example]]:
+    """As many batches as whole optimizer steps have, by halving the largest: where some devices have a batch and others
+    none, the Trainer would give them rows a second time. ValueError where there are too few rows."""
+    batches = list(batches)
+    while len(batches) % multiple:
+        largest = max(range(len(batches)), key=lambda i: len(batches[i]))
+        rows = batches[largest]
+        if len(rows) < 2:
+            raise ValueError(
+                f"{len(batches)} rows do not make whole steps of {multiple} batches; take fewer devices or parts"
+            )
+        batches[largest : largest + 1] = [rows[: len(rows) // 2], rows[len(rows) // 2 :]]
+    return batches
+
+
+def batch_rows(rows: Sequence[LabelledRow], inputs: InputBuilder) -> dict[str, Tensor]:
+    """A padded batch with `labels` (B, S) float, `IGNORE` where there is no loss, `error_kinds` (B, S), `counts`
+    (B, S, 2), `wrong` and `weights` (B, S), `siblings` and `candidates` (P, 3) of (row, better, worse), `paths`
+    (B, C, S), `taught_weights` (N) of the ids that are taught, and `totals` (4): what the batch adds to the sums that
+    the loss is divided by."""
+    batch = inputs.step_batch(inputs.with_an_image([r.row for r in rows]))
+    shape = batch["step_ends"].shape
+    labels_BS, kinds_BS, weights_BS = torch.full(shape, float(IGNORE)), torch.full(shape, -1), torch.zeros(shape)
+    counts_BS2, wrong_BS = torch.zeros(*shape, 2), torch.zeros(shape, dtype=torch.long)
+    paths_BCS = torch.zeros(len(rows), max(1, *(len(row.paths) for row in rows)), shape[1])
+    for b, row in enumerate(rows):
+        size = len(row.targets)
+        labels_BS[b, :size], kinds_BS[b, :size] = torch.tensor(row.targets), torch.tensor(row.kinds)
+        wrong_BS[b, :size] = torch.tensor(row.wrong).long()
+        counts_BS2[b, :size], weights_BS[b, :size] = torch.tensor(row.counts).float(), torch.tensor(row.weights)
+        for c, path in enumerate(row.paths):
+            paths_BCS[b, c, list(path)] = 1
+    siblings_P3, candidates_P3 = _pairs([r.siblings for r in rows]), _pairs([r.candidates for r in rows])
+    taught_N = torch.tensor([weight for row in rows for weight in row.taught])
+    labelled = weights_BS[labels_BS != IGNORE].sum()
+    return {
+        **batch,
+        "labels": labels_BS, "error_kinds": kinds_BS, "wrong": wrong_BS, "counts": counts_BS2, "weights": weights_BS,
+        "siblings": siblings_P3, "candidates": candidates_P3, "paths": paths_BCS, "taught_weights": taught_N,
+        "totals": torch.tensor([labelled, len(siblings_P3), len(candidates_P3), taught_N.sum()]),
+    }  # fmt: skip
+
+
+def model_inputs(batch: dict[str, Any]) -> dict[str, Any]:
+    """What of a batch the model is given."""
+    return {name: value for name, value in batch.items() if name not in ANSWERS}
+
+
+def _pairs(of_rows: Sequence[Sequence[tuple[int, int]]]) -> Tensor:
+    return torch.tensor([(b, *pair) for b, pairs in enumerate(of_rows) for pair in pairs], dtype=torch.long).view(-1, 3)

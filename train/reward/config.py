@@ -1,0 +1,84 @@
+"""The config of `train.prm`."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from jsonargparse.typing import ClosedUnitInterval, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
+
+from train.reward.losses import LossConfig
+from train.reward.trees import RowsConfig
+from vlprm.model.attention import Attention
+from vlprm.model.checkpoint_config import CheckpointConfig
+from vlprm.model.loading import Part
+from vlprm.model.reward_loading import Bits, Head
+from vlprm.schema import Aggregation
+
+
+@dataclass(frozen=True)
+class PrmConfig:
+    """Train a step-reward model.
+
+    Args:
+        dataset: parquet file of data_synth.label or data_synth.convert, or a file in TRL's stepwise format.
+        run: checkpoint folder to write.
+        backbone: checkpoint folder of the backbone, or builtin/backbone.
+        head: a linear layer at the end of each step (step), or the LM head's answer after it (verdict).
+        verdicts: the tokens of a verdict head that call a step correct and wrong.
+        surprise: let a step head read how unlikely a step was to the backbone, beside the state at its end.
+        freeze: parts that stay as they are: vision, projector, text.
+        lora_rank: of adapters on the text layers, which are then all that is trained beside a step head; 0: none.
+        bits: of the text layers' weights while adapters are trained on them.
+        attention: by what the vision tower and the text layers attend.
+        min_pixels: of an image as it is read, smaller ones being enlarged; without it, the limit of the backbone.
+        max_pixels: the same of the largest, larger ones being shrunk.
+        rows: what is learnt from, and in which batches.
+        loss: the loss.
+        epochs: passes over the data.
+        accumulate: device steps of an optimizer step.
+        learning_rate: its peak.
+        head_learning_rate: the same for a step head, which starts from nothing.
+        schedule: how the learning rate falls after its warm-up.
+        warmup: share of the steps in which it rises.
+        weight_decay: of AdamW.
+        checkpointing: compute activations again in the backward pass, to save memory.
+        bfloat16: train in mixed precision.
+        held_out: share of the problems kept for the metrics shown while training; they share no image with the others.
+        checkpoint_every: optimizer steps between checkpoints to resume from.
+        dry_run: say what would be trained, on what and in how much memory, and stop.
+        report_to: where metrics go beside metrics.jsonl: none, wandb, trackio or tensorboard.
+        aggregation: the rule that turns step rewards into a solution's, fixed before any result is seen.
+        seed: decides the held-out problems and the order of the rows.
+    """
+
+    dataset: Path
+    run: Path
+    backbone: str = "builtin/backbone"
+    head: Head = "step"
+    verdicts: tuple[str, str] = CheckpointConfig.verdicts
+    surprise: bool = False
+    freeze: tuple[Part, ...] = ("vision",)
+    lora_rank: NonNegativeInt = 0
+    bits: Bits = 16
+    attention: Attention = Attention()
+    min_pixels: PositiveInt | None = None
+    max_pixels: PositiveInt | None = None
+    rows: RowsConfig = RowsConfig()
+    loss: LossConfig = LossConfig()
+    epochs: PositiveInt = 1
+    accumulate: PositiveInt = 1
+    learning_rate: PositiveFloat = 3e-4
+    head_learning_rate: PositiveFloat = 3e-3
+    schedule: Literal["linear", "cosine"] = "linear"
+    warmup: ClosedUnitInterval = 0.1
+    weight_decay: NonNegativeFloat = 0.01
+    checkpointing: bool = False
+    bfloat16: bool = False
+    held_out: ClosedUnitInterval = 0.05
+    checkpoint_every: PositiveInt = 50
+    dry_run: bool = False
+    report_to: Literal["none", "wandb", "trackio", "tensorboard"] = "none"
+    aggregation: Aggregation = "min"
+    seed: int = 0

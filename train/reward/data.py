@@ -1,0 +1,221 @@
+"""Labelled solutions -> training rows: paths or whole trees, with what is learnt of each step."""
+
+from __future__ import annotations
+
+import logging
+from collections import Counter, defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from train.reward.critiques import critiques_of
+from train.reward.losses import IGNORE, LossConfig
+from train.reward.trees import RowsConfig, Tree, is_wrong
+from vlprm.data.dataset import LabelledPath
+from vlprm.model.inputs import InputBuilder
+from vlprm.model.packing import Node, PackedRow, depth_first, lay_out
+from vlprm.model.reward_model import OUTPUTS
+from vlprm.prompts import critique_question
+from vlprm.schema import Step, StepLabel
+
+log = logging.getLogger(__name__)
+
+# A wrong step whose kind is not known may be of either; a zoom at the wrong place is a way of not seeing.
+KIND_INDEX = {None: -1, "perception": OUTPUTS.index("perception"), "action": OUTPUTS.index("perception"),
+              "reasoning": OUTPUTS.index("reasoning")}  # fmt: skip
+Example = Tree  # that makes a row
+
+
+@dataclass(frozen=True)
+class LabelledRow:
+    """A row with, for each step, its target (IGNORE: no loss), error kind (index of the head's output; -1 unknown),
+    whether it is called wrong, right and valid rollouts, and weight, the number of solutions that it stands for; and
+    that number for each id that is taught. Pairs are of better and worse siblings, and of right and wrong candidates;
+    `paths` has the steps of each candidate."""
+
+    id: str
+    row: PackedRow
+    targets: tuple[float, ...]
+    kinds: tuple[int, ...]
+    wrong: tuple[bool, ...]
+    counts: tuple[tuple[int, int], ...]
+    weights: tuple[float, ...]
+    taught: tuple[float, ...] = ()
+    siblings: tuple[tuple[int, int], ...] = ()
+    candidates: tuple[tuple[int, int], ...] = ()
+    paths: tuple[tuple[int, ...], ...] = ()
+
+
+# --- what is learnt from
+
+
+def rows_of(trees: Sequence[Tree], config: RowsConfig) -> list[Example]:
+    """What makes a row each."""
+    return [*trees] if config.of == "trees" else [[path] for tree in trees for path in tree]
+
+
+def examples_of(
+    trees: Sequence[Tree], config: RowsConfig, inputs: InputBuilder, loss: LossConfig
+) -> tuple[list[Example], list[int]]:
+    """What makes a row each, and how many tokens it will have. ValueError on a row that is over-long, or has a solution
+    that the backbone cannot read to its end, unless such rows are dropped."""
+    examples = rows_of(trees, config)
+    lengths = [_lengths(_nodes(example, inputs, loss)) for example in examples]
+    fits = [size <= config.longest and depth <= inputs.context for size, depth in lengths]
+    if False in fits and config.over_long == "refuse":
+        first = examples[fits.index(False)][0].problem.id
+        size, depth = map(max, zip(*lengths, strict=True))
+        if depth > inputs.context:
+            raise ValueError(
+                f"{first} or one after it has a solution of {depth} tokens, and the backbone reads {inputs.context};"
+                " leave such rows out with rows.over_long: drop, or show smaller images"
+            )
+        raise ValueError(
+            f"{first} and {fits.count(False) - 1} more have up to {size} tokens; raise rows.longest (now"
+            f" {config.longest}), or leave them out with rows.over_long: drop"
+        )
+    if False in fits:
+        log.info("%d of %d rows are too long and left out", fits.count(False), len(examples))
+    kept = [i for i, fit in enumerate(fits) if fit]
+    return [examples[i] for i in kept], [lengths[i][0] for i in kept]
+
+
+def _lengths(nodes: Sequence[Node]) -> tuple[int, int]:
+    """Tokens of a row, and of its longest path."""
+    depths: list[int] = []
+    for node in nodes:
+        depths.append(len(node.segment.ids) + (depths[node.parent] if node.parent >= 0 else 0))
+    return sum(len(node.segment.ids) for node in nodes), max(depths)
+
+
+def _nodes(example: Example, inputs: InputBuilder, loss: LossConfig) -> list[Node]:
+    steps, place, parents = _merged(example)
+    question = critique_question(inputs.config.prompt_template)
+    critiques = critiques_of(example, place, question, loss.threshold) if loss.critique else []
+    return inputs.tree_nodes(example[0].problem, steps, parents, question, critiques)
+
+
+def class_weights(trees: Sequence[Tree], loss: LossConfig) -> dict[tuple[str, bool], float]:
+    """Weight of a step by its question's type and whether its target calls it wrong."""
+    counts: dict[tuple[str, bool], float] = defaultdict(float)
+    for tree in trees:
+        for path in tree:
+            for label in path.labels:
+                if label.target is not None:
+                    counts[_question_type(path), is_wrong(label, loss.threshold)] += 1
+    weights = {key: loss.wrong_weight if key[1] else 1.0 for key in counts}
+    if not loss.balance:
+        return weights
+    of_type = {kind: counts[kind, False] + counts[kind, True] for kind, _ in list(counts)}
+    return {key: weight * of_type[key[0]] / (2 * counts[key]) for key, weight in weights.items()}
+
+
+def _question_type(path: LabelledPath) -> str:
+    meta = path.problem.meta
+    return f"{meta.get('task', '')}/{meta.get('question_type', '')}"
+
+
+# --- rows
+
+
+def labelled_row(
+    example: Example, inputs: InputBuilder, loss: LossConfig, weights: dict[tuple[str, bool], float]
+) -> LabelledRow:
+    """The row of some solutions of one problem. ValueError on a target outside [0, 1]: the loss would be nonsense."""
+    problem = example[0].problem
+    _, place, parents = _merged(example)
+    labels = _labels(example)
+    nodes = _nodes(example, inputs, loss)
+    share = Counter(node for path in example for node in path.nodes)
+    targets = tuple(_target(labels[n], loss, problem.id) for n in place)
+    wrong = tuple(is_wrong(labels[n], loss.threshold) for n in place)
+    kind = _question_type(example[0])
+    return LabelledRow(
+        id=problem.id,
+        row=lay_out(nodes, inputs.positions),
+        targets=targets,
+        kinds=tuple(KIND_INDEX[labels[n].error_kind] for n in place),
+        wrong=wrong,
+        counts=tuple((labels[n].mc_correct, labels[n].mc_valid) for n in place),
+        weights=tuple(share[n] * weights.get((kind, w), 1.0) for n, w in zip(place, wrong, strict=True)),
+        taught=_taught(nodes, [share[n] for n in place]),
+        siblings=_sibling_pairs(targets, wrong, parents) if loss.siblings else (),
+        candidates=_candidate_pairs(example) if loss.candidates else (),
+        paths=tuple(tuple(place[n] for n in path.nodes) for path in example) if loss.candidates else (),
+    )
+
+
+def _merged(example: Example) -> tuple[list[Step], dict[int, int], list[int]]:
+    """The steps of some solutions, each once and after its parent; the place of each node among them; and the places of
+    their parents (-1: the prompt)."""
+    steps: list[Step] = []
+    place: dict[int, int] = {}
+    parents: list[int] = []
+    for path in example:
+        for before, node, step in zip((-1, *path.nodes), path.nodes, path.steps, strict=False):
+            if node not in place:
+                place[node] = len(place)
+                steps.append(step)
+                parents.append(place.get(before, -1))
+    return steps, place, parents
+
+
+def _target(label: StepLabel, loss: LossConfig, problem_id: str) -> float:
+    if label.target is None or (loss.labels == "counts" and not label.mc_valid):
+        return float(IGNORE)
+    if not 0 <= label.target <= 1:
+        raise ValueError(f"{problem_id}: target {label.target} is not in [0, 1]; correct the dataset's labels")
+    return float(not is_wrong(label, loss.threshold)) if loss.labels == "hard" else label.target
+
+
+def _labels(example: Example) -> dict[int, StepLabel]:
+    return {node: label for path in example for node, label in zip(path.nodes, path.labels, strict=True)}
+
+
+def _taught(nodes: Sequence[Node], share: Sequence[int]) -> tuple[float, ...]:
+    """Of each id that is taught, in the order of the row: how many solutions have the step that it is about."""
+    counts: list[float] = []
+    for k in depth_first(nodes):
+        if nodes[k].taught:
+            above = nodes[nodes[k].parent]
+            step = above.writes if above.writes >= 0 else nodes[above.parent].writes  # a question may stand between
+            counts += [share[step]] * nodes[k].segment.written
+    return tuple(counts)
+
+
+def _sibling_pairs(
+    targets: Sequence[float], wrong: Sequence[bool], parents: Sequence[int]
+) -> tuple[tuple[int, int], ...]:
+    groups: dict[int, list[int]] = defaultdict(list)
+    for k, parent in enumerate(parents):
+        if targets[k] != IGNORE:
+            groups[parent].append(k)
+    return tuple((a, b) for group in groups.values() for a in group for b in group if wrong[b] and not wrong[a])
+
+
+def check_pairs(examples: Sequence[Example], loss: LossConfig) -> None:
+    """ValueError where pairs are to be learnt from and no row has one."""
+    if loss.candidates and not any(map(_candidate_pairs, examples)):
+        raise ValueError(
+            "no problem has right and wrong solutions, between which loss.candidates learns; set it to 0, or give a"
+            " dataset that says which are right"
+        )
+    if loss.siblings and not any(_has_siblings(example, loss) for example in examples):
+        raise ValueError(
+            "no problem has a right and a wrong step after the same steps, between which loss.siblings learns; set it"
+            " to 0, or give a dataset of trees"
+        )
+
+
+def _has_siblings(example: Example, loss: LossConfig) -> bool:
+    _, place, parents = _merged(example)
+    known = _labels(example)
+    labels = [known[n] for n in place]
+    targets = [_target(label, loss, example[0].problem.id) for label in labels]
+    return bool(_sibling_pairs(targets, [is_wrong(label, loss.threshold) for label in labels], parents))
+
+
+def _candidate_pairs(example: Example) -> tuple[tuple[int, int], ...]:
+    """Right and wrong solutions; those that came to no result are in no pair."""
+    right = [i for i, path in enumerate(example) if path.right]
+    wrong = [i for i, path in enumerate(example) if path.right is False]
+    return tuple((a, b) for a in right for b in wrong)

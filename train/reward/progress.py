@@ -1,0 +1,86 @@
+"""Progress of a training run: a line with loss, steps per second and the time left, and `metrics.jsonl`."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import shutil
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from accelerate import PartialState
+from transformers import TrainerCallback
+
+from vlprm.runs.folder import write_atomically
+
+log = logging.getLogger(__name__)
+
+
+def refuse_data_parallel() -> None:
+    """Our batches are not made to be scattered over devices, as the Trainer does where one process sees several."""
+    if torch.cuda.device_count() > 1 and "LOCAL_RANK" not in os.environ:
+        raise ValueError(
+            f"{torch.cuda.device_count()} GPUs are visible to one process; start it with accelerate launch, or set"
+            " CUDA_VISIBLE_DEVICES=0"
+        )
+
+
+def last_whole_checkpoint(folder: Path) -> str | None:
+    """The newest checkpoint that was written to its end (the Trainer writes its state last), to resume from. Others
+    are removed, by the main process alone; the others wait for it."""
+    process = PartialState()
+    checkpoints = {path: (path / "trainer_state.json").exists() for path in folder.glob("checkpoint-*")}
+    whole = [path for path, is_whole in checkpoints.items() if is_whole]
+    if process.is_main_process:
+        for path in checkpoints.keys() - whole:
+            shutil.rmtree(path)
+    process.wait_for_everyone()
+    newest = max(whole, key=lambda path: int(path.name.removeprefix("checkpoint-")), default=None)
+    return None if newest is None else str(newest)
+
+
+FILE_NAME = "metrics.jsonl"
+
+
+class Progress(TrainerCallback):
+    """Logs each of the Trainer's log events, and appends it to `metrics.jsonl` in the output folder, after a line of
+    what is `known` before the first step.
+
+    A run that was killed has logged steps past the checkpoint that it goes on from; they are taken again, and their
+    lines with them, so that each stands there once.
+    """
+
+    def __init__(self, total_steps: int, known: Mapping[str, int] | None = None) -> None:
+        self.total_steps, self.known = total_steps, known
+        self.started, self.first_step = 0.0, 0
+
+    def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        self.started, self.first_step = time.time(), state.global_step
+        path = Path(args.output_dir) / FILE_NAME
+        if state.is_world_process_zero:
+            logged = _lines_until(path, state.global_step) if path.exists() else []
+            lines = [*([json.dumps({"step": 0, **self.known})] if self.known else []), *logged]
+            write_atomically(path, "".join(f"{line}\n" for line in lines))
+
+    def on_log(self, args: Any, state: Any, control: Any, logs: dict[str, float] | None = None, **kwargs: Any) -> None:
+        if not state.is_world_process_zero:
+            return
+        step = state.global_step
+        rate = (step - self.first_step) / max(time.time() - self.started, 1e-9)
+        left = (self.total_steps - step) / rate if rate else float("nan")
+        shown = " ".join(f"{name} {value:.4g}" for name, value in (logs or {}).items() if isinstance(value, float))
+        log.info("step %d/%d  %.2f steps/s  %.0f s left  %s", step, self.total_steps, rate, left, shown)
+        with (Path(args.output_dir) / FILE_NAME).open("a") as file:
+            file.write(json.dumps({"step": step, **(logs or {})}) + "\n")
+
+
+def _lines_until(path: Path, step: int) -> list[str]:
+    """The lines of steps up to one, without the Trainer's summary, which comes again at the end of every run. What a
+    kill cut short has no end of line and is none."""
+    lines = path.read_text().split("\n")[:-1]
+    logged = [(line, json.loads(line)) for line in lines]
+    return [line for line, logs in logged if 0 < logs["step"] <= step and "train_runtime" not in logs]

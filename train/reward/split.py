@@ -1,0 +1,66 @@
+"""Which problems are held out: none that shares an image with a problem that is learnt from."""
+
+from __future__ import annotations
+
+import hashlib
+import random
+from collections import defaultdict
+from collections.abc import Sequence
+
+from train.reward.trees import Tree
+from vlprm.images import content_hash, open_image
+from vlprm.schema import Problem
+
+
+def held_out(trees: Sequence[Tree], share: float, seed: int) -> tuple[list[Tree], list[Tree]]:
+    """The problems to learn from, and at least one that is held out: this share of them, or less where the problems
+    that share images do not fit into it. ValueError where one side would be empty."""
+    shuffled = list(trees)
+    random.Random(seed).shuffle(shuffled)
+    wanted = max(1, int(len(shuffled) * share))
+    if len(shuffled) <= wanted:
+        raise ValueError(f"{len(shuffled)} problem(s); training needs one beside {wanted} held out")
+    together: dict[int, list[int]] = defaultdict(list)
+    for n, group in enumerate(groups([tree[0].problem for tree in shuffled])):
+        together[group].append(n)
+    if len(together) == 1:
+        raise ValueError(
+            f"its {len(shuffled)} problems share their images (or, without images, their question), and what is held"
+            " out must not be seen in training; add problems with other images"
+        )
+    kept: set[int] = set()
+    for members in together.values():
+        if len(kept) + len(members) <= wanted:
+            kept.update(members)
+    if not kept:
+        kept.update(min(together.values(), key=len))
+    return [tree for n, tree in enumerate(shuffled) if n not in kept], [shuffled[n] for n in sorted(kept)]
+
+
+def groups(problems: Sequence[Problem]) -> list[int]:
+    """The group of each problem, by its first member. Problems that share an image are in one, and so are those that
+    others link; problems without images are, where they ask the same."""
+    first: dict[str, int] = {}
+    above = list(range(len(problems)))
+
+    def top(n: int) -> int:
+        while above[n] != n:
+            above[n] = above[above[n]]
+            n = above[n]
+        return n
+
+    pixels: dict[bytes, str] = {}
+    for n, problem in enumerate(problems):
+        for data in problem.images:
+            if data not in pixels:
+                pixels[data] = _pixel_hash(data)
+        for shown in [pixels[data] for data in problem.images] or [" ".join(problem.question.split())]:
+            a, b = sorted((top(n), top(first.setdefault(shown, n))))
+            above[b] = a
+    return [top(n) for n in range(len(problems))]
+
+
+def _pixel_hash(data: bytes) -> str:
+    """Equal for files of the same pixels, however they are stored."""
+    image = open_image(data, f"image {content_hash(data)}")
+    return hashlib.sha256(f"{image.size}".encode() + image.tobytes()).hexdigest()

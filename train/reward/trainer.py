@@ -1,0 +1,114 @@
+"""transformers' Trainer with our batches and our loss, and the metrics of held-out steps."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.data import Dataset
+from transformers import EvalPrediction, PreTrainedModel, Trainer
+
+from train.reward.batches import batch_rows, model_inputs
+from train.reward.data import Example, LabelledRow, labelled_row
+from train.reward.losses import IGNORE, LossConfig, training_loss
+from vlprm.metrics import auroc, calibration_error
+from vlprm.model.inputs import InputBuilder
+from vlprm.model.reward_model import CORRECT, OUTPUTS
+
+
+class Batches(Dataset[list[LabelledRow]]):
+    """Planned batches, made into model inputs when asked for. An item is a whole batch, so that a device step has the
+    size of the token budget and not a number of rows. `left_out` rows were too long."""
+
+    def __init__(
+        self,
+        batches: Sequence[Sequence[Example]],
+        inputs: InputBuilder,
+        loss: LossConfig,
+        weights: dict[tuple[str, bool], float],
+        left_out: int = 0,
+    ) -> None:
+        self.batches, self.inputs, self.loss, self.weights = batches, inputs, loss, weights
+        self.left_out = left_out
+
+    def __len__(self) -> int:
+        return len(self.batches)
+
+    def __getitem__(self, index: int) -> list[LabelledRow]:
+        return [labelled_row(example, self.inputs, self.loss, self.weights) for example in self.batches[index]]
+
+    def collate(self, items: list[list[LabelledRow]]) -> dict[str, Any]:
+        (rows,) = items
+        return {**batch_rows(rows, self.inputs), "ids": [row.id for row in rows]}
+
+
+class StepTrainer(Trainer):
+    """The Trainer with our loss. Our own `compute_loss`, since the stock one hands over one label tensor only; and our
+    own count of what a global batch has, since steps have weights and pairs are counted too. `parameters` groups a
+    model's for AdamW."""
+
+    def __init__(self, loss: LossConfig, parameters: Callable[[Any], list[dict[str, Any]]], **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.step_loss, self.parameters = loss, parameters
+
+    def create_optimizer(self, model: Any = None) -> torch.optim.Optimizer:
+        """Made when the Trainer asks for it: FSDP takes none that was made before, and DeepSpeed drops it for one of a
+        single learning rate."""
+        if self.optimizer is None:
+            self.optimizer = torch.optim.AdamW(self.parameters(self.model if model is None else model))
+        return self.optimizer
+
+    def _get_num_items_in_batch(self, batch_samples: list[dict[str, Any]], device: torch.device) -> Tensor:
+        totals_4 = torch.stack([batch["totals"] for batch in batch_samples]).sum(0).to(device)
+        return self.accelerator.reduce(totals_4, "sum")  # type: ignore[no-any-return]
+
+    def compute_loss(
+        self, model: Any, inputs: dict[str, Any], return_outputs: bool = False, num_items_in_batch: Any = None
+    ) -> Any:
+        outputs = model(**model_inputs(inputs))
+        totals_4 = inputs["totals"] if num_items_in_batch is None else num_items_in_batch
+        if model.training and self.step_loss.steps and totals_4[0] == 0:
+            said = "; give them counts, or learn from targets" if self.step_loss.labels == "counts" else ""
+            raise ValueError(f"no step of the batch of {', '.join(inputs['ids'])} has a label{said}")
+        loss = training_loss(outputs, inputs, totals_4, self.step_loss)
+        if not loss.isfinite():
+            raise ValueError(f"the loss is {float(loss)} in the batch of {', '.join(inputs['ids'])}; look at its rows")
+        # Gradients are averaged over devices afterwards, hence the factor.
+        loss = loss * self.accelerator.num_processes
+        # Metrics are made of the logits alone; the Trainer would gather whatever else stands in the outputs.
+        return (loss, {"logits": outputs.logits}) if return_outputs else loss
+
+    def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:
+        """The Trainer looks for weights by the names of the model, and passes over all others without a word. Some are
+        stored by other names (of Qwen2.5-VL, the text layers and the head), and would be those from before the run."""
+        model = model or self.model
+        if self.is_fsdp_enabled or not isinstance(model, PreTrainedModel):  # sharded, or adapters: not by these names
+            super()._load_from_checkpoint(resume_from_checkpoint, model)
+            return
+        stored = type(model).from_pretrained(resume_from_checkpoint, config=model.config, dtype=model.dtype)
+        model.load_state_dict(stored.state_dict())
+
+
+def held_out_metrics(prediction: EvalPrediction) -> dict[str, float]:
+    """Of the held-out steps, against their (fused, not true) labels: AUROC, accuracy and calibration of `correct`, and
+    how often a wrong step of each kind is found."""
+    labels_BS, kinds_BS, wrong_BS = prediction.label_ids
+    labelled_BS = labels_BS != IGNORE
+    logits_NO = torch.tensor(prediction.predictions[labelled_BS])
+    rewards, targets = logits_NO.float().softmax(-1)[:, CORRECT].numpy(), labels_BS[labelled_BS]
+    right, kinds = ~wrong_BS[labelled_BS].astype(bool), kinds_BS[labelled_BS]
+    found = {
+        f"found_{OUTPUTS[kind]}": float(np.mean(rewards[of_kind] < 0.5))
+        for kind in range(CORRECT + 1, len(OUTPUTS))
+        if (of_kind := (kinds == kind) & ~right).any()
+    }
+    return {
+        "step_auroc": auroc(rewards, right),
+        "step_accuracy": float(np.mean((rewards >= 0.5) == right)),
+        "step_ece": calibration_error(rewards, targets),
+        "step_brier": float(np.mean((rewards - targets) ** 2)),
+        **found,
+    }

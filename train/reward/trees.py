@@ -1,0 +1,138 @@
+"""Dataset file -> the labelled solutions of each problem, as one tree, cut and selected as the config says.
+
+Where a dataset has a row for each solution (TRL's format, most data of the field), the rows of one question and images
+are merged into a tree: steps are one where all before them are, and their text and their label are the same. Labels
+that disagree, as two estimates of the same value do, are both learnt: such steps stand apart, and so does what follows
+them. A problem that has one row stays as it was written.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Literal
+
+from jsonargparse.typing import PositiveInt
+
+from vlprm.data.dataset import LabelledPath, row_paths
+from vlprm.data.trl_format import training_rows
+from vlprm.labels.fusion import called_wrong
+from vlprm.schema import StepLabel
+
+log = logging.getLogger(__name__)
+
+Tree = Sequence[LabelledPath]  # solutions of one problem; nodes that they share are one step
+
+
+@dataclass(frozen=True)
+class RowsConfig:
+    """What is learnt from, and in which batches.
+
+    Args:
+        of: a row is a solution (paths) or all solutions of a problem, with what they share once (trees).
+        max_paths_per_tree: solutions taken of one problem.
+        after_first_error: of a solution's steps after its first wrong one: leave them out (stop), show them without
+            targets (mask), or learn from them too (keep).
+        mixed: take only problems that have right and wrong solutions.
+        batch_tokens: tokens of a device's batch, padding included.
+        longest: tokens of a row that is still taken.
+        over_long: a longer row stops the run (refuse), or is left out and counted (drop). It is never cut.
+    """
+
+    of: Literal["paths", "trees"] = "trees"
+    max_paths_per_tree: PositiveInt = 8
+    after_first_error: Literal["stop", "mask", "keep"] = "keep"
+    mixed: bool = False
+    batch_tokens: PositiveInt = 4096
+    longest: PositiveInt = 16_384
+    over_long: Literal["refuse", "drop"] = "refuse"
+
+
+def is_wrong(label: StepLabel, threshold: float | None) -> bool:
+    """Whether a label calls its step wrong: by a threshold, or else by the rule that made it."""
+    if threshold is None:
+        return called_wrong(label)
+    return label.target is not None and label.target <= threshold
+
+
+def load_trees(path: Path, config: RowsConfig, threshold: float | None = None) -> list[Tree]:
+    """Labelled solutions of each problem, right and wrong ones taking turns, as the config cuts and selects them.
+    ValueError where it selects none."""
+    trees = _problems(path)
+    chosen = [tree for tree in trees if not config.mixed or has_both(tree)]
+    if not chosen:
+        raise ValueError(
+            f"no problem of {path} has solutions that are known to be right and others that are known to be wrong;"
+            " leave out rows.mixed"
+        )
+    if len(chosen) < len(trees):
+        log.info("%d of %d problems have right and wrong solutions", len(chosen), len(trees))
+    taken = [
+        [learnt_from(p, config.after_first_error, threshold) for p in _both_kinds(tree, config.max_paths_per_tree)]
+        for tree in chosen
+    ]
+    log.info("%d of %d solutions of %d problems are taken", sum(map(len, taken)), sum(map(len, chosen)), len(chosen))
+    return taken
+
+
+def has_both(tree: Tree) -> bool:
+    """Whether a problem has right and wrong solutions."""
+    return {True, False} <= {path.right for path in tree}
+
+
+def _problems(path: Path) -> list[Tree]:
+    """The solutions of each question about the same images, in the order of the file."""
+    rows: dict[tuple[str, tuple[bytes, ...]], list[Tree]] = defaultdict(list)
+    for row in training_rows(path):
+        if paths := row_paths(row):
+            rows[paths[0].problem.question, paths[0].problem.images].append(paths)
+    return [merged(trees) for trees in rows.values()]
+
+
+def merged(trees: Sequence[Tree]) -> Tree:
+    """The solutions of several trees of one problem as one tree, which is named as the first of them."""
+    if len(trees) == 1:
+        return trees[0]
+    place: dict[tuple[Any, ...], int] = {}
+
+    def nodes_of(path: LabelledPath) -> tuple[int, ...]:
+        nodes = [-1]
+        for step, label, corrected in zip(path.steps, path.labels, path.corrected, strict=True):
+            # What a loss is made of; a judge's reasons may differ.
+            learnt = label.target, label.error_kind, label.rule, label.mc_correct, label.mc_valid, corrected
+            nodes.append(place.setdefault((nodes[-1], step, learnt), len(place)))
+        return tuple(nodes[1:])
+
+    problem = trees[0][0].problem
+    return [replace(path, problem=problem, nodes=nodes_of(path)) for tree in trees for path in tree]
+
+
+def _both_kinds(paths: Tree, limit: int) -> list[LabelledPath]:
+    right = [p for p in paths if p.right]
+    wrong = [p for p in paths if p.right is False]
+    taken: list[LabelledPath] = []
+    for i in range(max(len(right), len(wrong))):
+        taken += wrong[i : i + 1] + right[i : i + 1]
+    # Most datasets of others do not say whether an answer is right; their steps are labelled all the same.
+    return (taken or list(paths))[:limit]
+
+
+def learnt_from(path: LabelledPath, after_first_error: str, threshold: float | None) -> LabelledPath:
+    """The path with what comes after its first wrong step left out (`stop`), without targets (`mask`), or as it is."""
+    wrong = [is_wrong(label, threshold) for label in path.labels]
+    if after_first_error == "keep" or True not in wrong:
+        return path
+    end = wrong.index(True) + 1
+    if after_first_error == "stop":
+        return replace(
+            path,
+            steps=path.steps[:end],
+            nodes=path.nodes[:end],
+            labels=path.labels[:end],
+            corrected=path.corrected[:end],
+        )
+    masked = tuple(replace(label, target=None, error_kind=None) for label in path.labels[end:])
+    return replace(path, labels=path.labels[:end] + masked)

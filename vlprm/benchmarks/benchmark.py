@@ -1,0 +1,276 @@
+"""What a benchmark of other groups is: where its items are, how they are asked, and how answers to them are judged.
+
+One file beside this one describes each benchmark, and `BENCHMARKS` in `vlprm/tasks/__init__.py` names them. An item is
+made of a row, and a row is the same whether a folder or the Hub has it; so what reads rows is all that differs.
+
+    items = load_items(BENCHMARKS["mathvision"], Path("data/mathvision"), "testmini")
+    problem = as_problem(BENCHMARKS["mathvision"], items["4"], Path("data/mathvision"), "steps")
+"""
+
+from __future__ import annotations
+
+import json
+import random
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from vlprm.errors import ProblemError
+from vlprm.images import LeadsOut, open_image, read_inside
+from vlprm.schema import AnswerType, Problem
+
+RawItem = Mapping[str, Any]
+Groups = Mapping[str, tuple[str, ...]]  # a breakdown, such as `subject`, and the parts of it that an item counts in
+LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
+
+
+@dataclass(frozen=True)
+class Item:
+    """A question of a benchmark.
+
+    `gold` is what the official scorer compares with, any of them; `answer` is the same in our form, a letter where one
+    of `options` is to be chosen. `images` are file names or encoded files. `row` is the row that the item was made of.
+    """
+
+    id: str
+    question: str
+    options: tuple[str, ...]
+    gold: tuple[str, ...]
+    answer: str
+    answer_type: AnswerType
+    images: tuple[str | bytes, ...]
+    groups: Groups
+    row: RawItem = field(repr=False)
+
+    @property
+    def letters(self) -> dict[str, str]:
+        """The options by their letters."""
+        return dict(zip(LETTERS, self.options, strict=False))
+
+
+@dataclass(frozen=True)
+class Output:
+    """What a model said to an item: its text, and the other fields of its record (a stored extraction, a verdict)."""
+
+    id: str
+    text: str
+    saved: RawItem = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Reading:
+    """What a rule makes of an output. An `answer` of None is *no answer*, which is never right."""
+
+    answer: str | None
+    correct: bool = False
+
+
+@dataclass(frozen=True)
+class Hub:
+    """Where the Hub has a benchmark: `load_dataset(path, config, split=split)` for each config, images in `columns`."""
+
+    path: str
+    configs: tuple[str | None, ...]
+    split: str
+    columns: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Benchmark:
+    """A benchmark. ValueError of `rows` and `item` says what is missing.
+
+    Args:
+        name: as in `BENCHMARKS`.
+        subsets: by name, which items they have; `all` is everything.
+        hub: by the name of a subset, where the Hub has its rows.
+        rows: the rows of a subset in a folder.
+        item: the item of a row.
+        prompts: by the name of a style, the text of the user's turn. `official` is the authors' own.
+        rules: by name, how an output is read. `official` is what the authors' scorer says today.
+        key: the id of the item that an output's record is about.
+        order: the order in which the official scorer asks for guesses.
+        guess: what the official scorer takes where a response has no answer; None where it takes nothing.
+        groups: the breakdowns that an item counts in, which an output's own record may say.
+        carried: an output's record holds its item, and is scored by that, as the official scorer does.
+        part: of a carried item and a subset, the part of the benchmark that it belongs to and how many items that has.
+        rest: stand-ins for the items of that part, where their ids are known without a folder.
+    """
+
+    name: str
+    subsets: Mapping[str, Callable[[Item], bool]]
+    hub: Mapping[str, Hub]
+    rows: Callable[[Path, str], list[RawItem]]
+    item: Callable[[RawItem], Item]
+    prompts: Mapping[str, Callable[[Item], str]]
+    rules: Mapping[str, Callable[[Item, Output], Reading]]
+    key: Callable[[RawItem], str | None] = lambda record: plain_key(record)
+    order: Callable[[str], str] = lambda item_id: ""
+    guess: Callable[[Item, Output, random.Random], str | None] = lambda item, output, rng: None
+    groups: Callable[[Item, Output], Groups] = lambda item, output: item.groups
+    carried: bool = False
+    part: Callable[[Item, str], tuple[str, int]] = lambda item, subset: ("all", 0)
+    rest: Callable[[Item, str], Sequence[Item]] = lambda item, subset: ()
+
+
+def plain_key(record: RawItem) -> str | None:
+    """The id of a record, under any of the names that the public layouts and ours give it; None where it has none."""
+    for name in ("id", "pid", "key"):
+        if isinstance(record.get(name), str | int):
+            return str(record[name])
+    return None
+
+
+def load_items(benchmark: Benchmark, folder: Path, subset: str = "all") -> dict[str, Item]:
+    """The items of a subset in a folder, by id. ValueError on a folder or a row that is not the benchmark's."""
+    return _items(benchmark, benchmark.rows(folder, _known_subset(benchmark, subset)), subset, str(folder))
+
+
+def items_from_hub(benchmark: Benchmark, subset: str = "all") -> dict[str, Item]:
+    """The same items as the Hub has them, images and all. The rows become items by the same function."""
+    from datasets import Image, load_dataset
+
+    hub = benchmark.hub.get(_known_subset(benchmark, subset), benchmark.hub["all"])
+    rows: list[RawItem] = []
+    for config in hub.configs:
+        dataset = load_dataset(hub.path, config, split=hub.split)
+        for column in set(hub.columns) & set(dataset.column_names):
+            dataset = dataset.cast_column(column, Image(decode=False))  # the file as it is, not pixels to encode anew
+        rows += [{"_category": config, "_line": line, **row} for line, row in enumerate(dataset)]
+    return _items(benchmark, rows, subset, hub.path)
+
+
+def _known_subset(benchmark: Benchmark, subset: str) -> str:
+    if subset not in benchmark.subsets:
+        raise ValueError(f"{benchmark.name} has no subset {subset!r}; known: {', '.join(benchmark.subsets)}")
+    return subset
+
+
+def _items(benchmark: Benchmark, rows: Iterable[RawItem], subset: str, source: str) -> dict[str, Item]:
+    items: dict[str, Item] = {}
+    for number, row in enumerate(rows, 1):
+        try:
+            item = benchmark.item(row)
+        except (KeyError, TypeError, IndexError, AttributeError) as error:
+            raise ValueError(f"{source}: row {number} is not an item of {benchmark.name} ({error!r})") from error
+        if item.id in items:
+            raise ValueError(f"{source} has two items with the id {item.id!r}; remove one")
+        items[item.id] = item
+    return {item_id: item for item_id, item in items.items() if benchmark.subsets[subset](item)}
+
+
+def as_problem(benchmark: Benchmark, item: Item, folder: Path, style: str = "official") -> Problem:
+    """The item as a problem, asked in a style. ProblemError where an image is missing or cannot be opened."""
+    if style not in benchmark.prompts:
+        raise ValueError(f"{benchmark.name} has no prompt style {style!r}; known: {', '.join(benchmark.prompts)}")
+    if not item.images:
+        raise ProblemError("no_image", f"{item.id} of {benchmark.name} lists no images")
+    images = tuple(_image(item, image, folder.resolve()) for image in item.images)
+    meta = {"choices": list(item.options), "question_type": next(iter(item.groups.values()), ("",))[0]}
+    question = benchmark.prompts[style](item)
+    return Problem(item.id, benchmark.name, question, images, item.answer, item.answer_type, meta)
+
+
+def _image(item: Item, image: str | bytes, folder: Path) -> bytes:
+    if isinstance(image, bytes):
+        return image
+    try:
+        data = read_inside(folder, image)
+        open_image(data, f"{item.id}: {image}")
+    except LeadsOut as error:
+        raise ProblemError("image_outside", f"{item.id}: {error}") from error
+    except OSError as error:
+        raise ProblemError("image_missing", f"{item.id}: there is no image {image!r} in {folder.name}") from error
+    except ValueError as error:
+        raise ProblemError("image_unreadable", str(error)) from error
+    return data
+
+
+def image_fields(row: RawItem, names: Iterable[str]) -> tuple[str | bytes, ...]:
+    """The images of a row, from the first column that has one on: names of files, or the Hub's encoded files."""
+    found: list[str | bytes] = []
+    for name in names:
+        image = row.get(name)
+        if isinstance(image, Mapping) and image.get("bytes"):
+            found.append(image["bytes"])
+        elif isinstance(image, str) and image:
+            found.append(image)
+    return tuple(found)
+
+
+def option_list(options: Sequence[str], mark: str = "({}) {}") -> str:
+    """Options with their letters, one a line. ValueError where there are more of them than letters."""
+    if len(options) > len(LETTERS):
+        raise ValueError(f"{len(options)} options are more than there are letters")
+    return "\n".join(mark.format(letter, option) for letter, option in zip(LETTERS, options, strict=False))
+
+
+def steps_prompt(item: Item) -> str:
+    """The question and its options alone: the template of the policy (vlprm/prompts.py) asks for tagged steps."""
+    return f"{item.question}\n{option_list(item.options)}" if item.options else item.question
+
+
+def letter_of(options: Sequence[str], answer: str, item_id: str) -> str:
+    """The letter of the option that is the answer. ValueError where it is none of them."""
+    if answer not in options:
+        raise ValueError(f"{item_id}: the answer {answer!r} is none of its options {list(options)}; correct the row")
+    return LETTERS[list(options).index(answer)]
+
+
+def option_of(options: Sequence[str], letter: str, item_id: str) -> str:
+    """The option of a letter. ValueError where there are not that many."""
+    if len(letter) != 1 or letter not in LETTERS[: len(options)]:
+        raise ValueError(
+            f"{item_id}: the answer {letter!r} is no letter of its {len(options)} options; correct the row"
+        )
+    return options[LETTERS.index(letter)]
+
+
+def everything(item: Item) -> bool:
+    return True
+
+
+class NoItems(ValueError):
+    """The folder has no file of the benchmark's items."""
+
+
+def file_rows(folder: Path, names: Sequence[str], benchmark: str) -> list[RawItem]:
+    """The rows of the first of these files that the folder has. NoItems where it has none of them."""
+    for name in names:
+        if (folder / name).is_file():
+            return read_rows(folder / name)
+    raise NoItems(
+        f"{folder} has no items of {benchmark}; one of {', '.join(names)} is expected, as in its public repository"
+    )
+
+
+def read_rows(path: Path) -> list[RawItem]:
+    """The objects of a JSON file, or of its lines. Those of an object of objects get their keys as `id`."""
+    text = decoded(path)
+    try:
+        if path.suffix == ".json" and not _is_lines(text):
+            whole = json.loads(text)
+            return [{"id": key, **row} for key, row in whole.items()] if isinstance(whole, dict) else list(whole)
+        return [json.loads(line) for line in text.splitlines() if line.strip()]
+    except (ValueError, TypeError) as error:
+        raise ValueError(f"{path} does not hold JSON objects ({error}); download it again") from error
+
+
+def _is_lines(text: str) -> bool:
+    """Whether the first line is an object by itself, and others follow: some repositories name such files `.json`."""
+    first, _, rest = text.strip().partition("\n")
+    try:
+        return bool(rest) and isinstance(json.loads(first), dict)
+    except ValueError:
+        return False
+
+
+def decoded(path: Path) -> str:
+    """The text of a JSON file, in any encoding that JSON has. ValueError where it is in none of them."""
+    if not path.is_file():
+        raise ValueError(f"there is no file {path}")
+    data = path.read_bytes()
+    try:
+        return data.decode(json.detect_encoding(data))
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{path} is not in UTF-8 (byte {error.start}); convert it") from error

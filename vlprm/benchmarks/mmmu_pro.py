@@ -1,0 +1,95 @@
+"""MMMU-Pro: 1,730 questions of MMMU that need their image, with up to 10 options (MMMU/MMMU_Pro; Apache-2.0).
+
+    {"id": "test_History_1", "question": "...", "options": "['Political instability ...', ...]", "answer": "B",
+     "subject": "History", "image_1": ...}
+
+Subsets are the benchmark's settings: `standard_10` (as `all`) and `standard_4`, which have other options in another
+order, so that an output is scored by the options in its own record. The rule, from mmmu-pro/evaluate.py at
+bb0b95a, is MMMU's with another first step and laxer tests. No seed is set there; a letter that is drawn on request
+is of MMMU's.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from pathlib import Path
+
+from vlprm.benchmarks import mmmu
+from vlprm.benchmarks.benchmark import (
+    Benchmark,
+    Hub,
+    Item,
+    Output,
+    RawItem,
+    Reading,
+    everything,
+    file_rows,
+    option_list,
+    steps_prompt,
+)
+
+ITEMS = 1730  # of each setting
+_COT = (
+    "Answer the preceding multiple choice question. The last line of your response should be of the following format: "
+    "'Answer: $LETTER' (without quotes) where LETTER is one of options. Think step by step before answering."
+)
+
+
+def rows(folder: Path, subset: str) -> list[RawItem]:
+    """The rows of the Hub, saved in the folder; the repository has none."""
+    return file_rows(folder, (f"{subset}.jsonl", "items.jsonl"), "mmmu_pro")
+
+
+def item(row: RawItem) -> Item:
+    """Older outputs keep the ten options that were asked beside the four of MMMU."""
+    if "shuffled_options" in row:
+        row = {**row, "options": row["shuffled_options"], "answer": row["shuffled_options_answer"]}
+    made = mmmu.item({**row, "question_type": "multiple-choice"})
+    if not made.options:
+        raise ValueError(f"{made.id} has no options; correct the row")
+    return dataclasses.replace(made, row=row)
+
+
+def official_prompt(item: Item) -> str:
+    return f"{item.question}\n{option_list(item.options, '{}. {}')}\n{_COT}"
+
+
+def official(item: Item, output: Output) -> Reading:
+    letter = letter_in(output.text, item.letters)
+    return Reading(letter, letter in item.gold)
+
+
+def letter_in(response: str, letters: Mapping[str, str]) -> str | None:
+    """The only letter after the last "Answer:"; else the letter in brackets, before a blank, or before a full stop.
+
+    Of several before a blank or a full stop, that one counts as last whose last occurrence between blanks is, and the
+    first of all where none stands between blanks: the official scorer looks for them in that form.
+    """
+    _, named, tail = response.rpartition("Answer:")
+    named_letters = [letter for letter in letters if letter in tail.strip()]
+    if named and len(named_letters) == 1:
+        return named_letters[0]
+    response = mmmu.padded(response)
+    for form, place in (("({})", "({})"), ("{} ", " {} "), ("{}.", " {} ")):
+        if found := mmmu.last_of(letters, form, place, response):
+            return found
+    return mmmu.option_in(response, letters)
+
+
+_PATH = "MMMU/MMMU_Pro"
+BENCHMARK = Benchmark(
+    name="mmmu_pro",
+    subsets={"all": everything, "standard_10": everything, "standard_4": everything},
+    hub={
+        "all": Hub(_PATH, ("standard (10 options)",), "test", mmmu.IMAGES),
+        "standard_4": Hub(_PATH, ("standard (4 options)",), "test", mmmu.IMAGES),
+    },
+    rows=rows,
+    item=item,
+    prompts={"official": official_prompt, "steps": steps_prompt},
+    rules={"official": official},
+    guess=mmmu.guess,
+    carried=True,
+    part=lambda item, subset: ("all", ITEMS),
+)

@@ -1,0 +1,127 @@
+"""What models said to the items of a benchmark: output files in the layouts of the public repositories and in ours.
+
+- JSON: an object of records by id (MathVista), of texts by id (MMMU, "eval only"), of lists of records (MMMU, by
+  subject), or a list of records;
+- JSON lines: records (MathVision, MMMU-Pro, PuzzleVQA), {"id", "response"}, or what eval.run writes, of which the first
+  candidate of each pool is read.
+
+A text whose last step is tagged as the answer is read for that step alone.
+"""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from vlprm.benchmarks.benchmark import Benchmark, Output, decoded
+from vlprm.pools import POOL
+from vlprm.schema import Solution, from_json
+from vlprm.steps import join_steps, split_steps
+
+TEXT_FIELDS = ("response", "raw_output")
+
+
+@dataclass(frozen=True)
+class Outputs:
+    """Outputs by id, in the order of the file; `malformed` records have no text, or one that is none, and count as
+    empty; `torn` says that the last line was cut short and is left out."""
+
+    by_id: dict[str, Output]
+    malformed: int
+    torn: bool
+
+
+def read_outputs(path: Path, benchmark: Benchmark) -> Outputs:
+    """ValueError on a file that cannot be read, on a record without an id, and where two records have the same one."""
+    read, torn = _records(path)
+    records = [_of_run(record) if "candidates" in record else record for record in read if not _is_search(record)]
+    outputs: dict[str, Output] = {}
+    texts = [_text(record) for record in records]
+    for number, (record, text) in enumerate(zip(records, texts, strict=True), 1):
+        item_id = benchmark.key(record)
+        if item_id is None:
+            raise ValueError(f"{path}: record {number} has no id; each needs one, as in {benchmark.name}'s own files")
+        if item_id in outputs:
+            repeated = sum(count > 1 for count in Counter(map(benchmark.key, records)).values())
+            raise ValueError(f"{path}: {repeated} ids have several outputs, such as {item_id!r}; keep one of each")
+        outputs[item_id] = Output(item_id, final_text(text or ""), record)
+    if not outputs:
+        raise ValueError(f"{path} has no outputs")
+    malformed = [text is None for text in texts]
+    if all(malformed):
+        raise ValueError(f"{path}: no record has a text under {', '.join(TEXT_FIELDS)}; name it so")
+    return Outputs(outputs, sum(malformed), torn)
+
+
+def final_text(text: str) -> str:
+    """What the answer step says, where the text ends with one; else all of it."""
+    steps = split_steps(text)
+    return steps[-1].text.strip().removeprefix("[answer]").strip() if steps and steps[-1].kind == "answer" else text
+
+
+def _text(record: Mapping[str, Any]) -> str | None:
+    """What the model said; None where the record has nothing of the kind. A number is a text that a file left bare."""
+    return next((_plain(record[name]) for name in TEXT_FIELDS if name in record), None)
+
+
+def _is_search(record: Mapping[str, Any]) -> bool:
+    """A record of eval.run that is not of the pool."""
+    return "candidates" in record and record.get("method") != POOL
+
+
+def _of_run(record: Mapping[str, Any]) -> dict[str, Any]:
+    """A record of eval.run as an output: the first candidate's text."""
+    first = [from_json(Solution, candidate["solution"]) for candidate in record["candidates"][:1]]
+    return {"id": record["problem"], "response": join_steps(first[0].steps) if first else None}
+
+
+def _plain(value: Any) -> str | None:
+    return str(value) if isinstance(value, str | int | float) and not isinstance(value, bool) else None
+
+
+def _records(path: Path) -> tuple[list[dict[str, Any]], bool]:
+    """The records of a file, and whether its last line was cut short."""
+    text = decoded(path)
+    try:
+        whole = json.loads(text)
+    except ValueError:
+        return _line_records(text, path)
+    except RecursionError as error:
+        raise ValueError(f"{path} is nested too deeply to be outputs") from error
+    if isinstance(whole, dict) and {"id", "pid", "key", *TEXT_FIELDS} & whole.keys():
+        return [whole], False  # lines, of which there is one
+    return list(_whole_records(whole, path)), False
+
+
+def _whole_records(whole: Any, path: Path) -> Iterator[dict[str, Any]]:
+    pairs = whole.items() if isinstance(whole, dict) else [(None, whole)]
+    for key, value in pairs:
+        for record in value if isinstance(value, list) else [value]:
+            if isinstance(record, dict):
+                yield record if isinstance(value, list) else {**record, "id": key}
+            elif key is not None and not isinstance(value, list):
+                yield {"id": key, "response": record}
+            else:
+                raise ValueError(f"{path}: {str(record)[:60]!r} is not a record; each is an object with an id")
+
+
+def _line_records(text: str, path: Path) -> tuple[list[dict[str, Any]], bool]:
+    records: list[dict[str, Any]] = []
+    lines = [(number, line) for number, line in enumerate(text.split("\n"), 1) if line.strip()]
+    for number, line in lines:
+        try:
+            record = json.loads(line)
+        except (ValueError, RecursionError) as error:
+            if records and number == lines[-1][0] and not text.endswith("\n"):
+                return records, True
+            raise ValueError(
+                f"{path}, line {number} is not JSON ({error}); remove it or make the file again"
+            ) from error
+        if not isinstance(record, dict):
+            raise ValueError(f"{path}, line {number} is not an object with an id")
+        records.append(record)
+    return records, False

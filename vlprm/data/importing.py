@@ -1,0 +1,130 @@
+"""Step labels that somebody else made, as rows of our dataset. The readers of formats are made of these parts."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, TypeVar
+
+from vlprm.data.dataset import tree_row
+from vlprm.errors import RecordError
+from vlprm.images import LeadsOut, open_image, read_inside
+from vlprm.schema import ErrorKind, Problem, StepLabel, StepTree, TreeNode
+from vlprm.steps import parse_step
+
+Record = dict[str, Any]
+DatasetRow = dict[str, Any]
+Leaf = tuple[str | None, bool | None]  # what a solution answers, and whether that is right
+T = TypeVar("T")
+
+
+class ImageFolder:
+    """Images that a source names, from one folder and never from outside of it."""
+
+    def __init__(self, folder: Path | None) -> None:
+        self._folder = folder and folder.resolve()
+
+    def load(self, value: Any) -> tuple[bytes, ...]:
+        """The encoded files of an image field: null, a path, bytes, a struct of both, or a list of these."""
+        return tuple(self._one(item) for item in as_list(value))
+
+    def _one(self, value: Any) -> bytes:
+        if isinstance(value, dict):
+            value = value.get("bytes") or value.get("path")
+        data = self._file(value) if isinstance(value, str) else value
+        if not isinstance(data, bytes):
+            raise RecordError("image_missing", "one of its images is null; give the image, or take it out of the list")
+        try:
+            open_image(data)
+        except ValueError as error:
+            raise RecordError("image_unreadable", str(error)) from error
+        return data
+
+    def _file(self, name: str) -> bytes:
+        if self._folder is None:
+            raise RecordError("no_image_folder")
+        try:
+            return read_inside(self._folder, name)
+        except LeadsOut as error:
+            raise RecordError("image_outside_folder", f"its image {error}; copy it into that folder") from error
+        except OSError as error:
+            raise RecordError(
+                "image_missing", f"there is no image {name!r} in the folder {self._folder.name}; copy it there"
+            ) from error
+
+
+def as_list(value: Any) -> list[Any]:
+    """The items of an image field: of a list, a single one, or none."""
+    return value if isinstance(value, list) else [] if value is None else [value]
+
+
+def required_field(record: Record, name: str, kind: type[T]) -> T:
+    """A record's field, of this type. Dropped where it is missing or of another."""
+    value = record.get(name)
+    if value is None:
+        raise RecordError(f"no_{name}", f"it has no {name}; add what the format has there")
+    if not isinstance(value, kind):
+        raise RecordError(f"{name}_type", f"its {name} is a {type(value).__name__}; make it a {kind.__name__}")
+    return value
+
+
+def step_texts(values: Any) -> list[str]:
+    """Step texts, none of them empty."""
+    if not isinstance(values, list) or not values:
+        raise RecordError("no_steps", "it has no list of steps; give one text a step, or leave the record out")
+    if not all(isinstance(value, str) and value for value in values):
+        raise RecordError("empty_step", "one of its steps is empty or no text; take it out, and its label")
+    return values
+
+
+def soft_value(value: Any) -> float | None:
+    """A soft value: a number in [0, 1], or null."""
+    if value is not None and not (type(value) in (int, float) and 0 <= value <= 1):  # True is no number
+        raise RecordError("label_value", f"its label {value!r:.40} is not in [0, 1]; scale it, or make it null")
+    return None if value is None else float(value)
+
+
+def label_without_counts(rule: str, target: float | None, error_kind: ErrorKind | None = None) -> StepLabel:
+    """A value with no counts behind it."""
+    return StepLabel(target=target, error_kind=error_kind, rule=rule)
+
+
+def chain(steps: Sequence[str], labels: Sequence[StepLabel]) -> list[TreeNode]:
+    """One solution as nodes. Dropped where labels and steps differ in number."""
+    if len(steps) != len(labels):
+        raise RecordError(
+            "label_count", f"it has {len(labels)} labels for {len(steps)} steps; give each step one (null: no loss)"
+        )
+    return [TreeNode(parse_step(text), n - 1, label) for n, (text, label) in enumerate(zip(steps, labels, strict=True))]
+
+
+def refuse_blank_question(question: str) -> None:
+    """Dropped where nothing is asked: a reward model reads steps by the question that they answer."""
+    if not question.strip():
+        raise RecordError("no_question", "its question is empty; give the question that its steps answer")
+
+
+def made_row(
+    name: str,
+    question: str,
+    images: tuple[bytes, ...],
+    answer: Any,
+    nodes: Sequence[TreeNode],
+    known: dict[int, Leaf] | None = None,
+    **meta: Any,
+) -> DatasetRow:
+    """A row of the format `name`. Each node without children ends a solution; `known` is what is known of some.
+
+    The id is a hash of question and images: solutions of one problem share it, in whatever file they stand.
+    """
+    if not nodes:
+        raise RecordError("no_steps")
+    refuse_blank_question(question)
+    parents = {node.parent for node in nodes}
+    leaves = [(n, *(known or {}).get(n, (None, None))) for n in range(len(nodes)) if n not in parents]
+    digest = hashlib.sha256(question.encode() + b"".join(hashlib.sha256(data).digest() for data in images))
+    gold = None if answer is None else str(answer)
+    problem = Problem(digest.hexdigest()[:16], name, question, images, gold, "word")
+    tree = StepTree(problem.id, tuple(nodes), tuple((node, said) for node, said, _ in leaves))
+    return tree_row(problem, tree, [right for _, _, right in leaves], {"rule": name, **meta})

@@ -1,0 +1,101 @@
+"""Problems of one's own: a file `problems.jsonl`, one JSON object a line, with its images beside it.
+
+    {"id": "7", "question": "How many cups?", "images": ["cups/7.png"], "answer": "3", "answer_type": "integer"}
+
+Paths are relative to the file's folder and stay inside of it. The answer types are in docs/answers.md. `choices` are
+the texts of the options, of which a solution then answers one. `solution` is a reference for judges that take one; any
+further field is kept in the problem's `meta`, with `question_type` for reports.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from vlprm.answers import CANONICAL
+from vlprm.errors import ProblemError
+from vlprm.images import LeadsOut, check_aspect, open_image, read_inside
+from vlprm.runs.journal import placed_lines
+from vlprm.schema import Problem
+
+FIELDS = {"id", "question", "images", "answer", "answer_type"}
+
+
+class ProblemFile:
+    """The problems of a file, by id. Only their places are held in memory. ValueError where the file is missing, empty,
+    or not such a file; what is wrong with a single problem is a ProblemError when it is asked for."""
+
+    def __init__(self, path: Path) -> None:
+        if not path.is_file():
+            raise ValueError(f"no file {path} of problems; see vlprm/data/problem_file.py for what it holds")
+        self.path, self.folder = path, path.parent.resolve()
+        self._places: dict[str, int] = {}
+        for number, (place, line) in enumerate(placed_lines(path), 1):
+            problem_id = _id(line, f"{path}, line {number}")
+            if problem_id in self._places:
+                raise ValueError(f"{path}, line {number}: the id {problem_id!r} is there already; give each its own")
+            self._places[problem_id] = place
+        if not self._places:
+            raise ValueError(f"{path} has no problems; write one JSON object a line")
+
+    @property
+    def ids(self) -> list[str]:
+        return list(self._places)
+
+    def problem(self, problem_id: str) -> Problem:
+        with self.path.open("rb") as file:
+            file.seek(self._places[problem_id])
+            record = json.loads(file.readline())
+        for name in ("question", "answer", "answer_type"):
+            if record.get(name) in (None, "") or str(record[name]).isspace():
+                raise ProblemError(f"no_{name}", f"{problem_id} has nothing in its field {name!r}")
+            if not isinstance(record[name], str):
+                raise ProblemError("not_text", f"{problem_id}: its {name} {record[name]!r} is not a text; quote it")
+        answer_type = record["answer_type"]
+        if answer_type not in CANONICAL:
+            raise ProblemError(
+                "answer_type", f"{problem_id}: no answer type {answer_type!r} among {', '.join(CANONICAL)}"
+            )
+        if CANONICAL[answer_type](record["answer"]) is None:
+            raise ProblemError("bad_answer", f"{problem_id}: {record['answer']!r} is not of type {answer_type}")
+        choices = record.get("choices", [])
+        if not isinstance(choices, list) or not all(isinstance(text, str) for text in choices) or len(choices) > 26:
+            raise ProblemError("bad_choices", f"{problem_id}: its choices are not a list of at most 26 texts")
+        names = record.get("images")
+        if not isinstance(names, list) or not names:
+            raise ProblemError("no_image", f"{problem_id} lists no images")
+        meta = {key: value for key, value in record.items() if key not in FIELDS}
+        return Problem(
+            problem_id,
+            str(record.get("task", self.path.stem)),
+            record["question"],
+            tuple(self._image(problem_id, name) for name in names),
+            record["answer"],
+            answer_type,
+            {"question_type": self.path.stem, **meta},
+        )
+
+    def _image(self, problem_id: str, name: Any) -> bytes:
+        try:
+            data = read_inside(self.folder, name)
+        except LeadsOut as error:
+            raise ProblemError("image_outside", f"{problem_id}: {error}") from error
+        except OSError as error:
+            raise ProblemError("image_missing", f"{problem_id}: there is no image {name!r}") from error
+        try:
+            image = open_image(data, f"{problem_id}: {name}")
+        except ValueError as error:
+            raise ProblemError("image_unreadable", str(error)) from error
+        check_aspect(image, f"{problem_id}: {name}")
+        return data
+
+
+def _id(line: bytes, place: str) -> str:
+    try:
+        record = json.loads(line)
+    except ValueError as error:
+        raise ValueError(f"{place} is not JSON; correct it") from error
+    if not isinstance(record, dict) or not isinstance(record.get("id"), str) or not record["id"]:
+        raise ValueError(f"{place} has no id, a text of its own; add one")
+    return str(record["id"])

@@ -1,0 +1,155 @@
+"""TRL's stepwise format, which its PRM trainer read, with images: such a file trains as it is.
+
+    prompt        the question: a text, or messages with one user's turn
+    completions   text of each step of one solution
+    labels        of each step: true, false, a number in [0, 1], or null (no loss)
+    images        optional, List(Image()); or `image`, a single one
+    id, answer    optional
+
+Parquet as `datasets` writes it, or JSON Lines with image files named by paths; such files lie in the folder of the
+dataset. An `<image>` in a text, or a part {"type": "image"} of a message, marks an image; the model sees all images
+before the question, wherever their marks stood. A system's turn is left out: it tells the policy how to write.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from vlprm.data.dataset import COLUMNS, iterate_rows, open_parquet, table_rows
+from vlprm.data.importing import (
+    DatasetRow,
+    ImageFolder,
+    Record,
+    as_list,
+    chain,
+    label_without_counts,
+    made_row,
+    required_field,
+    soft_value,
+    step_texts,
+)
+from vlprm.errors import RecordError
+
+log = logging.getLogger(__name__)
+
+MARK = "<image>"
+STEPWISE = {"prompt", "completions", "labels"}
+OF_TREES = {"parents", "leaves", "evidence"}  # a file with one of these is ours, however much of it is missing
+
+
+def training_rows(path: Path) -> Iterator[DatasetRow]:
+    """The rows of a dataset to train from, ours (see `vlprm.data.dataset`) or TRL's, told apart by their columns; a few in
+    memory at a time. ValueError names the file, the row, its id where it has one, and the fix."""
+    if path.suffix != ".jsonl" and not _is_stepwise(path):
+        yield from iterate_rows(path)
+        return
+    log.info("%s is read as TRL's stepwise format", path)
+    images, number = ImageFolder(path.parent), 0
+    for number, record in enumerate(_records(path), 1):
+        try:
+            yield _training_row(record, images)
+        except RecordError as error:
+            named = f" (id {record['id']})" if isinstance(record, dict) and record.get("id") is not None else ""
+            raise ValueError(f"{path}, row {number}{named}: {error}") from error
+    if not number:
+        raise ValueError(f"{path} has no rows; write one solution a row")
+
+
+def stepwise_row(record: Record, images: ImageFolder) -> DatasetRow:
+    """A record of the format as a row of ours, whose tree is a chain. Dropped where it cannot be read. Whether the
+    answer is right is not known."""
+    steps, labels = step_texts(record.get("completions")), required_field(record, "labels", list)
+    nodes = chain(
+        steps, [label_without_counts("trl", soft_value(float(v) if isinstance(v, bool) else v)) for v in labels]
+    )
+    question, marks = question_of(required_field(record, "prompt", object))
+    own = as_list(record.get("images")) or as_list(record.get("image"))
+    return made_row("trl", question, images.load(ordered_images(marks, own)), record.get("answer"), nodes)
+
+
+def question_of(prompt: Any) -> tuple[str, list[Any]]:
+    """The question that a prompt asks, and for each of its image marks the image that stands there, or None. Dropped
+    where the prompt is neither a text nor messages with one user's turn."""
+    if isinstance(prompt, str):
+        return (prompt.replace(MARK, "").strip() if MARK in prompt else prompt), [None] * prompt.count(MARK)
+    turns = [turn for turn in _objects(prompt, "prompt") if turn.get("role") != "system"]
+    if [turn.get("role") for turn in turns] != ["user"]:
+        raise RecordError(
+            "prompt_turns", "its prompt is not one user's turn; a reward model reads one question, give that"
+        )
+    if isinstance(content := turns[0].get("content"), str):
+        return question_of(content)
+    parts = _objects(content, "prompt")
+    return text_of(parts), [part.get("image") for part in parts if part.get("type") == "image"]
+
+
+def text_of(content: Any) -> str:
+    """The text of a message's content: a text, or parts. Dropped where it is neither."""
+    if isinstance(content, str):
+        return content
+    return "".join(part.get("text") or "" for part in _objects(content, "content") if part.get("type") == "text")
+
+
+def ordered_images(marks: Sequence[Any], own: Sequence[Any]) -> list[Any]:
+    """The images of a prompt with these marks, in their order; those of the row (`own`) stand at the marks that hold
+    none. Dropped where their numbers differ."""
+    empty = sum(mark is None for mark in marks)
+    if marks and not empty:  # TRL's trainers put a row's images into its messages, and hand over both
+        return list(marks)
+    if marks and empty != len(own):
+        cause = "image_count" if own else "image_missing"
+        raise RecordError(
+            cause, f"it has {len(own)} images for {empty} marks in its prompt; give an image for each mark"
+        )
+    remaining = iter(own)
+    return [next(remaining) if mark is None else mark for mark in marks] if marks else list(own)
+
+
+def _training_row(record: Any, images: ImageFolder) -> DatasetRow:
+    if not isinstance(record, dict):
+        raise RecordError("not_an_object", "it is no JSON object; write an object with prompt, completions and labels")
+    if foreign := OF_TREES & set(record):
+        raise RecordError(
+            "a_tree", f"it has {min(foreign)}, as a tree has; write trees with data_synth.convert --to vlprm"
+        )
+    if missing := STEPWISE - set(record):
+        raise RecordError(f"no_{min(missing)}", f"it has no {min(missing)}; data_synth.convert reads other formats")
+    row = stepwise_row(record, images)
+    # Their own id is what an error should name; what shares a question and images is still one problem to train.prm.
+    return row if record.get("id") is None else {**row, "id": str(record["id"])}
+
+
+def _is_stepwise(path: Path) -> bool:
+    with open_parquet(path) as file:
+        columns = set(file.schema_arrow.names)
+    if not OF_TREES & columns and (missing := STEPWISE - columns):
+        raise ValueError(
+            f"{path} has neither our columns nor TRL's: it lacks {', '.join(sorted(missing))}; rename its columns, or"
+            " convert it with data_synth.convert"
+        )
+    return not OF_TREES & columns and not set(COLUMNS) <= columns
+
+
+def _records(path: Path) -> Iterator[Any]:
+    if path.suffix != ".jsonl":
+        with open_parquet(path) as file:
+            yield from table_rows(file)
+        return
+    if not path.is_file():
+        raise ValueError(f"no dataset {path}; give a file with TRL's prompt, completions and labels")
+    with path.open("rb") as lines:
+        for number, line in enumerate(lines, 1):
+            try:
+                yield json.loads(line)
+            except (ValueError, RecursionError) as error:
+                raise ValueError(f"{path}, line {number} is not JSON; correct it") from error
+
+
+def _objects(value: Any, name: str) -> list[Record]:
+    if not isinstance(value, list) or not all(isinstance(item, dict) for item in value):
+        raise RecordError(f"{name}_type", f"its {name} is neither a text nor a list of objects; make it one of these")
+    return value

@@ -1,0 +1,1 @@
+"""Step labels: fusion of Monte Carlo counts and verdicts, the judge's prompt and parser, its reliability."""

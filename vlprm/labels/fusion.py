@@ -1,0 +1,120 @@
+"""Fuse Monte Carlo counts and a judge's verdicts into step targets. Pure functions over stored evidence.
+
+A rule gives each step of a tree the probability that it is correct, or None where it has no evidence. Steps after the
+first error have their targets like any other; whether they are learnt from is decided in training.
+The last step of a complete solution is labelled by its answer, whatever the rule: that much is known.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Sequence
+from typing import Literal
+
+from vlprm.labels.judge_reliability import MIN_VALID, JudgeReliability, TreeEvidence, posterior_correct
+from vlprm.schema import StepLabel, Verdict
+
+HIGH_VALUE = 0.5  # of a step that is offered as a correction
+
+
+def mc_rule(label: StepLabel) -> float | None:
+    """The share of right rollouts among those with a result (soft Monte Carlo), where there are enough."""
+    return label.mc_correct / label.mc_valid if label.mc_valid >= MIN_VALID else None
+
+
+def judge_rule(label: StepLabel) -> float | None:
+    return None if label.judge is None else float(label.judge.correct)
+
+
+def consensus_rule(label: StepLabel) -> float | None:
+    """VL-PRM's reading (arXiv 2509.23250): the judge's errors stand; what it calls correct is kept where rollouts
+    agree, and has no label where none of them was right, or where there are too few."""
+    if label.judge is None or not label.judge.correct:
+        return judge_rule(label)
+    value = mc_rule(label)
+    return 1.0 if value else None
+
+
+def hybrid_rule(label: StepLabel) -> float | None:
+    """The Monte Carlo value, bounded by the judge: 0 where it sees an error. With too few rollouts, the judge alone."""
+    value, verdict = mc_rule(label), judge_rule(label)
+    known = [v for v in (value, verdict) if v is not None]
+    return min(known, default=None)
+
+
+def _of_each_step(rule: Callable[[StepLabel], float | None]) -> TreeRule:
+    return lambda evidence, quality: [rule(label) for label in evidence.labels]
+
+
+Rule = Literal["mc", "judge", "consensus", "hybrid", "bayes"]
+TreeRule = Callable[[TreeEvidence, JudgeReliability], list[float | None]]
+RULES: dict[Rule, TreeRule] = {
+    "mc": _of_each_step(mc_rule),
+    "judge": _of_each_step(judge_rule),
+    "consensus": _of_each_step(consensus_rule),
+    "hybrid": _of_each_step(hybrid_rule),
+    "bayes": posterior_correct,
+}
+
+
+def rule_calls_wrong(rule: str, target: float) -> bool:
+    """Whether a target calls the step wrong. A Monte Carlo value does so where no rollout was right (Math-Shepherd's
+    hard estimate); a posterior where it is below one half."""
+    return target == 0.0 if rule in ("mc", "hybrid") else target < 0.5
+
+
+def called_wrong(label: StepLabel) -> bool:
+    """Whether a label has a target, and that calls the step wrong."""
+    return label.target is not None and rule_calls_wrong(label.rule, label.target)
+
+
+def fuse_tree(
+    evidence: TreeEvidence, paths: Sequence[tuple[Sequence[int], bool | None]], rule: Rule, quality: JudgeReliability
+) -> list[StepLabel]:
+    """Labels of a tree's steps with their targets, and the kinds of the wrong ones, whatever rule made them before.
+
+    `paths` has the steps of each complete solution and whether its answer is the gold one (None: no result, and no
+    label for its last step). A step on none of them has no target. ValueError on an unknown rule.
+    """
+    if rule not in RULES:
+        raise ValueError(f"unknown fusion rule {rule!r}; known: {', '.join(RULES)}")
+    targets: list[float | None] = [None] * len(evidence.labels)
+    known = RULES[rule](evidence, quality)
+    for nodes, right in paths:
+        for node in nodes[:-1]:
+            targets[node] = known[node]
+        targets[nodes[-1]] = None if right is None else float(right)
+    return [_fused(label, target, rule) for label, target in zip(evidence.labels, targets, strict=True)]
+
+
+def _fused(label: StepLabel, target: float | None, rule: str) -> StepLabel:
+    wrong = target is not None and rule_calls_wrong(rule, target)
+    kind = label.judge.error_kind if wrong and label.judge else None
+    return dataclasses.replace(label, target=target, error_kind=kind, rule=rule)
+
+
+def mined_corrections(labels: Sequence[StepLabel], parents: Sequence[int]) -> list[int | None]:
+    """For each first wrong step of a solution, a step that the policy itself wrote in its place and that is right: of
+    those with the same parent which are not called wrong, the one with the largest share of right rollouts, if that is
+    high enough and of enough rollouts. None elsewhere."""
+    children: dict[int, list[int]] = {}
+    for node, parent in enumerate(parents):
+        children.setdefault(parent, []).append(node)
+    wrong = [called_wrong(label) for label in labels]
+
+    def value(node: int) -> float:
+        called_right = labels[node].target is not None and not wrong[node]
+        return (mc_rule(labels[node]) or 0.0) if called_right else 0.0
+
+    corrections: list[int | None] = []
+    spoilt: list[bool] = []  # the step, or one before it, is called wrong
+    for node, parent in enumerate(parents):
+        before = parent >= 0 and spoilt[parent]
+        spoilt.append(before or wrong[node])
+        best = max(children[parent], key=value)
+        corrections.append(best if wrong[node] and not before and value(best) >= HIGH_VALUE else None)
+    return corrections
+
+
+def with_verdicts(labels: Sequence[StepLabel], verdicts: Sequence[Verdict | None]) -> list[StepLabel]:
+    return [dataclasses.replace(label, judge=verdict) for label, verdict in zip(labels, verdicts, strict=True)]

@@ -1,0 +1,83 @@
+"""By what each part of a model attends; and attention over rows that branch: a FlexAttention block mask on a GPU, a
+dense mask for sdpa elsewhere; one rule.
+
+transformers' attention interface dispatches on a name in the config of each part.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from importlib.util import find_spec
+from typing import Any, Literal
+
+from torch import Tensor
+from torch.nn.attention.flex_attention import BlockMask, create_block_mask
+from transformers import AttentionInterface, AttentionMaskInterface
+from transformers.integrations.flex_attention import flex_attention_forward
+from transformers.integrations.sdpa_attention import sdpa_attention_forward
+from transformers.masking_utils import sdpa_mask
+
+from vlprm.model.packing import tree_mask
+
+TREE, FLASH = "vlprm_tree", "flash_attention_2"
+
+
+@dataclass(frozen=True)
+class Attention:
+    """By what each part attends. `flash` is the package flash-attn, for a GPU and bfloat16.
+
+    Args:
+        vision: of the vision tower: sdpa, eager (written out, for where sdpa's kernels fail) or flash.
+        text: of the text layers: tree (sdpa; on a GPU, FlexAttention for rows that branch), or flash, which cannot
+            read rows that branch: trees, and what is asked after a step.
+    """
+
+    vision: Literal["sdpa", "eager", "flash"] = "sdpa"
+    text: Literal["tree", "flash"] = "tree"
+
+    @property
+    def flash(self) -> bool:
+        return "flash" in (self.vision, self.text)
+
+
+def _forward(module: Any, query: Tensor, key: Tensor, value: Tensor, attention_mask: Any, **kwargs: Any) -> Any:
+    attend = flex_attention_forward if isinstance(attention_mask, BlockMask) else sdpa_attention_forward
+    return attend(module, query, key, value, attention_mask, **kwargs)
+
+
+AttentionInterface.register(TREE, _forward)
+AttentionMaskInterface.register(TREE, sdpa_mask)  # rows without branches need no more than sdpa does
+
+
+def refuse_missing_flash(attention: Attention) -> None:
+    """ValueError where it is asked for and not installed."""
+    if attention.flash and find_spec("flash_attn") is None:
+        raise ValueError("flash-attn is not installed; pip install 'vlprm[flash]', or leave out attention")
+
+
+def use_attention(model: Any, attention: Attention, can_pack: bool) -> None:
+    """The parts of a model that was loaded attend by this; text layers that cannot read trees keep their own sdpa."""
+    refuse_missing_flash(attention)
+    names = {"flash": FLASH, "eager": "eager"}
+    asked = {"vision_config": attention.vision, "text_config": attention.text}
+    if changed := {part: names[kernel] for part, kernel in asked.items() if kernel in names}:
+        model.set_attn_implementation(changed)
+    if attention.text == "tree" and can_pack:
+        model.config.get_text_config()._attn_implementation = TREE
+
+
+def mask_for(model: Any, until_BT: Tensor) -> Tensor | BlockMask:
+    """What the text layers are given as their mask, for rows that branch (`vlprm.model.packing`)."""
+    if model.config.get_text_config()._attn_implementation == FLASH:
+        raise ValueError("flash-attn cannot read rows that branch; take attention.text: tree")
+    return block_mask(until_BT) if until_BT.is_cuda else tree_mask(until_BT)
+
+
+def block_mask(until_BT: Tensor) -> BlockMask:
+    """`vlprm.model.packing.tree_mask` in the blocks of FlexAttention: those that nobody sees are never computed."""
+
+    def sees(b: Tensor, head: Tensor, query: Tensor, key: Tensor) -> Tensor:
+        return (key <= query) & (query < until_BT[b, key])
+
+    rows, length = until_BT.shape
+    return create_block_mask(sees, rows, None, length, length, device=str(until_BT.device))

@@ -1,0 +1,164 @@
+"""Load and save step-reward models: a backbone's weights, a head, adapters, quantisation."""
+
+from __future__ import annotations
+
+import copy
+import re
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from torch import nn
+from transformers import AutoConfig, AutoModelForImageTextToText, BitsAndBytesConfig, PreTrainedModel
+from transformers.conversion_mapping import (
+    get_checkpoint_conversion_mapping,
+    register_checkpoint_conversion_mapping,
+)
+from transformers.core_model_loading import WeightRenaming
+
+from vlprm.model.attention import Attention, use_attention
+from vlprm.model.checkpoint_config import CheckpointConfig
+from vlprm.model.families import Family
+from vlprm.model.image_limits import set_limits
+from vlprm.model.loading import Checkpoint, checkpoint_config_of, checkpoint_folder, load_checkpoint, load_inputs
+from vlprm.model.lora import backbone_of, with_adapters
+from vlprm.model.reward_model import reward_class, verdict_class
+
+Head = Literal["step", "verdict"]
+
+
+Bits = Literal[4, 8, 16]
+
+
+def load_reward_model(
+    name: str | Path,
+    device: str = "cpu",
+    dtype: torch.dtype = torch.float32,
+    new_head: Head | None = None,
+    reads_surprise: bool = False,
+    verdicts: tuple[str, str] | None = None,
+    bits: Bits = 16,
+    attention: Attention = Attention(),
+) -> Checkpoint:
+    """A reward model from its folder; or, with `new_head`, from a backbone's folder: a step head that starts at zero
+    weights (every step equally likely right or wrong) and reads surprise if it is to, or the LM head's `verdicts`.
+    `bits` below 16 hold the text layers of a backbone that only adapters are trained on, through bitsandbytes; those
+    of a folder of adapters then stand beside it, and are merged into it otherwise.
+
+    ValueError where a weight is missing that should be there, where a trained head is asked of a plain backbone, or
+    where a verdict is not a single token.
+    """
+    folder = checkpoint_folder(name)
+    checkpoint_config = checkpoint_config_of(folder)
+    if new_head is None and checkpoint_config.head == "none":
+        raise ValueError(f"{folder} has no reward head (vlprm.json says head: none); train one with train.prm")
+    if new_head is None and (backbone := backbone_of(folder)) is not None:
+        return _of_adapters(folder, backbone, checkpoint_config, device, dtype, bits, attention)
+    checkpoint_config = replace(
+        checkpoint_config, head=new_head or checkpoint_config.head, verdicts=verdicts or checkpoint_config.verdicts
+    )
+    inputs = load_inputs(folder, checkpoint_config)
+    if checkpoint_config.head == "verdict":
+        right, wrong = inputs.verdict_ids
+        loader = _Loader(lambda backbone: verdict_class(backbone, right, wrong), inputs.family, attention, bits)
+    else:
+        loader = _Loader(reward_class, inputs.family, attention, bits, new_head is not None, reads_surprise)
+    return load_checkpoint(folder, loader, device, dtype, inputs)
+
+
+def _of_adapters(
+    folder: Path,
+    backbone: str,
+    checkpoint_config: CheckpointConfig,
+    device: str,
+    dtype: torch.dtype,
+    bits: Bits,
+    attention: Attention,
+) -> Checkpoint:
+    assert checkpoint_config.head != "none"
+    surprised = checkpoint_config.provenance.get("surprise", False)
+    bare = load_reward_model(
+        backbone, "cpu", dtype, checkpoint_config.head, surprised, checkpoint_config.verdicts, bits, attention
+    )
+    model = with_adapters(bare.model, folder, merged=bits == 16).to(device).eval()
+    return Checkpoint(model, load_inputs(checkpoint_folder(backbone), checkpoint_config))
+
+
+def save_reward_model(checkpoint: Checkpoint, folder: Path, checkpoint_config: CheckpointConfig) -> None:
+    """A transformers folder that also holds `vlprm.json`, whose limits of images its processor declares too. The
+    profile is written last: a folder with one is whole."""
+    checkpoint.model.save_pretrained(folder)
+    processor = copy.deepcopy(checkpoint.inputs.processor)
+    set_limits(processor, checkpoint.inputs.family, checkpoint_config)
+    processor.save_pretrained(folder)
+    checkpoint_config.save(folder)
+
+
+@dataclass(frozen=True)
+class _Loader:
+    """Stands where `load_checkpoint` expects a model class, and checks what transformers only prints: missing keys."""
+
+    class_of: Callable[[Any], type[PreTrainedModel]]
+    family: Family
+    attention: Attention
+    bits: Bits
+    new_head: bool = False
+    reads_surprise: bool = False
+
+    def from_pretrained(self, folder: Path, dtype: torch.dtype) -> PreTrainedModel:
+        config = AutoConfig.from_pretrained(folder)
+        if self.new_head:
+            config.surprise = self.reads_surprise
+        backbone = AutoModelForImageTextToText._model_mapping[type(config)]
+        model_class = self.class_of(backbone)
+        _keep_key_names(model_class, backbone, config.model_type, self.family)
+        model, report = model_class.from_pretrained(
+            folder,
+            config=config,
+            dtype=dtype,
+            output_loading_info=True,
+            ignore_mismatched_sizes=True,  # they are named below
+            quantization_config=self._quantization(),
+        )
+        if report["mismatched_keys"]:
+            name, found, wanted = min(report["mismatched_keys"])
+            raise ValueError(
+                f"checkpoint {folder} has {name} of shape {tuple(found)}, not {tuple(wanted)}; train it again"
+            )
+        expected = {"score.weight"} if self.new_head else set()
+        if missing := set(report["missing_keys"]) - expected:
+            raise ValueError(f"checkpoint {folder} lacks {len(missing)} weights, such as {min(missing)}; copy it again")
+        if self.new_head:
+            nn.init.zeros_(model.score.weight)
+            # transformers stores by the renamings that it has used, and no head was there to be renamed.
+            model._weight_conversions = [*(model._weight_conversions or []), *_head_renaming(self.family)]
+        use_attention(model, self.attention, can_pack=not self.family.cannot_pack)
+        return model
+
+    def _quantization(self) -> BitsAndBytesConfig | None:
+        if self.bits == 16:
+            return None
+        if find_spec("bitsandbytes") is None:
+            raise ValueError(f"loading in {self.bits} bits needs bitsandbytes; pip install 'vlprm[quantized]'")
+        kept = ["score", "lm_head", f"model.{self.family.vision}", f"model.{self.family.projector}"]
+        return BitsAndBytesConfig(load_in_4bit=self.bits == 4, load_in_8bit=self.bits == 8, llm_int8_skip_modules=kept)
+
+
+def _keep_key_names(
+    model_class: type[PreTrainedModel], backbone: type[PreTrainedModel], model_type: str, family: Family
+) -> None:
+    """transformers renames the keys of older checkpoints by class or type, for classes that it knows as its own: ours
+    would be given none of the language model's weights, or the one of the same name another's. A step head is stored by
+    the name that its family has for it."""
+    known = get_checkpoint_conversion_mapping(backbone.__name__) or get_checkpoint_conversion_mapping(model_type)
+    known = [*(known or []), *_head_renaming(family)]
+    if known:
+        register_checkpoint_conversion_mapping(model_class.__name__, known, overwrite=True)
+
+
+def _head_renaming(family: Family) -> list[WeightRenaming]:
+    stored = family.stored_head
+    return [] if stored == "score" else [WeightRenaming(rf"^{re.escape(stored)}\.", "score.")]

@@ -1,0 +1,162 @@
+"""The step-reward model: an image-text-to-text backbone that scores each step of a sequence, in one pass.
+
+The *step head* is one linear layer named `score`, the LM head kept; it reads the state at a step's last token. The
+*verdict head* is the LM head itself: after each step it is asked whether the step is correct, and the two tokens that
+answer are compared. With `surprise` it also reads how unlikely the step was to the
+backbone's own LM head: a state cannot hold that by itself, since what the last layer predicts of a token is known only
+after it. (Likelihood as a process reward without a trained head: Yuan et al., arXiv 2412.01981.)
+
+The class of a model with a step head is its backbone's with `score` added, named `<Family>ForTokenClassification`: the
+name by which servers recognise it, and one that transformers' loss lookup does not take for a language model's.
+Outputs of the step head: correct, perception error, reasoning error; of the verdict head: correct, wrong.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from transformers import PreTrainedModel
+from transformers.modeling_outputs import TokenClassifierOutput
+
+from vlprm.model.attention import mask_for
+from vlprm.schema import StepScore
+
+OUTPUTS = ("correct", "perception", "reasoning")
+CORRECT = 0
+SURPRISES = 2  # of the least likely token, of the whole step
+
+
+@dataclass
+class StepOutput(TokenClassifierOutput):  # type: ignore[misc]
+    """`logits` (B, S, O), the first of them of `correct`; `surprise` (B, S, 2), where the head reads it; and
+    `taught_nats` (N), of the ids that the LM head is to learn, where there are any. Where keys and values are kept,
+    `states` (B, R + T, D) are those that were kept, then the new ones."""
+
+    surprise: Tensor | None = None
+    taught_nats: Tensor | None = None
+    states: Tensor | None = None
+
+
+def step_scores(output: StepOutput, head: str) -> list[list[StepScore]]:
+    """Of each row, a score for each of its S places, those that pad included. ValueError where the model gives none: a
+    NaN would rank like any number."""
+    scores_BSO = output.logits.float().softmax(-1)
+    if not scores_BSO.isfinite().all():
+        raise ValueError("the reward model's scores are not finite numbers; train it again, or copy it again")
+    if head == "verdict":
+        return [[StepScore(right, None, None) for right, _ in scores] for scores in scores_BSO.tolist()]
+    nats_BS = [[None] * len(s) for s in scores_BSO] if output.surprise is None else output.surprise[..., 0].tolist()
+    return [
+        [StepScore(p, q, r, nats) for (p, q, r), nats in zip(scores, own, strict=True)]
+        for scores, own in zip(scores_BSO.tolist(), nats_BS, strict=True)
+    ]
+
+
+@lru_cache
+def reward_class(backbone_class: Any) -> type[PreTrainedModel]:
+    """The backbone's class with a step head. `forward` takes our batch (`InputBuilder.step_batch`) and returns a
+    `StepOutput` of the ends of steps, and nothing over the vocabulary."""
+
+    class StepRewardModel(backbone_class):  # type: ignore[misc]
+        # Tells the Trainer to count the labelled steps of a global batch and to leave the normalising to the loss.
+        accepts_loss_kwargs = True
+
+        def __init__(self, config: Any) -> None:
+            # A server reads from this how many outputs the head has; without it, two.
+            config.id2label = dict(enumerate(OUTPUTS))
+            config.label2id = {name: i for i, name in enumerate(OUTPUTS)}
+            # transformers' own class of this name, where it has one, would make a bias that starts at random.
+            config.token_classification_bias = False
+            super().__init__(config)
+            self.reads_surprise = getattr(config, "surprise", False)
+            width = config.get_text_config().hidden_size + (SURPRISES if self.reads_surprise else 0)
+            # No dropout and no bias: scores are the same each time, and servers wrap such a head as it is.
+            self.score = nn.Linear(width, len(OUTPUTS), bias=False)
+            self.post_init()
+
+        def forward(self, step_ends: Tensor | None = None, **inputs: Any) -> Any:
+            if step_ends is None:  # to write, as the backbone does
+                return super().forward(**inputs)
+            hidden_BTD, places, taught_N = _read(self, inputs)
+            features_BSF = _at(hidden_BTD, step_ends)
+            states = hidden_BTD if "past_key_values" in inputs else None
+            if not self.reads_surprise:
+                return StepOutput(logits=self.score(features_BSF), taught_nats=taught_N, states=states)
+            where = places["written_in"], places["before"], step_ends.shape[1]
+            read_BS2 = surprise(self.lm_head, hidden_BTD, inputs["input_ids"], *where)
+            features_BSF = torch.cat([features_BSF, read_BS2.log1p().to(features_BSF.dtype)], dim=-1)
+            return StepOutput(logits=self.score(features_BSF), surprise=read_BS2, taught_nats=taught_N, states=states)
+
+    StepRewardModel.__name__ = backbone_class.__name__.replace("ForConditionalGeneration", "ForTokenClassification")
+    StepRewardModel.__qualname__ = StepRewardModel.__name__
+    return StepRewardModel
+
+
+@lru_cache
+def verdict_class(backbone_class: Any, right: int, wrong: int) -> type[PreTrainedModel]:
+    """The backbone's class, under its own name, whose `forward` takes our batch and returns the log-probabilities of
+    the two verdicts where they are asked for."""
+
+    class VerdictRewardModel(backbone_class):  # type: ignore[misc]
+        accepts_loss_kwargs = True
+
+        def forward(self, step_ends: Tensor | None = None, **inputs: Any) -> Any:
+            if step_ends is None:
+                return super().forward(**inputs)
+            hidden_BTD, _, taught_N = _read(self, inputs)
+            log_p_BSV = self.lm_head(_at(hidden_BTD, step_ends)).float().log_softmax(-1)
+            states = hidden_BTD if "past_key_values" in inputs else None
+            return StepOutput(logits=log_p_BSV[..., [right, wrong]], taught_nats=taught_N, states=states)
+
+    VerdictRewardModel.__name__ = VerdictRewardModel.__qualname__ = backbone_class.__name__
+    return VerdictRewardModel
+
+
+def _read(model: Any, batch: dict[str, Any]) -> tuple[Tensor, dict[str, Tensor], Tensor | None]:
+    """Of a batch of `InputBuilder.step_batch`: (B, T, D) last states, where rows branch each token as its own path has
+    it, after those that were `kept` (`vlprm.scoring.kv_tree`); where the steps are; and (N) nats of the ids that are taught, if
+    any are."""
+    places: dict[str, Tensor] = {name: batch[name] for name in ("written_in", "before", "taught") if name in batch}
+    inputs = {name: value for name, value in batch.items() if name not in (*places, "until", "kept")}
+    if "until" in batch:
+        inputs["attention_mask"] = mask_for(model, batch["until"])
+    hidden_BTD = model.model(**inputs, use_cache="past_key_values" in inputs).last_hidden_state
+    if "kept" in batch:
+        hidden_BTD = torch.cat([batch["kept"], hidden_BTD], dim=1)
+    if "taught" not in places:
+        return hidden_BTD, places, None
+    return hidden_BTD, places, _nats(model.lm_head, hidden_BTD, batch["input_ids"], places["taught"], places["before"])
+
+
+def _at(hidden_BTD: Tensor, ends_BS: Tensor) -> Tensor:
+    return hidden_BTD.gather(1, ends_BS.clamp(min=0)[:, :, None].expand(-1, -1, hidden_BTD.shape[-1]))
+
+
+def _nats(lm_head: nn.Module, hidden_BTD: Tensor, ids_BT: Tensor, chosen_BT: Tensor, before_BT: Tensor) -> Tensor:
+    """(N) nats of the chosen ids, each as predicted from the one before."""
+    rows, _ = chosen_BT.nonzero(as_tuple=True)
+    log_p_NV = lm_head(hidden_BTD[rows, before_BT[chosen_BT]]).float().log_softmax(-1)
+    nats_N: Tensor = -log_p_NV.gather(1, ids_BT[chosen_BT][:, None]).squeeze(1)
+    return nats_N
+
+
+@torch.no_grad()
+def surprise(
+    lm_head: nn.Module, hidden_BTD: Tensor, ids_BT: Tensor, written_BT: Tensor, before_BT: Tensor, steps: int
+) -> Tensor:
+    """(B, S, 2) nats: of each step's least likely token, and of all its tokens; 0 for a step that pads.
+
+    Only ids that the policy wrote count, each as predicted from the one before. No gradient: labels of steps are not to
+    teach the LM head what is likely.
+    """
+    written = written_BT >= 0
+    rows, _ = written.nonzero(as_tuple=True)
+    nats_N = _nats(lm_head, hidden_BTD, ids_BT, written, before_BT)
+    step_N = rows * steps + written_BT[written]
+    flat = torch.zeros(len(ids_BT) * steps, device=nats_N.device)
+    worst, total = flat.scatter_reduce(0, step_N, nats_N, "amax"), flat.scatter_add(0, step_N, nats_N)
+    return torch.stack([worst, total], dim=-1).view(len(ids_BT), steps, SURPRISES)

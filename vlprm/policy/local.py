@@ -1,0 +1,196 @@
+"""A transformers model in process as an engine: one batch for all requests that wait, one prefill for each prefix.
+
+Requests queue until no coroutine can go on without an answer; then they are prefilled together (a prefix once,
+however many continuations it has), the cache is repeated, and all continuations are decoded in one loop.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import itertools
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from torch import Tensor
+from transformers import DynamicCache
+
+from vlprm.model.inputs import InputBuilder
+from vlprm.model.loading import Checkpoint
+from vlprm.model.packing import PackedRow, consecutive
+from vlprm.policy import Continuation, Request
+from vlprm.policy.batcher import Batcher
+from vlprm.schema import Problem, Region
+from vlprm.steps import SEPARATOR, step_end
+from vlprm.zoom.boxes import Size
+
+MAX_ROWS = 256
+
+
+class LocalPolicy:
+    def __init__(self, checkpoint: Checkpoint, max_rows: int = MAX_ROWS) -> None:
+        self.checkpoint = checkpoint
+        self.dialect, self.zoom = checkpoint.config.dialect, checkpoint.config.zoom
+        self.max_rows = max_rows
+        self._together = Batcher(lambda requests: generate(checkpoint, requests), self._batches)
+
+    def seen_size(self, problem: Problem, shown: int | Region = 0) -> Size:
+        return self.checkpoint.inputs.seen_size(problem, shown)
+
+    def crop_tokens(self, problem: Problem, region: Region) -> int:
+        return self.checkpoint.inputs.crop_tokens(problem, region)
+
+    async def sample(self, request: Request) -> list[Continuation]:
+        return await self._together.ask(request)
+
+    def _batches(self, requests: Sequence[Request]) -> list[list[int]]:
+        # Prefixes of like length together: less padding. Sorting is stable, so the batches are the same in every run.
+        order = sorted(range(len(requests)), key=lambda i: len(requests[i].steps))
+        groups = consecutive([requests[i].n for i in order], self.max_rows)
+        return [[order[i] for i in group] for group in groups]
+
+
+@torch.inference_mode()
+def generate(checkpoint: Checkpoint, requests: Sequence[Request]) -> list[list[Continuation]]:
+    """Continuations of every request, all in one batch; a failure for those that do not fit into the context. Shapes: R
+    requests, N sampled rows, T tokens, V vocabulary."""
+    rows = [_row(checkpoint.inputs, request) for request in requests]
+    fits = [len(row.ids) + r.max_tokens <= checkpoint.inputs.context for row, r in zip(rows, requests, strict=True)]
+    fitting = [i for i, fit in enumerate(fits) if fit]
+    written = iter(_generate(checkpoint, [requests[i] for i in fitting], [rows[i] for i in fitting]) if fitting else [])
+    too_long = Continuation("", 0, False, failure="context")
+    return [next(written) if fit else [too_long] * r.n for r, fit in zip(requests, fits, strict=True)]
+
+
+def _generate(
+    checkpoint: Checkpoint, requests: Sequence[Request], rows: Sequence[PackedRow]
+) -> list[list[Continuation]]:
+    model, inputs = checkpoint.model, checkpoint.inputs
+    batch = inputs.batch(rows, side="left")
+    cache = DynamicCache(config=model.config.get_text_config())
+    if not all(hasattr(layer, "batch_select_indices") for layer in cache.layers):
+        raise ValueError(
+            f"in this process, {model.config.model_type} cannot continue one prefix several times; serve the policy"
+            " (configs/server/trees.yaml)"
+        )
+    out = model(
+        **{k: v.to(model.device) for k, v in batch.items()}, past_key_values=cache, use_cache=True, logits_to_keep=1
+    )
+    repeats = torch.tensor([r.n for r in requests], device=model.device)
+    source_N = torch.arange(len(requests), device=model.device).repeat_interleave(repeats)
+    cache.batch_select_indices(source_N)
+    decoder = _Decoder(checkpoint, requests, cache)
+    tokens = decoder.run(
+        out.logits[:, -1].float()[source_N],
+        batch["attention_mask"].to(model.device)[source_N],
+        (_largest(batch["position_ids"]).to(model.device) + 1)[source_N],
+    )
+    rows_of = iter(tokens)
+    return [[_continuation(inputs, next(rows_of), request) for _ in range(request.n)] for request in requests]
+
+
+def _row(inputs: InputBuilder, request: Request) -> PackedRow:
+    if request.asked is not None:
+        return inputs.asked_row(request.problem, request.steps, request.asked)
+    if request.one_step:
+        return inputs.begun_row(request.problem, request.steps)
+    return inputs.sampled_row(request.problem, request.steps, [(turn.steps, turn.ids) for turn in request.sampled])
+
+
+class _Decoder:
+    """The decoding loop: its state is what has been sampled and which rows are still open."""
+
+    def __init__(self, checkpoint: Checkpoint, requests: Sequence[Request], cache: DynamicCache) -> None:
+        self.model, self.inputs, self.cache = checkpoint.model, checkpoint.inputs, cache
+        self.max_tokens = max(r.max_tokens for r in requests)
+        device = self.model.device
+        self.temperature_N1 = _per_row([r.temperature for r in requests], requests, device)[:, None]
+        self.limit_N = _per_row([r.max_tokens for r in requests], requests, device)
+        streams = [_stream(r, i) for r in requests for i in range(r.n)]
+        self.uniform_NT = torch.tensor(np.stack([s.random(self.max_tokens) for s in streams]), device=device).float()
+        self.banned = torch.tensor(self.inputs.banned_ids, device=device)
+        self.one_step = [r.one_step for r in requests for _ in range(r.n)]
+        self.written = [""] * len(self.one_step)
+
+    def run(self, logits_NV: Tensor, mask_NT: Tensor, position_N: Tensor) -> list[list[int]]:
+        """Sampled ids of each row, the end of the turn included where it was reached."""
+        sampled: list[list[int]] = [[] for _ in range(len(logits_NV))]
+        open_N = torch.arange(len(sampled), device=logits_NV.device)
+        for t in range(self.max_tokens):
+            token_N = self._choose(logits_NV, open_N, t)
+            closed = []
+            for row, token in zip(open_N.tolist(), token_N.tolist(), strict=True):
+                sampled[row].append(token)
+                closed.append(token == self.inputs.end_of_turn or self._ends_step(row, token))
+            open_still = ~torch.tensor(closed, device=token_N.device)
+            keep = (open_still & (t + 1 < self.limit_N[open_N])).nonzero().squeeze(1)
+            if len(keep) == 0:
+                break
+            if len(keep) < len(open_N):
+                open_N, token_N, mask_NT, position_N = open_N[keep], token_N[keep], mask_NT[keep], position_N[keep]
+                self.cache.batch_select_indices(keep)
+            mask_NT = torch.cat([mask_NT, mask_NT.new_ones(len(open_N), 1)], dim=1)
+            out = self.model(
+                input_ids=token_N[:, None],
+                attention_mask=mask_NT,
+                position_ids=self._positions(position_N),
+                past_key_values=self.cache,
+                use_cache=True,
+            )
+            logits_NV, position_N = out.logits[:, -1].float(), position_N + 1
+        return sampled
+
+    def _positions(self, position_N: Tensor) -> Tensor:
+        if self.inputs.family.positions == "linear":
+            return position_N[:, None]
+        return position_N[None, :, None].expand(3, -1, 1)
+
+    def _ends_step(self, row: int, token: int) -> bool:
+        """Whether one step was asked for, and this token ends it."""
+        if not self.one_step[row]:
+            return False
+        self.written[row] += self.inputs.tokenizer.decode([token])
+        return step_end(self.written[row]) is not None
+
+    def _choose(self, logits_NV: Tensor, open_N: Tensor, t: int) -> Tensor:
+        logits_NV[:, self.banned] = -torch.inf
+        temperature_N1 = self.temperature_N1[open_N]
+        drawn_N = draw((logits_NV / temperature_N1.clamp(min=1e-6)).softmax(-1), self.uniform_NT[open_N, t])
+        return torch.where(temperature_N1[:, 0] == 0, logits_NV.argmax(-1), drawn_N)
+
+
+def draw(probabilities_NV: Tensor, uniform_N: Tensor) -> Tensor:
+    """Sample an id a row by inverting the cumulative distribution, one uniform number a row: chance is a row's own.
+
+    The sum as rounded may stop short of 1; the number is scaled to it, so that no id of probability 0 lies behind it.
+    """
+    cumulative_NV = probabilities_NV.cumsum(-1)
+    return (cumulative_NV < uniform_N[:, None] * cumulative_NV[:, -1:]).sum(-1)
+
+
+def _largest(position_ids: Tensor) -> Tensor:
+    """Of each row; ids are (B, T) or (3, B, T)."""
+    positions_BT = position_ids.amax(dim=0) if position_ids.ndim == 3 else position_ids
+    return positions_BT.amax(dim=1)
+
+
+def _per_row(values: Sequence[float], requests: Sequence[Request], device: torch.device) -> Tensor:
+    return torch.tensor(
+        list(itertools.chain.from_iterable([v] * r.n for v, r in zip(values, requests, strict=True))), device=device
+    )
+
+
+def _stream(request: Request, index: int) -> np.random.Generator:
+    digest = hashlib.sha256(f"{request.seed}/{request.key}/{index}".encode()).digest()
+    return np.random.default_rng(int.from_bytes(digest[:8], "big"))
+
+
+def _continuation(inputs: InputBuilder, ids: list[int], request: Request) -> Continuation:
+    ended = bool(ids) and ids[-1] == inputs.end_of_turn
+    text = inputs.tokenizer.decode(ids[:-1] if ended else ids, skip_special_tokens=False)
+    if request.one_step:
+        end = step_end(text)
+        return Continuation(text[:end], len(ids), ended, goes_on=end is not None, ids=tuple(ids))
+    # A continuation of a written step opens with the break between paragraphs; it belongs to neither step.
+    after_step = bool(request.steps) and not request.steps[-1].ends_turn and request.asked is None
+    return Continuation(text.removeprefix(SEPARATOR) if after_step else text, len(ids), ended, ids=tuple(ids))

@@ -1,0 +1,62 @@
+"""An engine whose answers are kept on disk until their problem is done: what was paid for is not asked for again.
+
+A problem's coroutine is deterministic given its answers. After a kill it runs again from its start, is given what it
+was given before, and asks the engine only for the rest.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Container, Sequence
+from dataclasses import astuple
+from pathlib import Path
+from typing import Any
+
+from vlprm.policy import Continuation, Policy, Request
+from vlprm.runs.folder import write_atomically
+from vlprm.runs.journal import append_line, read_records
+from vlprm.runs.window import Stopped
+from vlprm.schema import Problem, Region
+from vlprm.zoom.boxes import Size
+
+ANSWERS = "answers.jsonl"
+
+
+class ReplayPolicy:
+    """Its state: the answers of the last run that are not used yet, and the file of this run's.
+
+    `done` are the problems whose answers are not needed any more; the file is rid of them when it is opened. Failures
+    are not kept: they are asked again.
+    """
+
+    def __init__(self, engine: Policy, path: Path, done: Container[str], stopping: asyncio.Event) -> None:
+        self.engine, self.path, self.stopping = engine, path, stopping
+        self.dialect, self.zoom = engine.dialect, engine.zoom
+        kept = [record for record in read_records(path) if record["problem"] not in done]
+        write_atomically(path, "".join(json.dumps(record) + "\n" for record in kept))
+        self._answers = {record["key"]: [_told(c) for c in record["answer"]] for record in kept}
+
+    def seen_size(self, problem: Problem, shown: int | Region = 0) -> Size:
+        return self.engine.seen_size(problem, shown)
+
+    def crop_tokens(self, problem: Problem, region: Region) -> int:
+        return self.engine.crop_tokens(problem, region)
+
+    async def sample(self, request: Request) -> list[Continuation]:
+        """The kept answer, or a new one. Raises Stopped where the run is being stopped and the answer is not there."""
+        kept = self._answers.pop(request.key, [])
+        if len(kept) == request.n:  # else what came before it failed then, and was asked for again
+            return kept
+        if self.stopping.is_set():
+            raise Stopped
+        answer = await self.engine.sample(request)
+        if not any(continuation.failure for continuation in answer):
+            record = {"key": request.key, "problem": request.problem.id, "answer": [astuple(c) for c in answer]}
+            append_line(self.path, record)
+        return answer
+
+
+def _told(kept: Sequence[Any]) -> Continuation:
+    text, tokens, ended, failure, goes_on, ids = kept
+    return Continuation(text, tokens, ended, failure, goes_on, tuple(ids))

@@ -1,0 +1,198 @@
+"""Models behind chat servers as engines: a policy whose turn is continued, and any chat model that answers a question.
+
+The messages of a policy are such that the server's chat template renders what `InputBuilder` makes of the same problem
+and steps. A call that fails becomes continuations with a `failure`, which are no results.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+from collections.abc import Sequence
+from typing import Any
+
+from vlprm.model.image_limits import to_serve
+from vlprm.model.inputs import InputBuilder
+from vlprm.policy import Continuation, Request
+from vlprm.schema import Problem, Region
+from vlprm.serving.client import Answer, Failure, Message, Servers, text_of, user_turn
+from vlprm.serving.config import ServerConfig
+from vlprm.serving.messages import messages, probe_problem, tools_of, with_question
+from vlprm.steps import SEPARATOR, parse_step
+from vlprm.zoom.boxes import Size
+from vlprm.zoom.policy import ZoomPolicy
+
+log = logging.getLogger(__name__)
+
+PROBED_SIDE = 1448  # of a square of two megapixels
+
+
+class ServedPolicy:
+    """A served policy. `inputs` are of the checkpoint folder that is served."""
+
+    def __init__(self, inputs: InputBuilder, config: ServerConfig) -> None:
+        self.inputs, self.config = inputs, config
+        self.dialect, self.zoom = inputs.config.dialect, inputs.config.zoom
+        self.servers = Servers(config)
+        self._sampling = _sampling(inputs)
+
+    def seen_size(self, problem: Problem, shown: int | Region = 0) -> Size:
+        return self.inputs.seen_size(problem, shown)
+
+    def crop_tokens(self, problem: Problem, region: Region) -> int:
+        return self.inputs.crop_tokens(problem, region)
+
+    async def close(self) -> None:
+        await self.servers.close()
+
+    async def check(self) -> None:
+        """ValueError that names a server which does not continue an assistant's turn, or which reads another prompt
+        than `inputs` makes: another chat template, other sizes of images."""
+        probe, steps = probe_problem(self.inputs), (parse_step("2"),)
+        body = self._body(messages(probe, steps, self.inputs, self.servers.url))
+        expected = len(self.inputs.row(probe, steps).ids)
+        for client in self.servers.clients:
+            answer = await self.servers.once(client, {**body, "max_tokens": 1})
+            if isinstance(answer, Failure):
+                raise ValueError(
+                    f"the server {client.base_url} does not continue a turn of {self.config.model!r} ({answer.said});"
+                    " correct the fields of server, or start it as configs/server/trees.yaml says"
+                )
+            if answer.read not in (None, expected):
+                raise ValueError(
+                    f"the server {client.base_url} reads {answer.read} tokens where the folder of the policy makes"
+                    f" {expected}; {to_serve(self.inputs.pixel_limits)}"
+                )
+
+    async def sample(self, request: Request) -> list[Continuation]:
+        if any(self.inputs.text.control_token(step.text) for step in request.steps):
+            # In this process it stays text; a server would take it for the control token that it spells.
+            return [_failed("control_token")] * request.n
+        answer = await self.servers.call(self._asked(request))
+        if isinstance(answer, Failure):
+            return [_failed(answer.stop)] * request.n
+        return [self._continuation(answer.choices.get(i), request) for i in range(request.n)]
+
+    def _asked(self, request: Request) -> dict[str, Any]:
+        self.inputs.check_question(request.problem.question)
+        turns = messages(request.problem, request.steps, self.inputs, self.servers.url)
+        if request.asked:
+            turns = with_question(turns, request.asked)
+        if not request.one_step:
+            return {**self._body(turns), **_chance(request)}
+        if turns[-1]["role"] == "assistant" and not self.inputs.text.joins(request.steps[-1]):
+            turns[-1]["content"] += SEPARATOR
+        return {**self._body(turns), **_chance(request), "stop": [SEPARATOR]}
+
+    def _body(self, turns: Sequence[Message]) -> dict[str, Any]:
+        goes_on = turns[-1]["role"] == "assistant"
+        extra = {
+            "continue_final_message": goes_on,
+            "add_generation_prompt": not goes_on,
+            **self._sampling["extra_body"],
+        }
+        tools = tools_of(self.inputs.config)
+        return {**self._sampling, "model": self.config.model, "messages": turns, **tools, "extra_body": extra}
+
+    def _continuation(self, choice: Message | None, request: Request) -> Continuation:
+        said = text_of(choice)
+        if isinstance(said, str):
+            return _failed(said)
+        text, ended = said
+        # Servers count the tokens of all choices together; the end of the turn is one, as it is in this process.
+        tokens = len(self.inputs.tokenizer(text, add_special_tokens=False)["input_ids"]) + ended
+        if request.one_step:  # vLLM says which stop it was: the end of the turn has none
+            goes_on = choice is not None and choice.get("stop_reason") == SEPARATOR
+            return Continuation(text, tokens, ended and not goes_on, goes_on=goes_on)
+        after_step = bool(request.steps) and not request.steps[-1].ends_turn and request.asked is None
+        return Continuation(text.removeprefix(SEPARATOR) if after_step else text, tokens, ended)
+
+
+class ChatModel:
+    """Any served chat model, of which nothing is known here but its name: it answers questions, and continues no steps.
+
+    Where the servers refuse a JSON schema, they are asked without one from then on; the answer is parsed as strictly.
+    """
+
+    dialect = "relative_1000"
+    zoom = ZoomPolicy()
+
+    def __init__(self, config: ServerConfig) -> None:
+        self.config = config
+        self.servers = Servers(config)
+        self._takes_schema = True
+
+    def seen_size(self, problem: Problem, shown: int | Region = 0) -> Size:
+        raise AssertionError("a chat model is not asked for zooms")
+
+    def crop_tokens(self, problem: Problem, region: Region) -> int:
+        raise AssertionError("a chat model is not asked for zooms")
+
+    async def check(self) -> None:
+        """ValueError that names a server which does not answer a small question, and what it said."""
+        for client in self.servers.clients:
+            asked = {"model": self.config.model, "messages": [user_turn([], "Answer with the word yes.")]}
+            answer = await self.servers.once(client, {**asked, "max_tokens": 16, "temperature": 0.7})
+            if isinstance(answer, Failure):
+                raise ValueError(
+                    f"the server {client.base_url} does not answer as {self.config.model!r} ({answer.said}); correct"
+                    " the fields of server, or start it as configs/server/judge.yaml says"
+                )
+
+    async def close(self) -> None:
+        await self.servers.close()
+
+    async def sample(self, request: Request) -> list[Continuation]:
+        assert not request.steps, "a chat model answers from nothing"
+        with_schema = self._takes_schema and request.schema is not None
+        answer = await self.servers.call(self._body(request, with_schema))
+        if isinstance(answer, Failure) and answer.stop == "refused" and with_schema:
+            said, answer = answer.said, await self.servers.call(self._body(request, with_schema=False))
+            if isinstance(answer, Answer):  # else it was not the schema that was refused
+                log.info("asking without a JSON schema from now on: %s", said)
+                self._takes_schema = False
+        if isinstance(answer, Failure):
+            return [_failed(answer.stop)] * request.n
+        return [_told(answer, i, request.n) for i in range(request.n)]
+
+    def _body(self, request: Request, with_schema: bool) -> dict[str, Any]:
+        problem = request.problem
+        turn = user_turn([self.servers.url(image) for image in problem.images], problem.question)
+        schema = {"name": "answer", "strict": True, "schema": request.schema}
+        form = {"response_format": {"type": "json_schema", "json_schema": schema}} if with_schema else {}
+        return {"model": self.config.model, "messages": [turn], **form, **_chance(request)}
+
+
+def _sampling(inputs: InputBuilder) -> dict[str, Any]:
+    """What makes a server sample and render as the engine in this process does, whatever a checkpoint's
+    generation_config asks for. Control tokens are shown: they are part of what was written."""
+    extra = {"top_k": -1, "min_p": 0.0, "repetition_penalty": 1.0, "skip_special_tokens": False}
+    return {
+        "top_p": 1.0,
+        "logit_bias": {str(i): -100 for i in inputs.banned_ids},
+        "extra_body": extra,
+    }
+
+
+def _chance(request: Request) -> dict[str, Any]:
+    digest = hashlib.sha256(f"{request.seed}/{request.key}".encode()).digest()
+    return {
+        "n": request.n,
+        "seed": int.from_bytes(digest[:4], "big") >> 1,
+        "temperature": request.temperature,
+        "max_tokens": request.max_tokens,
+    }
+
+
+def _told(answer: Answer, index: int, n: int) -> Continuation:
+    said = text_of(answer.choices.get(index))
+    if isinstance(said, str):
+        return _failed(said)
+    text, ended = said
+    # Servers count the tokens of all choices together; one that does not count leaves the words.
+    tokens = len(text.split()) if answer.written is None else answer.written // n + (index < answer.written % n)
+    return Continuation(text, tokens, ended)
+
+
+def _failed(why: str) -> Continuation:
+    return Continuation("", 0, False, why)

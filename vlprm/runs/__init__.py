@@ -1,0 +1,1 @@
+"""Run folders: config, records, bounded concurrency, Ray."""

@@ -1,0 +1,137 @@
+"""Run folders that lose nothing: append-only records with deterministic keys. To resume is to skip what is there.
+
+A records file grows while its stage runs, so a stage that ended says so (`done.json`), and the next one reads nothing
+else. Files that are written at once (a dataset, a checkpoint's `vlprm.json`) need no such word.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import platform
+import subprocess
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+CONFIG, INPUTS, DONE, SECONDS = "config.yaml", "inputs.json", "done.json", "seconds.json"
+PACKAGES = ("torch", "torchvision", "transformers", "datasets", "pillow", "numpy")
+
+
+@contextmanager
+def _writing(path: Path) -> Iterator[None]:
+    """ValueError where the disk takes no more. A line that was cut short then is dropped by the next run."""
+    try:
+        yield
+    except OSError as error:
+        raise ValueError(
+            f"{path} cannot be written ({error.strerror}); make room, then run the same command again to go on"
+        ) from error
+
+
+def refuse_other_inputs(folder: Path, inputs: Sequence[Path]) -> None:
+    """ValueError unless the run in `folder` was made from these very files, wherever they lay then."""
+    known = json_object(folder / INPUTS).values()
+    for path in inputs:
+        if fingerprint(path) not in known:
+            raise ValueError(f"{folder} was not made from {path} as it is now; remove {folder} and run its stage again")
+
+
+def write_atomically(path: Path, data: bytes | str) -> None:
+    """Write a file so that a reader, or the next run after a kill, sees all of it or none."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    draft = path.with_name(f"{path.name}.{os.getpid()}.draft")  # shards write the same image at the same time
+    with _writing(path):
+        draft.write_bytes(data.encode() if isinstance(data, str) else data)
+    draft.replace(path)
+
+
+def open_run(folder: Path, config_text: str, seed: int, inputs: Sequence[Path] = ()) -> None:
+    """Put `config.yaml`, `inputs.json` and `env.json` into a run folder.
+
+    ValueError if a run with another config, or from other input files, is there: to go on would mix two runs.
+    """
+    prints = {str(path): fingerprint(path) for path in inputs}
+    _same_or_new(folder / CONFIG, config_text, "with another config")
+    _same_or_new(folder / INPUTS, json.dumps(prints, indent=2) + "\n", "made from other inputs")
+    if not (folder / "env.json").exists():
+        write_atomically(folder / "env.json", json.dumps(environment(seed), indent=2) + "\n")
+
+
+# The files that make a checkpoint folder what it is; a run's own notes beside them (env.json, metrics) do not.
+_CHECKPOINT_FILES = ("*.safetensors", "config.json", "*token*.json", "*processor*.json", "*.jinja", "vlprm.json")
+
+
+def fingerprint(path: Path) -> str:
+    """A hash of a file's bytes, or of a checkpoint folder's files. ValueError if there is nothing."""
+    if not path.exists():
+        raise ValueError(f"{path} does not exist; run the stage that makes it first")
+    names = {file for pattern in _CHECKPOINT_FILES for file in path.glob(pattern)} if path.is_dir() else {path}
+    digest = hashlib.sha256()
+    for file in sorted(names):
+        with file.open("rb") as stream:
+            digest.update(file.name.encode() + hashlib.file_digest(stream, "sha256").digest())
+    return digest.hexdigest()[:16]
+
+
+def _same_or_new(path: Path, text: str, difference: str) -> None:
+    if path.exists() and path.read_text() != text:
+        raise ValueError(f"{path.parent} holds a run {difference}; choose another folder or remove it")
+    write_atomically(path, text)
+
+
+def json_object(path: Path) -> dict[str, Any]:
+    """Empty where there is no such file."""
+    return dict(json.loads(path.read_text())) if path.exists() else {}
+
+
+def environment(seed: int) -> dict[str, Any]:
+    """Versions, commit and seed: what a number depends on beside the config."""
+    return {
+        "python": platform.python_version(),
+        "machine": platform.machine(),
+        "packages": {name: _version(name) for name in PACKAGES},
+        "commit": _commit(),
+        "seed": seed,
+    }
+
+
+@contextmanager
+def timed(folder: Path, stage: str) -> Iterator[None]:
+    """Add the seconds that a stage takes to `seconds.json`, over all the runs that it took. A mistake that was found
+    before the run was opened leaves nothing."""
+    started = time.time()
+    try:
+        yield
+    finally:
+        if (folder / CONFIG).exists():
+            seconds = seconds_of(folder)
+            seconds[stage] = round(seconds.get(stage, 0.0) + time.time() - started, 2)
+            write_atomically(folder / SECONDS, json.dumps(seconds) + "\n")
+
+
+def seconds_of(folder: Path) -> dict[str, float]:
+    """Seconds by stage; none where the folder was made by a program that keeps no time."""
+    return json_object(folder / SECONDS)
+
+
+def _version(package: str) -> str:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return "absent"
+
+
+def _commit() -> str:
+    here = Path(__file__).parent
+    try:
+        done = subprocess.run(
+            ["git", "rev-parse", "HEAD"], cwd=here, capture_output=True, text=True, timeout=10, check=True
+        )
+    except (OSError, subprocess.SubprocessError):
+        return "unknown"
+    return done.stdout.strip()

@@ -1,0 +1,97 @@
+"""Work on a Ray cluster: actors that each open what it needs (an engine, a reward model) take units of it; this process
+has the results, and it alone writes.
+
+A worker that dies is started again, and its units with it. The code and the checkpoints have to be where they are here
+on every node (a shared file system, or an installed package).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import socket
+from collections.abc import Awaitable, Callable, Iterable, Sequence
+from contextlib import AbstractAsyncContextManager, AsyncExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+from vlprm.runs.window import in_window
+
+ROOT = Path(__file__).parents[2]
+
+T = TypeVar("T")
+R = TypeVar("R")
+Work = Callable[[Sequence[T]], Awaitable[list[R]]]
+Opened = Callable[[], AbstractAsyncContextManager[Work[T, R]]]
+
+
+@dataclass(frozen=True)
+class Cluster:
+    """The address of a Ray cluster (`auto`: the one of this machine), how many actors work there, with so many GPUs
+    each, and how many units an actor has at a time: one where it holds a model, since two would share batches, and the
+    results would depend on which came first."""
+
+    address: str
+    workers: int
+    gpus: int
+    at_once: int
+
+
+class Worker:
+    """An actor: its state is the work that it opened with its first unit."""
+
+    def __init__(self, opened: Opened[Any, Any]) -> None:
+        self.opened = opened
+        self.work: Work[Any, Any] | None = None
+        self.open = AsyncExitStack()  # kept: what an engine holds is closed when its context is collected
+        self.opening = asyncio.Lock()
+
+    async def do(self, unit: Sequence[Any]) -> list[Any]:
+        async with self.opening:
+            if self.work is None:
+                self.work = await self.open.enter_async_context(self.opened())
+        return await self.work(unit)
+
+
+async def on_ray(
+    units: Iterable[Sequence[T]],
+    opened: Opened[T, R],
+    write: Callable[[list[R]], None],
+    cluster: Cluster,
+    stopping: asyncio.Event,
+) -> None:
+    """Have the units done by what each actor gets from `opened`, and `write` the results of a unit when it is done.
+    What is sent is pickled. ValueError where Ray is not installed or no cluster answers."""
+    try:
+        import ray
+    except ModuleNotFoundError as error:
+        raise ValueError("a Ray cluster needs the package ray; pip install 'vlprm[ray]'") from error
+    _connect(ray, cluster.address)
+    actor = ray.remote(num_cpus=1, num_gpus=cluster.gpus, max_restarts=-1, max_task_retries=-1,
+                       max_concurrency=cluster.at_once)(Worker)  # fmt: skip
+    free = [actor.remote(opened) for _ in range(cluster.workers)] * cluster.at_once
+
+    async def done(unit: Sequence[T]) -> list[R]:
+        worker = free.pop()
+        try:
+            return list(await worker.do.remote(unit))
+        finally:
+            free.append(worker)
+
+    try:
+        async for results in in_window(units, done, len(free), stopping):
+            write(results)
+    finally:
+        ray.shutdown()
+
+
+def _connect(ray: Any, address: str) -> None:
+    path = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))
+    host, _, port = address.removeprefix("ray://").rpartition(":")
+    try:
+        if host:  # Ray itself would try for minutes
+            socket.create_connection((host, int(port)), timeout=10).close()
+        ray.init(address, runtime_env={"env_vars": {"PYTHONPATH": path}}, log_to_driver=False)
+    except (OSError, ValueError) as error:
+        raise ValueError(f"no Ray cluster answers at {address!r}; start one with `ray start --head`") from error

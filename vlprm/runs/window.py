@@ -1,0 +1,89 @@
+"""Many problems at once: each a coroutine, a bounded number in flight, none waiting for another; how a run is stopped,
+and says how far it is."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import signal
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any, TypeVar
+
+from vlprm.runs.journal import Records
+
+log = logging.getLogger(__name__)
+
+T = TypeVar("T")
+R = TypeVar("R")
+EXIT_STOPPED = 130  # what a shell expects of a command that SIGINT ended
+
+
+async def in_window(
+    items: Iterable[T], work: Callable[[T], Awaitable[R]], limit: int, stopping: asyncio.Event
+) -> AsyncIterator[R]:
+    """Results as they come, at most `limit` items in flight: whenever one is done, the next one starts.
+
+    When `stopping` is set, nothing more starts, and an item that ends with Stopped has no result. An error of one item
+    cancels the others and is raised.
+    """
+    waiting = iter(items)
+    running: set[asyncio.Task[R]] = set()
+    try:
+        while True:
+            while len(running) < limit and not stopping.is_set():
+                item = next(waiting, None)
+                if item is None:
+                    break
+                running.add(asyncio.ensure_future(work(item)))
+            if not running:
+                return
+            done, running = await asyncio.wait(running, return_when=asyncio.FIRST_COMPLETED)
+            errors = [task.exception() for task in done]
+            for task, error in zip(done, errors, strict=True):
+                if error is None:
+                    yield task.result()
+            for error in errors:
+                if error is not None and not isinstance(error, Stopped):
+                    raise error
+    finally:
+        for task in running:
+            task.cancel()
+        await asyncio.gather(*running, return_exceptions=True)
+
+
+@contextmanager
+def stopped_by_sigint() -> Iterator[asyncio.Event]:
+    """An event that the first SIGINT sets; the second ends the process at once. For inside a running event loop."""
+    stopping, loop = asyncio.Event(), asyncio.get_running_loop()
+
+    def stop() -> None:
+        log.info("stopping: what is under way is finished and kept; interrupt again to end at once")
+        loop.remove_signal_handler(signal.SIGINT)
+        stopping.set()
+
+    loop.add_signal_handler(signal.SIGINT, stop)
+    try:
+        yield stopping
+    finally:
+        loop.remove_signal_handler(signal.SIGINT)
+
+
+def leave_unless(done: bool) -> None:
+    """End the command, as a shell expects it, where SIGINT stopped a run before all of it was done."""
+    if not done:
+        log.info("stopped; run the same command again to go on")
+        raise SystemExit(EXIT_STOPPED)
+
+
+def append_of(total: int, records: Records, results: Iterable[Mapping[str, Any]]) -> None:
+    """Append some of the `total` records of a run, with a line in the log for each twentieth."""
+    before = len(records.keys)
+    records.append(results)
+    done = len(records.keys)
+    if done * 20 // total > before * 20 // total:
+        log.info("%d of %d done", done, total)
+
+
+class Stopped(Exception):
+    """The run is being stopped: what is under way is finished, and nothing more is asked."""

@@ -1,0 +1,36 @@
+"""Aggregation rules: one reward for a solution from the rewards of its steps."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+
+from vlprm.schema import Aggregation
+
+
+def _product(rewards: Sequence[float]) -> float:
+    return math.prod(rewards)
+
+
+def _mean(rewards: Sequence[float]) -> float:
+    return sum(rewards) / len(rewards)
+
+
+def _mean_odds(rewards: Sequence[float]) -> float:
+    """Mean odds p / (1 - p), clipped where the model is certain."""
+    return _mean([min(p, 1 - 1e-6) / (1 - min(p, 1 - 1e-6)) for p in rewards])
+
+
+AGGREGATIONS: dict[Aggregation, Callable[[Sequence[float]], float]] = {
+    "last": lambda rewards: rewards[-1],
+    "min": min,
+    "mean": _mean,
+    "product": _product,
+    "mean_odds": _mean_odds,
+}
+
+
+def aggregated(rewards: Sequence[float | None], aggregation: Aggregation) -> float | None:
+    """One reward of a solution's step rewards; None, no result, where a step has none, and where there are no steps."""
+    known = [reward for reward in rewards if reward is not None]
+    return AGGREGATIONS[aggregation](known) if known and len(known) == len(rewards) else None

@@ -1,0 +1,40 @@
+"""An ensemble of scorers."""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Sequence
+
+from vlprm.policy import all_answers
+from vlprm.schema import Problem, StepScore
+from vlprm.scoring import Scored, Scorer, Solutions
+
+
+class Ensemble:
+    """Several scorers; a step's score is the mean over those that have one."""
+
+    def __init__(self, scorers: Sequence[Scorer]) -> None:
+        self.scorers = scorers
+
+    async def score(self, problem: Problem, solutions: Solutions, attempt: Hashable = None) -> Scored:
+        found = await all_answers(scorer.score(problem, solutions, attempt) for scorer in self.scorers)
+        steps = [
+            [_mean(of_step) for of_step in zip(*of_solution, strict=True)]
+            for of_solution in zip(*(scored.steps for scored in found), strict=True)
+        ]
+        return Scored(steps, [sum(of_solution) for of_solution in zip(*(s.read for s in found), strict=True)])
+
+    def forget(self, problem: Problem, attempt: Hashable = None) -> None:
+        for scorer in self.scorers:
+            scorer.forget(problem, attempt)
+
+
+def _mean(scores: Sequence[StepScore | None]) -> StepScore | None:
+    known = [score for score in scores if score is not None]
+    if not known:
+        return None
+    kinds = [(s.perception, s.reasoning) for s in known if s.perception is not None and s.reasoning is not None]
+    count = len(known)
+    correct = sum(s.correct for s in known) / count
+    if len(kinds) < count:
+        return StepScore(correct, None, None)
+    return StepScore(correct, sum(p for p, _ in kinds) / count, sum(r for _, r in kinds) / count)

@@ -1,0 +1,95 @@
+"""Open the scorer that a config asks for: in this process, served, an ensemble, or critiques."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from jsonargparse.typing import PositiveInt
+
+from vlprm.model.loading import checkpoint_config_of, checkpoint_folder, placement
+from vlprm.model.reward_loading import load_reward_model
+from vlprm.policy.local import LocalPolicy
+from vlprm.policy.open import checked, open_policy, require_server_package
+from vlprm.schema import Aggregation
+from vlprm.scoring import Scorer
+from vlprm.scoring.critiques import CritiqueScorer
+from vlprm.scoring.ensemble import Ensemble
+from vlprm.scoring.local import LocalScorer
+from vlprm.scoring.served import ServedScorer
+from vlprm.serving.config import ServerConfig
+from vlprm.steps import SEPARATOR
+
+
+@asynccontextmanager
+async def open_served_scorer(reward_model: str | Path, server: ServerConfig) -> AsyncIterator[ServedScorer]:
+    """The scores of a reward model that servers serve from its folder, for one event loop. ValueError where the head
+    cannot be served, or where a server does not answer as it has to."""
+    if not server.base_urls:
+        raise ValueError("scores of a server need server.base_urls and server.model; give both")
+    require_server_package()
+
+    async with checked(ServedScorer(reward_model, server)) as scores:
+        yield scores
+
+
+@dataclass(frozen=True)
+class ScorerConfig:
+    """What is asked of reward models.
+
+    Args:
+        kind: steps (a reward for each step), whole (a solution is read as one step, and rewarded at its end), or
+            critiques (the share of sampled critiques that call a step right, by a model that has learnt to write them).
+        critiques: that are sampled of each solution.
+    """
+
+    kind: Literal["steps", "whole", "critiques"] = "steps"
+    critiques: PositiveInt = 4
+
+    def check(self, aggregation: Aggregation) -> None:
+        """ValueError where a solution's reward would be made of rewards that are none of its own."""
+        if self.kind == "whole" and aggregation != "last":
+            raise ValueError("scorer.kind whole rewards a solution at its end; give search.aggregation last")
+
+
+@asynccontextmanager
+async def open_scorer(
+    reward_model: str | Path | Sequence[str | Path],
+    device: str,
+    dtype: str,
+    server: ServerConfig,
+    scorer: ScorerConfig = ScorerConfig(),
+) -> AsyncIterator[Scorer]:
+    """The reward model of this folder: in this process, or where it is served. Of several folders, the ensemble.
+    ValueError where a server is asked for what it cannot give."""
+    folders = [reward_model] if isinstance(reward_model, str | Path) else reward_model
+    if server.base_urls and (len(folders) > 1 or scorer.kind == "whole"):
+        raise ValueError("servers serve one reward model, and score its steps; score this in this process")
+    async with AsyncExitStack() as opened:
+        scorers = [
+            await opened.enter_async_context(_opened(folder, device, dtype, server, scorer)) for folder in folders
+        ]
+        yield scorers[0] if len(scorers) == 1 else Ensemble(scorers)
+
+
+@asynccontextmanager
+async def _opened(
+    folder: str | Path, device: str, dtype: str, server: ServerConfig, scorer: ScorerConfig
+) -> AsyncIterator[Scorer]:
+    if scorer.kind == "critiques":
+        template = checkpoint_config_of(checkpoint_folder(folder)).prompt_template
+        if server.base_urls:
+            async with open_policy(str(folder), device, dtype, server) as engine:
+                yield CritiqueScorer(engine, template, scorer.critiques)
+            return
+        critic = LocalPolicy(load_reward_model(folder, *placement(device, dtype)))
+        yield CritiqueScorer(critic, template, scorer.critiques)
+    elif server.base_urls:
+        async with open_served_scorer(folder, server) as scores:
+            yield scores
+    else:
+        separator = "\n" if scorer.kind == "whole" else SEPARATOR
+        yield LocalScorer(load_reward_model(folder, *placement(device, dtype)), separator)

@@ -1,0 +1,224 @@
+"""The scores of `vlprm.scoring.tree` from vLLM, which serves the folder of a reward model with no code of ours.
+
+    vllm serve CHECKPOINT --served-model-name prm --dtype float32 --runner pooling     # a step head
+    vllm serve CHECKPOINT --served-model-name prm --dtype float32                      # a verdict head
+
+    async with open_served_scorer("CHECKPOINT", ServerConfig(("http://localhost:8000/v1",), "prm")) as served:
+        scores = await served.score_steps([(problem, solution.steps)])
+
+A step head is asked once a solution, for the outputs of all tokens; a verdict head once a step, for the two verdicts'
+log-probabilities, where the server's cache of prefixes spares it what it has read. A step that the server gives no
+score is None, which is no result.
+
+A server splits the text of a turn into tokens. Where they would be others than the model was trained on, a solution is
+not asked about; where the server counts others than this process, it serves another folder, and the run stops.
+`python -m eval.parity` compares the scores with those of this process.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+from collections.abc import Hashable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from transformers import AutoConfig
+
+from vlprm.model.image_limits import to_serve
+from vlprm.model.loading import checkpoint_folder, load_inputs
+from vlprm.model.packing import PackedRow
+from vlprm.model.reward_model import OUTPUTS
+from vlprm.policy import all_answers
+from vlprm.prompts import verdict_text
+from vlprm.schema import Problem, Step, StepScore
+from vlprm.scoring import Scored
+from vlprm.scoring.tree import ProblemKey, of_all, problem_key
+from vlprm.serving.client import Answer, Failure, Kind, Message, Servers
+from vlprm.serving.config import ServerConfig
+from vlprm.serving.messages import messages, probe_problem, tools_of, with_question
+from vlprm.steps import parse_step
+
+log = logging.getLogger(__name__)
+
+TOP = 20  # log-probabilities that a server lists which does not list those of ids that are asked for
+ROUNDING = 1e-3  # of a sum of probabilities, in half precision
+
+Scores = list[StepScore | None]
+Beginning = tuple[Step, ...]
+
+
+class ServedScorer:
+    """A served reward model. `reward_model` is the folder that is served, of which the weights are not read.
+
+    ValueError where it has no reward head, or one that reads more than the last states.
+    """
+
+    def __init__(self, reward_model: str | Path, config: ServerConfig) -> None:
+        self.folder = checkpoint_folder(reward_model)
+        self.inputs = load_inputs(self.folder)
+        self.head = self.inputs.config.head
+        _refuse_unservable(self.folder, self.head)
+        self.config = config
+        # What costs the server least: a step head gives all steps in one call, a verdict head one step a call, of which
+        # the server has read all but the last step before.
+        self.kind: Kind = "pooling" if self.head == "step" else "chat"
+        log.info("%s has a %s head: it is asked by %s calls", self.folder, self.head, self.kind)
+        self.servers = Servers(config)
+        self._known: dict[tuple[ProblemKey, Hashable], dict[Beginning, StepScore]] = {}
+
+    async def close(self) -> None:
+        await self.servers.close()
+
+    async def check(self) -> None:
+        """ValueError that names a server which gives no scores, or which reads another prompt than `inputs` makes."""
+        problem, steps = probe_problem(self.inputs), (parse_step("2"),)
+        row = self.inputs.row(problem, steps)
+        for client in self.servers.clients:
+            answer = await self.servers.once(client, self._body(problem, steps), self.kind)
+            said = answer.said if isinstance(answer, Failure) else "another kind of answer"
+            if self._read(answer, row, (0,)) == [None]:
+                raise ValueError(
+                    f"the server {client.base_url} does not score as {self.config.model!r} ({said}); correct the"
+                    f" fields of server, or serve {self.folder} as {__name__} says"
+                )
+
+    async def score_steps(self, solutions: Sequence[tuple[Problem, Sequence[Step]]]) -> list[Scores]:
+        """One list a solution, one score a step or None: the step cannot be read, the text up to it would be read as
+        other tokens than those of its steps, the call failed, or the server does not list a verdict. ValueError where a
+        server reads other tokens than the model was trained on."""
+        parts = [self._askable(problem, steps) for problem, steps in solutions]
+        found = await all_answers(self._scores(p, part) for (p, _), part in zip(solutions, parts, strict=True))
+        return [of_all(scores, steps) for scores, (_, steps) in zip(found, solutions, strict=True)]
+
+    async def score(self, problem: Problem, solutions: Sequence[Sequence[Step]], attempt: Hashable = None) -> Scored:
+        """As `vlprm.scoring.Scorer` has it. What was scored before is not asked about again; `tokens` are those of the
+        solutions that were."""
+        known = self._known.setdefault((problem_key(problem), attempt), {})
+        askable = [self._askable(problem, steps) for steps in solutions]
+        beginnings = [[tuple(steps[: k + 1]) for k in range(len(steps))] for steps in askable]
+        wanted = [self._wanted(part, known) for part in beginnings]
+        read = {steps: self._read_for(problem, steps) for of_solution in wanted for steps in of_solution}
+        firsts = [len(steps) - 1 if self.head == "verdict" else 0 for steps in read]
+        found = await all_answers(self._scores(problem, s, first) for s, first in zip(read, firsts, strict=True))
+        for steps, scores in zip(read, found, strict=True):
+            known |= {steps[: k + 1]: score for k, score in enumerate(scores) if score is not None}
+        answer = [of_all([*map(known.get, part)], steps) for part, steps in zip(beginnings, solutions, strict=True)]
+        return Scored(answer, [sum(read.pop(steps, 0) for steps in of_solution) for of_solution in wanted])
+
+    def _wanted(self, beginnings: Sequence[Beginning], known: Mapping[Beginning, StepScore]) -> Sequence[Beginning]:
+        """What has to be asked about for the scores of a solution's beginnings."""
+        new = [beginning for beginning in beginnings if beginning not in known]
+        return new if self.head == "verdict" else beginnings[-1:] if new else []
+
+    def _read_for(self, problem: Problem, steps: Sequence[Step]) -> int:
+        row = self.inputs.row(problem, steps)
+        return _seen_from(row, row.step_ends[-1])
+
+    def forget(self, problem: Problem, attempt: Hashable = None) -> None:
+        self._known.pop((problem_key(problem), attempt), None)
+
+    def _askable(self, problem: Problem, steps: Sequence[Step]) -> Sequence[Step]:
+        """The steps that can be read, here and by a server as here."""
+        steps = self.inputs.readable(problem, steps)
+        while steps and not self.inputs.text.served_alike(steps):
+            steps = steps[:-1]
+        return steps
+
+    async def _scores(self, problem: Problem, steps: Sequence[Step], first: int = 0) -> Scores:
+        """Of a verdict head, those before the first are not asked for."""
+        if not steps:
+            return []
+        row = self.inputs.row(problem, steps)
+        if self.head == "step":
+            return await self._asked(problem, steps, row, range(len(steps)))
+        ends = range(first + 1, len(steps) + 1)
+        parts = await all_answers(self._asked(problem, steps[:end], row, (end - 1,)) for end in ends)
+        return [*[None] * first, *(score for part in parts for score in part)]
+
+    async def _asked(self, problem: Problem, steps: Sequence[Step], row: PackedRow, wanted: Sequence[int]) -> Scores:
+        return self._read(await self.servers.call(self._body(problem, steps), self.kind), row, wanted)
+
+    def _body(self, problem: Problem, steps: Sequence[Step]) -> dict[str, Any]:
+        """What is asked of a solution, or, of a verdict head, of a solution's last step."""
+        checkpoint_config = self.inputs.config
+        turns = messages(problem, steps, self.inputs, self.servers.url)
+        asked = {"model": self.config.model, "messages": turns}
+        if self.head == "step":
+            goes_on = turns[-1]["role"] == "assistant"
+            form = {"continue_final_message": goes_on, "add_generation_prompt": not goes_on}
+            # A pooling call has no field for tools, and leaves one out without a word.
+            tools = (
+                {"chat_template_kwargs": {"tools": checkpoint_config.zoom.tools}}
+                if checkpoint_config.zoom.tools
+                else {}
+            )
+            return {**asked, "task": "token_classify", **tools, **form}
+        asked["messages"] = with_question(
+            turns, verdict_text(checkpoint_config.verdict_template, checkpoint_config.verdicts)
+        )
+        return {**asked, **tools_of(checkpoint_config), **_log_probabilities(self.inputs.verdict_ids)}
+
+    def _read(self, answer: Answer | Failure, row: PackedRow, wanted: Sequence[int]) -> Scores:
+        """The scores of the wanted steps, of which the answer's prompt ends with the last."""
+        if isinstance(answer, Failure):
+            return [None] * len(wanted)
+        ends = [row.step_ends[step] for step in wanted]
+        choice = answer.choices.get(0, {})
+        if self.head == "verdict":
+            self._check_length(answer.read, _seen_from(row, ends[-1]))
+            return [_verdict(choice, self.inputs.verdict_ids)]
+        rows = choice.get("data")
+        if not isinstance(rows, list):
+            return [None] * len(wanted)
+        self._check_length(len(rows), len(row.ids))
+        return [_outputs(rows[end]) for end in ends]
+
+    def _check_length(self, read: int | None, expected: int) -> None:
+        if read not in (None, expected):
+            raise ValueError(
+                f"a server of {self.config.model!r} reads {read} tokens where {self.folder} makes {expected};"
+                f" {to_serve(self.inputs.pixel_limits)}"
+            )
+
+
+def _refuse_unservable(folder: Path, head: str) -> None:
+    if head == "none":
+        raise ValueError(f"{folder} has no reward head (vlprm.json says head: none); train one with train.prm")
+    if head == "step" and getattr(AutoConfig.from_pretrained(folder), "surprise", False):
+        raise ValueError(
+            f"{folder} has a head that reads surprise, which no server computes; score it in this process, or train"
+            " one with surprise: false"
+        )
+
+
+def _seen_from(row: PackedRow, end: int) -> int:
+    """How many tokens the path to a scored position has, itself included."""
+    return sum(end < until for until in row.until[: end + 1])
+
+
+def _log_probabilities(ids: Sequence[int]) -> dict[str, Any]:
+    # vLLM gives those of the ids whatever their rank; ids and not texts, since two tokens may be written alike.
+    extra = {"logprob_token_ids": list(ids), "return_tokens_as_token_ids": True, "add_generation_prompt": True}
+    return {"max_tokens": 1, "temperature": 0.0, "logprobs": True, "top_logprobs": TOP, "extra_body": extra}
+
+
+def _verdict(choice: Message, ids: Sequence[int]) -> StepScore | None:
+    """The probability of the first of two verdicts, as if there were no other tokens. A server that lists only one of
+    them has not said what the other's is, so that this is no score, and above all not 0."""
+    try:
+        listed = choice["logprobs"]["content"][0]["top_logprobs"]
+        log_p = {entry["token"]: float(entry["logprob"]) for entry in listed}
+        right, wrong = (log_p[f"token_id:{i}"] for i in ids)
+    except (KeyError, IndexError, TypeError, ValueError):
+        return None
+    correct = 0.5 + 0.5 * math.tanh((right - wrong) / 2)  # a logistic that cannot overflow
+    return StepScore(correct, None, None) if math.isfinite(correct) else None
+
+
+def _outputs(row: Any) -> StepScore | None:
+    """A token's outputs, which are probabilities; None where they are something else, such as an embedding."""
+    numbers = row if isinstance(row, list) and all(isinstance(p, int | float) for p in row) else []
+    if len(numbers) != len(OUTPUTS) or min(numbers) < 0 or not abs(sum(numbers) - 1) < ROUNDING:
+        return None
+    return StepScore(*numbers)

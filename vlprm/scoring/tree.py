@@ -1,0 +1,158 @@
+"""Score solutions step by step, and turn step rewards into a solution's.
+
+    checkpoint = load_reward_model("runs/demo/prm")
+    rewards = score(checkpoint, [(problem, solution.steps)])[0]      # P(correct) a step
+
+A step's reward is the probability of `correct` at its last token; a zoom's, after its crop was seen. The solutions of a
+problem are read as one tree (`vlprm.scoring.kv_tree`): the image, the prompt and each shared step once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import pairwise
+
+import torch
+
+from vlprm.model.inputs import InputBuilder
+from vlprm.model.loading import Checkpoint
+from vlprm.model.packing import Node, Segment, padded_batches
+from vlprm.model.reward_model import step_scores
+from vlprm.schema import Problem, Step, StepScore
+from vlprm.scoring.kv_tree import MAX_TOKENS, Extension, KVTree, extend
+from vlprm.steps import SEPARATOR
+
+ScoringRequest = tuple[Problem, Sequence[Step]]
+
+
+class ScoredTree:
+    """The solutions of one problem that were scored, as a tree: the node of each step, by the node above and the step.
+    A step has none where it cannot be read (`InputBuilder.readable`)."""
+
+    def __init__(self, inputs: InputBuilder, problem: Problem, separator: str = SEPARATOR) -> None:
+        self.inputs, self.problem, self.separator = inputs, problem, separator
+        self.read = KVTree()
+        self.new_tokens: list[int] = []  # of each solution that it last grew by, beside those before it
+        self._node: dict[tuple[int, Step], int] = {}
+        self._scored_at: dict[int, int] = {}
+        self._tokens: dict[int, int] = {}  # of the path to a node
+
+    def growth(self, solutions: Sequence[Sequence[Step]], keep: bool) -> Extension:
+        """What is to be read so that the steps of the solutions have scores. What was read before and is not part of
+        one of them is forgotten."""
+        self._forget_others(solutions)
+        first = len(self.read.above)
+        prompt = self.inputs.prompt(self.problem)
+        self._tokens[0] = len(prompt.ids)
+        nodes: list[Node] = [] if first else [Node(prompt, -1)]
+        ends = []
+        for steps in solutions:
+            self._grow(nodes, first, steps)
+            ends.append(len(nodes))
+        if not first and len(nodes) == 1:  # no prompt is read for nothing
+            nodes, ends = [], [0] * len(ends)
+        parts = [nodes[a:b] for a, b in pairwise([0, *ends])]
+        self.new_tokens = [sum(len(node.segment.ids) for node in part) for part in parts]
+        return Extension(self.read, nodes, keep)
+
+    def _grow(self, nodes: list[Node], first: int, steps: Sequence[Step]) -> None:
+        above = 0
+        for k, step in enumerate(steps):
+            if (above, step) not in self._node:
+                after, tokens = steps[k - 1] if k else None, self._tokens[above]
+                segment = self.inputs.readable_step(self.problem, step, after, tokens, self.separator)
+                if segment is None:
+                    break
+                self._add(nodes, first, above, step, segment)
+            above = self._node[above, step]
+
+    def scores(self, steps: Sequence[Step]) -> list[StepScore | None]:
+        """Of each step; None where there is none."""
+        return of_all([self.read.scores[self._scored_at[node]] for node in self._path(steps)], steps)
+
+    def _add(self, nodes: list[Node], first: int, above: int, step: Step, segment: Segment) -> None:
+        node = first + len(nodes)
+        self._node[above, step] = self._scored_at[node] = node
+        self._tokens[node] = self._tokens[above] + len(segment.ids)
+        if self.inputs.config.head == "verdict":
+            nodes += [Node(segment, above), Node(self.inputs.verdict_question(), node, scores=0)]
+            self._scored_at[node] = node + 1
+        else:
+            nodes.append(Node(segment, above, writes=0, scores=0))
+
+    def _path(self, steps: Sequence[Step]) -> list[int]:
+        """The nodes of the steps, as far as there are any."""
+        path: list[int] = []
+        for step in steps:
+            node = self._node.get((path[-1] if path else 0, step))
+            if node is None:
+                break
+            path.append(node)
+        return path
+
+    def _forget_others(self, solutions: Sequence[Sequence[Step]]) -> None:
+        if self.read.above:
+            kept = {0, *(node for steps in solutions for node in self._path(steps))}
+            self.read.keep(kept)
+            self._node = {key: node for key, node in self._node.items() if node in kept}
+
+
+def score_steps(
+    checkpoint: Checkpoint, solutions: Sequence[ScoringRequest], separator: str = SEPARATOR
+) -> list[list[StepScore | None]]:
+    """One list of scores a solution, one score a step; None for a step that cannot be read, see `ScoredTree`. The
+    solutions of one problem need not stand together. ValueError where the model gives no numbers."""
+    inputs = checkpoint.inputs
+    if inputs.family.cannot_pack:
+        return _scored_apart(checkpoint, solutions, separator)
+    trees: dict[ProblemKey, ScoredTree] = {}
+    of_problem: dict[ProblemKey, list[Sequence[Step]]] = {}
+    for problem, steps in solutions:
+        trees.setdefault(problem_key(problem), ScoredTree(inputs, problem, separator))
+        of_problem.setdefault(problem_key(problem), []).append(steps)
+    extend(checkpoint, [tree.growth(of_problem[key], keep=False) for key, tree in trees.items()])
+    return [trees[problem_key(problem)].scores(steps) for problem, steps in solutions]
+
+
+ProblemKey = tuple[str, tuple[bytes, ...]]
+
+
+def problem_key(problem: Problem) -> ProblemKey:
+    """What a model is shown of a problem, and all that its scores depend on."""
+    return problem.question, problem.images
+
+
+@torch.inference_mode()
+def _scored_apart(
+    checkpoint: Checkpoint, solutions: Sequence[ScoringRequest], separator: str
+) -> list[list[StepScore | None]]:
+    """The same in rows without branches, for backbones that cannot read any."""
+    inputs, model = checkpoint.inputs, checkpoint.model
+    parts = [inputs.rows_apart(p, inputs.readable(p, steps, separator), separator) for p, steps in solutions]
+    rows = [row for of_solution in parts for row in of_solution]
+    found: list[Sequence[StepScore]] = [()] * len(rows)
+    for group in padded_batches([len(row.ids) for row in rows], MAX_TOKENS):
+        batch = inputs.step_batch([rows[i] for i in group])
+        output = model(**{name: value.to(model.device) for name, value in batch.items()})
+        for i, of_row in zip(group, step_scores(output, inputs.config.head), strict=True):
+            found[i] = of_row[: len(rows[i].step_ends)]
+    waiting = iter(found)
+    known = [[score for _ in of_solution for score in next(waiting)] for of_solution in parts]
+    return [of_all(scores, steps) for scores, (_, steps) in zip(known, solutions, strict=True)]
+
+
+def of_all(scores: Sequence[StepScore | None], steps: Sequence[Step]) -> list[StepScore | None]:
+    """The scores of the steps that could be read, and None for those after them."""
+    return [*scores, *[None] * (len(steps) - len(scores))]
+
+
+def score(checkpoint: Checkpoint, solutions: Sequence[ScoringRequest]) -> list[list[float | None]]:
+    """Rewards: the probability of correct of each step of each solution; None for a step that cannot be read."""
+    return [[None if s is None else s.correct for s in scores] for scores in score_steps(checkpoint, solutions)]
+
+
+def score_whole(checkpoint: Checkpoint, solutions: Sequence[ScoringRequest]) -> list[float | None]:
+    """One reward a solution, read as a single step: its paragraphs follow without a blank line, and the score stands
+    at the end (VL-PRM's one-shot reading, arXiv 2509.23250). None for a solution of no steps."""
+    found = [scores[-1] if scores else None for scores in score_steps(checkpoint, solutions, separator="\n")]
+    return [None if score is None else score.correct for score in found]

@@ -1,0 +1,1 @@
+"""Chat servers: where they are, the HTTP client, messages."""

@@ -1,0 +1,64 @@
+"""Chat messages that a server's template renders into the text that `InputBuilder` makes in this process."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from PIL import Image
+
+from vlprm.images import png, source_of
+from vlprm.model.checkpoint_config import CheckpointConfig
+from vlprm.model.inputs import InputBuilder
+from vlprm.policy.served import PROBED_SIDE
+from vlprm.prompts import user_text
+from vlprm.schema import Problem, Region, Step
+from vlprm.serving.client import Message, user_turn
+from vlprm.steps import turns_of
+from vlprm.zoom.policy import ZoomPolicy
+
+
+def messages(
+    problem: Problem,
+    steps: Sequence[Step],
+    inputs: InputBuilder,
+    url: Callable[[bytes, Region | None, ZoomPolicy], str],
+) -> list[Message]:
+    """The turns of a problem and steps. A zoom ends its turn, and another's turn shows its crop, or what the policy was
+    told; steps after the last one are a turn to be continued."""
+    zoom = inputs.config.zoom
+    shown = [url(image, None, zoom) for image in problem.images]
+    turns = [user_turn(shown, user_text(inputs.config.prompt_template, problem))]
+    for written in turns_of(steps):
+        turns.append({"role": "assistant", "content": inputs.text.turn(written)})
+        last = written[-1]
+        if last.ends_turn:
+            crops = last.region and [url(source_of(problem.images, last.region), last.region, zoom)]
+            turns.append(_observation(user_turn(crops or [], last.told), zoom))
+    return turns
+
+
+def _observation(turn: Message, policy: ZoomPolicy) -> Message:
+    if policy.observer == "user":
+        return turn
+    return {**turn, "role": policy.observer, "tool_call_id": "zoom"}  # the protocol wants an id; templates show none
+
+
+def tools_of(checkpoint_config: CheckpointConfig) -> dict[str, Any]:
+    """What a call says of the model's tools: the template shows them, and the server leaves calls in the text."""
+    return {"tools": checkpoint_config.zoom.tools, "tool_choice": "none"} if checkpoint_config.zoom.tools else {}
+
+
+def with_question(turns: Sequence[Message], question: str) -> list[Message]:
+    """The turns, and a user's turn that asks something. After a crop the policy's turn has begun, and is empty."""
+    begun: list[Message] = [] if turns[-1]["role"] == "assistant" else [{"role": "assistant", "content": ""}]
+    return [*turns, *begun, user_turn([], question)]
+
+
+def probe_problem(inputs: InputBuilder) -> Problem:
+    """A question with an image that is to be enlarged and one that is to be shrunk, if its limits are those declared. A
+    limit above `PROBED_SIDE` is left to the images that are really sent: not every server takes so many tokens."""
+    least, most = inputs.pixel_limits or (32 * 32, 128 * 128)
+    sides = max(8, math.isqrt(least) // 2), min(2 * math.isqrt(most), PROBED_SIDE)
+    return Problem("probe", "probe", "1", tuple(png(Image.new("RGB", (side, side))) for side in sides), None, "word")

@@ -1,0 +1,1 @@
+"""Zoom steps: limits, boxes, execution, labels, counterfactual crops."""

@@ -1,0 +1,188 @@
+"""Zoom: parse a zoom step, validate its box, and give the region of a problem's image that it shows.
+
+Text of models is never evaluated: a strict JSON parser and typed refusals, for every text whatever. The regions of a
+solution are all in pixels of the problem's images: a crop of a crop is a region of the image that the first was cut of.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from vlprm.images import open_image, whole_pixels
+from vlprm.schema import BLANK, Problem, Region, Step
+from vlprm.zoom.boxes import Box, Size, frame_of, to_region
+from vlprm.zoom.policy import TOOL_NAME, Form, Refusal, ZoomPolicy, refusal_text
+
+_TAG = "[zoom]"
+_OPEN, _CLOSE = "<tool_call>", "</tool_call>"
+# Names of images, as Mini-o3 writes them: `original_image`, `observation_1`, ...
+_ORIGINAL, _OBSERVATION = "original_image", "observation_"
+
+
+@dataclass(frozen=True)
+class Zoom:
+    """What a policy asks for: a box, in its dialect, of the image with that number, and what it says is there."""
+
+    box: Box
+    image: int = 0
+    label: str = ""
+
+
+@dataclass(frozen=True)
+class View:
+    """An image that a policy has in sight: the region that it shows, which is of whole pixels, and its (width, height)
+    as the vision tower sees it."""
+
+    region: Region
+    seen: Size
+
+
+_NOTHING = View(Region(0, 0, 1, 1), (1, 1))  # what a problem without images is spoken of as
+
+
+def parse_zoom(text: str, form: Form = "tagged", problem_images: int = 1) -> Zoom | Refusal:
+    """What the text of a zoom step asks for, or why it is no zoom."""
+    body = _body(text, form)
+    box = body.get("bbox_2d") if body is not None else None
+    if body is None or not isinstance(box, list):
+        return "bad_json"
+    if len(box) != 4 or any(isinstance(v, bool) or not isinstance(v, int | float) for v in box):
+        return "wrong_arity"
+    try:
+        x0, y0, x1, y1 = (float(v) for v in box)
+    except OverflowError:
+        return "non_finite"
+    if not all(map(math.isfinite, (x0, y0, x1, y1))):
+        return "non_finite"
+    if not (x0 < x1 and y0 < y1):
+        return "inverted"
+    image, label = _image_number(body, problem_images), body.get("label")
+    if image is None:
+        return "unknown_image"
+    return Zoom((x0, y0, x1, y1), image, label if isinstance(label, str) else "")
+
+
+def _body(text: str, form: Form) -> dict[str, Any] | None:
+    """The JSON object that holds the box. A tool call may stand at the end of a paragraph, and has to be its only one;
+    an object that names a field twice is none."""
+    text = text.strip()
+    if form == "tagged":
+        written = text.removeprefix(_TAG)
+    else:
+        _, _, call = text.partition(_OPEN)
+        if not call.endswith(_CLOSE) or _OPEN in call:
+            return None
+        written = call.removesuffix(_CLOSE)
+    try:
+        body = json.loads(written, object_pairs_hook=_once)
+    except (ValueError, RecursionError):
+        return None
+    if form == "qwen_tool":
+        body = body.get("arguments") if isinstance(body, dict) and body.get("name") == TOOL_NAME else None
+    return body if isinstance(body, dict) else None
+
+
+def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    body = dict(pairs)
+    if len(body) < len(pairs):
+        raise ValueError("a field stands twice")
+    return body
+
+
+def _image_number(body: dict[str, Any], problem_images: int) -> int | None:
+    """Which image: `img_idx` counts the problem's and then the crops, from 0; `source` names one; neither is the first
+    image. None for anything else."""
+    named, number = body.get("source"), body.get("img_idx", 0)
+    if named is None:
+        whole = isinstance(number, int | float) and not isinstance(number, bool) and 0 <= number < 1 << 31
+        return int(number) if whole and number == int(number) else None
+    if "img_idx" in body or not isinstance(named, str):
+        return None
+    if named == _ORIGINAL:
+        return 0
+    digits = named.removeprefix(_OBSERVATION)
+    known = named.startswith(_OBSERVATION) and digits.isascii() and digits.isdigit() and len(digits) < 10
+    return problem_images + int(digits) - 1 if known and int(digits) else None
+
+
+def execute_zoom(
+    step: Step, dialect: str, images: Sequence[View], crops: Sequence[View] = (), policy: ZoomPolicy | None = None
+) -> Step | Refusal:
+    """The step with the region that it shows; or the refusal. In sight are the problem's images and the crops that were
+    shown. The box is clipped to the image that it is of; by the policy, the region then grows by its padding and to the
+    smallest that is shown, and is shifted to where there are pixels."""
+    policy = policy or ZoomPolicy()
+    zoom = parse_zoom(step.text, policy.form, len(images))
+    if isinstance(zoom, str):
+        return zoom
+    view = _named(zoom, images, crops)
+    if view is None:
+        return "unknown_image"
+    try:
+        asked = to_region(zoom.box, dialect, view.region, view.seen)
+    except ValueError:  # corners that were apart as written fall together, or leave the numbers, in pixels
+        return "non_finite" if max(map(abs, zoom.box)) > 1e300 else "too_small"
+    if asked.overlap(view.region) == 0:
+        return "out_of_frame"
+    source = view if view.region.image == BLANK else images[view.region.image]
+    region = _fitted(_clipped(asked, view.region), source.region, policy)
+    width, height = region.x1 - region.x0, region.y1 - region.y0
+    if min(width, height) < policy.min_side:
+        return "too_small"
+    if max(width, height) > policy.max_aspect * min(width, height):
+        return "aspect"
+    if policy.refuse_duplicates and any(whole_pixels(region) == crop.region for crop in crops):
+        return "duplicate"
+    return dataclasses.replace(step, region=region)
+
+
+def with_refusal_message(
+    step: Step, refusal: Refusal, dialect: str, images: Sequence[View], crops: Sequence[View], policy: ZoomPolicy
+) -> Step:
+    """The step of a refused zoom, with the message that its policy reads in place of a crop."""
+    zoom = parse_zoom(step.text, policy.form, len(images))
+    view = (None if isinstance(zoom, str) else _named(zoom, images, crops)) or next(iter(images), _NOTHING)
+    frame = frame_of(dialect, view.region, view.seen)
+    return dataclasses.replace(step, told=refusal_text(refusal, policy, frame, len(images) + len(crops)))
+
+
+def _named(zoom: Zoom, images: Sequence[View], crops: Sequence[View]) -> View | None:
+    in_sight = [*images, *crops]
+    return in_sight[zoom.image] if zoom.image < len(in_sight) else None
+
+
+def _clipped(region: Region, frame: Region) -> Region:
+    return Region(
+        max(region.x0, frame.x0), max(region.y0, frame.y0), min(region.x1, frame.x1), min(region.y1, frame.y1),
+        frame.image,
+    )  # fmt: skip
+
+
+def _fitted(region: Region, frame: Region, policy: ZoomPolicy) -> Region:
+    """The region with its padding and, where the policy expands, sides as long as it shows, inside of the frame."""
+    if not policy.padding and not policy.expand:
+        return region
+    width, height = ((1 + 2 * policy.padding) * side for side in (region.x1 - region.x0, region.y1 - region.y0))
+    if policy.expand:
+        least = max(policy.min_side, max(width, height) / policy.max_aspect)
+        width, height = max(width, least), max(height, least)
+    x0, x1 = _placed((region.x0 + region.x1) / 2, width, frame.x0, frame.x1)
+    y0, y1 = _placed((region.y0 + region.y1) / 2, height, frame.y0, frame.y1)
+    return Region(x0, y0, x1, y1, frame.image)
+
+
+def _placed(centre: float, length: float, low: float, high: float) -> tuple[float, float]:
+    """An interval of that length about the centre, shifted into the bounds, and cut to them where it is longer."""
+    length = min(length, high - low)
+    start = min(max(centre - length / 2, low), high - length)
+    return start, min(start + length, high)
+
+
+def whole_images(problem: Problem) -> list[Region]:
+    """The region that each of the problem's images shows."""
+    return [Region(0, 0, *open_image(data).size, image=k) for k, data in enumerate(problem.images)]
