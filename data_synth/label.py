@@ -23,6 +23,7 @@ from vlprm.runs.config import dump, run
 from vlprm.runs.folder import open_run, refuse_other_inputs, timed
 from vlprm.runs.journal import placed_records, record_at, refuse_unfinished
 from vlprm.schema import StepLabel, StepTree, TreeNode, Verdict, structured
+from vlprm.tasks import known_regions
 
 log = logging.getLogger(__name__)
 
@@ -107,7 +108,7 @@ def _row(searched: Searched, quality: JudgeReliability, rule: Rule, judge: str) 
     paths = [(tree.path(leaf), outcome) for (leaf, _), outcome in zip(tree.leaves, right, strict=True)]
     fused = fuse_tree(TreeEvidence.of(tree), paths, rule, quality)
     meta = {"rule": rule, "judge": judge, "judge_quality": dataclasses.asdict(quality)}
-    return tree_row(problem, _with_labels(tree, fused), right, meta)
+    return tree_row(problem, _with_labels(tree, fused), right, meta, known_regions(problem))
 
 
 def _with_labels(tree: StepTree, labels: list[StepLabel]) -> StepTree:

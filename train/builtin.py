@@ -40,7 +40,7 @@ log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
-class PolicyConfig:
+class BuiltinConfig:
     """Teach the built-in policy or backbone.
 
     Args:
@@ -74,7 +74,7 @@ class PolicyConfig:
     seed: int = 0
 
 
-def main(config: PolicyConfig) -> None:
+def main(config: BuiltinConfig) -> None:
     refuse_data_parallel()
     sources = [checkpoint_folder(config.start_from)] if config.start_from else []
     with PartialState().main_process_first():
@@ -102,7 +102,7 @@ def main(config: PolicyConfig) -> None:
         save(config, model, processor, hours=(time.time() - started) / 3600)
 
 
-def start(config: PolicyConfig) -> tuple[Any, Any]:
+def start(config: BuiltinConfig) -> tuple[Any, Any]:
     """The model to teach and its processor."""
     if config.start_from is None:
         tokenizer = make_tokenizer(_corpus(config), config.vocab_size)
@@ -118,24 +118,24 @@ def start(config: PolicyConfig) -> tuple[Any, Any]:
     return model, make_processor(tokenizer, config.size.patch)
 
 
-def curriculum(config: PolicyConfig) -> Curriculum:
+def curriculum(config: BuiltinConfig) -> Curriculum:
     families = tuple(load_task(name) for name in config.families)
     return Curriculum(families, config.proofread, config.blind_spots, config.slip_rate, config.seed)
 
 
-def _first_lessons(config: PolicyConfig) -> Iterator[tuple[Problem, str]]:
+def _first_lessons(config: BuiltinConfig) -> Iterator[tuple[Problem, str]]:
     taught = curriculum(config)
     for index in range(2000):
         given = lesson(taught, index)
         yield given.problem, join_steps(given.corrected_steps)
 
 
-def _corpus(config: PolicyConfig) -> list[str]:
+def _corpus(config: BuiltinConfig) -> list[str]:
     """What the tokenizer is trained on: rendered questions and solutions of the first lessons."""
     return [f"user\n{user_text('plain@1', problem)}\nassistant\n{text}\n" for problem, text in _first_lessons(config)]
 
 
-def _arguments(config: PolicyConfig) -> TrainingArguments:
+def _arguments(config: BuiltinConfig) -> TrainingArguments:
     return TrainingArguments(
         output_dir=str(config.output_dir),
         max_steps=config.steps,
@@ -161,13 +161,13 @@ def _arguments(config: PolicyConfig) -> TrainingArguments:
     )
 
 
-def data_hash(config: PolicyConfig) -> str:
+def data_hash(config: BuiltinConfig) -> str:
     """A hash over the ids and solutions of the first lessons: equal for equal tasks, teacher and seed."""
     rows = [(problem.id, text) for problem, text in _first_lessons(config)]
     return hashlib.sha256(json.dumps(rows).encode()).hexdigest()[:16]
 
 
-def save(config: PolicyConfig, model: Any, processor: Any, hours: float) -> None:
+def save(config: BuiltinConfig, model: Any, processor: Any, hours: float) -> None:
     """Weights in bfloat16, the processor, and a profile that says how they were made."""
     provenance = {
         "command": "python -m train.builtin --config config.yaml",
@@ -184,4 +184,4 @@ def save(config: PolicyConfig, model: Any, processor: Any, hours: float) -> None
 
 
 if __name__ == "__main__":
-    run(main, PolicyConfig)
+    run(main, BuiltinConfig)

@@ -16,7 +16,6 @@ from PIL import Image, ImageOps
 from vlprm.cache import ByteCache
 from vlprm.errors import ProblemError
 from vlprm.schema import BLANK, Region
-from vlprm.zoom.policy import ZoomPolicy
 
 MAX_PIXELS = 100_000_000  # a decompression bomb is refused before it is decoded
 
@@ -89,22 +88,12 @@ def content_hash(data: bytes) -> str:
     return hashlib.sha256(data).hexdigest()[:16]
 
 
-def crop(image: Image.Image, region: Region, policy: ZoomPolicy | None = None) -> Image.Image:
-    """The part of the image that the region covers, widened to whole pixels and clipped to the frame; as large as the
-    policy shows it, by default as it is."""
+def crop(image: Image.Image, region: Region) -> Image.Image:
+    """The part of the image that the region covers, widened to whole pixels and clipped to the frame."""
     around = whole_pixels(region)
     left, top = max(0, int(around.x0)), max(0, int(around.y0))
     right, bottom = min(image.width, int(around.x1)), min(image.height, int(around.y1))
-    part = image.crop((left, top, max(right, left + 1), max(bottom, top + 1)))
-    size = part.size if policy is None else _shown_size(part.size, policy)
-    return part if size == part.size else part.resize(size, Image.Resampling.BICUBIC)
-
-
-def _shown_size(size: tuple[int, int], policy: ZoomPolicy) -> tuple[int, int]:
-    scale = policy.enlarge
-    if policy.max_crop_pixels:
-        scale = min(scale, math.sqrt(policy.max_crop_pixels / (size[0] * size[1])))
-    return (max(1, int(size[0] * scale)), max(1, int(size[1] * scale))) if scale != 1 else size
+    return image.crop((left, top, max(right, left + 1), max(bottom, top + 1)))
 
 
 def whole_pixels(region: Region) -> Region:

@@ -14,6 +14,7 @@ import numpy as np
 from vlprm.data.dataset import LabelledPath, row_paths, tree_row
 from vlprm.data.importing import DatasetRow, Record
 from vlprm.schema import StepLabel, StepTree, TreeNode
+from vlprm.tasks import known_regions
 
 SYSTEM = (
     "You judge a solution step by step. After each step answer + if it is correct and - if it is not; after an error "
@@ -46,7 +47,7 @@ def paths(row: DatasetRow, target: Target) -> Iterator[DatasetRow]:
         (answer,) = [leaf["answer"] for leaf in row["leaves"] if leaf["node"] == path.nodes[-1]]
         chain = StepTree(row["id"], tuple(nodes), ((len(nodes) - 1, answer),), _root(meta))
         problem = dataclasses.replace(path.problem, meta={})
-        yield tree_row(problem, chain, [path.right], meta)
+        yield tree_row(problem, chain, [path.right], meta, known_regions(problem))
 
 
 def trl(row: DatasetRow, target: Target) -> Iterator[Record]:

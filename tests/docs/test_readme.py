@@ -9,7 +9,7 @@ import yaml
 from accelerate.commands.config.config_args import load_config_from_file
 from accelerate.commands.launch import launch_command_parser
 
-from train.builtin import PolicyConfig
+from train.builtin import BuiltinConfig
 from vlprm.model.checkpoint_config import CheckpointConfig
 from vlprm.model.loading import load_policy
 from vlprm.model.reward_loading import load_reward_model, save_reward_model
@@ -66,7 +66,7 @@ def test_launch_files_are_what_accelerate_reads(path: Path) -> None:
 
 def test_blind_spots_of_the_policys_teacher_are_concepts_that_occur() -> None:
     """A misspelt concept would silently leave the teacher careful."""
-    config = parse(PolicyConfig, ["--config", str(ROOT / "configs/builtin/policy.yaml")])
+    config = parse(BuiltinConfig, ["--config", str(ROOT / "configs/builtin/policy.yaml")])
     seen: set[str] = set()
 
     def writer(kind, concept, truth, near):  # type: ignore[no-untyped-def]

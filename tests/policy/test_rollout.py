@@ -119,11 +119,11 @@ def test_what_is_cut_short_is_no_step(backbone: Path, problem: Problem) -> None:
 def test_a_crop_is_shown_as_the_policy_says(backbone: Path, problem: Problem) -> None:
     image, region = open_image(problem.images[0]), Region(0.5, 0, 30, 19.5)
     assert crop(image, region).size == (30, 20)
-    assert crop(image, region, ZoomPolicy()).size == (30, 20)
-    assert crop(image, region, ZoomPolicy(enlarge=3, max_crop_pixels=10_000)).size == (90, 60)
-    assert crop(image, region, ZoomPolicy(enlarge=3, max_crop_pixels=2400)).size == (60, 40)
-    assert crop(image, Region(0, 0, 512, 256), ZoomPolicy(max_crop_pixels=8192)).size == (128, 64)
-    assert crop(image, Region(0, 0, 512, 1), ZoomPolicy(max_crop_pixels=16)).size == (90, 1), "never without a pixel"
+    assert ZoomPolicy().crop(image, region).size == (30, 20)
+    assert ZoomPolicy(enlarge=3, max_crop_pixels=10_000).crop(image, region).size == (90, 60)
+    assert ZoomPolicy(enlarge=3, max_crop_pixels=2400).crop(image, region).size == (60, 40)
+    assert ZoomPolicy(max_crop_pixels=8192).crop(image, Region(0, 0, 512, 256)).size == (128, 64)
+    assert ZoomPolicy(max_crop_pixels=16).crop(image, Region(0, 0, 512, 1)).size == (90, 1), "never without a pixel"
     larger = built(backbone, enlarge=4, max_crop_pixels=16_384)
     assert larger.seen_size(problem, Region(0, 0, 32, 32)) == (128, 128)
     assert built(backbone).seen_size(problem, Region(0, 0, 32, 32)) == (32, 32)

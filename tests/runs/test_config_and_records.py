@@ -17,7 +17,7 @@ from data_synth.search.tree import TreeSearchConfig
 from data_synth.trees import TreesConfig
 from eval.runs.run_config import RunConfig
 from eval.view import ViewConfig
-from train.builtin import PolicyConfig
+from train.builtin import BuiltinConfig
 from train.reward.config import PrmConfig
 from vlprm.labels.fusion import RULES, Rule
 from vlprm.runs.config import dump, parse, run
@@ -132,7 +132,7 @@ def test_a_fault_keeps_its_traceback(fault: Callable[[Example], None], monkeypat
 
 
 STAGES = {
-    PolicyConfig: ["--output_dir=x"],
+    BuiltinConfig: ["--output_dir=x"],
     TreeSearchConfig: [],
     TreesConfig: ["--run=x"],
     JudgeConfig: ["--run=x", "--trees=x"],

@@ -319,7 +319,7 @@ def test_a_failed_prediction_is_no_result_and_its_labels_stay(tmp_path: Path, sa
 )
 def test_the_layouts_of_the_field_are_read(name: str, record: dict[str, Any], calls: Any) -> None:
     steps = (Step("other", "a"), Step("other", "b"))
-    read = BENCHMARKS[name].read
+    read = BENCHMARKS[name].parse_prediction
     assert read is not None
     found = read(record, LabelledSolution("k", "p", "?", (), steps, (True, True), "circular"))
     assert (found.no_result or found.calls) == calls

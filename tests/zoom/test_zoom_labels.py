@@ -12,7 +12,7 @@ from tests.conftest import executed, solved
 from vlprm.data.dataset import tree_row
 from vlprm.schema import BLANK, Problem, Region, Step, StepLabel, StepTree, TreeNode
 from vlprm.steps import parse_step
-from vlprm.tasks import TASKS
+from vlprm.tasks import TASKS, known_regions
 from vlprm.zoom.counterfactual import blank_like, elsewhere, prefix_with
 from vlprm.zoom.labels import ZoomLabel, label_zooms, true_region, zoom_label
 
@@ -66,7 +66,7 @@ def test_a_dataset_tells_of_each_zoom_what_became_of_it() -> None:
     tree = StepTree(problem.id, tuple(TreeNode(*one) for one in steps), ())
 
     def credits(problem: Problem) -> list[str | None]:
-        told = [e["zoom"] for e in json.loads(tree_row(problem, tree, [], {})["evidence"])]
+        told = [e["zoom"] for e in json.loads(tree_row(problem, tree, [], {}, known_regions(problem))["evidence"])]
         assert [k for k, zoom in enumerate(told) if zoom is None] == list(range(at))
         return [zoom["credit"] for zoom in told[at:]]
 

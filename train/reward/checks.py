@@ -5,17 +5,14 @@ from __future__ import annotations
 
 from dataclasses import replace
 from importlib.util import find_spec
-from typing import TYPE_CHECKING
 
 from transformers import AutoConfig
 
+from train.reward.config import PrmConfig
 from vlprm.model.attention import refuse_missing_flash
 from vlprm.model.checkpoint_config import CheckpointConfig
 from vlprm.model.families import family_of
 from vlprm.model.loading import checkpoint_config_of, checkpoint_folder, load_inputs
-
-if TYPE_CHECKING:
-    from train.reward.config import PrmConfig
 
 TRACKERS = {"wandb": ("wandb",), "trackio": ("trackio",), "tensorboard": ("tensorboard", "tensorboardX")}
 

@@ -25,7 +25,7 @@ from __future__ import annotations
 import dataclasses
 import itertools
 import json
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
@@ -75,11 +75,20 @@ class LabelledPath:
     corrected: tuple[Step | None, ...] = ()
 
 
-def tree_row(problem: Problem, tree: StepTree, right: Sequence[bool | None], meta: dict[str, Any]) -> dict[str, Any]:
-    """A row of the dataset; `right` goes with `tree.leaves`."""
+def tree_row(
+    problem: Problem,
+    tree: StepTree,
+    right: Sequence[bool | None],
+    meta: dict[str, Any],
+    regions: Mapping[str, Region] | None = None,
+) -> dict[str, Any]:
+    """A row of the dataset. `right` goes with `tree.leaves`; `regions` are the true regions of the problem's zooms, by
+    name, where its task knows them (`vlprm.tasks.known_regions`)."""
     labels = [node.label for node in tree.nodes]
     corrections = mined_corrections(labels, [node.parent for node in tree.nodes])
-    zooms = {n: {**dataclasses.asdict(label), "credit": label.credit} for n, label in label_tree(problem, tree).items()}
+    zooms = {
+        n: {**dataclasses.asdict(label), "credit": label.credit} for n, label in label_tree(tree, regions or {}).items()
+    }
     evidence = [
         {
             "label": to_json(node.label),

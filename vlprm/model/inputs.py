@@ -21,7 +21,7 @@ from torch import Tensor
 
 from vlprm.cache import ByteCache
 from vlprm.errors import ProblemError
-from vlprm.images import check_aspect, content_hash, crop, open_image, source_of
+from vlprm.images import check_aspect, content_hash, open_image, source_of
 from vlprm.model.checkpoint_config import CheckpointConfig
 from vlprm.model.families import family_of
 from vlprm.model.image_limits import set_limits
@@ -243,7 +243,7 @@ class InputBuilder:
             image, row, images = problem.images[shown], shown, self.prompt(problem).images
         if "image_grid_thw" not in images[0]:
             opened = open_image(image)
-            return crop(opened, shown, self.config.zoom).size if isinstance(shown, Region) else opened.size
+            return self.config.zoom.crop(opened, shown).size if isinstance(shown, Region) else opened.size
         _, height, width = images[0]["image_grid_thw"][row].tolist()
         patch = self.processor.image_processor.patch_size
         return width * patch, height * patch
@@ -276,7 +276,7 @@ class InputBuilder:
         image, policy = source_of(problem.images, region), self.config.zoom
         return self._rendered.get(
             (region, (image,)),
-            lambda: self._process(self._observation_text, [crop(open_image(image), region, policy)]),
+            lambda: self._process(self._observation_text, [policy.crop(open_image(image), region)]),
         )
 
     def _told(self, message: str) -> Segment:

@@ -5,13 +5,10 @@ from __future__ import annotations
 import logging
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from vlprm.policy import Policy
 from vlprm.serving.config import ServerConfig
-
-if TYPE_CHECKING:
-    pass
 
 
 @asynccontextmanager

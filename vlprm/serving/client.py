@@ -22,7 +22,7 @@ import openai
 from openai import AsyncOpenAI
 
 from vlprm.cache import ByteCache
-from vlprm.images import content_hash, crop, open_image, png
+from vlprm.images import content_hash, open_image, png
 from vlprm.schema import Region
 from vlprm.serving.config import ServerConfig
 from vlprm.zoom.policy import ZoomPolicy
@@ -185,7 +185,7 @@ async def _is_there(client: AsyncOpenAI) -> bool:
 def data_url(image: bytes, region: Region | None, policy: ZoomPolicy) -> str:
     """The very pixels that this process would process, whatever the file's format."""
     opened = open_image(image, f"image {content_hash(image)}")
-    shown = opened if region is None else crop(opened, region, policy)
+    shown = opened if region is None else policy.crop(opened, region)
     return "data:image/png;base64," + base64.b64encode(png(shown)).decode()
 
 

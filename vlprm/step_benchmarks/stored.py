@@ -30,7 +30,7 @@ def read_predictions(
 
 
 def _read(record: Record, benchmark: StepBenchmark, known: dict[str, LabelledSolution]) -> tuple[str, Prediction]:
-    read = None if "key" in record else benchmark.read
+    read = None if "key" in record else benchmark.parse_prediction
     key = required_field(record, benchmark.key_field if read else "key", str)
     if key not in known:
         raise RecordError(

@@ -11,7 +11,7 @@ import difflib
 from collections.abc import Iterable, Mapping, Sequence
 
 from vlprm.plugins import part_of_module
-from vlprm.schema import Problem
+from vlprm.schema import Problem, Region
 from vlprm.tasks import chart, count_grid, figure, fine_print, pattern
 from vlprm.tasks.synthetic import SyntheticFamily
 
@@ -47,6 +47,12 @@ def load_tasks(names: Sequence[str]) -> Tasks:
     if len(tasks) < len(families):
         raise ValueError(f"two of the tasks {', '.join(names)} have one name; leave one out or rename its family")
     return tasks
+
+
+def known_regions(problem: Problem) -> Mapping[str, Region]:
+    """The regions that a drawn problem's question is about, by name; empty for any other problem."""
+    family, scene = TASKS.get(problem.task), problem.meta.get("scene")
+    return family.regions(scene) if family and scene else {}
 
 
 def task_of(name: str, tasks: Tasks) -> SyntheticFamily:

@@ -70,7 +70,7 @@ class SyntheticFamily:
     draw(scene)                  -> the image, at its original size
     ask(scene)                   -> (question, answer, answer type)
     solve(scene, writer)         -> texts of the canonical steps, claims chosen by the writer
-    read(scene, stated, step)    -> what the step claims given the facts stated before it; None if it does not parse,
+    parse_claim(scene, stated, step) -> what the step claims given the facts stated before it; None if it does not parse,
                                     and for a zoom without the region that it showed
     regions(scene)               -> where the image shows what is asked about, by the labels of zooms; for families that
                                     need zooms
@@ -83,7 +83,7 @@ class SyntheticFamily:
     draw: Callable[[Scene], Image.Image]
     ask: Callable[[Scene], tuple[str, str, AnswerType]]
     solve: Callable[[Scene, Writer], list[str]]
-    read: Callable[[Scene, dict[str, Any], Step], Claim | None]
+    parse_claim: Callable[[Scene, dict[str, Any], Step], Claim | None]
     regions: Callable[[Scene], dict[str, Region]] = lambda scene: {}
 
     def item_id(self, split: str, index: int) -> str:
@@ -145,7 +145,7 @@ class SyntheticFamily:
         """What each step claims, given those before it."""
         stated: dict[str, Any] = {}
         for step in steps:
-            claim = self.read(scene, stated, step)
+            claim = self.parse_claim(scene, stated, step)
             if claim is not None:
                 stated[claim.key] = claim.said
             yield claim

@@ -11,8 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from vlprm.schema import Problem, Region, Step, StepLabel, StepTree
-from vlprm.tasks import TASKS
+from vlprm.schema import Region, Step, StepLabel, StepTree
 from vlprm.zoom.execute import parse_zoom
 from vlprm.zoom.policy import Form
 
@@ -76,11 +75,9 @@ def label_zooms(steps: Sequence[Step], truths: Mapping[str, Region], form: Form 
     return labels
 
 
-def label_tree(problem: Problem, tree: StepTree) -> dict[int, ZoomLabel]:
-    """The labels of a tree's zooms, by their nodes, each after the crops of its own path. The true regions are those of
-    a problem that was drawn; of others they are not known. Without rollouts from a blank, `used` is not, either."""
-    family, scene = TASKS.get(problem.task), problem.meta.get("scene")
-    truths = family.regions(scene) if family and scene else {}
+def label_tree(tree: StepTree, truths: Mapping[str, Region]) -> dict[int, ZoomLabel]:
+    """Labels of a tree's zooms by node, each after the crops of its own path. `truths` are the regions that the task
+    knows, empty where it knows none. `used` is None: it needs rollouts from a blank crop."""
     labels = {}
     for n, node in enumerate(tree.nodes):
         if node.step.kind == "zoom":

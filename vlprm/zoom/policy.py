@@ -4,8 +4,14 @@ much of it there may be. It is the field `zoom` of `vlprm.json`; docs/zoom.md ha
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Any, Literal, get_args
+
+from PIL import Image
+
+from vlprm.images import crop
+from vlprm.schema import Region
 
 # How a policy writes a zoom: a paragraph `[zoom] {"bbox_2d": ...}`, or Qwen3-VL's own tool call (Qwen-Agent's
 # `image_zoom_in_tool`), whose crop goes back as a tool's response.
@@ -60,6 +66,17 @@ class ZoomPolicy:
             raise ValueError("zoom: limits are 0 or more")
         if self.enlarge > 1 and not self.max_crop_pixels:
             raise ValueError("zoom: enlarge without max_crop_pixels has no bound; give the largest crop that is shown")
+
+    def crop(self, image: Image.Image, region: Region) -> Image.Image:
+        """The crop of a region as the model sees it: enlarged by `enlarge`, at most `max_crop_pixels` large."""
+        part = crop(image, region)
+        scale = self.enlarge
+        if self.max_crop_pixels:
+            scale = min(scale, math.sqrt(self.max_crop_pixels / (part.width * part.height)))
+        if scale == 1:
+            return part
+        size = max(1, int(part.width * scale)), max(1, int(part.height * scale))
+        return part.resize(size, Image.Resampling.BICUBIC)
 
     @property
     def tools(self) -> list[dict[str, Any]]:
