@@ -140,3 +140,10 @@ def test_the_profile_and_the_refusals_of_the_page_on_zooms_are_the_codes(tmp_pat
     (tmp_path / FILE_NAME).write_text('{"zoom": {"min_side": 0}}')
     with pytest.raises(ValueError, match="is not the profile of a checkpoint, correct it: zoom: give min_side >= 1"):
         load_checkpoint_config(tmp_path)
+
+
+def test_every_file_of_the_map_is_there() -> None:
+    page = (ROOT / "docs/map.md").read_text()
+    paths = re.findall(r"`((?:vlprm|data_synth|train|eval)/[\w/.]+)(?:: [\w.]+)?`", page)
+    assert len(paths) > 50
+    assert [path for path in paths if not (ROOT / path).exists()] == []
