@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from itertools import pairwise
 
 from vlprm.schema import STEP_KINDS, Step, StepKind
@@ -55,3 +56,8 @@ def turns_of(steps: Sequence[Step]) -> list[Sequence[Step]]:
     """The steps of each of the policy's turns: a zoom that was answered ends one."""
     starts = [0, *(k + 1 for k, step in enumerate(steps) if step.ends_turn), len(steps)]
     return [steps[a:b] for a, b in pairwise(starts) if a < b]
+
+
+def one_step_per_turn(steps: Sequence[Step]) -> list[Step]:
+    """The steps of each turn as one step, their paragraphs joined by a line break."""
+    return [replace(turn[-1], text="\n".join(step.text for step in turn)) for turn in turns_of(steps)]

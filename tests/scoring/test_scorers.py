@@ -24,7 +24,7 @@ from vlprm.schema import Problem, Region, Solution, Step, StepScore
 from vlprm.scoring import Scored
 from vlprm.scoring.critiques import CritiqueScorer
 from vlprm.scoring.ensemble import Ensemble
-from vlprm.scoring.local import LocalScorer
+from vlprm.scoring.local import LocalScorer, WholeSolutionScorer
 from vlprm.scoring.open import ScorerConfig, open_scorer
 from vlprm.scoring.tree import score, score_steps, score_whole
 from vlprm.search import SearchConfig, SearchResult, solve
@@ -71,7 +71,7 @@ def test_a_search_reads_each_token_once(checkpoint: Checkpoint) -> None:
 
 def test_a_whole_solution_is_read_as_one_step(checkpoint: Checkpoint) -> None:
     problem, steps = PROBLEMS[0], STEPS[PROBLEMS[0].id]
-    found = asyncio.run(LocalScorer(checkpoint, separator="\n").score(problem, [steps]))
+    found = asyncio.run(WholeSolutionScorer(LocalScorer(checkpoint)).score(problem, [steps]))
     last = found.steps[0][-1]
     assert last is not None
     assert last.correct == pytest.approx(score_whole(checkpoint, [(problem, steps)])[0], abs=1e-5)

@@ -30,7 +30,6 @@ from vlprm.model.packing import Node, PackedRow, Segment, collate, join, joined_
 from vlprm.model.tokenize import TurnText
 from vlprm.prompts import user_text, verdict_text
 from vlprm.schema import Problem, Region, Step
-from vlprm.steps import SEPARATOR
 
 CACHE_BYTES = 1 << 30  # of rendered prompts and crops: the pixel values of one large image are 100 MB
 
@@ -70,30 +69,26 @@ class InputBuilder:
         question, images = problem.question, problem.images
         return self._rendered.get((question, images), lambda: self._make_prompt(question, images))
 
-    def step(
-        self, problem: Problem, step: Step, after: Step | None, separator: str = SEPARATOR, closes: bool = False
-    ) -> Segment:
+    def step(self, problem: Problem, step: Step, after: Step | None, closes: bool = False) -> Segment:
         """One step `after` another (None: the solution's first). A zoom step that was executed goes on with the turn
         that shows its crop, and is scored after it; so does one that was refused, with what the policy was told. Of one
         that `closes` the policy's turn, nothing is joined to what would follow."""
-        return self._observed(problem, step, self.text.step_ids(step, after, separator, closes))
+        return self._observed(problem, step, self.text.step_ids(step, after, closes))
 
-    def readable_step(
-        self, problem: Problem, step: Step, after: Step | None, tokens: int, separator: str = SEPARATOR
-    ) -> Segment | None:
+    def readable_step(self, problem: Problem, step: Step, after: Step | None, tokens: int) -> Segment | None:
         """A step that is to be scored after so many tokens. None where it cannot be read: it is empty, or it does not
         fit into the model's context."""
         if not step.text.strip():
             return None
-        segment = self.step(problem, step, after, separator)
+        segment = self.step(problem, step, after)
         asked = len(self.verdict_question().ids) if self.config.head == "verdict" else 0
         return segment if tokens + len(segment.ids) + asked <= self.context else None
 
-    def readable(self, problem: Problem, steps: Sequence[Step], separator: str = SEPARATOR) -> Sequence[Step]:
+    def readable(self, problem: Problem, steps: Sequence[Step]) -> Sequence[Step]:
         """The steps before the first that cannot be read; those after it cannot be, either."""
         tokens = len(self.prompt(problem).ids)
         for k, step in enumerate(steps):
-            segment = self.readable_step(problem, step, steps[k - 1] if k else None, tokens, separator)
+            segment = self.readable_step(problem, step, steps[k - 1] if k else None, tokens)
             if segment is None:
                 return steps[:k]
             tokens += len(segment.ids)
@@ -109,25 +104,23 @@ class InputBuilder:
         # The policy writes the end of its turn, which opens the observation.
         return Segment(joined, mask, shown.images, len(ids) + 1, len(joined) - 1)
 
-    def row(
-        self, problem: Problem, steps: Sequence[Step], closed: bool = False, separator: str = SEPARATOR
-    ) -> PackedRow:
+    def row(self, problem: Problem, steps: Sequence[Step], closed: bool = False) -> PackedRow:
         """The sequence of a problem and steps; `closed` adds the end of the turn, as a finished solution has it."""
-        nodes = self._nodes(problem, steps, range(-1, len(steps) - 1), separator)
+        nodes = self._nodes(problem, steps, range(-1, len(steps) - 1))
         if closed:
             assert self.config.head != "verdict"
             if steps:
-                last = self.step(problem, steps[-1], steps[-2] if len(steps) > 1 else None, separator, closes=True)
+                last = self.step(problem, steps[-1], steps[-2] if len(steps) > 1 else None, closes=True)
                 nodes[-1] = replace(nodes[-1], segment=last)
             nodes.append(Node(Segment((self.end_of_turn,), (False,), (), 1, 0), len(steps), writes=len(steps)))
         return lay_out(nodes, self.positions)
 
-    def rows_apart(self, problem: Problem, steps: Sequence[Step], separator: str = SEPARATOR) -> list[PackedRow]:
+    def rows_apart(self, problem: Problem, steps: Sequence[Step]) -> list[PackedRow]:
         """The sequences in which the steps are scored where none may branch: all in one; for a verdict head one a step,
         which ends with the question about it."""
         if self.config.head != "verdict":
-            return [self.row(problem, steps, separator=separator)] if steps else []
-        nodes = self._unscored(problem, steps, range(-1, len(steps) - 1), separator)
+            return [self.row(problem, steps)] if steps else []
+        nodes = self._unscored(problem, steps, range(-1, len(steps) - 1))
         asked = [Node(self.verdict_question(), end, scores=0) for end in range(1, len(nodes))]
         return [lay_out([*nodes[: end + 1], asked[end - 1]], self.positions) for end in range(1, len(nodes))]
 
@@ -137,7 +130,7 @@ class InputBuilder:
         """The sequence of a problem and steps, the last of which were sampled in turns of so many steps and as those
         ids: each turn has its ids to the end of its last step, and no tokenizer is asked what it would make of them."""
         at = len(steps) - sum(count for count, _ in turns)
-        nodes = self._unscored(problem, steps[:at], range(-1, at - 1), SEPARATOR)
+        nodes = self._unscored(problem, steps[:at], range(-1, at - 1))
         for count, ids in turns:
             of_turn, sampled = steps[at : at + count], ids[:-1] if ids[-1:] == (self.end_of_turn,) else ids
             written = self.text.to_the_end_of(of_turn, sampled, after=steps[at - 1] if at else None)
@@ -148,13 +141,13 @@ class InputBuilder:
     def asked_row(self, problem: Problem, steps: Sequence[Step], asked: str) -> PackedRow:
         """The sequence of a problem, steps, and a question about them in a user's turn, to be answered. Without a
         question, the answer is to go on where the steps end."""
-        nodes = self._unscored(problem, steps, range(-1, len(steps) - 1), SEPARATOR)
+        nodes = self._unscored(problem, steps, range(-1, len(steps) - 1))
         question = [Node(self._question(asked), len(steps))] if asked else []
         return lay_out([*nodes, *question], self.positions)
 
     def begun_row(self, problem: Problem, steps: Sequence[Step]) -> PackedRow:
         """The sequence of a problem and steps after which one more has been begun."""
-        nodes = self._unscored(problem, steps, range(-1, len(steps) - 1), SEPARATOR)
+        nodes = self._unscored(problem, steps, range(-1, len(steps) - 1))
         if lead := self.text.lead(steps[-1] if steps else None):
             nodes.append(Node(Segment(lead, (False,) * len(lead)), len(steps)))
         return lay_out(nodes, self.positions)
@@ -177,7 +170,7 @@ class InputBuilder:
         ValueError where the family's backbones cannot read branches."""
         if self.family.cannot_pack and (len(set(parents)) < len(parents) or answers):
             raise ValueError(f"this backbone cannot read a tree in one sequence: {self.family.cannot_pack}; use paths")
-        nodes = self._nodes(problem, steps, parents, SEPARATOR)
+        nodes = self._nodes(problem, steps, parents)
         for step, text in answers:
             ids = (*self.text.encode(text), self.end_of_turn)
             if asked:
@@ -186,8 +179,8 @@ class InputBuilder:
             nodes.append(Node(Segment(ids, (False,) * len(ids), (), len(ids)), parent, taught=True))
         return nodes
 
-    def _nodes(self, problem: Problem, steps: Sequence[Step], parents: Sequence[int], separator: str) -> list[Node]:
-        nodes = self._unscored(problem, steps, parents, separator)
+    def _nodes(self, problem: Problem, steps: Sequence[Step], parents: Sequence[int]) -> list[Node]:
+        nodes = self._unscored(problem, steps, parents)
         if self.config.head != "verdict":
             return [replace(node, scores=node.writes) for node in nodes]
         # A branch of its own after each step: what follows the step does not see the question about it.
@@ -197,11 +190,11 @@ class InputBuilder:
         """What a verdict head is asked after a step."""
         return self._question(verdict_text(self.config.verdict_template, self.config.verdicts))
 
-    def _unscored(self, problem: Problem, steps: Sequence[Step], parents: Sequence[int], separator: str) -> list[Node]:
+    def _unscored(self, problem: Problem, steps: Sequence[Step], parents: Sequence[int]) -> list[Node]:
         nodes = [Node(self.prompt(problem), -1)]
         for k, (step, parent) in enumerate(zip(steps, parents, strict=True)):
             after = steps[parent] if parent >= 0 else None
-            nodes.append(Node(self.step(problem, step, after, separator), parent + 1, k))
+            nodes.append(Node(self.step(problem, step, after), parent + 1, k))
         return nodes
 
     def batch(self, rows: Sequence[PackedRow], side: str = "right") -> dict[str, Tensor]:

@@ -27,23 +27,21 @@ class TurnText:
         self._control = _control_tokens(tokenizer)
         self.encode = lru_cache(1 << 16)(self._encode)
 
-    def step_ids(
-        self, step: Step, after: Step | None, separator: str = SEPARATOR, closes: bool = False
-    ) -> tuple[int, ...]:
+    def step_ids(self, step: Step, after: Step | None, closes: bool = False) -> tuple[int, ...]:
         """The ids of a step `after` another (None: the solution's first), with what stands between the two. To one that
         `closes` the turn nothing is joined."""
-        joined = not closes and self.joins(step, separator)
-        return self.lead(after, separator) + self.encode(step.text + separator * joined)
+        joined = not closes and self.joins(step)
+        return self.lead(after) + self.encode(step.text + SEPARATOR * joined)
 
-    def lead(self, after: Step | None, separator: str = SEPARATOR) -> tuple[int, ...]:
+    def lead(self, after: Step | None) -> tuple[int, ...]:
         """What stands between the ids of a step and those of the next."""
-        nothing = after is None or after.ends_turn or self.joins(after, separator)
-        return () if nothing else self.encode(separator)
+        nothing = after is None or after.ends_turn or self.joins(after)
+        return () if nothing else self.encode(SEPARATOR)
 
-    def joins(self, step: Step, separator: str = SEPARATOR) -> bool:
+    def joins(self, step: Step) -> bool:
         """Whether the id that holds the step's last character holds the separator after it too."""
-        whole = self.encode(step.text + separator)
-        return not step.ends_turn and whole != self.encode(step.text) + self.encode(separator)
+        whole = self.encode(step.text + SEPARATOR)
+        return not step.ends_turn and whole != self.encode(step.text) + self.encode(SEPARATOR)
 
     def turn(self, steps: Sequence[Step]) -> str:
         """The text of a turn, or of its beginning, of which `step_ids` are the ids."""

@@ -14,27 +14,26 @@ from collections.abc import Hashable, Sequence
 from vlprm.model.loading import Checkpoint
 from vlprm.policy.batcher import Batcher
 from vlprm.schema import Problem
-from vlprm.scoring import Scored, Solutions
+from vlprm.scoring import Scored, Scorer, Solutions
 from vlprm.scoring.kv_tree import extend
-from vlprm.scoring.tree import ProblemKey, ScoredTree, problem_key, score_steps
-from vlprm.steps import SEPARATOR
+from vlprm.scoring.tree import ProblemKey, ScoredTree, problem_key, score_apart
+from vlprm.steps import one_step_per_turn, turns_of
 
 _Request = tuple[Problem, Solutions, Hashable]
 _Key = tuple[ProblemKey, Hashable]  # what is read together: of a problem, for an attempt
 
 
 class LocalScorer:
-    """A reward model in this process. All requests that wait are read together; of each attempt at a problem, what the
-    solutions of the last request share with those of the next is read once (`vlprm.scoring.kv_tree`). With a line break as
-    `separator`, a solution is read as one step, and its last score is that of the whole."""
+    """A reward model in this process. Requests that wait are batched; within an attempt at a problem, what the solutions
+    of the last request share with those of the next is computed once (`vlprm.scoring.kv_tree`)."""
 
-    def __init__(self, checkpoint: Checkpoint, separator: str = SEPARATOR) -> None:
-        self.checkpoint, self.separator = checkpoint, separator
+    def __init__(self, checkpoint: Checkpoint) -> None:
+        self.checkpoint = checkpoint
         self._trees: dict[_Key, ScoredTree] = {}
-        self._together = Batcher(self._read, self._batches)
+        self._batcher = Batcher(self._read, self._batches)
 
     async def score(self, problem: Problem, solutions: Solutions, attempt: Hashable = None) -> Scored:
-        return await self._together.ask((problem, solutions, attempt))
+        return await self._batcher.ask((problem, solutions, attempt))
 
     def forget(self, problem: Problem, attempt: Hashable = None) -> None:
         self._trees.pop((problem_key(problem), attempt), None)
@@ -44,7 +43,7 @@ class LocalScorer:
         if inputs.family.cannot_pack:
             return [self._apart(problem, solutions) for problem, solutions, _ in requests]
         trees = [
-            self._trees.setdefault((problem_key(problem), attempt), ScoredTree(inputs, problem, self.separator))
+            self._trees.setdefault((problem_key(problem), attempt), ScoredTree(inputs, problem))
             for problem, _, attempt in requests
         ]
         try:
@@ -59,11 +58,8 @@ class LocalScorer:
         ]
 
     def _apart(self, problem: Problem, solutions: Solutions) -> Scored:
-        asked = [(problem, steps) for steps in solutions]
-        scores, inputs = score_steps(self.checkpoint, asked, self.separator), self.checkpoint.inputs
-        read = [inputs.readable(problem, steps, self.separator) for steps in solutions]
-        rows = [inputs.rows_apart(problem, steps, self.separator) for steps in read]
-        return Scored(scores, [sum(len(row.ids) for row in of_solution) for of_solution in rows])
+        found = score_apart(self.checkpoint, [(problem, steps) for steps in solutions])
+        return Scored([scores for scores, _ in found], [tokens for _, tokens in found])
 
     def _batches(self, requests: Sequence[_Request]) -> list[list[int]]:
         """Two requests for one tree are not read side by side: the first may read what the second needs."""
@@ -76,3 +72,23 @@ class LocalScorer:
             rounds[turn[key]].append(i)
             turn[key] += 1
         return rounds
+
+
+class WholeSolutionScorer:
+    """A scorer of solutions that are each read as one step: every step of a turn gets the score at the turn's end."""
+
+    def __init__(self, scorer: Scorer) -> None:
+        self.scorer = scorer
+
+    async def score(self, problem: Problem, solutions: Solutions, attempt: Hashable = None) -> Scored:
+        found = await self.scorer.score(problem, [one_step_per_turn(steps) for steps in solutions], attempt)
+        return Scored(
+            [
+                [score for turn, score in zip(turns_of(steps), scores, strict=True) for _ in turn]
+                for steps, scores in zip(solutions, found.steps, strict=True)
+            ],
+            found.read,
+        )
+
+    def forget(self, problem: Problem, attempt: Hashable = None) -> None:
+        self.scorer.forget(problem, attempt)

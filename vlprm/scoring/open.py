@@ -18,10 +18,9 @@ from vlprm.schema import Aggregation
 from vlprm.scoring import Scorer
 from vlprm.scoring.critiques import CritiqueScorer
 from vlprm.scoring.ensemble import Ensemble
-from vlprm.scoring.local import LocalScorer
+from vlprm.scoring.local import LocalScorer, WholeSolutionScorer
 from vlprm.scoring.served import ServedScorer
 from vlprm.serving.config import ServerConfig
-from vlprm.steps import SEPARATOR
 
 
 @asynccontextmanager
@@ -91,5 +90,5 @@ async def _opened(
         async with open_served_scorer(folder, server) as scores:
             yield scores
     else:
-        separator = "\n" if scorer.kind == "whole" else SEPARATOR
-        yield LocalScorer(load_reward_model(folder, *placement(device, dtype)), separator)
+        local = LocalScorer(load_reward_model(folder, *placement(device, dtype)))
+        yield WholeSolutionScorer(local) if scorer.kind == "whole" else local

@@ -20,7 +20,7 @@ from vlprm.model.packing import Node, Segment, padded_batches
 from vlprm.model.reward_model import step_scores
 from vlprm.schema import Problem, Step, StepScore
 from vlprm.scoring.kv_tree import MAX_TOKENS, Extension, KVTree, extend
-from vlprm.steps import SEPARATOR
+from vlprm.steps import one_step_per_turn
 
 ScoringRequest = tuple[Problem, Sequence[Step]]
 
@@ -29,8 +29,8 @@ class ScoredTree:
     """The solutions of one problem that were scored, as a tree: the node of each step, by the node above and the step.
     A step has none where it cannot be read (`InputBuilder.readable`)."""
 
-    def __init__(self, inputs: InputBuilder, problem: Problem, separator: str = SEPARATOR) -> None:
-        self.inputs, self.problem, self.separator = inputs, problem, separator
+    def __init__(self, inputs: InputBuilder, problem: Problem) -> None:
+        self.inputs, self.problem = inputs, problem
         self.read = KVTree()
         self.new_tokens: list[int] = []  # of each solution that it last grew by, beside those before it
         self._node: dict[tuple[int, Step], int] = {}
@@ -60,7 +60,7 @@ class ScoredTree:
         for k, step in enumerate(steps):
             if (above, step) not in self._node:
                 after, tokens = steps[k - 1] if k else None, self._tokens[above]
-                segment = self.inputs.readable_step(self.problem, step, after, tokens, self.separator)
+                segment = self.inputs.readable_step(self.problem, step, after, tokens)
                 if segment is None:
                     break
                 self._add(nodes, first, above, step, segment)
@@ -97,18 +97,16 @@ class ScoredTree:
             self._node = {key: node for key, node in self._node.items() if node in kept}
 
 
-def score_steps(
-    checkpoint: Checkpoint, solutions: Sequence[ScoringRequest], separator: str = SEPARATOR
-) -> list[list[StepScore | None]]:
+def score_steps(checkpoint: Checkpoint, solutions: Sequence[ScoringRequest]) -> list[list[StepScore | None]]:
     """One list of scores a solution, one score a step; None for a step that cannot be read, see `ScoredTree`. The
     solutions of one problem need not stand together. ValueError where the model gives no numbers."""
     inputs = checkpoint.inputs
     if inputs.family.cannot_pack:
-        return _scored_apart(checkpoint, solutions, separator)
+        return [scores for scores, _ in score_apart(checkpoint, solutions)]
     trees: dict[ProblemKey, ScoredTree] = {}
     of_problem: dict[ProblemKey, list[Sequence[Step]]] = {}
     for problem, steps in solutions:
-        trees.setdefault(problem_key(problem), ScoredTree(inputs, problem, separator))
+        trees.setdefault(problem_key(problem), ScoredTree(inputs, problem))
         of_problem.setdefault(problem_key(problem), []).append(steps)
     extend(checkpoint, [tree.growth(of_problem[key], keep=False) for key, tree in trees.items()])
     return [trees[problem_key(problem)].scores(steps) for problem, steps in solutions]
@@ -123,12 +121,12 @@ def problem_key(problem: Problem) -> ProblemKey:
 
 
 @torch.inference_mode()
-def _scored_apart(
-    checkpoint: Checkpoint, solutions: Sequence[ScoringRequest], separator: str
-) -> list[list[StepScore | None]]:
-    """The same in rows without branches, for backbones that cannot read any."""
+def score_apart(
+    checkpoint: Checkpoint, solutions: Sequence[ScoringRequest]
+) -> list[tuple[list[StepScore | None], int]]:
+    """Scores of each solution in rows of its own, for backbones that cannot read branches; and the tokens of its rows."""
     inputs, model = checkpoint.inputs, checkpoint.model
-    parts = [inputs.rows_apart(p, inputs.readable(p, steps, separator), separator) for p, steps in solutions]
+    parts = [inputs.rows_apart(p, inputs.readable(p, steps)) for p, steps in solutions]
     rows = [row for of_solution in parts for row in of_solution]
     found: list[Sequence[StepScore]] = [()] * len(rows)
     for group in padded_batches([len(row.ids) for row in rows], MAX_TOKENS):
@@ -138,7 +136,8 @@ def _scored_apart(
             found[i] = of_row[: len(rows[i].step_ends)]
     waiting = iter(found)
     known = [[score for _ in of_solution for score in next(waiting)] for of_solution in parts]
-    return [of_all(scores, steps) for scores, (_, steps) in zip(known, solutions, strict=True)]
+    tokens = [sum(len(row.ids) for row in of_solution) for of_solution in parts]
+    return [(of_all(scores, steps), read) for scores, read, (_, steps) in zip(known, tokens, solutions, strict=True)]
 
 
 def of_all(scores: Sequence[StepScore | None], steps: Sequence[Step]) -> list[StepScore | None]:
@@ -152,7 +151,10 @@ def score(checkpoint: Checkpoint, solutions: Sequence[ScoringRequest]) -> list[l
 
 
 def score_whole(checkpoint: Checkpoint, solutions: Sequence[ScoringRequest]) -> list[float | None]:
-    """One reward a solution, read as a single step: its paragraphs follow without a blank line, and the score stands
-    at the end (VL-PRM's one-shot reading, arXiv 2509.23250). None for a solution of no steps."""
-    found = [scores[-1] if scores else None for scores in score_steps(checkpoint, solutions, separator="\n")]
+    """One reward per solution, read as a single step (VL-PRM's one-shot reading, arXiv 2509.23250). None for a
+    solution without steps."""
+    found = [
+        scores[-1] if scores else None
+        for scores in score_steps(checkpoint, [(problem, one_step_per_turn(steps)) for problem, steps in solutions])
+    ]
     return [None if score is None else score.correct for score in found]
