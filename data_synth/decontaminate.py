@@ -5,8 +5,9 @@
 
 `--embedding FOLDER --cosine 0.95` compares images by a timm model as well, where its weights are at hand.
 
-A benchmark is a folder with items.jsonl (or problems.jsonl, see vlprm/data/problem_file.py) and the images that it names. What
-was left out, and by what it matched, is in the target's report, clean.removed.json. docs/datasets.md has the rules.
+A benchmark is a folder with items.jsonl (or problems.jsonl, see vlprm/data/problem_file.py) and the images that it
+names. What was left out, and by what it matched, is in the target's report, clean.removed.json. docs/datasets.md has
+the rules.
 """
 
 from __future__ import annotations

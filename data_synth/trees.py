@@ -2,8 +2,8 @@
 
     python -m data_synth.trees --config configs/demo/trees.yaml
 
-Writes `trees.jsonl` (a record a problem, see data_synth.search.store) into the run folder. Killed, or stopped by SIGINT, the
-same command goes on.
+Writes `trees.jsonl` (a record a problem, see data_synth.search.store) into the run folder. Killed, or stopped by
+SIGINT, the same command goes on.
 """
 
 from __future__ import annotations

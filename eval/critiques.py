@@ -20,10 +20,10 @@ from vlprm.model.reward_loading import load_reward_model
 from vlprm.policy import all_answers
 from vlprm.policy.critique import Critique, sample_critiques
 from vlprm.policy.local import LocalPolicy
-from vlprm.pools import RECORDS, stored_pools
 from vlprm.prompts import critique_question
 from vlprm.runs.config import dump, run
 from vlprm.runs.folder import open_run, write_atomically
+from vlprm.runs.pools import RECORDS, stored_pools
 from vlprm.schema import Problem, Solution
 from vlprm.tasks import TASKS, load_tasks, problem_by_id, refuse_other_tasks, task_of
 

@@ -17,8 +17,8 @@ from jsonargparse.typing import PositiveFloat, PositiveInt
 
 from vlprm.model.loading import placement
 from vlprm.model.reward_loading import load_reward_model
-from vlprm.pools import stored_pools
 from vlprm.runs.config import run
+from vlprm.runs.pools import stored_pools
 from vlprm.schema import Problem, Step
 from vlprm.scoring.open import open_served_scorer
 from vlprm.scoring.tree import StepScore, score_steps

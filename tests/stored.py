@@ -9,10 +9,10 @@ from eval.runs.jobs import Job
 from eval.runs.problem_sets import ProblemSetConfig, open_problem_set
 from eval.runs.run_config import RunConfig
 from eval.runs.worker import Record, found_record
-from vlprm.pools import POOL, RECORDS
 from vlprm.runs.config import dump
 from vlprm.runs.folder import open_run
 from vlprm.runs.journal import Records, finish
+from vlprm.runs.pools import POOL, RECORDS
 from vlprm.schema import Problem, Solution
 from vlprm.scoring.tree import StepScore
 from vlprm.search import Cost, ScoredSolution, SearchConfig, SearchResult

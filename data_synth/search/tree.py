@@ -30,7 +30,8 @@ class TreeSearchConfig:
     """How a problem is searched. `alpha` to `c_puct` are OmegaPRM's, named as in the paper.
 
     Args:
-        estimator: omega (binary search of first errors) or flat (rollouts at every prefix), see data_synth.search.estimators.
+        estimator: omega (binary search of first errors) or flat (rollouts at every prefix), see
+            data_synth.search.estimators.
         root_rollouts: rollouts from the problem; all right or all wrong, and it is searched no further.
         rollouts: k, rollouts from a prefix.
         searches: omega: most binary searches a problem.

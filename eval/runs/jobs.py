@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from eval.runs.models import refuse_missing_models
 from eval.runs.problem_sets import ProblemSet, open_problem_set
 from eval.runs.run_config import RunConfig
-from vlprm.pools import POOL
+from vlprm.runs.pools import POOL
 
 # Those that choose from `n` whole samples: they have one pool, and one record.
 POOLED = ("pass_at_1", "self_consistency", "best_of_n", "weighted_majority")

@@ -13,9 +13,9 @@ import yaml
 
 from eval.runs.jobs import POOLED
 from eval.runs.pools import Pool, Record, curve, pool_of, worth
-from vlprm.pools import POOL, RECORDS
 from vlprm.runs.folder import CONFIG
 from vlprm.runs.journal import iterate_finished
+from vlprm.runs.pools import POOL, RECORDS
 from vlprm.schema import SCHEMA_VERSION
 from vlprm.scoring.aggregate import AGGREGATIONS
 from vlprm.search.select import selectors

@@ -11,10 +11,10 @@ from typing import Any, NamedTuple
 from eval.runs.pools import Record, candidate_of, known_selectors, pool_of
 from eval.runs.problem_sets import open_problem_set
 from eval.runs.run_config import RunConfig
-from vlprm.pools import POOL, RECORDS
 from vlprm.runs.config import parse
 from vlprm.runs.folder import CONFIG
 from vlprm.runs.journal import placed_records, record_at
+from vlprm.runs.pools import POOL, RECORDS
 from vlprm.schema import Aggregation, Solution, from_json
 from vlprm.scoring.aggregate import AGGREGATIONS
 from vlprm.tasks import Tasks, problem_by_id, task_of

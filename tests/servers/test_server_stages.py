@@ -14,9 +14,9 @@ from eval.run import main as sample_candidates
 from eval.runs.problem_sets import ProblemSetConfig
 from eval.runs.run_config import RunConfig
 from tests.stand_in import KEY, StandIn, completion, config_of, open_on
-from vlprm.pools import RECORDS
 from vlprm.runs.config import parse
 from vlprm.runs.journal import read_records
+from vlprm.runs.pools import RECORDS
 from vlprm.search import SearchConfig
 from vlprm.tasks import TASKS
 

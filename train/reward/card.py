@@ -47,9 +47,10 @@ Versions: {versions}
 def model_card(checkpoint_config: CheckpointConfig, limits: Limits | None, config: str, run: Path) -> str:
     said = checkpoint_config.provenance
     return CARD.format(
-        folder=run.name, head=checkpoint_config.head, aggregation=checkpoint_config.aggregation, template=checkpoint_config.prompt_template,
-        dialect=checkpoint_config.dialect, images=described(limits, limits), backbone=said["backbone"],
-        command=said["command"], data=said["data_hash"], seed=said["seed"], metrics=_last_metrics(run), config=config,
+        folder=run.name, head=checkpoint_config.head, aggregation=checkpoint_config.aggregation,
+        template=checkpoint_config.prompt_template, dialect=checkpoint_config.dialect, images=described(limits, limits),
+        backbone=said["backbone"], command=said["command"], data=said["data_hash"], seed=said["seed"],
+        metrics=_last_metrics(run), config=config,
         versions=", ".join(f"{k} {v}" for k, v in environment(seed=said["seed"])["packages"].items()),
     )  # fmt: skip
 

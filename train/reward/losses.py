@@ -54,8 +54,8 @@ class LossConfig:
 
 
 def training_loss(output: StepOutput, batch: dict[str, Any], totals_4: Tensor, config: LossConfig) -> Tensor:
-    """The loss of a batch of `train.reward.batches.batch_rows`, given the totals of its global batch: weight of the labelled
-    steps, pairs of siblings, pairs of candidates, weight of the ids of critiques."""
+    """The loss of a batch of `train.reward.batches.batch_rows`, given the totals of its global batch: weight of the
+    labelled steps, pairs of siblings, pairs of candidates, weight of the ids of critiques."""
     log_p_BSO = log_probabilities(output.logits, config)
     steps, siblings, candidates, taught = totals_4.clamp(min=1e-6)
     loss = config.steps * step_loss(log_p_BSO, batch, config) / steps

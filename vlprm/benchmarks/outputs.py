@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from vlprm.benchmarks.benchmark import Benchmark, Output, decoded
-from vlprm.pools import POOL
+from vlprm.runs.pools import POOL
 from vlprm.schema import Solution, from_json
 from vlprm.steps import join_steps, split_steps
 

@@ -25,8 +25,8 @@ class CheckpointConfig:
     refused. `min_pixels` and `max_pixels` limit each image, in pixels as the vision tower sees them; None is the limit
     of the checkpoint's own processor. `zoom` is how the model zooms, and sees what was zoomed. `aggregation` is the
     rule fixed in advance for turning step rewards into a solution's. `family` says what our code has to know of its
-    backbone, where `vlprm.model.families.FAMILIES` does not have it. `provenance` says what made the weights: command, seed,
-    data hash, hours.
+    backbone, where `vlprm.model.families.FAMILIES` does not have it. `provenance` says what made the weights: command,
+    seed, data hash, hours.
     """
 
     head: Literal["none", "step", "verdict"] = "none"
@@ -52,7 +52,8 @@ def load_checkpoint_config(folder: Path) -> CheckpointConfig:
     path = folder / FILE_NAME
     if not path.is_file():
         raise ValueError(
-            f"{folder} has no {FILE_NAME}; is it a checkpoint of vlprm? `vlprm.model.checkpoint_config.CheckpointConfig` writes one"
+            f"{folder} has no {FILE_NAME}; is it a checkpoint of vlprm?"
+            " `vlprm.model.checkpoint_config.CheckpointConfig` writes one"
         )
     try:
         record = json.loads(path.read_text())

@@ -1,8 +1,8 @@
 """Problem and steps -> token ids, images, positions, step ends. The only place that makes model inputs.
 
-A sequence is a chain of *segments*: the prompt, then one a step (`vlprm.model.tokenize`). A segment's ids depend on what
-stands before it and on its own text, never on what follows, so that paths with a common prefix have common ids, and a
-new step never changes what came before.
+A sequence is a chain of *segments*: the prompt, then one a step (`vlprm.model.tokenize`). A segment's ids depend on
+what stands before it and on its own text, never on what follows, so that paths with a common prefix have common ids,
+and a new step never changes what came before.
 
 The chat template renders the prompt and the turn that shows a zoom's crop, once each; then ids are concatenated.
 

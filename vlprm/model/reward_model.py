@@ -118,8 +118,8 @@ def verdict_class(backbone_class: Any, right: int, wrong: int) -> type[PreTraine
 
 def _read(model: Any, batch: dict[str, Any]) -> tuple[Tensor, dict[str, Tensor], Tensor | None]:
     """Of a batch of `InputBuilder.step_batch`: (B, T, D) last states, where rows branch each token as its own path has
-    it, after those that were `kept` (`vlprm.scoring.kv_tree`); where the steps are; and (N) nats of the ids that are taught, if
-    any are."""
+    it, after those that were `kept` (`vlprm.scoring.kv_tree`); where the steps are; and (N) nats of the ids that are
+    taught, if any are."""
     places: dict[str, Tensor] = {name: batch[name] for name in ("written_in", "before", "taught") if name in batch}
     inputs = {name: value for name, value in batch.items() if name not in (*places, "until", "kept")}
     if "until" in batch:

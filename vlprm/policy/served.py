@@ -24,8 +24,6 @@ from vlprm.zoom.policy import ZoomPolicy
 
 log = logging.getLogger(__name__)
 
-PROBED_SIDE = 1448  # of a square of two megapixels
-
 
 class ServedPolicy:
     """A served policy. `inputs` are of the checkpoint folder that is served."""

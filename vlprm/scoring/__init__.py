@@ -1,4 +1,5 @@
-"""Scorers give rewards to the steps of solutions: in this process, from a server, from several models, or from critiques.
+"""Scorers give rewards to the steps of solutions: in this process, from a server, from several models, or from
+critiques.
 
     scorer = LocalScorer(load_reward_model("runs/demo/prm"))
     found = await scorer.score(problem, [solution.steps for solution in candidates])

@@ -24,8 +24,8 @@ _Key = tuple[ProblemKey, Hashable]  # what is read together: of a problem, for a
 
 
 class LocalScorer:
-    """A reward model in this process. Requests that wait are batched; within an attempt at a problem, what the solutions
-    of the last request share with those of the next is computed once (`vlprm.scoring.kv_tree`)."""
+    """A reward model in this process. Requests that wait are batched; within an attempt at a problem, what the
+    solutions of the last request share with those of the next is computed once (`vlprm.scoring.kv_tree`)."""
 
     def __init__(self, checkpoint: Checkpoint) -> None:
         self.checkpoint = checkpoint

@@ -124,7 +124,8 @@ def problem_key(problem: Problem) -> ProblemKey:
 def score_apart(
     checkpoint: Checkpoint, solutions: Sequence[ScoringRequest]
 ) -> list[tuple[list[StepScore | None], int]]:
-    """Scores of each solution in rows of its own, for backbones that cannot read branches; and the tokens of its rows."""
+    """Scores of each solution in rows of its own, for backbones that cannot read branches; and the tokens of its
+    rows."""
     inputs, model = checkpoint.inputs, checkpoint.model
     parts = [inputs.rows_apart(p, inputs.readable(p, steps)) for p, steps in solutions]
     rows = [row for of_solution in parts for row in of_solution]

@@ -11,12 +11,13 @@ from PIL import Image
 from vlprm.images import png, source_of
 from vlprm.model.checkpoint_config import CheckpointConfig
 from vlprm.model.inputs import InputBuilder
-from vlprm.policy.served import PROBED_SIDE
 from vlprm.prompts import user_text
 from vlprm.schema import Problem, Region, Step
 from vlprm.serving.client import Message, user_turn
 from vlprm.steps import turns_of
 from vlprm.zoom.policy import ZoomPolicy
+
+PROBED_SIDE = 1448  # of a square of two megapixels
 
 
 def messages(

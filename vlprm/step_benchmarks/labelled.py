@@ -70,7 +70,7 @@ class StepBenchmark:
     measured(solutions, calls)      -> the official measures: a dict of numbers, with those of each group in `by_group`
     main                            -> the measure of a group that tables show
     no_result_rule                  -> what the official measures make of a solution without a result
-    parse_prediction(record, solution) -> a line of stored verdicts in the benchmark's own layout; None where it has none
+    parse_prediction(record, solution) -> a line of stored verdicts in the benchmark's own layout; None: no layout
     key_field                       -> the field that names the solution in such a line
     """
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from vlprm.pools import RECORDS, stored_pools
+from vlprm.runs.pools import RECORDS, stored_pools
 from vlprm.schema import Solution
 from vlprm.step_benchmarks.labelled import LabelledSet, LabelledSolution, StepBenchmark
 from vlprm.step_benchmarks.visual_process_bench import measured

@@ -70,7 +70,7 @@ class SyntheticFamily:
     draw(scene)                  -> the image, at its original size
     ask(scene)                   -> (question, answer, answer type)
     solve(scene, writer)         -> texts of the canonical steps, claims chosen by the writer
-    parse_claim(scene, stated, step) -> what the step claims given the facts stated before it; None if it does not parse,
+    parse_claim(scene, stated, step) -> what the step claims given the facts stated before it; None if unparsed,
                                     and for a zoom without the region that it showed
     regions(scene)               -> where the image shows what is asked about, by the labels of zooms; for families that
                                     need zooms
