@@ -3,7 +3,8 @@
 From the pool of wrong rollouts the one with the largest Q + U is taken, and binary search over its interior cuts finds
 the first step after which no rollout reaches the answer. Departures from the paper, each of which saves rollouts: the
 rollouts that filter a problem are the root's; a prefix that was met before is not rolled again; a correct rollout that
-passed through a prefix proves its value positive.
+passed through a prefix proves its value positive, so that it needs none of its own (and has no counts, see
+data_synth.search.tree).
 """
 
 from __future__ import annotations
@@ -65,10 +66,10 @@ async def _find_first_errors(tree: SearchTree, searches: Sequence[_Search]) -> N
     """Halve all intervals in step, so that the tree does not depend on which answer came first."""
     while searches := [search for search in searches if search.high - search.low > 1]:
         states = {search.prefix: tree.state(search.prefix) for search in searches}
-        unknown = [prefix for prefix, state in states.items() if not state.rolled and state.correct == 0]
+        unknown = [prefix for prefix, state in states.items() if not state.rolled and not state.solved]
         await tree.roll(unknown, tree.config.rollouts, tree.config.decided)
         # Where there is no result the prefix is neither good nor bad, and the search ends.
-        searches = [search for search in searches if states[search.prefix].valid]
+        searches = [s for s in searches if states[s.prefix].valid or states[s.prefix].solved]
         for search in searches:
             cut = len(search.prefix)
-            search.low, search.high = (cut, search.high) if states[search.prefix].correct else (search.low, cut)
+            search.low, search.high = (cut, search.high) if states[search.prefix].solved else (search.low, cut)

@@ -1,8 +1,12 @@
-"""A problem's search tree while it grows: a state for each prefix, and the rollouts that passed through it.
+"""A problem's search tree while it grows: a state for each prefix, and the rollouts that were made from it.
 
-A *state* is a prefix of steps. Equal prefixes are one state, however they were reached, and a rollout counts for every
-state on its way: it was sampled on from there by the same policy. A zoom step is a step like any other; what follows it
-is sampled with its crop in view.
+A *state* is a prefix of steps. Equal prefixes are one state, however they were reached. A rollout counts for the state
+that it was made from, and for no state on its way: a search looks at a prefix because of the rollouts that passed
+through it (one of them was wrong; none of them was right), so counting them would bias its value. All that is kept of
+them is whether one was right, which proves that the policy can reach the answer from there. A state that ends a
+solution is not sampled on from: its counts are the outcome of that solution.
+
+A zoom step is a step like any other; what follows it is sampled with its crop in view.
 """
 
 from __future__ import annotations
@@ -72,14 +76,16 @@ class TreeSearchConfig:
 
 @dataclass(eq=False)
 class State:
-    """Counts of the rollouts that passed through a prefix; how often it was selected, and whether its own were made."""
+    """Counts of the rollouts that were made from a prefix, and whether they were; whether any that came through it was
+    right; and how often it was selected."""
 
     node: int
     correct: int = 0
     valid: int = 0
     total: int = 0
-    visits: int = 0
     rolled: bool = False
+    solved: bool = False
+    visits: int = 0
     after: dict[Step, State] = field(default_factory=dict)
 
     @property
@@ -149,7 +155,9 @@ class SearchTree:
         """
         made: list[list[Solution]] = [[] for _ in prefixes]
         for prefix in prefixes:
-            self.state(prefix).rolled = True
+            state = self.state(prefix)
+            assert not state.rolled, "a second batch would be made because of what the first one said"
+            state.rolled, state.correct, state.valid, state.total = True, 0, 0, 0
         self.planned += n * len(prefixes)
         while pending := [
             i for i, prefix in enumerate(prefixes) if len(made[i]) < n and not self._is_decided(prefix, decided)
@@ -172,7 +180,7 @@ class SearchTree:
         return await rollouts(self.engine, request)
 
     def _count(self, start: Prefix, solution: Solution) -> None:
-        """Count a rollout from `start` for each state on its way."""
+        """Count a rollout for the state `start`, and for the one that it ends in."""
         assert self.problem.answer is not None, f"{self.problem.id} has no gold answer"
         right = is_correct(solution.answer, self.problem.answer, self.problem.answer_type)
         self.rollouts += 1
@@ -182,11 +190,14 @@ class SearchTree:
         self.requests += sum(step.ends_turn for step in solution.steps[len(start) :])
         first = state = self.state(start)
         state.add(right)
+        state.solved |= right is True
         for step in solution.steps[len(start) :]:
             state = self._next(state, step)
-            state.add(right)
+            state.solved |= right is True
         if len(solution.steps) > len(start):  # a rollout that wrote nothing ends no solution
             self.leaves[state.node] = solution.answer
+            if not state.rolled:
+                state.add(right)
         if right is False:
             self.wrong.append(WrongRollout(first, len(start), solution))
 

@@ -37,7 +37,7 @@ def test_flat_rolls_every_interior_prefix_of_its_solutions_in_one_round() -> Non
     assert max(engine.rounds.values()) == 2
     for leaf, _ in tree.leaves[:2]:
         counts = [tree.nodes[n].label.mc_valid for n in tree.path(leaf)[:-1]]
-        assert counts == [9] * (STEPS - 1)  # its own eight and the one that passed
+        assert counts == [8] * (STEPS - 1)  # and not the one that passed
 
 
 def test_flat_rolls_a_shared_prefix_once() -> None:

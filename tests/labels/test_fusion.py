@@ -156,3 +156,13 @@ def test_a_sibling_of_high_value_corrects_a_wrong_step() -> None:
     few = dataclasses.replace(better, mc_correct=2, mc_valid=2)
     assert mined_corrections([wrong, few], [-1, -1]) == [None, None]
     assert mined_corrections([label(0, 0.0, "mc"), label(4, 0.5, "mc")], [-1, -1]) == [1, None]
+
+
+def test_a_step_is_compared_with_the_last_one_before_it_that_has_counts() -> None:
+    """A search makes rollouts from some steps only. None of eight right says much after a step from which all were, and
+    as much where a step without counts stands between."""
+    counted = [StepLabel(8, 8, 8), StepLabel(), StepLabel(0, 8, 8), StepLabel(1, 1, 1)]
+    evidence = TreeEvidence(counted, ["reasoning"] * 4, [-1, 0, 1, 2], StepLabel(7, 8, 8))
+    value = posterior_correct(evidence, JudgeReliability())[2]
+    assert value is not None
+    assert value < 0.3

@@ -41,28 +41,30 @@ FAMILY = SyntheticFamily(
 )
 
 
-def continuation(prefix: Sequence[str], rng: random.Random) -> str:
-    """The rest of a solution that opens with these steps."""
+def continuation(prefix: Sequence[str], rng: random.Random, bits: int = 40, error_rate: float = ERROR_RATE) -> str:
+    """The rest of a solution that opens with these steps. Each step is worded in one of 2 ** `bits` ways."""
     steps, wrong = list(prefix), any("wrong" in text for text in prefix)
     while len(steps) < STEPS - 1:
-        wrong = wrong or rng.random() < ERROR_RATE
-        steps.append(f"[reasoning] {'wrong' if wrong else 'clean'} {rng.getrandbits(40):x}")
-    wrong = wrong or rng.random() < ERROR_RATE
+        wrong = wrong or rng.random() < error_rate
+        steps.append(f"[reasoning] {'wrong' if wrong else 'clean'} {rng.getrandbits(bits):x}")
+    wrong = wrong or rng.random() < error_rate
     return SEPARATOR.join([*steps, "[answer] 41" if wrong else "[answer] 42"][len(prefix) :])
 
 
 class MockPolicy:
-    """The policy of this world, which answers at once."""
+    """The policy of this world, which answers at once. With few `bits`, it often words two steps alike."""
 
     dialect = "relative_1000"
     zoom = ZoomPolicy()
+    bits, error_rate = 40, ERROR_RATE
 
     def seen_size(self, problem: Problem, shown: int | Region = 0) -> Size:
         return 32, 32
 
     async def sample(self, request: Request) -> list[Continuation]:
         prefix = [step.text for step in request.steps]
-        texts = (continuation(prefix, rng_for(request.seed, request.key, i)) for i in range(request.n))
+        chances = (rng_for(request.seed, request.key, i) for i in range(request.n))
+        texts = (continuation(prefix, rng, self.bits, self.error_rate) for rng in chances)
         return [Continuation(text, 10 * (STEPS - len(prefix)), True) for text in texts]
 
 

@@ -161,8 +161,9 @@ def estimate_reliability(trees: Sequence[TreeEvidence], seed: int = 0) -> JudgeR
 
 @dataclass(frozen=True)
 class _Steps:
-    """Columns over S steps. `verdict` indexes VERDICTS, -1: none. `clean`: the judge saw no error before it. `inner`:
-    the search went on from it, so that it does not end a solution."""
+    """Columns over S steps. The counts of the `parent` are those of the last step before it that has any, or else of
+    the prompt: a search makes rollouts from some steps only. `verdict` indexes VERDICTS, -1: none. `clean`: the judge
+    saw no error before it. `inner`: the search went on from it, so that it does not end a solution."""
 
     correct: Ints
     valid: Ints
@@ -215,10 +216,13 @@ class _Steps:
 def _rows(tree: TreeEvidence) -> list[tuple[int, ...]]:
     inner = set(tree.parents)
     clean: list[bool] = []
+    counted: list[StepLabel] = []  # the step, or else the last one before it, that has counts
     rows: list[tuple[int, ...]] = []
     for node, (label, kind, parent) in enumerate(zip(tree.labels, tree.kinds, tree.parents, strict=True)):
-        above = tree.root if parent < 0 else tree.labels[parent]
-        clean.append(parent < 0 or (clean[parent] and above.judge is not None and above.judge.correct))
+        above = tree.root if parent < 0 else counted[parent]
+        counted.append(label if label.mc_valid else above)
+        judge = None if parent < 0 else tree.labels[parent].judge
+        clean.append(parent < 0 or (clean[parent] and judge is not None and judge.correct))
         verdict = -1 if label.judge is None else VERDICTS.index(label.judge.error_kind or "correct")
         rows.append(
             (label.mc_correct, label.mc_valid, above.mc_correct, above.mc_valid, STEP_KINDS.index(kind), verdict,

@@ -1,0 +1,72 @@
+"""Monte Carlo values against the known value of each prefix, in the world of `tests.perf.mock`.
+
+What a tree says of a prefix may be off by chance, and by nothing else: whatever led the search to look at a prefix must
+not count in its value.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import dataclasses
+import math
+from collections.abc import Iterator
+from functools import cache
+
+import numpy as np
+import pytest
+
+from data_synth.search.estimators import search
+from data_synth.search.tree import TreeSearchConfig
+from tests.perf.mock import FAMILY, STEPS, MockPolicy
+from vlprm.labels.judge_reliability import MIN_VALID
+from vlprm.schema import StepTree
+
+FLAT = TreeSearchConfig(estimator="flat", solutions=2)
+# A search, what is different about the policy, and how many problems make chance small beside 0.01.
+CASES: dict[str, tuple[TreeSearchConfig, dict[str, float], int]] = {
+    "omega, k = 4": (TreeSearchConfig(rollouts=4, searches=12), {}, 200),
+    "omega, k = 8": (TreeSearchConfig(rollouts=8, searches=12), {}, 120),
+    "omega, k = 16": (TreeSearchConfig(rollouts=16, searches=6), {}, 120),
+    "omega, several searches at once": (TreeSearchConfig(rollouts=4, searches=12, searches_at_once=4), {}, 200),
+    "omega, steps worded alike": (TreeSearchConfig(rollouts=4, searches=12), {"bits": 1}, 300),
+    "flat, k = 4": (dataclasses.replace(FLAT, rollouts=4), {}, 150),
+    "flat, k = 8": (dataclasses.replace(FLAT, rollouts=8), {}, 100),
+    "flat, steps worded alike": (dataclasses.replace(FLAT, rollouts=4), {"bits": 1}, 200),
+    "flat, problems seldom solved": (dataclasses.replace(FLAT, root_rollouts=4, rollouts=8), {"error_rate": 0.15}, 300),
+}
+
+
+@cache
+def errors(case: str) -> list[list[tuple[int, float]]]:
+    """Of each problem: how many counts each right prefix has, and how far its value is from the truth."""
+    config, changes, problems = CASES[case]
+    policy = MockPolicy()
+    vars(policy).update(changes)
+
+    async def searched() -> list[StepTree]:
+        return [await search(FAMILY.problem("train", i), policy, config, seed=5) for i in range(problems)]
+
+    return [list(_errors(tree, policy.error_rate)) for tree in asyncio.run(searched())]
+
+
+def _errors(tree: StepTree, error_rate: float) -> Iterator[tuple[int, float]]:
+    depths: list[int] = []  # 0: a step up to here is wrong
+    for node in tree.nodes:
+        above = 0 if node.parent < 0 else depths[node.parent]
+        right = "clean" in node.step.text and (node.parent < 0 or above > 0)
+        depths.append(above + 1 if right else 0)
+        if right and node.label.mc_valid:
+            value = node.label.mc_correct / node.label.mc_valid
+            yield node.label.mc_valid, value - (1 - error_rate) ** (STEPS - depths[-1])
+
+
+@pytest.mark.parametrize("at_least", [1, MIN_VALID])
+@pytest.mark.parametrize("case", CASES)
+def test_values_are_off_by_chance_alone(case: str, at_least: int) -> None:
+    each = [found for tree in errors(case) if (found := [error for valid, error in tree if valid >= at_least])]
+    sizes, sums = np.array([len(found) for found in each]), np.array([sum(found) for found in each])
+    bias = sums.sum() / sizes.sum()
+    deviation = math.sqrt(((sums - bias * sizes) ** 2).sum()) / sizes.sum()  # the prefixes of a problem go together
+    print(f"{case}, {at_least}: bias {bias:+.4f} +- {deviation:.4f} of {sizes.sum()} prefixes")
+    assert abs(bias) < 3 * deviation
+    assert abs(bias) < 0.01
