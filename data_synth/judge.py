@@ -4,7 +4,7 @@
     python -m data_synth.judge --config configs/server/judge.yaml    a served vision-language model
 
 Writes `judgements.jsonl` (a record a tree): `verdicts` has a verdict or null (no result, or not asked) for each node of
-the tree, `failures` counts what could not be read or answered. Killed, or stopped by SIGINT, the same command goes on.
+the tree, `solutions` the leaves of those that it read, `failures` counts what could not be read or answered. Killed, or stopped by SIGINT, the same command goes on.
 """
 
 from __future__ import annotations
@@ -24,6 +24,7 @@ from jsonargparse.typing import ClosedUnitInterval, PositiveInt
 from data_synth.judges.model import AskConfig, Judged, judge_tree
 from data_synth.judges.oracle import oracle_verdicts
 from data_synth.search.store import Searched, TreeRun
+from data_synth.search.tree import read_solutions
 from vlprm.policy import Policy
 from vlprm.policy.open import open_chat
 from vlprm.policy.replay import ANSWERS, ReplayPolicy
@@ -97,7 +98,8 @@ def _ask_oracle(trees: TreeRun, records: Records, tasks: Tasks, config: JudgeCon
         if problem.id not in records.keys:
             family = task_of(problem.task, tasks)
             verdicts = oracle_verdicts(family, problem, searched.tree, config.error_rate, config.seed)
-            records.append([_record(problem.id, f"oracle with error rate {config.error_rate}", Judged(verdicts))])
+            judged = Judged(verdicts, read_solutions(problem, searched.tree))
+            records.append([_record(problem.id, f"oracle with error rate {config.error_rate}", judged)])
 
 
 async def _ask_model(trees: TreeRun, records: Records, config: JudgeConfig) -> None:
@@ -135,6 +137,7 @@ def _record(problem_id: str, judge: str, judged: Judged) -> dict[str, Any]:
         "key": problem_id,
         "judge": judge,
         "verdicts": [None if verdict is None else dataclasses.asdict(verdict) for verdict in judged.verdicts],
+        "solutions": judged.solutions,
         "failures": dict(judged.failures),
         "requests": judged.requests,
         "tokens": judged.tokens,

@@ -14,15 +14,14 @@ from pathlib import Path
 from typing import Any
 
 from data_synth.search.store import Searched, TreeRun
-from data_synth.search.tree import is_mixed
-from vlprm.answers import is_correct
+from data_synth.search.tree import is_mixed, outcomes, read_solutions
 from vlprm.data.dataset import tree_row, write_dataset
 from vlprm.labels.fusion import Rule, fuse_tree, with_verdicts
 from vlprm.labels.judge_reliability import JudgeReliability, TreeEvidence, estimate_reliability
 from vlprm.runs.config import dump, run
 from vlprm.runs.folder import open_run, refuse_other_inputs, timed
 from vlprm.runs.journal import placed_records, record_at, refuse_unfinished
-from vlprm.schema import StepLabel, StepTree, TreeNode, Verdict, structured
+from vlprm.schema import Problem, StepLabel, StepTree, TreeNode, Verdict, structured
 from vlprm.tasks import known_regions
 
 log = logging.getLogger(__name__)
@@ -57,7 +56,7 @@ def main(config: LabelConfig) -> None:
         return
     with timed(config.run, "label"):
         quality = _estimate(trees, judgements)
-        rows = (_row(searched, quality, config.rule, judgements.judge) for searched in _mixed(trees, judgements))
+        rows = (_row(searched, quality, config.rule, judgements) for searched in _mixed(trees, judgements))
         written = write_dataset(target, rows)
     log.info("%d trees in %s", written, target)
 
@@ -77,10 +76,19 @@ class Judgements:
                 self._places[record["key"]], self.judge = place, record["judge"]
 
     def of(self, tree: StepTree) -> list[Verdict | None]:
-        if tree.problem_id not in self._places:
+        record = self._record(tree.problem_id)
+        if record is None:
             return [None] * len(tree.nodes)
-        said = record_at(self.files[0], self._places[tree.problem_id])["verdicts"]
+        said = record["verdicts"]
         return [None if v is None else structured(Verdict, v, f"a verdict on {tree.problem_id}") for v in said]
+
+    def solutions(self, problem: Problem, tree: StepTree) -> list[int]:
+        """The leaves of the solutions that the judge read, in order; where nobody says, of those that one would."""
+        read = (self._record(tree.problem_id) or {}).get("solutions")
+        return read_solutions(problem, tree) if read is None else list(read)
+
+    def _record(self, problem_id: str) -> dict[str, Any] | None:
+        return record_at(self.files[0], self._places[problem_id]) if problem_id in self._places else None
 
 
 def _mixed(trees: Iterable[Searched], judgements: Judgements) -> Iterator[Searched]:
@@ -101,13 +109,17 @@ def _estimate(trees: TreeRun, judgements: Judgements) -> JudgeReliability:
     return quality
 
 
-def _row(searched: Searched, quality: JudgeReliability, rule: Rule, judge: str) -> dict[str, Any]:
+def _row(searched: Searched, quality: JudgeReliability, rule: Rule, judgements: Judgements) -> dict[str, Any]:
     problem, tree = searched.problem, searched.tree
-    assert problem.answer is not None
-    right = [is_correct(answer, problem.answer, problem.answer_type) for _, answer in tree.leaves]
+    right = outcomes(problem, tree)
     paths = [(tree.path(leaf), outcome) for (leaf, _), outcome in zip(tree.leaves, right, strict=True)]
     fused = fuse_tree(TreeEvidence.of(tree), paths, rule, quality)
-    meta = {"rule": rule, "judge": judge, "judge_quality": dataclasses.asdict(quality)}
+    meta = {
+        "rule": rule,
+        "judge": judgements.judge,
+        "judge_quality": dataclasses.asdict(quality),
+        "solutions": judgements.solutions(problem, tree),
+    }
     return tree_row(problem, _with_labels(tree, fused), right, meta, known_regions(problem))
 
 

@@ -138,6 +138,7 @@ def _print(results: dict[str, Any]) -> None:
             table.add_row(str(key), *(str(row[k]) for k in ("steps", "labelled", "wrong")))
         console.print(table)
     _counts(console, "Steps by target", steps["targets"])
+    _counts(console, "Solutions that training learns from", steps["learnt_from"])
     _counts(console, "Kinds of the wrong steps", steps["error_kinds"])
     _counts(console, "Monte Carlo and judge", {k: v for k, v in steps["agreement"].items() if k != "share"})
     table = plain_table("Cost of a labelled step", "of", "amount")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import math
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
@@ -14,7 +15,6 @@ import numpy as np
 from vlprm.data.dataset import LabelledPath, row_paths, tree_row
 from vlprm.data.importing import DatasetRow, Record
 from vlprm.schema import StepLabel, StepTree, TreeNode
-from vlprm.tasks import known_regions
 
 SYSTEM = (
     "You judge a solution step by step. After each step answer + if it is correct and - if it is not; after an error "
@@ -40,14 +40,16 @@ def tree(row: DatasetRow, target: Target) -> Iterator[DatasetRow]:
 
 
 def paths(row: DatasetRow, target: Target) -> Iterator[DatasetRow]:
-    """A row for each complete solution, labels and evidence kept; steps are repeated where solutions share them."""
+    """A row for each complete solution, labels and evidence kept; steps are repeated where solutions share them. Those
+    that training learns from come first, in their order."""
     meta = json.loads(row["meta"])
-    for path in row_paths(row):
+    for path in sorted(row_paths(row), key=lambda path: math.inf if path.place is None else path.place):
         nodes = [TreeNode(s, n - 1, label) for n, (s, label) in enumerate(zip(path.steps, path.labels, strict=True))]
         (answer,) = [leaf["answer"] for leaf in row["leaves"] if leaf["node"] == path.nodes[-1]]
         chain = StepTree(row["id"], tuple(nodes), ((len(nodes) - 1, answer),), _root(meta))
         problem = dataclasses.replace(path.problem, meta={})
-        yield tree_row(problem, chain, [path.right], meta, known_regions(problem))
+        named = {"solutions": [] if path.place is None else [len(nodes) - 1]} if "solutions" in meta else {}
+        yield tree_row(problem, chain, [path.right], {**meta, **named})
 
 
 def trl(row: DatasetRow, target: Target) -> Iterator[Record]:

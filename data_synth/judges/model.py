@@ -11,9 +11,9 @@ from typing import Literal
 
 from jsonargparse.typing import NonNegativeFloat, PositiveInt
 
+from data_synth.search.tree import read_solutions
 from vlprm.errors import ProblemError
 from vlprm.labels.judge import NoJudgement, judge_problem, judge_schema, majority, parse_judgement
-from vlprm.labels.judge_reliability import MIN_VALID
 from vlprm.policy import Continuation, Policy, Request, all_answers
 from vlprm.schema import Problem, StepTree, Verdict
 
@@ -28,7 +28,7 @@ class AskConfig:
         template: judge@1 (no reference), judge_answer@1, or judge_reference@1 (answer and solution).
         samples: judgements of a solution; a step's verdict is the majority's, and its agreement is kept.
         tries: how often a judgement that cannot be read is asked for again; then it is no result.
-        solutions: most solutions of a tree that are judged, those first that have the most steps with counts.
+        solutions: most solutions of a tree that are judged, and that training will learn from (vlprm/data/selection.py).
         temperature: of the judge's sampling; above 0 where a second try is to differ from the first.
         max_tokens: of a judgement.
     """
@@ -43,9 +43,11 @@ class AskConfig:
 
 @dataclass
 class Judged:
-    """The verdicts on a tree's nodes (None: no result, or not asked), what failed, and what it cost."""
+    """The verdicts on a tree's nodes (None: no result, or not asked), the leaves of the solutions that were read, in
+    order, what failed, and what it cost."""
 
     verdicts: list[Verdict | None]
+    solutions: list[int]
     failures: Counter[str] = field(default_factory=Counter)
     requests: int = 0
     tokens: int = 0
@@ -53,8 +55,8 @@ class Judged:
 
 async def judge_tree(problem: Problem, tree: StepTree, engine: Policy, config: AskConfig, seed: int) -> Judged:
     """Verdicts on a tree. A step that several judged solutions share has the majority of all that was said of it."""
-    judged = Judged([None] * len(tree.nodes))
-    paths = [tree.path(leaf) for leaf in chosen_leaves(tree, config.solutions)]
+    judged = Judged([None] * len(tree.nodes), read_solutions(problem, tree, config.solutions))
+    paths = [tree.path(leaf) for leaf in judged.solutions]
     asked = (_judgements(problem, tree, path, engine, config, seed, judged) for path in paths)
     votes: dict[int, list[Verdict]] = {}
     for path, judgements in zip(paths, await all_answers(asked), strict=True):
@@ -64,22 +66,6 @@ async def judge_tree(problem: Problem, tree: StepTree, engine: Policy, config: A
     for node, said in votes.items():
         judged.verdicts[node] = majority(said)
     return judged
-
-
-def chosen_leaves(tree: StepTree, most: int) -> list[int]:
-    """Leaves of complete solutions, each the one whose path has the most steps with counts that no leaf before has."""
-    covered: set[int] = set()
-    paths = {leaf: tree.path(leaf) for leaf, _ in tree.leaves}
-    leaves: list[int] = []
-
-    def gain(leaf: int) -> tuple[int, int]:
-        fresh = [n for n in paths[leaf] if n not in covered]
-        return sum(tree.nodes[n].label.mc_valid >= MIN_VALID for n in fresh), len(fresh)
-
-    while len(leaves) < most and (best := max(paths, key=gain, default=None)) is not None and gain(best) > (0, 0):
-        leaves.append(best)
-        covered.update(paths.pop(best))
-    return leaves
 
 
 async def _judgements(

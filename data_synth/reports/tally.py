@@ -19,7 +19,8 @@ BINS = 10
 
 
 class StepTally:
-    """Steps by source, kind and position, targets, error kinds, and how far counts and judge agree."""
+    """Steps by source, kind and position, targets, error kinds, how far counts and judge agree, and how many of the
+    steps that training learns from have a verdict and a target."""
 
     def __init__(self) -> None:
         self._by: dict[str, dict[Any, Counter[str]]] = {"by_source": {}, "by_kind": {}, "by_position": {}}
@@ -27,6 +28,7 @@ class StepTally:
         self._soft = 0
         self._kinds: Counter[str] = Counter()
         self._agreement: Counter[str] = Counter()
+        self._learnt: Counter[str] = Counter(solutions=0, steps=0, with_verdict=0, labelled=0)
         self.quality: dict[str, Any] = {}
 
     def add(self, row: DatasetRow, evidence: TreeEvidence) -> None:
@@ -47,10 +49,21 @@ class StepTally:
             self._soft += target not in (None, 0.0, 1.0)
             if wrong:
                 self._kinds[row["error_kinds"][node] or "not named"] += 1
+        self._add_learnt(row, evidence)
         for label in evidence.labels:
             if label.judge is not None and label.mc_valid >= MIN_VALID:
                 counts_say = "correct" if label.mc_correct else "wrong"
                 self._agreement[f"counts {counts_say}, judge {'correct' if label.judge.correct else 'wrong'}"] += 1
+
+    def _add_learnt(self, row: DatasetRow, evidence: TreeEvidence) -> None:
+        paths = [path for path in row_paths(row) if path.place is not None]
+        nodes = {node for path in paths for node in path.nodes}
+        self._learnt.update(
+            solutions=len(paths),
+            steps=len(nodes),
+            with_verdict=sum(evidence.labels[n].judge is not None for n in nodes),
+            labelled=sum(row["labels"][n] is not None for n in nodes),
+        )
 
     def result(self) -> dict[str, Any]:
         agreed = self._agreement["counts correct, judge correct"] + self._agreement["counts wrong, judge wrong"]
@@ -59,6 +72,7 @@ class StepTally:
             "targets": dict(self._targets),
             "soft_targets": self._soft,
             "labelled": self._targets["correct"] + self._targets["wrong"],
+            "learnt_from": dict(self._learnt),
             "error_kinds": dict(self._kinds.most_common()),
             "agreement": {**self._agreement, "share": agreed / total if (total := self._agreement.total()) else None},
         }

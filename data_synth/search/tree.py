@@ -21,6 +21,7 @@ from jsonargparse.typing import ClosedUnitInterval, NonNegativeFloat, NonNegativ
 from scipy.special import betainc
 
 from vlprm.answers import is_correct
+from vlprm.data.selection import in_order, is_counted
 from vlprm.policy import Policy, Request, all_answers
 from vlprm.policy.rollout import rollouts
 from vlprm.schema import Problem, Solution, Step, StepLabel, StepTree, TreeNode
@@ -216,6 +217,19 @@ def is_decided(state: State, threshold: float, level: float) -> bool:
     value lies (a Beta posterior under Jeffreys' prior). How the sampling was stopped does not matter to a posterior."""
     above = 1 - betainc(state.correct + JEFFREYS, state.valid - state.correct + JEFFREYS, threshold)
     return bool(state.valid) and bool(max(above, 1 - above) >= level)
+
+
+def outcomes(problem: Problem, tree: StepTree) -> list[bool | None]:
+    """Whether the answer of each of a tree's complete solutions is the gold one; None: no result."""
+    assert problem.answer is not None, f"{problem.id} has no gold answer"
+    return [is_correct(answer, problem.answer, problem.answer_type) for _, answer in tree.leaves]
+
+
+def read_solutions(problem: Problem, tree: StepTree, most: int | None = None) -> list[int]:
+    """The leaves of the solutions that are read, in order: see vlprm.data.selection."""
+    counted = {n for n, node in enumerate(tree.nodes) if is_counted(node.label)}
+    paths = [tree.path(leaf) for leaf, _ in tree.leaves]
+    return [tree.leaves[i][0] for i in in_order(paths, outcomes(problem, tree), counted, most)]
 
 
 def is_mixed(tree: StepTree) -> bool:

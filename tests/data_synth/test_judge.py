@@ -16,14 +16,15 @@ from typing import Any
 import pytest
 from PIL import Image
 
-from data_synth import judge, label
+from data_synth import convert, judge, label
 from data_synth.judge import JudgeConfig
-from data_synth.judges.model import AskConfig, chosen_leaves, judge_tree
+from data_synth.judges.model import AskConfig, judge_tree
 from data_synth.search.estimators import search
 from data_synth.search.store import IMAGES, TREES, Searched, tree_record
-from data_synth.search.tree import TreeSearchConfig
+from data_synth.search.tree import TreeSearchConfig, outcomes, read_solutions
 from tests.stand_in import Answer, Body, StandIn, completion, config_of
 from tests.teacher import TeacherEngine
+from train.reward.trees import RowsConfig, load_trees
 from vlprm.data.dataset import read_rows
 from vlprm.errors import ProblemError
 from vlprm.labels.judge import NoJudgement, judge_problem, judge_schema, majority, parse_judgement
@@ -155,7 +156,7 @@ def test_an_unreadable_judgement_is_asked_for_again_and_then_given_up() -> None:
     result = judged(tree, engine, solutions=1)
     assert (result.requests, result.tokens, dict(result.failures)) == (3, 21, {"not_json": 2})
     assert len({request.key for request in engine.asked}) == 3
-    path = tree.path(chosen_leaves(tree, 1)[0])
+    path = tree.path(read_solutions(PROBLEMS[0], tree, 1)[0])
     assert [node for node, verdict in enumerate(result.verdicts) if verdict] == path
     never = judged(tree, Scripted(lambda count, steps: Continuation("", 0, False, "timeout")), solutions=2)
     assert never.verdicts == [None] * len(tree.nodes)
@@ -174,17 +175,24 @@ def test_agreement_of_several_samples_is_kept() -> None:
     assert [request.n for request in engine.asked] == [3]
 
 
-def test_solutions_are_chosen_to_cover_the_steps_with_counts() -> None:
+def test_solutions_of_both_outcomes_take_turns_and_cover_the_steps_with_counts() -> None:
     tree = tree_of(PROBLEMS[0])
-    leaves = chosen_leaves(tree, 100)
+    right = {leaf: outcome for (leaf, _), outcome in zip(tree.leaves, outcomes(PROBLEMS[0], tree), strict=True)}
+    leaves = read_solutions(PROBLEMS[0], tree)
+    assert sorted(leaves) == sorted(leaf for leaf, outcome in right.items() if outcome is not None)
+    turns = 2 * min(sum(right[leaf] is kind for leaf in leaves) for kind in (True, False))
+    assert turns
+    assert [right[leaf] for leaf in leaves[:turns]] == [False, True] * (turns // 2)
     covered: set[int] = set()
-    gains = []
-    for leaf in leaves:
-        gains.append(sum(tree.nodes[n].label.mc_valid >= 3 for n in set(tree.path(leaf)) - covered))
+
+    def gain(leaf: int) -> tuple[int, int]:
+        fresh = set(tree.path(leaf)) - covered
+        return sum(tree.nodes[n].label.mc_valid >= 3 for n in fresh), len(fresh)
+
+    for at, leaf in enumerate(leaves):
+        assert gain(leaf) == max(gain(other) for other in leaves[at:] if right[other] is right[leaf])
         covered.update(tree.path(leaf))
-    assert gains == sorted(gains, reverse=True)
-    assert covered == set(range(len(tree.nodes)))
-    assert chosen_leaves(tree, 2) == leaves[:2]
+    assert read_solutions(PROBLEMS[0], tree, 2) == leaves[:2]
 
 
 @pytest.fixture
@@ -243,6 +251,27 @@ def test_a_served_judge_makes_the_verdicts_of_a_dataset(run: Path, server: Stand
     assert all(base64.b64decode(url.partition(",")[2]).startswith(b"\x89PNG") for url in urls)
 
 
+@pytest.mark.parametrize("most", [3, 8])
+@pytest.mark.parametrize("to", ["", "vlprm_paths"])
+def test_all_that_training_learns_from_was_judged(
+    run: Path, server: StandIn, answers: Answers, most: int, to: str
+) -> None:
+    """However many solutions of a tree are judged, and where each of them has a row of its own."""
+    answers(all_right)
+    judge.main(model_config(run, server, ask=AskConfig(solutions=most)))
+    label.main(label.LabelConfig(run / "trees", run / "labels", run / "judgements"))
+    dataset = run / "labels" / "dataset.parquet"
+    if to:
+        convert.main(convert.ConvertConfig(dataset, "vlprm", to, run / "paths.parquet"))  # type: ignore[arg-type]
+        dataset = run / "paths.parquet"
+    trees = load_trees(dataset, RowsConfig())
+    assert trees
+    for tree in trees:
+        assert {True, False} <= {path.right for path in tree}
+        assert 2 <= len(tree) <= most
+        assert all(label.judge is not None for path in tree for label in path.labels)
+
+
 def test_a_server_without_schemas_is_asked_without(run: Path, server: StandIn, answers: Answers) -> None:
     def reply(body: Body) -> Answer:
         return (
@@ -253,7 +282,9 @@ def test_a_server_without_schemas_is_asked_without(run: Path, server: StandIn, a
 
     answers(reply)
     judge.main(model_config(run, server, in_flight=1))
-    first = len(chosen_leaves(tree_of(PROBLEMS[0]), 8))  # the solutions of the first tree are asked about at once
+    first = len(
+        read_solutions(PROBLEMS[0], tree_of(PROBLEMS[0]), 8)
+    )  # the solutions of the first tree are asked about at once
     assert not any("response_format" in body for body in judged_bodies(server)[2 * first :])
     assert sum(len(record["failures"]) for record in read_records(run / "judgements" / "judgements.jsonl")) == 0
 

@@ -18,6 +18,7 @@ from typing import Any, Literal
 from jsonargparse.typing import PositiveInt
 
 from vlprm.data.dataset import LabelledPath, row_paths
+from vlprm.data.selection import in_order, is_counted
 from vlprm.data.trl_format import training_rows
 from vlprm.labels.fusion import called_wrong
 from vlprm.schema import StepLabel
@@ -33,7 +34,7 @@ class RowsConfig:
 
     Args:
         of: a row is a solution (paths) or all solutions of a problem, with what they share once (trees).
-        max_paths_per_tree: solutions taken of one problem.
+        max_paths_per_tree: solutions taken of one problem, and no more than a judge has read of it.
         after_first_error: of a solution's steps after its first wrong one: leave them out (stop), show them without
             targets (mask), or learn from them too (keep).
         mixed: take only problems that have right and wrong solutions.
@@ -71,7 +72,7 @@ def load_trees(path: Path, config: RowsConfig, threshold: float | None = None) -
     if len(chosen) < len(trees):
         log.info("%d of %d problems have right and wrong solutions", len(chosen), len(trees))
     taken = [
-        [learnt_from(p, config.after_first_error, threshold) for p in _both_kinds(tree, config.max_paths_per_tree)]
+        [learnt_from(p, config.after_first_error, threshold) for p in selected(tree, config.max_paths_per_tree)]
         for tree in chosen
     ]
     log.info("%d of %d solutions of %d problems are taken", sum(map(len, taken)), sum(map(len, chosen)), len(chosen))
@@ -110,14 +111,13 @@ def merged(trees: Sequence[Tree]) -> Tree:
     return [replace(path, problem=problem, nodes=nodes_of(path)) for tree in trees for path in tree]
 
 
-def _both_kinds(paths: Tree, limit: int) -> list[LabelledPath]:
-    right = [p for p in paths if p.right]
-    wrong = [p for p in paths if p.right is False]
-    taken: list[LabelledPath] = []
-    for i in range(max(len(right), len(wrong))):
-        taken += wrong[i : i + 1] + right[i : i + 1]
-    # Most datasets of others do not say whether an answer is right; their steps are labelled all the same.
-    return (taken or list(paths))[:limit]
+def selected(tree: Tree, most: int) -> list[LabelledPath]:
+    """The solutions that are learnt from: those that the dataset names, which a judge has read where there was one, or
+    those that it would have read."""
+    if named := [path for path in tree if path.place is not None]:
+        return sorted(named, key=lambda path: path.place or 0)[:most]
+    counted = {n for path in tree for n, label in zip(path.nodes, path.labels, strict=True) if is_counted(label)}
+    return [tree[i] for i in in_order([p.nodes for p in tree], [p.right for p in tree], counted, most)]
 
 
 def learnt_from(path: LabelledPath, after_first_error: str, threshold: float | None) -> LabelledPath:

@@ -15,7 +15,9 @@
                   `corrected_by` (for a first wrong step: a right one that the policy wrote in its place, or null; the
                   judge's `correction`, if it gave one, stands in its verdict in `label`), and `zoom` (of a zoom: its
                   `vlprm.zoom.labels.ZoomLabel`, with its class as `credit`)
-    meta          JSON: task, question type, rule, judge, what is believed of it, and the counts of the prompt (`root`)
+    meta          JSON: task, question type, rule, judge, what is believed of it, the counts of the prompt (`root`), and
+                  the leaves of the solutions that training learns from, in order (`solutions`; see vlprm.data.selection):
+                  where a judge was asked, those that it read
 
 A step has the same target in every solution that shares it, so a tree's row holds one target a step.
 """
@@ -65,7 +67,9 @@ COLUMNS = tuple(FEATURES)
 @dataclass(frozen=True)
 class LabelledPath:
     """One complete solution of a tree: its steps, their labels, whether its answer is right, and for a first wrong step
-    a right one: what the policy wrote in its place elsewhere in the tree, or else what the judge says it should be."""
+    a right one: what the policy wrote in its place elsewhere in the tree, or else what the judge says it should be.
+    `place` is its place among the solutions that training learns from; None where it is none of them, or where the
+    dataset does not say."""
 
     problem: Problem
     steps: tuple[Step, ...]
@@ -73,6 +77,7 @@ class LabelledPath:
     labels: tuple[StepLabel, ...]
     right: bool | None
     corrected: tuple[Step | None, ...] = ()
+    place: int | None = None
 
 
 def tree_row(
@@ -208,6 +213,7 @@ def row_paths(row: dict[str, Any]) -> list[LabelledPath]:
         dataclasses.replace(from_json(StepLabel, e["label"]), target=target, error_kind=kind)
         for e, target, kind in zip(evidence, row["labels"], row["error_kinds"], strict=True)
     ]
+    places = {leaf: place for place, leaf in enumerate(meta.get("solutions", ()))}
     paths = []
     for leaf in row["leaves"]:
         nodes = _ancestors(row["parents"], leaf["node"])
@@ -215,7 +221,7 @@ def row_paths(row: dict[str, Any]) -> list[LabelledPath]:
         paths.append(
             LabelledPath(
                 problem, tuple(steps[n] for n in nodes), tuple(nodes), tuple(labels[n] for n in nodes), leaf["right"],
-                tuple(corrected),
+                tuple(corrected), places.get(leaf["node"]),
             )
         )  # fmt: skip
     return paths
