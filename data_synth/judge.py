@@ -4,7 +4,8 @@
     python -m data_synth.judge --config configs/server/judge.yaml    a served vision-language model
 
 Writes `judgements.jsonl` (a record a tree): `verdicts` has a verdict or null (no result, or not asked) for each node of
-the tree, `solutions` the leaves of those that it read, `failures` counts what could not be read or answered. Killed, or stopped by SIGINT, the same command goes on.
+the tree, `solutions` the leaves of those that it read, `failures` counts what could not be read or answered. Killed, or
+stopped by SIGINT, the same command goes on.
 """
 
 from __future__ import annotations

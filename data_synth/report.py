@@ -22,6 +22,7 @@ from rich.table import Table
 from data_synth.reports.tally import RuleTally, StepTally
 from data_synth.search.store import TreeRun
 from data_synth.search.tree import is_mixed
+from vlprm.answers import FORMS, form_of
 from vlprm.data.dataset import iterate_rows, row_evidence
 from vlprm.metrics import percent
 from vlprm.runs.config import run
@@ -73,15 +74,28 @@ def main(config: ReportConfig) -> None:
 def _trees(trees: TreeRun) -> dict[str, Any]:
     sums: Counter[str] = Counter(trees=0, mixed=0, rollouts=0, planned=0, requests=0, tokens=0)
     stops: Counter[str] = Counter()
+    forms: Counter[str] = Counter()
+    unread: Counter[str] = Counter()
     for searched in trees:
         tree = searched.tree
+        for node, answer in tree.leaves:
+            form = form_of([tree.nodes[i].step for i in tree.path(node)])
+            forms[form] += 1
+            unread[form] += answer is None
         sums.update(trees=1, mixed=is_mixed(tree), rollouts=tree.rollouts, planned=tree.planned)
         sums.update(requests=tree.requests, tokens=tree.tokens)
         stops.update(tree.stops)
     failures = Counter(failure for failure, _ in trees.failures.values())
     no_result = {stop: n for stop, n in stops.most_common() if stop != "answer"}
     saved = 1 - sums["rollouts"] / sums["planned"] if sums["planned"] else 0.0
-    return {**sums, "rollouts_saved": saved, "failures": dict(failures), "rollouts_without_result": no_result}
+    return {
+        **sums,
+        "rollouts_saved": saved,
+        "failures": dict(failures),
+        "rollouts_without_result": no_result,
+        "answer_forms": dict(forms.most_common()),
+        "answer_forms_unread": dict(unread.most_common()),
+    }
 
 
 def _judge(folder: Path) -> dict[str, Any] | None:
@@ -125,6 +139,10 @@ def _print(results: dict[str, Any]) -> None:
     trees = results["trees"]
     _counts(console, "Trees", {k: v for k, v in trees.items() if isinstance(v, int)})
     _counts(console, "No result, by cause", Counter(trees["failures"]) + Counter(trees["rollouts_without_result"]))
+    forms = plain_table("Forms of the answers", "form", "solutions", "not read")
+    for form, count in trees["answer_forms"].items():
+        forms.add_row(FORMS[form], str(count), str(trees["answer_forms_unread"].get(form, 0)))
+    console.print(forms)
     if results["judge"]:
         _counts(
             console,

@@ -28,7 +28,8 @@ class AskConfig:
         template: judge@1 (no reference), judge_answer@1, or judge_reference@1 (answer and solution).
         samples: judgements of a solution; a step's verdict is the majority's, and its agreement is kept.
         tries: how often a judgement that cannot be read is asked for again; then it is no result.
-        solutions: most solutions of a tree that are judged, and that training will learn from (vlprm/data/selection.py).
+        solutions: most solutions of a tree that are judged, and that training will learn from
+            (vlprm/data/selection.py).
         temperature: of the judge's sampling; above 0 where a second try is to differ from the first.
         max_tokens: of a judgement.
     """

@@ -10,16 +10,14 @@ from pathlib import Path
 
 from jsonargparse.typing import NonNegativeInt
 
+from vlprm import answers
 from vlprm.answers import is_correct
 from vlprm.benchmarks import BENCHMARKS, load_benchmark
 from vlprm.benchmarks.benchmark import Benchmark, Item, Output, Reading, as_problem, items_from_hub, load_items
 from vlprm.data.problem_file import ProblemFile
 from vlprm.schema import Problem, Solution, Step, Verdict
-from vlprm.steps import join_steps
 from vlprm.tasks import TASKS, load_task
 from vlprm.tasks.synthetic import SyntheticFamily
-
-_TAG = "[answer]"
 
 
 @dataclass(frozen=True)
@@ -105,10 +103,7 @@ def answer_text(solution: Solution) -> str | None:
     """What authors' rules read of a solution: of one with a tagged answer that answer alone, since the rules were made
     for responses that are prose, and take letters and numbers of any step for answers. None where it was cut short, or
     failed."""
-    if solution.stop not in ("answer", "no_answer"):
-        return None
-    last = solution.steps[-1].text.strip() if solution.steps else ""
-    return last.removeprefix(_TAG).strip() if last.startswith(_TAG) else join_steps(solution.steps)
+    return answers.answer_text(solution.steps) if solution.stop in ("answer", "no_answer") else None
 
 
 def _drawn(family: SyntheticFamily, config: ProblemSetConfig) -> ProblemSet:

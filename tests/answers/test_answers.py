@@ -27,8 +27,9 @@ def read(text: str, answer_type: AnswerType, choices: tuple[str, ...] = ()) -> s
         ("text", ["Dark  Red.", "**dark red**", r"$\text{Dark Red}$"], "dark red"),
         ("text", ["$1,000", "1000"], "1000"),
         ("list", ["[2007, 2008]", "(2007,2008)", "2007, 2008", "['2007', '2008.0']"], "[2007, 2008]"),
-        ("expression", ["0.5", r"\frac12", "1/2", r"x = \frac{2}{4}", r"\boxed{\tfrac{1}{2}}", "0.50 cm"], "1/2"),
-        ("expression", ["2 1/2", r"2\frac{1}{2}", r"2.5 \mathrm{~cm}^{2}", "10/4"], "5/2"),
+        ("expression", ["0.5", r"\frac12", "1/2", r"x = \frac{2}{4}", r"\boxed{\tfrac{1}{2}}"], "1/2"),
+        ("expression", ["2 1/2", r"2\frac{1}{2}", "10/4"], "5/2"),
+        ("expression", ["2.5 cm^2", r"2.5 \mathrm{~cm}^{2}", r"\frac{5}{2}\text{ cm}^2"], "5/2 cm^2"),
         ("expression", [r"\left( 2, \sqrt3 \right)", r"(2,\sqrt{3})"], r"(2,\sqrt{3})"),
     ],
 )
@@ -116,9 +117,12 @@ def test_options_of_one_letter_yes_and_no_and_units() -> None:
     assert read("[answer] (B) 4 km", "choice", ("3 km", "4 km")) == "B"
 
 
-def test_tags_bind_whoever_writes_them() -> None:
-    assert read("[reasoning] x\n\nThe answer is 7", "integer") is None
-    assert read("[answer] The answer is 7", "integer") is None
+def test_tags_say_where_the_answer_stands() -> None:
+    assert read("[answer] 6\n\n[answer] The answer is 7", "integer") == "7"
+    assert read("[reasoning] x\n\nThe answer is 7", "integer") == "7"  # announced, though without its tag
+    assert read("[reasoning] There are 7", "integer") is None
+    assert read("[answer] 6\n\nWait, that is wrong: there are 3 of them and 4.", "integer") is None
+    assert read("[answer] 6\n\nWait, that is wrong. The answer is 7.", "integer") == "7"
     zoom = Step("zoom", '[zoom] {"bbox_2d": [0, 0, 5, 5]}', Region(0, 0, 5, 5))
     before, after = Step("other", "The answer is 6."), Step("other", "The answer is 7.")
     assert extract_answer([before, zoom, after], "integer") == "7"

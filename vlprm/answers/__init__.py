@@ -9,15 +9,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from vlprm.answers.canonical import CANONICAL
+from vlprm.answers.conclusion import FORMS, Form, answer_text, concluding, form_of
 from vlprm.answers.equivalence import same_expression, same_float
-from vlprm.answers.options import Options
-from vlprm.answers.response import read_response
+from vlprm.answers.response import read_conclusion
 from vlprm.schema import AnswerType, Problem, Step
-from vlprm.steps import join_steps
 
-__all__ = ["CANONICAL", "choices_of", "extract_answer", "is_correct"]
-
-_TAGGED = ("perception", "reasoning", "answer")
+__all__ = ["CANONICAL", "FORMS", "Form", "answer_text", "choices_of", "extract_answer", "form_of", "is_correct"]
 
 
 def choices_of(problem: Problem) -> tuple[str, ...]:
@@ -28,33 +25,21 @@ def choices_of(problem: Problem) -> tuple[str, ...]:
 def extract_answer(steps: Sequence[Step], answer_type: AnswerType, choices: Sequence[str] = ()) -> str | None:
     """The canonical answer of a solution, or None where it does not conclude.
 
-    A solution with tags answers in its last step, which is an answer step that holds the answer and nothing else.
-    One without is prose: what was said after the last zoom is read for what it concludes. `choices` are the texts of
-    the problem's options; where they are known, an answer is one of them (its letter, for the type `choice`).
+    A solution with tags answers in its last answer step; one without is prose, and what was said after the last zoom is
+    read for what it concludes. Both are read by the same reader. `choices` are the texts of the problem's options;
+    where they are known, an answer is one of them (its letter, for the type `choice`).
     """
-    if not steps:
-        return None
-    if any(step.kind in _TAGGED for step in steps):
-        return _tagged(steps[-1], answer_type, choices)
-    last_zoom = max((i for i, step in enumerate(steps) if step.kind == "zoom"), default=-1)
-    return read_response(join_steps(steps[last_zoom + 1 :]), answer_type, choices)
-
-
-def _tagged(step: Step, answer_type: AnswerType, choices: Sequence[str]) -> str | None:
-    if step.kind != "answer":
-        return None
-    text = step.text.strip().removeprefix("[answer]")
-    return Options(choices, answer_type).whole(text) if choices else CANONICAL[answer_type](text)
+    return read_conclusion(concluding(steps), answer_type, choices) if steps else None
 
 
 def is_correct(answer: str | None, gold: str, answer_type: AnswerType) -> bool | None:
     """True or False for an extracted answer, None for a *no result*. ValueError if the gold answer does not parse.
 
     A float is right where it is the gold number at the gold number's decimals; an expression where Math-Verify, if the
-    strings differ, finds the same value. All other types compare canonical forms.
+    strings differ, finds the same value, and units and names agree. All other types compare canonical forms.
     """
     expected = CANONICAL[answer_type](gold)
-    if expected is None:
+    if expected is None or (answer_type == "integer" and "," in expected):
         raise ValueError(f"gold answer {gold!r} is not of type {answer_type}; correct the problem")
     if answer is None or answer == expected:
         return None if answer is None else True

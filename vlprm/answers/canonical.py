@@ -10,21 +10,26 @@ from collections.abc import Callable
 from decimal import Context
 from fractions import Fraction
 
-from vlprm.answers.plain import number, plain
+from vlprm.answers.formula import as_formula
+from vlprm.answers.plain import decimal_comma, number, plain, unboxed
+from vlprm.answers.units import magnitude, parted
 from vlprm.schema import AnswerType
 
 MAX_LENGTH = 400  # characters of a list or an expression
 _FLOATS = Context(prec=15)
 
 _INTEGER = re.compile(r"[+-]?\d{1,18}")
-_SUM = r"[\d+*/().\s^\u00d7·-]+|(?:[\d+*/()^-]|\\cdot|\\times|\\frac|[{}.])+"  # arithmetic that leads to a result
-_ASSIGNED = re.compile(rf"(?:\\?[A-Za-z]+(?:_\{{?\w+\}}?)?|{_SUM})=")
-_UNIT = re.compile(r"(?<=[\d}])\s*(?:%|°|(?<=\s)(?:(?:square|cubic)\s)?[A-Za-z]{1,12}(?:\^\{?\d\}?)?)$")
+_WITH_COMMAS = re.compile(r"[+-]?\d+(?:,\s?[+-]?\d+)+")
+_QUOTES = "\"'“”\u2018\u2019«»"
 
 
 def as_integer(text: str) -> str | None:
-    compact = text.strip().rstrip(".").replace(",", "")
-    return str(int(compact)) if _INTEGER.fullmatch(compact) else None
+    """Digits alone. Several numbers, or one with a decimal comma, stay as they are: they are another answer."""
+    said = _bare(text)
+    value = _value(said)
+    if value is not None and value.denominator == 1:
+        return str(value.numerator) if _INTEGER.fullmatch(str(value.numerator)) else None
+    return said.replace(" ", "") if len(said) <= MAX_LENGTH and _WITH_COMMAS.fullmatch(said) else None
 
 
 def as_word(text: str) -> str | None:
@@ -37,15 +42,19 @@ def as_choice(text: str) -> str | None:
 
 
 def as_float(text: str) -> str | None:
-    """A decimal number without an exponent, of 15 digits, from what `number` reads; a `$` or `%` is dropped."""
-    value = number(plain(text).strip().rstrip(".").removesuffix("%"))
-    return None if value is None else _decimal(value)
+    """A decimal number without an exponent, of 15 digits, from what `number` reads; a unit, `$` or `%` is dropped."""
+    value = _value(_bare(text))
+    return None if value is None else decimal(value)
 
 
 def as_text(text: str) -> str | None:
     """Lower case, single spaces, no markup. A number is written as `as_float` writes it: `$1,000` is `1000`."""
     words = as_word(plain(text))
-    return words and (as_float(words) or words)
+    if not words:
+        return None
+    value = number(words.removesuffix("%")) if words[0] in "+-.\\0123456789" else None
+    value = value if value is not None else decimal_comma(words)
+    return words if value is None else decimal(value)
 
 
 def as_list(text: str) -> str | None:
@@ -55,30 +64,47 @@ def as_list(text: str) -> str | None:
     items = (bracketed[1] if bracketed else said).split(",")
     if len(said) > MAX_LENGTH or (not bracketed and len(items) < 2):
         return None
-    forms = [as_text(item.strip().strip("'\"")) for item in items]
+    forms = [as_text(item.strip().strip(_QUOTES)) for item in items]
     return None if None in forms else f"[{', '.join(str(form) for form in forms)}]"
 
 
 def as_expression(text: str) -> str | None:
-    """LaTeX without layout, units and the name or sum before its `=`. A rational number is an integer or `p/q`."""
-    if len(text) > MAX_LENGTH:
-        return None
-    said = plain(text).strip().rstrip(".")
-    if boxed := re.fullmatch(r"\\boxed\s*\{(.*)\}", said):
-        said = boxed[1]
-    bare = re.sub(r"(?<!\d)\s+|\s+(?!\d)", "", _UNIT.sub("", said))  # 2 1/2 is no 21/2
-    while (assigned := _ASSIGNED.match(bare)) and assigned.end() < len(bare):
-        bare = bare[assigned.end() :]
-    bare = re.sub(r"([_^])\{(\w)\}", r"\1\2", bare)
-    if bare.count("{") != bare.count("}") or bare.endswith(tuple("+-*/^=,")):
-        return None  # it was cut short
-    value = number(bare)
-    return bare or None if value is None else str(value)
+    """LaTeX without layout. A rational number is an integer or `p/q`, and the one name before it is off; a unit stands
+    after a space."""
+    return as_formula(text) if len(text) <= MAX_LENGTH else None
 
 
-def _decimal(value: Fraction) -> str:
+def decimal(value: Fraction) -> str:
     quotient = _FLOATS.divide(_FLOATS.create_decimal(value.numerator), _FLOATS.create_decimal(value.denominator))
     return format(quotient.normalize(_FLOATS), "f") if quotient else "0"
+
+
+def _bare(text: str) -> str:
+    return unboxed(plain(text).strip().rstrip(".")).strip()
+
+
+def _value(said: str) -> Fraction | None:
+    """The number that a text is, with a unit or without."""
+    if len(said) > MAX_LENGTH:
+        return None
+    for text, factor in _scaled(said):
+        value = number(text)
+        value = value if value is not None else decimal_comma(text)
+        if value is not None:
+            return value * factor
+    return None
+
+
+def _scaled(said: str) -> list[tuple[str, Fraction]]:
+    """The number in a text, as it may be written, and what a word after it multiplies it by."""
+    found = [(said, Fraction(1)), (said.removesuffix("%"), Fraction(1))]
+    head, _, last = said.rpartition(" ")
+    if head and (factor := magnitude(last)):
+        found.append((head, factor))
+    elif factor := magnitude(said[-1:]):  # 5k
+        found.append((said[:-1], factor))
+    value, unit = parted(said)
+    return [*found, (value, Fraction(1))] if unit else found
 
 
 CANONICAL: dict[AnswerType, Callable[[str], str | None]] = {

@@ -16,40 +16,124 @@ import select
 import subprocess
 import sys
 import threading
+from dataclasses import replace
 from fractions import Fraction
 from math import floor
 from pathlib import Path
 
+from vlprm.answers.canonical import decimal
+from vlprm.answers.formula import Formula, formula
 from vlprm.answers.plain import number
 
 LIMIT = 5.0  # seconds for a pair
 START = 60.0  # seconds in which the child has imported sympy
+
+_WORDS = re.compile(r"[A-Za-z]{3,}")
+_GOES_ON = re.compile(r"\\[lcd]?dots|\.\.\.|…")
 
 _lock = threading.Lock()
 _child: subprocess.Popen[str] | None = None
 
 
 def same_float(answer: str, expected: str, gold: str) -> bool:
-    """Whether a canonical answer is the gold number when it is rounded to as many decimals as `gold` is written with;
-    where gold is a fraction or has an exponent, whether they differ by less than a thousandth."""
+    """Whether a canonical answer is the gold number when it is rounded to as many decimals as `gold` is written with,
+    halves away from zero; where gold is a fraction or has an exponent, whether they differ by less than a
+    thousandth."""
     said, right = Fraction(answer), Fraction(expected)
     written = re.fullmatch(r"[^\d.]*[\d,]*(?:\.(\d+))?[^\d.]*", gold)
     if not written:
         return abs(said - right) < abs(right) / 1000
     units: int = 10 ** len(written[1] or "")
-    return floor(said * units + Fraction(1, 2)) == floor(right * units + Fraction(1, 2))
+    return _rounded(said * units) == _rounded(right * units)
+
+
+def _rounded(value: Fraction) -> int:
+    return floor(abs(value) + Fraction(1, 2)) * (-1 if value < 0 else 1)
 
 
 def same_expression(answer: str, gold: str) -> bool | None:
-    """Whether two canonical expressions have the same value; None where that was not found out in time."""
-    numbers = [number(text) for text in (answer, gold)]
-    if None not in numbers:
-        return numbers[0] == numbers[1]
-    # Math-Verify takes a word for the product of its letters: an anagram would be equal.
-    if any(re.fullmatch(r"[A-Za-z]{3,}", text) for text in (answer, gold)):
+    """Whether two canonical expressions have the same value; None where that was not found out in time. What differs in
+    a unit, in a name or in a word is told apart before Math-Verify is asked: it reads over them."""
+    said, right = formula(answer), formula(gold)
+    if said.values and right.values:
+        return _same_values(said.values, right.values)
+    if bool(said.values) != bool(right.values):
+        return False if len(said.values or right.values) > 1 else _same_maths(said.text, right.text)
+    if (said.unit and said.unit.clashes(right.unit)) or (right.unit and right.unit.clashes(said.unit)):
+        return False
+    if not (said.unit and right.unit) and None in (number(said.maths), number(right.maths)):
+        said, right = _with_variables(said, right), _with_variables(right, said)
+    same = _same_maths(said.maths, right.maths)
+    if same is False and said.is_named != right.is_named:
+        same = _same_maths(said.unnamed, right.unnamed)
+    if same is False and "%" in (said.unit and said.unit.name, right.unit and right.unit.name):
+        same = _same_share(said, right)
+    return same
+
+
+def _with_variables(formula: Formula, other: Formula) -> Formula:
+    """What was taken for the unit of a number is a variable where the other has it in its mathematics: 2 m and 2m."""
+    name = formula.text[len(formula.maths) :].strip()
+    return replace(formula, maths=formula.text.replace(" ", "")) if len(name) == 1 and name in other.maths else formula
+
+
+def _same_values(said: dict[str, str], right: dict[str, str]) -> bool | None:
+    """Whether all names have the same values."""
+    if said.keys() != right.keys():
+        return False
+    found = [_same_maths(said[name], right[name]) for name in right]
+    return None if None in found and False not in found else all(found)
+
+
+def _same_share(said: Formula, right: Formula) -> bool:
+    """28% and 0.28: one of them is a percentage, and the other a share."""
+    values = [number(f.maths.removesuffix("%")) for f in (said, right)]
+    if None in values or (said.unit and right.unit):
+        return False
+    parts = [v / 100 if f.unit else v for v, f in zip(values, (said, right), strict=True) if v is not None]
+    return parts[0] == parts[1]
+
+
+def _same_maths(answer: str, gold: str) -> bool | None:
+    if answer == gold:
+        return True
+    said, right = number(answer), number(gold)
+    if said is not None and right is not None:
+        return said == right or _approximates(said, right) or _approximates(right, said)
+    # Math-Verify takes a word for the product of its letters: an anagram would be equal. It drops what goes on: 1, 2, ...
+    if any(_WORDS.fullmatch(text) for text in (answer, gold)):
         return answer.casefold() == gold.casefold()
+    if any(_GOES_ON.search(text) for text in (answer, gold)):
+        return False
     with _lock:
-        return _ask(json.dumps([gold, answer]))
+        return _ask(json.dumps([_written(gold), _written(answer)]))
+
+
+def _approximates(decimal: Fraction, exact: Fraction) -> bool:
+    """A decimal of at least six digits after the point that is the exact value, as far as it goes."""
+    places = _places(decimal)
+    return places is not None and places >= 6 and _places(exact) is None and abs(decimal - exact) * 10**places < 1
+
+
+def _places(value: Fraction) -> int | None:
+    """Digits after the point of a decimal; None where it has no end."""
+    rest, places = value.denominator, 0
+    while rest % 10 == 0:
+        rest, places = rest // 10, places + 1
+    for factor in (2, 5):
+        while rest % factor == 0:
+            rest, places = rest // factor, places + 1
+    return places if rest == 1 else None
+
+
+def _written(text: str) -> str:
+    """For Math-Verify, which compares decimals to some digits and fractions exactly, and takes a last letter for a
+    unit."""
+    value = number(text)
+    if value is None:
+        return re.sub(r"(?<=[\d}])(?=[A-Za-z]$)", r"\\cdot ", text)
+    places = _places(value)
+    return text if places is None or places < 4 else decimal(value)
 
 
 def _ask(question: str) -> bool | None:

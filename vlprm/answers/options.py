@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from string import ascii_uppercase
 
 from vlprm.answers.canonical import CANONICAL, as_expression
+from vlprm.answers.formula import formula
 from vlprm.answers.plain import VERB, plain
 from vlprm.schema import AnswerType
 
@@ -30,7 +31,7 @@ class Options:
 
     def whole(self, text: str) -> str | None:
         """An option that is all of a text: `B`, `(b)`, `red`, `(B) red`, `B. red`; single letters in either case."""
-        said = plain(text).strip()
+        said = _unwrapped(plain(text).strip())
         if re.fullmatch(r"\(?[A-Za-z]\)?[.:]?", said):
             return self._lettered(said.strip("().:"))
         squeezed = _squeezed(said)
@@ -42,8 +43,8 @@ class Options:
 
     def _equal(self, said: str) -> str | None:
         """The one option of the same value: `4` for `$4 \\mathrm{~km}$`."""
-        value = as_expression(said) if re.match(r"[-+]?[\d.\\]", said) else None
-        same = [n for n, text in enumerate(self.choices) if as_expression(text) == value]
+        value = _value(said) if re.match(r"[-+]?[\d.\\]", said) else None
+        same = [n for n, text in enumerate(self.choices) if _value(text) == value]
         return self._read(same[0]) if value is not None and len(same) == 1 else None
 
     def leading(self, text: str) -> str | None:
@@ -97,6 +98,23 @@ class Options:
 
     def _read(self, n: int) -> str | None:
         return ascii_uppercase[n] if self.answer_type == "choice" else CANONICAL[self.answer_type](self.choices[n])
+
+
+def _unwrapped(said: str) -> str:
+    """A text without quotes or braces about all of it."""
+    if (
+        len(said) > 2
+        and said[0] + said[-1] in ("''", '""', "“”", "\u2018\u2019", "{}", "[]", "<>")
+        and said[0] not in said[1:-1]
+    ):
+        return said[1:-1].strip()
+    return said
+
+
+def _value(text: str) -> str | None:
+    """An expression without its unit."""
+    canonical = as_expression(text)
+    return canonical and formula(canonical).maths
 
 
 def _goes_on(text: str, squeezed: str) -> bool:

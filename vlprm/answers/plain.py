@@ -7,40 +7,61 @@ Markdown, LaTeX's layout and delimiters, and typographic variants are taken off;
 from __future__ import annotations
 
 import re
+import unicodedata
+from collections.abc import Callable
 from fractions import Fraction
 
 MAX_EXPONENT = 60  # of a power of ten
 MAX_NUMBER = 60  # characters
 
-_STYLES = "text(?:bf|it|rm|normal)?|math(?:rm|bf|it|sf)|boldsymbol|operatorname|mbox|rm|bf"
-_REPLACED = [
+_STYLES = "text(?:bf|it|rm|normal|tt|sf)?|math(?:rm|bf|it|sf|tt)|boldsymbol|operatorname|mbox|rm|bf"
+_GROUP_MARK = r"(?:\{,\}|,\\!|\\[,;:]|[\u202f\u2009])"  # what LaTeX and typography part thousands by
+_HIGH = "⁰¹²³⁴⁵⁶⁷⁸⁹⁺⁻ⁿ"
+_HIGH_AS = str.maketrans(_HIGH, "0123456789+-n")
+_FULL_WIDTH = {0xFF01 + n: 0x21 + n for n in range(94)} | {0x3000: 0x20, 0x3002: 0x2E, 0x2044: 0x2F}
+
+
+def _power(found: re.Match[str]) -> str:
+    return f"^{{{found[0].translate(_HIGH_AS)}}}"
+
+
+def _vulgar(found: re.Match[str]) -> str:
+    """`½` as `1/2`, parted from a whole number before it: `3½` is `3 1/2`."""
+    fraction = unicodedata.normalize("NFKC", found[2]).replace("\u2044", "/")
+    return f"{found[1]} {fraction}" if found[1] else fraction
+
+
+_REPLACED: list[tuple[re.Pattern[str], str | Callable[[re.Match[str]], str]]] = [
     (re.compile(pattern), by)
     for pattern, by in (
         (rf"\\(?:{_STYLES})\s*\{{([^{{}}]*)\}}", r"\1"),
         (r"\\(?:left|right|displaystyle|q?quad|[Bb]igg?[lr]?|limits|hfill)(?![A-Za-z])", " "),
         (r"\\[dtc]frac(?![A-Za-z])", r"\\frac"),
         (r"\\frac\s*(\d)\s*(\d)", r"\\frac{\1}{\2}"),
+        (rf"(?<=\d){_GROUP_MARK}(?=\d{{3}}(?!\d))", ","),
+        (r"(\d)?\s?([\u00bc-\u00be\u2150-\u215e])", _vulgar),
+        (rf"(?<=[\w)}}\]])[{_HIGH}]+", _power),
         (r"√(?=\s*\{)", r"\\sqrt"),
         (r"(?:\\sqrt|√)\s*(\d+|[A-Za-z])", r"\\sqrt{\1}"),
-        (r"\^\s*(?:\\circ|\{\s*\\circ\s*\})|\\degree", "°"),
-        (r"\\[,;:! ]|~|\u00a0|\u202f|\u2009", " "),
-        (r"\\([%$#&_])", r"\1"),
+        (r"\^\s*(?:\\circ|\{\s*\\circ\s*\})|\\degree|º", "°"),
+        (r"(?<!\\)\\[,;:! ]|~|\u00a0|\u202f|\u2009", " "),  # not the \\ that ends a matrix's row, and a space
+        (r"(?<!\\)\\([%$#&_])", r"\1"),
         (r"[\u2212\u2013\u2012\uff0d]", "-"),
         (r"(?<![\w*])(\*\*|__)([^*_\n]{1,300})\1", r"\2"),  # not the powers of 10**10**10
         (r"`+(?:python|json)?", ""),
         (r"[^\S\n]+", " "),  # so that no pattern backtracks over a run of spaces
         (r"\n{3,}", "\n\n"),
-        (r"\$|\\[()\[\]]", ""),  # of money too: a number has no unit
+        (r"\$|(?<!\\)\\[()\[\]]", ""),  # of money too: a number has no unit
     )
 ]
 
-_DIGITS = r"(?:\d{1,3}(?:,\d{3})+(?!\d)|\d+)"
+_DIGITS = r"(?:[1-9]\d{0,2}(?:,\d{3})+(?!\d)|\d+)"
 _DECIMAL = rf"(?:{_DIGITS}(?:\.\d+)?|\.\d+)"
 _POWER = r"(?:\s*(?:\\times|\\cdot|\u00d7|·|\*|x)\s*10\s*\^\s*\{?\s*[+-]?\d+\s*\}?|[eE][+-]?\d+)"
 _FRACTION = rf"\\frac\s*\{{\s*-?{_DECIMAL}\s*\}}\s*\{{\s*{_DECIMAL}\s*\}}|{_DECIMAL}\s*/\s*{_DECIMAL}"
 NUMBER = rf"[+-]?\s?(?:{_FRACTION}|{_DECIMAL}{_POWER}?)"
 VERB = re.compile(  # what a value is stated by
-    r"(?:=|≈|\\approx|\b(?:is|are|was|were|be|equals|gives?|get|choose)\b)\s*:?\s*"
+    r"(?:(?<![<>!:=])=(?!=)|≈|\\approx|\b(?:is|are|was|were|be|equals|gives?|get|choose)\b)\s*:?\s*"
     r"(?:(?:approximately|about|around|roughly|exactly|only|just|likely|probably|still|also|now|equal to|a total of|"
     r"a score of|the)\s+)*"
 )
@@ -49,9 +70,13 @@ _PARTS = re.compile(
     rf"(?:\s*\}}\s*\{{\s*(?P<under>{_DECIMAL})\s*\}}|\s*/\s*(?P<below>{_DECIMAL})|(?P<power>{_POWER})|))"
 )
 _MIXED = re.compile(r"([+-]?)(\d+)(?:\s+(?=\d+\s*/)|\s*(?=\\frac))(\d+\s*/\s*\d+|\\frac\{\d+\}\{\d+\})")
+_DECIMAL_COMMA = re.compile(r"([+-]?(?:0|[1-9]\d*)),(\d+)")
+_TEN_TO = re.compile(r"([+-]?)10\^\{?([+-]?\d{1,2})\}?")
 
 
 def plain(text: str) -> str:
+    if not text.isascii():
+        text = text.translate(_FULL_WIDTH)
     for pattern, by in (*_REPLACED[:1], *_REPLACED):  # \text{} once more, for \textbf{\text{}}
         text = pattern.sub(by, text)
     return text
@@ -60,11 +85,16 @@ def plain(text: str) -> str:
 def number(text: str) -> Fraction | None:
     """The exact value of a text that is one number: digits with thousands, decimals, a power of ten, a fraction, a
     mixed number."""
-    if len(text) <= MAX_NUMBER and (mixed := _MIXED.fullmatch(text.strip())):
+    text = text.strip()
+    if len(text) > MAX_NUMBER:
+        return None
+    if mixed := _MIXED.fullmatch(text):
         whole, fraction = Fraction(mixed[2]), number(mixed[3])
         return None if fraction is None else (whole + fraction) * (-1 if mixed[1] == "-" else 1)
-    parts = _PARTS.fullmatch(text.strip())
-    if not parts or len(text) > MAX_NUMBER:
+    if power := _TEN_TO.fullmatch(text):
+        return Fraction(10) ** int(power[2]) * (-1 if power[1] == "-" else 1) if int(power[2]) <= MAX_EXPONENT else None
+    parts = _PARTS.fullmatch(text)
+    if not parts:
         return None
     value = Fraction(parts["top"].replace(",", ""))
     if below := parts["under"] or parts["below"]:
@@ -78,3 +108,31 @@ def number(text: str) -> Fraction | None:
             return None
         value *= Fraction(10) ** exponent
     return -value if parts["sign"] == "-" else value
+
+
+def decimal_comma(text: str) -> Fraction | None:
+    """The value of `0,375` where the comma cannot part thousands: one comma, and not three digits after a whole."""
+    found = _DECIMAL_COMMA.fullmatch(text.strip())
+    if not found or len(text) > MAX_NUMBER or number(text) is not None:
+        return None
+    return Fraction(f"{found[1]}.{found[2]}")
+
+
+def unboxed(text: str) -> str:
+    """The content of a box that is all of a text."""
+    said = text.strip()
+    while (opened := re.match(r"\\f?boxed\s*\{", said)) and said.endswith("}"):
+        inner = said[opened.end() : -1]
+        if _closes_early(inner):
+            return said
+        said = inner.strip()
+    return said
+
+
+def _closes_early(inner: str) -> bool:
+    depth = 0
+    for brace in re.findall(r"[{}]", inner):
+        depth += 1 if brace == "{" else -1
+        if depth < 0:
+            return True
+    return depth != 0

@@ -5,9 +5,12 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
+from vlprm.answers.conclusion import Conclusion
 from vlprm.answers.options import Options
 from vlprm.answers.plain import plain
-from vlprm.answers.values import READERS, Reader
+from vlprm.answers.reader import Reader
+from vlprm.answers.values import READERS
+from vlprm.answers.words import sentence_parts
 from vlprm.schema import AnswerType
 
 MAX_LENGTH = 20_000  # characters from the end of a response that are read; a conclusion stands there
@@ -23,6 +26,7 @@ _CHOSEN = re.compile(
     r"\b(?:answer|option|choice)(?:\s+choice)?\s*"
     r"(?=\([A-Z]\)\s*(?:[.!]|$|as the answer|is (?:the )?(?:correct|right|best)))"
 )
+_OPENING_TAG = re.compile(r"<(answer|conclusion|final_answer)>", re.IGNORECASE)
 _FOLLOW_UP = re.compile(r"\n\s*(?:Question|Hint|Choices|Human|User|Instruction)\s*:")
 _OPTION_LINE = re.compile(r"\s*(?:[-*•]\s+)?(?:Option )?\(?([A-Z])\s?[).:]\s*\S")
 _BULLET = re.compile(r"\s*(?:[*•+-]\s|\||\d+[.)]\s+\S)")
@@ -38,25 +42,46 @@ _THEREFORE = re.compile(
 _BOLD = re.compile(r"\*\*([^*\n]{1,200})\*\*")
 
 
-def read_response(text: str, answer_type: AnswerType, choices: Sequence[str] = ()) -> str | None:
-    """The canonical answer of a response without tags. An explicit answer ("the answer is", a box) counts for most,
-    the last of several that can be read; then how the response closes."""
+def read_conclusion(said: Conclusion, answer_type: AnswerType, choices: Sequence[str] = ()) -> str | None:
+    """The canonical answer that the concluding text of a solution gives. One reader for all: an answer tag announces
+    the answer as "the answer is" does."""
     has_options = bool(choices) or answer_type == "choice"
     reader = _of_options(Options(choices, answer_type)) if has_options else READERS[answer_type]
-    body = _body(text)
+    if said.announced:
+        return _announced(_body(said.text), reader)
+    if said.more:  # said after the answer step: another answer is the last word, and a doubt takes the answer back
+        later = _body(said.more)
+        if (answer := _announced(later, reader)) is not None:
+            return answer
+        if said.is_doubted:
+            return None
+    return _read(_body(said.text), answer_type, reader, after_tag=said.after_tag)
+
+
+def _read(body: str, answer_type: AnswerType, reader: Reader, after_tag: bool) -> str | None:
+    """An explicit answer ("the answer is", a box) counts for most, the last of several that can be read; then how the
+    response closes."""
     if not body.strip():
         return None
-    if "\\boxed" not in body and not _CUE.search(body) and (answer := reader.whole(body.strip())) is not None:
+    bare = "\\boxed" not in body and not _OPENING_TAG.search(body)
+    if bare and not _CUE.search(body) and (answer := reader.whole(body.strip())) is not None:
         return answer
-    explicit = _explicit(body)
-    for said in reversed(explicit):
-        if (answer := _of_explicit(said, reader)) is not None:
-            return answer
+    explicit = [*([body.strip().split("\n", 1)[0]] if after_tag else []), *_explicit(body)]
+    if (answer := _last_read(explicit, reader)) is not None:
+        return answer
     if any(map(_definite, explicit)):
         return None
     if answer_type == "list":
         return None if _REFUSED.search(body) else reader.stated(body)
     return _closing(body, reader)
+
+
+def _announced(body: str, reader: Reader) -> str | None:
+    return _last_read(_explicit(body), reader)
+
+
+def _last_read(explicit: Sequence[str], reader: Reader) -> str | None:
+    return next((answer for said in reversed(explicit) if (answer := _of_explicit(said, reader)) is not None), None)
 
 
 def _of_options(options: Options) -> Reader:
@@ -65,7 +90,7 @@ def _of_options(options: Options) -> Reader:
 
 def _body(text: str) -> str:
     """The response to this question: without its thoughts, questions it goes on to ask, and the options it repeats."""
-    said = text[-MAX_LENGTH:].rpartition("</think>")[2]
+    said = text[-MAX_LENGTH:]
     if (follow_up := _FOLLOW_UP.search(said)) and said[: follow_up.start()].strip():
         said = said[: follow_up.start()]
     return "\n".join(_without_repeated_options(said.splitlines()))
@@ -85,13 +110,20 @@ def _explicit(body: str) -> list[str]:
     """What stands in a box or in `<answer>`, or follows words that announce the answer, in the order of the text."""
     said = plain(body)
     found = _boxed(said)
-    found += [(tag.start(), tag[1]) for tag in re.finditer(r"<answer>([^<]{1,2000})</answer>", said)]
+    found += _between_tags(said)
     for cue in (*_CUE.finditer(said), *_CHOSEN.finditer(said)):
         rest = said[cue.end() : cue.end() + 500].lstrip(" *:")
         line = rest.lstrip().split("\n", 1)[0]
         if rest[:1] != "\n" or not _BULLET.match(line):  # "this is how I found the answer:", and a list
             found.append((cue.end(), line))
     return [text.strip() for _, text in sorted(found)[-MAX_EXPLICIT:] if text.strip()]
+
+
+def _between_tags(said: str) -> list[tuple[int, str]]:
+    """What stands between `<answer>` and `</answer>`; `<` may stand in it."""
+    opened = [(tag.start(), tag.end(), tag[1]) for tag in _OPENING_TAG.finditer(said)][-MAX_EXPLICIT:]
+    ends = [(start, said.lower().find(f"</{name.lower()}>", end, end + 2000), end) for start, end, name in opened]
+    return [(start, said[after:end]) for start, end, after in ends if end >= 0]
 
 
 def _boxed(said: str) -> list[tuple[int, str]]:
@@ -156,5 +188,5 @@ def _first_or_last(sentences: list[str], reader: Reader) -> str | None:
 
 def _sentences(line: str) -> list[str]:
     """The sentences of a line, without questions."""
-    parts = re.split(r"(?<=[.!?])\s+(?=[A-Z(\\$*])", line.strip())
+    parts = sentence_parts(line)
     return [part for part in parts if part and not part.endswith("?") and not _PLEASANTRY.match(part)]

@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
-from dataclasses import dataclass
 from functools import partial
 from string import ascii_letters
 
 from vlprm.answers.canonical import CANONICAL, as_expression, as_list
 from vlprm.answers.plain import NUMBER, VERB, number, plain
+from vlprm.answers.reader import Read, Reader
+from vlprm.answers.words import without_lead_in, words
 from vlprm.schema import AnswerType
-
-Read = Callable[[str], str | None]
 
 _SMALL = (
     *("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten", "eleven", "twelve"),
@@ -32,17 +30,9 @@ _OPERATOR = re.compile(r"\s*(?:[+*/\u00d7·^÷-]\s*[\d(\\]|\\times|\\cdot|(?:or|
 # 4.5 V, and a current of 2 A
 _ANOTHER = re.compile(rf"\b(?:and|or)\s+(?:\w+ ){{0,2}}(?:\d|(?:{'|'.join(_WORDS)})\b)")
 _PROSE = r"(?<![\\A-Za-z])(?!(?:sqrt|sin|cos|tan|log|ln|exp|pi)\b)[A-Za-z]"
+_RELATION = re.compile(r"[<>≤≥≠]|!=|\\(?:leq?|geq?|neq?|lt|gt|in)(?![A-Za-z])")
 _LISTED = re.compile(r"(?<!\\)\[[^\[\]\n]{1,400}\]")
 _BETWEEN = re.compile(r"\b(?:between|from)\s+(?:the\s+years?\s+)?(\d[\d.]*)\s+(?:and|to)\s+(\d[\d.]*)\b")
-
-
-@dataclass(frozen=True)
-class Reader:
-    """`whole` reads a text that is nothing but the answer, `leading` one that opens with it, `stated` a sentence."""
-
-    whole: Read
-    leading: Read
-    stated: Read
 
 
 def direct(text: str, leading: Read) -> list[tuple[bool, str]]:
@@ -74,7 +64,9 @@ def _number_whole(answer_type: AnswerType, text: str) -> str | None:
     said = plain(text).strip().rstrip(".").lstrip("=: ")
     token = _TOKEN.match(said)
     # A unit may follow, of up to three words.
-    if not token or not re.fullmatch(r"\s*(?:[%°]|(?:[A-Za-zµΩ/^\d]+\s*){0,3})", said[token.end() :]):
+    if not token or not re.fullmatch(
+        r"\s*(?:[%°]|(?:[A-Za-zµΩ/^\d]+(?:\s+[A-Za-zµΩ/^\d]+){0,2})?)\s*", said[token.end() :]
+    ):
         return None
     return _known(_form(answer_type, token[0]))
 
@@ -109,7 +101,7 @@ def _numbers(answer_type: AnswerType) -> Reader:
 
 def _expression_whole(text: str) -> str | None:
     """Mathematics, with a unit of at most three words; or one word."""
-    said = plain(text).strip()
+    said = without_lead_in(plain(text))
     prose = re.findall(_PROSE + "{3,}", said)
     if "\n" in said or said.endswith("?") or len(prose) > 3:
         return None
@@ -134,8 +126,18 @@ def _up_to_prose(sentence: str) -> tuple[str, str]:
 
 
 def _expression_stated(text: str) -> str | None:
-    found = direct(plain(text), _expression_leading)
-    return settled(found) if found else _number_stated("expression", text)
+    said = plain(text)
+    if found := direct(said, _expression_leading):
+        return settled(found)
+    if _RELATION.search(said):  # its number is a bound, and no answer
+        spans = [span for span in _spans(said) if _RELATION.search(span)]
+        return as_expression(spans[0]) if len(spans) == 1 else None
+    return _number_stated("expression", text)
+
+
+def _spans(sentence: str) -> list[str]:
+    """The mathematics of a sentence, between its words."""
+    return [span.strip(" ,;:.") for span in re.split(rf"{_PROSE}{{2,}}", sentence)]
 
 
 def _list_stated(text: str) -> str | None:
@@ -151,26 +153,11 @@ def _list_whole(text: str) -> str | None:
     return as_list(said) if short and "\n" not in said else None
 
 
-def _words_whole(answer_type: AnswerType, text: str) -> str | None:
-    said = plain(text).strip()
-    return _words_leading(answer_type, said) if not re.search(r"\n|[.,;!?]\s", said) else None
-
-
-def _words_leading(answer_type: AnswerType, text: str) -> str | None:
-    said = re.split(r"[.;!?](?:\s|$)|\n|,\s", plain(text).lstrip(" :\n"), maxsplit=1)[0]
-    said = re.sub(r"^(?:the|an?)\s+", "", said, flags=re.IGNORECASE)
-    return CANONICAL[answer_type](said) if 0 < len(said.split()) <= 5 else None
-
-
-def _words(answer_type: AnswerType) -> Reader:
-    return Reader(partial(_words_whole, answer_type), partial(_words_leading, answer_type), lambda text: None)
-
-
 READERS: dict[AnswerType, Reader] = {
     "integer": _numbers("integer"),
     "float": _numbers("float"),
     "expression": Reader(_expression_whole, _expression_leading, _expression_stated),
     "list": Reader(_list_whole, _list_stated, _list_stated),
-    "word": _words("word"),
-    "text": _words("text"),
+    "word": words("word"),
+    "text": words("text"),
 }

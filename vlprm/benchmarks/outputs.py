@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from vlprm.answers import answer_text
 from vlprm.benchmarks.benchmark import Benchmark, Output, decoded
 from vlprm.runs.pools import POOL
 from vlprm.schema import Solution, from_json
@@ -59,8 +60,7 @@ def read_outputs(path: Path, benchmark: Benchmark) -> Outputs:
 
 def final_text(text: str) -> str:
     """What the answer step says, where the text ends with one; else all of it."""
-    steps = split_steps(text)
-    return steps[-1].text.strip().removeprefix("[answer]").strip() if steps and steps[-1].kind == "answer" else text
+    return answer_text(split_steps(text))
 
 
 def _text(record: Mapping[str, Any]) -> str | None:

@@ -16,8 +16,8 @@
                   judge's `correction`, if it gave one, stands in its verdict in `label`), and `zoom` (of a zoom: its
                   `vlprm.zoom.labels.ZoomLabel`, with its class as `credit`)
     meta          JSON: task, question type, rule, judge, what is believed of it, the counts of the prompt (`root`), and
-                  the leaves of the solutions that training learns from, in order (`solutions`; see vlprm.data.selection):
-                  where a judge was asked, those that it read
+                  the leaves of the solutions that training learns from, in order (`solutions`; see
+                  vlprm.data.selection): where a judge was asked, those that it read
 
 A step has the same target in every solution that shares it, so a tree's row holds one target a step.
 """

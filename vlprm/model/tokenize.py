@@ -14,7 +14,7 @@ from functools import lru_cache
 from typing import Any
 
 from vlprm.schema import Step
-from vlprm.steps import SEPARATOR, join_steps, turns_of
+from vlprm.steps import SEPARATOR, join_steps, separator_after, turns_of
 
 TOOL_CALL = {"<tool_call>", "</tool_call>"}
 
@@ -31,17 +31,20 @@ class TurnText:
         """The ids of a step `after` another (None: the solution's first), with what stands between the two. To one that
         `closes` the turn nothing is joined."""
         joined = not closes and self.joins(step)
-        return self.lead(after) + self.encode(step.text + SEPARATOR * joined)
+        return self.lead(after) + self.encode(step.text + separator_after(step) * joined)
 
     def lead(self, after: Step | None) -> tuple[int, ...]:
         """What stands between the ids of a step and those of the next."""
-        nothing = after is None or after.ends_turn or self.joins(after)
-        return () if nothing else self.encode(SEPARATOR)
+        if after is None or after.ends_turn or self.joins(after):
+            return ()
+        return self.encode(separator_after(after))
 
     def joins(self, step: Step) -> bool:
         """Whether the id that holds the step's last character holds the separator after it too."""
-        whole = self.encode(step.text + SEPARATOR)
-        return not step.ends_turn and whole != self.encode(step.text) + self.encode(SEPARATOR)
+        between = separator_after(step)
+        if step.ends_turn or not between:
+            return False
+        return self.encode(step.text + between) != self.encode(step.text) + self.encode(between)
 
     def turn(self, steps: Sequence[Step]) -> str:
         """The text of a turn, or of its beginning, of which `step_ids` are the ids."""

@@ -21,7 +21,7 @@ from vlprm.model.packing import PackedRow, consecutive
 from vlprm.policy import Continuation, Request
 from vlprm.policy.batcher import Batcher
 from vlprm.schema import Problem, Region
-from vlprm.steps import SEPARATOR, step_end
+from vlprm.steps import separator_after, step_end
 from vlprm.zoom.boxes import Size
 
 MAX_ROWS = 256
@@ -193,4 +193,5 @@ def _continuation(inputs: InputBuilder, ids: list[int], request: Request) -> Con
         return Continuation(text[:end], len(ids), ended, goes_on=end is not None, ids=tuple(ids))
     # A continuation of a written step opens with the break between paragraphs; it belongs to neither step.
     after_step = bool(request.steps) and not request.steps[-1].ends_turn and request.asked is None
-    return Continuation(text.removeprefix(SEPARATOR) if after_step else text, len(ids), ended, ids=tuple(ids))
+    between = separator_after(request.steps[-1]) if after_step else ""
+    return Continuation(text.removeprefix(between), len(ids), ended, ids=tuple(ids))

@@ -13,7 +13,7 @@ from vlprm.answers import choices_of, extract_answer
 from vlprm.images import whole_pixels
 from vlprm.policy import Continuation, Policy, Request, Turn, all_answers
 from vlprm.schema import Problem, Solution, Step
-from vlprm.steps import SEPARATOR, split_steps
+from vlprm.steps import SEPARATOR, separator_after, split_steps, untagged
 from vlprm.zoom.execute import View, execute_zoom, whole_images, with_refusal_message
 from vlprm.zoom.policy import REFUSALS, Refusal
 
@@ -47,16 +47,26 @@ def _advanced(engine: Policy, problem: Problem, so_far: Solution, continuation: 
     if continuation.failure:
         return dataclasses.replace(so_far, stop=continuation.failure)
     tokens = so_far.tokens + continuation.tokens
-    if not (continuation.ended or continuation.goes_on):
+    written = split_steps(continuation.text)
+    # What a single line break parts from the first step is written anew, after the step that is chosen.
+    more = len(written) > 1 and not separator_after(written[0])
+    ended, goes_on = continuation.ended and not more, continuation.goes_on or more
+    if not (ended or goes_on):
         return Solution(problem.id, so_far.steps, None, "length", tokens)
-    written = split_steps(continuation.text)[:1]
-    steps = (*so_far.steps, *written)
-    kind = written[0].kind if written else None
-    if kind == "zoom":
+    steps = (*so_far.steps, *written[:1])
+    if written and written[0].kind == "zoom":
         return _zoomed(engine, problem, steps, tokens)
-    if continuation.ended or kind == "answer":
+    if ended or _answers(steps):
         return closed(problem, steps, tokens)
     return Solution(problem.id, steps, None, OPEN, tokens)
+
+
+def _answers(steps: Sequence[Step]) -> bool:
+    """Whether the last step is an answer; one that is a tag alone goes on in the paragraph after it."""
+    kinds = [step.kind for step in steps[-2:]]
+    if kinds == ["answer", "other"]:
+        return not untagged(steps[-2].text)
+    return kinds[-1:] == ["answer"] and bool(untagged(steps[-1].text))
 
 
 async def _finish(engine: Policy, request: Request, index: int, continuation: Continuation) -> Solution:

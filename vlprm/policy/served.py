@@ -18,7 +18,7 @@ from vlprm.schema import Problem, Region
 from vlprm.serving.client import Answer, Failure, Message, Servers, text_of, user_turn
 from vlprm.serving.config import ServerConfig
 from vlprm.serving.messages import messages, probe_problem, tools_of, with_question
-from vlprm.steps import SEPARATOR, parse_step
+from vlprm.steps import SEPARATOR, parse_step, separator_after
 from vlprm.zoom.boxes import Size
 from vlprm.zoom.policy import ZoomPolicy
 
@@ -79,7 +79,7 @@ class ServedPolicy:
         if not request.one_step:
             return {**self._body(turns), **_chance(request)}
         if turns[-1]["role"] == "assistant" and not self.inputs.text.joins(request.steps[-1]):
-            turns[-1]["content"] += SEPARATOR
+            turns[-1]["content"] += separator_after(request.steps[-1])
         return {**self._body(turns), **_chance(request), "stop": [SEPARATOR]}
 
     def _body(self, turns: Sequence[Message]) -> dict[str, Any]:
@@ -103,7 +103,8 @@ class ServedPolicy:
             goes_on = choice is not None and choice.get("stop_reason") == SEPARATOR
             return Continuation(text, tokens, ended and not goes_on, goes_on=goes_on)
         after_step = bool(request.steps) and not request.steps[-1].ends_turn and request.asked is None
-        return Continuation(text.removeprefix(SEPARATOR) if after_step else text, tokens, ended)
+        between = separator_after(request.steps[-1]) if after_step else ""
+        return Continuation(text.removeprefix(between), tokens, ended)
 
 
 class ChatModel:

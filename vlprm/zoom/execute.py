@@ -15,10 +15,10 @@ from typing import Any
 
 from vlprm.images import open_image, whole_pixels
 from vlprm.schema import BLANK, Problem, Region, Step
+from vlprm.steps import untagged
 from vlprm.zoom.boxes import Box, Size, frame_of, to_region
 from vlprm.zoom.policy import TOOL_NAME, Form, Refusal, ZoomPolicy, refusal_text
 
-_TAG = "[zoom]"
 _OPEN, _CLOSE = "<tool_call>", "</tool_call>"
 # Names of images, as Mini-o3 writes them: `original_image`, `observation_1`, ...
 _ORIGINAL, _OBSERVATION = "original_image", "observation_"
@@ -72,7 +72,7 @@ def _body(text: str, form: Form) -> dict[str, Any] | None:
     an object that names a field twice is none."""
     text = text.strip()
     if form == "tagged":
-        written = text.removeprefix(_TAG)
+        written = untagged(text)
     else:
         _, _, call = text.partition(_OPEN)
         if not call.endswith(_CLOSE) or _OPEN in call:

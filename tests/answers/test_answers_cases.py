@@ -1,0 +1,84 @@
+"""Tables of cases: pairs that are equal or not, and texts with the answer that they give."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from vlprm.answers import CANONICAL, FORMS, answer_text, extract_answer, form_of, is_correct
+from vlprm.steps import join_steps, split_steps
+
+FIXTURES = Path(__file__).parent / "fixtures"
+
+
+def rows(name: str) -> list[Any]:
+    lines = (FIXTURES / name).read_text().splitlines()
+    found = [json.loads(line) for line in lines]
+    return [pytest.param(row, id=f"{row['case']}-{n}") for n, row in enumerate(found)]
+
+
+@pytest.mark.parametrize("row", rows("answer_pairs.jsonl"))
+def test_pairs_are_equal_or_not(row: dict[str, Any]) -> None:
+    canonical = CANONICAL[row["type"]](row["answer"])
+    assert is_correct(canonical, row["gold"], row["type"]) is row["equal"], canonical
+
+
+@pytest.mark.parametrize("row", rows("answer_texts.jsonl"))
+def test_texts_give_their_answers(row: dict[str, Any]) -> None:
+    found = extract_answer(split_steps(row["text"]), row["type"], row["choices"])
+    if found is None or row["answer"] is None:
+        assert found == row["answer"]
+    else:
+        assert is_correct(found, row["answer"], row["type"]) is True, found
+
+
+@pytest.mark.parametrize(
+    ("text", "form"),
+    [
+        ("[reasoning] x\n\n[answer] 42", "tagged"),
+        ("[answer] dark green", "tagged"),
+        (r"[answer] \boxed{42}", "tagged_prose"),
+        ("[answer] The answer is 42.", "tagged_prose"),
+        ("**[Answer]:** 42", "other_tag"),
+        ("[answer]\n42", "other_tag"),
+        (r"So it is $\boxed{42}$.", "boxed"),
+        ("The answer is 42.", "announced"),
+        ("There are 42.", "prose"),
+        ("[reasoning] There are 42.", "none"),
+    ],
+)
+def test_the_form_of_an_answer_is_named(text: str, form: str) -> None:
+    assert form_of(split_steps(text)) == form
+    assert form in FORMS
+
+
+@pytest.mark.parametrize(
+    ("text", "kinds"),
+    [
+        ("[perception] a\n[reasoning] b\n[answer] 5", ["perception", "reasoning", "answer"]),
+        ("[perception] a\r\n\r\n[reasoning] b\r\n\r\n[answer] 5", ["perception", "reasoning", "answer"]),
+        ("a\r\n\r\nb", ["other", "other"]),
+        ("1. **[Perception]** a\n2. **[Reasoning]** b\n3. **[Answer]** 5", ["perception", "reasoning", "answer"]),
+        ("[perception]\na\nb\n\n[answer]\n\n5", ["perception", "answer"]),
+        ("[perception]\n\n[answer] 5", ["perception", "answer"]),
+        ("I see it.\n[answer] 5\n", ["other", "answer"]),
+        ("A [answer] in a sentence.\nAnother line.", ["other"]),
+        ('- [zoom] {"bbox_2d": [0, 0, 5, 5]}', ["zoom"]),
+    ],
+)
+def test_tags_are_read_as_policies_write_them(text: str, kinds: list[str]) -> None:
+    steps = split_steps(text)
+    assert [step.kind for step in steps] == kinds
+    assert join_steps(steps) == text
+    assert split_steps(join_steps(steps)) == steps
+
+
+def test_rules_for_prose_read_the_answer_step_alone() -> None:
+    assert answer_text(split_steps("[perception] 3\n[answer]\n5\n")) == "5"
+    assert answer_text(split_steps("**[Answer]:** (B)\n\nI hope this helps!")) == "(B)"
+    doubted = "[answer] 3\n\nBut wait."
+    assert answer_text(split_steps(doubted)) == doubted
+    assert answer_text(split_steps("There are 3 of them.")) == "There are 3 of them."

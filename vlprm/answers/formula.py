@@ -1,0 +1,256 @@
+"""Expressions: their canonical text, and the parts in which two of them are compared.
+
+`as_formula` writes an expression without layout. `Formula` parts what it wrote: names and their values, a unit, and the
+mathematics between, which Math-Verify compares.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from fractions import Fraction
+
+from vlprm.answers.plain import decimal_comma, number, plain, unboxed
+from vlprm.answers.units import Unit, magnitude, parted, unit_of
+
+_RELATION = re.compile(
+    r"[<>≤≥≠≈]|!=|\\(?:leq?|geq?|neq?|lt|gt|le|ge|in|notin|subset|cup|cap|approx|to|mid)(?![A-Za-z])"
+)
+_NAME = re.compile(
+    r"(?:\\?[A-Za-z]+'?(?:_\{?[\w,]+\}?)?(?:\([A-Za-z](?:,[A-Za-z])*\))?|\([A-Za-z](?:,\s?[A-Za-z])+\)"
+    r"|\\(?:angle|triangle|overline|widehat|vec)\s?\{?[A-Za-z]+\}?|m\\angle\s?[A-Z]+|\|[A-Za-z]+\||[A-Za-z]\([^()]{1,20}\))"
+)
+_SUM = re.compile(r"[\d+*/().\s^\u00d7·-]+|(?:[\d+*/()^-]|\\cdot|\\times|\\frac|[{}.])+")  # it leads to a result
+_CONSTANT = re.compile(r"(?:[\d.,+\-*/^(){}\s]|\\(?:frac|sqrt|pi|cdot|times|pm|mp|circ)(?![A-Za-z])|π|°|%|\[\d+\])+")
+_AND = re.compile(r",?\s*(?:\\\\?\s)?\b(?:and|or)\b\s*,?\s*")
+_SPACE = re.compile(r"(\\[A-Za-z]+) (?=[A-Za-z])|(\d) (?=\d)|, (?=\S)| ")
+# Mathematics as it is typed without LaTeX. A name of a function is no product of letters.
+_TYPED = [
+    (re.compile(pattern), by)
+    for pattern, by in (
+        (r"\*\*", "^"),
+        (r"\\colon(?![A-Za-z])", ":"),
+        (r"(?<![A-Za-z\\])(pi|theta|alpha|beta|infty|sqrt|sin|cos|tan|log|ln|exp)(?=[^A-Za-z]|$)", r"\\\1"),
+        (r"(?<![A-Za-z\\])(?:infinity|inf|oo)(?![A-Za-z])|∞", r"\\infty "),
+        (r"(?<![A-Za-z\\])sqrt(?=[A-Za-z](?![A-Za-z]))", r"\\sqrt "),
+        (r"π", r"\\pi "),
+        (r"[\u00d7]", r"\\times "),
+        (r"[·⋅∙]", r"\\cdot "),
+        (r"÷", r"\\div "),
+        (r"≤|<=|=<|⩽", r"\\leq "),
+        (r"≥|>=|⩾", r"\\geq "),
+        (r"≠|!=", r"\\neq "),
+        (r"\\lt(?![A-Za-z])", "<"),
+        (r"\\gt(?![A-Za-z])", ">"),
+        (r"±", r"\\pm "),
+        (r"\u222a", r"\\cup "),
+        (r"∩", r"\\cap "),
+        (r"∈", r"\\in "),
+        (r"∅|\\varnothing", r"\\emptyset "),
+        (r"∛", r"\\sqrt[3]"),
+        (r"∜", r"\\sqrt[4]"),
+        (r"√", r"\\sqrt"),
+        (r"\\exp\s?(?=[({])", "e^"),
+    )
+]
+
+
+def typed(text: str) -> str:
+    """LaTeX for what is typed or pasted as characters: `pi`, `sqrt(3)`, `x**2`, `≥`."""
+    for pattern, by in _TYPED:
+        text = pattern.sub(by, text)
+    return _roots(_powers(text))
+
+
+def _roots(text: str) -> str:
+    """Braces about what a root is taken of: `\\sqrt(3)`, `\\sqrt 3`, `\\sqrt[3]2`."""
+    parts = re.split(r"(\\sqrt(?:\[[^\[\]]{1,20}\])?)\s*", text)
+    for n in range(2, len(parts), 2):
+        said = parts[n]
+        if said.startswith("("):
+            end = closing(said, "()")
+            parts[n] = f"{{{said[1:end]}}}{said[end + 1 :]}" if end else said
+        elif under := re.match(r"\d+|\\?[A-Za-z]+(?=\W|\d|$)|[A-Za-z]", said):
+            parts[n] = f"{{{under[0]}}}{said[under.end() :]}"
+    return "".join(parts)
+
+
+def _powers(text: str) -> str:
+    """`e^(16)` as `e^{16}`."""
+    parts = text.split("^(")
+    for n in range(1, len(parts)):
+        end = closing("(" + parts[n], "()")
+        parts[n] = f"^{{{parts[n][: end - 1]}}}{parts[n][end:]}" if end else "^(" + parts[n]
+    return "".join(parts)
+
+
+def closing(text: str, pair: str) -> int:
+    """Where the bracket that opens a text is closed; 0 where it is not."""
+    depth = 0
+    for place, character in enumerate(text):
+        depth += (character == pair[0]) - (character == pair[1])
+        if not depth:
+            return place
+    return 0
+
+
+def at_depth_0(text: str, marks: str) -> list[str]:
+    """A text parted at characters that stand outside of all brackets. An interval may open and close with either."""
+    parts, depth, start = [], 0, 0
+    for place, character in enumerate(text):
+        depth += (character in "([{") - (character in ")]}")
+        if depth <= 0 and character in marks:
+            parts.append(text[start:place])
+            start = place + 1
+    return [*parts, text[start:]]
+
+
+def equated(text: str) -> list[str]:
+    """The sides of the equals signs of a text; the text alone where another relation holds."""
+    if _RELATION.search(text):
+        return [text]
+    return [side.strip() for side in at_depth_0(text, "=")]
+
+
+def as_formula(text: str) -> str | None:
+    said = unboxed(plain(text).strip().rstrip("."))
+    said = re.sub(r"\\(?:text|mathrm)\s?\{([^{}]*)\}", r"\1", said).strip().rstrip(".;")
+    items = _items(said)
+    if len(items) > 1:
+        return _joined(items)
+    value, unit = parted(said)
+    if (scaled := _scaled(value, unit)) is not None:
+        return str(scaled)
+    bare = _tidy(value)
+    if bare is None:
+        return None
+    sides = equated(bare)
+    if len(sides) > 1:
+        last, last_unit = parted(sides[-1])
+        if not unit and last_unit:
+            unit, sides[-1] = last_unit, last
+        bare = _without_name(sides)
+    found = number(bare)
+    bare = bare if found is None else str(found)
+    return _with_unit(bare, unit) if bare else None
+
+
+def _scaled(value: str, unit: str) -> Fraction | None:
+    """`5 million`, `5k`."""
+    word = unit or (re.search(r"(?<=\d)\s?([A-Za-z]+)$", value) or [""])[0].strip()
+    factor = magnitude(word)
+    base = number(value.removesuffix(word).strip()) if factor else None
+    return None if base is None or factor is None else base * factor
+
+
+def _with_unit(bare: str, unit: str) -> str:
+    if not unit:
+        return bare
+    return bare + ("" if unit in "%°" else " ") + re.sub(r"\s*\^\s*\{?\s*(-?\d)\s*\}?", r"^\1", " ".join(unit.split()))
+
+
+def _tidy(text: str) -> str | None:
+    """Mathematics without layout; None where it was cut short."""
+    bare = re.sub(r"\s+", " ", typed(text)).strip()
+    kept: list[str] = []
+    depth, last = 0, 0
+    for space in _SPACE.finditer(bare):
+        for character in bare[last : space.start()]:
+            depth += (character in "([{") - (character in ")]}")
+        spaced_list = space[0].startswith(",") and (depth <= 0 or re.match(r"\d{3}(?!\d)", bare[space.end() :]))
+        keep = bool(space[1] or space[2]) or bool(spaced_list)
+        kept += [bare[last : space.start()], space[0] if keep else space[0].rstrip(" ")]
+        last = space.end()
+    bare = "".join([*kept, bare[last:]])
+    bare = re.sub(r"([_^])\{(\w)\}(?!\d)", r"\1\2", bare)
+    opened = bare.replace("\\{", "").replace("\\}", "")
+    if opened.count("{") != opened.count("}") or bare.endswith(tuple("+-*/^=,<>")):
+        return None
+    return bare
+
+
+def _items(said: str) -> list[str]:
+    """The answers that a text lists with names, or by `and` and `or`."""
+    parts = [part.strip() for part in _AND.split(said)]
+    parts = [item.strip() for part in parts for item in _named_items(part)]
+    return [part for part in parts if part]
+
+
+def _named_items(text: str) -> list[str]:
+    """`x=1, y=2` at its commas, where all its items have names; else the text alone."""
+    items = at_depth_0(text, ",;")
+    return items if len(items) > 1 and all(_named(item) for item in items) else [text]
+
+
+def _named(item: str) -> bool:
+    sides = equated(re.sub(r"\s+", "", item))
+    return len(sides) == 2 and bool(_NAME.fullmatch(sides[0])) and bool(sides[1])
+
+
+def _joined(items: list[str]) -> str | None:
+    """`x=1, y=2` for values of several names; the values alone, where one name has several."""
+    found = []
+    for item in items:
+        bare = _tidy(item)
+        if bare is None:
+            return None
+        sides = equated(bare)
+        name = sides[0] if len(sides) == 2 and _NAME.fullmatch(sides[0]) else ""
+        value = number(sides[-1])
+        found.append((name, (sides[-1] if name else bare) if value is None else str(value)))
+    names = {name for name, _ in found}
+    if len(names - {""}) > 1 or (len(names) > 1 and found[0][0] == ""):
+        return ", ".join(f"{name}={value}" if name else value for name, value in found)
+    return ", ".join(value for _, value in found)
+
+
+def _without_name(sides: list[str]) -> str:
+    """The end of a chain of equalities that opens with a name or a sum. A name stays before what is no constant."""
+    named = _NAME.fullmatch(sides[0])
+    if not named and not (len(sides) == 2 and _SUM.fullmatch(sides[0])) and not all(map(_SUM.fullmatch, sides)):
+        return "=".join(sides) if len(sides) == 2 or not _CONSTANT.fullmatch(sides[-1]) else sides[-1]
+    is_tuple = sides[0].startswith("(")
+    items = at_depth_0(sides[-1], ",")
+    if not named or is_tuple or len(items) > 1 or _CONSTANT.fullmatch(sides[-1]) or _WORD.fullmatch(sides[-1]):
+        return sides[-1]
+    return f"{sides[0]}={sides[-1]}"
+
+
+_WORD = re.compile(r"[A-Za-z]{3,}")
+
+
+@dataclass(frozen=True)
+class Formula:
+    """`values` by their names, where it gives several; else `maths`, which may open with a name and its `=`."""
+
+    text: str
+    maths: str
+    unit: Unit | None
+    values: dict[str, str]
+
+    @property
+    def unnamed(self) -> str:
+        """The mathematics without a name and its equals sign."""
+        sides = equated(self.maths)
+        return "=".join(sides[1:]) if len(sides) > 1 and _NAME.fullmatch(sides[0]) else self.maths
+
+    @property
+    def is_named(self) -> bool:
+        return self.unnamed != self.maths
+
+
+def formula(text: str) -> Formula:
+    """The parts of a canonical expression."""
+    items = at_depth_0(text, ",")
+    if len(items) > 1 and all(_named(item) for item in items):
+        pairs = [equated(item.strip()) for item in items]
+        return Formula(text, text, None, dict((name, value) for name, value in pairs))
+    maths, unit = parted(text)
+    return Formula(text, maths if unit else text, unit_of(unit, close=unit in "%°") if unit else None, {})
+
+
+def value_of(text: str) -> Fraction | None:
+    """The number that a canonical expression is, whatever its unit."""
+    maths = formula(text).maths
+    value = number(maths)
+    return value if value is not None else decimal_comma(maths)

@@ -1,0 +1,119 @@
+"""Words as answers, and the words about an answer: what leads in to it, what refuses it, and where it ends."""
+
+from __future__ import annotations
+
+import re
+from functools import partial
+
+from vlprm.answers.canonical import CANONICAL
+from vlprm.answers.plain import plain, unboxed
+from vlprm.answers.reader import Reader
+from vlprm.schema import AnswerType
+
+MAX_WORDS = 5
+_OPEN, _CLOSE = "\"'“\u2018«(", "\"'”\u2019»)"
+
+_HEDGE = (
+    r"so|thus|hence|therefore|then|and|but|well|okay|ok|consequently|overall|finally|probably|maybe|perhaps|likely|possibly|"
+    r"clearly|obviously|apparently|surely|yes|in conclusion|in total|in fact|in short|of course|"
+    r"(?:i|we) (?:think|believe|guess|say|get|have|obtain|find|need|see|know|conclude)(?: that)?|"
+    r"(?:i|we)(?:'d| would| can) (?:say|guess|go with|see|conclude)(?: that)?|i'm (?:sure|certain|confident)(?: that)?|"
+    r"my (?:guess|answer|best guess) is|(?:the )?(?:final |correct |right )?answer(?: is)?|"
+    r"it (?:seems|appears|follows)(?: that)?"
+)
+_IS = r"(?:'s|\u2019s|'re|\u2019re| is| are| was| were)"
+_SUBJECT = (
+    rf"(?:it|that|this|they|these|those|there|he|she){_IS}|(?:it|that|this|he|she) (?:looks|seems|appears|means|equals|must be|"
+    r"would be|should be|will be|can be)|they (?:look|seem|appear)"
+)
+_AFTER = r"(?:\s+(?:just|simply|probably|most likely|likely|clearly|definitely|indeed|actually|therefore|thus|to be|like)\b)*"
+_LEAD_IN = re.compile(
+    rf"(?:(?:{_HEDGE})(?:\s*[,:]|\s+[-\u2013\u2014](?=\s)|(?=\s))|(?:{_SUBJECT}){_AFTER}(?=\s))\s*:?\s*", re.IGNORECASE
+)
+# "The missing colour is red": what a sentence says of something that it names with an article.
+_OF_SOMETHING = re.compile(
+    rf"(?:the|its|their|this|that|these|those|his|her|my|our|your)\s(?:[\w'\u2019-]+\s){{1,6}}?(?:is|are|was|were)\b(?! (?:not|no)\b)"
+    rf"{_AFTER}\s*:?\s*",
+    re.IGNORECASE,
+)
+_ARTICLE = re.compile(r"(?:the|an?)\s+", re.IGNORECASE)
+_REFUSAL = re.compile(
+    r"(?:unknown|unclear|unsure|uncertain|undetermined|indeterminate|unanswerable|undefined answer|n/?a\.?|n\.a\.?|not applicable|not available|"
+    r"not (?:sure|certain|clear|known|given|specified|visible|possible|enough .*)|no (?:idea|clue|answer)|idk|dunno|null|none given|"
+    r"hard to (?:say|tell)|impossible to (?:say|tell|know|determine)|insufficient .*|(?:i |we |it |one |you |the answer )?"
+    r"(?:really |honestly |just )?(?:do not|don't|don\u2019t|cannot|can not|can't|can\u2019t|could not|couldn't|am not|am unable|are not|is not|isn't|was not) ?"
+    r"(?:really )?(?:be )?(?:know|knowing|sure|certain|tell|say|determined?|answer(?:ed)?|see|read|clear|known|possible|able|given|provided|"
+    r"to (?:see|tell|determine|answer|say))\b.*|(?:i'm|i\u2019m|i am|we're|we are) (?:not|un)\b.*|(?:i'm|i\u2019m|i am) (?:unsure|uncertain|unable|sorry)\b.*|sorry\b.*|"
+    r"(?:unable|failed) to .*)",
+    re.IGNORECASE,
+)
+# Abbreviations, after whose full stop a sentence goes on; a single capital is one.
+_STOP = r"(?<!\bSt)(?<!\bDr)(?<!\bMr)(?<!\bMs)(?<!\bMrs)(?<!\bMt)(?<!\bJr)(?<!\bSr)(?<!\bNo)(?<!\bvs)(?<!\bFt)(?<!\bProf)(?<!\bGen)(?<!\b[A-Z])\."
+SENTENCE_END = re.compile(rf"(?:{_STOP}|[!?])(?:\s|$)|;(?:\s|$)|\n")
+_CLAUSE = re.compile(
+    r",?\s+(?:because|since|although|though|whereas|which|so that)\b|,\s*(?:as|so|but|while|where|who|i|it|we|they|he|she|you|this|"
+    r"that|there|the|an?|not|based|given|for|with|according|meaning|making|therefore|thus|then|hence)\b",
+    re.IGNORECASE,
+)
+
+
+def without_lead_in(text: str) -> str:
+    """A sentence without the words that lead in to what it says: "So it is", "I think"."""
+    said = text.strip()
+    for _ in range(4):
+        lead = _LEAD_IN.match(said)
+        if not lead or not said[lead.end() :].strip(" .!"):
+            return said
+        said = said[lead.end() :].lstrip(" ,:")
+    return said
+
+
+def refuses(text: str) -> bool:
+    """Whether a short text says that there is no answer."""
+    return bool(_REFUSAL.fullmatch(text.strip().rstrip(".! ")))
+
+
+def sentence_parts(line: str) -> list[str]:
+    """The sentences of a line; the full stop of an abbreviation ends none."""
+    return re.split(
+        r"(?<=[.!?])(?<!\b(?:St|Dr|Mr|Ms|Mt|Jr|Sr|No|vs|Ft)\.)(?<!\bMrs\.)(?<!\b[A-Z]\.)\s+(?=[A-Z(\\$*])",
+        line.strip(),
+    )
+
+
+def _words_whole(answer_type: AnswerType, text: str) -> str | None:
+    said = unboxed(plain(text)).strip()
+    if "\n" in said or ((end := SENTENCE_END.search(said)) and said[end.end() :].strip()):
+        return None
+    return _form(answer_type, said)
+
+
+def _words_leading(answer_type: AnswerType, text: str) -> str | None:
+    said = unboxed(plain(text).lstrip(" :\n"))
+    if quoted := re.match(r"[\"“]([^\"”\n]{1,80})[\"”]", said):
+        return _form(answer_type, quoted[1])
+    return _form(answer_type, _CLAUSE.split(SENTENCE_END.split(said, maxsplit=1)[0], maxsplit=1)[0])
+
+
+def _form(answer_type: AnswerType, text: str) -> str | None:
+    """The answer of a short text, without what leads in to it."""
+    said = text.strip().rstrip("!;,. ")
+    if refuses(said):
+        return None
+    said = without_lead_in(said)
+    if found := _OF_SOMETHING.match(said):
+        said = said[found.end() :]
+    said = _ARTICLE.sub("", said, count=1) if _ARTICLE.match(said) else said
+    said = _unquoted(said.strip().rstrip("!;,. "))
+    return CANONICAL[answer_type](said) if 0 < len(said.split()) <= MAX_WORDS and not refuses(said) else None
+
+
+def _unquoted(said: str) -> str:
+    """A text without quotes or brackets about all of it."""
+    while len(said) > 2 and said[0] in _OPEN and said[-1] == _CLOSE[_OPEN.index(said[0])] and said[0] not in said[1:-1]:
+        said = said[1:-1].strip()
+    return said
+
+
+def words(answer_type: AnswerType) -> Reader:
+    return Reader(partial(_words_whole, answer_type), partial(_words_leading, answer_type), lambda text: None)
