@@ -11,7 +11,7 @@ import pytest
 from vlprm.answers import CANONICAL, FORMS, answer_text, extract_answer, form_of, is_correct
 from vlprm.steps import join_steps, split_steps
 
-FIXTURES = Path(__file__).parent / "fixtures"
+FIXTURES = Path(__file__).parents[1] / "fixtures"
 
 
 def rows(name: str) -> list[Any]:

@@ -37,7 +37,7 @@ FAMILY = SyntheticFamily(
     draw=lambda scene: Image.new("RGB", (32, 32), scene["content"]["number"] % (1 << 24)),
     ask=lambda scene: ("What is the answer?", "42", "integer"),
     solve=lambda scene, writer: [],
-    read=_read,
+    parse_claim=_read,
 )
 
 
