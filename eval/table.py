@@ -8,9 +8,9 @@ candidates, the reward model's where it was asked. Below each search method stan
 the method took for the same problem, candidates of the run's pool in their order, and how much better the method is;
 where the pool ends first, `--pool` names a run with a larger one. Shards of one run are read together. `--layout
 aggregations` has a row for each rule that makes one reward of step rewards (the tables of MM-PRM), and `--layout curve`
-the best of 1, 2, 4, ...
-A candidate without an answer is not right; how many there are is told below the table. `--format model-index` and
-`eval-results` write the measured rows as the Hub's metadata (eval/tables/hub.py).
+the best of 1, 2, 4, ... A candidate without an answer is not right; how many there are is said below the table, and how
+many problems each benchmark has. `--format model-index` and `eval-results` write the measured rows as the Hub's
+metadata (eval/tables/hub.py).
 """
 
 from __future__ import annotations
