@@ -27,20 +27,20 @@ class ProblemSetConfig:
     Args:
         name: a benchmark, a drawn family, or the path of a family's module; with `problem_file`, a name of your own.
         data: the benchmark's folder, as in its public repository; without one, it is the Hub's.
-        problem_file: problems of your own, as vlprm/data/problem_file.py describes them.
         subset: which of the benchmark's items.
         style: how they are asked: steps, ours, or official, the authors' own prompt.
         split: of a drawn family.
         problems: how many, from the first on (0: all; a drawn family has no end).
+        problem_file: problems of your own, as vlprm/data/problem_file.py describes them.
     """
 
     name: str
     data: Path | None = None
-    problem_file: Path | None = None
     subset: str = "all"
     style: str = "steps"
     split: str = "test"
     problems: NonNegativeInt = 0
+    problem_file: Path | None = None
 
 
 @dataclass(frozen=True)
