@@ -33,10 +33,13 @@ from vlprm.model.reward_loading import load_reward_model, save_reward_model
 from vlprm.runs.config import parse
 from vlprm.runs.folder import open_run
 from vlprm.runs.journal import Records, finish, read_records
-from vlprm.schema import Solution
+from vlprm.schema import Solution, from_json
 from vlprm.scoring.aggregate import AGGREGATIONS
+from vlprm.scoring.open import ScorerConfig
+from vlprm.scoring.tree import score_whole
 from vlprm.search import SearchConfig
 from vlprm.steps import split_steps
+from vlprm.tasks import TASKS, problem_by_id
 from vlprm.viewer.page import render_page
 from vlprm.viewer.views import facts
 
@@ -96,6 +99,21 @@ def test_the_five_benchmarks_of_vl_prm_make_a_table(
     assert [shown.facts(i) for i in range(10)] == [facts(shown.view(i)) for i in range(10)]
     assert len(render_page("a run", [], shown)) > 10_000
     assert not [r for r in records if r["failure"]]
+
+
+def test_a_record_has_the_truth_of_drawn_steps_and_the_reward_of_the_whole(
+    tiny_backbone: Folders, reward_model: Path, tmp_path: Path
+) -> None:
+    main(tiny(tmp_path / "run", tiny_backbone("qwen2_5_vl"), reward_model, methods=("best_of_n",), whole=True))
+    checkpoint, records = load_reward_model(reward_model), list(read_records(tmp_path / "run" / "records.jsonl"))
+    assert [r["benchmark"] for r in records] == ["count_grid", "chart"] * 2 + ["count_grid"]  # they take turns
+    for record in records:
+        problem = problem_by_id(record["problem"], TASKS)
+        asked = [(problem, from_json(Solution, c["solution"]).steps) for c in record["candidates"]]
+        for stored, reward, (_, steps) in zip(record["candidates"], score_whole(checkpoint, asked), asked, strict=True):
+            assert stored["whole"] == (None if reward is None else pytest.approx(reward, abs=1e-5))
+            truth = TASKS[problem.task].verdicts(problem, steps)
+            assert [t and t["correct"] for t in stored["truth"]] == [v and v.correct for v in truth]
 
 
 def test_a_killed_run_ends_as_one_that_was_not(tiny_backbone: Folders, reward_model: Path, tmp_path: Path) -> None:
@@ -335,6 +353,11 @@ def test_quoted_rows_name_their_source_and_fill_our_columns() -> None:
         ({"methods": ("best_of_m",)}, "did you mean 'best_of_n'"),
         ({"methods": ("best_of_n",), "reward_model": None}, "best_of_n needs reward_model"),
         ({"methods": ("refined_best_of_n",)}, "refined_best_of_n needs critic"),
+        (
+            {"whole": True, "methods": ("self_consistency",), "reward_model": None},
+            "whole needs a reward model that scores",
+        ),
+        ({"whole": True, "scorer": ScorerConfig("critiques")}, "whole needs a reward model that scores steps in this"),
         ({"shard": "2/2"}, "shard '2/2' is not of the form i/n"),
         ({"benchmarks": DRAWN + DRAWN}, "named twice"),
     ],
