@@ -79,7 +79,10 @@ def test_mistakes_are_named(tmp_path: Path, argv: list[str], text: str, message:
     [
         (["train.prm", "--acumulate", "3"], "unknown flag --acumulate; did you mean 'accumulate'?"),
         (["data_synth.trees", "--tasks", "[chrat]", "--run", "RUN"], "unknown task 'chrat'; did you mean 'chart'?"),
-        (["data_synth.trees", "--problems", "0", "--run", "RUN"], '"problems": Not of type PositiveInt: 0'),
+        (
+            ["eval.run", "--policy", "x", "--benchmarks", "[]", "--unit", "0", "--run", "RUN"],
+            '"unit": Not of type PositiveInt: 0',
+        ),
         (["data_synth.trees", "--policy", "nowhere", "--run", "RUN"], "no checkpoint folder nowhere"),
         (["train.prm", "--dataset", "none.parquet", "--run", "RUN"], "none.parquet does not exist"),
     ],
