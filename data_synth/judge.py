@@ -4,8 +4,9 @@
     python -m data_synth.judge --config configs/server/judge.yaml    a served vision-language model
 
 Writes `judgements.jsonl` (a record a tree): `verdicts` has a verdict or null (no result, or not asked) for each node of
-the tree, `solutions` the leaves of those that it read, `failures` counts what could not be read or answered. Killed, or
-stopped by SIGINT, the same command goes on.
+the tree, `solutions` the leaves of the solutions that it read, `failures` counts what could not be read or answered.
+Killed, or stopped by SIGINT, the same command goes on. Ended, it asks again for what servers failed to answer, and for
+everything if nothing could be read.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ import asyncio
 import dataclasses
 import logging
 from collections import Counter
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -32,7 +33,7 @@ from vlprm.policy.replay import ANSWERS, ReplayPolicy
 from vlprm.runs.config import dump, run
 from vlprm.runs.folder import open_run, timed
 from vlprm.runs.journal import Records, finish
-from vlprm.runs.window import in_window, leave_unless, stopped_by_sigint
+from vlprm.runs.window import drop_unanswered, in_window, leave_unless, stopped_by_sigint, tell_unanswered
 from vlprm.serving.config import ServerConfig
 from vlprm.tasks import TASKS, Tasks, load_tasks, refuse_other_tasks, task_of
 
@@ -83,12 +84,16 @@ def main(config: JudgeConfig) -> None:
         refuse_other_tasks(trees.ids, tasks)
     open_run(config.run, dump(config), config.seed, trees.files)
     records = Records(config.run / "judgements.jsonl")
+    if not any(map(_has_verdict, records)):
+        records.drop(set(records.keys))  # the judge may have been mended
+    drop_unanswered(records, _is_unanswered)
     with timed(config.run, "judge"):
         if config.judge == "oracle":
             _ask_oracle(trees, records, tasks, config)
         else:
             asyncio.run(_ask_model(trees, records, config))
     leave_unless(len(records.keys) == len(trees))
+    _refuse_none(records)
     finish(records)
     _report(records)
 
@@ -115,10 +120,13 @@ async def _ask_model(trees: TreeRun, records: Records, config: JudgeConfig) -> N
                 return _record(searched.problem.id, name, verdicts)
 
             todo = (searched for searched in trees if searched.problem.id not in records.keys)
+            unanswered: set[str] = set()
             async for record in in_window(todo, judged, config.in_flight, stopping):
                 records.append([record])
+                if _is_unanswered(record):
+                    unanswered.add(record["key"])
             if len(records.keys) == len(trees):
-                kept.path.unlink()
+                kept.forget(records.keys - unanswered)
 
 
 @asynccontextmanager
@@ -140,20 +148,48 @@ def _record(problem_id: str, judge: str, judged: Judged) -> dict[str, Any]:
         "verdicts": [None if verdict is None else dataclasses.asdict(verdict) for verdict in judged.verdicts],
         "solutions": judged.solutions,
         "failures": dict(judged.failures),
+        "example": judged.example,
+        "unanswered": judged.unanswered,
         "requests": judged.requests,
         "tokens": judged.tokens,
     }
 
 
+def _has_verdict(record: Mapping[str, Any]) -> bool:
+    return any(verdict is not None for verdict in record["verdicts"])
+
+
+def _is_unanswered(record: Mapping[str, Any]) -> bool:
+    return bool(record.get("unanswered"))
+
+
+def _refuse_none(records: Records) -> None:
+    """ValueError where a judge was asked, and nothing that it said could be read."""
+    failures: Counter[str] = Counter()
+    example = ""
+    for record in records:
+        if _has_verdict(record):
+            return
+        failures.update(record["failures"])
+        example = example or record["example"]
+    if failures:
+        raise ValueError(
+            f"no judgement could be read ({dict(failures)}); the first: {example}; mend the judge, then run the same"
+            " command again, which asks for all of them"
+        )
+
+
 def _report(records: Records) -> None:
     failures: Counter[str] = Counter()
-    said = 0
+    said = unanswered = 0
     for record in records:
         failures.update(record["failures"])
         said += sum(verdict is not None for verdict in record["verdicts"])
+        unanswered += _is_unanswered(record)
     log.info(
         "%d trees judged, %d steps with a verdict; no results: %s", len(records.keys), said, dict(failures) or "none"
     )
+    tell_unanswered(unanswered)
 
 
 if __name__ == "__main__":

@@ -3,7 +3,7 @@
     python -m data_synth.trees --config configs/demo/trees.yaml
 
 Writes `trees.jsonl` (a record a problem, see data_synth.search.store) into the run folder. Killed, or stopped by
-SIGINT, the same command goes on.
+SIGINT, the same command goes on; ended, it asks again for what servers failed to answer.
 """
 
 from __future__ import annotations
@@ -12,8 +12,10 @@ import asyncio
 import dataclasses
 import logging
 from collections import Counter
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from jsonargparse.typing import PositiveInt
 
@@ -22,11 +24,12 @@ from data_synth.search.source import Source, drawn_problems, parse_shard, proble
 from data_synth.search.store import IMAGES, TREES, shard_name
 from data_synth.search.tree import TreeSearchConfig, is_mixed
 from vlprm.model.loading import checkpoint_folder, placement
+from vlprm.policy import UNANSWERED
 from vlprm.policy.open import open_policy
 from vlprm.runs.config import dump, run
 from vlprm.runs.folder import open_run, timed
 from vlprm.runs.journal import Records, finish
-from vlprm.runs.window import leave_unless, stopped_by_sigint
+from vlprm.runs.window import drop_unanswered, leave_unless, stopped_by_sigint, tell_unanswered
 from vlprm.schema import StepTree, from_json
 from vlprm.serving.config import ServerConfig
 from vlprm.tasks import TASKS, load_tasks
@@ -85,11 +88,34 @@ def main(config: TreesConfig) -> None:
     inputs = [checkpoint_folder(config.policy), *filter(None, [config.problem_file])]
     open_run(folder, dump(config), config.seed, inputs)
     records = Records(folder / TREES)
+    if all("failure" in record for record in records):
+        records.drop(set(records.keys))  # the problems may have been mended
+    drop_unanswered(records, _is_unanswered)
     with timed(folder, "trees"):
         done = asyncio.run(_search(source, units, records, config))
     leave_unless(done)
+    _refuse_none(records)
     finish(records)
     _report(records)
+
+
+def _is_unanswered(record: Mapping[str, Any]) -> bool:
+    return "tree" in record and bool(UNANSWERED & record["tree"]["stops"].keys())
+
+
+def _refuse_none(records: Records) -> None:
+    """ValueError where no problem could be searched."""
+    causes: Counter[str] = Counter()
+    first = ""
+    for record in records:
+        if "failure" not in record:
+            return
+        causes[record["failure"]] += 1
+        first = first or record["said"]
+    raise ValueError(
+        f"none of {causes.total()} problems can be searched ({dict(causes)}); the first: {first}; mend them, then run"
+        " the same command again"
+    )
 
 
 def open_source(config: TreesConfig) -> Source:
@@ -114,6 +140,7 @@ async def _search(source: Source, units: list[list[str]], records: Records, conf
 
 def _report(records: Records) -> None:
     sums: Counter[str] = Counter(trees=0, mixed=0, rollouts=0, steps=0, failed=0)
+    unanswered = 0
     failures: Counter[str] = Counter()
     for record in records:
         if "failure" in record:
@@ -122,10 +149,12 @@ def _report(records: Records) -> None:
         tree = from_json(StepTree, record["tree"])
         sums.update(trees=1, mixed=is_mixed(tree), rollouts=tree.rollouts, steps=len(tree.nodes))
         sums.update(failed=tree.root.mc_total - tree.root.mc_valid)
+        unanswered += _is_unanswered(record)
     log.info(
         "%(trees)d trees, %(mixed)d solved sometimes and not always; %(rollouts)d rollouts, %(steps)d steps, "
         "%(failed)d root rollouts without result", sums
     )  # fmt: skip
+    tell_unanswered(unanswered)
     if failures:
         log.info("problems that cannot be searched: %s", dict(failures))
 

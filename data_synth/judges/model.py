@@ -14,9 +14,10 @@ from jsonargparse.typing import NonNegativeFloat, PositiveInt
 from data_synth.search.tree import read_solutions
 from vlprm.errors import ProblemError
 from vlprm.labels.judge import NoJudgement, judge_problem, judge_schema, majority, parse_judgement
-from vlprm.policy import Continuation, Policy, Request, all_answers
+from vlprm.policy import UNANSWERED, Continuation, Policy, Request, all_answers
 from vlprm.schema import Problem, StepTree, Verdict
 
+EXAMPLE = 200  # characters of an answer that could not be read
 CONTROL_TOKEN = re.compile(r"<\|\w+\|>|</?s>|<(start|end)_of_turn>")  # as chat templates of all families spell them
 
 
@@ -45,11 +46,14 @@ class AskConfig:
 @dataclass
 class Judged:
     """The verdicts on a tree's nodes (None: no result, or not asked), the leaves of the solutions that were read, in
-    order, what failed, and what it cost."""
+    order; what failed, with an `example`, and how many solutions lack answers that servers failed to give; and what it
+    cost."""
 
     verdicts: list[Verdict | None]
     solutions: list[int]
     failures: Counter[str] = field(default_factory=Counter)
+    example: str = ""
+    unanswered: int = 0
     requests: int = 0
     tokens: int = 0
 
@@ -92,8 +96,11 @@ async def _judgements(
             read += _readable(answers, len(steps), judged)
             if len(read) == config.samples:
                 break
+        else:
+            judged.unanswered += any(answer.failure in UNANSWERED for answer in answers)
     except ProblemError as error:
         judged.failures[error.failure] += 1
+        judged.example = judged.example or f"{error.failure}: {error}"
     return read
 
 
@@ -104,6 +111,8 @@ def _readable(answers: Sequence[Continuation], steps: int, judged: Judged) -> li
             read.append(_read(answer, steps))
         except NoJudgement as failure:
             judged.failures[failure.cause] += 1
+            said = ": ".join(filter(None, (failure.cause, failure.said, answer.text[:EXAMPLE])))
+            judged.example = judged.example or said
     return read
 
 

@@ -17,7 +17,7 @@ from data_synth.search.source import Source
 from data_synth.search.store import Failed, Outcome, Searched, failure_record, tree_record
 from data_synth.search.tree import TreeSearchConfig
 from vlprm.errors import ProblemError
-from vlprm.policy import Policy
+from vlprm.policy import UNANSWERED, Policy
 from vlprm.policy.open import open_policy
 from vlprm.policy.replay import ANSWERS, ReplayPolicy
 from vlprm.runs.journal import Records, in_units
@@ -75,16 +75,20 @@ async def in_process(work: Work, engine: Policy) -> None:
 
 
 async def served(work: Work, engine: Policy, in_flight: int) -> None:
-    """Every problem goes its own way, `in_flight` of them at once. Answers are kept until their problem is written."""
+    """Every problem goes its own way, `in_flight` of them at once. Answers are kept until their problem is
+    written with nothing left to ask again."""
     kept = ReplayPolicy(engine, work.records.path.with_name(ANSWERS), work.records.keys, work.stopping)
     todo = (i for unit in work.units for i in unit if i not in work.records.keys)
     results = in_window(
         todo, lambda i: search_one(i, work.source, kept, work.search, work.seed), in_flight, work.stopping
     )
+    unanswered: set[str] = set()
     async for outcome in results:
         work.write([outcome])
+        if isinstance(outcome, Searched) and UNANSWERED & outcome.tree.stops.keys():
+            unanswered.add(outcome.problem.id)
     if work.is_done:
-        kept.path.unlink()
+        kept.forget(work.records.keys - unanswered)
 
 
 async def on_cluster(work: Work, config: Any, open_source: Callable[[Any], Source]) -> None:

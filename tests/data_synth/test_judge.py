@@ -29,9 +29,9 @@ from vlprm.data.dataset import read_rows
 from vlprm.errors import ProblemError
 from vlprm.labels.judge import NoJudgement, judge_problem, judge_schema, majority, parse_judgement
 from vlprm.policy import Continuation, Request
-from vlprm.policy.replay import ReplayPolicy
-from vlprm.runs.folder import open_run
-from vlprm.runs.journal import Records, finish, read_records
+from vlprm.policy.replay import ANSWERS, ReplayPolicy
+from vlprm.runs.folder import DONE, open_run
+from vlprm.runs.journal import Records, finish, read_records, refuse_unfinished
 from vlprm.schema import Problem, Region, StepTree, Verdict
 from vlprm.steps import parse_step
 from vlprm.tasks import TASKS
@@ -282,9 +282,8 @@ def test_a_server_without_schemas_is_asked_without(run: Path, server: StandIn, a
 
     answers(reply)
     judge.main(model_config(run, server, in_flight=1))
-    first = len(
-        read_solutions(PROBLEMS[0], tree_of(PROBLEMS[0]), 8)
-    )  # the solutions of the first tree are asked about at once
+    # The solutions of the first tree are asked about at once.
+    first = len(read_solutions(PROBLEMS[0], tree_of(PROBLEMS[0]), 8))
     assert not any("response_format" in body for body in judged_bodies(server)[2 * first :])
     assert sum(len(record["failures"]) for record in read_records(run / "judgements" / "judgements.jsonl")) == 0
 
@@ -321,11 +320,56 @@ def test_garbage_becomes_no_label(
     config = model_config(run, server, ask=AskConfig(samples=2, solutions=2, tries=2))
     if garbage == "slow":
         config = dataclasses.replace(config, server=config_of(server, timeout=0.3))
-    judge.main(config)
+    with pytest.raises(ValueError, match=r"no judgement could be read .* the first: .*; mend the judge"):
+        judge.main(config)
+    assert not (run / "judgements" / DONE).exists()
     records = list(read_records(run / "judgements" / "judgements.jsonl"))
     assert len(records) == len(PROBLEMS)
     assert {cause for record in records for cause in record["failures"]} == causes
     assert all(verdict is None for record in records for verdict in record["verdicts"])
+
+
+def test_a_judge_that_was_mended_is_asked_again_by_the_same_command(
+    run: Path, server: StandIn, answers: Answers
+) -> None:
+    config = model_config(run, server, ask=AskConfig(tries=1))
+    answers(lambda body: completion(*['{"steps": []}'] * body["n"]))
+    with pytest.raises(ValueError, match=r"bad_field.*correction.*\{\"steps\": \[\]\}"):
+        judge.main(config)
+    answers(all_right)
+    judge.main(config)
+    assert all(any(r["verdicts"]) for r in read_records(run / "judgements" / "judgements.jsonl"))
+
+
+@pytest.mark.parametrize(
+    ("reply", "again"),
+    [(slowly, True), (GARBAGE["500"][0], True), (GARBAGE["cut"][0], True), (GARBAGE["empty"][0], False)],
+)
+def test_what_servers_failed_to_answer_is_asked_again_and_nothing_else(
+    run: Path, server: StandIn, answers: Answers, reply: Callable[[Body], Answer], again: bool
+) -> None:
+    """Judgements of one problem fail in the first run. The second run of the same command asks for those."""
+    path, spoilt = run / "judgements" / "judgements.jsonl", PROBLEMS[0].question
+    answers(lambda body: reply(body) if spoilt in json.dumps(body) else all_right(body))
+    ask = AskConfig(tries=1, solutions=2)
+    config = dataclasses.replace(model_config(run, server, ask=ask), server=config_of(server, timeout=0.4))
+    judge.main(config)
+    assert [any(record["verdicts"]) for record in sorted_by_place(path)] == [False, True, True, True]
+    refuse_unfinished(path, "data_synth.judge")
+    answers(all_right)
+    before = len(judged_bodies(server))
+    judge.main(config)
+    assert [any(record["verdicts"]) for record in sorted_by_place(path)] == [again, True, True, True]
+    asked = judged_bodies(server)[before:]
+    assert all(spoilt in json.dumps(body) for body in asked)
+    assert len(asked) == (2 if again else 0)
+    refuse_unfinished(path, "data_synth.judge")
+    assert not (run / "judgements" / ANSWERS).exists()
+
+
+def sorted_by_place(path: Path) -> list[dict[str, Any]]:
+    places = {problem.id: place for place, problem in enumerate(PROBLEMS)}
+    return sorted(read_records(path), key=lambda record: places[record["key"]])
 
 
 def test_a_judge_that_was_stopped_asks_for_nothing_twice(run: Path, server: StandIn, answers: Answers) -> None:
@@ -422,7 +466,8 @@ def test_a_model_is_served_or_here(run: Path, server: StandIn, both: bool) -> No
 def test_a_model_in_this_process_judges_through_the_same_interface(run: Path, backbone: Path) -> None:
     """It is random, so that nothing it says can be read: every tree ends with no results by cause."""
     ask = AskConfig(solutions=1, tries=1, max_tokens=5)
-    judge.main(JudgeConfig(run / "trees", run / "judgements", "model", model=str(backbone), ask=ask, device="cpu"))
+    with pytest.raises(ValueError, match="no judgement could be read"):
+        judge.main(JudgeConfig(run / "trees", run / "judgements", "model", model=str(backbone), ask=ask, device="cpu"))
     records = list(read_records(run / "judgements" / "judgements.jsonl"))
     assert [record["requests"] for record in records] == [1] * len(PROBLEMS)
     assert {cause for record in records for cause in record["failures"]} <= {"length", "not_json"}

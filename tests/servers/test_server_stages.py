@@ -2,23 +2,29 @@
 
 from __future__ import annotations
 
+import dataclasses
+import json
 import logging
+import time
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
+from data_synth.search.source import drawn_problems
+from data_synth.search.tree import TreeSearchConfig
 from data_synth.trees import TreesConfig
 from data_synth.trees import main as grow_trees
 from eval.run import main as sample_candidates
 from eval.runs.problem_sets import ProblemSetConfig
 from eval.runs.run_config import RunConfig
-from tests.stand_in import KEY, StandIn, completion, config_of, open_on
+from tests.stand_in import KEY, Answer, Body, StandIn, as_asked, completion, config_of, open_on
 from vlprm.runs.config import parse
-from vlprm.runs.journal import read_records
+from vlprm.runs.journal import read_records, refuse_unfinished
 from vlprm.runs.pools import RECORDS
 from vlprm.search import SearchConfig
-from vlprm.tasks import TASKS
+from vlprm.tasks import TASKS, load_tasks
 
 
 def test_the_key_reaches_the_server_and_nothing_else(
@@ -76,3 +82,51 @@ def test_stages_write_the_same_records_from_servers_that_answer_the_same(
     (tree,) = (record["tree"] for record in read_records(tmp_path / "trees" / "trees.jsonl"))
     assert (tree["root"]["mc_total"], tree["root"]["mc_valid"]) == (8, 1)
     assert [leaf for leaf, _ in tree["leaves"]] == [0]  # what wrote nothing ends no solution
+
+
+def test_a_tree_that_an_outage_spoilt_is_made_again_by_the_same_command(
+    server: StandIn, tmp_path: Path, backbone: Path
+) -> None:
+    """Calls of one problem of three time out. The next run asks for that problem, and for no other."""
+    config = TreesConfig(
+        tmp_path / "trees", str(backbone), ("count_grid",), problems=3, server=config_of(server, timeout=0.5)
+    )
+    spoilt = drawn_problems(load_tasks(("count_grid",)), "train", 3)
+    question = spoilt.problem(spoilt.ids[1]).question
+
+    def outage(body: Body) -> Answer:
+        if "n" in body and question in json.dumps(body):
+            time.sleep(0.8)
+        return as_asked(body)
+
+    server.reply = outage
+    grow_trees(config)
+    path = tmp_path / "trees" / "trees.jsonl"
+
+    def stops() -> list[dict[str, int]]:
+        return [record["tree"]["stops"] for record in sorted(read_records(path), key=lambda record: record["at"])]
+
+    assert [set(each) for each in stops()] == [{"answer"}, {"timeout"}, {"answer"}]
+    server.reply, before = as_asked, len(server.asked)
+    grow_trees(config)
+    assert [set(each) for each in stops()] == [{"answer"}] * 3
+    asked = [body for body in server.asked[before:] if "n" in body]
+    assert asked
+    assert all(question in json.dumps(body) for body in asked)
+    refuse_unfinished(path, "data_synth.trees")
+    before = len(server.asked)
+    grow_trees(config)
+    assert len(server.asked) == before
+
+
+def test_no_problem_that_can_be_searched_is_no_success(tmp_path: Path) -> None:
+    """All images are missing; when they are there, the same command goes on."""
+    line = {"id": "7", "question": "How many?", "images": ["a.png"], "answer": "3", "answer_type": "integer"}
+    (tmp_path / "problems.jsonl").write_text(json.dumps(line) + "\n")
+    config = TreesConfig(tmp_path / "trees", problem_file=tmp_path / "problems.jsonl", device="cpu")
+    config = dataclasses.replace(config, search=TreeSearchConfig(root_rollouts=1, max_tokens=2))
+    with pytest.raises(ValueError, match=r"none of 1 problems can be searched .*the first: .*no image 'a\.png'"):
+        grow_trees(config)
+    Image.new("RGB", (64, 64)).save(tmp_path / "a.png")
+    grow_trees(config)
+    assert ["tree" in record for record in read_records(tmp_path / "trees" / "trees.jsonl")] == [True]

@@ -39,11 +39,11 @@ class _Judgement:
 
 
 class NoJudgement(ValueError):
-    """An answer that is no judgement; `cause` is one word to count by."""
+    """An answer that is no judgement; `cause` is one word to count by, `said` is what is wrong, where that is known."""
 
-    def __init__(self, cause: str) -> None:
+    def __init__(self, cause: str, said: str = "") -> None:
         super().__init__(cause)
-        self.cause = cause
+        self.cause, self.said = cause, said
 
 
 def judge_schema(steps: int) -> dict[str, Any]:
@@ -84,7 +84,7 @@ def parse_judgement(text: str, steps: int) -> list[Verdict]:
     try:
         said = structured(_Judgement, body, "not a judgement")
     except ValueError as error:
-        raise NoJudgement("bad_field") from error
+        raise NoJudgement("bad_field", str(error)) from error
     if any(not 1 <= item.step <= steps for item in said.steps):
         raise NoJudgement("unknown_step")
     if [item.step for item in said.steps] != list(range(1, steps + 1)):

@@ -15,6 +15,9 @@ from vlprm.zoom.boxes import Size
 from vlprm.zoom.policy import ZoomPolicy
 
 T = TypeVar("T")
+UNANSWERED = frozenset(
+    {"timeout", "connection", "server_error"}
+)  # failures of a call that say nothing about what was asked
 
 
 @dataclass(frozen=True)

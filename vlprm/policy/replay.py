@@ -26,16 +26,24 @@ ANSWERS = "answers.jsonl"
 class ReplayPolicy:
     """Its state: the answers of the last run that are not used yet, and the file of this run's.
 
-    `done` are the problems whose answers are not needed any more; the file is rid of them when it is opened. Failures
-    are not kept: they are asked again.
+    `done` are the problems whose answers are not needed any more; the file is rid of them when it is opened, and when
+    `forget` is called. Failures are not kept: they are asked again.
     """
 
     def __init__(self, engine: Policy, path: Path, done: Container[str], stopping: asyncio.Event) -> None:
         self.engine, self.path, self.stopping = engine, path, stopping
         self.dialect, self.zoom = engine.dialect, engine.zoom
-        kept = [record for record in read_records(path) if record["problem"] not in done]
-        write_atomically(path, "".join(json.dumps(record) + "\n" for record in kept))
+        kept = self.forget(done)
         self._answers = {record["key"]: [_told(c) for c in record["answer"]] for record in kept}
+
+    def forget(self, done: Container[str]) -> list[dict[str, Any]]:
+        """Rid the file of the answers of these problems; what is left in it. An empty file is removed."""
+        kept = [record for record in read_records(self.path) if record["problem"] not in done]
+        if kept:
+            write_atomically(self.path, "".join(json.dumps(record) + "\n" for record in kept))
+        else:
+            self.path.unlink(missing_ok=True)
+        return kept
 
     def seen_size(self, problem: Problem, shown: int | Region = 0) -> Size:
         return self.engine.seen_size(problem, shown)

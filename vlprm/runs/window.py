@@ -10,6 +10,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterat
 from contextlib import contextmanager
 from typing import Any, TypeVar
 
+from vlprm.runs.folder import DONE
 from vlprm.runs.journal import Records
 
 log = logging.getLogger(__name__)
@@ -74,6 +75,21 @@ def leave_unless(done: bool) -> None:
     if not done:
         log.info("stopped; run the same command again to go on")
         raise SystemExit(EXIT_STOPPED)
+
+
+def drop_unanswered(records: Records, is_unanswered: Callable[[Mapping[str, Any]], bool]) -> None:
+    """Remove what an outage has spoilt from the records of a run, so that this run asks for it again. What was
+    answered, and is no result all the same, stays one."""
+    spoilt = {record["key"] for record in records if is_unanswered(record)}
+    if spoilt:
+        log.info("%d of %d records lack answers of servers, and are made again", len(spoilt), len(records.keys))
+        records.path.with_name(DONE).unlink(missing_ok=True)
+        records.drop(spoilt)
+
+
+def tell_unanswered(count: int) -> None:
+    if count:
+        log.warning("%d records lack answers that servers failed to give; the same command asks for them again", count)
 
 
 def append_of(total: int, records: Records, results: Iterable[Mapping[str, Any]]) -> None:
