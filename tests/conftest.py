@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
+import os
 import threading
 from collections.abc import Callable, Iterator
 from functools import cache
@@ -30,6 +31,8 @@ from vlprm.steps import parse_step
 from vlprm.tasks import TASKS, Tasks
 from vlprm.tasks.synthetic import truthful
 from vlprm.zoom.execute import View, execute_zoom
+
+os.chdir(Path(__file__).parents[1])  # the tests name commands and recipes from here, wherever pytest was started
 
 TINY = Size(
     text_width=64, text_layers=2, text_heads=2, kv_heads=1, text_mlp=96, vision_width=32, vision_heads=2, vision_mlp=64

@@ -191,9 +191,9 @@ def test_mmmu_open_answers(gold: list[str], response: str, right: bool) -> None:
 
 
 def test_mmmu_reads_a_long_run_of_digits_once() -> None:
-    started = time.perf_counter()
+    started = time.process_time()
     assert mmmu.open_answers("1" * 50_000)
-    assert time.perf_counter() - started < 1
+    assert time.process_time() - started < 1
 
 
 @pytest.mark.parametrize(

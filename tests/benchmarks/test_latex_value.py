@@ -40,7 +40,7 @@ def test_no_values(text: str) -> None:
 
 
 def test_no_text_takes_long_or_much() -> None:
-    started = time.perf_counter()
+    started = time.process_time()
     hard = [
         "10^{10^{10}}", "9^9^9^9^9^9^9", "10^{10}^{10}!", "99999!", "2^{99999999}", "2^{2^{2^{2^{2^2}}}}",
         "(" * 100_000, "{" * 100_000 + "1" + "}" * 100_000, "\\frac{" * 50_000, "\\sqrt{" * 50_000 + "2",
@@ -51,4 +51,4 @@ def test_no_text_takes_long_or_much() -> None:
         assert latex_value(text) is None, text[:40]
     assert latex_value("5" + "}" * 100_000) == 5
     assert latex_value("1+" * 50_000 + "1") == 50_001
-    assert time.perf_counter() - started < 3
+    assert time.process_time() - started < 3

@@ -288,8 +288,8 @@ def test_a_server_without_schemas_is_asked_without(run: Path, server: StandIn, a
     assert sum(len(record["failures"]) for record in read_records(run / "judgements" / "judgements.jsonl")) == 0
 
 
-def slowly(body: Body) -> Answer:
-    time.sleep(0.6)
+def never_in_time(body: Body) -> Answer:
+    time.sleep(300)  # in a thread that nothing waits for
     return all_right(body)
 
 
@@ -301,7 +301,7 @@ GARBAGE: dict[str, tuple[Callable[[Body], Answer], set[str]]] = {
     "prose": (lambda body: completion(*["All right."] * body["n"]), {"not_json"}),
     "500": (lambda body: (500, "text/html", "<html>"), {"server_error"}),
     "cut": (lambda body: (200, "cut", all_right(body)[2]), {"connection"}),
-    "slow": (slowly, {"timeout"}),
+    "slow": (never_in_time, {"timeout"}),
     "too few": (lambda body: completion(*[said(*["none"] * (number_of_steps(body) - 1))] * body["n"]), {"step_count"}),
     "too many": (
         lambda body: completion(*[said(*["none"] * (number_of_steps(body) + 1))] * body["n"]),

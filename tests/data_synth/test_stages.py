@@ -125,9 +125,9 @@ def test_a_run_is_served_until_it_is_interrupted(run: Path) -> None:
     process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
     assert process.stderr is not None
     (url,) = re.findall(r"http://\S+", next(line for line in process.stderr if "http://" in line))
-    with urlopen(url, timeout=10) as page:
+    with urlopen(url, timeout=60) as page:
         assert "Does the reward model choose better answers?" in page.read().decode()
-    with urlopen(f"{url}problem?at=0", timeout=10) as problem:
+    with urlopen(f"{url}problem?at=0", timeout=60) as problem:
         assert json.load(problem)["id"] == PROBLEMS[0].id
     process.send_signal(signal.SIGINT)
     assert process.wait(60) == 0

@@ -148,8 +148,11 @@ def test_servers_take_turns(servers: Callable[[], StandIn], inputs: InputBuilder
 
 
 def test_no_more_calls_are_open_than_configured(server: StandIn, inputs: InputBuilder, problems: list[Problem]) -> None:
+    together = threading.Barrier(3)
+
     def slowly(body: Body) -> Answer:
-        time.sleep(0.05)
+        together.wait(60)
+        time.sleep(0.05)  # a fourth would come in now
         return as_asked(body)
 
     server.reply = slowly
@@ -167,13 +170,13 @@ def test_what_passes_by_is_tried_again(
     assert len(server.asked) == 3
 
 
-def slow(body: Body) -> Answer:
-    time.sleep(1.0)
+def never_in_time(body: Body) -> Answer:
+    time.sleep(300)  # in a thread that nothing waits for
     return as_asked(body)
 
 
 FAULTS: dict[str, tuple[Callable[[Body], Answer], list[str]]] = {
-    "slow": (slow, ["timeout"] * 2),
+    "slow": (never_in_time, ["timeout"] * 2),
     "cut": (lambda body: (200, "cut", as_asked(body)[2]), ["connection"] * 2),
     "broken": (lambda body: (500, "text/html", "<html>"), ["server_error"] * 2),
     "too long": (lambda body: (400, "application/json", '{"error": {"message": "too long"}}'), ["refused"] * 2),
@@ -198,7 +201,7 @@ def test_a_fault_is_a_failure_of_its_request_alone(
     broken = -1
     ask(inputs, config_of(server), asked[2])
     broken = server.asked[0]["seed"]
-    answers = ask(inputs, config_of(server, timeout=0.5 if fault == "slow" else 20.0), *asked)
+    answers = ask(inputs, config_of(server, timeout=3.0 if fault == "slow" else 20.0), *asked)
     spoilt = answers.pop(2)
     assert [c.failure for c in spoilt] == failures
     assert {*failures, "control_token", "context"} - {""} <= set(FAILURES), "and every stop is a known one"

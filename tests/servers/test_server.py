@@ -16,7 +16,7 @@ from data_synth.search.store import IMAGES, TREES, Searched, tree_record
 from data_synth.search.tree import TreeSearchConfig
 from tests.conftest import executed, solved
 from tests.teacher import TeacherEngine
-from tests.vllm_server import vllm
+from tests.vllm_server import LIMIT, vllm
 from vlprm.answers import is_correct
 from vlprm.model.loading import checkpoint_folder
 from vlprm.policy import Continuation, Policy, Request
@@ -28,7 +28,7 @@ from vlprm.schema import Problem, Solution, Step
 from vlprm.serving.config import ServerConfig
 from vlprm.tasks import TASKS
 
-pytestmark = [pytest.mark.server, pytest.mark.timeout(900)]
+pytestmark = [pytest.mark.server, pytest.mark.timeout(LIMIT)]
 
 POLICY = "builtin/policy"
 

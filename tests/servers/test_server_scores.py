@@ -16,7 +16,7 @@ from eval.parity import ParityConfig, gaps, main
 from tests.conftest import executed, solved
 from tests.stored import pool_record, write_run
 from tests.tiny_backbones import qwen3_vl_with_tools
-from tests.vllm_server import vllm
+from tests.vllm_server import LIMIT, vllm
 from vlprm.model.loading import Checkpoint
 from vlprm.model.reward_loading import Head, load_reward_model, save_reward_model
 from vlprm.schema import Problem, Region, Solution, Step
@@ -26,7 +26,7 @@ from vlprm.serving.config import ServerConfig
 from vlprm.steps import parse_step
 from vlprm.tasks import TASKS
 
-pytestmark = [pytest.mark.server, pytest.mark.timeout(900)]
+pytestmark = [pytest.mark.server, pytest.mark.timeout(LIMIT)]
 
 BOUND = 1e-4
 PROBLEMS = [family.problem("test", i) for i in range(4) for family in TASKS.values()]

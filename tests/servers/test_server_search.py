@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from tests.vllm_server import vllm
+from tests.vllm_server import LIMIT, vllm
 from vlprm.model.loading import checkpoint_folder
 from vlprm.model.reward_loading import Head, load_reward_model, save_reward_model
 from vlprm.policy.open import open_policy
@@ -19,7 +19,7 @@ from vlprm.search import SearchConfig, SearchResult, solve
 from vlprm.serving.config import ServerConfig
 from vlprm.tasks import TASKS
 
-pytestmark = [pytest.mark.server, pytest.mark.timeout(900)]
+pytestmark = [pytest.mark.server, pytest.mark.timeout(LIMIT)]
 
 POLICY = "builtin/policy"
 FINE_PRINT = [TASKS["fine_print"].problem("test", i) for i in range(6)]
