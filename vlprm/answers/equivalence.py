@@ -23,12 +23,13 @@ from pathlib import Path
 
 from vlprm.answers.canonical import decimal
 from vlprm.answers.formula import Formula, formula
-from vlprm.answers.plain import number
+from vlprm.answers.plain import decimal_comma, number
 
 LIMIT = 5.0  # seconds for a pair
 START = 60.0  # seconds in which the child has imported sympy
 
-_WORDS = re.compile(r"[A-Za-z]{3,}")
+_WORDS = re.compile(r"[A-Za-z]{3,}|[A-Za-z',-]{12,}")
+_BOUND = re.compile(r"\\(?:sum|prod|int|lim|binom)(?![A-Za-z])")
 _GOES_ON = re.compile(r"\\[lcd]?dots|\.\.\.|…")
 
 _lock = threading.Lock()
@@ -57,8 +58,8 @@ def same_expression(answer: str, gold: str) -> bool | None:
     said, right = formula(answer), formula(gold)
     if said.values and right.values:
         return _same_values(said.values, right.values)
-    if bool(said.values) != bool(right.values):
-        return False if len(said.values or right.values) > 1 else _same_maths(said.text, right.text)
+    if said.values or right.values:
+        return _same_in_order(said, right)
     if (said.unit and said.unit.clashes(right.unit)) or (right.unit and right.unit.clashes(said.unit)):
         return False
     if not (said.unit and right.unit) and None in (number(said.maths), number(right.maths)):
@@ -85,6 +86,18 @@ def _same_values(said: dict[str, str], right: dict[str, str]) -> bool | None:
     return None if None in found and False not in found else all(found)
 
 
+def _same_in_order(said: Formula, right: Formula) -> bool | None:
+    """Values of names and a list without names: the same ones in the same order, or in any where the names are one
+    variable's, as x_1 and x_2."""
+    named, items = (said.values, right.items) if said.values else (right.values, said.items)
+    if len(named) != len(items):
+        return False
+    if len({re.split(r"[_\d]", name)[0] for name in named}) == 1:
+        return _same_maths(", ".join(named.values()), ", ".join(items))
+    found = [_same_maths(value, item) for value, item in zip(named.values(), items, strict=True)]
+    return None if None in found and False not in found else all(found)
+
+
 def _same_share(said: Formula, right: Formula) -> bool:
     """28% and 0.28: one of them is a percentage, and the other a share."""
     values = [number(f.maths.removesuffix("%")) for f in (said, right)]
@@ -100,6 +113,9 @@ def _same_maths(answer: str, gold: str) -> bool | None:
     said, right = number(answer), number(gold)
     if said is not None and right is not None:
         return said == right or _approximates(said, right) or _approximates(right, said)
+    commas = [decimal_comma(text) if re.search(r",\d\d", text) else None for text in (answer, gold)]
+    if (said is None) != (right is None) and commas != [None, None]:
+        return commas[0] == right if said is None else commas[1] == said
     # Math-Verify takes a word for the product of its letters: an anagram would be equal. It drops what goes on: 1, 2, ...
     if any(_WORDS.fullmatch(text) for text in (answer, gold)):
         return answer.casefold() == gold.casefold()
@@ -131,7 +147,7 @@ def _written(text: str) -> str:
     unit."""
     value = number(text)
     if value is None:
-        return re.sub(r"(?<=[\d}])(?=[A-Za-z]$)", r"\\cdot ", text)
+        return text if _BOUND.search(text) else re.sub(r"(?<=[\d}])(?=[A-Za-z]$)", r"\\cdot ", text)
     places = _places(value)
     return text if places is None or places < 4 else decimal(value)
 

@@ -29,6 +29,7 @@ _TYPED = [
     (re.compile(pattern), by)
     for pattern, by in (
         (r"\*\*", "^"),
+        (r"[\[(]?\s?\\begin\{array\}\s?\{[^{}]*\}(.*?)\\end\{array\}\s?[\])]?", r"\\begin{pmatrix}\1\\end{pmatrix}"),
         (r"\\colon(?![A-Za-z])", ":"),
         (r"(?<![A-Za-z\\])(pi|theta|alpha|beta|infty|sqrt|sin|cos|tan|log|ln|exp)(?=[^A-Za-z]|$)", r"\\\1"),
         (r"(?<![A-Za-z\\])(?:infinity|inf|oo)(?![A-Za-z])|∞", r"\\infty "),
@@ -162,7 +163,7 @@ def _tidy(text: str) -> str | None:
         kept += [bare[last : space.start()], space[0] if keep else space[0].rstrip(" ")]
         last = space.end()
     bare = "".join([*kept, bare[last:]])
-    bare = re.sub(r"([_^])\{(\w)\}(?!\d)", r"\1\2", bare)
+    bare = re.sub(r"([_^])\{(\w)\}(?![\dA-Za-z])", r"\1\2", bare)
     opened = bare.replace("\\{", "").replace("\\}", "")
     if opened.count("{") != opened.count("}") or bare.endswith(tuple("+-*/^=,<>")):
         return None
@@ -171,8 +172,11 @@ def _tidy(text: str) -> str | None:
 
 def _items(said: str) -> list[str]:
     """The answers that a text lists with names, or by `and` and `or`."""
-    parts = [part.strip() for part in _AND.split(said)]
-    parts = [item.strip() for part in parts for item in _named_items(part)]
+    groups = [_named_items(group) for group in at_depth_0(said, ";")]
+    if len(groups) > 1 and len({len(group) for group in groups}) == 1 and len(groups[0]) > 1:
+        values = [[equated(re.sub(r"\s+", "", item))[-1] for item in group] for group in groups]
+        return [f"({','.join(group)})" for group in values]  # p=5, q=2; p=7, q=2
+    parts = [item.strip() for part in _AND.split(said) for item in _named_items(part.strip())]
     return [part for part in parts if part]
 
 
@@ -207,11 +211,12 @@ def _joined(items: list[str]) -> str | None:
 def _without_name(sides: list[str]) -> str:
     """The end of a chain of equalities that opens with a name or a sum. A name stays before what is no constant."""
     named = _NAME.fullmatch(sides[0])
-    if not named and not (len(sides) == 2 and _SUM.fullmatch(sides[0])) and not all(map(_SUM.fullmatch, sides)):
-        return "=".join(sides) if len(sides) == 2 or not _CONSTANT.fullmatch(sides[-1]) else sides[-1]
+    constant = _CONSTANT.fullmatch(sides[-1])
+    if not named and not (constant and _SUM.fullmatch(sides[0])):
+        return "=".join(sides) if len(sides) == 2 or not constant else sides[-1]
     is_tuple = sides[0].startswith("(")
     items = at_depth_0(sides[-1], ",")
-    if not named or is_tuple or len(items) > 1 or _CONSTANT.fullmatch(sides[-1]) or _WORD.fullmatch(sides[-1]):
+    if not named or is_tuple or len(items) > 1 or constant or _WORD.fullmatch(sides[-1]):
         return sides[-1]
     return f"{sides[0]}={sides[-1]}"
 
@@ -235,6 +240,12 @@ class Formula:
         return "=".join(sides[1:]) if len(sides) > 1 and _NAME.fullmatch(sides[0]) else self.maths
 
     @property
+    def items(self) -> list[str]:
+        """What it lists, with or without braces about all of it."""
+        listed = re.fullmatch(r"\\?\{(.*?)\\?\}|(.*)", self.text)
+        return [item.strip() for item in at_depth_0((listed[1] or listed[2] or "") if listed else "", ",")]
+
+    @property
     def is_named(self) -> bool:
         return self.unnamed != self.maths
 
@@ -247,6 +258,11 @@ def formula(text: str) -> Formula:
         return Formula(text, text, None, dict((name, value) for name, value in pairs))
     maths, unit = parted(text)
     return Formula(text, maths if unit else text, unit_of(unit, close=unit in "%°") if unit else None, {})
+
+
+def maths_list(text: str) -> list[str]:
+    """The items of a list whose last is joined by `and` or `or`."""
+    return _AND.split(text)
 
 
 def value_of(text: str) -> Fraction | None:

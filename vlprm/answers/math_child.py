@@ -7,17 +7,34 @@ import json
 import logging
 import resource
 import sys
+from typing import Any
 
 from math_verify import ExprExtractionConfig, LatexExtractionConfig, parse, verify
+from sympy import Expr
 
 LIMIT = 4 << 30  # bytes of address space; sympy takes about one
+ALIKE = 1e-5  # by how much of the larger one equal numbers may differ
+DIGITS = 30
 
 
 def same(gold: str, answer: str) -> bool | None:
     """Equal, not equal, or None where the gold expression does not parse as one."""
     readers = [LatexExtractionConfig(), ExprExtractionConfig()]
     parsed = [parse(f"${text}$", readers, parsing_timeout=None) for text in (gold, answer)]
-    return verify(parsed[0], parsed[1], timeout_seconds=None) if parsed[0] else None
+    if not parsed[0]:
+        return None
+    if not verify(parsed[0], parsed[1], timeout_seconds=None, allow_set_relation_comp=True):
+        return False
+    return not (parsed[1] and differ(parsed[0][0], parsed[1][0]))
+
+
+def differ(gold: Any, answer: Any) -> bool:
+    """Whether two numbers differ that Math-Verify, which rounds to six digits after the point, may call equal. What is
+    hundred times the other is a percentage."""
+    if not all(isinstance(value, Expr) and value.is_number for value in (gold, answer)):
+        return False
+    said, right = answer.evalf(DIGITS), gold.evalf(DIGITS)
+    return not any(abs(x - f * y) <= ALIKE * abs(x) for f in (1, 100) for x, y in ((said, right), (right, said)))
 
 
 def main() -> None:

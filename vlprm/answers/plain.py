@@ -15,10 +15,18 @@ MAX_EXPONENT = 60  # of a power of ten
 MAX_NUMBER = 60  # characters
 
 _STYLES = "text(?:bf|it|rm|normal|tt|sf)?|math(?:rm|bf|it|sf|tt)|boldsymbol|operatorname|mbox|rm|bf"
-_GROUP_MARK = r"(?:\{,\}|,\\!|\\[,;:]|[\u202f\u2009])"  # what LaTeX and typography part thousands by
+_GROUP_MARK = r"(?:\{,\}|,\\!\s?|\\[,;:]|[\u202f\u2009])"  # what LaTeX and typography part thousands by
 _HIGH = "⁰¹²³⁴⁵⁶⁷⁸⁹⁺⁻ⁿ"
 _HIGH_AS = str.maketrans(_HIGH, "0123456789+-n")
 _FULL_WIDTH = {0xFF01 + n: 0x21 + n for n in range(94)} | {0x3000: 0x20, 0x3002: 0x2E, 0x2044: 0x2F}
+
+
+_DOUBLED = re.compile(r"\\\\(?=[A-Za-z{}()\[\]])")  # outside of a matrix, where it ends a row
+
+
+def _escaped(found: re.Match[str]) -> str:
+    """The command of which an escape was read as a control character."""
+    return r"\f" if "\x0c" in found[0] else r"\b"
 
 
 def _power(found: re.Match[str]) -> str:
@@ -34,6 +42,7 @@ def _vulgar(found: re.Match[str]) -> str:
 _REPLACED: list[tuple[re.Pattern[str], str | Callable[[re.Match[str]], str]]] = [
     (re.compile(pattern), by)
     for pattern, by in (
+        (r"\\?\x0c(?=rac)|\\?\x08(?=oxed)", _escaped),
         (rf"\\(?:{_STYLES})\s*\{{([^{{}}]*)\}}", r"\1"),
         (r"\\(?:left|right|displaystyle|q?quad|[Bb]igg?[lr]?|limits|hfill)(?![A-Za-z])", " "),
         (r"\\[dtc]frac(?![A-Za-z])", r"\\frac"),
@@ -51,6 +60,7 @@ _REPLACED: list[tuple[re.Pattern[str], str | Callable[[re.Match[str]], str]]] = 
         (r"`+(?:python|json)?", ""),
         (r"[^\S\n]+", " "),  # so that no pattern backtracks over a run of spaces
         (r"\n{3,}", "\n\n"),
+        (r"\\(?=\")", ""),
         (r"\$|(?<!\\)\\[()\[\]]", ""),  # of money too: a number has no unit
     )
 ]
@@ -61,7 +71,8 @@ _POWER = r"(?:\s*(?:\\times|\\cdot|\u00d7|·|\*|x)\s*10\s*\^\s*\{?\s*[+-]?\d+\s*
 _FRACTION = rf"\\frac\s*\{{\s*-?{_DECIMAL}\s*\}}\s*\{{\s*{_DECIMAL}\s*\}}|{_DECIMAL}\s*/\s*{_DECIMAL}"
 NUMBER = rf"[+-]?\s?(?:{_FRACTION}|{_DECIMAL}{_POWER}?)"
 VERB = re.compile(  # what a value is stated by
-    r"(?:(?<![<>!:=])=(?!=)|≈|\\approx|\b(?:is|are|was|were|be|equals|gives?|get|choose)\b)\s*:?\s*"
+    r"(?:(?<![<>!:=])=(?!=)|≈|\\approx|\b(?:is|are|was|were|be|equals|gives?|get|choose)\b"
+    r"|(?<=\b[Ii]t)['\u2019]s\b)\s*:?\s*"
     r"(?:(?:approximately|about|around|roughly|exactly|only|just|likely|probably|still|also|now|equal to|a total of|"
     r"a score of|the)\s+)*"
 )
@@ -71,13 +82,16 @@ _PARTS = re.compile(
 )
 _MIXED = re.compile(r"([+-]?)(\d+)(?:\s+(?=\d+\s*/)|\s*(?=\\frac))(\d+\s*/\s*\d+|\\frac\{\d+\}\{\d+\})")
 _DECIMAL_COMMA = re.compile(r"([+-]?(?:0|[1-9]\d*)),(\d+)")
+_SPACED = re.compile(r"[+-]?[1-9]\d{0,2}(?: \d{3})+(?:\.\d+)?")
 _TEN_TO = re.compile(r"([+-]?)10\^\{?([+-]?\d{1,2})\}?")
 
 
 def plain(text: str) -> str:
     if not text.isascii():
         text = text.translate(_FULL_WIDTH)
-    for pattern, by in (*_REPLACED[:1], *_REPLACED):  # \text{} once more, for \textbf{\text{}}
+    if "\\begin" not in text:
+        text = _DOUBLED.sub(r"\\", text)
+    for pattern, by in (*_REPLACED[:2], *_REPLACED):  # \text{} once more, for \textbf{\text{}}
         text = pattern.sub(by, text)
     return text
 
@@ -88,6 +102,8 @@ def number(text: str) -> Fraction | None:
     text = text.strip()
     if len(text) > MAX_NUMBER:
         return None
+    if _SPACED.fullmatch(text):
+        return Fraction(text.replace(" ", ""))
     if mixed := _MIXED.fullmatch(text):
         whole, fraction = Fraction(mixed[2]), number(mixed[3])
         return None if fraction is None else (whole + fraction) * (-1 if mixed[1] == "-" else 1)

@@ -6,6 +6,7 @@ import re
 from collections.abc import Sequence
 
 from vlprm.answers.conclusion import Conclusion
+from vlprm.answers.formula import closing
 from vlprm.answers.options import Options
 from vlprm.answers.plain import plain
 from vlprm.answers.reader import Reader
@@ -25,6 +26,11 @@ _CUE = re.compile(
 _CHOSEN = re.compile(
     r"\b(?:answer|option|choice)(?:\s+choice)?\s*"
     r"(?=\([A-Z]\)\s*(?:[.!]|$|as the answer|is (?:the )?(?:correct|right|best)))"
+)
+_LISTED_ON = re.compile(r"[ ,;&+]*|[^.\n!?]{0,60}\b(?:and|or)\b[^.\n!?]{0,30}")
+_TURNED = re.compile(
+    r"\b(?:answer|therefore|so|thus|hence|total|sum|final|then|wait|actually|correct|gives?|is|are|equals)\b",
+    re.IGNORECASE,
 )
 _OPENING_TAG = re.compile(r"<(answer|conclusion|final_answer)>", re.IGNORECASE)
 _FOLLOW_UP = re.compile(r"\n\s*(?:Question|Hint|Choices|Human|User|Instruction)\s*:")
@@ -93,7 +99,7 @@ def _body(text: str) -> str:
     said = text[-MAX_LENGTH:]
     if (follow_up := _FOLLOW_UP.search(said)) and said[: follow_up.start()].strip():
         said = said[: follow_up.start()]
-    return "\n".join(_without_repeated_options(said.splitlines()))
+    return "\n".join(_without_repeated_options(said.split("\n")))
 
 
 def _without_repeated_options(lines: list[str]) -> list[str]:
@@ -109,7 +115,7 @@ def _without_repeated_options(lines: list[str]) -> list[str]:
 def _explicit(body: str) -> list[str]:
     """What stands in a box or in `<answer>`, or follows words that announce the answer, in the order of the text."""
     said = plain(body)
-    found = _boxed(said)
+    found = _together(said, _boxed(said))
     found += _between_tags(said)
     for cue in (*_CUE.finditer(said), *_CHOSEN.finditer(said)):
         rest = said[cue.end() : cue.end() + 500].lstrip(" *:")
@@ -126,18 +132,28 @@ def _between_tags(said: str) -> list[tuple[int, str]]:
     return [(start, said[after:end]) for start, end, after in ends if end >= 0]
 
 
-def _boxed(said: str) -> list[tuple[int, str]]:
-    """The contents of the last boxes whose braces are closed."""
+def _boxed(said: str) -> list[tuple[int, int, str]]:
+    """The beginnings, ends and contents of the last boxes whose braces are closed."""
     found = []
     starts = [m.end() for m in re.finditer(r"\\f?boxed\s*\{", said)]
     for start in starts[-MAX_EXPLICIT:]:
-        depth = 1
-        for end in range(start, min(len(said), start + 1000)):
-            depth += {"{": 1, "}": -1}.get(said[end], 0)
-            if not depth:
-                found.append((start, said[start:end]))
-                break
+        if end := closing(said[start - 1 : start + 1000], "{}"):
+            found.append((start, start + end, said[start : start - 1 + end]))
     return found
+
+
+def _together(said: str, boxes: Sequence[tuple[int, int, str]]) -> list[tuple[int, str]]:
+    """The contents of boxes; those of boxes that are listed, as in `\\boxed{1} and \\boxed{2}`, are one answer."""
+    found: list[tuple[int, list[str]]] = []
+    last_end = 0
+    for start, end, content in boxes:
+        gap = said[last_end : said.rfind("\\", last_end, start)] if found else ""
+        if found and _LISTED_ON.fullmatch(gap) and not _TURNED.search(gap):
+            found[-1] = (start, found[-1][1] + [content] * (content not in found[-1][1]))
+        else:
+            found.append((start, [content]))
+        last_end = end
+    return [(start, ", ".join(contents)) for start, contents in found]
 
 
 def _of_explicit(said: str, reader: Reader) -> str | None:
@@ -189,4 +205,8 @@ def _first_or_last(sentences: list[str], reader: Reader) -> str | None:
 def _sentences(line: str) -> list[str]:
     """The sentences of a line, without questions."""
     parts = sentence_parts(line)
-    return [part for part in parts if part and not part.endswith("?") and not _PLEASANTRY.match(part)]
+    return [
+        part
+        for part in parts
+        if part and not part.endswith("?") and not (_PLEASANTRY.match(part) and "\\begin" not in part)
+    ]

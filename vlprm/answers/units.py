@@ -29,7 +29,7 @@ _SPELLINGS = {
 }  # fmt: skip
 _UNITS = {spelling: name for name, spellings in _SPELLINGS.items() for spelling in spellings.split()}
 # A single letter stands beside a number without a space only where it is no usual name of a variable.
-_CLOSE = {"J", "N", "W", "V", "Ω", "L", "F", "C", "K", "g"} | {name for name in _UNITS if len(name) > 1}
+_CLOSE = {"%", "°", "J", "N", "W", "V", "Ω", "L", "F", "C", "K", "g"} | {name for name in _UNITS if len(name) > 1}
 # Words after a number that say something else than the number alone.
 _CHANGES = {
     "am": "am", "pm": "pm", "noon": "noon", "midnight": "midnight", "bc": "bc", "ad": "ad", "bce": "bc", "ce": "ad",
@@ -124,7 +124,7 @@ def unit_of(text: str, close: bool = False) -> Unit | None:
         known = _named(base)
         if base.casefold() in _POWERS:
             name, pending = (name + _POWERS[base.casefold()], "") if name else (name, _POWERS[base.casefold()])
-        elif known is not None and (not close or base in _CLOSE):
+        elif known is not None and (not close or power in ("2", "3") or base in _CLOSE):
             name, pending = name + known + (power or pending), ""
         elif word == "/":
             name += "/"

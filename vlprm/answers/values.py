@@ -7,6 +7,7 @@ from functools import partial
 from string import ascii_letters
 
 from vlprm.answers.canonical import CANONICAL, as_expression, as_list
+from vlprm.answers.formula import maths_list
 from vlprm.answers.plain import NUMBER, VERB, number, plain
 from vlprm.answers.reader import Read, Reader
 from vlprm.answers.words import without_lead_in, words
@@ -26,10 +27,12 @@ _TOKEN = re.compile(
     r"(?i:(?<!\bof the )(?<!\bout of )(?<!\bat least )(?<!\bat most )(?<!\bthan ))"
     rf"(?<![\w.,])(?>{NUMBER}|\b(?:{'|'.join(_WORDS)})\b)(?!\d|(?:st|nd|rd|th)\b|-[A-Za-z]|,\d|\.\d|\s+the\b)"
 )
+_DECIMAL_COMMA = re.compile(r"(?<![\w.,(\[])\d+,\d\d(?![\w,)\]]|\.\d)")  # 2,74: no thousands, and hardly a list
 _OPERATOR = re.compile(r"\s*(?:[+*/\u00d7·^÷-]\s*[\d(\\]|\\times|\\cdot|(?:or|and|to|out of)\s+\S|=)")
 # 4.5 V, and a current of 2 A
 _ANOTHER = re.compile(rf"\b(?:and|or)\s+(?:\w+ ){{0,2}}(?:\d|(?:{'|'.join(_WORDS)})\b)")
 _PROSE = r"(?<![\\A-Za-z])(?!(?:sqrt|sin|cos|tan|log|ln|exp|pi)\b)[A-Za-z]"
+_MATRICES = re.compile(r"\\begin\{[a-z]*(?:matrix|array)\}.*\\end\{[a-z]*(?:matrix|array)\}", re.DOTALL)
 _RELATION = re.compile(r"[<>≤≥≠]|!=|\\(?:leq?|geq?|neq?|lt|gt|in)(?![A-Za-z])")
 _LISTED = re.compile(r"(?<!\\)\[[^\[\]\n]{1,400}\]")
 _BETWEEN = re.compile(r"\b(?:between|from)\s+(?:the\s+years?\s+)?(\d[\d.]*)\s+(?:and|to)\s+(\d[\d.]*)\b")
@@ -38,7 +41,7 @@ _BETWEEN = re.compile(r"\b(?:between|from)\s+(?:the\s+years?\s+)?(\d[\d.]*)\s+(?
 def direct(text: str, leading: Read) -> list[tuple[bool, str]]:
     """What stands right after each verb or equals sign of a sentence, and whether it was an equals sign."""
     return [
-        ("=" in verb[0] or "≈" in verb[0], value)
+        ("=" in verb[0] or "≈" in verb[0] or text[: verb.start()].endswith("which "), value)
         for verb in VERB.finditer(text)
         if (value := leading(text[verb.end() : verb.end() + MAX_VALUE])) is not None
     ]
@@ -85,6 +88,8 @@ def _number_stated(answer_type: AnswerType, text: str) -> str | None:
     if found := direct(said, partial(_number_leading, answer_type)):
         return None if _ANOTHER.search(VERB.split(said)[-1]) else _known(settled(found))
     named = {_form(answer_type, token) for token in _TOKEN.findall(said) if token.casefold() != "one"}
+    if not named and len(commas := _DECIMAL_COMMA.findall(said)) == 1:
+        return _known(_form(answer_type, commas[0].replace(",", ".")))
     return _known(named.pop()) if len(named) == 1 else None
 
 
@@ -101,9 +106,15 @@ def _numbers(answer_type: AnswerType) -> Reader:
 
 def _expression_whole(text: str) -> str | None:
     """Mathematics, with a unit of at most three words; or one word."""
-    said = without_lead_in(plain(text))
+    if declared := re.fullmatch(r"[\s$]*\\text\s?\{([^{}]{1,200})\}[\s$.]*", text):
+        return as_expression(declared[1])
+    said = without_lead_in(plain(text)).strip('"\u201c\u201d ')
+    if "\n" in said or said.endswith("?"):
+        return None
+    if _lists(said):
+        return as_expression(said)
     prose = re.findall(_PROSE + "{3,}", said)
-    if "\n" in said or said.endswith("?") or len(prose) > 3:
+    if len(prose) > 3:
         return None
     if not prose or said.rstrip(".") == prose[0]:
         return as_expression(said)
@@ -112,8 +123,10 @@ def _expression_whole(text: str) -> str | None:
 
 
 def _expression_leading(text: str) -> str | None:
-    said = plain(text).lstrip(" :\n")
+    said = plain(text).lstrip(' :\n"\u201c')
     sentence = re.split(r"\.(?:\s|$)|\n|\.(?=[A-Z])", said, maxsplit=1)[0]
+    if _lists(sentence):
+        return as_expression(sentence)
     maths, prose = _up_to_prose(sentence)
     if re.match(r"(?:and|or|the)\b", prose) or not re.match(r"[-+(\[{|\\\d.]|[A-Za-z](?![A-Za-z])", maths):
         return None
@@ -127,12 +140,23 @@ def _up_to_prose(sentence: str) -> tuple[str, str]:
 
 def _expression_stated(text: str) -> str | None:
     said = plain(text)
+    for verb in VERB.finditer(said):
+        if "=" not in verb[0] and _lists(listed := re.split(r"\.(?:\s|$)|\n", said[verb.end() :], maxsplit=1)[0]):
+            return as_expression(listed)
     if found := direct(said, _expression_leading):
-        return settled(found)
+        return None if _ANOTHER.search(VERB.split(said)[-1]) else settled(found)
+    if matrices := _MATRICES.search(said):
+        return as_expression(matrices[0])
     if _RELATION.search(said):  # its number is a bound, and no answer
         spans = [span for span in _spans(said) if _RELATION.search(span)]
         return as_expression(spans[0]) if len(spans) == 1 else None
     return _number_stated("expression", text)
+
+
+def _lists(said: str) -> bool:
+    """Whether a text lists mathematics with `and` or `or`, and is nothing else."""
+    items = maths_list(said)
+    return 1 < len(items) < 20 and all(item.strip() and not re.search(_PROSE + "{2,}", item) for item in items)
 
 
 def _spans(sentence: str) -> list[str]:

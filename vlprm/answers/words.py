@@ -77,8 +77,13 @@ def sentence_parts(line: str) -> list[str]:
     """The sentences of a line; the full stop of an abbreviation ends none."""
     return re.split(
         r"(?<=[.!?])(?<!\b(?:St|Dr|Mr|Ms|Mt|Jr|Sr|No|vs|Ft)\.)(?<!\bMrs\.)(?<!\b[A-Z]\.)\s+(?=[A-Z(\\$*])",
-        line.strip(),
+        _after_maths(line),
     )
+
+
+def _after_maths(line: str) -> str:
+    """A line in which the full stop of a displayed formula stands behind it."""
+    return re.sub(r"([.!?])(\$\$|\\\])(?=\s)", r"\2\1", line.strip())
 
 
 def _words_whole(answer_type: AnswerType, text: str) -> str | None:
