@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+import time
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from vlprm.answers import CANONICAL, FORMS, answer_text, extract_answer, form_of, is_correct
+from vlprm.answers import CANONICAL, FORMS, answer_text, extract_answer, form_of, groups, is_correct, merged
+from vlprm.schema import AnswerType
 from vlprm.steps import join_steps, split_steps
 
 FIXTURES = Path(__file__).parents[1] / "fixtures"
@@ -82,3 +84,30 @@ def test_rules_for_prose_read_the_answer_step_alone() -> None:
     doubted = "[answer] 3\n\nBut wait."
     assert answer_text(split_steps(doubted)) == doubted
     assert answer_text(split_steps("There are 3 of them.")) == "There are 3 of them."
+
+
+def test_votes_count_equal_answers_together() -> None:
+    pool = [r"2\sqrt{3}", r"\sqrt{12}", None, "7", r"2\sqrt3", "7"]
+    assert merged(pool, "expression") == [r"2\sqrt{3}", r"2\sqrt{3}", None, "7", r"2\sqrt{3}", "7"]
+    assert merged(["(x+1)^2", "x^2+2x+1", "x+1", "(1+x)^2"], "expression") == ["(x+1)^2", "(x+1)^2", "x+1", "(x+1)^2"]
+    assert merged(["B", "12", "C", "14"], "text", ("10", "12", "14")) == ["B", "B", "C", "C"]
+    assert merged(["0.5", "0.50"], "word") == ["0.5", "0.50"]
+
+
+def test_a_pool_costs_a_bounded_number_of_comparisons(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[str] = []
+    monkeypatch.setattr(groups, "same_expression", lambda a, b: bool(asked.append(a)))
+    merged([f"x+{n}" for n in range(100)], "expression")
+    assert len(asked) == groups.MAX_COMPARED
+
+
+@pytest.mark.parametrize("answer_type", CANONICAL)
+@pytest.mark.parametrize(
+    "part", ["\n", "is ", "x = ", "a\n", "5 cm ", "[answer]\n", "<answer>", "and 5 ", r"\boxed{1} and ", "so it is "]
+)
+def test_reading_is_linear_in_the_text(part: str, answer_type: AnswerType) -> None:
+    """A text of degenerate parts takes no more than a few times what ordinary sentences of its length take."""
+    text = part * (20_000 // len(part)) + "5"
+    started = time.process_time()
+    extract_answer(split_steps(text), answer_type, ("red", "blue") if answer_type == "choice" else ())
+    assert time.process_time() - started < 1.0

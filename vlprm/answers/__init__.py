@@ -11,10 +11,21 @@ from collections.abc import Sequence
 from vlprm.answers.canonical import CANONICAL
 from vlprm.answers.conclusion import FORMS, Form, answer_text, concluding, form_of
 from vlprm.answers.equivalence import same_expression, same_float
+from vlprm.answers.groups import merged
 from vlprm.answers.response import read_conclusion
 from vlprm.schema import AnswerType, Problem, Step
 
-__all__ = ["CANONICAL", "FORMS", "Form", "answer_text", "choices_of", "extract_answer", "form_of", "is_correct"]
+__all__ = [
+    "CANONICAL",
+    "FORMS",
+    "Form",
+    "answer_text",
+    "choices_of",
+    "extract_answer",
+    "form_of",
+    "is_correct",
+    "merged",
+]
 
 
 def choices_of(problem: Problem) -> tuple[str, ...]:

@@ -18,7 +18,7 @@ import sys
 import threading
 from dataclasses import replace
 from fractions import Fraction
-from math import floor
+from math import comb, floor
 from pathlib import Path
 
 from vlprm.answers.canonical import decimal
@@ -30,6 +30,8 @@ START = 60.0  # seconds in which the child has imported sympy
 
 _WORDS = re.compile(r"[A-Za-z]{3,}|[A-Za-z',-]{12,}")
 _BOUND = re.compile(r"\\(?:sum|prod|int|lim|binom)(?![A-Za-z])")
+_RATIO = re.compile(r"\d{1,9}(?:\.\d{1,9})?(?::\d{1,9}(?:\.\d{1,9})?)+")
+_CHOICES = re.compile(r"C\((\d{1,3}),\s?(\d{1,3})\)")
 _GOES_ON = re.compile(r"\\[lcd]?dots|\.\.\.|…")
 
 _lock = threading.Lock()
@@ -121,8 +123,19 @@ def _same_maths(answer: str, gold: str) -> bool | None:
         return answer.casefold() == gold.casefold()
     if any(_GOES_ON.search(text) for text in (answer, gold)):
         return False
+    if all(text.count(":") > 1 and _RATIO.fullmatch(text) for text in (answer, gold)):
+        return _same_ratio(answer.split(":"), gold.split(":"))
+    chosen = [_CHOICES.fullmatch(text) for text in (answer, gold)]
+    if chosen[0] and right is not None:
+        return comb(int(chosen[0][1]), int(chosen[0][2])) == right
     with _lock:
         return _ask(json.dumps([_written(gold), _written(answer)]))
+
+
+def _same_ratio(said: list[str], right: list[str]) -> bool:
+    """Whether the parts of one ratio are those of the other times one number."""
+    pairs = list(zip(map(Fraction, said), map(Fraction, right), strict=False))
+    return len(said) == len(right) and all(a * pairs[0][1] == b * pairs[0][0] for a, b in pairs)
 
 
 def _approximates(decimal: Fraction, exact: Fraction) -> bool:

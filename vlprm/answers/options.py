@@ -8,12 +8,14 @@ from string import ascii_uppercase
 
 from vlprm.answers.canonical import CANONICAL, as_expression
 from vlprm.answers.formula import formula
-from vlprm.answers.plain import VERB, plain
+from vlprm.answers.plain import VERB, number, plain
 from vlprm.schema import AnswerType
 
 _IN_PROSE = {"yes", "no", "true", "false", "none", "a", "all", "both", "neither"}  # words of any sentence
 _SYMBOLS = re.compile(r"\s*([^\w\s]|\\[a-z]+)\s*")
 _LETTER = re.compile(r"\W*(?:[Oo]ption |[Cc]hoice )?(?:\(\s*([A-Za-z])\s*\)|([A-Z])(?=\s*(?:[().:,\]*]|$)))")
+_TWO = re.compile(r"\W*([A-Z])\W{0,2}\s?(?:[,/&;+]|and\b|or\b)\s?(?:and |or )?\W?([A-Z])(?![A-Za-z])")
+_SO_YES = re.compile(r"\b(?:so|thus|therefore|hence)\W+(?:the answer is\W+)?(yes|no)\W*$", re.IGNORECASE)
 _DENIED = re.compile(r"\b(?:is|are|was|were|does|do|did|has|have|can)(?: not\b|n't\b)")
 _BRACKETED = re.compile(r"\(\s*([A-Z])\s*\)")
 
@@ -32,11 +34,17 @@ class Options:
     def whole(self, text: str) -> str | None:
         """An option that is all of a text: `B`, `(b)`, `red`, `(B) red`, `B. red`; single letters in either case."""
         said = _unwrapped(plain(text).strip())
+        if self._names_two(said):
+            return None
         if re.fullmatch(r"\(?[A-Za-z]\)?[.:]?", said):
             return self._lettered(said.strip("().:"))
         squeezed = _squeezed(said)
         if squeezed in self.texts:
             return self._read(self.texts[squeezed])
+        if listed := [
+            n for text, n in self.texts.items() if "," in text and text.strip("{}()[]") == squeezed.strip("{}()[]")
+        ]:
+            return self._read(listed[0]) if len(listed) == 1 else None
         if "\n" in said:
             return None
         return self.leading(said) if _LETTER.match(said) else self._equal(said)
@@ -44,12 +52,26 @@ class Options:
     def _equal(self, said: str) -> str | None:
         """The one option of the same value: `4` for `$4 \\mathrm{~km}$`."""
         value = _value(said) if re.match(r"[-+]?[\d.\\]", said) else None
+        if value is None:
+            return None
+        shares = [text.replace("$", "").strip().endswith("%") for text in self.choices]
         same = [n for n, text in enumerate(self.choices) if _value(text) == value]
-        return self._read(same[0]) if value is not None and len(same) == 1 else None
+        if not same and shares and all(shares) and (share := number(value)) is not None and not said.endswith("%"):
+            same = [n for n, text in enumerate(self.choices) if _value(text) == str(100 * share)]
+        return self._read(same[0]) if len(same) == 1 else None
+
+    def _names_two(self, said: str) -> bool:
+        """Whether a text opens with the letters of two options: `A, C`."""
+        two = _TWO.match(said)
+        return (
+            bool(two) and two is not None and two[1] != two[2] and all(ord(n) - 65 < self.count for n in two.groups())
+        )
 
     def leading(self, text: str) -> str | None:
         """The option that a text opens with, by letter or by its text."""
         said = plain(text)
+        if self._names_two(said):
+            return None
         if letter := _LETTER.match(said):
             return self._lettered(letter[1] or letter[2])
         squeezed = _squeezed(re.sub(r"^(?:the|an?)\s+", "", said.strip(" \n:\"'"), flags=re.IGNORECASE))
@@ -61,6 +83,8 @@ class Options:
     def stated(self, sentence: str) -> str | None:
         """The one option that a sentence states: in brackets, after its verb, or as the only one that it names."""
         said = plain(sentence)
+        if self.yes_or_no and (concluded := _SO_YES.search(said)):
+            return self._read(self.texts[concluded[1].casefold()])
         if self.yes_or_no and _DENIED.search(said):
             return self._read(self.texts["no"])
         letters = {letter for letter in _BRACKETED.findall(said) if ord(letter) - 65 < self.count}
@@ -124,7 +148,11 @@ def _goes_on(text: str, squeezed: str) -> bool:
 
 def _squeezed(text: str) -> str:
     """Lower case, with no space around symbols and single braces off, so that LaTeX compares as it is shown."""
-    said = re.sub(r"([_^])\{(\w)\}", r"\1\2", plain(text).replace("$", "").casefold())
+    said = plain(text).replace("$", "").replace("\\{", "{").replace("\\}", "}").casefold()
+    said = re.sub(r"([_^])\{(\w)\}", r"\1\2", said)
+    said = re.sub(
+        r"(?<=\d)\s?degrees?\b", "°", re.sub(r"(?<=\d) to (?=\d)", "-", re.sub(r"(?<=\d),(?=\d{3}\b)", "", said))
+    )
     return _SYMBOLS.sub(r"\1", " ".join(said.split())).strip(" .")
 
 

@@ -48,7 +48,7 @@ _REPLACED: list[tuple[re.Pattern[str], str | Callable[[re.Match[str]], str]]] = 
         (r"\\[dtc]frac(?![A-Za-z])", r"\\frac"),
         (r"\\frac\s*(\d)\s*(\d)", r"\\frac{\1}{\2}"),
         (rf"(?<=\d){_GROUP_MARK}(?=\d{{3}}(?!\d))", ","),
-        (r"(\d)?\s?([\u00bc-\u00be\u2150-\u215e])", _vulgar),
+        (r"(?:(\d)\s?)?([\u00bc-\u00be\u2150-\u215e])", _vulgar),
         (rf"(?<=[\w)}}\]])[{_HIGH}]+", _power),
         (r"√(?=\s*\{)", r"\\sqrt"),
         (r"(?:\\sqrt|√)\s*(\d+|[A-Za-z])", r"\\sqrt{\1}"),
@@ -72,7 +72,7 @@ _FRACTION = rf"\\frac\s*\{{\s*-?{_DECIMAL}\s*\}}\s*\{{\s*{_DECIMAL}\s*\}}|{_DECI
 NUMBER = rf"[+-]?\s?(?:{_FRACTION}|{_DECIMAL}{_POWER}?)"
 VERB = re.compile(  # what a value is stated by
     r"(?:(?<![<>!:=])=(?!=)|≈|\\approx|\b(?:is|are|was|were|be|equals|gives?|get|choose)\b"
-    r"|(?<=\b[Ii]t)['\u2019]s\b)\s*:?\s*"
+    r"|(?<=\b[Ii]t)['\u2019]s\b|是|等于|等於|为|為)\s*:?\s*"
     r"(?:(?:approximately|about|around|roughly|exactly|only|just|likely|probably|still|also|now|equal to|a total of|"
     r"a score of|the)\s+)*"
 )

@@ -20,25 +20,39 @@ MAX_EXPLICIT = 20  # boxes, and phrases that announce an answer, from the end
 _CUE = re.compile(
     r"\b(?:answer|option|choice)\b(?:\s+(?:letter|choice|option|value))?(?:\s+(?:to|for|of|in|as)\b[^.:\n]{1,80}?)?\s*"
     r"(?:\b(?:is|are|was|(?:will|would|should|must) be)\b\s*:?|[:=\uff1a])"
-    r"(?:\s*(?:that|therefore|thus|option|choice)\b)?",
+    r"(?:\s*(?:that|therefore|thus|option|choice)\b)?"
+    r"|(?:答案|选项|選項)\s*(?:应该|應該|应|應)?\s*(?:是|为|為|[:\uff1a])|(?:选择|選擇|选|選)(?:项|項)?\s*[:\uff1a]?(?=\s*\W?[A-Z\uff21-\uff3a])",
     re.IGNORECASE,
 )
 _CHOSEN = re.compile(
     r"\b(?:answer|option|choice)(?:\s+choice)?\s*"
     r"(?=\([A-Z]\)\s*(?:[.!]|$|as the answer|is (?:the )?(?:correct|right|best)))"
 )
+# Ends of a turn, and boxes that are written otherwise.
+_MARKS = [
+    (re.compile(r"<\|begin_of_box\|>([^<\n]{1,500})<\|end_of_box\|>"), r"\\boxed{\1}"),
+    (re.compile(r"\\fbox(?=\s?\{)|\\framebox(?=\s?\{)"), r"\\boxed"),
+    (re.compile(r"\\boxed[ \t]+([A-Za-z0-9.,/-]+)"), r"\\boxed{\1}"),
+    (re.compile(r"<\|[A-Za-z_]{1,30}\|>|</s>|<(?:eos|pad|end_of_turn)>"), " "),
+]
 _LISTED_ON = re.compile(r"[ ,;&+]*|[^.\n!?]{0,60}\b(?:and|or)\b[^.\n!?]{0,30}")
 _TURNED = re.compile(
     r"\b(?:answer|therefore|so|thus|hence|total|sum|final|then|wait|actually|correct|gives?|is|are|equals)\b",
     re.IGNORECASE,
 )
 _OPENING_TAG = re.compile(r"<(answer|conclusion|final_answer)>", re.IGNORECASE)
-_FOLLOW_UP = re.compile(r"\n\s*(?:Question|Hint|Choices|Human|User|Instruction)\s*:")
+# "Answer:", and on the next line another label: nothing was answered.
+_EMPTY = re.compile(
+    r"(?:^|\n)[*_ ]{0,4}(?:final |the )?answer[*_ ]{0,4}:[*_ \t]{0,4}\n\s{0,9}(?!answer|final|option|choice|solution|result|value)"
+    r"[A-Za-z][A-Za-z ]{1,30}:[^\n]*\s{0,9}$",
+    re.IGNORECASE,
+)
+_FOLLOW_UP = re.compile(r"\n[^\S\n]*(?:Question|Hint|Choices|Human|User|Instruction)\s*:")
 _OPTION_LINE = re.compile(r"\s*(?:[-*•]\s+)?(?:Option )?\(?([A-Z])\s?[).:]\s*\S")
 _BULLET = re.compile(r"\s*(?:[*•+-]\s|\||\d+[.)]\s+\S)")
 _PLEASANTRY = re.compile(r"(?:I hope|I see|Hope|Let me|Is there|Do you|Sure|I understand|Please|Here is|Here are)\b")
 _REFUSED = re.compile(
-    r"\b(?:cannot|can ?not|can't|unable to|(?:not possible|impossible) to|without|not enough|enough information|sorry)"
+    r"\b(?:cannot|can ?not|can't|unable to|(?:not possible|impossible) to|without|not enough|enough information|sorry|none of (?:these|the|them))"
     r"\b|(?:\bnot|n't) (?:able|provided?|clear|valid|available|listed|enough|one of|among)\b",
     re.IGNORECASE,
 )
@@ -67,11 +81,13 @@ def read_conclusion(said: Conclusion, answer_type: AnswerType, choices: Sequence
 def _read(body: str, answer_type: AnswerType, reader: Reader, after_tag: bool) -> str | None:
     """An explicit answer ("the answer is", a box) counts for most, the last of several that can be read; then how the
     response closes."""
-    if not body.strip():
+    if not body.strip() or _is_cut(body):
         return None
     bare = "\\boxed" not in body and not _OPENING_TAG.search(body)
     if bare and not _CUE.search(body) and (answer := reader.whole(body.strip())) is not None:
         return answer
+    if _EMPTY.search(body):
+        return None
     explicit = [*([body.strip().split("\n", 1)[0]] if after_tag else []), *_explicit(body)]
     if (answer := _last_read(explicit, reader)) is not None:
         return answer
@@ -80,6 +96,12 @@ def _read(body: str, answer_type: AnswerType, reader: Reader, after_tag: bool) -
     if answer_type == "list":
         return None if _REFUSED.search(body) else reader.stated(body)
     return _closing(body, reader)
+
+
+def _is_cut(body: str) -> bool:
+    """Whether the last box never ends: an earlier one is not the answer."""
+    last = body.rfind("\\boxed{")
+    return last >= 0 and not closing(body[last + 6 : last + 1006], "{}")
 
 
 def _announced(body: str, reader: Reader) -> str | None:
@@ -97,6 +119,8 @@ def _of_options(options: Options) -> Reader:
 def _body(text: str) -> str:
     """The response to this question: without its thoughts, questions it goes on to ask, and the options it repeats."""
     said = text[-MAX_LENGTH:]
+    for mark, by in _MARKS:
+        said = mark.sub(by, said)
     if (follow_up := _FOLLOW_UP.search(said)) and said[: follow_up.start()].strip():
         said = said[: follow_up.start()]
     return "\n".join(_without_repeated_options(said.split("\n")))

@@ -10,6 +10,7 @@ from vlprm.answers.canonical import CANONICAL, as_expression, as_list
 from vlprm.answers.formula import maths_list
 from vlprm.answers.plain import NUMBER, VERB, number, plain
 from vlprm.answers.reader import Read, Reader
+from vlprm.answers.units import magnitude
 from vlprm.answers.words import without_lead_in, words
 from vlprm.schema import AnswerType
 
@@ -20,12 +21,13 @@ _SMALL = (
 _TENS = ("twenty", "thirty", "forty", "fifty", "sixty", "seventy", "eighty", "ninety")
 _WORDS = {word: n for n, word in enumerate(_SMALL)} | {word: 20 + 10 * n for n, word in enumerate(_TENS)}
 MAX_VALUE = 500  # characters after a verb in which its value stands
+_TIMES = r"(?:\s(?:dozen|hundred|thousand|million|billion|trillion)\b|(?<=\d)k\b)?"
 _OTHER = "another kind of number"
 # No ordinal (2nd), no part of a name (R1, 8-directional), no bound or whole that others are counted from (at least 60,
 # three of the five), and no factor of what follows (1/2 the area).
 _TOKEN = re.compile(
     r"(?i:(?<!\bof the )(?<!\bout of )(?<!\bat least )(?<!\bat most )(?<!\bthan ))"
-    rf"(?<![\w.,])(?>{NUMBER}|\b(?:{'|'.join(_WORDS)})\b)(?!\d|(?:st|nd|rd|th)\b|-[A-Za-z]|,\d|\.\d|\s+the\b)"
+    rf"(?<![\w.,])(?>{NUMBER}|\b(?:{'|'.join(_WORDS)})\b){_TIMES}(?!\d|(?:st|nd|rd|th)\b|-[A-Za-z]|,\d|\.\d|\s+the\b)"
 )
 _DECIMAL_COMMA = re.compile(r"(?<![\w.,(\[])\d+,\d\d(?![\w,)\]]|\.\d)")  # 2,74: no thousands, and hardly a list
 _OPERATOR = re.compile(r"\s*(?:[+*/\u00d7·^÷-]\s*[\d(\\]|\\times|\\cdot|(?:or|and|to|out of)\s+\S|=)")
@@ -56,8 +58,11 @@ def settled(found: list[tuple[bool, str]]) -> str | None:
 
 
 def _form(answer_type: AnswerType, token: str) -> str:
-    word = token.casefold()
-    value = number(str(_WORDS.get(word, token)))
+    scaled = re.fullmatch(r"(.*?)\s?([a-z]+)", token.casefold())
+    factor = magnitude(scaled[2]) if scaled else None
+    word = scaled[1] if scaled and factor else token.casefold()
+    value = number(str(_WORDS.get(word, word if factor else token)))
+    value = value * factor if value is not None and factor else value
     if value is None or (answer_type == "integer" and value.denominator != 1):
         return _OTHER
     return CANONICAL[answer_type](str(value)) or _OTHER
@@ -68,7 +73,7 @@ def _number_whole(answer_type: AnswerType, text: str) -> str | None:
     token = _TOKEN.match(said)
     # A unit may follow, of up to three words.
     if not token or not re.fullmatch(
-        r"\s*(?:[%°]|(?:[A-Za-zµΩ/^\d]+(?:\s+[A-Za-zµΩ/^\d]+){0,2})?)\s*", said[token.end() :]
+        r"\s*(?:[%°]|(?:[A-Za-zµΩ/^\d{}\u4e00-\u9fff]+(?:\s+[A-Za-zµΩ/^\d{}]+){0,2})?)\s*", said[token.end() :]
     ):
         return None
     return _known(_form(answer_type, token[0]))
@@ -84,7 +89,8 @@ def _number_leading(answer_type: AnswerType, text: str) -> str | None:
 
 
 def _number_stated(answer_type: AnswerType, text: str) -> str | None:
-    said = plain(text)
+    # Without words that announce an answer, millions are mostly the unit of an axis, in which the question asks.
+    said = re.sub(r"(?<=\d) (?:million|billion|trillion)\b", "", plain(text))
     if found := direct(said, partial(_number_leading, answer_type)):
         return None if _ANOTHER.search(VERB.split(said)[-1]) else _known(settled(found))
     named = {_form(answer_type, token) for token in _TOKEN.findall(said) if token.casefold() != "one"}
@@ -118,7 +124,7 @@ def _expression_whole(text: str) -> str | None:
         return None
     if not prose or said.rstrip(".") == prose[0]:
         return as_expression(said)
-    unit = re.fullmatch(r"[A-Za-z\s^\d]*\.?", _up_to_prose(said)[1])
+    unit = re.fullmatch(r"[A-Za-z\s]*(?:\^\{?\d\}?)?\.?", _up_to_prose(said)[1])
     return _expression_leading(said) if unit and said[0] not in ascii_letters else None
 
 
@@ -127,6 +133,8 @@ def _expression_leading(text: str) -> str | None:
     sentence = re.split(r"\.(?:\s|$)|\n|\.(?=[A-Z])", said, maxsplit=1)[0]
     if _lists(sentence):
         return as_expression(sentence)
+    if scaled := re.match(r"[\d.,]+(?:\s(?:dozen|hundred|thousand|million|billion|trillion)\b|k\b)", sentence):
+        return as_expression(scaled[0])
     maths, prose = _up_to_prose(sentence)
     if re.match(r"(?:and|or|the)\b", prose) or not re.match(r"[-+(\[{|\\\d.]|[A-Za-z](?![A-Za-z])", maths):
         return None

@@ -20,7 +20,7 @@ from vlprm.schema import Aggregation, Problem
 from vlprm.scoring import Scorer
 from vlprm.search import guided, refined, sampled, select
 from vlprm.search.attempt import Attempt, Cost, Critic, ScoredSolution, SearchConfig, SearchResult
-from vlprm.search.select import Candidate, Shares
+from vlprm.search.select import Candidate, Shares, voters
 
 __all__ = ["METHODS", "Attempt", "Cost", "Critic", "Found", "Method", "ScoredSolution", "SearchConfig", "solve"]
 
@@ -29,12 +29,13 @@ Choose = Callable[[Sequence[Candidate], Aggregation], Shares]
 
 @dataclass(frozen=True)
 class Method:
-    """How candidates are found, and how one is chosen."""
+    """How candidates are found, and how one is chosen; where it `votes`, equal answers are counted together."""
 
     find: Callable[[Attempt], Awaitable[list[ScoredSolution]]]
     choose: Choose = select.best_of_n
     needs_scorer: bool = True
     needs_critic: bool = False
+    votes: bool = False
 
 
 def _random(pool: Sequence[Candidate], aggregation: Aggregation) -> Shares:
@@ -47,10 +48,10 @@ def _majority(pool: Sequence[Candidate], aggregation: Aggregation) -> Shares:
 
 METHODS: dict[str, Method] = {
     "pass_at_1": Method(sampled.one, _random, needs_scorer=False),
-    "self_consistency": Method(sampled.unscored, _majority, needs_scorer=False),
-    "adaptive": Method(sampled.adaptive, _majority, needs_scorer=False),
+    "self_consistency": Method(sampled.unscored, _majority, needs_scorer=False, votes=True),
+    "adaptive": Method(sampled.adaptive, _majority, needs_scorer=False, votes=True),
     "best_of_n": Method(sampled.scored),
-    "weighted_majority": Method(sampled.scored, select.weighted_majority),
+    "weighted_majority": Method(sampled.scored, select.weighted_majority, votes=True),
     "greedy": Method(guided.greedy),
     "step_beam": Method(guided.step_beam),
     "duplicating_beam": Method(guided.duplicating_beam),
@@ -90,5 +91,7 @@ async def solve(
     finally:
         if scorer is not None:
             scorer.forget(problem, attempt)
-    shares = method.choose([s.candidate for s in pool], config.aggregation) if pool else []
+    candidates = [s.candidate for s in pool]
+    candidates = voters(problem, candidates) if method.votes else candidates
+    shares = method.choose(candidates, config.aggregation) if pool else []
     return SearchResult(problem.id, name, tuple(pool), shares, attempt.cost())

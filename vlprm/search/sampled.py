@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import math
 from collections import Counter
+from dataclasses import replace
 
-from vlprm.schema import Solution
+from vlprm.answers import choices_of, merged
+from vlprm.schema import Problem, Solution
 from vlprm.search.attempt import Attempt, ScoredSolution
 
 DECIDED = 0.95  # the probability at which a vote is over
@@ -28,7 +30,7 @@ async def adaptive(attempt: Attempt) -> list[ScoredSolution]:
     """Candidates until the vote is decided, `n` at most: when the leader, by the posterior of a uniform prior, has more
     than half of what the first two answers get (adaptive consistency, Aggarwal et al., arXiv 2305.11860)."""
     pool: list[Solution] = []
-    while len(pool) < attempt.config.n and attempt.may_go_on and not is_decided(pool):
+    while len(pool) < attempt.config.n and attempt.may_go_on and not is_decided(_alike(pool, attempt.problem)):
         count = min(ROUND, attempt.config.n - len(pool))
         pool += await attempt.continued([()] * count)
     return [ScoredSolution(solution) for solution in pool]
@@ -42,6 +44,12 @@ async def drawn(attempt: Attempt, n: int) -> list[Solution]:
     while len(pool) < n and attempt.may_go_on:
         pool += await attempt.continued([()])
     return pool
+
+
+def _alike(pool: list[Solution], problem: Problem) -> list[Solution]:
+    """The solutions with equal answers written alike."""
+    answers = merged([s.answer for s in pool], problem.answer_type, choices_of(problem))
+    return [replace(solution, answer=answer) for solution, answer in zip(pool, answers, strict=True)]
 
 
 def is_decided(pool: list[Solution]) -> bool:

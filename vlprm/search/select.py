@@ -12,9 +12,10 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
-from vlprm.schema import Aggregation, StepScore
+from vlprm.answers import choices_of, merged
+from vlprm.schema import Aggregation, Problem, StepScore
 from vlprm.scoring.aggregate import AGGREGATIONS
 
 
@@ -38,6 +39,12 @@ def rewards_of(scores: Sequence[StepScore | None]) -> tuple[float, ...] | None:
 def surprise_of(scores: Sequence[StepScore | None]) -> float | None:
     """The nats of a candidate's least likely token, where the model reads them."""
     return max((s.surprise for s in scores if s is not None and s.surprise is not None), default=None)
+
+
+def voters(problem: Problem, pool: Sequence[Candidate]) -> list[Candidate]:
+    """The candidates with equal answers written alike, so that a vote counts them together."""
+    answers = merged([candidate.answer for candidate in pool], problem.answer_type, choices_of(problem))
+    return [replace(candidate, answer=answer) for candidate, answer in zip(pool, answers, strict=True)]
 
 
 Shares = list[float]

@@ -1,0 +1,44 @@
+"""Answers that are equal, for votes: `0.5` and `\\frac{1}{2}` are one answer."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from vlprm.answers.canonical import as_expression
+from vlprm.answers.equivalence import same_expression
+from vlprm.answers.options import Options
+from vlprm.schema import AnswerType
+
+MAX_COMPARED = 64  # pairs of a pool that Math-Verify is asked about; what is left is told apart by its text
+MAX_LATE = 2  # of these, how many may take too long
+
+
+def merged(answers: Sequence[str | None], answer_type: AnswerType, choices: Sequence[str] = ()) -> list[str | None]:
+    """Each answer as the first answer of the pool that it is equal to; None stays None. An option's letter and its text
+    are one answer, where the texts of the options are known."""
+    firsts: dict[str, str] = {}
+    same = _Same(answer_type, choices)
+    for answer in dict.fromkeys(answer for answer in answers if answer is not None):
+        known = dict.fromkeys(firsts.values())
+        firsts[answer] = next((first for first in known if same(answer, first)), answer)
+    return [None if answer is None else firsts[answer] for answer in answers]
+
+
+class _Same:
+    """Whether two answers are equal; it counts what it has asked."""
+
+    def __init__(self, answer_type: AnswerType, choices: Sequence[str]) -> None:
+        self.compares = answer_type == "expression" and not choices
+        self.options = Options(choices, "choice") if choices else None
+        self.compared = self.late = 0
+
+    def __call__(self, answer: str, first: str) -> bool:
+        if self.options is not None:
+            letter = self.options.whole(answer)
+            return letter is not None and letter == self.options.whole(first)
+        if not self.compares or self.compared >= MAX_COMPARED or self.late >= MAX_LATE:
+            return False
+        self.compared += 1
+        found = same_expression(as_expression(answer) or answer, as_expression(first) or first)
+        self.late += found is None
+        return found is True
