@@ -106,7 +106,9 @@ def test_a_policy_of_the_family_writes(tiny_backbone: Folders, problems: list[Pr
     """With a cache, and without: the likeliest next id is the same."""
     policy = load_policy(tiny_backbone(family))
     if family == "qwen3_5":
-        with pytest.raises(ValueError, match="qwen3_5 cannot continue one prefix several times; serve the policy"):
+        with pytest.raises(
+            ValueError, match="qwen3_5 cannot sample several continuations of one prefix here; serve the policy"
+        ):
             generate(policy, [Request(problems[0], (), 1, "k", 1)])
         return
     (answer,) = generate(policy, [Request(problems[0], (), 1, "k", 1, 0.0, 6)])[0]

@@ -325,5 +325,5 @@ def test_a_server_that_reads_another_prompt_is_named_before_the_run(
     server.reply = lambda body: completion("3", read=own)
     open_on(backbone, config_of(server))
     server.reply = lambda body: completion("3", read=own - 1)
-    with pytest.raises(ValueError, match=f"reads {own - 1} tokens where the folder of the policy makes {own}"):
+    with pytest.raises(ValueError, match=f"reads {own - 1} tokens where the policy's folder makes {own}"):
         open_on(backbone, config_of(server))

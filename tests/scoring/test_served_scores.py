@@ -285,7 +285,7 @@ def test_a_server_is_not_asked_for_what_it_cannot_give(asked: dict[str, Any]) ->
         async with open_scorer(**{"reward_model": "a", "device": "cpu", "dtype": "float32", "server": server, **asked}):
             pass
 
-    with pytest.raises(ValueError, match="servers serve one reward model, and score its steps; score this in this pro"):
+    with pytest.raises(ValueError, match="servers score the steps of one reward model only; leave out"):
         asyncio.run(enter())
 
 
@@ -298,7 +298,7 @@ def opened(folder: Path, config: ServerConfig) -> None:
 
 
 def test_what_cannot_be_served_is_refused(server: StandIn, made: Callable[..., Path], backbone: Path) -> None:
-    with pytest.raises(ValueError, match="has a head that reads surprise, which no server computes; score it in this"):
+    with pytest.raises(ValueError, match="has a head that reads surprise, which servers do not compute; score it"):
         opened(made("step", reads_surprise=True), config_of(server))
     with pytest.raises(ValueError, match="has no reward head"):
         opened(backbone, config_of(server))

@@ -125,7 +125,7 @@ def test_methods_that_need_no_scorer_ask_none() -> None:
         scorer = Truth()
         run(method, scorer=scorer)
         assert scorer.asked == []
-    with pytest.raises(ValueError, match="needs a reward model; give one"):
+    with pytest.raises(ValueError, match="needs a reward model; pass a scorer"):
         asyncio.run(solve("best_of_n", PROBLEMS[0], Counting()))
     with pytest.raises(ValueError, match="needs a critic"):
         asyncio.run(solve("refined_best_of_n", PROBLEMS[0], Counting(), Truth()))

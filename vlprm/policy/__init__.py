@@ -1,6 +1,6 @@
-"""Engines write text. An engine continues a solution from a prefix of steps to the end of the policy's turn.
+"""Policies write text: they continue a solution from a prefix of steps to the end of the policy's turn.
 
-Whoever samples awaits; an engine is free to answer many requests in one batch.
+Callers await their requests, so that a policy can answer many of them in one batch.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ UNANSWERED = frozenset(
 
 @dataclass(frozen=True)
 class Turn:
-    """So many steps that were sampled as one turn, the last of them a zoom that ended it, and the ids of the turn."""
+    """`steps` steps that were sampled as one turn, which a zoom may end, and the token ids of the turn."""
 
     steps: int
     ids: tuple[int, ...]
@@ -30,15 +30,15 @@ class Turn:
 
 @dataclass(frozen=True)
 class Request:
-    """Continue `steps` of a solution to `problem`, `n` times, each with its own stream of chance; or, if something is
-    `asked`, answer that, which stands in a user's turn after them; an empty text asks without a turn.
+    """Continue `steps` of a solution to `problem` with `n` independent samples. If `asked` is given, answer that
+    question instead, put in a user's turn after the steps; an empty text asks without a turn.
 
-    `key` names the request within a run and, with `seed`, decides what is sampled: equal requests give equal texts,
-    whatever else is in the batch. A server that can is held to the JSON `schema`; others are not. With `one_step`, each
-    continuation is one more step, and ends where the next one would begin.
+    `key` identifies the request within a run and, with `seed`, determines what is sampled: equal requests give equal
+    texts, whatever else is in the batch. Servers that support it enforce the JSON `schema`. With `one_step`, each
+    continuation is one more step and ends where the next would begin.
 
-    `sampled` are the turns in which the last of the steps were sampled. An engine that knows ids goes on from these
-    very ids: the tokenizer may make others of the same text. A server reads the text.
+    `sampled` are the turns in which the last of the steps were sampled. A policy that knows token ids continues from
+    exactly these ids, because tokenizing the text again may give others. A server reads the text.
     """
 
     problem: Problem
@@ -56,10 +56,9 @@ class Request:
 
 @dataclass(frozen=True)
 class Continuation:
-    """What was written. `ended` says that the policy ended its turn; `goes_on`, that it ended the one step that was
-    asked for and not its turn. Where neither is so, `max_tokens` cut it off: that is a *no result*. So is a `failure`,
-    which says why nothing was written: the call failed, not the policy. `ids` are what was sampled, where the engine
-    knows them."""
+    """What was written. `ended`: the policy ended its turn. `goes_on`: it ended the one step that was asked for, but
+    not its turn. If neither holds, `max_tokens` cut it off, which is *no result*. `failure` says why the call failed,
+    which is no result either. `ids` are the sampled token ids, if the policy knows them."""
 
     text: str
     tokens: int
@@ -70,7 +69,7 @@ class Continuation:
 
 
 async def all_answers(asked: Iterable[Awaitable[T]]) -> list[T]:
-    """Results in order. Where one fails, its error is raised when the others have ended: they are paid for."""
+    """Results in order. If one fails, wait for the others (they are already paid for), then raise its error."""
     results = await asyncio.gather(*asked, return_exceptions=True)
     for result in results:
         if isinstance(result, BaseException):
@@ -79,17 +78,17 @@ async def all_answers(asked: Iterable[Awaitable[T]]) -> list[T]:
 
 
 class Policy(Protocol):
-    """What can continue a solution. `dialect` and `zoom` are how its policy writes boxes, and zooms."""
+    """A model that continues solutions. `dialect` is how it writes boxes, `zoom` how it zooms."""
 
     dialect: str
     zoom: ZoomPolicy
 
     async def sample(self, request: Request) -> list[Continuation]:
-        """`request.n` continuations, in order."""
+        """Return `request.n` continuations, in order."""
 
     def seen_size(self, problem: Problem, shown: int | Region = 0) -> Size:
-        """(width, height) of an image of the problem, or of the crop of a region, as the policy sees it: the frame of
+        """(width, height) of an image of the problem, or of a region's crop, as the policy sees it: the frame of
         `absolute_resized`."""
 
     def crop_tokens(self, problem: Problem, region: Region) -> int:
-        """Tokens of the image that shows a region's crop."""
+        """Number of image tokens of a region's crop."""

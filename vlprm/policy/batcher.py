@@ -1,4 +1,4 @@
-"""Questions of many coroutines, answered together: they queue until no coroutine can go on without an answer."""
+"""Batch questions of many coroutines: they queue until no coroutine can continue without an answer."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ A = TypeVar("A")
 
 
 class Batcher(Generic[Q, A]):
-    """`answer` answers a batch of questions, in order; `batches` says, by their indices, which of those that wait go
-    together. If a batch fails, its halves are tried apart: a failure reaches only who asked for it."""
+    """`answer` answers a batch of questions, in order; `batches` groups the waiting questions by index. If a batch
+    fails, its halves are tried separately, so that an error reaches only the coroutine that asked."""
 
     def __init__(
         self, answer: Callable[[Sequence[Q]], Sequence[A]], batches: Callable[[Sequence[Q]], Sequence[Sequence[int]]]
@@ -22,6 +22,7 @@ class Batcher(Generic[Q, A]):
         self._flush: asyncio.Task[None] | None = None
 
     async def ask(self, question: Q) -> A:
+        """Queue a question and return its answer. Raises what `answer` raised for it."""
         future: asyncio.Future[A] = asyncio.get_running_loop().create_future()
         self._waiting.append((question, future))
         if self._flush is None:

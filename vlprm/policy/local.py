@@ -1,7 +1,7 @@
-"""A transformers model in process as an engine: one batch for all requests that wait, one prefill for each prefix.
+"""A transformers model in this process as a policy: one batch for all waiting requests, one prefill per prefix.
 
-Requests queue until no coroutine can go on without an answer; then they are prefilled together (a prefix once,
-however many continuations it has), the cache is repeated, and all continuations are decoded in one loop.
+Requests queue until no coroutine can continue without an answer. Then they are prefilled together (each prefix once,
+however many continuations it has), the KV cache is repeated, and all continuations are decoded in one loop.
 """
 
 from __future__ import annotations
@@ -28,6 +28,8 @@ MAX_ROWS = 256
 
 
 class LocalPolicy:
+    """A policy in this process. It decodes up to `max_rows` continuations in one batch."""
+
     def __init__(self, checkpoint: Checkpoint, max_rows: int = MAX_ROWS) -> None:
         self.checkpoint = checkpoint
         self.dialect, self.zoom = checkpoint.config.dialect, checkpoint.config.zoom
@@ -35,16 +37,19 @@ class LocalPolicy:
         self._together = Batcher(lambda requests: generate(checkpoint, requests), self._batches)
 
     def seen_size(self, problem: Problem, shown: int | Region = 0) -> Size:
+        """See `Policy.seen_size`."""
         return self.checkpoint.inputs.seen_size(problem, shown)
 
     def crop_tokens(self, problem: Problem, region: Region) -> int:
+        """See `Policy.crop_tokens`."""
         return self.checkpoint.inputs.crop_tokens(problem, region)
 
     async def sample(self, request: Request) -> list[Continuation]:
+        """Return `request.n` continuations, batched with the other waiting requests."""
         return await self._together.ask(request)
 
     def _batches(self, requests: Sequence[Request]) -> list[list[int]]:
-        # Prefixes of like length together: less padding. Sorting is stable, so the batches are the same in every run.
+        # Prefixes of similar length share a batch, to save padding. The sort is stable, so batches are reproducible.
         order = sorted(range(len(requests)), key=lambda i: len(requests[i].steps))
         groups = consecutive([requests[i].n for i in order], self.max_rows)
         return [[order[i] for i in group] for group in groups]
@@ -52,8 +57,8 @@ class LocalPolicy:
 
 @torch.inference_mode()
 def generate(checkpoint: Checkpoint, requests: Sequence[Request]) -> list[list[Continuation]]:
-    """Continuations of every request, all in one batch; a failure for those that do not fit into the context. Shapes: R
-    requests, N sampled rows, T tokens, V vocabulary."""
+    """Continue all requests in one batch. Requests that do not fit into the context get the failure `context`. Shapes:
+    R requests, N sampled rows, T tokens, V vocabulary."""
     rows = [_row(checkpoint.inputs, request) for request in requests]
     fits = [len(row.ids) + r.max_tokens <= checkpoint.inputs.context for row, r in zip(rows, requests, strict=True)]
     fitting = [i for i, fit in enumerate(fits) if fit]
@@ -70,7 +75,7 @@ def _generate(
     cache = DynamicCache(config=model.config.get_text_config())
     if not all(hasattr(layer, "batch_select_indices") for layer in cache.layers):
         raise ValueError(
-            f"in this process, {model.config.model_type} cannot continue one prefix several times; serve the policy"
+            f"{model.config.model_type} cannot sample several continuations of one prefix here; serve the policy"
             " (configs/server/trees.yaml)"
         )
     out = model(
@@ -98,7 +103,7 @@ def _row(inputs: InputBuilder, request: Request) -> PackedRow:
 
 
 class _Decoder:
-    """The decoding loop: its state is what has been sampled and which rows are still open."""
+    """The decoding loop. It keeps track of the sampled text and of the rows that are still open."""
 
     def __init__(self, checkpoint: Checkpoint, requests: Sequence[Request], cache: DynamicCache) -> None:
         self.model, self.inputs, self.cache = checkpoint.model, checkpoint.inputs, cache
@@ -113,7 +118,7 @@ class _Decoder:
         self.written = [""] * len(self.one_step)
 
     def run(self, logits_NV: Tensor, mask_NT: Tensor, position_N: Tensor) -> list[list[int]]:
-        """Sampled ids of each row, the end of the turn included where it was reached."""
+        """Sampled ids of each row, including the end-of-turn token if it was reached."""
         sampled: list[list[int]] = [[] for _ in range(len(logits_NV))]
         open_N = torch.arange(len(sampled), device=logits_NV.device)
         for t in range(self.max_tokens):
@@ -146,7 +151,7 @@ class _Decoder:
         return position_N[None, :, None].expand(3, -1, 1)
 
     def _ends_step(self, row: int, token: int) -> bool:
-        """Whether one step was asked for, and this token ends it."""
+        """Whether one step was asked for and this token ends it."""
         if not self.one_step[row]:
             return False
         self.written[row] += self.inputs.tokenizer.decode([token])
@@ -160,16 +165,16 @@ class _Decoder:
 
 
 def draw(probabilities_NV: Tensor, uniform_N: Tensor) -> Tensor:
-    """Sample an id a row by inverting the cumulative distribution, one uniform number a row: chance is a row's own.
+    """Sample one id per row by inverting the cumulative distribution at the row's own uniform number.
 
-    The sum as rounded may stop short of 1; the number is scaled to it, so that no id of probability 0 lies behind it.
+    The rounded sum may be less than 1, so the number is scaled to it: an id of probability 0 is never drawn.
     """
     cumulative_NV = probabilities_NV.cumsum(-1)
     return (cumulative_NV < uniform_N[:, None] * cumulative_NV[:, -1:]).sum(-1)
 
 
 def _largest(position_ids: Tensor) -> Tensor:
-    """Of each row; ids are (B, T) or (3, B, T)."""
+    """Largest position of each row; ids are (B, T) or (3, B, T)."""
     positions_BT = position_ids.amax(dim=0) if position_ids.ndim == 3 else position_ids
     return positions_BT.amax(dim=1)
 
@@ -191,7 +196,7 @@ def _continuation(inputs: InputBuilder, ids: list[int], request: Request) -> Con
     if request.one_step:
         end = step_end(text)
         return Continuation(text[:end], len(ids), ended, goes_on=end is not None, ids=tuple(ids))
-    # A continuation of a written step opens with the break between paragraphs; it belongs to neither step.
+    # A continuation after a written step begins with the paragraph break, which belongs to neither step.
     after_step = bool(request.steps) and not request.steps[-1].ends_turn and request.asked is None
     between = separator_after(request.steps[-1]) if after_step else ""
     return Continuation(text.removeprefix(between), len(ids), ended, ids=tuple(ids))

@@ -1,4 +1,4 @@
-"""The engine that a config asks for: the policy in this process, or a server that serves it."""
+"""Open the policy that a config asks for: in this process, or on a server."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from vlprm.serving.config import ServerConfig
 
 @asynccontextmanager
 async def open_policy(policy: str, device: str, dtype: str, server: ServerConfig) -> AsyncIterator[Policy]:
-    """An engine for the policy's checkpoint folder, for one event loop. With servers, the weights are the server's and
-    the folder gives processor and profile; ValueError where a server does not answer as it has to."""
-    # A judge that is served, or that is no model, needs no torch in its process; so it is imported here.
+    """Open the policy of a checkpoint folder, for one event loop. With servers, the server has the weights and the
+    folder gives the processor and the config. ValueError if a server does not answer as it must."""
+    # Imported here, because a served or scripted judge needs no torch in its process.
     from vlprm.model.loading import checkpoint_folder, load_inputs, load_policy, placement
     from vlprm.policy.local import LocalPolicy
 
@@ -28,7 +28,7 @@ async def open_policy(policy: str, device: str, dtype: str, server: ServerConfig
 
 @asynccontextmanager
 async def open_chat(server: ServerConfig) -> AsyncIterator[Policy]:
-    """An engine that answers questions, for one event loop: any chat model of those servers. ValueError where one does
+    """Open a policy that answers questions with any served chat model, for one event loop. ValueError if a server does
     not answer."""
     async with checked(require_server_package().ChatModel(server)) as engine:
         yield engine
@@ -36,6 +36,7 @@ async def open_chat(server: ServerConfig) -> AsyncIterator[Policy]:
 
 @asynccontextmanager
 async def checked(engine: Any) -> AsyncIterator[Any]:
+    """Check the servers of `engine`, yield it, and close its connections at the end."""
     try:
         await engine.check()
         yield engine
@@ -44,9 +45,10 @@ async def checked(engine: Any) -> AsyncIterator[Any]:
 
 
 def require_server_package() -> Any:
+    """Import `vlprm.policy.served`. ValueError if the extra `server` is not installed."""
     try:
         from vlprm.policy import served as server
     except ModuleNotFoundError as error:
-        raise ValueError(f"a server needs the package {error.name}; pip install 'vlprm[server]'") from error
-    logging.getLogger("httpx2").setLevel(logging.WARNING)  # it has a line for every request
+        raise ValueError(f"using a server requires the package {error.name}; pip install 'vlprm[server]'") from error
+    logging.getLogger("httpx2").setLevel(logging.WARNING)  # it logs every request
     return server

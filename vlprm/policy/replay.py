@@ -1,7 +1,7 @@
-"""An engine whose answers are kept on disk until their problem is done: what was paid for is not asked for again.
+"""A policy whose answers are stored on disk until their problem is done, so that nothing is paid for twice.
 
-A problem's coroutine is deterministic given its answers. After a kill it runs again from its start, is given what it
-was given before, and asks the engine only for the rest.
+The coroutine of a problem is deterministic given its answers. After a kill it restarts from the beginning, gets the
+stored answers, and asks the policy only for the rest.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ ANSWERS = "answers.jsonl"
 
 
 class ReplayPolicy:
-    """Its state: the answers of the last run that are not used yet, and the file of this run's.
+    """Replays the unused answers of the last run and records the new ones.
 
     `done` are the problems whose answers are not needed any more; the file is rid of them when it is opened, and when
     `forget` is called. Failures are not kept: they are asked again.
@@ -46,15 +46,18 @@ class ReplayPolicy:
         return kept
 
     def seen_size(self, problem: Problem, shown: int | Region = 0) -> Size:
+        """See `Policy.seen_size`."""
         return self.engine.seen_size(problem, shown)
 
     def crop_tokens(self, problem: Problem, region: Region) -> int:
+        """See `Policy.crop_tokens`."""
         return self.engine.crop_tokens(problem, region)
 
     async def sample(self, request: Request) -> list[Continuation]:
-        """The kept answer, or a new one. Raises Stopped where the run is being stopped and the answer is not there."""
+        """Return the stored answer, or ask for a new one. Raises Stopped if the run is stopping and no answer is
+        stored."""
         kept = self._answers.pop(request.key, [])
-        if len(kept) == request.n:  # else what came before it failed then, and was asked for again
+        if len(kept) == request.n:  # otherwise an earlier request failed in the last run and now has another answer
             return kept
         if self.stopping.is_set():
             raise Stopped

@@ -1,7 +1,7 @@
-"""Models behind chat servers as engines: a policy whose turn is continued, and any chat model that answers a question.
+"""Models behind chat servers: a policy whose turn is continued, and any chat model that answers a question.
 
-The messages of a policy are such that the server's chat template renders what `InputBuilder` makes of the same problem
-and steps. A call that fails becomes continuations with a `failure`, which are no results.
+The server's chat template renders a policy's messages to the same text that `InputBuilder` makes of the problem and
+steps. A call that fails becomes continuations with a `failure`, which are no results.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ log = logging.getLogger(__name__)
 
 
 class ServedPolicy:
-    """A served policy. `inputs` are of the checkpoint folder that is served."""
+    """A served policy. `inputs` come from the checkpoint folder that is served."""
 
     def __init__(self, inputs: InputBuilder, config: ServerConfig) -> None:
         self.inputs, self.config = inputs, config
@@ -35,12 +35,15 @@ class ServedPolicy:
         self._sampling = _sampling(inputs)
 
     def seen_size(self, problem: Problem, shown: int | Region = 0) -> Size:
+        """See `Policy.seen_size`."""
         return self.inputs.seen_size(problem, shown)
 
     def crop_tokens(self, problem: Problem, region: Region) -> int:
+        """See `Policy.crop_tokens`."""
         return self.inputs.crop_tokens(problem, region)
 
     async def close(self) -> None:
+        """Close the connections."""
         await self.servers.close()
 
     async def check(self) -> None:
@@ -63,8 +66,9 @@ class ServedPolicy:
                 )
 
     async def sample(self, request: Request) -> list[Continuation]:
+        """Return `request.n` continuations; see `Policy.sample`."""
         if any(self.inputs.text.control_token(step.text) for step in request.steps):
-            # In this process it stays text; a server would take it for the control token that it spells.
+            # In this process the text stays text; a server would tokenize it to the control token that it spells.
             return [_failed("control_token")] * request.n
         answer = await self.servers.call(self._asked(request))
         if isinstance(answer, Failure):
@@ -97,9 +101,9 @@ class ServedPolicy:
         if isinstance(said, str):
             return _failed(said)
         text, ended = said
-        # Servers count the tokens of all choices together; the end of the turn is one, as it is in this process.
+        # Servers count the tokens of all choices together. The end of the turn counts as one, as in this process.
         tokens = len(self.inputs.tokenizer(text, add_special_tokens=False)["input_ids"]) + ended
-        if request.one_step:  # vLLM says which stop it was: the end of the turn has none
+        if request.one_step:  # vLLM reports which stop string ended it; the end of the turn has none
             goes_on = choice is not None and choice.get("stop_reason") == SEPARATOR
             return Continuation(text, tokens, ended and not goes_on, goes_on=goes_on)
         after_step = bool(request.steps) and not request.steps[-1].ends_turn and request.asked is None
@@ -108,9 +112,9 @@ class ServedPolicy:
 
 
 class ChatModel:
-    """Any served chat model, of which nothing is known here but its name: it answers questions, and continues no steps.
+    """Any served chat model, known only by its name: it answers questions, but does not continue steps.
 
-    Where the servers refuse a JSON schema, they are asked without one from then on; the answer is parsed as strictly.
+    If the servers refuse a JSON schema, later requests go without one; the answer is parsed just as strictly.
     """
 
     dialect = "relative_1000"
@@ -122,13 +126,15 @@ class ChatModel:
         self._takes_schema = True
 
     def seen_size(self, problem: Problem, shown: int | Region = 0) -> Size:
-        raise AssertionError("a chat model is not asked for zooms")
+        """Not supported: a chat model does not zoom."""
+        raise AssertionError("a chat model does not zoom")
 
     def crop_tokens(self, problem: Problem, region: Region) -> int:
-        raise AssertionError("a chat model is not asked for zooms")
+        """Not supported: a chat model does not zoom."""
+        raise AssertionError("a chat model does not zoom")
 
     async def check(self) -> None:
-        """ValueError that names a server which does not answer a small question, and what it said."""
+        """ValueError if a server does not answer a small question; the message has its reply."""
         for client in self.servers.clients:
             asked = {"model": self.config.model, "messages": [user_turn([], "Answer with the word yes.")]}
             answer = await self.servers.once(client, {**asked, "max_tokens": 16, "temperature": 0.7})
@@ -139,15 +145,17 @@ class ChatModel:
                 )
 
     async def close(self) -> None:
+        """Close the connections."""
         await self.servers.close()
 
     async def sample(self, request: Request) -> list[Continuation]:
-        assert not request.steps, "a chat model answers from nothing"
+        """Return `request.n` answers to the problem's question."""
+        assert not request.steps, "a chat model cannot continue steps"
         with_schema = self._takes_schema and request.schema is not None
         answer = await self.servers.call(self._body(request, with_schema))
         if isinstance(answer, Failure) and answer.stop == "refused" and with_schema:
             said, answer = answer.said, await self.servers.call(self._body(request, with_schema=False))
-            if isinstance(answer, Answer):  # else it was not the schema that was refused
+            if isinstance(answer, Answer):  # otherwise the schema was not the reason for the refusal
                 log.info("asking without a JSON schema from now on: %s", said)
                 self._takes_schema = False
         if isinstance(answer, Failure):
@@ -163,8 +171,8 @@ class ChatModel:
 
 
 def _sampling(inputs: InputBuilder) -> dict[str, Any]:
-    """What makes a server sample and render as the engine in this process does, whatever a checkpoint's
-    generation_config asks for. Control tokens are shown: they are part of what was written."""
+    """Settings that make a server sample and render like the local policy, whatever the checkpoint's generation_config
+    says. Control tokens are shown, because they are part of what was written."""
     extra = {"top_k": -1, "min_p": 0.0, "repetition_penalty": 1.0, "skip_special_tokens": False}
     return {
         "top_p": 1.0,
@@ -188,7 +196,7 @@ def _told(answer: Answer, index: int, n: int) -> Continuation:
     if isinstance(said, str):
         return _failed(said)
     text, ended = said
-    # Servers count the tokens of all choices together; one that does not count leaves the words.
+    # Servers count the tokens of all choices together. If one does not count them, words are counted.
     tokens = len(text.split()) if answer.written is None else answer.written // n + (index < answer.written % n)
     return Continuation(text, tokens, ended)
 

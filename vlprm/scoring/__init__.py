@@ -4,7 +4,8 @@ critiques.
     scorer = LocalScorer(load_reward_model("runs/demo/prm"))
     found = await scorer.score(problem, [solution.steps for solution in candidates])
 
-A scorer never raises for what a policy wrote. A failure to score is None (no result), never 0."""
+A scorer never raises for what a policy wrote. A failure to score is None (no result), never 0.
+"""
 
 from __future__ import annotations
 
@@ -19,21 +20,24 @@ Solutions = Sequence[Sequence[Step]]
 
 @dataclass(frozen=True)
 class Scored:
-    """A list of scores a solution, one a step (None: no result), and how many tokens were read, and written, for each
-    solution, beside those for the solutions before it."""
+    """One list of scores per solution, one score per step (None: no result), and the tokens read (and written) for each
+    solution that earlier solutions had not already paid for."""
 
     steps: list[list[StepScore | None]]
     read: list[int]
 
     @property
     def tokens(self) -> int:
+        """Total number of tokens."""
         return sum(self.read)
 
 
 class Scorer(Protocol):
+    """A model or several that score steps."""
+
     async def score(self, problem: Problem, solutions: Solutions, attempt: Hashable = None) -> Scored:
-        """The scores of solutions, or of their beginnings. What was read for an attempt is not read again for it; of
-        what others had read it has nothing, so that what it costs does not depend on them."""
+        """Score solutions or prefixes of solutions. The cache is kept within an attempt and never shared across
+        attempts, so an attempt's cost does not depend on what else runs."""
 
     def forget(self, problem: Problem, attempt: Hashable = None) -> None:
-        """No more solutions of this problem will be asked about in this attempt."""
+        """Drop the attempt's cache: it asks about no more solutions of this problem."""

@@ -1,4 +1,4 @@
-"""Aggregation rules: one reward for a solution from the rewards of its steps."""
+"""Aggregation rules: the reward of a solution from the rewards of its steps."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ def _mean(rewards: Sequence[float]) -> float:
 
 
 def _mean_odds(rewards: Sequence[float]) -> float:
-    """Mean odds p / (1 - p), clipped where the model is certain."""
+    """Mean odds p / (1 - p), clipped near p = 1."""
     return _mean([min(p, 1 - 1e-6) / (1 - min(p, 1 - 1e-6)) for p in rewards])
 
 
@@ -31,6 +31,6 @@ AGGREGATIONS: dict[Aggregation, Callable[[Sequence[float]], float]] = {
 
 
 def aggregated(rewards: Sequence[float | None], aggregation: Aggregation) -> float | None:
-    """One reward of a solution's step rewards; None, no result, where a step has none, and where there are no steps."""
+    """Aggregate step rewards; None (no result) if a step has no reward or there are no steps."""
     known = [reward for reward in rewards if reward is not None]
     return AGGREGATIONS[aggregation](known) if known and len(known) == len(rewards) else None

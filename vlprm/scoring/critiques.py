@@ -15,19 +15,21 @@ from vlprm.steps import join_steps
 
 
 class CritiqueScorer:
-    """The mean of `samples` sampled critiques by a model that writes them (ThinkPRM's parallel scaling, arXiv
-    2504.16828): the share that calls a step right. A critique ends at the first step that it calls wrong; those after
-    it follow from an error, and count as wrong. Critiques that cannot be read count for nothing."""
+    """The reward of a step is the share of `samples` sampled critiques that call it right (ThinkPRM's parallel scaling,
+    arXiv 2504.16828). A critique ends at the first step that it calls wrong; the steps after it count as wrong too.
+    Critiques that cannot be parsed are ignored."""
 
     def __init__(self, engine: Policy, prompt_template: str, samples: int, temperature: float = 0.7, seed: int = 0):
         self.engine, self.samples, self.temperature, self.seed = engine, samples, temperature, seed
         self.question = critique_question(prompt_template)
 
     async def score(self, problem: Problem, solutions: Solutions, attempt: Hashable = None) -> Scored:
+        """Score solutions by sampled critiques; see `Scorer.score`. Tokens are those of the critiques."""
         found = await all_answers(self._shares(problem, steps) for steps in solutions)
         return Scored([shares for shares, _ in found], [tokens for _, tokens in found])
 
     def forget(self, problem: Problem, attempt: Hashable = None) -> None:
+        """Nothing to do: no cache is kept."""
         pass
 
     async def _shares(self, problem: Problem, steps: Sequence[Step]) -> tuple[list[StepScore | None], int]:

@@ -10,12 +10,13 @@ from vlprm.scoring import Scored, Scorer, Solutions
 
 
 class Ensemble:
-    """Several scorers; a step's score is the mean over those that have one."""
+    """Several scorers; a step's score is the mean over the scorers that have one."""
 
     def __init__(self, scorers: Sequence[Scorer]) -> None:
         self.scorers = scorers
 
     async def score(self, problem: Problem, solutions: Solutions, attempt: Hashable = None) -> Scored:
+        """Score with every scorer; tokens are summed. See `Scorer.score`."""
         found = await all_answers(scorer.score(problem, solutions, attempt) for scorer in self.scorers)
         steps = [
             [_mean(of_step) for of_step in zip(*of_solution, strict=True)]
@@ -24,6 +25,7 @@ class Ensemble:
         return Scored(steps, [sum(of_solution) for of_solution in zip(*(s.read for s in found), strict=True)])
 
     def forget(self, problem: Problem, attempt: Hashable = None) -> None:
+        """Drop the attempt's cache of every scorer."""
         for scorer in self.scorers:
             scorer.forget(problem, attempt)
 

@@ -1,11 +1,11 @@
-"""A reward model reads trees of steps, each token once. Keys and values of what was read are kept, so that a new step
-costs its own tokens, and the image and the prompt are read once for all candidates of a problem.
+"""Incremental scoring of step trees with a KV cache: each token is computed once. A new step costs only its own tokens,
+and all candidates of a problem share the image and the prompt.
 
-A `KVTree` is what has been read of one problem; `read` lets many trees grow at once. New nodes are laid out as in
-`vlprm.model.packing`; of the kept tokens, a node sees those of the nodes above it.
+A `KVTree` holds what has been read of one problem; `extend` grows many trees at once. New nodes are laid out as in
+`vlprm.model.packing`; a node attends to the kept tokens of its ancestors only.
 
-Shapes: B trees, S steps, T new tokens, P kept tokens, R kept states (one for each kept node that new ones stand below),
-D the width of a state or of an attention head, H heads of keys.
+Shapes: B trees, S steps, T new tokens, P kept tokens, R kept states (one per kept node with new children), D the width
+of a state or of an attention head, H key heads.
 """
 
 from __future__ import annotations
@@ -23,17 +23,17 @@ from vlprm.model.packing import Node, PackedRow, Positions, consecutive, depth_f
 from vlprm.model.reward_model import step_scores
 from vlprm.schema import StepScore
 
-MAX_TOKENS = 16_384  # new tokens of a forward pass, padding included
-# New tokens of one tree in a forward pass. Siblings are computed against each other, then masked: the more of them
-# stand side by side, the more is computed for nothing; but a pass has a price of its own.
+MAX_TOKENS = 16_384  # new tokens per forward pass, including padding
+# New tokens of one tree per forward pass. Attention between siblings is computed and then masked, so large chunks waste
+# compute; small ones pay the overhead of a pass more often.
 CHUNK = 1024
 
 
 @dataclass
 class KVTree:
-    """The nodes that were read, by number: those above each (itself included), the position that follows it, its last
-    state while its tokens are kept, and its score, if it has one. Then the kept tokens: their nodes, and the keys and
-    values (H, P, D) of each layer."""
+    """What was read of one problem. Per node: its ancestors and itself (`above`), the position after it, its last
+    hidden state (while its tokens are kept) and its score, if it has one. Per kept token: its node (`owners`) and the
+    keys and values (H, P, D) of each layer."""
 
     above: list[tuple[int, ...]] = field(default_factory=list)
     next_position: list[int] = field(default_factory=list)
@@ -44,7 +44,7 @@ class KVTree:
     tokens_read: int = 0
 
     def keep(self, nodes: Iterable[int]) -> None:
-        """Forget the tokens of all nodes but these and those above them. Scores stay."""
+        """Drop the tokens of all nodes except these and their ancestors. Scores stay."""
         kept = {above for node in nodes for above in self.above[node]}
         index = [i for i, node in enumerate(self.owners) if node in kept]
         if len(index) < len(self.owners):
@@ -55,8 +55,8 @@ class KVTree:
 
 @dataclass(frozen=True)
 class Extension:
-    """Nodes to be read below those of a tree, numbered on from its own: a parent is the number of a node whose tokens
-    are kept, or of an earlier one of these; -1 for a prompt. With `keep`, their tokens stay for what will follow."""
+    """Nodes to read below those of a tree, numbered after its own. A parent is a node whose tokens are kept, an earlier
+    new node, or -1 for a prompt. With `keep`, the tokens stay in the cache for later extensions."""
 
     tree: KVTree
     nodes: Sequence[Node]
@@ -65,7 +65,8 @@ class Extension:
 
 @torch.inference_mode()
 def extend(checkpoint: Checkpoint, growths: Sequence[Extension]) -> None:
-    """Read the nodes; their scores are in the trees afterwards. ValueError where the model gives no numbers."""
+    """Read the nodes and store their scores in the trees. ValueError if the model returns values that are not
+    finite."""
     waiting = [list(_parts(growth)) for growth in growths]
     while any(waiting):
         parts = [of_tree.pop(0) for of_tree in waiting if of_tree]
@@ -76,7 +77,7 @@ def extend(checkpoint: Checkpoint, growths: Sequence[Extension]) -> None:
 
 @dataclass(frozen=True)
 class _Part:
-    """Nodes that are read in one pass, and those whose tokens are needed after it (None: all)."""
+    """Nodes that are read in one pass, and the nodes whose tokens are needed afterwards (None: all)."""
 
     tree: KVTree
     nodes: Sequence[Node]
@@ -92,7 +93,7 @@ def _parts(growth: Extension) -> Iterator[_Part]:
 
 
 class _NewRow:
-    """The new tokens of one tree as a row: `local` are its nodes, numbered from 0, without parents among the kept."""
+    """The new tokens of one tree as a row. `local` are its nodes, numbered from 0, without the kept parents."""
 
     def __init__(self, part: _Part, positions: Positions) -> None:
         self.tree, self.first = part.tree, len(part.tree.above)
@@ -102,7 +103,7 @@ class _NewRow:
             replace(n, parent=max(n.parent - self.first, -1), scores=place.get(k, -1), writes=place.get(k, -1))
             for k, n in enumerate(part.nodes)
         ]
-        # The kept node that each new one stands below, and those of them that it follows.
+        # `roots`: the kept parent of a new node, if it has one. `below`: each new node's nearest kept ancestor.
         self.roots = {k: node.parent for k, node in enumerate(part.nodes) if 0 <= node.parent < self.first}
         self.below: list[int] = []
         for k, node in enumerate(self.local):
@@ -117,7 +118,7 @@ class _NewRow:
         return self.last_of[k] + 1 - len(self.local[k].segment.ids)
 
     def sees(self) -> Tensor:
-        """(T, P), true where a new token sees a kept one."""
+        """(T, P), true where a new token attends to a kept one."""
         table = [
             [owner in above for owner in self.tree.owners] for above in map(self._kept_above, range(len(self.local)))
         ]
@@ -127,7 +128,7 @@ class _NewRow:
         return frozenset(self.tree.above[self.below[k]] if self.below[k] >= 0 else ())
 
     def add_to_tree(self, layers: list[tuple[Tensor, Tensor]], states_TD: Tensor, scores: Sequence[StepScore]) -> None:
-        """The tree, with these nodes as read: keys and values of this row's tokens, its states, and its scores."""
+        """Add these nodes to the tree: the keys and values of the row's tokens, its hidden states and its scores."""
         tree, size = self.tree, len(self.owner_of)
         for k, node in enumerate(self.local):
             parent = self.roots.get(k, self.first + node.parent if node.parent >= 0 else -1)
@@ -181,7 +182,7 @@ def _padded(part_HPD: Tensor, length: int) -> Tensor:
 
 
 def _mask(rows: Sequence[_NewRow], until_BT: Tensor | None, kept: int) -> Tensor:
-    """(B, 1, T, P + T), true where a new token sees a kept or a new one."""
+    """(B, 1, T, P + T), true where a new token attends to a kept or a new one."""
     length = max(len(new.owner_of) for new in rows)
     if until_BT is None:
         until_BT = torch.full((len(rows), length), length)
@@ -192,8 +193,8 @@ def _mask(rows: Sequence[_NewRow], until_BT: Tensor | None, kept: int) -> Tensor
 
 
 def _kept_states(rows: Sequence[_NewRow], batch: dict[str, Tensor]) -> dict[str, Tensor]:
-    """The states of the kept nodes that new ones follow (B, R, D), which stand before the new ones; and the places of
-    the batch counted from there."""
+    """The hidden states of the kept nodes that new ones follow (B, R, D), which are put before the new states, and the
+    batch's indices shifted accordingly."""
     followed = [sorted(set(new.roots.values())) for new in rows]
     count = max(map(len, followed))
     if not count:

@@ -1,9 +1,9 @@
-"""Scorers: what a search asks for the rewards of solutions, in process or served, one model or several.
+"""Score steps with a reward model in this process.
 
     scorer = LocalScorer(load_reward_model("runs/demo/prm"))
     found = await scorer.score(problem, [solution.steps for solution in candidates])
 
-A scorer never raises for what a policy wrote, and a failure to score is None: no result, never 0.
+A scorer never raises for what a policy wrote. A failure to score is None (no result), never 0.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from vlprm.scoring.tree import ProblemKey, ScoredTree, problem_key, score_apart
 from vlprm.steps import one_step_per_turn, turns_of
 
 _Request = tuple[Problem, Solutions, Hashable]
-_Key = tuple[ProblemKey, Hashable]  # what is read together: of a problem, for an attempt
+_Key = tuple[ProblemKey, Hashable]  # problem and attempt: solutions that share one tree
 
 
 class LocalScorer:
@@ -36,6 +36,7 @@ class LocalScorer:
         return await self._batcher.ask((problem, solutions, attempt))
 
     def forget(self, problem: Problem, attempt: Hashable = None) -> None:
+        """Drop the attempt's KV cache."""
         self._trees.pop((problem_key(problem), attempt), None)
 
     def _read(self, requests: Sequence[_Request]) -> list[Scored]:
@@ -49,7 +50,7 @@ class LocalScorer:
         try:
             extend(self.checkpoint, [t.growth(s, keep=True) for t, (_, s, _) in zip(trees, requests, strict=True)])
         except Exception:
-            for problem, _, attempt in requests:  # what they hold is not what was read
+            for problem, _, attempt in requests:  # their trees no longer match what was read
                 self.forget(problem, attempt)
             raise
         return [
@@ -62,7 +63,7 @@ class LocalScorer:
         return Scored([scores for scores, _ in found], [tokens for _, tokens in found])
 
     def _batches(self, requests: Sequence[_Request]) -> list[list[int]]:
-        """Two requests for one tree are not read side by side: the first may read what the second needs."""
+        """Requests for the same tree go into different batches: the second may need what the first reads."""
         rounds: list[list[int]] = []
         turn: Counter[_Key] = Counter()
         for i, (problem, _, attempt) in enumerate(requests):

@@ -1,4 +1,4 @@
-"""Open the scorer that a config asks for: in this process, served, an ensemble, or critiques."""
+"""Open the scorer that a config asks for: in this process, served, an ensemble, or from critiques."""
 
 from __future__ import annotations
 
@@ -25,10 +25,10 @@ from vlprm.serving.config import ServerConfig
 
 @asynccontextmanager
 async def open_served_scorer(reward_model: str | Path, server: ServerConfig) -> AsyncIterator[ServedScorer]:
-    """The scores of a reward model that servers serve from its folder, for one event loop. ValueError where the head
-    cannot be served, or where a server does not answer as it has to."""
+    """Open a reward model that servers serve from its folder, for one event loop. ValueError if the head cannot be
+    served or a server does not answer as it must."""
     if not server.base_urls:
-        raise ValueError("scores of a server need server.base_urls and server.model; give both")
+        raise ValueError("a served scorer needs server.base_urls and server.model; give both")
     require_server_package()
 
     async with checked(ServedScorer(reward_model, server)) as scores:
@@ -37,21 +37,21 @@ async def open_served_scorer(reward_model: str | Path, server: ServerConfig) -> 
 
 @dataclass(frozen=True)
 class ScorerConfig:
-    """What is asked of reward models.
+    """How reward models score.
 
     Args:
-        kind: steps (a reward for each step), whole (a solution is read as one step, and rewarded at its end), or
-            critiques (the share of sampled critiques that call a step right, by a model that has learnt to write them).
-        critiques: that are sampled of each solution.
+        kind: steps (one reward per step), whole (the solution is read as one step and rewarded at its end), or
+            critiques (share of sampled critiques that call a step right; needs a model trained to write critiques).
+        critiques: critiques sampled per solution.
     """
 
     kind: Literal["steps", "whole", "critiques"] = "steps"
     critiques: PositiveInt = 4
 
     def check(self, aggregation: Aggregation) -> None:
-        """ValueError where a solution's reward would be made of rewards that are none of its own."""
+        """ValueError if the aggregation does not fit the kind of reward."""
         if self.kind == "whole" and aggregation != "last":
-            raise ValueError("scorer.kind whole rewards a solution at its end; give search.aggregation last")
+            raise ValueError("scorer.kind whole rewards a solution only at its end; set search.aggregation to last")
 
 
 @asynccontextmanager
@@ -62,11 +62,11 @@ async def open_scorer(
     server: ServerConfig,
     scorer: ScorerConfig = ScorerConfig(),
 ) -> AsyncIterator[Scorer]:
-    """The reward model of this folder: in this process, or where it is served. Of several folders, the ensemble.
-    ValueError where a server is asked for what it cannot give."""
+    """Open the reward model of a folder, in this process or where it is served; the ensemble for several folders.
+    ValueError if a server is asked for what it cannot do."""
     folders = [reward_model] if isinstance(reward_model, str | Path) else reward_model
     if server.base_urls and (len(folders) > 1 or scorer.kind == "whole"):
-        raise ValueError("servers serve one reward model, and score its steps; score this in this process")
+        raise ValueError("servers score the steps of one reward model only; leave out server.base_urls for this scorer")
     async with AsyncExitStack() as opened:
         scorers = [
             await opened.enter_async_context(_opened(folder, device, dtype, server, scorer)) for folder in folders

@@ -1,4 +1,4 @@
-"""The scores of `vlprm.scoring.tree` from vLLM, which serves the folder of a reward model with no code of ours.
+"""The scores of `vlprm.scoring.tree` from an unmodified vLLM that serves the folder of a reward model.
 
     vllm serve CHECKPOINT --served-model-name prm --dtype float32 --runner pooling     # a step head
     vllm serve CHECKPOINT --served-model-name prm --dtype float32                      # a verdict head
@@ -6,12 +6,12 @@
     async with open_served_scorer("CHECKPOINT", ServerConfig(("http://localhost:8000/v1",), "prm")) as served:
         scores = await served.score_steps([(problem, solution.steps)])
 
-A step head is asked once a solution, for the outputs of all tokens; a verdict head once a step, for the two verdicts'
-log-probabilities, where the server's cache of prefixes spares it what it has read. A step that the server gives no
-score is None, which is no result.
+A step head takes one call per solution, for the outputs of all tokens. A verdict head takes one call per step, for the
+log-probabilities of the two verdicts; the server's prefix cache avoids reading the earlier steps again. A step without
+a score is None (no result).
 
-A server splits the text of a turn into tokens. Where they would be others than the model was trained on, a solution is
-not asked about; where the server counts others than this process, it serves another folder, and the run stops.
+The server tokenizes the text of a turn. If its tokens would differ from those of training, the solution is not sent; if
+the server's token count differs from this process's, it serves another folder, and the run stops.
 `python -m eval.parity` compares the scores with those of this process.
 """
 
@@ -41,17 +41,17 @@ from vlprm.steps import parse_step
 
 log = logging.getLogger(__name__)
 
-TOP = 20  # log-probabilities that a server lists which does not list those of ids that are asked for
-ROUNDING = 1e-3  # of a sum of probabilities, in half precision
+TOP = 20  # top log-probabilities to ask for, for servers that cannot list given ids
+ROUNDING = 1e-3  # tolerance of a sum of probabilities, for half precision
 
 Scores = list[StepScore | None]
 Beginning = tuple[Step, ...]
 
 
 class ServedScorer:
-    """A served reward model. `reward_model` is the folder that is served, of which the weights are not read.
+    """A served reward model. `reward_model` is the folder that is served; its weights are not loaded here.
 
-    ValueError where it has no reward head, or one that reads more than the last states.
+    ValueError if it has no reward head, or one that needs more than the last hidden states.
     """
 
     def __init__(self, reward_model: str | Path, config: ServerConfig) -> None:
@@ -60,14 +60,15 @@ class ServedScorer:
         self.head = self.inputs.config.head
         _refuse_unservable(self.folder, self.head)
         self.config = config
-        # What costs the server least: a step head gives all steps in one call, a verdict head one step a call, of which
-        # the server has read all but the last step before.
+        # The cheapest way: a step head scores all steps in one call, a verdict head one step per call, whose prefix the
+        # server has cached.
         self.kind: Kind = "pooling" if self.head == "step" else "chat"
-        log.info("%s has a %s head: it is asked by %s calls", self.folder, self.head, self.kind)
+        log.info("%s has a %s head, which is read with %s calls", self.folder, self.head, self.kind)
         self.servers = Servers(config)
         self._known: dict[tuple[ProblemKey, Hashable], dict[Beginning, StepScore]] = {}
 
     async def close(self) -> None:
+        """Close the connections."""
         await self.servers.close()
 
     async def check(self) -> None:
@@ -84,16 +85,15 @@ class ServedScorer:
                 )
 
     async def score_steps(self, solutions: Sequence[tuple[Problem, Sequence[Step]]]) -> list[Scores]:
-        """One list a solution, one score a step or None: the step cannot be read, the text up to it would be read as
-        other tokens than those of its steps, the call failed, or the server does not list a verdict. ValueError where a
+        """One list per solution, one score per step. A score is None if the step cannot be read, its text would be
+        tokenized differently than its steps, the call failed, or the server does not list a verdict. ValueError if a
         server reads other tokens than the model was trained on."""
         parts = [self._askable(problem, steps) for problem, steps in solutions]
         found = await all_answers(self._scores(p, part) for (p, _), part in zip(solutions, parts, strict=True))
         return [of_all(scores, steps) for scores, (_, steps) in zip(found, solutions, strict=True)]
 
     async def score(self, problem: Problem, solutions: Sequence[Sequence[Step]], attempt: Hashable = None) -> Scored:
-        """As `vlprm.scoring.Scorer` has it. What was scored before is not asked about again; `tokens` are those of the
-        solutions that were."""
+        """See `Scorer.score`. Steps scored before are not asked about again and cost no tokens."""
         known = self._known.setdefault((problem_key(problem), attempt), {})
         askable = [self._askable(problem, steps) for steps in solutions]
         beginnings = [[tuple(steps[: k + 1]) for k in range(len(steps))] for steps in askable]
@@ -107,7 +107,7 @@ class ServedScorer:
         return Scored(answer, [sum(read.pop(steps, 0) for steps in of_solution) for of_solution in wanted])
 
     def _wanted(self, beginnings: Sequence[Beginning], known: Mapping[Beginning, StepScore]) -> Sequence[Beginning]:
-        """What has to be asked about for the scores of a solution's beginnings."""
+        """The prefixes to ask about to score a solution's prefixes."""
         new = [beginning for beginning in beginnings if beginning not in known]
         return new if self.head == "verdict" else beginnings[-1:] if new else []
 
@@ -116,17 +116,18 @@ class ServedScorer:
         return _seen_from(row, row.step_ends[-1])
 
     def forget(self, problem: Problem, attempt: Hashable = None) -> None:
+        """Drop the attempt's known scores."""
         self._known.pop((problem_key(problem), attempt), None)
 
     def _askable(self, problem: Problem, steps: Sequence[Step]) -> Sequence[Step]:
-        """The steps that can be read, here and by a server as here."""
+        """The steps that can be read and that a server tokenizes as this process does."""
         steps = self.inputs.readable(problem, steps)
         while steps and not self.inputs.text.served_alike(steps):
             steps = steps[:-1]
         return steps
 
     async def _scores(self, problem: Problem, steps: Sequence[Step], first: int = 0) -> Scores:
-        """Of a verdict head, those before the first are not asked for."""
+        """Scores of the steps. A verdict head is asked only from step `first` on."""
         if not steps:
             return []
         row = self.inputs.row(problem, steps)
@@ -140,14 +141,14 @@ class ServedScorer:
         return self._read(await self.servers.call(self._body(problem, steps), self.kind), row, wanted)
 
     def _body(self, problem: Problem, steps: Sequence[Step]) -> dict[str, Any]:
-        """What is asked of a solution, or, of a verdict head, of a solution's last step."""
+        """The request for a solution; with a verdict head, for its last step."""
         checkpoint_config = self.inputs.config
         turns = messages(problem, steps, self.inputs, self.servers.url)
         asked = {"model": self.config.model, "messages": turns}
         if self.head == "step":
             goes_on = turns[-1]["role"] == "assistant"
             form = {"continue_final_message": goes_on, "add_generation_prompt": not goes_on}
-            # A pooling call has no field for tools, and leaves one out without a word.
+            # A pooling call silently ignores the field `tools`.
             tools = (
                 {"chat_template_kwargs": {"tools": checkpoint_config.zoom.tools}}
                 if checkpoint_config.zoom.tools
@@ -160,7 +161,7 @@ class ServedScorer:
         return {**asked, **tools_of(checkpoint_config), **_log_probabilities(self.inputs.verdict_ids)}
 
     def _read(self, answer: Answer | Failure, row: PackedRow, wanted: Sequence[int]) -> Scores:
-        """The scores of the wanted steps, of which the answer's prompt ends with the last."""
+        """The scores of the wanted steps; the answer's prompt ends with the last of them."""
         if isinstance(answer, Failure):
             return [None] * len(wanted)
         ends = [row.step_ends[step] for step in wanted]
@@ -187,25 +188,25 @@ def _refuse_unservable(folder: Path, head: str) -> None:
         raise ValueError(f"{folder} has no reward head (vlprm.json says head: none); train one with train.prm")
     if head == "step" and getattr(AutoConfig.from_pretrained(folder), "surprise", False):
         raise ValueError(
-            f"{folder} has a head that reads surprise, which no server computes; score it in this process, or train"
+            f"{folder} has a head that reads surprise, which servers do not compute; score it in this process, or train"
             " one with surprise: false"
         )
 
 
 def _seen_from(row: PackedRow, end: int) -> int:
-    """How many tokens the path to a scored position has, itself included."""
+    """Number of tokens on the path to a scored position, itself included."""
     return sum(end < until for until in row.until[: end + 1])
 
 
 def _log_probabilities(ids: Sequence[int]) -> dict[str, Any]:
-    # vLLM gives those of the ids whatever their rank; ids and not texts, since two tokens may be written alike.
+    # vLLM lists the given ids whatever their rank. Ids, not texts, because two tokens may have the same text.
     extra = {"logprob_token_ids": list(ids), "return_tokens_as_token_ids": True, "add_generation_prompt": True}
     return {"max_tokens": 1, "temperature": 0.0, "logprobs": True, "top_logprobs": TOP, "extra_body": extra}
 
 
 def _verdict(choice: Message, ids: Sequence[int]) -> StepScore | None:
-    """The probability of the first of two verdicts, as if there were no other tokens. A server that lists only one of
-    them has not said what the other's is, so that this is no score, and above all not 0."""
+    """The probability of the first of two verdicts, normalised over the two. None if the server lists only one of them:
+    the other's probability is unknown, not 0."""
     try:
         listed = choice["logprobs"]["content"][0]["top_logprobs"]
         log_p = {entry["token"]: float(entry["logprob"]) for entry in listed}
@@ -217,7 +218,7 @@ def _verdict(choice: Message, ids: Sequence[int]) -> StepScore | None:
 
 
 def _outputs(row: Any) -> StepScore | None:
-    """A token's outputs, which are probabilities; None where they are something else, such as an embedding."""
+    """A token's output probabilities; None if they are something else, such as an embedding."""
     numbers = row if isinstance(row, list) and all(isinstance(p, int | float) for p in row) else []
     if len(numbers) != len(OUTPUTS) or min(numbers) < 0 or not abs(sum(numbers) - 1) < ROUNDING:
         return None

@@ -1,9 +1,9 @@
-"""Score solutions step by step, and turn step rewards into a solution's.
+"""Score solutions step by step and aggregate step rewards.
 
     checkpoint = load_reward_model("runs/demo/prm")
-    rewards = score(checkpoint, [(problem, solution.steps)])[0]      # P(correct) a step
+    rewards = score(checkpoint, [(problem, solution.steps)])[0]      # P(correct) of each step
 
-A step's reward is the probability of `correct` at its last token; a zoom's, after its crop was seen. The solutions of a
+A step's reward is the probability of `correct` at its last token (for a zoom: after its crop). The solutions of a
 problem are read as one tree (`vlprm.scoring.kv_tree`): the image, the prompt and each shared step once.
 """
 
@@ -26,20 +26,20 @@ ScoringRequest = tuple[Problem, Sequence[Step]]
 
 
 class ScoredTree:
-    """The solutions of one problem that were scored, as a tree: the node of each step, by the node above and the step.
-    A step has none where it cannot be read (`InputBuilder.readable`)."""
+    """The scored solutions of one problem as a tree. It maps a parent node and a step to the step's node; steps that
+    cannot be read (`InputBuilder.readable`) have no node."""
 
     def __init__(self, inputs: InputBuilder, problem: Problem) -> None:
         self.inputs, self.problem = inputs, problem
         self.read = KVTree()
-        self.new_tokens: list[int] = []  # of each solution that it last grew by, beside those before it
+        self.new_tokens: list[int] = []  # per solution of the last growth: tokens that earlier ones do not share
         self._node: dict[tuple[int, Step], int] = {}
         self._scored_at: dict[int, int] = {}
-        self._tokens: dict[int, int] = {}  # of the path to a node
+        self._tokens: dict[int, int] = {}  # number of tokens on the path to a node
 
     def growth(self, solutions: Sequence[Sequence[Step]], keep: bool) -> Extension:
-        """What is to be read so that the steps of the solutions have scores. What was read before and is not part of
-        one of them is forgotten."""
+        """What to read so that all steps of the solutions have scores. Tokens that belong to none of these solutions
+        are dropped."""
         self._forget_others(solutions)
         first = len(self.read.above)
         prompt = self.inputs.prompt(self.problem)
@@ -49,7 +49,7 @@ class ScoredTree:
         for steps in solutions:
             self._grow(nodes, first, steps)
             ends.append(len(nodes))
-        if not first and len(nodes) == 1:  # no prompt is read for nothing
+        if not first and len(nodes) == 1:  # without a step to score, the prompt is not read
             nodes, ends = [], [0] * len(ends)
         parts = [nodes[a:b] for a, b in pairwise([0, *ends])]
         self.new_tokens = [sum(len(node.segment.ids) for node in part) for part in parts]
@@ -67,7 +67,7 @@ class ScoredTree:
             above = self._node[above, step]
 
     def scores(self, steps: Sequence[Step]) -> list[StepScore | None]:
-        """Of each step; None where there is none."""
+        """The score of each step; None where there is none."""
         return of_all([self.read.scores[self._scored_at[node]] for node in self._path(steps)], steps)
 
     def _add(self, nodes: list[Node], first: int, above: int, step: Step, segment: Segment) -> None:
@@ -81,7 +81,7 @@ class ScoredTree:
             nodes.append(Node(segment, above, writes=0, scores=0))
 
     def _path(self, steps: Sequence[Step]) -> list[int]:
-        """The nodes of the steps, as far as there are any."""
+        """The nodes of the steps, as far as they exist."""
         path: list[int] = []
         for step in steps:
             node = self._node.get((path[-1] if path else 0, step))
@@ -116,7 +116,7 @@ ProblemKey = tuple[str, tuple[bytes, ...]]
 
 
 def problem_key(problem: Problem) -> ProblemKey:
-    """What a model is shown of a problem, and all that its scores depend on."""
+    """What a model sees of a problem: all that its scores depend on."""
     return problem.question, problem.images
 
 
@@ -142,12 +142,12 @@ def score_apart(
 
 
 def of_all(scores: Sequence[StepScore | None], steps: Sequence[Step]) -> list[StepScore | None]:
-    """The scores of the steps that could be read, and None for those after them."""
+    """The scores of the steps that could be read, then None for the rest."""
     return [*scores, *[None] * (len(steps) - len(scores))]
 
 
 def score(checkpoint: Checkpoint, solutions: Sequence[ScoringRequest]) -> list[list[float | None]]:
-    """Rewards: the probability of correct of each step of each solution; None for a step that cannot be read."""
+    """Rewards: the probability of `correct` for each step of each solution; None for a step that cannot be read."""
     return [[None if s is None else s.correct for s in scores] for scores in score_steps(checkpoint, solutions)]
 
 

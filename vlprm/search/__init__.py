@@ -1,11 +1,11 @@
-"""Search: spend test-time compute on one problem, by one policy and one scorer.
+"""Search: spend test-time compute on one problem with a policy and a scorer.
 
     found = await solve("best_of_n", problem, LocalPolicy(policy), LocalScorer(reward_model), SearchConfig(n=8))
     print(found.chosen.solution.answer, found.cost)
 
-A method is a function that fills a pool of candidates, and a rule that chooses from it: a line of `METHODS`, or the
-`METHOD` of a module whose path stands where a name is expected. Problems are searched side by
-side by awaiting many of them together: engines and scorers batch whatever waits.
+A method is a function that fills a pool of candidates and a rule that chooses from it: an entry of `METHODS`, or the
+`METHOD` of a module that is named by its path. To search many problems concurrently, await them together: policies and
+scorers batch the waiting requests.
 """
 
 from __future__ import annotations
@@ -62,8 +62,8 @@ METHODS: dict[str, Method] = {
 
 
 def method_named(name: str) -> Method:
-    """The method of that name, or the `METHOD` of the module at that path: a name from the user, never from a file.
-    ValueError names the nearest method."""
+    """The method of that name, or the `METHOD` of the module at that path. Names come from the command line, never from
+    data. ValueError suggests the nearest method."""
     if name in METHODS:
         return METHODS[name]
     if "." in name:
@@ -81,9 +81,9 @@ async def solve(
     config: SearchConfig | None = None,
     critic: Critic | None = None,
 ) -> SearchResult:
-    """What a method finds of a problem. It does not raise for what the policy writes: candidates without an answer are
-    no results, and where there are no others, nothing right is chosen. ValueError where the method needs a reward model
-    or a critic, and none is given."""
+    """Run a method on one problem. It does not raise for what the policy writes: candidates without an answer are no
+    results, and a pool without answers has no right choice. ValueError if the method needs a reward model or a critic
+    and none is given."""
     method, config = method_named(name), config or SearchConfig()
     attempt = Attempt(problem, policy, scorer, critic, config)
     try:

@@ -1,4 +1,4 @@
-"""One method's attempt at one problem: what it may use, what it has used, and what it found."""
+"""One method's attempt at one problem: its resources, its cost and its result."""
 
 from __future__ import annotations
 
@@ -23,21 +23,21 @@ from vlprm.search.select import Candidate, Shares, rewards_of, surprise_of
 
 @dataclass(frozen=True)
 class SearchConfig:
-    """What the methods share.
+    """Settings shared by all methods.
 
     Args:
-        n: candidates of a problem; for methods that go step by step, the steps that are sampled at each depth.
-        width: of these, the next steps that one kept beginning is given.
-        aggregation: rule by which a candidate's step rewards, or a beginning's, become one.
-        budget: tokens that a problem may cost, of policy, critic and scorer together; no more is begun when they are
-            spent (0: no limit).
-        rounds: of corrections, where a method makes any.
-        unfaulted: what Refined Best-of-N does with a candidate that the critic finds no fault with: sample another
-            beside it, or leave it at that.
-        max_steps: of a solution that is grown step by step.
-        max_tokens: of one turn of the policy.
-        temperature: of its sampling.
-        seed: decides every sample.
+        n: candidates per problem; for stepwise methods, next steps sampled at each depth.
+        width: next steps sampled for each kept prefix.
+        aggregation: rule that turns the step rewards of a candidate or a prefix into one.
+        budget: tokens per problem, of policy, critic and scorer together; nothing new starts when they are spent
+            (0: no limit).
+        rounds: rounds of correction, in methods that correct candidates.
+        unfaulted: Refined Best-of-N, if the critic finds no error in a candidate: draw a new one (resample) or not
+            (keep).
+        max_steps: maximum number of steps of a solution in stepwise methods.
+        max_tokens: maximum number of tokens of one turn of the policy.
+        temperature: sampling temperature of the policy.
+        seed: random seed of every sample.
     """
 
     n: PositiveInt = 8
@@ -52,7 +52,7 @@ class SearchConfig:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        """The command line has checked these; Python has not."""
+        """ValueError for values out of range: only the command line checks the types."""
         least = {"n": 1, "width": 1, "rounds": 1, "max_steps": 1, "max_tokens": 1, "budget": 0, "temperature": 0}
         for name, bound in least.items():
             if not getattr(self, name) >= bound:
@@ -61,19 +61,20 @@ class SearchConfig:
 
 @dataclass(frozen=True)
 class Critic:
-    """A model that writes critiques, and what it is asked (`vlprm.prompts.critique_question`)."""
+    """A model that writes critiques, and the question it is asked (`vlprm.prompts.critique_question`)."""
 
     engine: Policy
     question: str
 
     async def of(self, problem: Problem, steps: Sequence[Step], key: str) -> list[Critique | None]:
+        """A critique of the steps, as a list of one; None if there is no valid one."""
         return await sample_critiques(self.engine, problem, steps, self.question, key, seed=0)
 
 
 @dataclass(frozen=True)
 class Cost:
-    """Tokens that were sampled from the policy and the critic, and read by the scorer (each once, where it keeps what
-    it read); calls of each; seconds from beginning to end, others' work in between included."""
+    """Tokens sampled from the policy and the critic, and tokens read by the scorer (each once if it has a cache); calls
+    of each; wall-clock seconds, which include other problems' work in between."""
 
     policy_tokens: int = 0
     critic_tokens: int = 0
@@ -85,13 +86,14 @@ class Cost:
 
     @property
     def tokens(self) -> int:
+        """Tokens of all three models."""
         return self.policy_tokens + self.critic_tokens + self.scorer_tokens
 
 
 @dataclass(frozen=True)
 class ScoredSolution:
-    """A solution, whole or not, and the scores of its steps; no scores where none were asked for. `read` are the tokens
-    that the scorer read for it, when it was last asked, beside those for the solutions before it."""
+    """A finished or unfinished solution and the scores of its steps (empty if none were asked for). `read`: tokens that
+    the scorer read for it in the last call and that earlier solutions had not already paid for."""
 
     solution: Solution
     scores: tuple[StepScore | None, ...] = ()
@@ -99,12 +101,13 @@ class ScoredSolution:
 
     @property
     def candidate(self) -> Candidate:
+        """What selectors need of this solution."""
         return Candidate(self.solution.answer, rewards_of(self.scores), None, surprise_of(self.scores))
 
 
 @dataclass(frozen=True)
 class SearchResult:
-    """What a method found of a problem: its candidates, each one's share of the choice, and what it cost."""
+    """The result of a method on one problem: its candidates, each candidate's share of the choice, and the cost."""
 
     problem_id: str
     method: str
@@ -114,12 +117,13 @@ class SearchResult:
 
     @property
     def chosen(self) -> ScoredSolution | None:
-        """The first of those with the largest share."""
+        """The first candidate with the largest share; None for an empty pool."""
         return self.pool[self.shares.index(max(self.shares))] if self.pool else None
 
 
 class Attempt:
-    """Its state is what was spent. Equal attempts find equal candidates: each request has a key of its own."""
+    """Tracks the tokens one method spends on one problem. Deterministic given the config: each request has its own
+    key."""
 
     def __init__(
         self, problem: Problem, policy: Policy, scorer: Scorer | None, critic: Critic | None, config: SearchConfig
@@ -133,6 +137,7 @@ class Attempt:
         self._requests = itertools.count()
 
     def cost(self) -> Cost:
+        """The cost so far."""
         critic = self._critic.engine if self._critic else CountedPolicy(self.policy)
         assert isinstance(critic, CountedPolicy)
         return Cost(
@@ -142,14 +147,15 @@ class Attempt:
 
     @property
     def may_go_on(self) -> bool:
+        """Whether the token budget is not spent yet."""
         return not self.config.budget or self.cost().tokens < self.config.budget
 
     async def sampled(self, n: int) -> list[Solution]:
-        """The first `n` solutions of the pool that every method draws from."""
+        """The first `n` solutions of the pool that all methods share."""
         return await rollouts(self.policy, self._request(n, self.problem.id))
 
     async def continued(self, beginnings: Sequence[Sequence[Step]]) -> list[Solution]:
-        """A whole solution for each beginning; one that answers is whole."""
+        """One full solution per prefix; a prefix that ends with an answer is already full."""
         requests = [replace(self._request(1), steps=tuple(steps)) for steps in beginnings]
         return await all_answers(map(self._whole, requests))
 
@@ -160,15 +166,15 @@ class Attempt:
         return solution
 
     async def grown(self, beginnings: Sequence[Solution], counts: Sequence[int]) -> list[Solution]:
-        """Of each beginning, so many with one more step."""
+        """`counts[i]` solutions per prefix, each one step longer."""
         requests = [(self._request(n), so_far) for so_far, n in zip(beginnings, counts, strict=True) if n]
         found = await all_answers(next_steps(self.policy, request, so_far) for request, so_far in requests)
         return [self._limited(solution) for of_beginning in found for solution in of_beginning]
 
     async def scored(self, solutions: Sequence[Solution]) -> list[ScoredSolution]:
-        """The solutions with the scores of their steps."""
+        """The solutions with their step scores. ValueError without a reward model."""
         if self._scorer is None:
-            raise ValueError("this method needs a reward model; give one")
+            raise ValueError("this method needs a reward model; pass a scorer")
         if not solutions:
             return []
         found = await self._scorer.score(self.problem, [solution.steps for solution in solutions], attempt=self)
@@ -178,17 +184,16 @@ class Attempt:
         return [ScoredSolution(solution, tuple(scores), read) for solution, scores, read in parts]
 
     async def criticised(self, solutions: Sequence[Solution]) -> list[Critique | None]:
-        """A critique of each; None where there is none that can be read."""
+        """One critique per solution; None if it cannot be parsed. ValueError without a critic."""
         if self._critic is None:
-            raise ValueError("this method needs a critic, a model that has learnt to write critiques; give one")
+            raise ValueError("this method needs a critic, a model trained to write critiques; pass one")
         critic = self._critic
         keys = [self._request(1).key for _ in solutions]
         asked = (critic.of(self.problem, s.steps, key) for s, key in zip(solutions, keys, strict=True))
         return [critique for (critique,) in await all_answers(asked)]
 
     def value(self, scored: ScoredSolution) -> float:
-        """What a solution, or a beginning of one, is worth; without a score, or ended without an answer, less than all
-        others."""
+        """The reward of a solution or prefix; -inf without a score, or if it ended without an answer."""
         failed = scored.solution.stop != OPEN and scored.solution.answer is None
         rewards = [None if score is None else score.correct for score in scored.scores]
         reward = None if failed else aggregated(rewards, self.config.aggregation)

@@ -1,6 +1,6 @@
-"""Methods that go step by step: at each depth next steps are sampled, beginnings are scored, and some of them go on.
+"""Stepwise methods: at each depth they sample next steps, score the prefixes and continue some of them.
 
-All of them sample `n` next steps at a depth, the first time from the prompt, so that they cost what `n` solutions do.
+All sample `n` next steps per depth, so that they cost about as much as `n` solutions.
 """
 
 from __future__ import annotations
@@ -12,18 +12,18 @@ from vlprm.policy.rollout import OPEN
 from vlprm.schema import Solution
 from vlprm.search.attempt import Attempt, ScoredSolution
 
-# Of the softmax over the rewards of beginnings: REBASE gives nearly all to the best as it nears 0 (arXiv 2408.00724).
+# Temperature of REBASE's softmax over prefix rewards; near 0 the best prefix gets nearly all (arXiv 2408.00724).
 REBASE_TEMPERATURE = 0.2
 
 
 async def greedy(attempt: Attempt) -> list[ScoredSolution]:
-    """The best of `n` next steps, again and again."""
+    """Continue the best of `n` next steps, step by step."""
     return await _step_beam(attempt, beams=1, width=attempt.config.n)
 
 
 async def step_beam(attempt: Attempt) -> list[ScoredSolution]:
-    """Step-level beam search, SBS(n / width, width) (AlphaMath, arXiv 2405.03553): the n / width best beginnings go on;
-    one that has ended takes its beam with it."""
+    """Step-level beam search, SBS(n / width, width) (AlphaMath, arXiv 2405.03553): the n / width best prefixes
+    continue; each one that ends reduces the beam by one."""
     config = attempt.config
     return await _step_beam(attempt, max(1, config.n // config.width), min(config.width, config.n))
 
@@ -40,8 +40,8 @@ async def _step_beam(attempt: Attempt, beams: int, width: int) -> list[ScoredSol
 
 
 async def duplicating_beam(attempt: Attempt) -> list[ScoredSolution]:
-    """Beam search that keeps one in `width` of its beginnings and copies each as often (Snell et al., arXiv 2408.03314;
-    search-and-learn). All that end are candidates."""
+    """Beam search that keeps one in `width` of its prefixes and duplicates each to fill the beam (Snell et al., arXiv
+    2408.03314; search-and-learn). All solutions that end are candidates."""
     config = attempt.config
     pool: list[ScoredSolution] = []
     going = [_start(attempt)]
@@ -54,8 +54,9 @@ async def duplicating_beam(attempt: Attempt) -> list[ScoredSolution]:
 
 
 async def dvts(attempt: Attempt) -> list[ScoredSolution]:
-    """Diverse verifier tree search (Beeching et al., 2024): n / width trees that do not compete; in each the best of
-    `width` next steps goes on. Where that has ended, so has its tree, and what ended with it is a candidate, too."""
+    """Diverse verifier tree search (Beeching et al., 2024): n / width independent trees; each continues with the best
+    of `width` next steps. When the best one has ended, so has its tree, and all ended solutions of that depth are
+    candidates."""
     config = attempt.config
     pool: list[ScoredSolution] = []
     going = [_start(attempt)] * max(1, config.n // config.width)
@@ -70,8 +71,8 @@ async def dvts(attempt: Attempt) -> list[ScoredSolution]:
 
 
 async def rebase(attempt: Attempt) -> list[ScoredSolution]:
-    """Reward-balanced search (Wu et al., arXiv 2408.00724): each beginning is given next steps by the softmax of its
-    reward, the best first, until `n` less the number of ended ones are given."""
+    """Reward-balanced search (Wu et al., arXiv 2408.00724): prefixes get next steps in proportion to the softmax of
+    their rewards, best first, until `n` minus the number of ended solutions are distributed."""
     pool: list[ScoredSolution] = []
     going = [_start(attempt)]
     while going and attempt.may_go_on:
@@ -83,7 +84,7 @@ async def rebase(attempt: Attempt) -> list[ScoredSolution]:
 
 
 def allotted(values: Sequence[float], places: int) -> list[int]:
-    """How many of the places each value is given; values stand in descending order."""
+    """Number of places for each value; `values` are in descending order."""
     known = [max(value, -1e9) for value in values]
     weights = [math.exp((value - known[0]) / REBASE_TEMPERATURE) for value in known]
     counts: list[int] = []
@@ -101,7 +102,7 @@ async def _grown(attempt: Attempt, going: Sequence[ScoredSolution], counts: Sequ
 
 
 def _best(attempt: Attempt, scored: Sequence[ScoredSolution], count: int) -> list[ScoredSolution]:
-    """The first of equals before the others: ties are decided by the order of sampling."""
+    """The `count` best; ties keep the order of sampling."""
     return sorted(scored, key=attempt.value, reverse=True)[:count]
 
 

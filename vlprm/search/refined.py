@@ -1,6 +1,5 @@
-"""Refined Best-of-N (GM-PRM, arXiv 2508.04088, section 3): half of the candidates are sampled, a critic says of each
-which step is the first wrong one and what it should have been, and the policy goes on from there.
-"""
+"""Refined Best-of-N (GM-PRM, arXiv 2508.04088, section 3): half of the candidates are sampled, a critic finds and
+corrects the first wrong step of each, and the policy continues from the correction."""
 
 from __future__ import annotations
 
@@ -14,8 +13,9 @@ from vlprm.search.sampled import drawn
 
 
 async def refined(attempt: Attempt) -> list[ScoredSolution]:
-    """`n` candidates, or fewer where those without a fault are kept as they are. With several rounds, each round's
-    candidates are what the next one corrects. Under a budget they are drawn and corrected one by one."""
+    """Return `n` candidates, or fewer if candidates without an error are kept as they are. With several rounds, each
+    round corrects the candidates of the previous one. Under a budget, candidates are sampled and corrected one by
+    one."""
     config = attempt.config
     latest = await drawn(attempt, math.ceil(config.n / (config.rounds + 1)))
     pool = list(latest)
@@ -29,7 +29,7 @@ async def refined(attempt: Attempt) -> list[ScoredSolution]:
 
 
 async def _corrections(attempt: Attempt, solutions: Sequence[Solution]) -> list[Solution]:
-    """What the policy makes of the corrected beginnings of solutions, as far as the budget goes."""
+    """Continuations of the corrected prefixes of solutions, as far as the budget allows."""
     if not attempt.may_go_on:
         return []
     critiques = await attempt.criticised(solutions)
@@ -40,9 +40,9 @@ async def _corrections(attempt: Attempt, solutions: Sequence[Solution]) -> list[
 
 
 def corrected(solution: Solution, critique: Critique | None) -> Sequence[Step]:
-    """What the policy goes on from: the steps before the first wrong one, and that one as it should be. Nothing, which
-    is to begin anew, where no step is found wrong or the critique cannot be read. A zoom's correction is left out: what
-    it shows would have to be seen first, so the policy goes on from before it."""
+    """The prefix that the policy continues: the steps before the first wrong one, and its correction. Empty, to start
+    anew, if no step is found wrong or the critique cannot be parsed. A corrected zoom is left out, because its crop has
+    not been executed; the policy continues before it."""
     if critique is None or critique.first_wrong is None or critique.corrected is None:
         return ()
     before = solution.steps[: critique.first_wrong]

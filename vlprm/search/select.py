@@ -1,11 +1,10 @@
 """Selectors over a stored pool of candidates, as functions in a dict. All read the same pool.
 
-A selector gives each candidate a share of the choice (the shares of a pool add up to 1), so that ties are split
-evenly, and an accuracy is an expectation with no chance in it. An empty pool has no shares.
+A selector gives each candidate a share of the choice. Shares of a pool sum to 1, so ties are split evenly, and accuracy
+is an expectation without sampling noise. An empty pool has no shares.
 
-A candidate without an answer is a *no result*: no selector, the random one included, chooses it while another candidate
-has an answer (one sees that it has none without any reward). Where no candidate has one, all share the choice, and the
-problem is not solved, whoever chooses.
+A candidate without an answer is *no result*: no selector, not even the random one, chooses it while another candidate
+has an answer. If no candidate has one, all share the choice, and the problem counts as not solved.
 """
 
 from __future__ import annotations
@@ -21,8 +20,8 @@ from vlprm.scoring.aggregate import AGGREGATIONS
 
 @dataclass(frozen=True)
 class Candidate:
-    """What selectors know of a candidate: its answer (None: no result), the rewards of its steps, the reward of the
-    whole read as one step, and the nats of its least likely token. `rewards` is None where scoring gave no result."""
+    """What selectors know of a candidate: its answer (None: no result), the rewards of its steps (None: scoring gave no
+    result), the reward of the whole solution read as one step, and the surprise (nats) of its least likely token."""
 
     answer: str | None
     rewards: tuple[float, ...] | None
@@ -31,13 +30,13 @@ class Candidate:
 
 
 def rewards_of(scores: Sequence[StepScore | None]) -> tuple[float, ...] | None:
-    """The rewards of a candidate's steps; None where one has no score, and where there are no steps."""
+    """The rewards of a candidate's steps; None if a step has no score or there are no steps."""
     rewards = tuple(score.correct for score in scores if score is not None)
     return rewards if rewards and len(rewards) == len(scores) else None
 
 
 def surprise_of(scores: Sequence[StepScore | None]) -> float | None:
-    """The nats of a candidate's least likely token, where the model reads them."""
+    """The surprise (nats) of a candidate's least likely token, if the model reads it."""
     return max((s.surprise for s in scores if s is not None and s.surprise is not None), default=None)
 
 
@@ -52,22 +51,22 @@ Selector = Callable[[Sequence[Candidate]], Shares]
 
 
 def choosable(pool: Sequence[Candidate]) -> list[int]:
-    """Indices of the candidates that may be chosen: those with an answer, or all where there is no answer."""
+    """Indices of the candidates that may be chosen: those with an answer, or all if there is none."""
     return [i for i, c in enumerate(pool) if c.answer is not None] or list(range(len(pool)))
 
 
 def sample(pool: Sequence[Candidate]) -> Shares:
-    """A random candidate: the mean of the pool, and what the best of one is."""
+    """A random candidate: the mean accuracy of the pool, which is also best of one."""
     return _evenly(pool, choosable(pool))
 
 
 def majority(pool: Sequence[Candidate]) -> Shares:
-    """Self-consistency (Wang et al., 2022): the commonest answer."""
+    """Self-consistency (Wang et al., 2022): the most common answer."""
     return _vote(pool, [1.0] * len(pool))
 
 
 def weighted_majority(pool: Sequence[Candidate], aggregation: Aggregation) -> Shares:
-    """The answer whose candidates' rewards add up to most (Li et al., 2022)."""
+    """The answer with the largest sum of rewards (Li et al., 2022)."""
     return weighted_vote(pool, solution_rewards(pool, aggregation))
 
 
@@ -77,36 +76,36 @@ def best_of_n(pool: Sequence[Candidate], aggregation: Aggregation) -> Shares:
 
 
 def weighted_vote(pool: Sequence[Candidate], rewards: Sequence[float | None]) -> Shares:
-    """`weighted_majority` by a reward a candidate; one without weighs nothing."""
+    """`weighted_majority` with one reward per candidate; None has weight 0."""
     return _vote(pool, [reward or 0.0 for reward in rewards])
 
 
 def best(pool: Sequence[Candidate], rewards: Sequence[float | None]) -> Shares:
-    """`best_of_n` by a reward a candidate; those without one stand behind all others."""
+    """`best_of_n` with one reward per candidate; None ranks last."""
     values = ranking(pool, rewards)
     highest = max(values.values(), default=None)
     return _evenly(pool, [i for i, value in values.items() if value == highest])
 
 
 def whole_solution(pool: Sequence[Candidate]) -> Shares:
-    """The candidate with the largest reward of the whole read as one step."""
+    """The candidate with the largest reward of the whole solution read as one step."""
     return best(pool, [c.whole for c in pool])
 
 
 def likeliest(pool: Sequence[Candidate]) -> Shares:
-    """The candidate that surprises the backbone least: what a selector has that was trained on nothing."""
+    """The candidate that surprises the backbone least: a baseline without training."""
     return best(pool, [None if c.surprise is None else -c.surprise for c in pool])
 
 
 def solution_rewards(pool: Sequence[Candidate], aggregation: Aggregation) -> list[float | None]:
-    """A reward a candidate; None where there are no step rewards."""
+    """One reward per candidate; None without step rewards. ValueError for an unknown aggregation."""
     if aggregation not in AGGREGATIONS:
         raise ValueError(f"unknown aggregation {aggregation!r}; known: {', '.join(AGGREGATIONS)}")
     return [AGGREGATIONS[aggregation](c.rewards) if c.rewards else None for c in pool]
 
 
 def ranking(pool: Sequence[Candidate], rewards: Sequence[float | None]) -> dict[int, float]:
-    """The reward of each candidate that may be chosen, by its index; those without one stand behind all others."""
+    """The reward of each choosable candidate by index; those without one rank last."""
     found = {i: rewards[i] for i in choosable(pool)}
     return {i: -math.inf if reward is None else reward for i, reward in found.items()}
 
@@ -133,7 +132,7 @@ def _vote(pool: Sequence[Candidate], weights: Sequence[float]) -> Shares:
 
 
 def selectors(aggregation: Aggregation) -> dict[str, Selector]:
-    """Every selector by the name it has in results; `aggregation` is the one fixed for weighted votes."""
+    """Every selector by its name in results; `aggregation` is the fixed one for weighted votes."""
     named: dict[str, Selector] = {
         "random": sample,
         "majority": majority,

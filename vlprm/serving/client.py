@@ -1,8 +1,8 @@
-"""Chat servers that speak OpenAI's protocol: calls in rotation, a limit of open ones, typed failures, and outages that
-are waited for.
+"""Client of chat servers that speak OpenAI's protocol: calls in rotation, a limit on open calls, typed failures, and
+waiting during outages.
 
-A call that fails after the client's tries is a `Failure` of that call, and a no result for whoever asked, if the server
-still answers otherwise. If it does not, nothing is wrong with the call: it waits until a server is back.
+A call that still fails after its retries is a `Failure`, and no result for the caller, if the server otherwise answers.
+If it does not, the call waits until a server is back.
 """
 
 from __future__ import annotations
@@ -30,20 +30,20 @@ from vlprm.zoom.policy import ZoomPolicy
 log = logging.getLogger(__name__)
 
 Message = dict[str, Any]
-# An image, or the part of it that a zoom shows, and how.
+# An image, the region of it to show (None: all), and how crops are made.
 ShownImage = tuple[bytes, Region | None, ZoomPolicy]
 
-URL_BYTES = 1 << 29  # of images as data URLs, which all requests of a problem share
-FAILURES_IN_A_ROW = 16  # of servers that answer otherwise, without a success between: no longer one call's misfortune
-REFUSED = {400, 413, 422}  # statuses that speak of this very request, and not of the server
+URL_BYTES = 1 << 29  # cache size for images as data URLs, which all requests of a problem share
+FAILURES_IN_A_ROW = 16  # failed calls without a success between, while servers answer other requests: the run stops
+REFUSED = {400, 413, 422}  # statuses that concern the request, not the server
 BUSY = {429, 502, 503, 504}
-PAUSES = (1.0, 30.0)  # seconds between two tries while servers are away or busy: the first, and the longest
+PAUSES = (1.0, 30.0)  # first and longest pause in seconds between tries while servers are away or busy
 
 
 @dataclass(frozen=True)
 class Answer:
-    """The choices of an answered call by their index (of a pooling call: the pooled sequences), and how many tokens the
-    server read and wrote for all of them (None: it does not say)."""
+    """The choices of an answered call by index (of a pooling call: the pooled sequences), and the tokens that the
+    server read and wrote for all of them (None: not reported)."""
 
     choices: dict[int, Message]
     read: int | None
@@ -52,7 +52,7 @@ class Answer:
 
 @dataclass(frozen=True)
 class Failure:
-    """A call without an answer: `stop` is what the solution's `stop` becomes, `said` is for a message."""
+    """A call without an answer. `stop` becomes the solution's `stop`; `said` is the text for messages."""
 
     stop: str
     said: str
@@ -64,13 +64,13 @@ async def _chat(client: AsyncOpenAI, body: dict[str, Any]) -> str:
 
 
 async def _pooling(client: AsyncOpenAI, body: dict[str, Any]) -> str:
-    # No part of OpenAI's protocol: vLLM has it beside /v1 and not below it.
+    # Not part of OpenAI's protocol: vLLM serves it next to /v1, not below it.
     root = str(client.base_url).removesuffix("/").removesuffix("/v1")
     return await client.post(f"{root}/pooling", body=body, cast_to=str)
 
 
-Kind = Literal["chat", "pooling"]  # of a call: texts, or numbers a token
-# How a call is sent, what an answer to it is, and under which name it lists what it holds.
+Kind = Literal["chat", "pooling"]  # a call returns texts, or numbers per token
+# How a call is sent, what its answer is called, and the field that lists its choices.
 CALLS: dict[Kind, tuple[Callable[[AsyncOpenAI, dict[str, Any]], Awaitable[str]], str, str]] = {
     "chat": (_chat, "chat completion", "choices"),
     "pooling": (_pooling, "pooling response", "data"),
@@ -78,10 +78,7 @@ CALLS: dict[Kind, tuple[Callable[[AsyncOpenAI, dict[str, Any]], Awaitable[str]],
 
 
 class Servers:
-    """Its state: a client for each server, whose turn it is, how many calls are open, and how many failed in a row.
-
-    For one event loop; `close` it there.
-    """
+    """Clients of one config's servers. Create and `close` it in the same event loop."""
 
     def __init__(self, config: ServerConfig) -> None:
         self.config = config
@@ -97,6 +94,7 @@ class Servers:
         self._urls: ByteCache[ShownImage, str] = ByteCache(URL_BYTES, lambda key, url: len(key[0]) + len(url))
 
     async def close(self) -> None:
+        """Close all connections."""
         for client in self.clients:
             await client.close()
 
@@ -105,10 +103,10 @@ class Servers:
         return self._urls.get((image, region, policy), lambda: data_url(image, region, policy))
 
     async def call(self, body: dict[str, Any], kind: Kind = "chat") -> Answer | Failure:
-        """A call to the server whose turn it is, and to the next one where that is busy or away.
+        """Call the server whose turn it is, or the next one if that is busy or away.
 
-        ValueError where that lasts for longer than the config's patience, or where the servers answer and no call
-        succeeds any more: a run that went on would consist of no results.
+        ValueError if no server takes calls for longer than the config's patience, or if the servers answer but every
+        call fails: the run would consist of failures.
         """
         waiting_since, pause, tries, cut = None, PAUSES[0], 0, False
         while True:
@@ -119,7 +117,7 @@ class Servers:
                 self._failed_in_a_row, self._noted = 0, False
                 return answer
             if answer.stop == "refused" or (answer.stop != "busy" and await _is_there(client)):
-                if answer.stop == "connection" and not cut:  # it may have come back after the call was lost
+                if answer.stop == "connection" and not cut:  # the server may have come back since; try once more
                     cut = True
                     continue
                 self._count(answer)
@@ -133,7 +131,7 @@ class Servers:
             pause = min(2 * pause, PAUSES[1])
 
     async def once(self, client: AsyncOpenAI, body: dict[str, Any], kind: Kind = "chat") -> Answer | Failure:
-        """One call. The client has tried again where that can help."""
+        """Make one call; the client's own retries are included."""
         send, what, listed = CALLS[kind]
         try:
             text = await send(client, body)
@@ -145,7 +143,7 @@ class Servers:
             status = error.status_code
             stop = "refused" if status in REFUSED else "busy" if status in BUSY else "server_error"
             return Failure(stop, self._plain(f"status {status}: {error.response.text}"))
-        return parsed(text, listed) or Failure("bad_answer", self._plain(f"no {what}: {text}"))
+        return parsed(text, listed) or Failure("bad_answer", self._plain(f"not a {what}: {text}"))
 
     def _refuse_to_wait(self, since: float, pause: float, failure: Failure) -> None:
         if time.monotonic() - since + pause > self.config.patience:
@@ -154,12 +152,12 @@ class Servers:
                 f" {self.config.patience:g} seconds (the last call: {failure.said}); start them, then run the same"
                 " command again to go on"
             )
-        if not self._noted:  # once an outage: other calls wait for the same
+        if not self._noted:  # log once per outage, not once per waiting call
             log.info("no server takes calls (%s); trying again for %g seconds", failure.said, self.config.patience)
             self._noted = True
 
     def _plain(self, said: str) -> str:
-        """One short line of what a server said, without the key, which some repeat."""
+        """What a server said as one short line, without the key, which some servers repeat."""
         return " ".join(said.replace(self._key, "(key)").split())[:200]
 
     def _count(self, failure: Failure) -> None:
@@ -172,7 +170,7 @@ class Servers:
 
 
 async def _is_there(client: AsyncOpenAI) -> bool:
-    """Whether a server answers at all: any status that does not speak of an outage will do."""
+    """Whether a server answers at all, with any status that does not mean an outage."""
     try:
         await client.with_options(max_retries=0, timeout=10.0).models.list()
     except openai.APIStatusError as error:
@@ -183,19 +181,20 @@ async def _is_there(client: AsyncOpenAI) -> bool:
 
 
 def data_url(image: bytes, region: Region | None, policy: ZoomPolicy) -> str:
-    """The very pixels that this process would process, whatever the file's format."""
+    """The exact pixels that this process would use, as a PNG data URL, whatever the file's format."""
     opened = open_image(image, f"image {content_hash(image)}")
     shown = opened if region is None else policy.crop(opened, region)
     return "data:image/png;base64," + base64.b64encode(png(shown)).decode()
 
 
 def user_turn(urls: Sequence[str], text: str) -> Message:
+    """A user message with images, followed by text if there is any."""
     parts: list[Message] = [{"type": "image_url", "image_url": {"url": url}} for url in urls]
     return {"role": "user", "content": [*parts, {"type": "text", "text": text}] if text else parts}
 
 
 def text_of(choice: Message | None) -> tuple[str, bool] | str:
-    """What a choice says and whether it ended by itself; or the stop of a failure."""
+    """The text of a choice and whether it ended by itself, or the `stop` of a failure."""
     if choice is None:
         return "no_choice"
     message = choice.get("message")
@@ -208,7 +207,7 @@ def text_of(choice: Message | None) -> tuple[str, bool] | str:
 
 
 def parsed(text: str, name: str) -> Answer | None:
-    """What a server sent, which lists its choices under that name; None where it is none such, or has no choice."""
+    """Parse a server's response, whose field `name` lists the choices; None if it is malformed or empty."""
     try:
         body = json.loads(text)
     except (ValueError, RecursionError):
@@ -223,8 +222,8 @@ def parsed(text: str, name: str) -> Answer | None:
 
 def _key(config: ServerConfig) -> str:
     if config.api_key_env is None:
-        return "no-key-needed"  # the client asks for one; servers without a key ignore it
+        return "no-key-needed"  # the client requires a key; servers without one ignore it
     key = os.environ.get(config.api_key_env, "")
     if not key:
-        raise ValueError(f"the environment variable {config.api_key_env} is not set; put the servers' key into it")
+        raise ValueError(f"the environment variable {config.api_key_env} is not set; set it to the servers' key")
     return key

@@ -1,4 +1,4 @@
-"""Where servers are, and how they are called."""
+"""Configuration of servers."""
 
 from __future__ import annotations
 
@@ -15,16 +15,16 @@ _VARIABLE = re.compile(r"[A-Z_][A-Z0-9_]*")
 
 @dataclass(frozen=True)
 class ServerConfig:
-    """Servers of one policy that speak OpenAI's chat protocol and continue an assistant's turn, such as vLLM.
+    """Servers (such as vLLM) of one model, with OpenAI's chat protocol and continuation of an assistant's turn.
 
     Args:
-        base_urls: where they are, such as http://localhost:8000/v1; requests take turns. None: no server.
-        model: the name that they serve the policy under.
-        concurrency: most requests that are open at once, over all servers.
-        timeout: seconds that one try of a request may take.
-        retries: further tries of a request that failed, with a growing pause between them.
-        patience: seconds that the servers may all be away before the run stops.
-        api_key_env: name of the environment variable that holds the key, where the servers want one.
+        base_urls: their addresses, such as http://localhost:8000/v1; requests take turns. Empty: no server.
+        model: name under which they serve the model.
+        concurrency: maximum number of open requests, over all servers.
+        timeout: seconds that one attempt of a request may take.
+        retries: further attempts after a failed request, with a growing pause between them.
+        patience: seconds that all servers may be away or busy before the run stops.
+        api_key_env: name of the environment variable that holds the API key, if the servers require one.
     """
 
     base_urls: tuple[str, ...] = ()
@@ -36,7 +36,8 @@ class ServerConfig:
     api_key_env: str | None = None
 
     def __post_init__(self) -> None:
-        """A config is written into run folders: no field may hold a key, and no message shows one."""
+        """ValueError for invalid fields. A config is written into run folders, so no field may hold a key, and no
+        message shows one."""
         if bool(self.base_urls) != bool(self.model):
             raise ValueError("server.base_urls and server.model go together; give both, or neither for no server")
         if not all(_URL.fullmatch(url) for url in self.base_urls):

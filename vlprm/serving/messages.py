@@ -1,4 +1,4 @@
-"""Chat messages that a server's template renders into the text that `InputBuilder` makes in this process."""
+"""Chat messages that a server's template renders to the same text that `InputBuilder` makes in this process."""
 
 from __future__ import annotations
 
@@ -26,8 +26,8 @@ def messages(
     inputs: InputBuilder,
     url: Callable[[bytes, Region | None, ZoomPolicy], str],
 ) -> list[Message]:
-    """The turns of a problem and steps. A zoom ends its turn, and another's turn shows its crop, or what the policy was
-    told; steps after the last one are a turn to be continued."""
+    """The turns of a problem and steps. A zoom ends its turn; the next turn shows its crop or the message that answers
+    it. Steps after the last zoom form a turn to be continued."""
     zoom = inputs.config.zoom
     shown = [url(image, None, zoom) for image in problem.images]
     turns = [user_turn(shown, user_text(inputs.config.prompt_template, problem))]
@@ -43,16 +43,16 @@ def messages(
 def _observation(turn: Message, policy: ZoomPolicy) -> Message:
     if policy.observer == "user":
         return turn
-    return {**turn, "role": policy.observer, "tool_call_id": "zoom"}  # the protocol wants an id; templates show none
+    return {**turn, "role": policy.observer, "tool_call_id": "zoom"}  # the protocol requires an id
 
 
 def tools_of(checkpoint_config: CheckpointConfig) -> dict[str, Any]:
-    """What a call says of the model's tools: the template shows them, and the server leaves calls in the text."""
+    """Request fields for the model's tools: the template shows them, and the server leaves tool calls in the text."""
     return {"tools": checkpoint_config.zoom.tools, "tool_choice": "none"} if checkpoint_config.zoom.tools else {}
 
 
 def with_question(turns: Sequence[Message], question: str) -> list[Message]:
-    """The turns, and a user's turn that asks something. After a crop the policy's turn has begun, and is empty."""
+    """The turns followed by a user's turn with a question. After a crop, an empty assistant turn goes between."""
     begun: list[Message] = [] if turns[-1]["role"] == "assistant" else [{"role": "assistant", "content": ""}]
     return [*turns, *begun, user_turn([], question)]
 
