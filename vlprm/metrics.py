@@ -1,4 +1,4 @@
-"""Numbers and their intervals: AUROC, F1, exact best-of-n, paired bootstrap over problems."""
+"""Metrics and their intervals: AUROC, F1, exact best-of-n, paired bootstrap over problems."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from scipy.stats import rankdata
 
 
 def percent(value: float) -> str:
-    """A share as it is shown, in per cent, without the sign."""
+    """Format a share in per cent, without the sign."""
     return f"{100 * value:.1f}"
 
 
 def auroc(scores: ArrayLike, positive: ArrayLike) -> float:
-    """Probability that a positive scores above a negative, ties counting half; NaN if either kind is missing."""
+    """Probability that a positive scores above a negative, counting ties as half; NaN if either class is missing."""
     scores_N, positive_N = np.asarray(scores, dtype=float), np.asarray(positive, dtype=bool)
     positives, negatives = positive_N.sum(), (~positive_N).sum()
     if positives == 0 or negatives == 0:
@@ -26,14 +26,14 @@ def auroc(scores: ArrayLike, positive: ArrayLike) -> float:
 
 
 def calibration_error(predicted: ArrayLike, target: ArrayLike, bins: int = 10) -> float:
-    """Expected calibration error: how far the mean prediction is from the mean target, over bins of equal width."""
+    """Expected calibration error: the gap between mean prediction and mean target, over bins of equal width."""
     predicted_N, target_N = np.asarray(predicted, dtype=float), np.asarray(target, dtype=float)
     bin_N = np.minimum((predicted_N * bins).astype(int), bins - 1)
     return float(np.abs(np.bincount(bin_N, predicted_N - target_N, bins)).sum() / len(predicted_N))
 
 
 def precision_recall_f1(predicted: ArrayLike, actual: ArrayLike) -> tuple[float, float, float]:
-    """Of the positives. A ratio over nothing is 0."""
+    """Precision, recall and F1 of the positive class; 0 where the denominator is 0."""
     predicted_N, actual_N = np.asarray(predicted, dtype=bool), np.asarray(actual, dtype=bool)
     hits = float((predicted_N & actual_N).sum())
     precision = hits / predicted_N.sum() if predicted_N.any() else 0.0
@@ -43,13 +43,13 @@ def precision_recall_f1(predicted: ArrayLike, actual: ArrayLike) -> tuple[float,
 
 
 def class_f1s(called_correct: ArrayLike, correct: ArrayLike) -> tuple[float, float]:
-    """F1 of the correct and of the wrong steps; their mean is the macro F1."""
+    """F1 of the correct steps and of the wrong steps; their mean is the macro F1."""
     called_N, correct_N = np.asarray(called_correct, dtype=bool), np.asarray(correct, dtype=bool)
     return precision_recall_f1(called_N, correct_N)[2], precision_recall_f1(~called_N, ~correct_N)[2]
 
 
 def average_precision(scores: ArrayLike, positive: ArrayLike) -> float:
-    """Mean of the precision at each positive, equal scores taken together (the area under the precision-recall steps);
+    """Mean of the precision at each positive, with equal scores taken together (area under the precision-recall steps);
     NaN without a positive."""
     scores_N, positive_N = np.asarray(scores, dtype=float), np.asarray(positive, dtype=bool)
     if not positive_N.any():
@@ -62,14 +62,14 @@ def average_precision(scores: ArrayLike, positive: ArrayLike) -> float:
 
 
 def best_threshold(scores: ArrayLike, correct: ArrayLike) -> tuple[float, float]:
-    """The score from which on to call a step correct for the best macro F1 on these very steps, and that F1. It is for
-    other data: here it is not fair. The smallest of several; NaN without steps."""
+    """(threshold, macro F1): calling steps correct from this score on gives the best macro F1 on these steps. Ties take
+    the smallest threshold; NaN without steps. Use the threshold on other data: on these steps it is biased."""
     scores_N, correct_N = np.asarray(scores, dtype=float), np.asarray(correct, dtype=bool)
     if not len(scores_N):
         return math.nan, math.nan
     candidates, place_N = np.unique(scores_N, return_inverse=True)
     below = [np.bincount(place_N[kind], minlength=len(candidates)) for kind in (correct_N, ~correct_N)]
-    # Of the steps of each kind, those called wrong at each candidate: all with a lower score.
+    # Number of steps of each class that each candidate threshold calls wrong: those with a lower score.
     misses, catches = (np.cumsum(counts) - counts for counts in below)
     hits, slips = correct_N.sum() - misses, (~correct_N).sum() - catches
     both = misses + slips
@@ -83,7 +83,8 @@ def expected_best_of(correct_by_score: Sequence[float], n: int) -> float:
     """Expected correctness of the best-scored of n candidates drawn without replacement from the pool.
 
     `correct_by_score` holds each candidate's correctness, best score first: sum_i c_i C(N-i, n-1) / C(N, n), i from 1.
-    Of candidates with equal scores give each their mean correctness, so that ties are broken by chance.
+    Give candidates with equal scores their mean correctness, so that ties are broken at random. ValueError unless n is
+    between 1 and the pool's size.
     """
     size = len(correct_by_score)
     if not 1 <= n <= size:
@@ -95,8 +96,8 @@ def expected_best_of(correct_by_score: Sequence[float], n: int) -> float:
 def bootstrap_interval(
     values: ArrayLike, level: float = 0.95, resamples: int = 2000, seed: int = 0
 ) -> tuple[float, float]:
-    """Percentile interval of the mean over problems. For a difference of methods give each problem's difference:
-    that is the paired bootstrap."""
+    """Percentile interval of the mean over problems. For the paired bootstrap of two methods, pass each problem's
+    difference."""
     values_N: NDArray[np.float64] = np.asarray(values, dtype=float)
     rng = np.random.default_rng(seed)
     means = values_N[rng.integers(0, len(values_N), (resamples, len(values_N)))].mean(axis=1)
@@ -107,8 +108,8 @@ def bootstrap_interval(
 def grouped_interval(
     values: Sequence[Sequence[float]], level: float = 0.95, resamples: int = 2000, seed: int = 0
 ) -> tuple[float, float]:
-    """Percentile interval of the mean of all values, where those of a problem (a group) are alike: whole groups are
-    drawn."""
+    """Percentile interval of the mean of all values when the values of a group (a problem) are correlated: the
+    bootstrap draws whole groups."""
     sums_G, sizes_G = np.array([sum(group) for group in values]), np.array([len(group) for group in values])
     drawn = np.random.default_rng(seed).integers(0, len(values), (resamples, len(values)))
     means = sums_G[drawn].sum(axis=1) / sizes_G[drawn].sum(axis=1)

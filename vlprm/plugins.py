@@ -1,5 +1,5 @@
-"""What a user's own module adds to the project (a task, a search method): named by its path, by the user and never by a
-file, so that no data file decides what code runs."""
+"""Load a user's task or search method by module path. Paths come from the command line, never from data, so that no
+data file decides what code runs."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ T = TypeVar("T")
 
 
 def part_of_module(path: str, name: str, kind: type[T], what: str, example: str) -> T:
-    """The attribute `name` of the module at that path. ValueError where there is no such module, or where it has none
-    of that kind: it says `what` was looked for, and which `example` to read."""
+    """The attribute `name` of the module at that path. ValueError if there is no such module or no attribute of that
+    type; `what` and `example` (a file to read) go into the message."""
     try:
         found = vars(importlib.import_module(path)).get(name)
     except ModuleNotFoundError as error:

@@ -1,4 +1,4 @@
-"""Every prompt template, with an id and a version. A checkpoint names the one it was trained with."""
+"""Every prompt template, with an id and a version. A checkpoint names the template it was trained with."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from vlprm.errors import ProblemError
 from vlprm.schema import Problem
 
 TEMPLATES: dict[str, str] = {
-    # For the built-in models, which were taught the step format and need not be told.
+    # For the built-in models, which were trained on the step format.
     "plain@1": "{question}",
     # For any instruction-tuned policy.
     "tagged_steps@1": (
@@ -21,25 +21,25 @@ TEMPLATES: dict[str, str] = {
 
 
 def user_text(template_id: str, problem: Problem) -> str:
-    """The text of the user's turn. ValueError on a template that is not there."""
+    """The text of the user's turn. ValueError for an unknown template."""
     if template_id not in TEMPLATES:
         raise ValueError(f"unknown prompt template {template_id!r}; known: {', '.join(TEMPLATES)}")
     return TEMPLATES[template_id].format(question=problem.question)
 
 
-# What a reward model that answers with a verdict token is asked after each step.
+# The question after each step to a reward model that answers with a verdict token.
 VERDICT_TEMPLATES: dict[str, str] = {"verdict@1": "Is the last step correct? Answer {right} or {wrong}."}
 
 
 def verdict_text(template_id: str, verdicts: tuple[str, str]) -> str:
-    """The question for a verdict. ValueError on a template that is not there."""
+    """The question for a verdict. ValueError for an unknown template."""
     if template_id not in VERDICT_TEMPLATES:
         raise ValueError(f"unknown verdict template {template_id!r}; known: {', '.join(VERDICT_TEMPLATES)}")
     return VERDICT_TEMPLATES[template_id].format(right=verdicts[0], wrong=verdicts[1])
 
 
 CRITIQUE_TEMPLATES: dict[str, str] = {
-    # The built-in backbone was taught to proofread right where a step ends; after a user's turn it sees no slip.
+    # The built-in backbone was trained to write the critique right after the step, without a user's turn.
     "plain_critique@2": "",
     "critique@2": (
         "Check the last step of the solution; those before it are right. Write `right`, or `wrong: ` and the step as it"
@@ -50,7 +50,7 @@ CRITIQUE_TEMPLATES: dict[str, str] = {
 
 
 def critique_question(prompt_template: str) -> str:
-    """What a model with this prompt template is asked after each step of a solution."""
+    """The question after each step to a model with this prompt template."""
     return CRITIQUE_TEMPLATES["plain_critique@2" if prompt_template == "plain@1" else "critique@2"]
 
 
@@ -67,8 +67,8 @@ Answer with JSON alone: {{"steps": [{{"step": 1, "reason": "...", "verdict": "co
 or "perception" or "reasoning" or "action"}}, ... one for each of the {count} steps in order], "correction": "what the \
 first wrong step should have been, or an empty text"}}"""
 
-# What a judge is told of the right answer. SPARE aligns a solution with a reference; the answer alone helps
-# less, and a judge without any is what most published data was made with.
+# The ground truth that the judge gets. SPARE aligns a solution with a reference solution; the answer alone helps less.
+# Most published data was made without either.
 JUDGE_TEMPLATES: dict[str, str] = {
     "judge@1": "",
     "judge_answer@1": "\nThe right answer is: {answer}\n",
@@ -77,8 +77,8 @@ JUDGE_TEMPLATES: dict[str, str] = {
 
 
 def judge_text(template_id: str, problem: Problem, steps: Sequence[str], crops: int) -> str:
-    """What a judge is asked of numbered steps; `crops` images of what zooms saw follow the problem's. ValueError on a
-    template that is not there, ProblemError where it needs a reference that the problem does not have."""
+    """The judge's prompt for numbered steps; `crops` images of executed zooms follow the problem's images. ValueError
+    for an unknown template, ProblemError if it needs a reference that the problem does not have."""
     if template_id not in JUDGE_TEMPLATES:
         raise ValueError(f"unknown judge template {template_id!r}; known: {', '.join(JUDGE_TEMPLATES)}")
     template, solution = JUDGE_TEMPLATES[template_id], problem.meta.get("solution")

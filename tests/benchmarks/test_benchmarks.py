@@ -123,7 +123,7 @@ def test_an_image_that_is_not_there_stops_its_item_alone(row: dict[str, Any], tm
 
 def test_rows_that_are_no_items_are_named(row: dict[str, Any], tmp_path: Path) -> None:
     for broken, said in (
-        (row | {"answer": "C"}, "'C' is no letter of its 2 options"),
+        (row | {"answer": "C"}, "'C' is not a letter of its 2 options"),
         ({k: v for k, v in row.items() if k != "options"}, r"row 1 is not an item of mathvision \(KeyError"),
     ):
         with pytest.raises(ValueError, match=said):
@@ -209,7 +209,7 @@ def test_mmmu_pro_chooses(response: str, letter: str) -> None:
 
 def test_mmmu_without_options_is_an_error_and_not_four_letters() -> None:
     asked = Item("x", "?", (), ("E",), "E", "choice", (), {}, {})
-    with pytest.raises(ValueError, match="has options neither in the folder nor"):
+    with pytest.raises(ValueError, match="has no options in the folder or"):
         mmmu.official(asked, Output("x", "It is E."))
     assert mmmu.official(asked, Output("x", "E")).correct
 

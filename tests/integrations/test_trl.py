@@ -277,7 +277,7 @@ def test_what_cannot_be_scored_has_no_reward(checkpoint: Path, scored: Any, capl
     found = reward(prompts, completions, images=list(images))
     assert [value is None for value in found] == [False, *[True] * 8, False, False]
     assert found[9] == pytest.approx(found[0], abs=1e-5)
-    assert "8 of 11 completions have no reward; of the first: its completion is empty" in caplog.text
+    assert "8 of 11 completions have no reward; the first: its completion is empty" in caplog.text
     assert reward(["q"], [""]) == [None]
 
 

@@ -210,5 +210,5 @@ def test_flash_attention_is_refused_for_rows_that_branch(tiny_backbone: Folders,
     steps = solved(problems[0])[:2]
     batch = made.inputs.step_batch([made.inputs.tree(problems[0], steps, [-1, -1])])
     made.model.config.get_text_config()._attn_implementation = FLASH
-    with pytest.raises(ValueError, match=r"flash-attn cannot read rows that branch; take attention\.text: tree"):
+    with pytest.raises(ValueError, match=r"flash-attn cannot read rows that branch; set attention\.text: tree"):
         made.model(**batch)

@@ -225,11 +225,11 @@ def spoilt_row(**changes: Any) -> dict[str, Any]:
 
 
 BAD_ROWS = [
-    ("process_bench", "gsm8k.json", [process_row(label=3)], "item 1: its label 3 is none of its 3 steps"),
+    ("process_bench", "gsm8k.json", [process_row(label=3)], "item 1: its label 3 is neither -1 nor one of its 3 steps"),
     ("process_bench", "gsm8k.json", [process_row(), process_row()], "two solutions 'gsm8k-0'"),
     ("process_bench", "gsm8k.json", [], "has no solutions"),
     ("prm_bench", "circular.jsonl", [changed_row(error_steps=["2"])], "line 1: its error steps"),
-    ("prm_bench", "circular.jsonl", [changed_row(classification="odd")], "'odd' is none of redundency"),
+    ("prm_bench", "circular.jsonl", [changed_row(classification="odd")], "'odd' is not one of redundency"),
     ("prm_bench", "circular.jsonl", [changed_row(), changed_row(idx=None)], "line 2: it has no idx"),
     ("vlrm_bench", "location_error.jsonl", [spoilt_row(task_gt=[0])], "7 has 1 labels for 2 steps"),
     ("vlrm_bench", "location_error.jsonl", [spoilt_row(task_gt=[0, 2])], "labels other than 0 and 1"),
@@ -266,8 +266,8 @@ def test_another_folder_is_refused(tmp_path: Path, name: str) -> None:
         (['{"id": "gsm8k-0", "prediction": 1}', '{"id": "gsm8k-1", "pre'], r"line 2 is not JSON \(cut short\?\)"),
         (['{"id": "gsm8k-9", "prediction": 1}'], "no solution 'gsm8k-9'"),
         (['{"id": "gsm8k-0", "prediction": 1}'] * 2, "line 2: 'gsm8k-0' is there already"),
-        (['{"id": "gsm8k-0", "prediction": "1"}'], "'1' is no whole number"),
-        (['{"key": "gsm8k-0", "rewards": ["a", "b", "c"]}'], "no list of numbers"),
+        (['{"id": "gsm8k-0", "prediction": "1"}'], "'1' is not an integer"),
+        (['{"key": "gsm8k-0", "rewards": ["a", "b", "c"]}'], "must be a list of numbers"),
         (['{"key": "gsm8k-0"}'], "it has no rewards"),
         (['["gsm8k-0"]'], "no JSON object"),
     ],

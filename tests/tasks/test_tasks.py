@@ -328,7 +328,7 @@ def test_two_families_of_one_name_are_refused(elsewhere: Path) -> None:
     a_module(elsewhere, "others.bars", "bars")
     a_module(elsewhere, "others.more", "bars")
     a_module(elsewhere, "others.mine", "chart")
-    with pytest.raises(ValueError, match=r"two of the tasks others\.bars, others\.more have one name"):
+    with pytest.raises(ValueError, match=r"two of the tasks others\.bars, others\.more have the same name"):
         load_tasks(["others.bars", "others.more"])
     with pytest.raises(ValueError, match=r"the family of others\.mine is named 'chart', as a built-in task is"):
         load_tasks(["others.mine"])

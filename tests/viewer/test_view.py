@@ -55,7 +55,7 @@ def test_it_listens_on_the_loopback_address_alone(server: PageServer) -> None:
 
 def test_a_port_that_is_taken_is_named(server: PageServer) -> None:
     for port in (server.server_port, 99_999):
-        with pytest.raises(ValueError, match=f"port {port} of this machine cannot be had"):
+        with pytest.raises(ValueError, match=f"cannot listen on port {port}"):
             PageServer(port, "a run", [], Shown([problem(0)]))
 
 

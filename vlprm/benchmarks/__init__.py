@@ -1,11 +1,10 @@
-"""Published answer benchmarks, each with its authors' own scorer, by name."""
+"""Published answer benchmarks by name, each with its authors' own scorer."""
 
 from __future__ import annotations
 
 from vlprm.benchmarks import algopuzzlevqa, mathvision, mathvista, mmmu, mmmu_pro, puzzlevqa
 from vlprm.benchmarks.benchmark import Benchmark
 
-# Questions of other groups, with their authors' own scorers.
 BENCHMARKS: dict[str, Benchmark] = {
     module.BENCHMARK.name: module.BENCHMARK
     for module in (mmmu, mmmu_pro, mathvista, mathvision, puzzlevqa, algopuzzlevqa)
@@ -13,7 +12,7 @@ BENCHMARKS: dict[str, Benchmark] = {
 
 
 def load_benchmark(name: str) -> Benchmark:
-    """The benchmark of that name. ValueError names the known ones."""
+    """The benchmark of that name. ValueError lists the known ones."""
     if name not in BENCHMARKS:
         raise ValueError(f"unknown benchmark {name!r}; known: {', '.join(BENCHMARKS)}")
     return BENCHMARKS[name]

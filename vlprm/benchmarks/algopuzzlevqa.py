@@ -18,7 +18,7 @@ CATEGORIES = (
 
 
 def prompt(item: Item) -> str:
-    """As PuzzleVQA's, with a sentence that the official script leaves out for GPT-4V, LLaVA and Claude alone."""
+    """PuzzleVQA's prompt plus a sentence that the official script omits only for GPT-4V, LLaVA and Claude."""
     return official_prompt(item, " Do not directly give the final answer.")
 
 

@@ -1,7 +1,7 @@
-"""What a benchmark of other groups is: where its items are, how they are asked, and how answers to them are judged.
+"""The type of a published answer benchmark: where its items are, how they are asked, and how answers are scored.
 
-One file beside this one describes each benchmark, and `BENCHMARKS` in `vlprm/tasks/__init__.py` names them. An item is
-made of a row, and a row is the same whether a folder or the Hub has it; so what reads rows is all that differs.
+One file in this package describes each benchmark, and `BENCHMARKS` in `vlprm/benchmarks/__init__.py` lists them. An
+item is made from a row, and rows from a folder and from the Hub are alike, so only reading the rows differs.
 
     items = load_items(BENCHMARKS["mathvision"], Path("data/mathvision"), "testmini")
     problem = as_problem(BENCHMARKS["mathvision"], items["4"], Path("data/mathvision"), "steps")
@@ -21,7 +21,7 @@ from vlprm.images import LeadsOut, open_image, read_inside
 from vlprm.schema import AnswerType, Problem
 
 RawItem = Mapping[str, Any]
-Groups = Mapping[str, tuple[str, ...]]  # a breakdown, such as `subject`, and the parts of it that an item counts in
+Groups = Mapping[str, tuple[str, ...]]  # a breakdown, such as `subject`, and the groups in it that an item counts in
 LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
 
 
@@ -29,8 +29,8 @@ LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
 class Item:
     """A question of a benchmark.
 
-    `gold` is what the official scorer compares with, any of them; `answer` is the same in our form, a letter where one
-    of `options` is to be chosen. `images` are file names or encoded files. `row` is the row that the item was made of.
+    `gold` are the answers that the official scorer accepts; `answer` is the same in our form: a letter if one of
+    `options` is to be chosen. `images` are file names or encoded files. `row` is the original row.
     """
 
     id: str
@@ -45,13 +45,13 @@ class Item:
 
     @property
     def letters(self) -> dict[str, str]:
-        """The options by their letters."""
+        """The options by letter."""
         return dict(zip(LETTERS, self.options, strict=False))
 
 
 @dataclass(frozen=True)
 class Output:
-    """What a model said to an item: its text, and the other fields of its record (a stored extraction, a verdict)."""
+    """A model's output for an item: its text and the other fields of its record (a stored extraction, a verdict)."""
 
     id: str
     text: str
@@ -60,7 +60,7 @@ class Output:
 
 @dataclass(frozen=True)
 class Reading:
-    """What a rule makes of an output. An `answer` of None is *no answer*, which is never right."""
+    """The result of scoring an output by a rule. An `answer` of None is *no answer*, which is never correct."""
 
     answer: str | None
     correct: bool = False
@@ -68,7 +68,8 @@ class Reading:
 
 @dataclass(frozen=True)
 class Hub:
-    """Where the Hub has a benchmark: `load_dataset(path, config, split=split)` for each config, images in `columns`."""
+    """Where a benchmark is on the Hub: `load_dataset(path, config, split=split)` for each config, with images in
+    `columns`."""
 
     path: str
     configs: tuple[str | None, ...]
@@ -78,23 +79,23 @@ class Hub:
 
 @dataclass(frozen=True)
 class Benchmark:
-    """A benchmark. ValueError of `rows` and `item` says what is missing.
+    """A benchmark. `rows` and `item` raise ValueError for missing or malformed files.
 
     Args:
-        name: as in `BENCHMARKS`.
-        subsets: by name, which items they have; `all` is everything.
-        hub: by the name of a subset, where the Hub has its rows.
-        rows: the rows of a subset in a folder.
-        item: the item of a row.
-        prompts: by the name of a style, the text of the user's turn. `official` is the authors' own.
-        rules: by name, how an output is read. `official` is what the authors' scorer says today.
-        key: the id of the item that an output's record is about.
-        order: the order in which the official scorer asks for guesses.
-        guess: what the official scorer takes where a response has no answer; None where it takes nothing.
-        groups: the breakdowns that an item counts in, which an output's own record may say.
-        carried: an output's record holds its item, and is scored by that, as the official scorer does.
-        part: of a carried item and a subset, the part of the benchmark that it belongs to and how many items that has.
-        rest: stand-ins for the items of that part, where their ids are known without a folder.
+        name: its name in `BENCHMARKS`.
+        subsets: subset name -> whether an item belongs to it; `all` has every item.
+        hub: subset name -> its place on the Hub.
+        rows: (folder, subset) -> rows.
+        item: row -> item.
+        prompts: style name -> text of the user's turn for an item. `official` is the authors' prompt.
+        rules: rule name -> how an output is scored. `official` is the current version of the authors' scorer.
+        key: record of an output -> id of its item.
+        order: item id -> sort key of the order in which the official scorer draws guesses.
+        guess: the official scorer's guess if a response has no answer; None if it does not guess.
+        groups: groups that an item counts in; an output's own record may override them.
+        carried: whether an output's record contains its item and is scored by it, as the official scorer does.
+        part: (carried item, subset) -> its part of the benchmark and the number of items in that part.
+        rest: stand-ins for the items of that part, if their ids are known without a folder.
     """
 
     name: str
@@ -114,7 +115,7 @@ class Benchmark:
 
 
 def plain_key(record: RawItem) -> str | None:
-    """The id of a record, under any of the names that the public layouts and ours give it; None where it has none."""
+    """The id of a record, under any field name of the public layouts and ours; None if it has none."""
     for name in ("id", "pid", "key"):
         if isinstance(record.get(name), str | int):
             return str(record[name])
@@ -122,12 +123,12 @@ def plain_key(record: RawItem) -> str | None:
 
 
 def load_items(benchmark: Benchmark, folder: Path, subset: str = "all") -> dict[str, Item]:
-    """The items of a subset in a folder, by id. ValueError on a folder or a row that is not the benchmark's."""
+    """The items of a subset in a folder, by id. ValueError if the folder or a row does not belong to the benchmark."""
     return _items(benchmark, benchmark.rows(folder, _known_subset(benchmark, subset)), subset, str(folder))
 
 
 def items_from_hub(benchmark: Benchmark, subset: str = "all") -> dict[str, Item]:
-    """The same items as the Hub has them, images and all. The rows become items by the same function."""
+    """The items of a subset from the Hub, including images; same items as from a folder."""
     from datasets import Image, load_dataset
 
     hub = benchmark.hub.get(_known_subset(benchmark, subset), benchmark.hub["all"])
@@ -135,7 +136,7 @@ def items_from_hub(benchmark: Benchmark, subset: str = "all") -> dict[str, Item]
     for config in hub.configs:
         dataset = load_dataset(hub.path, config, split=hub.split)
         for column in set(hub.columns) & set(dataset.column_names):
-            dataset = dataset.cast_column(column, Image(decode=False))  # the file as it is, not pixels to encode anew
+            dataset = dataset.cast_column(column, Image(decode=False))  # keep the encoded file
         rows += [{"_category": config, "_line": line, **row} for line, row in enumerate(dataset)]
     return _items(benchmark, rows, subset, hub.path)
 
@@ -160,7 +161,7 @@ def _items(benchmark: Benchmark, rows: Iterable[RawItem], subset: str, source: s
 
 
 def as_problem(benchmark: Benchmark, item: Item, folder: Path, style: str = "official") -> Problem:
-    """The item as a problem, asked in a style. ProblemError where an image is missing or cannot be opened."""
+    """The item as a problem, with the prompt of a style. ProblemError if an image is missing or cannot be opened."""
     if style not in benchmark.prompts:
         raise ValueError(f"{benchmark.name} has no prompt style {style!r}; known: {', '.join(benchmark.prompts)}")
     if not item.images:
@@ -187,7 +188,7 @@ def _image(item: Item, image: str | bytes, folder: Path) -> bytes:
 
 
 def image_fields(row: RawItem, names: Iterable[str]) -> tuple[str | bytes, ...]:
-    """The images of a row, from the first column that has one on: names of files, or the Hub's encoded files."""
+    """The images of a row, in the order of the column names: file names, or encoded files from the Hub."""
     found: list[str | bytes] = []
     for name in names:
         image = row.get(name)
@@ -199,34 +200,35 @@ def image_fields(row: RawItem, names: Iterable[str]) -> tuple[str | bytes, ...]:
 
 
 def option_list(options: Sequence[str], mark: str = "({}) {}") -> str:
-    """Options with their letters, one a line. ValueError where there are more of them than letters."""
+    """Options with their letters, one per line. ValueError if there are more options than letters."""
     if len(options) > len(LETTERS):
-        raise ValueError(f"{len(options)} options are more than there are letters")
+        raise ValueError(f"{len(options)} options are more than the 26 letters; correct the row")
     return "\n".join(mark.format(letter, option) for letter, option in zip(LETTERS, options, strict=False))
 
 
 def steps_prompt(item: Item) -> str:
-    """The question and its options alone: the template of the policy (vlprm/prompts.py) asks for tagged steps."""
+    """The question and its options; the policy's template (vlprm/prompts.py) asks for tagged steps."""
     return f"{item.question}\n{option_list(item.options)}" if item.options else item.question
 
 
 def letter_of(options: Sequence[str], answer: str, item_id: str) -> str:
-    """The letter of the option that is the answer. ValueError where it is none of them."""
+    """The letter of the option that is the answer. ValueError if no option is."""
     if answer not in options:
-        raise ValueError(f"{item_id}: the answer {answer!r} is none of its options {list(options)}; correct the row")
+        raise ValueError(f"{item_id}: the answer {answer!r} is not one of its options {list(options)}; correct the row")
     return LETTERS[list(options).index(answer)]
 
 
 def option_of(options: Sequence[str], letter: str, item_id: str) -> str:
-    """The option of a letter. ValueError where there are not that many."""
+    """The option with a letter. ValueError if there is none."""
     if len(letter) != 1 or letter not in LETTERS[: len(options)]:
         raise ValueError(
-            f"{item_id}: the answer {letter!r} is no letter of its {len(options)} options; correct the row"
+            f"{item_id}: the answer {letter!r} is not a letter of its {len(options)} options; correct the row"
         )
     return options[LETTERS.index(letter)]
 
 
 def everything(item: Item) -> bool:
+    """The subset of all items."""
     return True
 
 
@@ -235,17 +237,17 @@ class NoItems(ValueError):
 
 
 def file_rows(folder: Path, names: Sequence[str], benchmark: str) -> list[RawItem]:
-    """The rows of the first of these files that the folder has. NoItems where it has none of them."""
+    """The rows of the first of these files that exists in the folder. NoItems if none does."""
     for name in names:
         if (folder / name).is_file():
             return read_rows(folder / name)
     raise NoItems(
-        f"{folder} has no items of {benchmark}; one of {', '.join(names)} is expected, as in its public repository"
+        f"{folder} has no items of {benchmark}; it must have one of {', '.join(names)}, as in the public repository"
     )
 
 
 def read_rows(path: Path) -> list[RawItem]:
-    """The objects of a JSON file, or of its lines. Those of an object of objects get their keys as `id`."""
+    """The objects of a JSON or JSON Lines file. In an object of objects, the keys become `id`."""
     text = decoded(path)
     try:
         if path.suffix == ".json" and not _is_lines(text):
@@ -257,7 +259,7 @@ def read_rows(path: Path) -> list[RawItem]:
 
 
 def _is_lines(text: str) -> bool:
-    """Whether the first line is an object by itself, and others follow: some repositories name such files `.json`."""
+    """Whether a `.json` file has JSON Lines, as in some repositories: its first line is an object and others follow."""
     first, _, rest = text.strip().partition("\n")
     try:
         return bool(rest) and isinstance(json.loads(first), dict)
@@ -266,9 +268,9 @@ def _is_lines(text: str) -> bool:
 
 
 def decoded(path: Path) -> str:
-    """The text of a JSON file, in any encoding that JSON has. ValueError where it is in none of them."""
+    """The text of a JSON file in any JSON encoding. ValueError if it cannot be decoded."""
     if not path.is_file():
-        raise ValueError(f"there is no file {path}")
+        raise ValueError(f"there is no file {path}; check the path")
     data = path.read_bytes()
     try:
         return data.decode(json.detect_encoding(data))

@@ -1,11 +1,11 @@
-r"""MathVision: 3,040 problems of mathematics contests with an image (mathllm/MATH-V, MathLLMs/MathVision; MIT).
+r"""MathVision: 3,040 mathematics contest problems with an image (mathllm/MATH-V, MathLLMs/MathVision; MIT).
 
     {"id": "4", "question": "How many different digits can you find in this picture?\n<image1>", "options": [],
      "answer": "6", "solution": null, "level": 1, "subject": "counting", "image": "images/4.jpg"}
 
-Rules, from evaluation/evaluate.py and evaluation/utils.py at a1f5cc3: `official` finds the answer in the response and
-compares it with the gold answer, and with the text of the gold option. `as_published` takes the verdict that the file
-stores: of 48,640 published ones the official scorer now gives one otherwise (Gemini-Pro, item 3013).
+Rules, from evaluation/evaluate.py and evaluation/utils.py at a1f5cc3: `official` extracts the answer from the response
+and compares it with the gold answer and the text of the gold option. `as_published` uses the verdict stored in the
+file; of 48,640 published verdicts, the current official scorer changes one (Gemini-Pro, item 3013).
 """
 
 from __future__ import annotations
@@ -37,12 +37,14 @@ _FLAGS = ("the final answer is", "the answer is", "the correct answer is", "the 
 
 
 def rows(folder: Path, subset: str) -> list[RawItem]:
+    """The rows of a subset in a folder."""
     names = {"testmini": "testmini.jsonl", "images": "items.jsonl"}
     name = names.get(subset, "test.jsonl")
     return file_rows(folder, (name, f"data/{name}"), "mathvision")
 
 
 def item(row: RawItem) -> Item:
+    """The item of a row."""
     options = tuple(str(option) for option in row["options"])
     answer = str(row["answer"])
     gold = (answer, option_of(options, answer, row["id"])) if options else (answer,)
@@ -61,24 +63,27 @@ def item(row: RawItem) -> Item:
 
 
 def official_prompt(item: Item) -> str:
+    """The authors' prompt."""
     options = option_list(item.options) + "\n" if item.options else ""
     return f"{_INSTRUCTION}\n{item.question}\n{options}"
 
 
 def official(item: Item, output: Output) -> Reading:
+    """The authors' scorer."""
     answer = extract(output.text)
     return Reading(answer or None, any(is_equal(gold, answer) for gold in item.gold))
 
 
 def as_published(item: Item, output: Output) -> Reading:
+    """The verdict stored in the output. ValueError if there is none."""
     verdict = output.saved.get("correct")
     if not isinstance(verdict, bool):
-        raise ValueError(f"the output of {output.id} stores no verdict `correct`; score it with --rule official")
+        raise ValueError(f"the output of {output.id} stores no verdict `correct`; use --rule official")
     return Reading(extract(output.text) or None, verdict)
 
 
 def extract(response: str) -> str:
-    """The answer in a response, cleaned; empty where there is none."""
+    """The answer in a response, cleaned; empty if there is none."""
     answer = response.strip()
     for c in "ABCDE":
         if answer.endswith((f" {c}.", f" ({c}).")) or answer.startswith((f"{c}\n", f"({c})\n", f"({c}) {c}\n")):
@@ -104,13 +109,13 @@ def _is_float(text: str) -> bool:
 
 
 def _after(text: str, flag: str) -> str:
-    """What follows the last occurrence of a flag: its first line, up to the end of the sentence."""
+    """The text after the last occurrence of a flag: its first line, up to the end of the sentence."""
     tail = text.split(flag)[-1].strip()
     return tail.split("\n")[0].split(". ")[0] if flag in text else tail
 
 
 def cleaned(text: str) -> str:
-    """What stands in the box, without the marks of LaTeX that make no difference."""
+    """The content of the box, without LaTeX markup that does not change the answer."""
     text = text.lower().replace("{}", "")
     opened, closed = text.find("oxed{"), text.rfind("}")
     if 0 <= opened < closed:
@@ -124,7 +129,7 @@ def cleaned(text: str) -> str:
     return _math_clean_up(text)
 
 
-# In this order: what one replacement leaves, a later one may take.
+# The order matters: a later replacement may act on the result of an earlier one.
 _REPLACED = (
     (" ", ""), ("\\,", ""), ("∞", "\\infty"), ("+\\infty", "\\infty"), ("\\\\", "\\"), ("\n", ""), ("\\text", ""),
     ("\\mbox", ""), ("bmatrix", "pmatrix"), ("\\left", ""), ("\\right", ""), ("^{\\circ}", ""), ("^\\circ", ""),
@@ -137,7 +142,7 @@ _MATH_REPLACED = (
 
 
 def _math_clean_up(text: str) -> str:
-    """The clean-up that scorers of the MATH dataset share."""
+    """The clean-up that is common to scorers of the MATH dataset."""
     for old, new in _MATH_REPLACED:
         text = text.replace(old, new)
     text = text.split("\\text{ ")[0].replace("\\%", "").replace(" .", " 0.").replace("{.", "{0.")
@@ -157,7 +162,7 @@ def _braced_roots(text: str) -> str:
 
 
 def _braced_fractions(text: str) -> str:
-    """`\\frac12` with braces; the text as it was where a fraction has no two parts."""
+    """`\\frac12` with braces; the text unchanged if a fraction does not have two parts."""
     head, *tails = text.split("\\frac")
     for tail in tails:
         head += "\\frac"
@@ -171,7 +176,7 @@ def _braced_fractions(text: str) -> str:
 
 
 def is_equal(gold: str, answer: str) -> bool:
-    """Equal as text, element by element where both are tuples, or as numbers to two decimals."""
+    """Whether they are equal as text, element by element as tuples, or as numbers rounded to two decimals."""
     gold, answer = gold.lower(), answer.lower()
     if not gold.replace(" ", "") or not answer.replace(" ", ""):
         return False
@@ -190,7 +195,7 @@ def _rounded(text: str) -> Number | None:
 
 
 def _evaluated_tuple(text: str) -> str:
-    """A tuple or list with its elements as numbers; the text as it was where one of them stands for none."""
+    """A tuple or list with its elements as numbers; the text unchanged if an element is not a number."""
     elements = text[1:-1].split(",")
     if (text[0], text[-1]) not in (("(", ")"), ("[", "]")) or len(elements) == 1:
         return text

@@ -1,17 +1,16 @@
-"""The number that a short LaTeX expression stands for, without ever running the text.
+"""The value of a short LaTeX expression, parsed without running the text.
 
-MathVision's official scorer parses answers with latex2sympy2 (1.9.1) and calls Python's `eval` on what that prints.
-That must not be done to a model's text, and its successor, latex2sympy2-extended, reads more than it does (`60\\%`,
-`2\\frac{1}{2}` as two and a half) and less (nothing may follow), which gives other verdicts. This one reads the
-arithmetic that latex2sympy2 reads, and gives None where the official scorer comes to no number. It has the three
-peculiarities on which published verdicts rest:
+MathVision's official scorer parses answers with latex2sympy2 (1.9.1) and calls Python's `eval` on the result, which is
+unsafe for model text. Its successor, latex2sympy2-extended, accepts more (`60\\%`, `2\\frac{1}{2}` as two and a half)
+and less (nothing may follow), which changes verdicts. This parser reads the arithmetic that latex2sympy2 reads, and
+gives None where the official scorer finds no number. It keeps three peculiarities on which published verdicts depend:
 
-- it stops at the first token that cannot go on (`2\\sqrt{3}}cm` is 2 sqrt 3), but not at one that it does not know;
+- it stops at the first token that cannot continue (`2\\sqrt{3}}cm` is 2 sqrt 3), but an unknown token means no number;
 - numbers side by side are multiplied (`3\\frac{1}{2}` is 1.5, `1 000` is 0), and `:` divides;
-- a letter makes no number (`5cm`), except in a power of e.
+- a letter means no number (`5cm`), except in a power of e.
 
-Time and memory are bounded by construction: one pass over the text, at most 60 parts within parts, integers of at most
-20,000 bits. So no process has to be watched, and none killed.
+Time and memory are bounded by construction: one pass over the text, a nesting depth of at most 60, integers of at most
+20,000 bits. So no timeout is needed.
 """
 
 from __future__ import annotations
@@ -28,7 +27,7 @@ MAX_DEPTH, MAX_BITS, MAX_FACTORIAL = 60, 20_000, 1_000
 
 _SKIPPED = re.compile(r"(?:\s|\$|~|\\,|\\:|\\displaystyle|\\quad|\\qquad)*")
 _NUMBER = re.compile(r"(?:\d+(?:,\d{3})*)?\.\d+|\d+(?:,\d{3})*", re.ASCII)
-# Words of matrices: tokens of their own, not products of letters, so that the expression ends before them.
+# Matrix words are single tokens, not products of letters, so the expression ends before them.
 _WORDS = "eye|zeros|ones|cols|rows|diag|norm|rank|trace|tr|rref|hstack|vstack|nullspace|orth"
 _STOP = re.compile(
     rf"\\rightarrow|\\to(?![a-z])|\\right|\\choose|\\\\|\\[}}]|\\rfloor|\\end{{[pbv]?matrix}}|[)\]}}.&_]|{_WORDS}"
@@ -52,7 +51,7 @@ _STARTS |= {"number", *_CLOSERS, *FUNCTIONS}
 
 @lru_cache(maxsize=8_192)
 def latex_value(text: str) -> Number | None:
-    """The value of a text, not rounded; None where it stands for no finite number."""
+    """The value of a text, not rounded; None if it is not a finite number."""
     try:
         value = _Parser(text).relation()
         return value if isinstance(value, int) or math.isfinite(value) else None
@@ -61,13 +60,14 @@ def latex_value(text: str) -> Number | None:
 
 
 class _NoNumber(Exception):
-    """The text stands for no number."""
+    """The text is not a number."""
 
 
 class _Parser:
-    """Reads a text from left to right; `self.token` is the next token: its kind, and its text where it is a number.
+    """Parses a text from left to right. `self.kind` is the kind of the next token, `self.word` its text if it is a
+    number.
 
-    The grammar, with the rules of latex2sympy2 of the same names:
+    The grammar, with the rule names of latex2sympy2:
         additive: mp (('+' | '-') mp)*          mp: unary (('*' | '/' | ':' | ...) unary)*
         unary: ('+' | '-') unary | postfix+     postfix: exp '!'*      exp: comp ('^' (number | pi | '{' additive '}'))*
     """
@@ -77,7 +77,8 @@ class _Parser:
         self.advance()
 
     def advance(self) -> None:
-        """Read the next token. It is `end` for one that cannot go on; one that is unknown makes no number."""
+        """Read the next token: `end` for one that cannot continue the expression. Raises _NoNumber for an unknown
+        one."""
         self.place = _end(_SKIPPED, self.text, self.place)
         self.kind, self.word = "end", ""
         if self.place == len(self.text):
@@ -94,7 +95,7 @@ class _Parser:
             raise _NoNumber
 
     def closes(self, closer: str) -> None:
-        """Pass over what closes a group, which is an `end` token."""
+        """Skip the token that closes a group, which is an `end` token."""
         self.place = _end(_SKIPPED, self.text, self.place)
         if self.kind != "end" or not self.text.startswith(closer, self.place):
             raise _NoNumber
@@ -135,11 +136,11 @@ class _Parser:
 
     def postfix(self) -> Number:
         value = self.power()
-        while self.kind in ("!", "'"):  # the second transposes, which leaves a number as it is
+        while self.kind in ("!", "'"):  # `'` transposes, which does not change a number
             if self.kind == "!":
                 value = _factorial(value)
             self.advance()
-            self.kind = "end" if self.kind == "^" else self.kind  # only what stands before it can have a power
+            self.kind = "end" if self.kind == "^" else self.kind  # a postfix expression has no power
         return value
 
     def power(self) -> Number:
@@ -213,8 +214,8 @@ class _Parser:
         return math.sqrt(self.braced())
 
     def function(self) -> Number:
-        """`\\sin^{-1}` is the inverse; any other power is one of the value. An argument without parentheses is a
-        product, which ends before the next function."""
+        """`\\sin^{-1}` is the inverse; any other power applies to the value. An argument without parentheses is a
+        product that ends before the next function."""
         name, exponent, base = self.kind, None, 10.0
         self.advance_past_subscript(name)
         if self.kind == "_":
@@ -231,7 +232,7 @@ class _Parser:
         return result if exponent is None else _power(result, exponent)
 
     def advance_past_subscript(self, name: str) -> None:
-        """Of functions, a logarithm has a subscript: its base."""
+        """Only a logarithm has a subscript: its base."""
         self.advance()
         if name == "\\log" and self.kind == "end" and self.text.startswith("_", self.place):
             self.kind, self.place = "_", self.place + 1
@@ -244,7 +245,8 @@ def _end(pattern: re.Pattern[str], text: str, place: int) -> int:
 
 
 def _number(word: str) -> Number:
-    """As sympy's rationals print and Python then divides, so that rounding later is the same to the last digit."""
+    """The float that results from printing sympy's rational and dividing in Python, so that later rounding is
+    identical."""
     exact = Fraction(word.rstrip("%").replace(",", "")) / (100 if word.endswith("%") else 1)
     return exact.numerator if exact.denominator == 1 else exact.numerator / exact.denominator
 

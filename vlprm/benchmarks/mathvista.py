@@ -1,12 +1,12 @@
-"""MathVista: 1,000 problems of its testmini split, of 31 sources (lupantech/MathVista, AI4Math/MathVista).
+"""MathVista: the 1,000 problems of its testmini split, from 31 sources (lupantech/MathVista, AI4Math/MathVista).
 
     {"pid": "3", "question": "...", "image": "images/3.jpg", "choices": ["135°", "140°", "145°", "150°"], "unit": null,
      "precision": null, "answer": "145°", "question_type": "multi_choice", "answer_type": "text", "metadata": {...}}
 
 CC BY-SA 4.0, for tests only: its terms forbid training on it. Rules, from evaluation/calculate_score.py at 53d5258:
-`official` normalises the extraction that a chat model made of the response, as it is stored in the output; where none
-is stored, the official rules that need no model extract, then ours. `as_published` reads an integer as the scorer of
-October 2023 did, to which "5.0" is none.
+`official` normalises the answer that a chat model extracted from the response and the output stores; if none is stored,
+the official rules that need no model extract it, then ours. `as_published` parses integers like the scorer of October
+2023, which rejects "5.0".
 """
 
 from __future__ import annotations
@@ -49,11 +49,13 @@ _BREAKDOWNS = ("language", "source", "category", "task", "context", "grade", "sk
 
 
 def rows(folder: Path, subset: str) -> list[RawItem]:
+    """The rows of a subset in a folder."""
     name = "items.jsonl" if subset == "images" else "testmini.json"
     return file_rows(folder, (name, f"data/{name}"), "mathvista")
 
 
 def item(row: RawItem) -> Item:
+    """The item of a row."""
     choices = tuple(row["choices"] or ())
     return Item(
         id=str(row["pid"]),
@@ -69,20 +71,22 @@ def item(row: RawItem) -> Item:
 
 
 def _groups(row: RawItem) -> Groups:
-    """Skills are several; an item counts in each of its."""
+    """Groups by breakdown. An item may have several skills and counts in each."""
     of = {name: row["metadata"][name] for name in _BREAKDOWNS}
     of = {"question_type": row["question_type"], "answer_type": row["answer_type"], **of}
     return {name: tuple(value) if isinstance(value, list) else (value,) for name, value in of.items()}
 
 
 def groups(item: Item, output: Output) -> Groups:
-    """By the record's own metadata, as the official scorer does: it was revised after most runs were published."""
+    """Groups by the record's own metadata, as in the official scorer: the metadata was revised after most runs were
+    published."""
     metadata = output.saved.get("metadata")
     complete = isinstance(metadata, Mapping) and set(_BREAKDOWNS) <= set(metadata)
     return _groups({**item.row, "metadata": metadata}) if complete else item.groups
 
 
 def official_prompt(item: Item) -> str:
+    """The authors' prompt."""
     kind = item.row["answer_type"]
     kind += str(int(item.row["precision"])) if kind == "float" else ""
     unit = f" (Unit: {item.row['unit']})" if item.row["unit"] else ""
@@ -91,10 +95,12 @@ def official_prompt(item: Item) -> str:
 
 
 def official(item: Item, output: Output) -> Reading:
+    """The authors' current scorer."""
     return _read(item, output, lambda text: int(float(text)))
 
 
 def as_published(item: Item, output: Output) -> Reading:
+    """The authors' scorer of October 2023."""
     return _read(item, output, int)
 
 
@@ -106,8 +112,8 @@ def _read(item: Item, output: Output, integer: Callable[[str], int]) -> Reading:
 
 
 def extract(item: Item, response: str) -> str:
-    """The answer in a response, without the chat model that the official scorer asks: the response itself, what is
-    quoted, boxed or named as the answer, or else the last number. Empty where there is nothing of the kind."""
+    """The answer in a response, without the chat model that the official scorer asks: the response itself; what is
+    quoted, boxed or named as the answer; or the last number. Empty if there is none."""
     response = response.strip()
     if not response or response in item.options or _number(response, float) is not None:
         return response
@@ -132,7 +138,7 @@ def _number(text: str, kind: Callable[[str], int | float]) -> int | float | None
 
 
 def normalised(item: Item, extraction: str, integer: Callable[[str], int]) -> str | None:
-    """In the form of the gold answer, with which it is compared as text; None where it is no answer of its type."""
+    """The extraction in the gold answer's form, with which it is compared as text; None if it has the wrong type."""
     if item.options:
         return nearest_option(item.options, extraction.strip()) if extraction.strip() else None
     kind = item.row["answer_type"]
@@ -146,7 +152,8 @@ def normalised(item: Item, extraction: str, integer: Callable[[str], int]) -> st
 
 
 def nearest_option(options: Sequence[str], extraction: str) -> str:
-    """The option of the first letter in brackets, or of the extraction where it is a letter; else the nearest one."""
+    """The option of the first letter in brackets, of the extraction if it is a letter, or else the option nearest in
+    edit distance."""
     if bracketed := re.search(r"\(([a-zA-Z])\)", extraction):
         extraction = bracketed[1].upper()
     if len(extraction) == 1 and extraction in LETTERS[: len(options)]:
@@ -155,7 +162,7 @@ def nearest_option(options: Sequence[str], extraction: str) -> str:
 
 
 def edit_distance(a: str, b: str) -> int:
-    """Levenshtein's: the fewest insertions, deletions and substitutions of a character."""
+    """Levenshtein distance: the minimum number of inserted, deleted and substituted characters."""
     row = list(range(len(b) + 1))
     for i, x in enumerate(a, 1):
         before, row[0] = row[0], i
@@ -165,7 +172,7 @@ def edit_distance(a: str, b: str) -> int:
 
 
 def guess(item: Item, output: Output, rng: random.Random) -> str | None:
-    """The official scorer takes the option nearest to the empty text, the shortest one."""
+    """The official scorer takes the option nearest to the empty text, which is the shortest."""
     return min(item.options, key=len) if item.options else None
 
 

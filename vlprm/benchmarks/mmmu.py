@@ -1,13 +1,12 @@
-"""MMMU: 900 questions of college subjects, the validation split (MMMU-Benchmark/MMMU, MMMU/MMMU; Apache-2.0).
+"""MMMU: the 900 validation questions on college subjects (MMMU-Benchmark/MMMU, MMMU/MMMU; Apache-2.0).
 
     {"id": "validation_Biology_25", "question": "Consider the diagram in <image 1> ...", "options": "['Species 1 only',
      ...]", "answer": "A", "question_type": "multiple-choice", "image_1": ...}
 
-The repository has the gold answers (answer_dict_val.json) and the Hub the questions; a folder may have both, or the
-gold answers alone, which score outputs that carry their options. Rules, from eval/eval_utils.py at bb0b95a. Where the
-official scorer finds no letter it draws one, of a generator that is seeded once and drawn from in the order of the
-subjects. So a score is exact for the items that the rule decides, and has bounds above: *no answer* here, drawn on
-request.
+The repository has the gold answers (answer_dict_val.json), the Hub the questions. A folder may have both, or only the
+gold answers, which are enough for outputs that contain their options. Rules, from eval/eval_utils.py at bb0b95a. If the
+official scorer finds no letter, it draws one from a generator that is seeded once and used in the order of the
+subjects. Here these items have *no answer*, or a drawn one on request; the score of the other items is exact.
 """
 
 from __future__ import annotations
@@ -54,8 +53,8 @@ SUBJECTS = tuple(sorted(chain(*DOMAINS.values())))
 IMAGES = tuple(f"image_{number}" for number in range(1, 8))
 _PUNCTUATION = (",", ".", "!", "?", ";", ":", "'")
 _INDICATORS = ("could be ", "so ", "is ", "thus ", "therefore ", "final ", "answer ", "result ")
-# With thousands commas, scientific, plain. A number starts where no digit precedes it, so that a text of digits alone
-# is read once and not from each of them.
+# Numbers with thousands commas, in scientific notation, and plain. No digit may precede a number, so that a run of
+# digits is matched once and not from each digit.
 _NUMBERS = (
     re.compile(r"-?\b\d{1,3}(?:,\d{3})+\b"),
     re.compile(r"-?(?<!\d)\d+(?:\.\d+)?[eE][+-]?\d+"),
@@ -64,7 +63,7 @@ _NUMBERS = (
 
 
 def rows(folder: Path, subset: str) -> list[RawItem]:
-    """The gold answers, each with its question where the folder has it."""
+    """The gold answers, each with its question if the folder has it."""
     try:
         questions = file_rows(folder, ("items.jsonl",), "mmmu")
     except NoItems:
@@ -79,14 +78,15 @@ def rows(folder: Path, subset: str) -> list[RawItem]:
 
 
 def subject_of(item_id: str) -> str:
-    """The subject in an id such as `validation_Art_Theory_3`. ValueError where there is none."""
+    """The subject in an id such as `validation_Art_Theory_3`. ValueError if there is none."""
     found = re.fullmatch(r"[a-z]+_(\w+)_\d+", item_id)
     if not found or found[1] not in SUBJECTS:
-        raise ValueError(f"{item_id!r} is no id of MMMU: split_Subject_number is expected")
+        raise ValueError(f"{item_id!r} is not an MMMU id; ids have the form split_Subject_number")
     return found[1]
 
 
 def item(row: RawItem) -> Item:
+    """The item of a row."""
     subject = subject_of(row["id"])
     gold = as_list(row["answer"]) if isinstance(row["answer"], list) or str(row["answer"]).startswith("[") else None
     gold = gold or [str(row["answer"])]
@@ -106,11 +106,12 @@ def item(row: RawItem) -> Item:
 
 
 def domain_of(subject: str) -> str:
+    """The domain of a subject."""
     return next(domain for domain, subjects in DOMAINS.items() if subject in subjects)
 
 
 def as_list(value: Any) -> list[str]:
-    """A list, or one as Python prints it, as the Hub has options. ValueError where it is neither."""
+    """A list, or the text of a Python list, as the Hub stores options. ValueError for anything else."""
     try:
         value = ast.literal_eval(value) if isinstance(value, str) else value
     except (ValueError, SyntaxError, RecursionError, MemoryError) as error:
@@ -121,6 +122,7 @@ def as_list(value: Any) -> list[str]:
 
 
 def official_prompt(item: Item) -> str:
+    """The authors' prompt."""
     if item.answer_type == "choice":
         ask = "Answer with the option's letter from the given choices directly."
         return f"{item.question}\n\n{option_list(item.options)}\n\n{ask}"
@@ -128,48 +130,51 @@ def official_prompt(item: Item) -> str:
 
 
 def official(item: Item, output: Output) -> Reading:
+    """The authors' scorer."""
     if item.answer_type != "choice":
         said = open_answers(output.text) if output.text.strip() else []
         return Reading(str(said[0]) if said else None, open_is_right(item.gold, said))
-    if len(output.text) == 1 and output.text.isupper():  # as it is: an "eval only" file has no more
+    if len(output.text) == 1 and output.text.isupper():  # an "eval only" file stores just the letter
         return Reading(output.text, output.text in item.gold)
     letter = letter_in(output.text, letters_of(item, output)) if output.text.strip() else None
     return Reading(letter, letter in item.gold)
 
 
 def letters_of(item: Item, output: Output) -> Mapping[str, str]:
-    """Letter to option, as the output's record has it, or else the item."""
+    """Letter -> option, from the output's record or else the item. ValueError if neither has options."""
     carried = output.saved.get("index2ans")
     letters = {k: str(v) for k, v in carried.items()} if isinstance(carried, Mapping) and carried else item.letters
     if not letters:
         raise ValueError(
-            f"{item.id} has options neither in the folder nor in its output's record, so that a text cannot be read; "
+            f"{item.id} has no options in the folder or in its output's record; "
             "give outputs with all_choices and index2ans, or the Hub's rows as items.jsonl"
         )
     return letters
 
 
 def letter_in(response: str, letters: Mapping[str, str]) -> str | None:
-    """The letter that a response chooses: in brackets, between blanks, or, in more than five words, the option whose
-    text it has; of several the one that stands last. None where there is no candidate."""
+    """The letter that a response chooses: in brackets, between blanks, or (in more than five words) the option whose
+    text it contains; if there are several, the last one. None if there is none."""
     response = padded(response)
     found = last_of(letters, "({})", "({})", response) or last_of(letters, " {} ", " {} ", response)
     return found or option_in(response, letters)
 
 
 def padded(response: str) -> str:
+    """The response without surrounding punctuation, between blanks."""
     for mark in _PUNCTUATION:
         response = response.strip(mark)
     return f" {response} "
 
 
 def last_of(letters: Iterable[str], form: str, place: str, response: str) -> str | None:
-    """Of the letters that occur in a form, the one whose last place, in a form that may be another, is the latest."""
+    """The letter, among those that occur as `form`, whose last occurrence as `place` is the latest."""
     found = [letter for letter in letters if form.format(letter) in response]
     return max(found, key=lambda letter: response.rfind(place.format(letter)), default=None)
 
 
 def option_in(response: str, letters: Mapping[str, str]) -> str | None:
+    """The letter of the last option whose text occurs in a response of more than five words; None if there is none."""
     lowered = response.lower()
     found = [letter for letter, option in letters.items() if option.lower() in lowered]
     if len(response.split()) <= 5 or not found:
@@ -178,8 +183,8 @@ def option_in(response: str, letters: Mapping[str, str]) -> str | None:
 
 
 def open_answers(response: str) -> list[str | float]:
-    """What a response may have answered, normalised: the shortest tail of each line after a word such as "is", or else
-    all of it, and every number in these."""
+    """Possible answers in a response, normalised: for each line the shortest text after a word such as "is" (the full
+    response if there is none), and every number in them."""
     lines = response.strip().strip(".").lower().split("\n")
     tails = [tail for line in lines[:-1] if (tail := _tail(line, _INDICATORS))]
     tails += [tail for tail in (_tail(lines[-1], (*_INDICATORS, "=")),) if tail]
@@ -191,7 +196,7 @@ def open_answers(response: str) -> list[str | float]:
 def _tail(line: str, indicators: Sequence[str]) -> str | None:
     tails = [line.split(indicator)[-1].strip() for indicator in indicators if indicator in line]
     shortest = ""
-    for tail in tails:  # an empty one gives way to the next, however long that is
+    for tail in tails:  # an empty tail is replaced by the next one, whatever its length
         shortest = tail if not shortest or len(tail) < len(shortest) else shortest
     return None if not shortest or shortest in _PUNCTUATION else shortest
 
@@ -202,11 +207,11 @@ def _normalised(text: str) -> list[str | float]:
         return [round(float(text.replace(",", "")), 2)]
     except ValueError:
         text = text.lower()
-        return [f" {text}", f"{text} "] if len(text) == 1 else [text]  # a letter alone is in nearly every text
+        return [f" {text}", f"{text} "] if len(text) == 1 else [text]  # a single letter occurs in nearly every text
 
 
 def open_is_right(gold: Sequence[str], said: Sequence[str | float]) -> bool:
-    """A gold text stands in what was said, or a number that was said is a gold one."""
+    """Whether a gold text occurs in a possible answer, or a possible answer equals a gold number."""
     golds = list(chain.from_iterable(_normalised(text) for text in gold))
     texts = [text for text in golds if isinstance(text, str)]
     numbers = {number for number in golds if isinstance(number, float) and not math.isnan(number)}
@@ -214,7 +219,7 @@ def open_is_right(gold: Sequence[str], said: Sequence[str | float]) -> bool:
 
 
 def guess(item: Item, output: Output, rng: random.Random) -> str | None:
-    """A letter by chance; of questions without options none."""
+    """A random letter; None for questions without options."""
     return rng.choice(list(letters_of(item, output))) if item.answer_type == "choice" else None
 
 

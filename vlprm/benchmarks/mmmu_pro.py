@@ -1,12 +1,11 @@
-"""MMMU-Pro: 1,730 questions of MMMU that need their image, with up to 10 options (MMMU/MMMU_Pro; Apache-2.0).
+"""MMMU-Pro: the 1,730 MMMU questions that need their image, with up to 10 options (MMMU/MMMU_Pro; Apache-2.0).
 
     {"id": "test_History_1", "question": "...", "options": "['Political instability ...', ...]", "answer": "B",
      "subject": "History", "image_1": ...}
 
-Subsets are the benchmark's settings: `standard_10` (as `all`) and `standard_4`, which have other options in another
-order, so that an output is scored by the options in its own record. The rule, from mmmu-pro/evaluate.py at
-bb0b95a, is MMMU's with another first step and laxer tests. No seed is set there; a letter that is drawn on request
-is of MMMU's.
+Subsets are the benchmark's settings: `standard_10` (same as `all`) and `standard_4`. Their options differ in number and
+order, so an output is scored with the options in its own record. The rule, from mmmu-pro/evaluate.py at bb0b95a, is
+MMMU's with another first step and laxer tests. It sets no seed; letters drawn on request come from MMMU's generator.
 """
 
 from __future__ import annotations
@@ -29,7 +28,7 @@ from vlprm.benchmarks.benchmark import (
     steps_prompt,
 )
 
-ITEMS = 1730  # of each setting
+ITEMS = 1730  # per setting
 _COT = (
     "Answer the preceding multiple choice question. The last line of your response should be of the following format: "
     "'Answer: $LETTER' (without quotes) where LETTER is one of options. Think step by step before answering."
@@ -37,12 +36,12 @@ _COT = (
 
 
 def rows(folder: Path, subset: str) -> list[RawItem]:
-    """The rows of the Hub, saved in the folder; the repository has none."""
+    """The rows of the Hub, saved in the folder; the repository does not have them."""
     return file_rows(folder, (f"{subset}.jsonl", "items.jsonl"), "mmmu_pro")
 
 
 def item(row: RawItem) -> Item:
-    """Older outputs keep the ten options that were asked beside the four of MMMU."""
+    """The item of a row. Older outputs store the ten options that were asked in addition to the original four."""
     if "shuffled_options" in row:
         row = {**row, "options": row["shuffled_options"], "answer": row["shuffled_options_answer"]}
     made = mmmu.item({**row, "question_type": "multiple-choice"})
@@ -52,19 +51,21 @@ def item(row: RawItem) -> Item:
 
 
 def official_prompt(item: Item) -> str:
+    """The authors' prompt."""
     return f"{item.question}\n{option_list(item.options, '{}. {}')}\n{_COT}"
 
 
 def official(item: Item, output: Output) -> Reading:
+    """The authors' scorer."""
     letter = letter_in(output.text, item.letters)
     return Reading(letter, letter in item.gold)
 
 
 def letter_in(response: str, letters: Mapping[str, str]) -> str | None:
-    """The only letter after the last "Answer:"; else the letter in brackets, before a blank, or before a full stop.
+    """The only letter after the last "Answer:", or else the letter in brackets, before a blank, or before a full stop.
 
-    Of several before a blank or a full stop, that one counts as last whose last occurrence between blanks is, and the
-    first of all where none stands between blanks: the official scorer looks for them in that form.
+    Of several letters before a blank or a full stop, the one with the latest occurrence between blanks wins, or the
+    first if none occurs between blanks: the official scorer searches for that form.
     """
     _, named, tail = response.rpartition("Answer:")
     named_letters = [letter for letter in letters if letter in tail.strip()]

@@ -1,11 +1,11 @@
-"""What models said to the items of a benchmark: output files in the layouts of the public repositories and in ours.
+"""Outputs of models on a benchmark: files in the layouts of the public repositories and in ours.
 
 - JSON: an object of records by id (MathVista), of texts by id (MMMU, "eval only"), of lists of records (MMMU, by
   subject), or a list of records;
 - JSON lines: records (MathVision, MMMU-Pro, PuzzleVQA), {"id", "response"}, or what eval.run writes, of which the first
   candidate of each pool is read.
 
-A text whose last step is tagged as the answer is read for that step alone.
+If the last step of a text is tagged as the answer, only that step is read.
 """
 
 from __future__ import annotations
@@ -28,8 +28,8 @@ TEXT_FIELDS = ("response", "raw_output")
 
 @dataclass(frozen=True)
 class Outputs:
-    """Outputs by id, in the order of the file; `malformed` records have no text, or one that is none, and count as
-    empty; `torn` says that the last line was cut short and is left out."""
+    """Outputs by id, in file order. `malformed`: number of records without a valid text, which count as empty; `torn`:
+    the last line was cut short and is left out."""
 
     by_id: dict[str, Output]
     malformed: int
@@ -119,7 +119,7 @@ def _line_records(text: str, path: Path) -> tuple[list[dict[str, Any]], bool]:
             if records and number == lines[-1][0] and not text.endswith("\n"):
                 return records, True
             raise ValueError(
-                f"{path}, line {number} is not JSON ({error}); remove it or make the file again"
+                f"{path}, line {number} is not JSON ({error}); remove it, or create the file again"
             ) from error
         if not isinstance(record, dict):
             raise ValueError(f"{path}, line {number} is not an object with an id")

@@ -1,15 +1,16 @@
-"""What PuzzleVQA and AlgoPuzzleVQA have in common: items, prompts, rules (declare-lab/LLM-PuzzleTest @ 9b3a074; MIT).
+"""Common parts of PuzzleVQA and AlgoPuzzleVQA: items, prompts, rules (declare-lab/LLM-PuzzleTest @ 9b3a074; MIT).
 
     {"image": "images/venn/venn_0000.png", "question": "What is the missing number ...?",
      "options": ["9", "1", "6", "3"], "answer": 3, ...}
 
-A category is a file of 100 lines, and is scored by itself. An item's id is that of its image: `venn_0000`. Options and
-answers are numbers in some categories and texts in others: both are made texts, or 600 items have no right option.
+A category is a file of 100 lines and is scored separately. An item's id is the name of its image: `venn_0000`. Options
+and answers are numbers in some categories and texts in others; both become texts, otherwise 600 items have no correct
+option.
 
-`official` is the rule of the scripts of 2024, which VL-PRM uses too: the last "(X)" of A to D, or else the last capital
-A to D anywhere ("Daniel" counts), and a letter beyond the options is the first one. Where nothing is found the
-official script asks the model again; what came of that is an output's stored `pred`, which is taken where there is one.
-`multiple_choice_2025` is the rule of the scripts of 2025, without their second call: far laxer.
+`official` is the rule of the 2024 scripts, which VL-PRM uses too: the last "(X)" with X from A to D, or else the last
+capital A to D anywhere ("Daniel" counts); a letter beyond the options means the first option. If nothing is found, the
+official script asks the model again and stores the result as the output's `pred`, which is used if present.
+`multiple_choice_2025` is the rule of the 2025 scripts without their second call; it is far laxer.
 """
 
 from __future__ import annotations
@@ -37,12 +38,12 @@ from vlprm.benchmarks.benchmark import (
     steps_prompt,
 )
 
-LINES = 100  # of a category
+LINES = 100  # per category
 _PUNCTUATION = str.maketrans("", "", string.punctuation.replace(":", ""))
 
 
 def puzzle_rows(name: str, categories: Sequence[str]) -> Callable[[Path, str], list[RawItem]]:
-    """Reads `items.jsonl`, or a file for each category as in the repository."""
+    """A function that reads `items.jsonl`, or one file per category as in the repository."""
 
     def rows(folder: Path, subset: str) -> list[RawItem]:
         base = folder / "data" if (folder / "data").is_dir() else folder
@@ -58,7 +59,7 @@ def puzzle_rows(name: str, categories: Sequence[str]) -> Callable[[Path, str], l
 
 
 def key(record: RawItem) -> str | None:
-    """The id of the image that a record is about, by its category and line or by its name; or our id."""
+    """The id of a record's image, from its category and line or its name, or the record's own id."""
     category, line, image = record.get("_category"), record.get("_line"), record.get("image")
     if isinstance(category, str) and isinstance(line, int):
         return f"{category}_{line:04d}"
@@ -69,21 +70,23 @@ def key(record: RawItem) -> str | None:
 
 
 def place(item_id: str) -> tuple[str, int]:
-    """The category and the line of an id. ValueError where it is none."""
+    """The category and line of an id. ValueError if it is malformed."""
     found = re.fullmatch(r"(\w+)_(\d{4})", item_id)
     if not found or int(found[2]) >= LINES:
-        raise ValueError(f"{item_id!r} is no id of a puzzle: category_number is expected, number below {LINES}")
+        raise ValueError(f"{item_id!r} is not a puzzle id; ids have the form category_number, number below {LINES}")
     return found[1], int(found[2])
 
 
 def puzzle_item(
     categories: Sequence[str], groups: Callable[[str], Mapping[str, tuple[str, ...]]]
 ) -> Callable[[RawItem], Item]:
+    """A function that makes the item of a row."""
+
     def item(row: RawItem) -> Item:
         item_id = str(key(row))
         category, _ = place(item_id)
         if category not in categories:
-            raise ValueError(f"{item_id!r} is of no category among {', '.join(categories)}")
+            raise ValueError(f"{item_id!r} has none of the categories {', '.join(categories)}")
         options, answer = tuple(map(str, row["options"])), str(row["answer"])
         return Item(
             id=item_id,
@@ -101,18 +104,21 @@ def puzzle_item(
 
 
 def official_prompt(item: Item, addition: str = "") -> str:
+    """The authors' prompt; `addition` follows the question."""
     ask = "Answer: Let's describe the image first and think step by step."
     return f"Question: {item.question}{addition}\nOptions:\n{option_list(item.options)}\n\n{ask}"
 
 
 def official(item: Item, output: Output) -> Reading:
+    """The rule of the 2024 scripts."""
     stored = output.saved.get("pred")
     answer = stored if isinstance(stored, str) and stored else extract(output.text, item.options)
     return Reading(answer if answer in item.options else None, answer in item.gold)
 
 
 def extract(response: str, options: Sequence[str]) -> str | None:
-    """The option of the last letter; the first option where that letter is beyond them; None without a letter."""
+    """The option of the last letter, or the first option if that letter is beyond the options; None without a
+    letter."""
     letters = re.findall(r"\(([ABCD])\)", response) or re.findall("[ABCD]", response)
     return _option(letters[-1], options) if letters else None
 
@@ -122,8 +128,8 @@ def _option(letter: str, options: Sequence[str]) -> str:
 
 
 def multiple_choice_2025(item: Item, output: Output) -> Reading:
-    """Takes "(X)" only where it stands once, and else the whole text; right if that has the right capital as its only
-    one, or the answer as a part of it."""
+    """Reads "(X)" only if it occurs once, otherwise the full text. It is correct if its only capital is the right one,
+    or if it contains the answer."""
     letters = re.findall(r"\(([ABCD])\)", output.text)
     answer = _option(letters[0], item.options) if len(letters) == 1 else output.text
     capitals, gold = re.findall("[ABCD]", answer), item.gold[0].lower()
@@ -139,7 +145,7 @@ def puzzle_benchmark(
     groups: Callable[[str], Mapping[str, tuple[str, ...]]],
     prompt: Callable[[Item], str],
 ) -> Benchmark:
-    """`first_50` is VL-PRM's part: the first 50 lines of each category."""
+    """The benchmark of these categories. Its subset `first_50` is VL-PRM's: the first 50 lines of each category."""
     return Benchmark(
         name=name,
         subsets={"all": everything, "first_50": lambda item: place(item.id)[1] < 50},

@@ -2,8 +2,8 @@
 
     Q: What is the missing number of the part denoted with a question mark?   (A) 6 (B) 3 (C) 4 (D) 2   -> 4
 
-A concept is one of colours, numbers, sizes and shapes, or two of them, and has two categories; the published tables
-are means over concepts. Items, prompts and rules: vlprm/benchmarks/puzzles.py.
+A concept is one or two of colours, numbers, sizes and shapes, and has two categories; the published tables are means
+over concepts. Items, prompts and rules: vlprm/benchmarks/puzzles.py.
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ CONCEPTS = {
 
 
 def groups(category: str) -> dict[str, tuple[str, ...]]:
+    """The concept of a category, and whether it is single or dual."""
     concept = CONCEPTS[category]
     return {"concept": (concept,), "concepts": ("dual" if "&" in concept else "single",)}
 

@@ -1,6 +1,6 @@
-"""Build a Qwen3-VL of any size from nothing: config, tokenizer, processor and chat template, all made offline.
+"""Build a Qwen3-VL of any size from scratch and offline: config, tokenizer, processor and chat template.
 
-The built-in policy and backbone, and the random models of the tests, come from here; every class is the real one.
+The built-in policy and backbone and the tests' random models are made here, with the real transformers classes.
 """
 
 from __future__ import annotations
@@ -30,12 +30,12 @@ SPECIAL = (
     "<|video_pad|>",
 )
 
-MAX_SIDE = 128  # pixels; larger images are shrunk
+MAX_SIDE = 128  # pixels; larger images are downscaled
 
-# A step's tag, a word, a digit, punctuation, and line breaks each stand alone: no token spans two steps.
+# A step's tag, a word, a digit, punctuation and line breaks are separate pieces: no token spans two steps.
 _PIECES = r"\n\n|\n|\[[a-z]+\]| ?\p{L}+| ?\p{N}| ?[^\s\p{L}\p{N}]|\s"
 
-# The dashes strip no line break that is meant: Qwen's template has one after each role and each turn.
+# The dashes do not strip intended line breaks: Qwen's template has one after each role and each turn.
 CHAT_TEMPLATE = (
     "{%- for message in messages -%}{{ '<|im_start|>' + message.role + '\n' }}"
     "{%- if message.content is string %}{{ message.content }}"
@@ -49,7 +49,7 @@ CHAT_TEMPLATE = (
 
 @dataclass(frozen=True)
 class Size:
-    """Widths and depths of a small Qwen3-VL. Head width is 32 in the decoder."""
+    """Widths and depths of a small Qwen3-VL. Attention heads in the decoder have width 32."""
 
     text_width: int = 192
     text_layers: int = 4
@@ -60,11 +60,11 @@ class Size:
     vision_layers: int = 2
     vision_heads: int = 4
     vision_mlp: int = 512
-    patch: int = 16  # pixels; two by two patches make a token
+    patch: int = 16  # pixels; 2 x 2 patches make one token
 
 
 def make_tokenizer(texts: Iterable[str], vocab_size: int) -> PreTrainedTokenizerFast:
-    """A byte-level BPE tokenizer trained on the texts: lossless on any text, single digits, no piece across steps."""
+    """A byte-level BPE tokenizer trained on the texts: lossless on any text, single digits, no token across steps."""
     tokenizer = Tokenizer(models.BPE())
     tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
         [
@@ -89,6 +89,7 @@ def make_tokenizer(texts: Iterable[str], vocab_size: int) -> PreTrainedTokenizer
 
 
 def make_processor(tokenizer: PreTrainedTokenizerFast, patch: int = 16) -> Qwen3VLProcessor:
+    """The processor of a built-in model, with its image sizes and chat template."""
     for name in ("image", "video"):
         setattr(tokenizer, f"{name}_token", f"<|{name}_pad|>")
         setattr(tokenizer, f"{name}_token_id", tokenizer.convert_tokens_to_ids(f"<|{name}_pad|>"))
@@ -105,7 +106,7 @@ def make_processor(tokenizer: PreTrainedTokenizerFast, patch: int = 16) -> Qwen3
 
 
 def make_model(size: Size, tokenizer: PreTrainedTokenizerFast, seed: int) -> Qwen3VLForConditionalGeneration:
-    """Random weights in float32, the same for the same seed."""
+    """A model with random float32 weights, determined by the seed."""
     ids = {
         name: tokenizer.convert_tokens_to_ids(f"<|{name}|>")
         for name in ("image_pad", "video_pad", "vision_start", "vision_end")

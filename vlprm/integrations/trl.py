@@ -11,7 +11,7 @@
         train_dataset=load_dataset("parquet", data_files="problems.parquet", split="train"),  # prompt, image
     ).train()
 
-TRL is not needed to import this: what it calls is a plain function.
+Importing this does not need TRL, which calls a plain function.
 """
 
 from __future__ import annotations
@@ -43,16 +43,16 @@ Scorable = tuple[Problem, list[Step]]
 def step_reward(
     checkpoint: str | Path, aggregation: Aggregation | None = None, device: str = "auto", dtype: str = "float32"
 ) -> Callable[..., list[float | None]]:
-    """A function `(prompts, completions, **columns)` -> a reward a completion: its steps' probabilities of being
-    correct, turned into one number by `aggregation` (None: the rule in the checkpoint's profile).
+    """A function `(prompts, completions, **columns)` -> one reward per completion: the probabilities that its steps are
+    correct, aggregated by `aggregation` (None: the checkpoint's rule).
 
-    Prompts and completions are texts or lists of messages; images stand in the prompt's messages, or in a column
-    `images` (lists) or `image`, as PIL images, bytes, or dicts of bytes. A completion is cut into steps at blank lines.
-    The reward is None where there is nothing to score: an empty completion, tool calls, several turns, an image that
-    is missing or unreadable. How many these were, and why the first, is logged.
+    Prompts and completions are texts or lists of messages. Images are in the prompt's messages, or in a column
+    `images` (lists) or `image`, as PIL images, bytes, or dicts of bytes. A completion is split into steps at blank
+    lines. The reward is None if there is nothing to score: an empty completion, tool calls, several turns, or a missing
+    or unreadable image. Their number and the first cause are logged.
 
-    Where several processes train, give each its own device, such as `cuda:1`. ValueError on a folder, rule or device
-    that is not there.
+    If several processes train, give each its own device, such as `cuda:1`. ValueError for an unknown folder, rule or
+    device.
     """
     if aggregation is not None and aggregation not in AGGREGATIONS:
         raise ValueError(f"unknown aggregation {aggregation!r}; give one of {', '.join(AGGREGATIONS)}")
@@ -64,7 +64,7 @@ def step_reward(
         rewards = iter(score(loaded, [solution for solution in solutions if solution is not None]))
         return [None if solution is None else aggregated(next(rewards), rule) for solution in solutions]
 
-    reward.__name__ = f"step_reward_{rule}"  # what TRL logs it under
+    reward.__name__ = f"step_reward_{rule}"  # the name in TRL's logs
     return reward
 
 
@@ -80,21 +80,21 @@ def _solutions(
             errors.append(error)
             found.append(None)
     if errors:
-        log.warning("%d of %d completions have no reward; of the first: %s", len(errors), len(found), errors[0])
+        log.warning("%d of %d completions have no reward; the first: %s", len(errors), len(found), errors[0])
     return found
 
 
 def _problem(inputs: InputBuilder, prompt: Any, own: list[Any]) -> Problem:
     question, marks = question_of(prompt)
     problem = Problem("", "trl", question, tuple(_file(image) for image in ordered_images(marks, own)), None, "word")
-    inputs.prompt(problem)  # rendered here, and kept, so that one that cannot be does not stop the rest
+    inputs.prompt(problem)  # render and cache it here, so that a prompt that fails does not stop the others
     return problem
 
 
 def _steps(completion: Any) -> list[Step]:
     if not isinstance(completion, str):
         if not (isinstance(completion, list) and len(completion) == 1 and isinstance(completion[0], dict)):
-            raise RecordError("completion_turns", "its completion is not one turn; a reward model reads one")
+            raise RecordError("completion_turns", "its completion is not a single turn; a reward model reads one turn")
         completion = text_of(completion[0].get("content"))
     if not completion.strip():
         raise RecordError("no_steps", "its completion is empty; a reward needs a step")

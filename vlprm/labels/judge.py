@@ -1,7 +1,7 @@
-"""Ask a vision-language model to judge a solution step by step, and read what it says: strictly, or not at all.
+"""Ask a vision-language model to judge a solution step by step, and parse its answer strictly.
 
-The single pass over numbered steps, with the reference beside them where there is one, is SPARE's (AAAI 2026); the
-kinds of errors are VL-PRM's, and the corrected first wrong step is GM-PRM's (arXiv 2508.04088).
+The single pass over numbered steps, with the reference if there is one, is from SPARE (AAAI 2026), the error kinds are
+from VL-PRM, and the corrected first wrong step is from GM-PRM (arXiv 2508.04088).
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ class NoJudgement(ValueError):
 
 
 def judge_schema(steps: int) -> dict[str, Any]:
-    """The JSON schema of a judgement of so many steps."""
+    """The JSON schema of a judgement of `steps` steps."""
     said = {
         "step": {"type": "integer", "minimum": 1, "maximum": steps},
         "reason": {"type": "string"},
@@ -61,8 +61,8 @@ def judge_schema(steps: int) -> dict[str, Any]:
 
 
 def judge_problem(problem: Problem, steps: Sequence[Step], template: str) -> Problem:
-    """The question that is put to the judge: the problem's images and the crops that its zooms saw, in order; the
-    question, the numbered steps, and what the template says of a reference."""
+    """The question to the judge: the problem's images and the crops of its zooms, in order; the question, the numbered
+    steps, and the reference if the template has one."""
     regions = [step.region for step in steps if step.region is not None]
     crops = [png(crop(open_image(source_of(problem.images, region)), region)) for region in regions]
     text = judge_text(template, problem, [step.text for step in steps], len(crops))
@@ -70,11 +70,11 @@ def judge_problem(problem: Problem, steps: Sequence[Step], template: str) -> Pro
 
 
 def parse_judgement(text: str, steps: int) -> list[Verdict]:
-    """A verdict for each of so many steps. The first wrong one has the correction.
+    """One verdict per step. The first wrong one has the correction.
 
-    NoJudgement where the text is not JSON (`not_json`), has not the fields (`bad_field`), names a step that does not
-    exist (`unknown_step`), has too few or too many steps or one of them twice (`step_count`), or contradicts itself
-    (`contradiction`): a correct step with an error, a wrong one without, a correction where nothing is wrong.
+    NoJudgement if the text is not JSON (`not_json`), lacks fields (`bad_field`), names a step that does not exist
+    (`unknown_step`), has missing, extra or repeated steps (`step_count`), or contradicts itself (`contradiction`): a
+    correct step with an error, a wrong one without, a correction although nothing is wrong.
     """
     fenced = _FENCE.fullmatch(text)
     try:
@@ -108,8 +108,8 @@ def _verdict(said: _Said) -> Verdict:
 
 
 def majority(votes: Sequence[Verdict]) -> Verdict | None:
-    """What most of several verdicts on a step say, with the first reason and correction that any of them gives; None
-    where there are none, or where as many say correct as wrong."""
+    """The majority verdict on a step, with the first reason and correction given for it; None without verdicts or on a
+    tie."""
     correct = sum(vote.correct for vote in votes)
     if 2 * correct == len(votes):
         return None

@@ -1,5 +1,5 @@
-"""By what each part of a model attends; and attention over rows that branch: a FlexAttention block mask on a GPU, a
-dense mask for sdpa elsewhere; one rule.
+"""Attention kernels per part of the model, and the mask of packed trees: a FlexAttention block mask on a GPU, a dense
+mask for sdpa elsewhere.
 
 transformers' attention interface dispatches on a name in the config of each part.
 """
@@ -24,12 +24,12 @@ TREE, FLASH = "vlprm_tree", "flash_attention_2"
 
 @dataclass(frozen=True)
 class Attention:
-    """By what each part attends. `flash` is the package flash-attn, for a GPU and bfloat16.
+    """Which attention kernel each part uses. `flash` is the package flash-attn, for a GPU and bfloat16.
 
     Args:
-        vision: of the vision tower: sdpa, eager (written out, for where sdpa's kernels fail) or flash.
-        text: of the text layers: tree (sdpa; on a GPU, FlexAttention for rows that branch), or flash, which cannot
-            read rows that branch: trees, and what is asked after a step.
+        vision: kernel of the vision tower: sdpa, eager (plain PyTorch, where sdpa's kernels fail) or flash.
+        text: kernel of the text layers: tree (sdpa; FlexAttention for packed trees on a GPU) or flash, which cannot
+            read packed trees or questions after steps.
     """
 
     vision: Literal["sdpa", "eager", "flash"] = "sdpa"
@@ -37,6 +37,7 @@ class Attention:
 
     @property
     def flash(self) -> bool:
+        """Whether a part uses flash-attn."""
         return "flash" in (self.vision, self.text)
 
 
@@ -46,17 +47,17 @@ def _forward(module: Any, query: Tensor, key: Tensor, value: Tensor, attention_m
 
 
 AttentionInterface.register(TREE, _forward)
-AttentionMaskInterface.register(TREE, sdpa_mask)  # rows without branches need no more than sdpa does
+AttentionMaskInterface.register(TREE, sdpa_mask)  # rows without branches use sdpa's own mask
 
 
 def refuse_missing_flash(attention: Attention) -> None:
-    """ValueError where it is asked for and not installed."""
+    """ValueError if flash-attn is asked for but not installed."""
     if attention.flash and find_spec("flash_attn") is None:
         raise ValueError("flash-attn is not installed; pip install 'vlprm[flash]', or leave out attention")
 
 
 def use_attention(model: Any, attention: Attention, can_pack: bool) -> None:
-    """The parts of a model that was loaded attend by this; text layers that cannot read trees keep their own sdpa."""
+    """Set the attention kernels of a loaded model. Text layers that cannot read packed trees keep their own sdpa."""
     refuse_missing_flash(attention)
     names = {"flash": FLASH, "eager": "eager"}
     asked = {"vision_config": attention.vision, "text_config": attention.text}
@@ -67,14 +68,15 @@ def use_attention(model: Any, attention: Attention, can_pack: bool) -> None:
 
 
 def mask_for(model: Any, until_BT: Tensor) -> Tensor | BlockMask:
-    """What the text layers are given as their mask, for rows that branch (`vlprm.model.packing`)."""
+    """The attention mask of the text layers for rows that branch (`vlprm.model.packing`). ValueError with
+    flash-attn."""
     if model.config.get_text_config()._attn_implementation == FLASH:
-        raise ValueError("flash-attn cannot read rows that branch; take attention.text: tree")
+        raise ValueError("flash-attn cannot read rows that branch; set attention.text: tree")
     return block_mask(until_BT) if until_BT.is_cuda else tree_mask(until_BT)
 
 
 def block_mask(until_BT: Tensor) -> BlockMask:
-    """`vlprm.model.packing.tree_mask` in the blocks of FlexAttention: those that nobody sees are never computed."""
+    """`vlprm.model.packing.tree_mask` as a FlexAttention block mask: fully masked blocks are not computed."""
 
     def sees(b: Tensor, head: Tensor, query: Tensor, key: Tensor) -> Tensor:
         return (key <= query) & (query < until_BT[b, key])

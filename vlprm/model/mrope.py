@@ -11,10 +11,10 @@ from torch import Tensor
 def mrope_positions(
     image_mask: Sequence[bool], grids: Sequence[tuple[int, ...]], merge: int, start: int
 ) -> tuple[Tensor, int]:
-    """(3, T) temporal, height and width positions of Qwen's multimodal rotary embedding, and the one that follows.
+    """(3, T) temporal, height and width positions of Qwen's multimodal rotary embedding, and the next position.
 
-    Text advances all three by one a token. An image keeps the temporal position and counts rows and columns of its
-    merged patches; what follows starts after the larger of its two sides (Qwen3-VL's get_rope_index for images).
+    Text advances all three by one per token. An image keeps the temporal position and counts the rows and columns of
+    its merged patches; what follows starts after the larger of the two (Qwen3-VL's get_rope_index for images).
     """
     parts, position, token = [], start, 0
     remaining = iter(grids)

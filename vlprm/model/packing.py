@@ -1,9 +1,10 @@
-"""Segments -> one sequence -> a padded batch. A search tree is one sequence in which what branches share stands once.
+"""Segments -> one sequence -> a padded batch. A search tree is one sequence, in which a prefix shared by branches
+appears once.
 
-Nodes are laid out depth first, so that the subtree of a node is a run of tokens, and all that a tree mask needs is one
-number a token: `until`. Token j is seen by the tokens i with j <= i < until[j], which are those of its own node and of
-the nodes below it; siblings do not see each other. Positions go on from the parent's, so each path has the ids, the
-positions and the sight that it has alone. A chain is a tree without branches; several trees side by side are a forest.
+Nodes are laid out depth first, so that the subtree of a node is a run of tokens and the tree mask needs one number per
+token, `until`: tokens i with j <= i < until[j] attend to token j. These are the tokens of its own node and of its
+descendants; siblings do not attend to each other. Positions continue from the parent's, so each path has the ids,
+positions and attention that it has alone. A chain is a tree without branches; several trees side by side are a forest.
 
 Shapes: B rows, S steps of a row (padded), T tokens.
 """
@@ -20,9 +21,8 @@ from torch.nn import functional as F
 
 @dataclass(frozen=True)
 class Segment:
-    """Ids that belong together, and the tensors of the images that stand in them, by the processor's names. `written`
-    counts the leading ids that the policy itself writes (a loss goes there); `end` is the index of the id at which a
-    step is scored."""
+    """Token ids that belong together and the tensors of their images, by the processor's names. `written`: number of
+    leading ids that the policy writes (these get a loss); `end`: index of the id at which a step is scored."""
 
     ids: tuple[int, ...]
     image_mask: tuple[bool, ...]
@@ -33,8 +33,8 @@ class Segment:
 
 @dataclass(frozen=True)
 class Node:
-    """A segment after its parent node (-1: none). `writes` is the step whose text it is, `scores` the step that is
-    scored at its end; -1 for none. What is `taught` is learnt by the LM head."""
+    """A segment after its parent node (-1: none). `writes`: the step whose text it is; `scores`: the step scored at its
+    end; -1 for none. If `taught`, the LM head is trained on it."""
 
     segment: Segment
     parent: int
@@ -45,10 +45,10 @@ class Node:
 
 @dataclass(frozen=True)
 class PackedRow:
-    """One sequence of T tokens. Of each token: its id, whether an image stands there, the step that the policy wrote it
-    in (-1 for what it was shown), whether the LM head learns it, the token read before it, and the first token after it
-    that does not see it, nor does any later one. `positions` is (P, T), see `Positions`; `step_ends` has the index at
-    which each step is scored."""
+    """One sequence of T tokens. Per token: its id, whether it is an image token, the step that the policy wrote it in
+    (-1: not written by the policy), whether the LM head is trained on it, the index of the token before it on its path,
+    and one past the last token that may attend to it. `positions` is (P, T), see `Positions`; `step_ends` has the index
+    at which each step is scored."""
 
     ids: tuple[int, ...]
     image_mask: tuple[bool, ...]
@@ -62,17 +62,18 @@ class PackedRow:
 
     @property
     def branches(self) -> bool:
+        """Whether the row is a tree with branches or a forest."""
         return min(self.until) < len(self.ids)
 
 
-# (segment, start) -> its positions (P, its length), and where the next segment starts. P is 3 for rotary embeddings of
-# time, height and width, else 1.
+# (segment, start) -> positions (P, length) and the start of the next segment. P is 3 for rotary embeddings of time,
+# height and width, else 1.
 Positions = Callable[[Segment, int], tuple[Tensor, int]]
 
 
 def lay_out(nodes: Sequence[Node], positions: Positions, starts_at: Mapping[int, int] | None = None) -> PackedRow:
-    """The sequence of a tree or a forest. A parent stands before its children. `starts_at` has the first position of
-    roots that do not open a text."""
+    """The sequence of a tree or a forest. Parents come before their children. `starts_at` has the first position of
+    roots that do not start at 0."""
     order = depth_first(nodes)
     starts = _offsets([len(nodes[k].segment.ids) for k in order])
     start_of = dict(zip(order, starts, strict=True))
@@ -108,7 +109,8 @@ def lay_out(nodes: Sequence[Node], positions: Positions, starts_at: Mapping[int,
 
 
 def join(rows: Sequence[PackedRow]) -> PackedRow:
-    """Rows side by side in one sequence, none of which sees another; their steps one after the other."""
+    """Rows side by side in one sequence; tokens of different rows do not attend to each other. Steps are
+    concatenated."""
     starts = _offsets([len(row.ids) for row in rows])
     first_steps = _offsets([len(row.step_ends) for row in rows])
     return PackedRow(
@@ -127,15 +129,15 @@ def join(rows: Sequence[PackedRow]) -> PackedRow:
 
 
 def tree_mask(until_BT: Tensor) -> Tensor:
-    """(B, 1, T, T), true where the query (third axis) sees the key (fourth)."""
+    """(B, 1, T, T), true where the query (third axis) attends to the key (fourth)."""
     token_T = torch.arange(until_BT.shape[1], device=until_BT.device)
     query_T1, key_1T = token_T[:, None], token_T[None, :]
     return ((key_1T <= query_T1) & (query_T1 < until_BT[:, None, :]))[:, None]
 
 
 def collate(rows: Sequence[PackedRow], pad_id: int, side: str = "right") -> dict[str, Tensor]:
-    """Rows as one padded batch: ids, mask and types (1 for images) of tokens (B, T), positions (P, B, T) or (B, T), and
-    `until` (B, T) where a row branches. Never truncates."""
+    """Rows as one padded batch: token ids, attention mask and types (1 for images) (B, T), positions (P, B, T) or (B,
+    T), and `until` (B, T) if a row branches. Never truncates."""
     length = max(len(row.ids) for row in rows)
     shape = (len(rows), length)
     ids_BT = torch.full(shape, pad_id)
@@ -152,7 +154,7 @@ def collate(rows: Sequence[PackedRow], pad_id: int, side: str = "right") -> dict
              "position_ids": positions_PBT if len(positions_PBT) > 1 else positions_PBT[0]}  # fmt: skip
     if any(row.branches for row in rows):
         assert side == "right"
-        # A pad is seen by itself alone: a query that sees nothing would give NaN.
+        # A padding token attends only to itself: a query without keys would give NaN.
         batch["until"] = torch.arange(1, length + 1).repeat(len(rows), 1)
         for b, row in enumerate(rows):
             batch["until"][b, : len(row.ids)] = torch.tensor(row.until)
@@ -160,9 +162,9 @@ def collate(rows: Sequence[PackedRow], pad_id: int, side: str = "right") -> dict
 
 
 def step_places(rows: Sequence[PackedRow]) -> dict[str, Tensor]:
-    """What a reward model reads beside a batch of `collate`: step ends (B, S; -1 pads) and, of each id (B, T), the step
-    that the policy wrote it in (-1 for what it was shown) and the index of the id before it; and, where something is
-    taught, which ids are."""
+    """What a reward model needs in addition to a batch of `collate`: step ends (B, S; padded with -1); per token (B, T)
+    the step that the policy wrote it in (-1: none) and the index of the token before it on its path; and, if the LM
+    head is trained, on which tokens."""
     shape = (len(rows), max(len(row.ids) for row in rows))
     ends_BS = torch.full((len(rows), max(len(row.step_ends) for row in rows)), -1)
     written_BT, before_BT = torch.full(shape, -1), torch.zeros(shape, dtype=torch.long)
@@ -179,8 +181,8 @@ def step_places(rows: Sequence[PackedRow]) -> dict[str, Tensor]:
 
 
 def padded_batches(sizes: Sequence[int], limit: int) -> list[list[int]]:
-    """Indices of rows of these sizes, shortest first, in batches whose padded size stays under the limit (a single
-    larger row stands alone)."""
+    """Indices of rows, shortest first, in batches whose padded size is at most `limit` (a larger row gets its own
+    batch)."""
     batches: list[list[int]] = []
     for i in sorted(range(len(sizes)), key=lambda i: sizes[i]):
         if batches and (len(batches[-1]) + 1) * sizes[i] <= limit:
@@ -191,7 +193,7 @@ def padded_batches(sizes: Sequence[int], limit: int) -> list[list[int]]:
 
 
 def consecutive(sizes: Sequence[int], limit: int) -> list[list[int]]:
-    """Consecutive indices whose sizes add up to at most the limit (a single larger one stands alone)."""
+    """Groups of consecutive indices whose sizes sum to at most `limit` (a larger item gets its own group)."""
     groups: list[list[int]] = []
     total = 0
     for i, size in enumerate(sizes):
@@ -224,7 +226,7 @@ def _offsets(lengths: Sequence[int]) -> list[int]:
 
 
 def depth_first(nodes: Sequence[Node]) -> list[int]:
-    """Indices of nodes in the order in which they are laid out."""
+    """Indices of nodes in layout order."""
     children: dict[int, list[int]] = {}
     for k, node in enumerate(nodes):
         assert node.parent < k
@@ -237,7 +239,7 @@ def depth_first(nodes: Sequence[Node]) -> list[int]:
 
 
 def _subtree_sizes(nodes: Sequence[Node]) -> list[int]:
-    """Tokens of each node and of all that are below it."""
+    """Tokens of each node and its descendants."""
     sizes = [len(node.segment.ids) for node in nodes]
     for k in reversed(range(len(nodes))):
         if nodes[k].parent >= 0:

@@ -1,9 +1,9 @@
-"""The steps that a policy writes in a turn, as ids and as the text that a server reads.
+"""Tokenize the steps of a policy's turn, and make the text that a server reads.
 
-A step's ids depend on the step before it and on its own text, never on what follows. They end with the id that holds
-its last character. Where the tokenizer makes one piece of that character and the separator (Qwen's do of a full stop
-and the line breaks after it), the id holds both, whether another step follows or not. So the ids of a turn are those of
-its whole text, which is what a policy wrote and a server reads, and a step is scored where a policy has ended it.
+A step's ids depend on its own text and the step before it, never on what follows. They end with the id that holds its
+last character. If the tokenizer merges that character and the separator into one token (Qwen's tokenizers merge a full
+stop with the line breaks after it), the id holds both, whether another step follows or not. So the ids of a turn are
+those of its full text, which the policy wrote and a server reads, and a step is scored where the policy ended it.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ TOOL_CALL = {"<tool_call>", "</tool_call>"}
 
 
 class TurnText:
-    """The text of turns as a tokenizer has it; its state is a cache of what was split before."""
+    """Tokenizes the text of turns, with a cache."""
 
     def __init__(self, tokenizer: Any) -> None:
         self.tokenizer = tokenizer
@@ -47,26 +47,26 @@ class TurnText:
         return self.encode(step.text + between) != self.encode(step.text) + self.encode(between)
 
     def turn(self, steps: Sequence[Step]) -> str:
-        """The text of a turn, or of its beginning, of which `step_ids` are the ids."""
+        """The text of a turn, or of its beginning, whose ids `step_ids` gives."""
         return join_steps(steps) + (SEPARATOR if self.joins(steps[-1]) else "")
 
     def served_alike(self, steps: Sequence[Step]) -> bool:
-        """Whether a server makes these ids of the text of the steps. Not so where one spells out a control token, which
-        is text here and would be the token there; nor where one opens with white space that the tokenizer joins to the
-        separator before it."""
+        """Whether a server tokenizes the text of the steps to the same ids. It does not if a step spells out a control
+        token, which is text here and a control token there, or begins with white space that the tokenizer merges with
+        the separator before it."""
         if any(self.control_token(step.text) for step in steps):
             return False
         return all(self.encode(self.turn(turn)) == self._ids(turn, None) for turn in turns_of(steps))
 
     def to_the_end_of(self, steps: Sequence[Step], ids: tuple[int, ...], after: Step | None) -> tuple[int, ...]:
-        """Of ids that were sampled, those up to the end of the steps; those of their text where no id ends with it."""
+        """The sampled ids up to the end of the steps; the ids of their text if no sampled id ends exactly there."""
         text = (SEPARATOR if self.lead(after) else "") + join_steps(steps)
         ends = (end for end in range(len(ids), 0, -1) if self.tokenizer.decode(ids[:end]) == text)
         end = next(ends, None)
         return self._ids(steps, after) if end is None else ids[:end]
 
     def control_token(self, text: str) -> str | None:
-        """A control token that the text spells out."""
+        """A control token that the text spells out, or None."""
         return next((token for token in self._control if token in text), None)
 
     def _ids(self, steps: Sequence[Step], after: Step | None) -> tuple[int, ...]:
@@ -74,12 +74,12 @@ class TurnText:
         return tuple(itertools.chain(*(self.step_ids(s, b) for s, b in zip(steps, before, strict=True))))
 
     def _encode(self, text: str) -> tuple[int, ...]:
-        # Spelt-out control tokens stay text: a solution must not be able to close its turn or to claim an image.
+        # Spelt-out control tokens stay text, so that a solution cannot close its turn or insert an image.
         return tuple(self.tokenizer(text, add_special_tokens=False, split_special_tokens=True)["input_ids"])
 
 
 def _control_tokens(tokenizer: Any) -> tuple[str, ...]:
-    """Tokens whose spelling is text in this process and would be the token to a server. Those of a tool call are the
-    token to both, unless the tokenizer calls them special."""
+    """Tokens whose spelling is text in this process but a token to a server. Tool-call tokens are tokens to both,
+    unless the tokenizer marks them as special."""
     spelt = {token.content for token in tokenizer.added_tokens_decoder.values() if not token.special}
     return tuple(token for token in tokenizer.get_added_vocab() if token not in spelt & TOOL_CALL)

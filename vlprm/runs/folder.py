@@ -1,7 +1,7 @@
-"""Run folders that lose nothing: append-only records with deterministic keys. To resume is to skip what is there.
+"""Run folders that lose nothing: append-only records with deterministic keys. Resuming skips what is already there.
 
-A records file grows while its stage runs, so a stage that ended says so (`done.json`), and the next one reads nothing
-else. Files that are written at once (a dataset, a checkpoint's `vlprm.json`) need no such word.
+A records file grows while its stage runs, so a finished stage writes `done.json`, and the next stage reads only
+finished files. Files that are written atomically (a dataset, a checkpoint's `vlprm.json`) need no such mark.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ PACKAGES = ("torch", "torchvision", "transformers", "datasets", "pillow", "numpy
 
 @contextmanager
 def _writing(path: Path) -> Iterator[None]:
-    """ValueError where the disk takes no more. A line that was cut short then is dropped by the next run."""
+    """ValueError if the disk is full or not writable. The next run drops a line that was cut short."""
     try:
         yield
     except OSError as error:
@@ -34,7 +34,7 @@ def _writing(path: Path) -> Iterator[None]:
 
 
 def refuse_other_inputs(folder: Path, inputs: Sequence[Path]) -> None:
-    """ValueError unless the run in `folder` was made from these very files, wherever they lay then."""
+    """ValueError unless the run in `folder` was made from these exact files, wherever they were then."""
     known = json_object(folder / INPUTS).values()
     for path in inputs:
         if fingerprint(path) not in known:
@@ -42,7 +42,7 @@ def refuse_other_inputs(folder: Path, inputs: Sequence[Path]) -> None:
 
 
 def write_atomically(path: Path, data: bytes | str) -> None:
-    """Write a file so that a reader, or the next run after a kill, sees all of it or none."""
+    """Write a file so that a reader, or the next run after a kill, sees all of it or nothing."""
     path.parent.mkdir(parents=True, exist_ok=True)
     draft = path.with_name(f"{path.name}.{os.getpid()}.draft")  # shards write the same image at the same time
     with _writing(path):
@@ -53,7 +53,7 @@ def write_atomically(path: Path, data: bytes | str) -> None:
 def open_run(folder: Path, config_text: str, seed: int, inputs: Sequence[Path] = ()) -> None:
     """Put `config.yaml`, `inputs.json` and `env.json` into a run folder.
 
-    ValueError if a run with another config, or from other input files, is there: to go on would mix two runs.
+    ValueError if the folder has a run with another config or other input files, because continuing would mix two runs.
     """
     prints = {str(path): fingerprint(path) for path in inputs}
     _same_or_new(folder / CONFIG, config_text, "with another config")
@@ -62,12 +62,12 @@ def open_run(folder: Path, config_text: str, seed: int, inputs: Sequence[Path] =
         write_atomically(folder / "env.json", json.dumps(environment(seed), indent=2) + "\n")
 
 
-# The files that make a checkpoint folder what it is; a run's own notes beside them (env.json, metrics) do not.
+# The files that define a checkpoint; a run's own notes next to them (env.json, metrics) do not.
 _CHECKPOINT_FILES = ("*.safetensors", "config.json", "*token*.json", "*processor*.json", "*.jinja", "vlprm.json")
 
 
 def fingerprint(path: Path) -> str:
-    """A hash of a file's bytes, or of a checkpoint folder's files. ValueError if there is nothing."""
+    """A hash of a file's bytes, or of a checkpoint folder's files. ValueError if the path does not exist."""
     if not path.exists():
         raise ValueError(f"{path} does not exist; run the stage that makes it first")
     names = {file for pattern in _CHECKPOINT_FILES for file in path.glob(pattern)} if path.is_dir() else {path}
@@ -85,12 +85,12 @@ def _same_or_new(path: Path, text: str, difference: str) -> None:
 
 
 def json_object(path: Path) -> dict[str, Any]:
-    """Empty where there is no such file."""
+    """The JSON object in a file; empty if there is no file."""
     return dict(json.loads(path.read_text())) if path.exists() else {}
 
 
 def environment(seed: int) -> dict[str, Any]:
-    """Versions, commit and seed: what a number depends on beside the config."""
+    """Versions, commit and seed: what a result depends on in addition to the config."""
     return {
         "python": platform.python_version(),
         "machine": platform.machine(),
@@ -102,8 +102,8 @@ def environment(seed: int) -> dict[str, Any]:
 
 @contextmanager
 def timed(folder: Path, stage: str) -> Iterator[None]:
-    """Add the seconds that a stage takes to `seconds.json`, over all the runs that it took. A mistake that was found
-    before the run was opened leaves nothing."""
+    """Add the seconds that a stage takes to `seconds.json`, summed over all its runs. A user mistake found before the
+    run was opened leaves no file."""
     started = time.time()
     try:
         yield
@@ -115,7 +115,7 @@ def timed(folder: Path, stage: str) -> Iterator[None]:
 
 
 def seconds_of(folder: Path) -> dict[str, float]:
-    """Seconds by stage; none where the folder was made by a program that keeps no time."""
+    """Seconds by stage; empty if the program that made the folder did not record them."""
     return json_object(folder / SECONDS)
 
 

@@ -1,4 +1,4 @@
-"""Append-only JSON Lines records: written so that a kill loses nothing, read one at a time."""
+"""Append-only JSON Lines records: a kill loses nothing, and they are read one at a time."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ T = TypeVar("T")
 
 
 def read_records(path: Path) -> Iterator[dict[str, Any]]:
-    """The records of a file, one at a time; none where there is no file. Writes nothing: another process may be
-    appending, and a line that is not finished is not there yet. ValueError names a line that is no record."""
+    """The records of a file, one at a time; none if there is no file. Writes nothing, because another process may be
+    appending; an unfinished last line is skipped. ValueError names a line that is not a record."""
     for _, record in placed_records(path):
         yield record
 
 
 def placed_records(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
-    """The records of a file, each with the place of its first byte, from which `record_at` reads it again."""
+    """The records of a file, each with its byte offset, from which `record_at` reads it again."""
     lines = placed_lines(path) if path.exists() else iter(())
     for number, (place, line) in enumerate(lines, 1):
         if line.endswith(b"\n"):
@@ -29,7 +29,7 @@ def placed_records(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
 
 
 def placed_lines(path: Path) -> Iterator[tuple[int, bytes]]:
-    """The lines of a file, each with the place of its first byte."""
+    """The lines of a file, each with its byte offset."""
     place = 0
     with path.open("rb") as file:
         for line in file:
@@ -38,6 +38,7 @@ def placed_lines(path: Path) -> Iterator[tuple[int, bytes]]:
 
 
 def record_at(path: Path, place: int) -> dict[str, Any]:
+    """The record at a byte offset."""
     with path.open("rb") as file:
         file.seek(place)
         return _record(file.readline(), f"{path}, byte {place}")
@@ -54,7 +55,7 @@ def _record(line: bytes, place: str) -> dict[str, Any]:
 
 
 class Records:
-    """A JSONL file of objects with a `key` each, opened to append: a last line that a kill cut short is dropped."""
+    """A JSONL file of objects with a `key` each, opened for appending. A last line that a kill cut short is dropped."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -66,7 +67,7 @@ class Records:
         return read_records(self.path)
 
     def append(self, records: Iterable[Mapping[str, Any]]) -> None:
-        """Write records that belong together and flush them to disk. A key that is there already is an error."""
+        """Write records that belong together and flush them to disk. A key that already exists is an error."""
         batch = list(records)
         for record in batch:
             assert record["key"] not in self.keys, f"{self.path} has {record['key']} already"
@@ -90,25 +91,25 @@ class Records:
 
 
 def append_line(path: Path, record: Mapping[str, Any]) -> None:
-    """Append one record and hand it to the system, which keeps it if this process is killed; not yet to the disk."""
+    """Append one record without flushing to disk: it survives a kill of this process, but not of the machine."""
     with _writing(path), path.open("a") as file:
         file.write(json.dumps(record) + "\n")
 
 
 def finish(records: Records) -> None:
-    """Say that the stage that writes these records has ended: their fingerprint, in `done.json` beside them."""
+    """Mark the stage that writes these records as finished: store their fingerprint in `done.json` next to them."""
     done = {records.path.name: fingerprint(records.path)}
     write_atomically(records.path.with_name(DONE), json.dumps(done) + "\n")
 
 
 def finished_records(path: Path, stage: str) -> list[dict[str, Any]]:
-    """The records that a stage left when it ended, all in memory; see `iterate_finished`."""
+    """The records of a finished stage, all in memory; see `iterate_finished`."""
     return list(iterate_finished(path, stage))
 
 
 def iterate_finished(path: Path, stage: str) -> Iterator[dict[str, Any]]:
-    """The records that a stage left when it ended, one at a time. ValueError if it has not ended, if the file is not as
-    it was then (a number over a part would mislead), or if there are none."""
+    """The records of a finished stage, one at a time. ValueError if the stage has not ended, the file has changed since
+    (a number over a part would mislead), or there are no records."""
     refuse_unfinished(path, stage)
     record = None
     for record in read_records(path):
@@ -118,7 +119,7 @@ def iterate_finished(path: Path, stage: str) -> Iterator[dict[str, Any]]:
 
 
 def refuse_unfinished(path: Path, stage: str) -> None:
-    """ValueError unless the stage that writes this file has ended and the file is as it was then."""
+    """ValueError unless the stage that writes this file has ended and the file has not changed since."""
     if not path.exists():
         raise ValueError(f"{path} does not exist; make it with `python -m {stage}`")
     done = json_object(path.with_name(DONE))
@@ -129,16 +130,16 @@ def refuse_unfinished(path: Path, stage: str) -> None:
 
 
 def in_units(items: Sequence[T], size: int, records: Records, key: Callable[[T], str]) -> Iterator[list[T]]:
-    """Units of `size` items of which not all have records yet.
+    """Units of `size` items that do not all have records yet.
 
-    A unit is computed as a whole and appended at once, so that its batches, and with them its results to the last
-    bit, are the same whether or not the run was interrupted before.
+    A unit is computed as a whole and appended at once, so that its batches, and thus its results to the last bit, are
+    the same whether or not the run was interrupted before.
     """
     for start in range(0, len(items), size):
         unit = list(items[start : start + size])
         keys = {key(item) for item in unit}
         if keys <= records.keys:
             continue
-        if keys & records.keys:  # a kill while the unit was being written
+        if keys & records.keys:  # the run was killed while it wrote the unit
             records.drop(keys)
         yield unit

@@ -1,8 +1,8 @@
-"""Work on a Ray cluster: actors that each open what it needs (an engine, a reward model) take units of it; this process
-has the results, and it alone writes.
+"""Work on a Ray cluster: each actor opens what it needs (a policy, a reward model) and takes units of work; only this
+process writes results.
 
-A worker that dies is started again, and its units with it. The code and the checkpoints have to be where they are here
-on every node (a shared file system, or an installed package).
+A worker that dies is restarted together with its units. Every node needs the code and the checkpoints at the same paths
+(a shared file system, or an installed package).
 """
 
 from __future__ import annotations
@@ -28,9 +28,9 @@ Opened = Callable[[], AbstractAsyncContextManager[Work[T, R]]]
 
 @dataclass(frozen=True)
 class Cluster:
-    """The address of a Ray cluster (`auto`: the one of this machine), how many actors work there, with so many GPUs
-    each, and how many units an actor has at a time: one where it holds a model, since two would share batches, and the
-    results would depend on which came first."""
+    """A Ray cluster and how it is used: its address (`auto`: the cluster of this machine), the number of actors, GPUs
+    per actor, and units that an actor works on at once. An actor with a model takes one unit at a time: two would share
+    batches, and the results would depend on which came first."""
 
     address: str
     workers: int
@@ -39,15 +39,16 @@ class Cluster:
 
 
 class Worker:
-    """An actor: its state is the work that it opened with its first unit."""
+    """An actor. It opens its work with the first unit."""
 
     def __init__(self, opened: Opened[Any, Any]) -> None:
         self.opened = opened
         self.work: Work[Any, Any] | None = None
-        self.open = AsyncExitStack()  # kept: what an engine holds is closed when its context is collected
+        self.open = AsyncExitStack()  # kept open: a policy is closed when its context is garbage collected
         self.opening = asyncio.Lock()
 
     async def do(self, unit: Sequence[Any]) -> list[Any]:
+        """Work on a unit and return its results."""
         async with self.opening:
             if self.work is None:
                 self.work = await self.open.enter_async_context(self.opened())
@@ -61,8 +62,8 @@ async def on_ray(
     cluster: Cluster,
     stopping: asyncio.Event,
 ) -> None:
-    """Have the units done by what each actor gets from `opened`, and `write` the results of a unit when it is done.
-    What is sent is pickled. ValueError where Ray is not installed or no cluster answers."""
+    """Give the units to actors, which get their work function from `opened`, and `write` the results of each finished
+    unit. Arguments are pickled. ValueError if Ray is not installed or no cluster answers."""
     try:
         import ray
     except ModuleNotFoundError as error:
@@ -90,7 +91,7 @@ def _connect(ray: Any, address: str) -> None:
     path = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))
     host, _, port = address.removeprefix("ray://").rpartition(":")
     try:
-        if host:  # Ray itself would try for minutes
+        if host:  # checked first, because Ray itself retries for minutes
             socket.create_connection((host, int(port)), timeout=10).close()
         ray.init(address, runtime_env={"env_vars": {"PYTHONPATH": path}}, log_to_driver=False)
     except (OSError, ValueError) as error:

@@ -1,5 +1,4 @@
-"""Many problems at once: each a coroutine, a bounded number in flight, none waiting for another; how a run is stopped,
-and says how far it is."""
+"""Run many problems concurrently, with a bounded number in flight; stop a run, and log its progress."""
 
 from __future__ import annotations
 
@@ -17,15 +16,15 @@ log = logging.getLogger(__name__)
 
 T = TypeVar("T")
 R = TypeVar("R")
-EXIT_STOPPED = 130  # what a shell expects of a command that SIGINT ended
+EXIT_STOPPED = 130  # conventional exit status after SIGINT
 
 
 async def in_window(
     items: Iterable[T], work: Callable[[T], Awaitable[R]], limit: int, stopping: asyncio.Event
 ) -> AsyncIterator[R]:
-    """Results as they come, at most `limit` items in flight: whenever one is done, the next one starts.
+    """Results in order of completion, with at most `limit` items in flight: whenever one is done, the next one starts.
 
-    When `stopping` is set, nothing more starts, and an item that ends with Stopped has no result. An error of one item
+    When `stopping` is set, nothing more starts, and an item that raises Stopped has no result. An error of one item
     cancels the others and is raised.
     """
     waiting = iter(items)
@@ -55,11 +54,11 @@ async def in_window(
 
 @contextmanager
 def stopped_by_sigint() -> Iterator[asyncio.Event]:
-    """An event that the first SIGINT sets; the second ends the process at once. For inside a running event loop."""
+    """An event that the first SIGINT sets; the second ends the process at once. Needs a running event loop."""
     stopping, loop = asyncio.Event(), asyncio.get_running_loop()
 
     def stop() -> None:
-        log.info("stopping: what is under way is finished and kept; interrupt again to end at once")
+        log.info("stopping: work in progress is finished and kept; interrupt again to end at once")
         loop.remove_signal_handler(signal.SIGINT)
         stopping.set()
 
@@ -71,7 +70,7 @@ def stopped_by_sigint() -> Iterator[asyncio.Event]:
 
 
 def leave_unless(done: bool) -> None:
-    """End the command, as a shell expects it, where SIGINT stopped a run before all of it was done."""
+    """Exit with the status of an interrupted command if SIGINT stopped a run before it was done."""
     if not done:
         log.info("stopped; run the same command again to go on")
         raise SystemExit(EXIT_STOPPED)
@@ -93,7 +92,7 @@ def tell_unanswered(count: int) -> None:
 
 
 def append_of(total: int, records: Records, results: Iterable[Mapping[str, Any]]) -> None:
-    """Append some of the `total` records of a run, with a line in the log for each twentieth."""
+    """Append some of a run's `total` records, and log progress at every twentieth of them."""
     before = len(records.keys)
     records.append(results)
     done = len(records.keys)
@@ -102,4 +101,4 @@ def append_of(total: int, records: Records, results: Iterable[Mapping[str, Any]]
 
 
 class Stopped(Exception):
-    """The run is being stopped: what is under way is finished, and nothing more is asked."""
+    """The run is stopping: work in progress is finished, but no new requests are made."""

@@ -1,11 +1,11 @@
-"""The step benchmarks, by name: solutions whose steps were labelled by people, or by a truth that is known.
+"""Step benchmarks by name: solutions whose steps were labelled by people or from known ground truth.
 
     benchmark = BENCHMARKS["process_bench"]
     labelled = benchmark.load(Path("processbench"))
     calls = [None for _ in labelled.solutions]                  # which steps a model calls correct; None: no result
     print(benchmark.measured(labelled.solutions, calls))        # the official measures
 
-To add one: a file beside these with what a `StepBenchmark` holds, and a line below.
+To add one, write a file in this package with a `StepBenchmark` and add a line below.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
-"""What every step benchmark is made of: solutions with labelled steps, and how its files are read.
+"""Common parts of step benchmarks: solutions with labelled steps, and how their files are read.
 
-A benchmark that is not as it was published gives no number: a row that cannot be read is a ValueError that names it. An
-image that is not there is another matter (`foreign.Dropped`, when it is opened): its solutions have no result.
+A benchmark must be read exactly as published, so a row that cannot be read is a ValueError that names it. A missing
+image only leaves its solutions without a result (`vlprm.data.importing`, when it is opened).
 """
 
 from __future__ import annotations
@@ -25,10 +25,10 @@ Calls = Sequence[bool] | None  # which steps a model calls correct; None: no res
 
 @dataclass(frozen=True)
 class LabelledSolution:
-    """One solution, and of each step whether it is correct: None has no label (neutral, or not looked at).
+    """One solution, and whether each step is correct (None: no label, because it is neutral or was not annotated).
 
-    `images` are names that `LabelledSet.open_images` opens. Solutions of one question about the same images share a
-    `problem_id`. `group` is the subset, class or source that the benchmark reports by.
+    `images` are names for `LabelledSet.open_images`. Solutions of the same question and images share a `problem_id`.
+    `group` is the subset, class or source that the benchmark reports by.
     """
 
     key: str
@@ -40,6 +40,7 @@ class LabelledSolution:
     group: str
 
     def __post_init__(self) -> None:
+        """ValueError unless there is one label per step."""
         if len(self.steps) != len(self.correct):
             raise ValueError(
                 f"{self.key} has {len(self.correct)} labels for {len(self.steps)} steps; copy the benchmark again"
@@ -48,13 +49,14 @@ class LabelledSolution:
 
 @dataclass(frozen=True)
 class LabelledSet:
-    """A benchmark in memory, without its images; and the files that it was read from."""
+    """A benchmark in memory, without its images, and the files that it was read from."""
 
     solutions: tuple[LabelledSolution, ...]
     files: tuple[Path, ...]
     open_images: Callable[[Sequence[str]], tuple[bytes, ...]]
 
     def __post_init__(self) -> None:
+        """ValueError without solutions or with repeated keys."""
         seen: set[str] = set()
         for solution in self.solutions:
             if solution.key in seen:
@@ -66,7 +68,9 @@ class LabelledSet:
 
 @dataclass(frozen=True)
 class StepBenchmark:
-    """load(folder)                 -> its solutions, from a folder in the layout in which it is published
+    """A step benchmark.
+
+    load(folder)                    -> its solutions, from a folder in the published layout
     measured(solutions, calls)      -> the official measures: a dict of numbers, with those of each group in `by_group`
     main                            -> the measure of a group that tables show
     no_result_rule                  -> what the official measures make of a solution without a result
@@ -83,30 +87,32 @@ class StepBenchmark:
 
 
 def problem_of(solution: LabelledSolution, images: tuple[bytes, ...]) -> Problem:
-    """The problem as a model is shown it, with these images."""
+    """The problem of a solution, with these images, as a model sees it."""
     return Problem(solution.problem_id, solution.group, solution.question, images, None, "word")
 
 
 def problem_id(question: str, images: Sequence[str]) -> str:
+    """A hash of the question and the image names."""
     return hashlib.sha256("\0".join([question, *images]).encode()).hexdigest()[:16]
 
 
 def labelled(
     key: str, question: str, images: Sequence[str], steps: Sequence[str], correct: Sequence[bool | None], group: str
 ) -> LabelledSolution:
+    """Build a `LabelledSolution` from the texts of its steps."""
     made = tuple(map(parse_step, steps))
     return LabelledSolution(key, problem_id(question, images), question, tuple(images), made, tuple(correct), group)
 
 
 def no_images(names: Sequence[str]) -> tuple[bytes, ...]:
-    """For benchmarks of texts alone."""
+    """`open_images` of text-only benchmarks."""
     assert not names
     return ()
 
 
 def read_rows(files: Iterable[Path], made: Callable[[Record, str], LabelledSolution]) -> list[LabelledSolution]:
-    """The solutions of files of JSON lines; `made` is given a row and its place, such as `test/7`. ValueError names
-    the row that is not of the format."""
+    """The solutions of JSON Lines files; `made` gets a row and its place, such as `test/7`. ValueError names a
+    malformed row."""
     solutions = []
     for path in files:
         for number, record in json_lines(path):
@@ -118,10 +124,10 @@ def read_rows(files: Iterable[Path], made: Callable[[Record, str], LabelledSolut
 
 
 def json_lines(path: Path) -> Iterator[tuple[int, Record]]:
-    """The objects of a file, one a line, each with the line's number. ValueError names a line that is none: a last one
-    that was cut short is seen so, since half an object is no JSON."""
+    """The objects of a JSON Lines file with their line numbers. ValueError names a malformed line, including a last
+    line that was cut short."""
     if not path.is_file():
-        raise ValueError(f"there is no file {path}; give the path of one")
+        raise ValueError(f"there is no file {path}; check the path")
     for number, (_, line) in enumerate(placed_lines(path), 1):
         if line.strip():
             try:
@@ -129,12 +135,12 @@ def json_lines(path: Path) -> Iterator[tuple[int, Record]]:
             except ValueError as error:
                 raise ValueError(f"{path}, line {number} is not JSON (cut short?); copy the file again") from error
             if not isinstance(record, dict):
-                raise ValueError(f"{path}, line {number} is no JSON object; copy the file again")
+                raise ValueError(f"{path}, line {number} is not a JSON object; copy the file again")
             yield number, record
 
 
 def found(folder: Path, names: Sequence[str]) -> list[Path]:
-    """The files of these names that a folder has. ValueError where it has none of them."""
+    """The files of these names in a folder. ValueError if it has none of them."""
     files = [folder / name for name in names if (folder / name).is_file()]
     if not files:
         raise ValueError(f"{folder} has no file {' or '.join(names)}; give the folder of the benchmark")
@@ -142,8 +148,8 @@ def found(folder: Path, names: Sequence[str]) -> list[Path]:
 
 
 def strings(record: Record, name: str) -> list[str]:
-    """A field that is a list of texts."""
+    """A field that is a list of strings. RecordError otherwise."""
     values = required_field(record, name, list)
     if not all(isinstance(value, str) for value in values):
-        raise RecordError(f"{name}_type", f"its {name} has an item that is no text")
+        raise RecordError(f"{name}_type", f"its {name} has an item that is not a string")
     return values

@@ -1,14 +1,14 @@
 """PRMBench (Song et al., arXiv 2501.03124; ssmisya/PRMBench, mr_eval/tasks/prmtest_classified): nine classes of errors
-that were written into right text solutions.
+written into correct text solutions.
 
-A folder holds its files of JSON lines, one a class; a row has, beside others,
+A folder holds JSON Lines files, one per class. A row has, among other fields,
 
     {"idx": "prm_test_p1_0", "classification": "circular", "modified_question": "...", "modified_process": ["...", ...],
      "error_steps": [3, 4], "original_question": "...", "original_process": ["...", ...]}
 
-with `error_steps` counted from 1. A row's key is its class, `_` and its idx; of rows with one key the first counts.
-Each row of the class `redundency` also gives its original solution, as class `correct`. Some error steps are beyond the
-last step: as in the official function they are nobody's.
+with `error_steps` counted from 1. A row's key is its class, `_` and its idx; of rows with the same key, the first
+counts. Each row of the class `redundency` also gives its original solution, as class `correct`. Some error steps lie
+beyond the last step; as in the official function, they are ignored.
 """
 
 from __future__ import annotations
@@ -38,13 +38,14 @@ CATEGORIES = {
 }
 CLASSES = tuple(name for classes in CATEGORIES.values() for name in classes)
 ORIGINAL = "correct"
-UNDEFINED = -1.0  # what the official function gives for a ratio over nothing
+UNDEFINED = -1.0  # the official function's value for a ratio with denominator 0
 
 
 # --- its rows
 
 
 def load(folder: Path) -> LabelledSet:
+    """Read the classes of a folder. ValueError if there are none or a row is malformed."""
     files = sorted(folder.glob("*.jsonl"))
     if not files:
         raise ValueError(f"{folder} has no .jsonl files; give the folder of PRMBench's classes")
@@ -62,10 +63,10 @@ def load(folder: Path) -> LabelledSet:
 def _of_row(record: Record) -> list[LabelledSolution]:
     name, idx = required_field(record, "classification", str), required_field(record, "idx", str)
     if name not in CLASSES:
-        raise RecordError("class", f"its classification {name!r} is none of {', '.join(CLASSES)}")
+        raise RecordError("class", f"its classification {name!r} is not one of {', '.join(CLASSES)}")
     wrong = required_field(record, "error_steps", list)
     if not all(type(step) is int for step in wrong):
-        raise RecordError("error_steps", f"its error steps {wrong} are no whole numbers")
+        raise RecordError("error_steps", f"its error_steps {wrong} must be integers")
     rows = [_labelled(name, idx, record, "modified", wrong)]
     return [*rows, _labelled(ORIGINAL, idx, record, "original", [])] if name == "redundency" else rows
 
@@ -78,8 +79,8 @@ def _labelled(name: str, idx: str, record: Record, version: str, wrong: Sequence
 
 
 def parse_prediction(record: Record, solution: LabelledSolution) -> Prediction:
-    """A line of its evaluation: `scores.step_level_validity_labels`, a truth value a step. In the two classes of
-    redundancy `step_level_redundancy_labels`, where a model gives them, say the opposite and stand in their place."""
+    """A line of the official evaluation: `scores.step_level_validity_labels`, one truth value per step. In the two
+    redundancy classes, `step_level_redundancy_labels` are used instead if present; they say the opposite."""
     if record.get("validity") is False:
         return Prediction(no_result="invalid")
     scores = required_field(record, "scores", dict)
@@ -93,8 +94,8 @@ def parse_prediction(record: Record, solution: LabelledSolution) -> Prediction:
 
 
 def measured(solutions: Sequence[LabelledSolution], calls: Sequence[Calls]) -> dict[str, Any]:
-    """The official function's numbers, as shares: overall without the originals, each class, and the three categories
-    (plain means of their classes) where all their classes are there. A ratio over nothing is -1."""
+    """The official function's numbers, as shares: overall without the originals, per class, and for the three
+    categories (plain means of their classes) if all their classes are present. A ratio with denominator 0 is -1."""
     judged = [(s, called) for s, called in zip(solutions, calls, strict=True) if called is not None]
     originals = {s.key: _share(called) for s, called in judged if s.group == ORIGINAL}
     changed = [(s, called) for s, called in judged if s.group != ORIGINAL]
@@ -116,7 +117,7 @@ def _numbers(judged: Sequence[tuple[LabelledSolution, Sequence[bool]]], original
     tp, fp, tn, fn = sum(right), sum(wrong), len(wrong) - sum(wrong), len(right) - sum(right)
     precision, recall, f1 = _f1(tp, fp, fn)
     negative_precision, negative_recall, negative_f1 = _f1(tn, fn, fp)
-    only_right = {s.group for s, _ in judged} <= {"multi_solutions", ORIGINAL}  # no step of theirs is wrong
+    only_right = {s.group for s, _ in judged} <= {"multi_solutions", ORIGINAL}  # these groups have no wrong steps
     firsts = [not called[s.correct.index(False)] for s, called in judged if False in s.correct]
     return {
         "prmscore": f1 if only_right else (f1 + negative_f1) / 2,
@@ -133,7 +134,7 @@ def _numbers(judged: Sequence[tuple[LabelledSolution, Sequence[bool]]], original
 
 def _similarity(judged: Sequence[tuple[LabelledSolution, Sequence[bool]]], originals: dict[str, float]) -> float:
     """Mean distance between the shares of steps called valid in a solution and in its original. As in the official
-    function a smaller one is more alike, and an original of which no step is called valid does not count."""
+    function, smaller means more similar, and originals without a step called valid are ignored."""
     gaps = []
     for solution, called in judged:
         original = originals.get(solution.key.replace(solution.group, ORIGINAL, 1))

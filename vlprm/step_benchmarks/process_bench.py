@@ -1,10 +1,10 @@
 """ProcessBench (Zheng et al., arXiv 2412.06559; QwenLM/ProcessBench): find the first wrong step of a text solution.
 
-A folder holds `gsm8k.json`, `math.json`, `olympiadbench.json`, `omnimath.json`, or some of them: a list of objects
+A folder holds `gsm8k.json`, `math.json`, `olympiadbench.json`, `omnimath.json`, or some of them: lists of objects
 
     {"id": "gsm8k-0", "problem": "...", "steps": ["...", ...], "label": 2, "final_answer_correct": false, ...}
 
-whose `label` is the first wrong step, from 0, and -1 where there is none. What follows a first wrong step has no label.
+whose `label` is the index of the first wrong step, or -1 if there is none. Steps after it have no label.
 """
 
 from __future__ import annotations
@@ -32,6 +32,7 @@ SUBSETS = ("gsm8k", "math", "olympiadbench", "omnimath")
 
 
 def load(folder: Path) -> LabelledSet:
+    """Read the subsets of a folder. ValueError if there are none or an item is malformed."""
     files = found(folder, [f"{subset}.json" for subset in SUBSETS])
     return LabelledSet(tuple(solution for path in files for solution in _subset(path)), tuple(files), no_images)
 
@@ -42,7 +43,7 @@ def _subset(path: Path) -> list[LabelledSolution]:
     except ValueError as error:
         raise ValueError(f"{path} is not JSON (cut short?); copy the file again") from error
     if not isinstance(records, list):
-        raise ValueError(f"{path} is no list of solutions; copy the file again")
+        raise ValueError(f"{path} is not a list of solutions; copy the file again")
     solutions = []
     for number, record in enumerate(records, 1):
         try:
@@ -55,7 +56,7 @@ def _subset(path: Path) -> list[LabelledSolution]:
 def _labelled(record: Record, subset: str) -> LabelledSolution:
     steps, label = strings(record, "steps"), required_field(record, "label", int)
     if not -1 <= label < len(steps):
-        raise RecordError("label_value", f"its label {label} is none of its {len(steps)} steps, and not -1")
+        raise RecordError("label_value", f"its label {label} is neither -1 nor one of its {len(steps)} steps")
     right = len(steps) if label < 0 else label
     correct = [True] * right + [False] * (label >= 0) + [None] * (len(steps) - right - 1)
     return labelled(
@@ -64,26 +65,26 @@ def _labelled(record: Record, subset: str) -> LabelledSolution:
 
 
 def parse_prediction(record: Record, solution: LabelledSolution) -> Prediction:
-    """`{"id": ..., "prediction": 2}`: the first step that is called wrong, or -1; null is no result. A step that the
-    solution does not have is none either; the official measure makes the same of both."""
+    """`{"id": ..., "prediction": 2}`: the first step called wrong, or -1. null and a step that the solution does not
+    have are no result; the official measure treats both alike."""
     first, steps = record.get("prediction"), len(solution.steps)
     if first is None:
         return Prediction(no_result="null")
     if type(first) is not int:
-        raise RecordError("prediction_type", f"its prediction {first!r} is no whole number")
+        raise RecordError("prediction_type", f"its prediction {first!r} is not an integer")
     if not -1 <= first < steps:
         return Prediction(no_result="no_such_step")
     return of_calls([k != first for k in range(steps)], steps)
 
 
 def first_wrong(marks: Sequence[bool | None]) -> int:
-    """Index of the first False; -1 where there is none."""
+    """Index of the first False; -1 if there is none."""
     return next((k for k, mark in enumerate(marks) if mark is False), -1)
 
 
 def measured(solutions: Sequence[LabelledSolution], calls: Sequence[Calls]) -> dict[str, Any]:
-    """In per cent: how often the first wrong step is found (`error_acc`), how often none is called wrong where none is
-    (`correct_acc`), and their harmonic mean, a subset; and the mean of the subsets' F1."""
+    """Per subset, in per cent: how often the first wrong step is found (`error_acc`), how often a correct solution is
+    accepted (`correct_acc`), and their harmonic mean (`f1`); and the mean F1 over subsets."""
     hits: dict[str, dict[bool, list[bool]]] = {}
     for solution, called in zip(solutions, calls, strict=True):
         first = first_wrong(solution.correct)
@@ -103,4 +104,4 @@ def _f1(error: list[bool], correct: list[bool]) -> dict[str, float]:
     }  # fmt: skip
 
 
-BENCHMARK = StepBenchmark(load, measured, "f1", "it is no match, and stays in its denominator", parse_prediction, "id")
+BENCHMARK = StepBenchmark(load, measured, "f1", "it counts as a miss, in the denominator", parse_prediction, "id")

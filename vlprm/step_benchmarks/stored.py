@@ -1,4 +1,4 @@
-"""A file of stored predictions, in our layout or in that of the benchmark."""
+"""Read a file of stored predictions, in our layout or the benchmark's."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from vlprm.step_benchmarks.predictions import Prediction, from_record
 def read_predictions(
     path: Path, benchmark: StepBenchmark, solutions: Sequence[LabelledSolution]
 ) -> dict[str, Prediction]:
-    """A prediction of every solution by its key; one that the file does not have has no result. ValueError names a line
-    that is none, that is of no solution of the benchmark, or whose solution was there before."""
+    """One prediction per solution by key; solutions missing from the file have no result. ValueError names a line that
+    is malformed, belongs to no solution of the benchmark, or repeats one."""
     known = {solution.key: solution for solution in solutions}
     predictions: dict[str, Prediction] = {}
     for number, record in json_lines(path):
@@ -24,7 +24,7 @@ def read_predictions(
         except RecordError as error:
             raise ValueError(f"{path}, line {number}: {error}") from error
         if key in predictions:
-            raise ValueError(f"{path}, line {number}: {key!r} is there already; leave one of the two lines out")
+            raise ValueError(f"{path}, line {number}: {key!r} is there already; remove one of the two lines")
         predictions[key] = prediction
     return {key: predictions.get(key, Prediction(no_result="missing")) for key in known}
 
@@ -34,6 +34,6 @@ def _read(record: Record, benchmark: StepBenchmark, known: dict[str, LabelledSol
     key = required_field(record, benchmark.key_field if read else "key", str)
     if key not in known:
         raise RecordError(
-            "unknown_key", f"the data has no solution {key!r}; give the whole folder, or other predictions"
+            "unknown_key", f"the data has no solution {key!r}; give the full folder, or other predictions"
         )
     return key, read(record, known[key]) if read else from_record(record, len(known[key].steps))

@@ -1,12 +1,12 @@
-"""VisualProcessBench (Wang et al., arXiv 2503.10291; OpenGVLab/VisualProcessBench): people's labels of the steps that
-five models wrote for image problems of five sources.
+"""VisualProcessBench (Wang et al., arXiv 2503.10291; OpenGVLab/VisualProcessBench): human labels of the steps that five
+models wrote for image problems from five sources.
 
-A folder holds files of JSON lines (as published: `test.jsonl`) and the images that they name. A row has
+A folder holds JSON Lines files (as published: `test.jsonl`) and the images that they name. A row has
 
     {"image": ["images/a.png"], "question": "...", "answer": "...", "policy_model": "...", "data_source": "MathVision",
      "response": {"steps": ["...", ...], "process_correctness": [1, -1, 0, ...]}}
 
-with 1 for correct, -1 for wrong, and 0 for neutral, which is left out. Rows have no ids: a key is file and line.
+with 1 for correct, -1 for wrong, and 0 for neutral, which is ignored. Rows have no ids: a key is file and line.
 """
 
 from __future__ import annotations
@@ -30,10 +30,11 @@ from vlprm.step_benchmarks.labelled import (
 )
 
 LABELS = {1: True, -1: False, 0: None}
-_IMAGE_MARK = re.compile(r"<image\s*\d*>")  # images stand before the question here
+_IMAGE_MARK = re.compile(r"<image\s*\d*>")  # here, images come before the question
 
 
 def load(folder: Path) -> LabelledSet:
+    """Read the rows of a folder. ValueError if there are none or a row is malformed."""
     files = sorted(folder.glob("*.jsonl"))
     if not files:
         raise ValueError(f"{folder} has no .jsonl files; give the folder of VisualProcessBench")
@@ -53,8 +54,8 @@ def _labelled(record: Record, place: str) -> LabelledSolution:
 
 
 def measured(solutions: Sequence[LabelledSolution], calls: Sequence[Calls]) -> dict[str, Any]:
-    """Macro F1 (mean of the F1 of correct and of wrong steps) over all steps, and over the sources: weighted by their
-    labelled steps, and plain. JinYuanLi0012/Balanced-Info-MPRM, eval/prm, has the weighted one first."""
+    """Macro F1 (mean of the F1 of correct and of wrong steps) over all steps, and over sources: weighted by their
+    labelled steps, and unweighted. JinYuanLi0012/Balanced-Info-MPRM, eval/prm, reports the weighted one first."""
     by_group = {}
     for source in dict.fromkeys(solution.group for solution in solutions):
         row = _macro_f1([pair for pair in zip(solutions, calls, strict=True) if pair[0].group == source])

@@ -1,12 +1,12 @@
-"""VLRMBench (Ruan et al., arXiv 2503.07478; JCruan519/VLRMBench): wrong steps that were written into right solutions of
-image problems. Of its tasks those with a label a step: location errors and image reference errors.
+"""VLRMBench (Ruan et al., arXiv 2503.07478; JCruan519/VLRMBench): wrong steps written into correct solutions of image
+problems. Only the tasks with a label per step are here: location errors and image reference errors.
 
 A folder holds `location_error.jsonl`, `image_ref_error.jsonl`, or one of them, and `images/`. A row has
 
     {"id": "4daf...", "image": ["MathVista/93.jpg"], "question": "...", "task_gt": [0, 0, 1, ...],
-     "reasoning_error": "STEP1: ...\\nSTEP2: ...", "step_list": [the right solution that it was made of], ...}
+     "reasoning_error": "STEP1: ...\\nSTEP2: ...", "step_list": [the original, correct solution], ...}
 
-with 1 for a wrong step. The labels are those of `reasoning_error`; in `step_list` every step is right.
+with 1 for a wrong step. The labels belong to the steps of `reasoning_error`; in `step_list` every step is correct.
 """
 
 from __future__ import annotations
@@ -36,6 +36,7 @@ _STEP = re.compile(r"(?:^|\n)\s*(?=STEP\s*\d+\s*:)")
 
 
 def load(folder: Path) -> LabelledSet:
+    """Read the tasks of a folder. ValueError if there are none or a row is malformed."""
     files = found(folder, [f"{task}.jsonl" for task in TASKS])
     solutions = read_rows(files, lambda record, place: _labelled(record, place.partition("/")[0]))
     return LabelledSet(tuple(solutions), tuple(files), lambda names: ImageFolder(folder / "images").load(list(names)))
@@ -51,14 +52,14 @@ def _labelled(record: Record, task: str) -> LabelledSolution:
 
 
 def parse_prediction(record: Record, solution: LabelledSolution) -> Prediction:
-    """`{"id": ..., "prediction": [0, 1, ...]}`, 1 for a step that is called wrong; null is no result."""
+    """`{"id": ..., "prediction": [0, 1, ...]}`, 1 for a step called wrong; null is no result."""
     called = of_calls(record.get("prediction"), len(solution.steps))
     return called if called.calls is None else Prediction(calls=tuple(not wrong for wrong in called.calls))
 
 
 def measured(solutions: Sequence[LabelledSolution], calls: Sequence[Calls]) -> dict[str, Any]:
-    """F1 of wrong steps (`F1_pos`), of right ones, and their mean with crossed weights: each has the other's share of
-    the steps. Each task for itself."""
+    """Per task: F1 of wrong steps (`F1_pos`), F1 of correct steps (`F1_neg`), and their mean with crossed weights
+    (`F1_w`): each is weighted by the other's share of the steps."""
     tasks = dict.fromkeys(solution.group for solution in solutions)
     pairs = list(zip(solutions, calls, strict=True))
     return {"by_group": {task: _f1s([pair for pair in pairs if pair[0].group == task]) for task in tasks}}
@@ -77,5 +78,5 @@ def _f1s(pairs: Sequence[tuple[LabelledSolution, Calls]]) -> dict[str, float]:
 
 
 BENCHMARK = StepBenchmark(
-    load, measured, "F1_w", "its steps count as called correct (filled up with 0)", parse_prediction, "id"
+    load, measured, "F1_w", "its steps count as called correct (filled with 0)", parse_prediction, "id"
 )

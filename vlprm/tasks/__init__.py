@@ -1,8 +1,8 @@
-"""The image tasks and the benchmarks, by name. To add a task: a file beside this one and a line below, or a module path
-`pkg.module` (a module with a `FAMILY`) wherever a task name is accepted.
+"""The drawn image tasks by name. To add a task, write a file in this package and add a line below, or give a module
+path `pkg.module` (a module with a `FAMILY`) wherever a task name is accepted.
 
-A module is imported only where the user names it. What stands in a file, an item's id or a dataset's task, is looked up
-among the tasks that the user gave, so that no data file decides what code runs.
+A module is imported only if the user names it. Names from files (an item's id, a dataset's task) are looked up among
+the tasks that the user gave, so that no data file decides what code runs.
 """
 
 from __future__ import annotations
@@ -24,8 +24,8 @@ TASKS: dict[str, SyntheticFamily] = {
 
 
 def load_task(name: str) -> SyntheticFamily:
-    """The task of that name, or the `FAMILY` of the module at that path: a name from the user, never from a file.
-    ValueError names the nearest known task, or the built-in one that a module's family would stand in for."""
+    """The task of that name, or the `FAMILY` of the module at that path. Names come from the command line, never from
+    data. ValueError suggests the nearest task, or names the built-in task whose name a module's family repeats."""
     if name in TASKS:
         return TASKS[name]
     if "." in name:
@@ -39,13 +39,14 @@ def load_task(name: str) -> SyntheticFamily:
 
 
 def load_tasks(names: Sequence[str]) -> Tasks:
-    """The tasks that a user names, by the names of their families. ValueError if there are none, or two of one name."""
+    """The tasks that a user names, by their families' names. ValueError if there are none, or two with the same
+    name."""
     families = [load_task(name) for name in names]
     tasks = {family.name: family for family in families}
     if not tasks:
         raise ValueError(f"no tasks are given; known: {', '.join(TASKS)}, or the path of a module with a FAMILY")
     if len(tasks) < len(families):
-        raise ValueError(f"two of the tasks {', '.join(names)} have one name; leave one out or rename its family")
+        raise ValueError(f"two of the tasks {', '.join(names)} have the same name; leave one out or rename its family")
     return tasks
 
 
@@ -56,7 +57,8 @@ def known_regions(problem: Problem) -> Mapping[str, Region]:
 
 
 def task_of(name: str, tasks: Tasks) -> SyntheticFamily:
-    """The task that a file names, among those that the user gave. Imports nothing."""
+    """The task that a file names, among those that the user gave; imports nothing. ValueError if it is not among
+    them."""
     if name not in tasks:
         raise ValueError(
             f"there are items of a task {name!r}, and --tasks gives {', '.join(tasks)}; add the task, or the path of "
@@ -66,12 +68,12 @@ def task_of(name: str, tasks: Tasks) -> SyntheticFamily:
 
 
 def problem_by_id(problem_id: str, tasks: Tasks, drawn: bool = True) -> Problem:
-    """The item that an id of a synthetic family names, regenerated bit for bit; not drawn, without its images."""
+    """The item with this id, regenerated bit for bit. `drawn=False` skips rendering: no images, faster."""
     return task_of(_task_name(problem_id), tasks).problem_by_id(problem_id, drawn)
 
 
 def refuse_other_tasks(problem_ids: Iterable[str], tasks: Tasks) -> None:
-    """ValueError where an item is of none of the tasks; for before a run folder is opened."""
+    """ValueError if an item belongs to none of the tasks. Call it before a run folder is opened."""
     for name in {_task_name(problem_id): None for problem_id in problem_ids}:
         task_of(name, tasks)
 

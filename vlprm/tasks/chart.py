@@ -21,7 +21,7 @@ from vlprm.tasks.synthetic import Claim, Scene, SyntheticFamily, Writer
 
 LETTERS = "ABCDE"
 TALLEST = 9
-BASE = 109  # y of the axis, in pixels; the letters stand below it
+BASE = 109  # y of the axis in pixels; the letters are below it
 
 _N = r"(?:0|[1-9][0-9]{0,2})"
 _HEIGHTS = re.compile(rf"\[perception\] ([A-Z] is {_N}(?: [A-Z] is {_N})*)")
@@ -31,6 +31,7 @@ _LARGEST = re.compile(rf"\[reasoning\] the largest is ({_N}) at ([A-Z])")
 
 
 def make(rng: random.Random) -> Scene:
+    """A random scene."""
     kind = rng.choice(("difference", "sum", "highest", "rise"))
     count = rng.choice((4, 5))
     heights, first, second = [0] * count, 0, 0
@@ -58,6 +59,7 @@ def _askable(kind: str, heights: list[int], first: int, second: int) -> bool:
 
 
 def draw(scene: Scene) -> Image.Image:
+    """Draw the scene."""
     image, pen = canvas()
     heights, layout = scene["content"]["heights"], scene["layout"]
     left, unit = 14, layout["unit"]
@@ -88,6 +90,7 @@ def _draw_line(pen: ImageDraw.ImageDraw, points: list[tuple[float, float]], layo
 
 
 def ask(scene: Scene) -> tuple[str, str, AnswerType]:
+    """The question, its answer and the answer's type."""
     kind, asked = scene["content"]["type"], scene["content"]["asked"]
     heights = _true_heights(scene)
     if kind == "highest":
@@ -101,6 +104,7 @@ def ask(scene: Scene) -> tuple[str, str, AnswerType]:
 
 
 def solve(scene: Scene, writer: Writer) -> list[str]:
+    """The steps of a solution, with claims chosen by the writer."""
     kind, true = scene["content"]["type"], _true_heights(scene)
     claimed = {letter: _claimed_height(true[letter], writer) for letter in scene["content"]["asked"] or true}
     facts = [f"{letter} is {height}" for letter, height in claimed.items()]
@@ -129,6 +133,7 @@ def _claimed_height(height: int, writer: Writer) -> int:
 
 
 def parse_claim(scene: Scene, stated: dict[str, Any], step: Step) -> Claim | None:
+    """What a step claims about the scene; None if it does not parse."""
     kind, asked, heights = scene["content"]["type"], scene["content"]["asked"], _true_heights(scene)
     facts = [said for key, said in stated.items() if key.startswith("heights")]
     known = {letter: int(height) for fact in facts for letter, height in _HEIGHT.findall(fact)}

@@ -1,4 +1,4 @@
-"""Counting in a grid: how many cells hold a colour, a shape, or both.
+"""Counting in a grid: how many cells have a colour, a shape, or both.
 
 Q: How many red cells are there?
 [perception] row 1: red none blue
@@ -24,6 +24,7 @@ _SUM = re.compile(r"\[reasoning\] ([a-z ]+) by row: (\d+(?: \+ \d+)*) = (\d+)")
 
 
 def make(rng: random.Random) -> Scene:
+    """A random scene."""
     kind = rng.choice(("colour", "shape", "both"))
     rows = rng.choice((2, 3))
     filled = rng.uniform(0.5, 0.95)
@@ -38,6 +39,7 @@ def make(rng: random.Random) -> Scene:
 
 
 def draw(scene: Scene) -> Image.Image:
+    """Draw the scene."""
     image, pen = canvas()
     pitch = SIDE / 3
     for row, cells in enumerate(scene["content"]["cells"]):
@@ -53,12 +55,14 @@ def draw(scene: Scene) -> Image.Image:
 
 
 def ask(scene: Scene) -> tuple[str, str, AnswerType]:
+    """The question, its answer and the answer's type."""
     content = scene["content"]
     noun = {"colour": f"{content['target']} cells", "shape": f"{content['target']}s", "both": f"{content['target']}s"}
     return f"How many {noun[content['type']]} are there?", str(sum(_counts(scene))), "integer"
 
 
 def solve(scene: Scene, writer: Writer) -> list[str]:
+    """The steps of a solution, with claims chosen by the writer."""
     content, steps, counts = scene["content"], [], []
     for row, cells in enumerate(content["cells"], 1):
         words = [_claimed_cell(content["type"], cell, writer) for cell in cells]
@@ -86,6 +90,7 @@ def _claimed_cell(kind: str, cell: list[str] | None, writer: Writer) -> str:
 
 
 def parse_claim(scene: Scene, stated: dict[str, Any], step: Step) -> Claim | None:
+    """What a step claims about the scene; None if it does not parse."""
     content = scene["content"]
     if row := _ROW.fullmatch(step.text):
         number = int(row[1])

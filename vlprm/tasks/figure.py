@@ -36,8 +36,8 @@ READINGS = {
 }
 CONCEPTS = {"perimeter": "side", "length": "mark", "angle": "ray"}
 
-# The derivations of each type: the concept, the sign, and what follows from the two numbers read and the results
-# before: operands and result.
+# The derivations of each type: the concept, the sign, and a function from the two numbers read and the earlier results
+# to (first operand, second operand, result).
 Derivation = tuple[str, str, Callable[[list[int]], tuple[int, int, int]]]
 DERIVATIONS: dict[str, tuple[Derivation, ...]] = {
     "perimeter": (
@@ -53,6 +53,7 @@ _DERIVATION = re.compile(r"\[reasoning\] (\d{1,4}) ([-+x]) (\d{1,4}) = (\d{1,4})
 
 
 def make(rng: random.Random) -> Scene:
+    """A random scene."""
     kind = rng.choice(("perimeter", "length", "angle"))
     if kind == "perimeter":
         numbers = [rng.randint(1, 8), rng.randint(1, 8)]
@@ -61,12 +62,13 @@ def make(rng: random.Random) -> Scene:
         numbers = [whole, rng.randint(1, whole - 1)]
     else:
         numbers = sorted(rng.sample(range(0, 181, 30), 2), reverse=True)
-    # Colours are seen though not asked for: without them a family of small numbers would have few scenes.
+    # Colours are shown but not asked for: without them, a family of small numbers would have few scenes.
     content = {"type": kind, "numbers": numbers, "colours": rng.sample(COLOURS, 2)}
     return {"content": content, "layout": [rng.uniform(-4, 4), rng.uniform(-4, 4)]}
 
 
 def draw(scene: Scene) -> Image.Image:
+    """Draw the scene."""
     image, pen = canvas()
     painter = {"perimeter": _rectangle, "length": _segment, "angle": _rays}[scene["content"]["type"]]
     painter(pen, scene["content"]["numbers"], [PALETTE[c] for c in scene["content"]["colours"]], scene["layout"])
@@ -74,7 +76,7 @@ def draw(scene: Scene) -> Image.Image:
 
 
 def _rectangle(pen: ImageDraw.ImageDraw, numbers: list[int], colours: list[Any], shift: list[float]) -> None:
-    """On a grid of units; the first side lies along the bottom."""
+    """A rectangle on a unit grid; the first side is the bottom."""
     x, y = 12 + shift[0], 116 + shift[1]
     for i in range(9):
         pen.line([x + i * UNIT, y, x + i * UNIT, y - 8 * UNIT], fill=FAINT)
@@ -83,7 +85,7 @@ def _rectangle(pen: ImageDraw.ImageDraw, numbers: list[int], colours: list[Any],
 
 
 def _segment(pen: ImageDraw.ImageDraw, numbers: list[int], colours: list[Any], shift: list[float]) -> None:
-    """On a ruler; A is at its first mark, B and C are posts of two colours."""
+    """A segment on a ruler: A is at its first mark, B and C are posts in two colours."""
     x, y = 12 + shift[0], 78 + shift[1]
     for i in range(9):
         pen.line([x + i * UNIT, y, x + i * UNIT, y + (12 if i % 4 == 0 else 7)], fill=INK)
@@ -94,7 +96,7 @@ def _segment(pen: ImageDraw.ImageDraw, numbers: list[int], colours: list[Any], s
 
 
 def _rays(pen: ImageDraw.ImageDraw, numbers: list[int], colours: list[Any], shift: list[float]) -> None:
-    """Two rays from the centre of a half circle with marks each 30 degrees, 0 at the right."""
+    """Two rays from the centre of a half circle with a mark every 30 degrees, 0 at the right."""
     x, y = 64 + shift[0], 96 + shift[1]
     for degrees in range(0, 181, 30):
         dx, dy = math.cos(math.radians(degrees)), -math.sin(math.radians(degrees))
@@ -106,12 +108,13 @@ def _rays(pen: ImageDraw.ImageDraw, numbers: list[int], colours: list[Any], shif
 
 
 def ask(scene: Scene) -> tuple[str, str, AnswerType]:
+    """The question, its answer and the answer's type."""
     content = scene["content"]
     return QUESTIONS[content["type"]], str(_derived(content["type"], content["numbers"])[-1][2]), "integer"
 
 
 def _derived(kind: str, numbers: list[int]) -> list[tuple[int, int, int]]:
-    """Operands and result of each derivation, each following from the one before."""
+    """Operands and result of each derivation, in order."""
     known, lines = list(numbers), []
     for _, _, follow in DERIVATIONS[kind]:
         lines.append(follow(known))
@@ -120,6 +123,7 @@ def _derived(kind: str, numbers: list[int]) -> list[tuple[int, int, int]]:
 
 
 def solve(scene: Scene, writer: Writer) -> list[str]:
+    """The steps of a solution, with claims chosen by the writer."""
     kind = scene["content"]["type"]
     scale = 30 if kind == "angle" else 1
     known = [_claimed(kind, number, scale, writer) for number in scene["content"]["numbers"]]
@@ -140,6 +144,7 @@ def _claimed(kind: str, number: int, scale: int, writer: Writer) -> int:
 
 
 def parse_claim(scene: Scene, stated: dict[str, Any], step: Step) -> Claim | None:
+    """What a step claims about the scene; None if it does not parse."""
     kind, numbers = scene["content"]["type"], scene["content"]["numbers"]
     if reading := _READING.fullmatch(step.text):
         if step.text != f"[perception] {READINGS[kind].format(reading[2], reading[4])}":

@@ -1,4 +1,4 @@
-"""Fine print that can only be seen after a zoom: which hatching a coloured plate carries.
+"""Fine print that is only visible after a zoom: which hatching a coloured plate has.
 
     Q: Which print is on the green plate?
     [perception] the green plate is in row 1 column 3
@@ -6,8 +6,8 @@
     [perception] the green plate has checks
     [answer] checks
 
-The image has 512 x 512 pixels. A model whose limit is 128 x 128 sees it at a quarter of the size, and a cell of the
-4 x 4 lattice, once zoomed, at its own.
+The image has 512 x 512 pixels. A model with a limit of 128 x 128 sees it at a quarter of its side, and a zoomed cell of
+the 4 x 4 lattice at full resolution.
 """
 
 from __future__ import annotations
@@ -28,11 +28,11 @@ SIDE, LATTICE, CELL = 512, 4, 128
 OVERVIEW_SIDE = 128
 PLATE, FRAME = (96, 56), 8
 
-# Too coarse by construction: every print is half ink with a period of exactly one overview pixel, so that each
-# overview pixel inside a plate averages whole periods and has the plate's own colour, whatever the print. Small type
-# would not do: a small network reads two-digit numbers off a quarter-size overview in 98% of cases. Plates stand on
-# multiples of the period, so that a print has the same phase wherever it is: a phase drawn at random makes the prints
-# equal on average over it, and a small network that starts from such averages was at chance after 66,000 such problems.
+# The overview is too coarse by construction: every print is half ink with a period of exactly one overview pixel, so
+# each overview pixel inside a plate averages whole periods and has the plate's own colour, whatever the print. Small
+# type is not enough: a small network reads two-digit numbers off a quarter-size overview in 98% of cases. Plates are
+# placed at multiples of the period, so that a print has the same phase everywhere. With random phases, all prints have
+# the same average, and a small network that starts from such averages stayed at chance after 66,000 problems.
 PERIOD = SIDE // OVERVIEW_SIDE
 INK = 36  # grey levels above and below the plate's colour
 PRINTS = ("stripes", "bars", "checks", "slashes")
@@ -44,6 +44,7 @@ _COMPARE = re.compile(r"\[reasoning\] ([a-z]+) and ([a-z]+) (match|differ)")
 
 
 def make(rng: random.Random) -> Scene:
+    """A random scene."""
     kind = rng.choice(("read", "same"))
     colours = rng.sample(COLOURS, rng.randint(4, 6))
     cells = rng.sample(range(LATTICE * LATTICE), len(colours))
@@ -57,6 +58,7 @@ def make(rng: random.Random) -> Scene:
 
 
 def draw(scene: Scene) -> Image.Image:
+    """Draw the scene."""
     image, pen = canvas(SIDE)
     for colour, (_, _, print_) in scene["content"]["plates"].items():
         box = _plate(scene, colour)
@@ -72,7 +74,7 @@ def _printed(colour: tuple[int, int, int], print_: str) -> Image.Image:
     field = {"stripes": y // half, "bars": x // half, "checks": x // half + y // half, "slashes": (x + y) // half}[
         print_
     ]
-    # Kept away from black and white, where ink would be clipped and change the mean.
+    # Away from black and white, where clipped ink would change the mean.
     base = np.clip(np.array(colour), INK, 255 - INK)
     return Image.fromarray((base + np.where(field % 2, INK, -INK)[..., None]).astype(np.uint8))
 
@@ -85,6 +87,7 @@ def _plate(scene: Scene, colour: str) -> Region:
 
 
 def ask(scene: Scene) -> tuple[str, str, AnswerType]:
+    """The question, its answer and the answer's type."""
     content = scene["content"]
     prints = [content["plates"][colour][2] for colour in content["asked"]]
     if content["type"] == "read":
@@ -95,6 +98,7 @@ def ask(scene: Scene) -> tuple[str, str, AnswerType]:
 
 
 def solve(scene: Scene, writer: Writer) -> list[str]:
+    """The steps of a solution, with claims chosen by the writer."""
     content, steps, prints = scene["content"], [], []
     for colour in content["asked"]:
         row, column, _ = content["plates"][colour]
@@ -122,12 +126,13 @@ def _neighbours(index: int) -> list[int]:
 
 
 def _shown(plates: dict[str, Any], colour: str, row: int, column: int) -> str:
-    """The print that is seen in a cell: of the plate that is there; in an empty cell, a guess that is wrong."""
+    """The print in a cell: that of the plate there; for an empty cell, a wrong guess."""
     there = [print_ for r, c, print_ in plates.values() if (r, c) == (row, column)]
     return str(there[0]) if there else NEAR_PRINT[plates[colour][2]]
 
 
 def parse_claim(scene: Scene, stated: dict[str, Any], step: Step) -> Claim | None:
+    """What a step claims about the scene; None if it does not parse."""
     content = scene["content"]
     plates, asked = content["plates"], content["asked"]
     if place := _PLACE.fullmatch(step.text):
@@ -136,7 +141,7 @@ def parse_claim(scene: Scene, stated: dict[str, Any], step: Step) -> Claim | Non
     if step.kind == "zoom":
         return _zoom(scene, stated, step)
     if has := _HAS.fullmatch(step.text):
-        # What a wrong place shows is not this plate's print: it carries the error made before.
+        # A wrong place does not show this plate's print: the earlier error carries over.
         print_ = plates[has[1]][2] if has[1] in plates else None
         away = stated.get(f"place {has[1]}")
         shown = _shown(plates, has[1], *away) if print_ and away else print_
@@ -157,8 +162,8 @@ def _compared(first: Any, second: Any) -> tuple[str, str, str]:
 
 
 def _zoom(scene: Scene, stated: dict[str, Any], step: Step) -> Claim | None:
-    """A zoom is right where it shows at least 90% of the plate and at most a quarter of the image. One that was never
-    executed showed nothing, and says nothing that could be right."""
+    """A zoom is correct if it shows at least 90% of the plate and at most a quarter of the image. None for a zoom that
+    was not executed."""
     region, label = step.region, re.search(r'"label": "([a-z]+) plate"', step.text)
     if region is None or label is None:
         return None
@@ -177,6 +182,7 @@ def _cell(row: int, column: int) -> Region:
 
 
 def regions(scene: Scene) -> dict[str, Region]:
+    """The regions of the plates that are asked about, by zoom label."""
     return {f"{colour} plate": _plate(scene, colour) for colour in scene["content"]["asked"]}
 
 

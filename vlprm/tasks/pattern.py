@@ -1,4 +1,4 @@
-"""Completing an abstract pattern: which colour, number (of pips), shape or size a cycle lacks.
+"""Completing an abstract pattern: which colour, number (of pips), shape or size is missing in a cycle.
 
 Q: Which colour is missing?
 [perception] cells: red blue green red ? green
@@ -40,10 +40,10 @@ NEAR_NUMBER = {"1": "2", "2": "3", "3": "2", "4": "5", "5": "6", "6": "5"}
 NEAR_SIZE = {"small": "medium", "medium": "large", "large": "medium"}
 NEAR = {**NEAR_COLOUR, **NEAR_NUMBER, **NEAR_SHAPE, **NEAR_SIZE}
 RADII = {1: {"small": 5.5, "medium": 6.5, "large": 7.5}, 2: {"small": 5.5, "medium": 9.5, "large": 14.5}}
-TURNS = (270, 270, 180, 90, 90)  # of the arrows between the cells of two rows
+TURNS = (270, 270, 180, 90, 90)  # rotation in degrees of the arrows between the cells of two rows
 GREY = (120, 120, 120)
 
-# Pips as on a die: columns and rows of a 3 x 3 field.
+# Pips as on a die: (column, row) in a 3 x 3 field.
 PIPS = {
     "1": ((1, 1),),
     "2": ((0, 0), (2, 2)),
@@ -60,6 +60,7 @@ _PLACE = re.compile(r"\[reasoning\] cell ([1-9]) is ([a-z0-9]+)")
 
 
 def make(rng: random.Random) -> Scene:
+    """A random scene."""
     kind = rng.choice(("colour", "number", "shape", "size"))
     rows = rng.choice((1, 2)) if kind in ("colour", "shape") else 2
     shown = ("colour",) if kind == "number" else ("colour", "shape", "size")
@@ -79,6 +80,7 @@ def _sequence(kind: str, rng: random.Random) -> list[str]:
 
 
 def draw(scene: Scene) -> Image.Image:
+    """Draw the scene."""
     image, pen = canvas()
     content, layout = scene["content"], scene["layout"]
     centres = [_centre(content["rows"], index, layout["shift"]) for index in range(CELLS)]
@@ -104,7 +106,7 @@ def _draw_cell(pen: ImageDraw.ImageDraw, content: Scene, index: int, x: float, y
     elif content["type"] == "number":
         tint = tuple(
             (c + 2 * p) // 3 for c, p in zip(PALETTE[cell["colour"]], PAPER, strict=True)
-        )  # dark pips must show
+        )  # dark pips must stay visible
         pen.rectangle(box, fill=tint, outline=GREY)
         for column, row in PIPS[cell["number"]]:
             px, py = at[0] + (column - 1) * 11, at[1] + (row - 1) * 11
@@ -115,12 +117,14 @@ def _draw_cell(pen: ImageDraw.ImageDraw, content: Scene, index: int, x: float, y
 
 
 def ask(scene: Scene) -> tuple[str, str, AnswerType]:
+    """The question, its answer and the answer's type."""
     content = scene["content"]
     kind, cell = content["type"], content["cells"][content["missing"]]
     return f"Which {kind} is missing?", str(cell[kind]), "integer" if kind == "number" else "word"
 
 
 def solve(scene: Scene, writer: Writer) -> list[str]:
+    """The steps of a solution, with claims chosen by the writer."""
     kind, number = scene["content"]["type"], scene["content"]["missing"] + 1
     cells = [word if word == "?" else _claimed_cell(kind, word, writer) for word in _words(scene)]
     rule = _rule(cells)
@@ -138,7 +142,7 @@ def _claimed_cell(kind: str, word: str, writer: Writer) -> str:
 
 
 def _near_cycles(cycle: list[str]) -> list[list[str]]:
-    """Another period, another order, another start, another value."""
+    """Cycles with another period, order, start or value."""
     period = cycle[:2] if len(cycle) == 3 else [*cycle, cycle[0]]
     likely = (period, [cycle[0], *cycle[:0:-1]], [*cycle[1:], cycle[0]], [*cycle[:-1], NEAR[cycle[-1]]])
     return [other for i, other in enumerate(likely) if other != cycle and other not in likely[:i]]
@@ -150,18 +154,20 @@ def _words(scene: Scene) -> list[str]:
 
 
 def _rule(cells: list[str]) -> list[str]:
-    """The cycle that the fewest cells contradict, the shorter before the longer; the first cell at a place decides."""
+    """The cycle that the fewest cells contradict, on ties the shorter one. Its values are the first known cells at each
+    place."""
     cycles = [[next((c for c in cells[i::n] if c != "?"), "?") for i in range(n)] for n in (2, 3)]
     return min(cycles, key=lambda cycle: sum(c not in ("?", cycle[i % len(cycle)]) for i, c in enumerate(cells)))
 
 
 def _missing(cells: list[str], cycle: list[str]) -> Any:
-    """The missing cell's number and its value; "" where too little is known."""
+    """The missing cell's number and value; "" if too little is known."""
     place = cells.index("?") if "?" in cells else 0
     return (place + 1, cycle[place % len(cycle)]) if place and cycle else ""
 
 
 def parse_claim(scene: Scene, stated: dict[str, Any], step: Step) -> Claim | None:
+    """What a step claims about the scene; None if it does not parse."""
     words = _words(scene)
     cells, true = stated.get("cells", "").split(), _rule(words)
     if row := _CELLS.fullmatch(step.text):

@@ -1,4 +1,4 @@
-"""Drawing and chance for the synthetic families: one palette, one font, one source of seeded randomness."""
+"""Drawing and seeded randomness for the synthetic families: one palette, one font, one random number generator."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ COLOURS = tuple(PALETTE)
 SHAPES = ("circle", "square", "triangle", "diamond", "star")
 INK = (30, 30, 30)
 
-# What is likeliest taken for what.
+# The most likely confusion of each colour and shape.
 NEAR_COLOUR = {
     "red": "orange",
     "orange": "red",
@@ -38,17 +38,18 @@ PAPER = (250, 250, 248)
 
 
 def rng_for(*parts: object) -> random.Random:
-    """A generator that depends on the parts alone: the same on every machine and in every process."""
+    """A generator that depends only on the parts: the same on every machine and in every process."""
     return random.Random(int.from_bytes(hashlib.sha256("/".join(map(str, parts)).encode()).digest()[:8], "big"))
 
 
 def canvas(side: int = SIDE) -> tuple[Image.Image, ImageDraw.ImageDraw]:
+    """An empty image and its drawing context."""
     image = Image.new("RGB", (side, side), PAPER)
     return image, ImageDraw.Draw(image)
 
 
 def write(draw: ImageDraw.ImageDraw, centre: tuple[float, float], text: str, size: int, fill: Any = INK) -> None:
-    """Text centred at a point, in Pillow's own font, so that no font file has to be found."""
+    """Draw text centred at a point, in Pillow's built-in font, so that no font file is needed."""
     draw.text(centre, text, fill=fill, font=_font(size), anchor="mm")
 
 
@@ -60,6 +61,7 @@ def _font(size: int) -> Any:
 def draw_shape(
     draw: ImageDraw.ImageDraw, shape: str, centre: tuple[float, float], radius: float, fill: tuple[int, int, int]
 ) -> None:
+    """Draw a filled shape around a centre. ValueError for an unknown shape."""
     x, y = centre
     if shape == "circle":
         draw.ellipse([x - radius, y - radius, x + radius, y + radius], fill=fill, outline=INK)

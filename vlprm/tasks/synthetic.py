@@ -1,8 +1,8 @@
-"""What the drawn families share: items by id, splits that share no scene, and the truth of every step.
+"""Common parts of the drawn families: items by id, splits without common scenes, and the ground truth of every step.
 
-A family is one `SyntheticFamily`: it makes a scene, draws it, asks, writes a solution, and reads what a step claims.
-The rest is here. A *scene* is a JSON object: `content` is what is to be seen and asked, `layout` is jitter.
-Items with equal content are the same scene, whatever their layout; a scene belongs to exactly one split.
+A family is one `SyntheticFamily`: it makes a scene, draws it, asks a question, writes a solution, and parses what a
+step claims. A *scene* is a JSON object: `content` is what is shown and asked, `layout` is jitter. Items with equal
+content are the same scene, whatever their layout; a scene belongs to exactly one split.
 """
 
 from __future__ import annotations
@@ -30,16 +30,17 @@ SPLIT_BUCKETS = {"train": range(0, 14), "validation": range(14, 16), "test": ran
 
 
 class Writer(Protocol):
-    """Chooses what a solution claims. A truthful writer returns `truth`; a careless one may return one of `near`.
+    """Chooses what a solution claims. A truthful writer returns `truth`; a careless one may return an item of `near`.
 
-    `concept` names what is being read or derived ("colour orange", "sum with carry"), so that carelessness can have
-    blind spots. `near` are plausible confusions, the likeliest first, `truth` not among them.
+    `concept` names what is read or derived ("colour orange", "sum with carry"), so that a writer can have blind spots.
+    `near` are plausible confusions without `truth`, most likely first.
     """
 
     def __call__(self, kind: ErrorKind, concept: str, truth: V, near: Sequence[V]) -> V: ...
 
 
 def truthful(kind: ErrorKind, concept: str, truth: V, near: Sequence[V]) -> V:
+    """The writer that always returns the truth."""
     return truth
 
 
@@ -47,8 +48,8 @@ def truthful(kind: ErrorKind, concept: str, truth: V, near: Sequence[V]) -> V:
 class Claim:
     """What one step says. `key` names the fact; `said` is the step's value for it and `true` the scene's.
 
-    `implied` is what follows from the facts stated before, for a derived fact; None for what is read off the image.
-    `perceived` is the kind of error that a wrong reading is.
+    `implied` is the value that follows from earlier statements, for a derived fact; None for a fact read off the image.
+    `perceived` is the error kind of a wrong reading.
     """
 
     key: str
@@ -59,6 +60,7 @@ class Claim:
 
     @property
     def is_reading(self) -> bool:
+        """Whether the fact is read off the image, not derived."""
         return self.implied is None
 
 
@@ -87,13 +89,14 @@ class SyntheticFamily:
     regions: Callable[[Scene], dict[str, Region]] = lambda scene: {}
 
     def item_id(self, split: str, index: int) -> str:
+        """The id of an item. ValueError for an unknown split."""
         if split not in SPLIT_BUCKETS:
             raise ValueError(f"unknown split {split!r} of {self.name}; known: {', '.join(SPLIT_BUCKETS)}")
         return f"{self.name}@{self.version}/{split}/{index:06d}"
 
     def problem(self, split: str, index: int, drawn: bool = True) -> Problem:
-        """Item `index` of a split. Its id regenerates it bit for bit. Not drawn, it has no images,
-        and is had faster."""
+        """Item `index` of a split; its id regenerates it bit for bit. `drawn=False` skips rendering: no images,
+        faster."""
         problem_id = self.item_id(split, index)
         scene = self.scene(split, index)
         question, answer, answer_type = self.ask(scene)
@@ -108,6 +111,7 @@ class SyntheticFamily:
         )
 
     def problem_by_id(self, problem_id: str, drawn: bool = True) -> Problem:
+        """The item with this id. ValueError if it is not an id of this family and version."""
         name, _, version = problem_id.partition("/")[0].partition("@")
         if (name, version) != (self.name, str(self.version)):
             raise ValueError(f"item {problem_id!r} is not of {self.name}@{self.version}")
@@ -117,12 +121,12 @@ class SyntheticFamily:
         return self.problem(parts[1], int(parts[2]), drawn)
 
     def verdicts(self, problem: Problem, steps: Sequence[Step]) -> list[Verdict | None]:
-        """The truth of every step; None where the step does not parse as a claim of this family, and for a zoom that
+        """The ground truth of every step; None if the step does not parse as a claim of this family or is a zoom that
         was not executed.
 
-        A step is correct when what it says is so. A wrong reading is a perception error (or the kind its claim
-        names). A wrong derivation is a reasoning error unless it follows from what was stated: then it carries the
-        first error before it, and has that error's kind.
+        A step is correct if what it says is true. A wrong reading is a perception error (or the kind that its claim
+        names). A wrong derivation is a reasoning error, unless it follows from earlier statements: then it has the kind
+        of the first error before it.
         """
         first_error: ErrorKind | None = None
         result: list[Verdict | None] = []
@@ -133,8 +137,8 @@ class SyntheticFamily:
         return result
 
     def solved_step(self, problem: Problem, steps: Sequence[Step], writer: Writer) -> str | None:
-        """What a solution by this writer says of the fact that the last of these steps is about; None where it says
-        nothing of it, or cannot be known to: a step does not parse, or is a zoom."""
+        """The step of a solution by this writer that states the same fact as the last of these steps; None if there is
+        none, or if the last step does not parse or is a zoom."""
         scene = problem.meta["scene"]
         *_, meant = self._claims(scene, [_tidy(step, problem.answer_type) for step in steps])
         texts = self.solve(scene, writer)
@@ -142,7 +146,7 @@ class SyntheticFamily:
         return next((t for t, c in zip(texts, claims, strict=True) if meant and c and c.key == meant.key), None)
 
     def _claims(self, scene: Scene, steps: Iterable[Step]) -> Iterator[Claim | None]:
-        """What each step claims, given those before it."""
+        """What each step claims, given the steps before it."""
         stated: dict[str, Any] = {}
         for step in steps:
             claim = self.parse_claim(scene, stated, step)
@@ -151,7 +155,7 @@ class SyntheticFamily:
             yield claim
 
     def scene(self, split: str, index: int) -> Scene:
-        """What item `index` of a split shows, without drawing it."""
+        """The scene of item `index` of a split, without drawing it."""
         for attempt in range(10_000):
             scene = self.make(rng_for(self.name, self.version, split, index, attempt))
             if _bucket(scene) in SPLIT_BUCKETS[split]:
@@ -160,7 +164,8 @@ class SyntheticFamily:
 
 
 def item_ids(families: Sequence[SyntheticFamily], split: str, problems: int, first: int = 0) -> list[str]:
-    """Ids of so many problems of a split, the families taking turns, each counting its items from `first`."""
+    """Ids of `problems` problems of a split. Families take turns, each counting its items from `first`. ValueError if
+    there are none or a task is named twice."""
     names = [family.name for family in families]
     if problems < 1 or not names:
         raise ValueError(
@@ -172,7 +177,7 @@ def item_ids(families: Sequence[SyntheticFamily], split: str, problems: int, fir
 
 
 def _tidy(step: Step, answer_type: AnswerType) -> Step:
-    """The step without stray white space, and an answer in its canonical form: `Blue.` is as right as `blue`."""
+    """The step without surrounding white space, and with an answer in canonical form: `Blue.` counts as `blue`."""
     text = step.text.strip()
     if step.kind == "answer" and (answer := extract_answer([step], answer_type)) is not None:
         text = f"[answer] {answer}"

@@ -1,9 +1,9 @@
-"""A run as one self-contained HTML page: its results, and its problems to filter and to open.
+"""A run as one self-contained HTML page: its results, and its problems to filter and open.
 
     write_atomically(path, render_page("a run", [results_section(results)], problems))
 
-What models wrote is data: in the sections it is escaped, and among the problems it lies in JSON that the page's script
-(`page/*.js`) reads and shows as text. The page's policy lets no other script run and nothing be fetched.
+Model text is data: sections escape it, and problems hold it as JSON that the page's script (`page/*.js`) shows as text.
+The content security policy blocks other scripts and all fetches.
 """
 
 from __future__ import annotations
@@ -26,14 +26,14 @@ from vlprm.viewer.views import Problems, ProblemView, facts, plain, visible
 FOLDER = Path(__file__).parent
 SCRIPTS = ("data.js", "elements.js", "problem.js", "tree.js", "list.js", "main.js")
 MAX_PROBLEMS = 1_000
-MAX_BYTES = 45_000_000  # of the problems in a page, of which the whole stays under 50 MB
+MAX_BYTES = 45_000_000  # size of the problems in a page, so that the page stays under 50 MB
 
-# The curve of best-of-n, in the units of its drawing.
+# Width and height of the best-of-n curve in drawing units.
 CURVE = (360, 200)
 
 
 def render_page(title: str, sections: Sequence[Markup], problems: Problems | None = None) -> str:
-    """The page's HTML. Of the problems the first are in it, as many as MAX_PROBLEMS and MAX_BYTES let; it says how many
+    """The page's HTML. It contains the first problems, as many as MAX_PROBLEMS and MAX_BYTES allow, and says how many
     there are."""
     blocks: list[Markup] = []
     listed: list[str] = []
@@ -48,7 +48,7 @@ def render_page(title: str, sections: Sequence[Markup], problems: Problems | Non
 
 
 def render_served(title: str, sections: Sequence[Markup], problems: Problems) -> str:
-    """The same page without its problems, which it asks the server of `vlprm.viewer.serve` for."""
+    """The same page without its problems, which it requests from the server of `vlprm.viewer.serve`."""
     return _page(title, sections, problems, [], None)
 
 
@@ -60,12 +60,12 @@ def results_section(results: dict[str, Any]) -> Markup:
 
 
 def synthesis_section(synthesis: dict[str, Any]) -> Markup:
-    """What `data_synth.report` measured."""
+    """The section of `data_synth.report`'s results."""
     return _section("synthesis.html", synthesis=synthesis)
 
 
 def curve_points(best_of_n: dict[str, float]) -> list[tuple[float, float, str, float]]:
-    """(x, y, n, accuracy) of the best-of-n curve: n in even steps, accuracy from 0 to 1."""
+    """(x, y, n, accuracy) of the best-of-n curve: n in equal steps, accuracy from 0 to 1."""
     width, height = CURVE
     last = max(len(best_of_n) - 1, 1)
     return [
@@ -75,17 +75,17 @@ def curve_points(best_of_n: dict[str, float]) -> list[tuple[float, float, str, f
 
 
 def problem_json(view: ProblemView, images: Sequence[bytes]) -> dict[str, Any]:
-    """A problem as the page's script reads it; null stands for an image that cannot be read."""
+    """A problem as the page's script reads it; null for an image that cannot be read."""
     return {**plain(view), "images": [shown and vars(shown) for shown in map(picture, images)]}
 
 
 def in_script(value: Any) -> str:
-    """JSON that can stand in a script element: nothing in it ends that element, or begins a comment."""
+    """JSON that is safe inside a script element: nothing in it ends the element or begins a comment."""
     return json.dumps(value, allow_nan=False).replace("<", "\\u003c")
 
 
 def _problem_blocks(problems: Problems) -> Iterator[tuple[str, list[Markup]]]:
-    """Of each problem, its facts and its elements of data. An image stands in the first problem that has it."""
+    """Each problem's facts and data elements. An image is embedded with the first problem that has it."""
     seen: set[str] = set()
     for at in range(len(problems)):
         view, images = problems.view(at), problems.images(at)
@@ -108,7 +108,7 @@ def _page(
 ) -> str:
     style = (FOLDER / "page" / "page.css").read_text()
     script = "".join((FOLDER / "page" / name).read_text() for name in SCRIPTS) if problems else ""
-    assert "</" not in script, "it would end the element that it stands in"
+    assert "</" not in script, "it would end its script element"
     return (
         _environment()
         .get_template("page.html")
@@ -126,8 +126,8 @@ def _page(
 
 
 def policy(style: str, script: str, served: bool) -> str:
-    """The content security policy: this style and this script, images that are in the page, and nothing else; served,
-    also what the page's own server gives."""
+    """The content security policy: only this style and script and the page's own images; a served page may also fetch
+    from its own server."""
     images, asked = ("data: 'self'", "'self'") if served else ("data:", "'none'")
     return (
         f"default-src 'none'; style-src {_digest(style)}; script-src {_digest(script)}; img-src {images}; "

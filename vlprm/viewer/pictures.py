@@ -1,4 +1,4 @@
-"""Images for a page that holds a thousand of them: each once, small enough, as a data URL."""
+"""Images for a page with up to a thousand of them: each once, small enough, as a data URL."""
 
 from __future__ import annotations
 
@@ -12,15 +12,16 @@ from vlprm.images import content_hash, open_image
 
 PNG, JPEG = b"\x89PNG", b"\xff\xd8"
 
-# A thousand of the largest are 24 MB as base64. An image is drawn smaller until it fits.
+# A thousand images of this size are 24 MB as base64. An image is scaled down until it fits.
 MAX_BYTES = 18_000
-SIDES = (448, 320, 224, 112)  # pixels; the page shows an image about as large as the first
+SIDES = (448, 320, 224, 112)  # longer side in pixels; the page shows an image at about the first size
 QUALITY = 70
 
 
 @dataclass(frozen=True)
 class Picture:
-    """An image as it is shown: the hash of its file, and the size of the original, in whose pixels regions are."""
+    """An image as the page shows it: the hash of its file, and the size of the original, whose pixels regions refer
+    to."""
 
     key: str
     width: int
@@ -28,7 +29,7 @@ class Picture:
 
 
 def picture(data: bytes) -> Picture | None:
-    """None where the file cannot be read as an image."""
+    """The picture of an image file; None if it cannot be read."""
     try:
         image = open_image(data)
     except ValueError:
@@ -37,7 +38,8 @@ def picture(data: bytes) -> Picture | None:
 
 
 def thumbnail(data: bytes, max_bytes: int = MAX_BYTES) -> bytes:
-    """The image as a file of at most so many bytes, as large as fits: a PNG or JPEG file that does is itself."""
+    """The image as a file of at most `max_bytes`, as large as possible. A small enough PNG or JPEG file is returned
+    unchanged."""
     if len(data) <= max_bytes and data.startswith((PNG, JPEG)):
         return data
     image, shown = open_image(data), b""
@@ -51,11 +53,12 @@ def thumbnail(data: bytes, max_bytes: int = MAX_BYTES) -> bytes:
 
 
 def data_url(data: bytes) -> str:
+    """The image file as a data URL."""
     return f"data:{media_type(data)};base64,{base64.b64encode(data).decode('ascii')}"
 
 
 def media_type(data: bytes) -> str:
-    """Of a file that `thumbnail` gives."""
+    """The media type of a file that `thumbnail` returns."""
     return "image/png" if data.startswith(PNG) else "image/jpeg" if data.startswith(JPEG) else "image/webp"
 
 

@@ -1,7 +1,7 @@
-"""A page with too many problems for one file, served on this machine alone.
+"""Serve a page with too many problems for one file, on this machine only.
 
-The facts of all problems are read once, when the server is made, and kept as text, some hundred bytes a problem;
-everything else is read when it is asked for. There are four addresses, and none of them is the name of a file:
+The facts of all problems are read when the server starts and kept as text (some hundred bytes per problem); everything
+else is read on request. There are four addresses, none of which names a file:
 
     /                        the page
     /facts?from=0&count=9    what the list of problems shows and filters by
@@ -36,7 +36,7 @@ JSON = "application/json"
 
 
 class PageServer(ThreadingHTTPServer):
-    """Serves one run's page on the loopback address; `url` is where. ValueError where the port cannot be had."""
+    """Serves one run's page on the loopback address at `url`. ValueError if it cannot listen on the port."""
 
     daemon_threads = True
 
@@ -44,24 +44,25 @@ class PageServer(ThreadingHTTPServer):
         self.page = render_served(title, sections, problems).encode()
         self.problems = problems
         self.facts = [_facts(problems, at) for at in range(len(problems))]
-        self.lock = Lock()  # a source of problems reads files, and need not be safe to share
+        self.lock = Lock()  # a source of problems reads files and need not be thread-safe
         try:
             super().__init__(("127.0.0.1", port), _Handler)
         except (OSError, OverflowError) as error:
-            raise ValueError(f"port {port} of this machine cannot be had ({error}); choose another, or 0") from error
+            raise ValueError(f"cannot listen on port {port} ({error}); pass another --port, or 0") from error
         self.hosts = {f"{name}:{self.server_port}" for name in ("127.0.0.1", "localhost")}
 
     @property
     def url(self) -> str:
+        """The page's address."""
         return f"http://127.0.0.1:{self.server_port}/"
 
     def handle_error(self, request: Any, client_address: Any) -> None:
-        """A browser that went on to another problem leaves nobody to answer."""
+        """Ignore closed connections: the browser has moved on to another problem."""
         if not isinstance(sys.exception(), ConnectionError):
             super().handle_error(request, client_address)
 
     def answer(self, path: str, number: Callable[[str], int]) -> Answer | None:
-        """What is at an address, whose parameters `number` reads; None where there is nothing."""
+        """The media type and body at an address, whose parameters `number` reads; None for an unknown address."""
         if path == "/":
             return "text/html; charset=utf-8", self.page
         if path == "/facts":
@@ -86,7 +87,7 @@ class _Handler(BaseHTTPRequestHandler):
     server: PageServer
 
     def do_GET(self) -> None:
-        # A page of another site can have its own name resolve to this machine; the name that it asked for tells.
+        # Against DNS rebinding: another site's name may resolve to this machine, but its Host header gives it away.
         if self.headers.get("Host") not in self.server.hosts:
             return self._send(
                 HTTPStatus.MISDIRECTED_REQUEST, "text/plain", b"this server answers for this machine alone"
@@ -123,13 +124,13 @@ class _Handler(BaseHTTPRequestHandler):
 
 
 def _numbers(query: str) -> Callable[[str], int]:
-    """The parameters of an address, each a number from 0 on. ValueError where one is missing or is none."""
+    """The parameters of an address, which must be non-negative integers. ValueError if one is missing or malformed."""
     parameters = parse_qs(query)
 
     def number(name: str) -> int:
         (text,) = parameters.get(name, [""])[:1]
         if not (text.isascii() and text.isdigit() and len(text) < 10):
-            raise ValueError(f"{name} has to be a number from 0 on")
+            raise ValueError(f"{name} must be a non-negative integer")
         return int(text)
 
     return number

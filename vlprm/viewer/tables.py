@@ -1,4 +1,4 @@
-"""Tables for the terminal, and the names that selectors have in every table."""
+"""Tables for the terminal, and the titles of selectors in every table."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ NAMES = {
 
 
 def plain_table(title: str, *columns: str) -> Table:
-    """An empty table: its first column is a name, the others are numbers."""
+    """An empty table whose first column is a name and whose others are numbers."""
     table = Table(title=title, title_justify="left")
     for i, column in enumerate(columns):
         table.add_column(column, justify="right" if i else "left")

@@ -1,4 +1,4 @@
-"""The search trees of a step-label dataset, as problems of a page."""
+"""The search trees of a step-label dataset as problems of a page."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ BENCHMARK = "search trees"
 
 
 class LabelledTrees(Problems):
-    """The trees of a dataset file. One group of its rows is in memory at a time."""
+    """The trees of a dataset file. Only one row group is in memory at a time."""
 
     def __init__(self, path: Path) -> None:
         self._file = open_parquet(path)
@@ -30,9 +30,11 @@ class LabelledTrees(Problems):
         return int(self._firsts[-1])
 
     def view(self, at: int) -> ProblemView:
+        """The tree at this row."""
         return tree_view(self._row(at))
 
     def images(self, at: int) -> tuple[bytes, ...]:
+        """The encoded images of the tree at this row."""
         return tuple(image["bytes"] for image in self._row(at)["images"])
 
     def _row(self, at: int) -> dict[str, Any]:
@@ -44,7 +46,7 @@ class LabelledTrees(Problems):
 
 
 def tree_view(row: dict[str, Any]) -> ProblemView:
-    """A row of the dataset, as `vlprm.data.dataset` describes it."""
+    """A row of the dataset (see `vlprm.data.dataset`) as a problem of a page."""
     meta = json.loads(row["meta"])
     columns = (row["completions"], row["parents"], row["labels"], row["error_kinds"], json.loads(row["evidence"]))
     return ProblemView(

@@ -1,7 +1,7 @@
-"""What the pages show: problems with their candidates and search trees, from whatever records they come.
+"""What the pages show: problems with their candidates and search trees, whatever records they come from.
 
-Whoever has records fills these types; the pages, the list of problems and the server read nothing else. All text passes
-through `plain`, where characters that cannot be seen become visible.
+Code that has records fills these types; the pages, the list of problems and the server read nothing else. All text
+passes through `plain`, which makes invisible characters visible.
 """
 
 from __future__ import annotations
@@ -20,9 +20,9 @@ QUESTION_LENGTH = 160  # characters of a question that the list of problems show
 
 @dataclass(frozen=True)
 class StepView:
-    """A step. `reward` (of a tree's step: its fused target) is in [0, 1]; `correct` and `error_kind` are the truth, the
-    label or the judge's verdict; None where there is none. `said` is the judge's reason, `correction` what it would
-    have written instead. `region` is in pixels of the problem's first image."""
+    """A step. `reward` (in a tree: the fused target) is in [0, 1]; `correct` and `error_kind` are the ground truth, the
+    label or the judge's verdict; None if unknown. `said` is the judge's reason, `correction` the judge's corrected
+    step. `region` is in pixels of the problem's first image."""
 
     text: str
     kind: str
@@ -36,8 +36,8 @@ class StepView:
 
 @dataclass(frozen=True)
 class CandidateView:
-    """A solution. `right` is None for a *no result*, of which `stop` says why it ended; `rewards` are those of the
-    whole solution, by the name of the aggregation."""
+    """A solution. `right` is None for *no result*, and `stop` says why it ended; `rewards` are the solution's rewards
+    by aggregation."""
 
     steps: tuple[StepView, ...]
     answer: str | None
@@ -49,8 +49,8 @@ class CandidateView:
 
 @dataclass(frozen=True)
 class TreeStepView:
-    """A step of a search tree, after the step at index `parent` (-1: the prompt): `mc_correct` of `mc_valid` rollouts
-    from here were right."""
+    """A step of a search tree after the step at index `parent` (-1: the prompt). `mc_correct` of `mc_valid` rollouts
+    from here were correct."""
 
     step: StepView
     parent: int
@@ -60,8 +60,8 @@ class TreeStepView:
 
 @dataclass(frozen=True)
 class ProblemView:
-    """A problem. Its images, so many, are apart (see `Problems`). `chosen` has the index of the candidate that each
-    method chose."""
+    """A problem without its images (see `Problems`), whose number is `n_images`. `chosen` has each method's candidate
+    by index."""
 
     id: str
     benchmark: str
@@ -75,23 +75,25 @@ class ProblemView:
 
 
 class Problems(Protocol):
-    """Where the problems of a page come from, by their places from 0 on: a large run need not be in memory."""
+    """The source of a page's problems, by index: a large run need not be in memory."""
 
     def __len__(self) -> int: ...
 
-    def view(self, at: int) -> ProblemView: ...
+    def view(self, at: int) -> ProblemView:
+        """The problem at this index."""
+        ...
 
     def images(self, at: int) -> tuple[bytes, ...]:
-        """The encoded files of a problem's images."""
+        """The encoded image files of the problem at this index."""
         ...
 
     def facts(self, at: int) -> dict[str, Any]:
-        """`facts` of the problem's view; a source that knows them without making the view gives them itself."""
+        """`facts` of the problem's view. A source that knows them without making the view overrides this."""
         return facts(self.view(at))
 
 
 class Joined(Problems):
-    """The problems of several sources, one source after the other."""
+    """The problems of several sources, one after the other."""
 
     def __init__(self, *sources: Problems) -> None:
         self._sources = sources
@@ -100,14 +102,17 @@ class Joined(Problems):
         return sum(map(len, self._sources))
 
     def view(self, at: int) -> ProblemView:
+        """The problem at this index."""
         source, place = self._found(at)
         return source.view(place)
 
     def images(self, at: int) -> tuple[bytes, ...]:
+        """The encoded image files of the problem at this index."""
         source, place = self._found(at)
         return source.images(place)
 
     def facts(self, at: int) -> dict[str, Any]:
+        """The facts of the problem at this index."""
         source, place = self._found(at)
         return source.facts(place)
 
@@ -120,8 +125,8 @@ class Joined(Problems):
 
 
 def facts(view: ProblemView) -> dict[str, Any]:
-    """What the list of problems shows and filters by. `outcomes` says of each method whether its choice is right (null:
-    no result); `differ`, whether methods chose different answers."""
+    """What the list of problems shows and filters by. `outcomes`: whether each method's choice is correct (null: no
+    result); `differ`: whether methods chose different answers."""
     solutions = [view.candidates[i] for i in view.chosen.values()]
     steps = [step for c in view.candidates for step in c.steps] + [node.step for node in view.tree]
     return {
@@ -140,8 +145,8 @@ def facts(view: ProblemView) -> dict[str, Any]:
 
 
 def plain(value: Any) -> Any:
-    """A view as JSON values. Fields that hold nothing are left out, a number that is not finite among them; rewards are
-    rounded to four places, which no plot can tell."""
+    """A view as JSON values. Empty fields and numbers that are not finite are left out; rewards are rounded to four
+    places."""
     if dataclasses.is_dataclass(value):
         fields = {name: plain(item) for name, item in vars(value).items()}
         return {name: item for name, item in fields.items() if item not in (None, "", [], {})}
@@ -154,15 +159,15 @@ def plain(value: Any) -> Any:
     return visible(value) if isinstance(value, str) else value
 
 
-# Controls but for tab, line feed and carriage return; marks that turn the direction of text or have no width; halves of
-# surrogate pairs, which no file can hold.
+# Control characters except tab, line feed and carriage return; direction marks and zero-width characters; lone
+# surrogates, which cannot be encoded.
 _UNSEEN = re.compile(
     "[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\u061c\u200b-\u200f\u2028-\u202e\u2060-\u2069\ufeff\ud800-\udfff]"
 )
 
 
 def visible(text: str) -> str:
-    """The text with every character that cannot be seen, or that would reorder what is seen, as its number."""
+    """The text with each character that is invisible or reorders text replaced by its code point."""
     return _UNSEEN.sub(
         lambda match: f"\N{MATHEMATICAL LEFT ANGLE BRACKET}U+{ord(match[0]):04X}\N{MATHEMATICAL RIGHT ANGLE BRACKET}",
         text,

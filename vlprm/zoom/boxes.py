@@ -1,4 +1,4 @@
-"""Box dialects: the numbers a model writes for a box, and the region of the original image that they mean."""
+"""Box dialects: convert between the numbers that a model writes for a box and regions of the original image."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ Box = tuple[float, float, float, float]
 Size = tuple[int, int]
 
 
-# A dialect is how a checkpoint writes boxes. It is declared by the checkpoint, never guessed from the values. Here, of
-# an image's (width, height) as the vision tower saw it: the width and height that the numbers count to.
+# How checkpoints write boxes. A checkpoint declares its dialect; it is never guessed from the values. Each function
+# maps an image's (width, height) as the vision tower sees it to the maximum x and y of the dialect.
 DIALECTS: dict[str, Callable[[Size], tuple[float, float]]] = {
     "absolute_resized": lambda seen: seen,
     "relative_1000": lambda seen: (1000, 1000),
@@ -21,12 +21,12 @@ DIALECTS: dict[str, Callable[[Size], tuple[float, float]]] = {
 }
 
 
-NO_DIALECT = "none"  # of a model of which nobody knows how it writes boxes: it is not asked for any
+NO_DIALECT = "none"  # the model's dialect is unknown: it is not asked for boxes
 
 
 def to_region(box: Box, dialect: str, shown: Region, seen: Size) -> Region:
-    """The region of a model's box, which is of an image that shows the region `shown` (a whole image, or a crop of
-    whole pixels), of that (width, height) as the vision tower saw it. ValueError if the corners are not in order."""
+    """The region of a model's box on an image that shows the region `shown` (a whole image, or a crop of whole pixels).
+    `seen` is that image's (width, height) as the vision tower sees it. ValueError if the corners are not in order."""
     width, height = frame_of(dialect, shown, seen)
     sx, sy = (shown.x1 - shown.x0) / width, (shown.y1 - shown.y0) / height
     x0, y0, x1, y1 = box
@@ -34,7 +34,7 @@ def to_region(box: Box, dialect: str, shown: Region, seen: Size) -> Region:
 
 
 def from_region(region: Region, dialect: str, shown: Region, seen: Size) -> Box:
-    """A region as the numbers that a model of this dialect writes of such an image (not rounded)."""
+    """A region as the numbers that a model of this dialect writes (not rounded): the inverse of `to_region`."""
     width, height = frame_of(dialect, shown, seen)
     sx, sy = width / (shown.x1 - shown.x0), height / (shown.y1 - shown.y0)
     x0, x1, y0, y1 = region.x0 - shown.x0, region.x1 - shown.x0, region.y0 - shown.y0, region.y1 - shown.y0
@@ -42,7 +42,7 @@ def from_region(region: Region, dialect: str, shown: Region, seen: Size) -> Box:
 
 
 def frame_of(dialect: str, shown: Region, seen: Size) -> tuple[float, float]:
-    """The width and height of such an image in the numbers of a dialect."""
+    """The width and height of the image in the numbers of a dialect. ValueError for an unknown dialect."""
     if dialect not in DIALECTS:
         raise ValueError(f"unknown box dialect {dialect!r}; declare one of {', '.join(DIALECTS)} in vlprm.json")
     return DIALECTS[dialect](seen)

@@ -1,7 +1,7 @@
-"""Zoom: parse a zoom step, validate its box, and give the region of a problem's image that it shows.
+"""Zoom: parse a zoom step, validate its box, and return the region of a problem's image that it shows.
 
-Text of models is never evaluated: a strict JSON parser and typed refusals, for every text whatever. The regions of a
-solution are all in pixels of the problem's images: a crop of a crop is a region of the image that the first was cut of.
+Model text is never evaluated: a strict JSON parser and typed refusals handle every text. All regions of a solution are
+in pixels of the problem's images: a crop of a crop is a region of the original image.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ _ORIGINAL, _OBSERVATION = "original_image", "observation_"
 
 @dataclass(frozen=True)
 class Zoom:
-    """What a policy asks for: a box, in its dialect, of the image with that number, and what it says is there."""
+    """What a policy asks for: a box in its dialect, the number of the image, and the policy's label."""
 
     box: Box
     image: int = 0
@@ -35,18 +35,18 @@ class Zoom:
 
 @dataclass(frozen=True)
 class View:
-    """An image that a policy has in sight: the region that it shows, which is of whole pixels, and its (width, height)
-    as the vision tower sees it."""
+    """An image that the policy can see: the region that it shows, in whole pixels, and its (width, height) as the
+    vision tower sees it."""
 
     region: Region
     seen: Size
 
 
-_NOTHING = View(Region(0, 0, 1, 1), (1, 1))  # what a problem without images is spoken of as
+_NOTHING = View(Region(0, 0, 1, 1), (1, 1))  # placeholder view of a problem without images
 
 
 def parse_zoom(text: str, form: Form = "tagged", problem_images: int = 1) -> Zoom | Refusal:
-    """What the text of a zoom step asks for, or why it is no zoom."""
+    """Parse the text of a zoom step, or return why it is not a valid zoom."""
     body = _body(text, form)
     box = body.get("bbox_2d") if body is not None else None
     if body is None or not isinstance(box, list):
@@ -68,8 +68,8 @@ def parse_zoom(text: str, form: Form = "tagged", problem_images: int = 1) -> Zoo
 
 
 def _body(text: str, form: Form) -> dict[str, Any] | None:
-    """The JSON object that holds the box. A tool call may stand at the end of a paragraph, and has to be its only one;
-    an object that names a field twice is none."""
+    """The JSON object with the box. A tool call must be the only one and end the paragraph; an object with a repeated
+    field is invalid."""
     text = text.strip()
     if form == "tagged":
         written = untagged(text)
@@ -90,13 +90,13 @@ def _body(text: str, form: Form) -> dict[str, Any] | None:
 def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     body = dict(pairs)
     if len(body) < len(pairs):
-        raise ValueError("a field stands twice")
+        raise ValueError("a field is given twice")
     return body
 
 
 def _image_number(body: dict[str, Any], problem_images: int) -> int | None:
-    """Which image: `img_idx` counts the problem's and then the crops, from 0; `source` names one; neither is the first
-    image. None for anything else."""
+    """The number of the image: `img_idx` counts the problem's images and then the crops, from 0; `source` gives a name.
+    With neither, it is the first image; None for anything else."""
     named, number = body.get("source"), body.get("img_idx", 0)
     if named is None:
         whole = isinstance(number, int | float) and not isinstance(number, bool) and 0 <= number < 1 << 31
@@ -113,9 +113,9 @@ def _image_number(body: dict[str, Any], problem_images: int) -> int | None:
 def execute_zoom(
     step: Step, dialect: str, images: Sequence[View], crops: Sequence[View] = (), policy: ZoomPolicy | None = None
 ) -> Step | Refusal:
-    """The step with the region that it shows; or the refusal. In sight are the problem's images and the crops that were
-    shown. The box is clipped to the image that it is of; by the policy, the region then grows by its padding and to the
-    smallest that is shown, and is shifted to where there are pixels."""
+    """The step with the region that it shows, or the refusal. The policy can see the problem's `images` and the `crops`
+    shown so far. The box is clipped to its image; then, as the `policy` declares, the region grows by its padding and
+    to the minimum size, and is shifted into the image."""
     policy = policy or ZoomPolicy()
     zoom = parse_zoom(step.text, policy.form, len(images))
     if isinstance(zoom, str):
@@ -125,7 +125,7 @@ def execute_zoom(
         return "unknown_image"
     try:
         asked = to_region(zoom.box, dialect, view.region, view.seen)
-    except ValueError:  # corners that were apart as written fall together, or leave the numbers, in pixels
+    except ValueError:  # in pixels, distinct corners may coincide or overflow
         return "non_finite" if max(map(abs, zoom.box)) > 1e300 else "too_small"
     if asked.overlap(view.region) == 0:
         return "out_of_frame"
@@ -144,7 +144,7 @@ def execute_zoom(
 def with_refusal_message(
     step: Step, refusal: Refusal, dialect: str, images: Sequence[View], crops: Sequence[View], policy: ZoomPolicy
 ) -> Step:
-    """The step of a refused zoom, with the message that its policy reads in place of a crop."""
+    """The step of a refused zoom with the message that its policy reads instead of a crop."""
     zoom = parse_zoom(step.text, policy.form, len(images))
     view = (None if isinstance(zoom, str) else _named(zoom, images, crops)) or next(iter(images), _NOTHING)
     frame = frame_of(dialect, view.region, view.seen)
@@ -164,7 +164,7 @@ def _clipped(region: Region, frame: Region) -> Region:
 
 
 def _fitted(region: Region, frame: Region, policy: ZoomPolicy) -> Region:
-    """The region with its padding and, where the policy expands, sides as long as it shows, inside of the frame."""
+    """The region with its padding and, if the policy expands, grown to the minimum sides, within the frame."""
     if not policy.padding and not policy.expand:
         return region
     width, height = ((1 + 2 * policy.padding) * side for side in (region.x1 - region.x0, region.y1 - region.y0))
@@ -177,12 +177,12 @@ def _fitted(region: Region, frame: Region, policy: ZoomPolicy) -> Region:
 
 
 def _placed(centre: float, length: float, low: float, high: float) -> tuple[float, float]:
-    """An interval of that length about the centre, shifted into the bounds, and cut to them where it is longer."""
+    """An interval of that length around the centre, shifted into the bounds and cut to them if it is longer."""
     length = min(length, high - low)
     start = min(max(centre - length / 2, low), high - length)
     return start, min(start + length, high)
 
 
 def whole_images(problem: Problem) -> list[Region]:
-    """The region that each of the problem's images shows."""
+    """The regions of the problem's full images."""
     return [Region(0, 0, *open_image(data).size, image=k) for k, data in enumerate(problem.images)]

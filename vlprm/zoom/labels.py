@@ -1,8 +1,8 @@
-"""Labels of zoom steps: did the crop show what the question is about, was it new, and was it of use?
+"""Labels of zoom steps: did the crop show what the question is about, was it new, and was it useful?
 
-Shares of areas come from the true region, where a task knows it; `used` comes from Monte Carlo values with and without
-the crop. From the two shares the three classes of ViRL's credit assignment (arXiv 2511.23031) are derived; its own
-thresholds are not published, and these are ours.
+The area shares need the true region, which only some tasks know; `used` needs Monte Carlo values with and without the
+crop. The shares give the three classes of ViRL's credit assignment (arXiv 2511.23031). ViRL's thresholds are not
+published; these are ours.
 """
 
 from __future__ import annotations
@@ -16,15 +16,15 @@ from vlprm.zoom.execute import parse_zoom
 from vlprm.zoom.policy import Form
 
 Credit = Literal["correct", "redundant", "erroneous"]
-COVERED = 0.9  # of the true region that a crop has to show; what fine_print's truth asks
-REPEATED = 0.5  # intersection over union with an earlier crop, above which a crop shows nothing new
+COVERED = 0.9  # share of the true region that a crop must show, as in the task fine_print
+REPEATED = 0.5  # a crop is redundant above this intersection over union with an earlier one
 
 
 @dataclass(frozen=True)
 class ZoomLabel:
-    """Of one zoom step. `coverage` is the share of the true region that the crop shows, `tightness` the share of the
-    crop that is the true region; both are None where the truth is not known. `used` is the value with the crop less the
-    value without, None without rollouts of both. A zoom that was not executed covers nothing."""
+    """The label of one zoom step. `coverage`: share of the true region that the crop shows; `tightness`: share of the
+    crop that is the true region; both None if the truth is unknown. `used`: value with the crop minus value without it;
+    None without rollouts of both. A zoom that was not executed covers nothing."""
 
     executed: bool
     coverage: float | None = None
@@ -34,8 +34,8 @@ class ZoomLabel:
 
     @property
     def credit(self) -> Credit | None:
-        """ViRL's class. Nothing is guessed where the truth is not known, but that a zoom without a crop is erroneous
-        and a repeated one redundant."""
+        """ViRL's class; None if it is unknown. Without the truth, only a zoom without a crop (erroneous) and a repeated
+        one (redundant) are known."""
         if not self.executed:
             return "erroneous"
         if self.coverage is not None and self.coverage < COVERED:
@@ -52,8 +52,8 @@ def zoom_label(
     with_crop: StepLabel | None = None,
     without: StepLabel | None = None,
 ) -> ZoomLabel:
-    """The label of a zoom step. `earlier` are the regions that were shown before; the counts are those of rollouts from
-    the step, with its crop and with a blank in its place (`vlprm.zoom.counterfactual`)."""
+    """The label of a zoom step. `earlier` are the regions shown before; `with_crop` and `without` hold the counts of
+    rollouts from the step with its crop and with a blank instead (`vlprm.zoom.counterfactual`)."""
     region, used = step.region, _difference(with_crop, without)
     if region is None:
         return ZoomLabel(False, None if truth is None else 0.0, used=used)
@@ -65,7 +65,7 @@ def zoom_label(
 
 
 def label_zooms(steps: Sequence[Step], truths: Mapping[str, Region], form: Form = "tagged") -> dict[int, ZoomLabel]:
-    """The labels of a solution's zooms, by the numbers of their steps; `truths` are regions that the task knows."""
+    """The labels of a solution's zooms by step index; `truths` are the regions that the task knows, by name."""
     labels: dict[int, ZoomLabel] = {}
     shown: list[Region] = []
     for k, step in enumerate(steps):
@@ -88,7 +88,7 @@ def label_tree(tree: StepTree, truths: Mapping[str, Region]) -> dict[int, ZoomLa
 
 
 def true_region(step: Step, truths: Mapping[str, Region], form: Form = "tagged") -> Region | None:
-    """The region that a zoom is after: the one of its label, else the one that it shows most of."""
+    """The region that a zoom is meant to show: the one that its label names, or the one that it shows most of."""
     zoom = parse_zoom(step.text, form)
     if not isinstance(zoom, str) and zoom.label in truths:
         return truths[zoom.label]
@@ -99,6 +99,7 @@ def true_region(step: Step, truths: Mapping[str, Region], form: Form = "tagged")
 
 
 def overlap_over_union(one: Region, other: Region) -> float:
+    """Intersection over union of two regions."""
     shared = one.overlap(other)
     return shared / (one.area + other.area - shared)
 

@@ -1,6 +1,5 @@
-"""What a checkpoint declares of zooming: how a zoom is written, which boxes are refused, how a crop is shown, and how
-much of it there may be. It is the field `zoom` of `vlprm.json`; docs/zoom.md has the table of refusals.
-"""
+"""What a checkpoint declares about zooming: how a zoom is written, which boxes are refused, how a crop is shown, and
+limits. It is the field `zoom` of `vlprm.json`; docs/zoom.md has the table of refusals."""
 
 from __future__ import annotations
 
@@ -26,24 +25,24 @@ TOOL_NAME = "image_zoom_in_tool"
 
 @dataclass(frozen=True)
 class ZoomPolicy:
-    """The defaults are what the built-in models were taught: boxes are clipped to the image, and crops shown as they
-    are. Pixels are of the problem's images.
+    """How a policy zooms. The defaults match the built-in models: boxes are clipped to the image, and crops are shown
+    unscaled. Pixels are those of the problem's images.
 
     Args:
-        form: how the policy writes a zoom, and in which turn its crop is shown.
-        min_side: pixels of the shorter side, below which a region is too small.
-        max_aspect: long to short side, above which a region is refused; the image processors of Qwen-VL take 200.
-        expand: a region that is too small or too long grows about its centre, shifted into the image, before it is
+        form: how the policy writes a zoom and in which turn its crop is shown.
+        min_side: minimum length of the shorter side in pixels.
+        max_aspect: maximum ratio of long to short side; the image processors of Qwen-VL accept up to 200.
+        expand: grow a region that is too small or too long around its centre, shifted into the image, before it is
             refused.
-        padding: share of its width and height by which a region grows on every side.
-        enlarge: factor by which the sides of a crop grow before it is shown, as far as `max_crop_pixels` lets them.
-        max_crop_pixels: largest crop that is shown; larger ones are shrunk (0: what the processor takes).
-        max_zooms: zooms of a solution that are answered, by a crop or by a message.
-        max_images: images that a solution has in sight, the problem's included (0: no limit).
-        max_crop_tokens: image tokens of a solution's crops (0: no limit).
-        refuse_duplicates: whether a region that an earlier zoom has shown is refused.
-        on_refusal: stop: a refused zoom ends its solution, without a result; tell: it is answered by a message, and
-            the policy may try again.
+        padding: share of its width and height by which a region grows on each side.
+        enlarge: factor by which the sides of a crop are enlarged, up to `max_crop_pixels`.
+        max_crop_pixels: larger crops are shrunk to this many pixels (0: the processor's limit).
+        max_zooms: maximum number of zooms per solution that get a crop or a message.
+        max_images: maximum number of images per solution, including the problem's (0: no limit).
+        max_crop_tokens: maximum number of image tokens of all crops of a solution (0: no limit).
+        refuse_duplicates: refuse a region that an earlier zoom has shown.
+        on_refusal: stop: a refused zoom ends its solution as no result; tell: the policy gets a message and may try
+            again.
     """
 
     form: Form = "tagged"
@@ -63,9 +62,9 @@ class ZoomPolicy:
         if not (self.min_side >= 1 and 1 <= self.max_aspect <= 200 and self.padding >= 0 and self.enlarge >= 1):
             raise ValueError("zoom: give min_side >= 1, max_aspect from 1 to 200, padding >= 0 and enlarge >= 1")
         if min(self.max_zooms, self.max_images, self.max_crop_tokens, self.max_crop_pixels) < 0:
-            raise ValueError("zoom: limits are 0 or more")
+            raise ValueError("zoom: limits must be 0 or more")
         if self.enlarge > 1 and not self.max_crop_pixels:
-            raise ValueError("zoom: enlarge without max_crop_pixels has no bound; give the largest crop that is shown")
+            raise ValueError("zoom: enlarge without max_crop_pixels has no bound; set max_crop_pixels")
 
     def crop(self, image: Image.Image, region: Region) -> Image.Image:
         """The crop of a region as the model sees it: enlarged by `enlarge`, at most `max_crop_pixels` large."""
@@ -80,23 +79,23 @@ class ZoomPolicy:
 
     @property
     def tools(self) -> list[dict[str, Any]]:
-        """What the chat template is told of tools."""
+        """Tool declarations for the chat template."""
         return [ZOOM_TOOL] if self.form == "qwen_tool" else []
 
     @property
     def observer(self) -> str:
-        """The role whose turn shows a crop."""
+        """Role of the turn that shows a crop."""
         return "tool" if self.form == "qwen_tool" else "user"
 
     def example(self, frame: tuple[float, float]) -> str:
-        """A zoom as it is to be written, of the left half of an image of that size."""
+        """An example zoom in the policy's form: the left half of an image of that size."""
         box = f'"bbox_2d": [0, 0, {frame[0] / 2:g}, {frame[1]:g}], "label": "left half"'
         if self.form == "tagged":
             return f"[zoom] {{{box}}}"
         return f'<tool_call>\n{{"name": "{TOOL_NAME}", "arguments": {{{box}, "img_idx": 0}}}}\n</tool_call>'
 
 
-# As Qwen-Agent declares it to Qwen3-VL.
+# The declaration that Qwen-Agent gives Qwen3-VL.
 ZOOM_TOOL: dict[str, Any] = {
     "type": "function",
     "function": {
@@ -138,7 +137,7 @@ _SAID: dict[Refusal, str] = {
 
 
 def refusal_text(refusal: Refusal, policy: ZoomPolicy, frame: tuple[float, float], images: int) -> str:
-    """What a policy is told of a refused zoom, in its own numbers. `frame` is the width and height of the image in
-    them; so many `images` can be named."""
+    """The message to a policy about a refused zoom, in the numbers of its dialect. `frame` is the image's width and
+    height in them, `images` the number of images it can name."""
     said = _SAID[refusal].format(example=policy.example(frame), width=frame[0], height=frame[1], images=images)
     return f"{refusal}: {said}"
