@@ -88,7 +88,7 @@ def expected_best_of(correct_by_score: Sequence[float], n: int) -> float:
     """
     size = len(correct_by_score)
     if not 1 <= n <= size:
-        raise ValueError(f"best-of-{n} of a pool of {size} candidates; n is between 1 and the pool's size")
+        raise ValueError(f"best-of-{n} of a pool of {size} candidates; n must be between 1 and the pool's size")
     total = math.comb(size, n)
     return sum(c * math.comb(size - i, n - 1) for i, c in enumerate(correct_by_score, 1)) / total
 

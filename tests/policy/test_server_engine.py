@@ -284,7 +284,7 @@ def test_servers_that_stay_away_end_the_run_in_one_sentence(
         server.reply = lambda body, status=outage: (status, "text/plain", "quota")
         (error,) = ask(inputs, config_of(server, patience=0.3), request(problems[0]))
         assert f"the servers {server.url} have been away or busy for 0.3 seconds" in str(error)
-        assert "run the same command again to go on" in str(error)
+        assert "run the same command again to continue" in str(error)
 
 
 def test_a_call_that_was_cut_once_is_made_again(server: StandIn, inputs: InputBuilder, problems: list[Problem]) -> None:

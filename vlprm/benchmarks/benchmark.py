@@ -165,7 +165,7 @@ def as_problem(benchmark: Benchmark, item: Item, folder: Path, style: str = "off
     if style not in benchmark.prompts:
         raise ValueError(f"{benchmark.name} has no prompt style {style!r}; known: {', '.join(benchmark.prompts)}")
     if not item.images:
-        raise ProblemError("no_image", f"{item.id} of {benchmark.name} lists no images")
+        raise ProblemError("no_image", f"{item.id} of {benchmark.name} has no images; correct the row")
     images = tuple(_image(item, image, folder.resolve()) for image in item.images)
     meta = {"choices": list(item.options), "question_type": next(iter(item.groups.values()), ("",))[0]}
     question = benchmark.prompts[style](item)
@@ -275,4 +275,4 @@ def decoded(path: Path) -> str:
     try:
         return data.decode(json.detect_encoding(data))
     except UnicodeDecodeError as error:
-        raise ValueError(f"{path} is not in UTF-8 (byte {error.start}); convert it") from error
+        raise ValueError(f"{path} is not in UTF-8 (byte {error.start}); convert it to UTF-8") from error

@@ -51,7 +51,7 @@ def read_outputs(path: Path, benchmark: Benchmark) -> Outputs:
             raise ValueError(f"{path}: {repeated} ids have several outputs, such as {item_id!r}; keep one of each")
         outputs[item_id] = Output(item_id, final_text(text or ""), record)
     if not outputs:
-        raise ValueError(f"{path} has no outputs")
+        raise ValueError(f"{path} has no outputs; check the file")
     malformed = [text is None for text in texts]
     if all(malformed):
         raise ValueError(f"{path}: no record has a text under {', '.join(TEXT_FIELDS)}; name it so")

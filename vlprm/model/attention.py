@@ -53,7 +53,7 @@ AttentionMaskInterface.register(TREE, sdpa_mask)  # rows without branches use sd
 def refuse_missing_flash(attention: Attention) -> None:
     """ValueError if flash-attn is asked for but not installed."""
     if attention.flash and find_spec("flash_attn") is None:
-        raise ValueError("flash-attn is not installed; pip install 'vlprm[flash]', or leave out attention")
+        raise ValueError("flash-attn is not installed; pip install 'vlprm[flash]', or do not set attention to flash")
 
 
 def use_attention(model: Any, attention: Attention, can_pack: bool) -> None:

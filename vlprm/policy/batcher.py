@@ -31,7 +31,7 @@ class Batcher(Generic[Q, A]):
 
     async def _answer_when_all_wait(self) -> None:
         known = -1
-        while len(self._waiting) != known:  # others may still be on their way to ask
+        while len(self._waiting) != known:  # other coroutines may still be about to ask
             known = len(self._waiting)
             for _ in range(3):
                 await asyncio.sleep(0)
@@ -50,13 +50,13 @@ class Batcher(Generic[Q, A]):
             for (_, future), answer in zip(batch, answers, strict=True):
                 _settle(future, answer)
             return
-        # Out of the handler, whose traceback would hold the failed batch in memory.
+        # Outside the handler, because its traceback would keep the failed batch in memory.
         self._answer(batch[: len(batch) // 2])
         self._answer(batch[len(batch) // 2 :])
 
 
 def _settle(future: asyncio.Future[A], outcome: A | Exception) -> None:
-    if future.done():  # whoever asked has given up
+    if future.done():  # the asking coroutine was cancelled
         return
     if isinstance(outcome, Exception):
         future.set_exception(outcome)

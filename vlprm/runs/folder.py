@@ -29,7 +29,7 @@ def _writing(path: Path) -> Iterator[None]:
         yield
     except OSError as error:
         raise ValueError(
-            f"{path} cannot be written ({error.strerror}); make room, then run the same command again to go on"
+            f"{path} cannot be written ({error.strerror}); make room, then run the same command again to continue"
         ) from error
 
 

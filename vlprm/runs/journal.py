@@ -48,9 +48,9 @@ def _record(line: bytes, place: str) -> dict[str, Any]:
     try:
         record = json.loads(line)
     except ValueError as error:
-        raise ValueError(f"{place} is not JSON; remove that line to go on") from error
+        raise ValueError(f"{place} is not JSON; remove that line to continue") from error
     if not isinstance(record, dict) or "key" not in record:
-        raise ValueError(f"{place} is not a record with a key; remove that line to go on")
+        raise ValueError(f"{place} is not a record with a key; remove that line to continue")
     return record
 
 

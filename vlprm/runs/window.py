@@ -72,7 +72,7 @@ def stopped_by_sigint() -> Iterator[asyncio.Event]:
 def leave_unless(done: bool) -> None:
     """Exit with the status of an interrupted command if SIGINT stopped a run before it was done."""
     if not done:
-        log.info("stopped; run the same command again to go on")
+        log.info("stopped; run the same command again to continue")
         raise SystemExit(EXIT_STOPPED)
 
 

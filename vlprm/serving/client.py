@@ -99,7 +99,7 @@ class Servers:
             await client.close()
 
     def url(self, image: bytes, region: Region | None = None, policy: ZoomPolicy = ZoomPolicy()) -> str:
-        """The image as a data URL, made once."""
+        """The image as a data URL, from a cache."""
         return self._urls.get((image, region, policy), lambda: data_url(image, region, policy))
 
     async def call(self, body: dict[str, Any], kind: Kind = "chat") -> Answer | Failure:
@@ -150,7 +150,7 @@ class Servers:
             raise ValueError(
                 f"the servers {' and '.join(self.config.base_urls)} have been away or busy for"
                 f" {self.config.patience:g} seconds (the last call: {failure.said}); start them, then run the same"
-                " command again to go on"
+                " command again to continue"
             )
         if not self._noted:  # log once per outage, not once per waiting call
             log.info("no server takes calls (%s); trying again for %g seconds", failure.said, self.config.patience)
@@ -165,7 +165,7 @@ class Servers:
         if self._failed_in_a_row >= FAILURES_IN_A_ROW:
             raise ValueError(
                 f"{self._failed_in_a_row} calls in a row failed (the last: {failure.said}); look at the log of"
-                f" {' and '.join(self.config.base_urls)}, then run the same command again to go on"
+                f" {' and '.join(self.config.base_urls)}, then run the same command again to continue"
             )
 
 

@@ -41,7 +41,7 @@ ORIGINAL = "correct"
 UNDEFINED = -1.0  # the official function's value for a ratio with denominator 0
 
 
-# --- its rows
+# --- rows
 
 
 def load(folder: Path) -> LabelledSet:
@@ -90,7 +90,7 @@ def parse_prediction(record: Record, solution: LabelledSolution) -> Prediction:
     return of_calls(scores.get("step_level_validity_labels"), len(solution.steps))
 
 
-# --- its measures
+# --- measures
 
 
 def measured(solutions: Sequence[LabelledSolution], calls: Sequence[Calls]) -> dict[str, Any]:

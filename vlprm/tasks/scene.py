@@ -10,7 +10,7 @@ from typing import Any
 
 from PIL import Image, ImageDraw, ImageFont
 
-SIDE = 128  # pixels; a model with a 128 x 128 limit sees such an image without resizing
+SIDE = 128  # pixels; a model with a limit of 128 x 128 does not resize such an image
 
 PALETTE: dict[str, tuple[int, int, int]] = {
     "red": (214, 39, 40),

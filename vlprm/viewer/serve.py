@@ -29,7 +29,7 @@ from vlprm.viewer.views import Problems, ProblemView
 
 log = logging.getLogger(__name__)
 
-SMALL = 4_000  # bytes of an image in the list
+SMALL = 4_000  # maximum bytes of an image in the list
 LARGE = 400_000
 Answer = tuple[str, bytes]  # media type and body
 JSON = "application/json"

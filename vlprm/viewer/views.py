@@ -15,7 +15,7 @@ from typing import Any, Protocol
 
 from vlprm.schema import Region
 
-QUESTION_LENGTH = 160  # characters of a question that the list of problems shows
+QUESTION_LENGTH = 160  # maximum length in characters of a question in the list of problems
 
 
 @dataclass(frozen=True)
