@@ -201,7 +201,7 @@ def test_parts_attend_by_what_is_asked_for(tiny_backbone: Folders, problems: lis
 @pytest.mark.skipif(find_spec("flash_attn") is not None, reason="flash-attn is installed")
 @pytest.mark.parametrize("attention", [Attention(vision="flash"), Attention(text="flash")])
 def test_flash_attention_is_refused_where_it_is_not_installed(tiny_backbone: Folders, attention: Attention) -> None:
-    with pytest.raises(ValueError, match=r"flash-attn is not installed; pip install 'vlprm\[flash\]', or leave"):
+    with pytest.raises(ValueError, match=r"flash-attn is not installed; pip install 'vlprm\[flash\]', or do not"):
         load_reward_model(tiny_backbone("qwen2_5_vl"), new_head="step", attention=attention)
 
 

@@ -302,7 +302,7 @@ def test_what_cannot_be_served_is_refused(server: StandIn, made: Callable[..., P
         opened(made("step", reads_surprise=True), config_of(server))
     with pytest.raises(ValueError, match="has no reward head"):
         opened(backbone, config_of(server))
-    with pytest.raises(ValueError, match=r"need server\.base_urls and server\.model"):
+    with pytest.raises(ValueError, match=r"needs server\.base_urls and server\.model"):
         opened(made("step"), ServerConfig())
     assert not server.asked
 

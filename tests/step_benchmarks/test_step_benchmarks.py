@@ -228,7 +228,7 @@ BAD_ROWS = [
     ("process_bench", "gsm8k.json", [process_row(label=3)], "item 1: its label 3 is neither -1 nor one of its 3 steps"),
     ("process_bench", "gsm8k.json", [process_row(), process_row()], "two solutions 'gsm8k-0'"),
     ("process_bench", "gsm8k.json", [], "has no solutions"),
-    ("prm_bench", "circular.jsonl", [changed_row(error_steps=["2"])], "line 1: its error steps"),
+    ("prm_bench", "circular.jsonl", [changed_row(error_steps=["2"])], "line 1: its error_steps"),
     ("prm_bench", "circular.jsonl", [changed_row(classification="odd")], "'odd' is not one of redundency"),
     ("prm_bench", "circular.jsonl", [changed_row(), changed_row(idx=None)], "line 2: it has no idx"),
     ("vlrm_bench", "location_error.jsonl", [spoilt_row(task_gt=[0])], "7 has 1 labels for 2 steps"),
@@ -268,8 +268,8 @@ def test_another_folder_is_refused(tmp_path: Path, name: str) -> None:
         (['{"id": "gsm8k-0", "prediction": 1}'] * 2, "line 2: 'gsm8k-0' is there already"),
         (['{"id": "gsm8k-0", "prediction": "1"}'], "'1' is not an integer"),
         (['{"key": "gsm8k-0", "rewards": ["a", "b", "c"]}'], "must be a list of numbers"),
-        (['{"key": "gsm8k-0"}'], "it has no rewards"),
-        (['["gsm8k-0"]'], "no JSON object"),
+        (['{"key": "gsm8k-0"}'], "it has no `rewards`"),
+        (['["gsm8k-0"]'], "not a JSON object"),
     ],
 )
 def test_a_line_that_is_no_prediction_is_refused(tmp_path: Path, lines: list[str], message: str) -> None:
