@@ -20,6 +20,7 @@ _SMALL = (
 )
 _TENS = ("twenty", "thirty", "forty", "fifty", "sixty", "seventy", "eighty", "ninety")
 _WORDS = {word: n for n, word in enumerate(_SMALL)} | {word: 20 + 10 * n for n, word in enumerate(_TENS)}
+MAX_VERBS = 16  # of a sentence, from its end
 MAX_VALUE = 500  # characters after a verb in which its value stands
 _TIMES = r"(?:\s(?:dozen|hundred|thousand|million|billion|trillion)\b|(?<=\d)k\b)?"
 _OTHER = "another kind of number"
@@ -44,7 +45,7 @@ def direct(text: str, leading: Read) -> list[tuple[bool, str]]:
     """What stands right after each verb or equals sign of a sentence, and whether it was an equals sign."""
     return [
         ("=" in verb[0] or "≈" in verb[0] or text[: verb.start()].endswith("which "), value)
-        for verb in VERB.finditer(text)
+        for verb in list(VERB.finditer(text))[-MAX_VERBS:]
         if (value := leading(text[verb.end() : verb.end() + MAX_VALUE])) is not None
     ]
 
@@ -148,7 +149,7 @@ def _up_to_prose(sentence: str) -> tuple[str, str]:
 
 def _expression_stated(text: str) -> str | None:
     said = plain(text)
-    for verb in VERB.finditer(said):
+    for verb in list(VERB.finditer(said))[-MAX_VERBS:]:
         if "=" not in verb[0] and _lists(listed := re.split(r"\.(?:\s|$)|\n", said[verb.end() :], maxsplit=1)[0]):
             return as_expression(listed)
     if found := direct(said, _expression_leading):
