@@ -1,0 +1,58 @@
+"""What is trained, how fast, and from which weights."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from train.prm import make_trainer, new_model, split_rows, trainable
+from train.reward.config import PrmConfig
+from train.reward.losses import LossConfig
+from train.reward.trees import RowsConfig
+
+
+def test_adapters_depend_on_the_seed_alone(backbone: Path, dataset: Path, tmp_path: Path) -> None:
+    def adapters(seed: int) -> dict[str, torch.Tensor]:
+        config = PrmConfig(dataset, tmp_path, str(backbone), lora_rank=4, seed=seed)
+        model = trainable(config, new_model(config))
+        return {name: p for name, p in model.named_parameters() if "lora_A" in name}
+
+    first, again, other = adapters(0), adapters(0), adapters(1)
+    assert all(torch.equal(first[name], again[name]) for name in first)
+    assert not any(torch.equal(first[name], other[name]) for name in first)
+
+
+@pytest.mark.parametrize(
+    ("family", "options", "trained"),
+    [
+        ("qwen2_5_vl", {}, False),
+        ("qwen2_5_vl", {"surprise": True}, False),
+        ("qwen2_5_vl", {"loss": LossConfig(critique=0.5)}, True),
+        ("qwen2_5_vl", {"head": "verdict"}, True),
+        ("gemma3", {}, True),  # its LM head is its embeddings
+    ],
+)
+def test_an_lm_head_that_no_loss_reaches_is_frozen(
+    tiny_backbone: Any, dataset: Path, tmp_path: Path, family: str, options: dict[str, Any], trained: bool
+) -> None:
+    config = replace(PrmConfig(dataset, tmp_path, str(tiny_backbone(family))), **options)
+    assert trainable(config, new_model(config)).lm_head.weight.requires_grad == trained
+
+
+def test_a_step_head_learns_at_its_own_rate_whoever_asks_for_the_optimizer(
+    backbone: Path, dataset: Path, tmp_path: Path
+) -> None:
+    """DeepSpeed drops an optimizer that the Trainer was given, and asks for one."""
+    rows = RowsConfig(batch_tokens=700)
+    config = PrmConfig(dataset, tmp_path, str(backbone), rows=rows, learning_rate=1e-4, head_learning_rate=2e-3)
+    checkpoint = new_model(config)
+    trainer = make_trainer(config, checkpoint, *split_rows(config, checkpoint.inputs))
+    trainer.optimizer = None
+    groups = trainer.create_optimizer().param_groups
+    assert [(group["lr"], group["weight_decay"]) for group in groups] == [(1e-4, 0.01), (2e-3, 0.01)]
+    (head,) = groups[1]["params"]
+    assert head is checkpoint.model.score.weight
