@@ -341,9 +341,14 @@ def test_a_judge_that_was_mended_is_asked_again_by_the_same_command(
     assert all(any(r["verdicts"]) for r in read_records(run / "judgements" / "judgements.jsonl"))
 
 
+def too_late(body: Body) -> Answer:
+    time.sleep(2.5)
+    return all_right(body)
+
+
 @pytest.mark.parametrize(
     ("reply", "again"),
-    [(slowly, True), (GARBAGE["500"][0], True), (GARBAGE["cut"][0], True), (GARBAGE["empty"][0], False)],
+    [(too_late, True), (GARBAGE["500"][0], True), (GARBAGE["cut"][0], True), (GARBAGE["empty"][0], False)],
 )
 def test_what_servers_failed_to_answer_is_asked_again_and_nothing_else(
     run: Path, server: StandIn, answers: Answers, reply: Callable[[Body], Answer], again: bool
@@ -352,7 +357,8 @@ def test_what_servers_failed_to_answer_is_asked_again_and_nothing_else(
     path, spoilt = run / "judgements" / "judgements.jsonl", PROBLEMS[0].question
     answers(lambda body: reply(body) if spoilt in json.dumps(body) else all_right(body))
     ask = AskConfig(tries=1, solutions=2)
-    config = dataclasses.replace(model_config(run, server, ask=ask), server=config_of(server, timeout=0.4))
+    timeout = 2.0 if reply is too_late else 20.0
+    config = dataclasses.replace(model_config(run, server, ask=ask), server=config_of(server, timeout=timeout))
     judge.main(config)
     assert [any(record["verdicts"]) for record in sorted_by_place(path)] == [False, True, True, True]
     refuse_unfinished(path, "data_synth.judge")

@@ -89,14 +89,14 @@ def test_a_tree_that_an_outage_spoilt_is_made_again_by_the_same_command(
 ) -> None:
     """Calls of one problem of three time out. The next run asks for that problem, and for no other."""
     config = TreesConfig(
-        tmp_path / "trees", str(backbone), ("count_grid",), problems=3, server=config_of(server, timeout=0.5)
+        tmp_path / "trees", str(backbone), ("count_grid",), problems=3, server=config_of(server, timeout=2.0)
     )
     spoilt = drawn_problems(load_tasks(("count_grid",)), "train", 3)
     question = spoilt.problem(spoilt.ids[1]).question
 
     def outage(body: Body) -> Answer:
         if "n" in body and question in json.dumps(body):
-            time.sleep(0.8)
+            time.sleep(2.5)
         return as_asked(body)
 
     server.reply = outage
