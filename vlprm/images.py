@@ -5,13 +5,14 @@ from __future__ import annotations
 import hashlib
 import io
 import math
+import struct
 from collections.abc import Sequence
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from PIL import Image, ImageOps
+from PIL import ExifTags, Image
 
 from vlprm.cache import ByteCache
 from vlprm.errors import ProblemError
@@ -19,6 +20,16 @@ from vlprm.schema import BLANK, Region
 
 MAX_PIXELS = 100_000_000  # a decompression bomb is refused before it is decoded
 
+# What brings an image upright, by the orientation in its metadata.
+TURNS = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
 
 # Decoded images, 4 bytes a pixel, by their files: one is asked for many times. The largest that is opened fits.
 _OPENED: ByteCache[bytes, Image.Image] = ByteCache(
@@ -37,21 +48,43 @@ def open_image(data: bytes, name: str = "image") -> Image.Image:
 def _decoded(data: bytes, name: str) -> Image.Image:
     try:
         with Image.open(io.BytesIO(data)) as image:
-            if image.width * image.height > MAX_PIXELS:
-                raise ValueError(f"{name} has {image.width} x {image.height} pixels, more than {MAX_PIXELS}; shrink it")
-            return _rgb(ImageOps.exif_transpose(image))
-    except (OSError, SyntaxError, Image.DecompressionBombError) as error:
+            size = image.size
+            if size[0] * size[1] <= MAX_PIXELS:
+                return _rgb(_upright(image))
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
         raise ValueError(f"{name} cannot be read ({error or type(error).__name__}); make the file again") from error
+    raise ValueError(f"{name} has {size[0]} x {size[1]} pixels, more than {MAX_PIXELS}; shrink it")
+
+
+def _upright(image: Image.Image) -> Image.Image:
+    """Turned as its metadata says. Nothing else of them is read, or written again as Pillow's own function does: a tag
+    of a wrong type is no reason to refuse the pixels."""
+    image.load()  # a PNG may have its metadata behind the pixels
+    try:
+        turn = TURNS.get(image.getexif().get(ExifTags.Base.Orientation))
+    except (OSError, SyntaxError, ValueError, TypeError, AttributeError, LookupError, struct.error):
+        turn = None
+    return image if turn is None else image.transpose(turn)
 
 
 def _rgb(image: Image.Image) -> Image.Image:
     """Upright, in 8 bits a channel; what is transparent lies on white, as in qwen-vl-utils and vLLM."""
     if image.mode.startswith("I") or image.mode == "F":  # Pillow would clip 16 bits to white
-        deep = np.asarray(image, dtype=np.float64)
-        image = Image.fromarray((deep * (255 / max(65_535.0, deep.max()))).clip(0).astype(np.uint8))
+        deep = np.nan_to_num(np.asarray(image, dtype=np.float64), posinf=0.0, neginf=0.0)
+        image = Image.fromarray((deep * (255 / _white(image.mode, deep.max()))).clip(0, 255).astype(np.uint8))
     if image.has_transparency_data:
         image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image.convert("RGBA"))
     return image.convert("RGB")
+
+
+def _white(mode: str, most: float) -> float:
+    """The value of white, in an image of this mode whose largest value is `most`: files of 16 bits use their range;
+    others may hold shares, bytes, or more."""
+    if mode.startswith("I;16"):
+        return 65_535.0
+    if mode == "F" and most <= 1:
+        return 1.0
+    return 255.0 if most <= 255 else max(65_535.0, most)
 
 
 def png(image: Image.Image) -> bytes:
@@ -63,7 +96,7 @@ def png(image: Image.Image) -> bytes:
 
 def encoded(image: Image.Image) -> bytes:
     """A decoded image as a file from which `open_image` gives the pixels that it would give of the image's own file."""
-    return png(_rgb(ImageOps.exif_transpose(image)))
+    return png(_rgb(_upright(image)))
 
 
 class LeadsOut(ValueError):
