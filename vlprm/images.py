@@ -61,7 +61,7 @@ def _upright(image: Image.Image) -> Image.Image:
     of a wrong type is no reason to refuse the pixels."""
     image.load()  # a PNG may have its metadata behind the pixels
     try:
-        turn = TURNS.get(image.getexif().get(ExifTags.Base.Orientation))
+        turn = TURNS.get(image.getexif().get(ExifTags.Base.Orientation, 1))
     except (OSError, SyntaxError, ValueError, TypeError, AttributeError, LookupError, struct.error):
         turn = None
     return image if turn is None else image.transpose(turn)
