@@ -33,6 +33,7 @@ from vlprm.tasks.synthetic import truthful
 from vlprm.zoom.execute import View, execute_zoom
 
 os.chdir(Path(__file__).parents[1])  # the tests name commands and recipes from here, wherever pytest was started
+os.environ["COLUMNS"] = "120"  # and read tables, whatever the terminal
 
 TINY = Size(
     text_width=64, text_layers=2, text_heads=2, kv_heads=1, text_mlp=96, vision_width=32, vision_heads=2, vision_mlp=64

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import math
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -81,6 +82,7 @@ def test_greedy_continuations_are_those_of_the_engine_in_process(server: ServerC
     assert len(crops) >= 2
     assert len(after) >= 2
     served, local = sampled(server, requests), sampled(ServerConfig(), requests)
+    local = [[dataclasses.replace(c, ids=()) for c in own] for own in local]  # no server tells them
     differ = [(r, s[0], own[0]) for r, s, own in zip(requests, served, local, strict=True) if s != own]
     # Another order of additions may turn a tie; what is rendered wrongly differs nearly everywhere.
     assert len(differ) <= 0.02 * len(requests), differ[0]
