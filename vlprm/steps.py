@@ -89,8 +89,7 @@ def _parts(paragraph: str) -> list[str]:
 
 
 def separator_after(step: Step) -> str:
-    """What stands between a step and the next: nothing more, where the step ends with the line break that parts
-    them."""
+    """What is between a step and the next: nothing if the step ends with the line break that parts them."""
     return "" if step.text.endswith("\n") and not step.text.endswith(SEPARATOR) else SEPARATOR
 
 

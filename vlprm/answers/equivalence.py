@@ -118,7 +118,7 @@ def _same_maths(answer: str, gold: str) -> bool | None:
     commas = [decimal_comma(text) if re.search(r",\d\d", text) else None for text in (answer, gold)]
     if (said is None) != (right is None) and commas != [None, None]:
         return commas[0] == right if said is None else commas[1] == said
-    # Math-Verify takes a word for the product of its letters: an anagram would be equal. It drops what goes on: 1, 2, ...
+    # Math-Verify takes a word for the product of its letters: an anagram would be equal. It drops "and so on".
     if any(_WORDS.fullmatch(text) for text in (answer, gold)):
         return answer.casefold() == gold.casefold()
     if any(_GOES_ON.search(text) for text in (answer, gold)):

@@ -255,7 +255,7 @@ def formula(text: str) -> Formula:
     items = at_depth_0(text, ",")
     if len(items) > 1 and all(_named(item) for item in items):
         pairs = [equated(item.strip()) for item in items]
-        return Formula(text, text, None, dict(pairs))
+        return Formula(text, text, None, {pair[0]: pair[1] for pair in pairs})
     maths, unit = parted(text)
     return Formula(text, maths if unit else text, unit_of(unit, close=unit in "%°") if unit else None, {})
 

@@ -10,7 +10,6 @@ import sys
 from typing import Any
 
 from math_verify import ExprExtractionConfig, LatexExtractionConfig, parse, verify
-from sympy import Expr
 
 LIMIT = 4 << 30  # bytes of address space; sympy takes about one
 ALIKE = 1e-5  # by how much of the larger one equal numbers may differ
@@ -31,7 +30,7 @@ def same(gold: str, answer: str) -> bool | None:
 def differ(gold: Any, answer: Any) -> bool:
     """Whether two numbers differ that Math-Verify, which rounds to six digits after the point, may call equal. What is
     hundred times the other is a percentage."""
-    if not all(isinstance(value, Expr) and value.is_number for value in (gold, answer)):
+    if not all(getattr(value, "is_number", False) and hasattr(value, "evalf") for value in (gold, answer)):
         return False
     said, right = answer.evalf(DIGITS), gold.evalf(DIGITS)
     return not any(abs(x - f * y) <= ALIKE * abs(x) for f in (1, 100) for x, y in ((said, right), (right, said)))

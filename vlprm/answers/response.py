@@ -15,13 +15,16 @@ from vlprm.answers.words import sentence_parts
 from vlprm.schema import AnswerType
 
 MAX_LENGTH = 20_000  # characters from the end of a response that are read; a conclusion stands there
+MAX_SENTENCE = 2000  # characters from the end of a sentence that are read
 MAX_EXPLICIT = 20  # boxes, and phrases that announce an answer, from the end
 
 _CUE = re.compile(
-    r"\b(?:answer|option|choice)\b(?:\s+(?:letter|choice|option|value))?(?:\s+(?:to|for|of|in|as)\b[^.:\n]{1,80}?)?\s*"
+    r"\b(?:answer|option|choice)\b(?:\s+(?:letter|choice|option|value))?(?:\s+(?:to|for|of|in"
+    r"|as)\b[^.:\n]{1,80}?)?\s*"
     r"(?:\b(?:is|are|was|(?:will|would|should|must) be)\b\s*:?|[:=\uff1a])"
     r"(?:\s*(?:that|therefore|thus|option|choice)\b)?"
-    r"|(?:答案|选项|選項)\s*(?:应该|應該|应|應)?\s*(?:是|为|為|[:\uff1a])|(?:选择|選擇|选|選)(?:项|項)?\s*[:\uff1a]?(?=\s*\W?[A-Z\uff21-\uff3a])",
+    r"|(?:答案|选项|選項)\s*(?:应该|應該|应|應)?\s*(?:是|为|為|[:\uff1a])|(?:选择|選擇|选|選)(?:项"
+    r"|項)?\s*[:\uff1a]?(?=\s*\W?[A-Z\uff21-\uff3a])",
     re.IGNORECASE,
 )
 _CHOSEN = re.compile(
@@ -43,7 +46,8 @@ _TURNED = re.compile(
 _OPENING_TAG = re.compile(r"<(answer|conclusion|final_answer)>", re.IGNORECASE)
 # "Answer:", and on the next line another label: nothing was answered.
 _EMPTY = re.compile(
-    r"(?:^|\n)[*_ ]{0,4}(?:final |the )?answer[*_ ]{0,4}:[*_ \t]{0,4}\n\s{0,9}(?!answer|final|option|choice|solution|result|value)"
+    r"(?:^|\n)[*_ ]{0,4}(?:final |the )?answer[*_ ]{0,4}:[*_ \t]{0,4}\n\s{0,9}(?!answer|final|option"
+    r"|choice|solution|result|value)"
     r"[A-Za-z][A-Za-z ]{1,30}:[^\n]*\s{0,9}$",
     re.IGNORECASE,
 )
@@ -52,7 +56,8 @@ _OPTION_LINE = re.compile(r"\s*(?:[-*•]\s+)?(?:Option )?\(?([A-Z])\s?[).:]\s*\
 _BULLET = re.compile(r"\s*(?:[*•+-]\s|\||\d+[.)]\s+\S)")
 _PLEASANTRY = re.compile(r"(?:I hope|I see|Hope|Let me|Is there|Do you|Sure|I understand|Please|Here is|Here are)\b")
 _REFUSED = re.compile(
-    r"\b(?:cannot|can ?not|can't|unable to|(?:not possible|impossible) to|without|not enough|enough information|sorry|none of (?:these|the|them))"
+    r"\b(?:cannot|can ?not|can't|unable to|(?:not possible|impossible) to|without|not enough"
+    r"|enough information|sorry|none of (?:these|the|them))"
     r"\b|(?:\bnot|n't) (?:able|provided?|clear|valid|available|listed|enough|one of|among)\b",
     re.IGNORECASE,
 )
@@ -84,7 +89,12 @@ def _read(body: str, answer_type: AnswerType, reader: Reader, after_tag: bool) -
     if not body.strip() or _is_cut(body):
         return None
     bare = "\\boxed" not in body and not _OPENING_TAG.search(body)
-    if bare and not _CUE.search(body) and (answer := reader.whole(body.strip())) is not None:
+    if (
+        bare
+        and len(body) <= MAX_SENTENCE
+        and not _CUE.search(body)
+        and (answer := reader.whole(body.strip())) is not None
+    ):
         return answer
     if _EMPTY.search(body):
         return None
@@ -228,7 +238,7 @@ def _first_or_last(sentences: list[str], reader: Reader) -> str | None:
 
 def _sentences(line: str) -> list[str]:
     """The sentences of a line, without questions."""
-    parts = sentence_parts(line)
+    parts = [part[-MAX_SENTENCE:] for part in sentence_parts(line)]
     return [
         part
         for part in parts

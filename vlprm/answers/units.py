@@ -9,25 +9,91 @@ from dataclasses import dataclass
 from fractions import Fraction
 from typing import Literal
 
-# Every spelling of a unit, by the name that it is compared by.
-_SPELLINGS = {
-    "mm": "mm millimeter millimetre", "cm": "cm centimeter centimetre", "dm": "dm decimeter decimetre",
-    "m": "m meter metre", "km": "km kilometer kilometre", "in": "in inch inches", "ft": "ft foot feet", "yd": "yd yard",
-    "mi": "mi mile", "nm": "nm nanometer nanometre", "µm": "µm μm um micron micrometer micrometre", "ly": "ly lightyear",
-    "mg": "mg milligram", "g": "g gram", "kg": "kg kilogram kilo", "ton": "tonne ton", "lb": "lb lbs pound", "oz": "oz ounce",
-    "ml": "ml mL milliliter millilitre", "cl": "cl cL", "l": "L liter litre", "gal": "gal gallon", "pt": "pint", "cup": "cup",
-    "ms": "ms millisecond", "s": "s sec second", "min": "min mins minute", "h": "h hr hrs hour", "day": "day",
-    "week": "week", "month": "month", "year": "year yr", "decade": "decade", "century": "century centuries",
-    "N": "N newton", "J": "J joule", "kJ": "kJ kilojoule", "W": "W watt", "kW": "kW kilowatt", "kWh": "kWh", "V": "V volt",
-    "mV": "mV", "A": "A amp ampere", "mA": "mA milliamp", "Ω": "Ω Ω ohm \\Omega", "kΩ": "kΩ kohm", "Hz": "Hz hertz",
-    "kHz": "kHz", "MHz": "MHz", "Pa": "Pa pascal", "kPa": "kPa", "K": "K kelvin", "C": "°C ℃ celsius", "F": "°F ℉ fahrenheit",
-    "mol": "mol mole", "eV": "eV", "T": "tesla", "cal": "cal calorie", "kcal": "kcal", "atm": "atm", "bar": "bar",
-    "mph": "mph", "kph": "kph kmh kmph", "rpm": "rpm", "rad": "rad radian", "°": "° degree deg \\circ", "%": "% percent pct",
-    "dollar": "dollar usd bucks", "cent": "cent", "euro": "euro eur", "gbp": "gbp", "yen": "yen jpy", "rupee": "rupee inr",
-    "yuan": "yuan rmb", "ha": "ha hectare", "acre": "acre", "B": "byte", "kB": "kB KB kilobyte", "MB": "MB megabyte",
-    "GB": "GB gigabyte", "unit": "unit",
-}  # fmt: skip
-_UNITS = {spelling: name for name, spellings in _SPELLINGS.items() for spelling in spellings.split()}
+# A unit a line: the name that it is compared by, and its other spellings.
+_SPELLINGS = """
+mm millimeter millimetre
+cm centimeter centimetre
+dm decimeter decimetre
+m meter metre
+km kilometer kilometre
+in inch inches
+ft foot feet
+yd yard
+mi mile
+nm nanometer nanometre
+µm μm um micron micrometer micrometre
+ly lightyear
+mg milligram
+g gram
+kg kilogram kilo
+ton tonne
+lb lbs pound
+oz ounce
+ml mL milliliter millilitre
+cl cL
+L liter litre
+gal gallon
+pint
+cup
+ms millisecond
+s sec second
+min mins minute
+h hr hrs hour
+day
+week
+month
+year yr
+decade
+century centuries
+N newton
+J joule
+kJ kilojoule
+W watt
+kW kilowatt
+kWh
+V volt
+mV
+A amp ampere
+mA milliamp
+Ω ohm \\Omega
+kΩ kohm
+Hz hertz
+kHz
+MHz
+Pa pascal
+kPa
+K kelvin
+°C ℃ celsius
+°F ℉ fahrenheit
+mol mole
+eV
+tesla
+cal calorie
+kcal
+atm
+bar
+mph
+kph kmh kmph
+rpm
+rad radian
+° degree deg \\circ
+% percent pct
+dollar usd bucks
+cent
+euro eur
+gbp
+yen jpy
+rupee inr
+yuan rmb
+ha hectare
+acre
+byte
+kB KB kilobyte
+MB megabyte
+GB gigabyte
+unit
+"""
+_UNITS = {spelling: line.split()[0] for line in _SPELLINGS.split("\n") if line for spelling in line.split()}
 # A single letter stands beside a number without a space only where it is no usual name of a variable.
 _CLOSE = {"%", "°", "J", "N", "W", "V", "Ω", "L", "F", "C", "K", "g"} | {name for name in _UNITS if len(name) > 1}
 # Words after a number that say something else than the number alone.
@@ -38,7 +104,8 @@ _CHANGES = {
     "southeast": "southeast", "southwest": "southwest", "upwards": "up", "downwards": "down", "above": "above",
     "below": "below", "clockwise": "clockwise", "counterclockwise": "counterclockwise", "ago": "ago", "later": "later",
     "earlier": "earlier", "before": "before", "after": "after", "more": "more", "less": "less", "fewer": "less",
-    "gain": "gain", "loss": "loss", "profit": "profit", "forward": "forward", "backward": "backward", "inside": "inside",
+    "gain": "gain", "loss": "loss", "profit": "profit", "forward": "forward", "backward": "backward",
+    "inside": "inside",
     "outside": "outside", "positive": "positive", "negative": "negative", "remainder": "remainder",
 }  # fmt: skip
 _NO_NOUNS = {

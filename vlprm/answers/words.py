@@ -14,44 +14,58 @@ MAX_WORDS = 5
 _OPEN, _CLOSE = "\"'“\u2018«(", "\"'”\u2019»)"
 
 _HEDGE = (
-    r"so|thus|hence|therefore|then|and|but|well|okay|ok|consequently|overall|finally|probably|maybe|perhaps|likely|possibly|"
+    r"so|thus|hence|therefore|then|and|but|well|okay|ok|consequently|overall|finally|probably|maybe|"
+    r"perhaps|likely|possibly|"
     r"clearly|obviously|apparently|surely|yes|in conclusion|in total|in fact|in short|of course|"
     r"(?:i|we) (?:think|believe|guess|say|get|have|obtain|find|need|see|know|conclude)(?: that)?|"
-    r"(?:i|we)(?:'d| would| can) (?:say|guess|go with|see|conclude)(?: that)?|i'm (?:sure|certain|confident)(?: that)?|"
+    r"(?:i|we)(?:'d| would| can) (?:say|guess|go with|see|conclude)(?: that)?|i'm (?:sure|certain|"
+    r"confident)(?: that)?|"
     r"my (?:guess|answer|best guess) is|(?:the )?(?:final |correct |right )?answer(?: is)?|"
     r"it (?:seems|appears|follows)(?: that)?"
 )
 _IS = r"(?:'s|\u2019s|'re|\u2019re| is| are| was| were)"
 _SUBJECT = (
-    rf"(?:it|that|this|they|these|those|there|he|she){_IS}|(?:it|that|this|he|she) (?:looks|seems|appears|means|equals|must be|"
+    rf"(?:it|that|this|they|these|those|there|he|she){_IS}|(?:it|that|this|he|she) (?:looks|seems|appears|"
+    rf"means|equals|must be|"
     r"would be|should be|will be|can be)|they (?:look|seem|appear)"
 )
-_AFTER = r"(?:\s+(?:just|simply|probably|most likely|likely|clearly|definitely|indeed|actually|therefore|thus|to be|like)\b)*"
+_AFTER = (
+    r"(?:\s+(?:just|simply|probably|most likely|likely|clearly|definitely|indeed|actually|therefore|thus|"
+    r"to be|like)\b)*"
+)
 _LEAD_IN = re.compile(
     rf"(?:(?:{_HEDGE})(?:\s*[,:]|\s+[-\u2013\u2014](?=\s)|(?=\s))|(?:{_SUBJECT}){_AFTER}(?=\s))\s*:?\s*", re.IGNORECASE
 )
 # "The missing colour is red": what a sentence says of something that it names with an article.
 _OF_SOMETHING = re.compile(
-    rf"(?:the|its|their|this|that|these|those|his|her|my|our|your)\s(?:[\w'\u2019-]+\s){{1,6}}?(?:is|are|was|were)\b(?! (?:not|no)\b)"
+    rf"(?:the|its|their|this|that|these|those|his|her|my|our|your)\s(?:[\w'\u2019-]+\s){{1,6}}?(?:is|are|"
+    rf"was|were)\b(?! (?:not|no)\b)"
     rf"{_AFTER}\s*:?\s*",
     re.IGNORECASE,
 )
 _ARTICLE = re.compile(r"(?:the|an?)\s+", re.IGNORECASE)
 _REFUSAL = re.compile(
-    r"(?:unknown|unclear|unsure|uncertain|undetermined|indeterminate|unanswerable|undefined answer|n/?a\.?|n\.a\.?|not applicable|not available|"
-    r"not (?:sure|certain|clear|known|given|specified|visible|possible|enough .*)|no (?:idea|clue|answer)|idk|dunno|null|none given|"
-    r"hard to (?:say|tell)|impossible to (?:say|tell|know|determine)|insufficient .*|(?:i |we |it |one |you |the answer )?"
-    r"(?:really |honestly |just )?(?:do not|don't|don\u2019t|cannot|can not|can't|can\u2019t|could not|couldn't|am not|am unable|are not|is not|isn't|was not) ?"
-    r"(?:really )?(?:be )?(?:know|knowing|sure|certain|tell|say|determined?|answer(?:ed)?|see|read|clear|known|possible|able|given|provided|"
-    r"to (?:see|tell|determine|answer|say))\b.*|(?:i'm|i\u2019m|i am|we're|we are) (?:not|un)\b.*|(?:i'm|i\u2019m|i am) (?:unsure|uncertain|unable|sorry)\b.*|sorry\b.*|"
+    r"(?:unknown|unclear|unsure|uncertain|undetermined|indeterminate|unanswerable|undefined answer|"
+    r"n/?a\.?|n\.a\.?|not applicable|not available|"
+    r"not (?:sure|certain|clear|known|given|specified|visible|possible|enough .*)|no (?:idea|clue|answer)|"
+    r"idk|dunno|null|none given|"
+    r"hard to (?:say|tell)|impossible to (?:say|tell|know|determine)|insufficient .*|(?:i |we |it |one |"
+    r"you |the answer )?"
+    r"(?:really |honestly |just )?(?:do not|don't|don\u2019t|cannot|can not|can't|can\u2019t|could not|"
+    r"couldn't|am not|am unable|are not|is not|isn't|was not) ?"
+    r"(?:really )?(?:be )?(?:know|knowing|sure|certain|tell|say|determined?|answer(?:ed)?|see|read|clear|"
+    r"known|possible|able|given|provided|"
+    r"to (?:see|tell|determine|answer|say))\b.*|(?:i'm|i\u2019m|i am|we're|we are) (?:not|un)\b.*|(?:i'm|"
+    r"i\u2019m|i am) (?:unsure|uncertain|unable|sorry)\b.*|sorry\b.*|"
     r"(?:unable|failed) to .*)",
     re.IGNORECASE,
 )
 # Abbreviations, after whose full stop a sentence goes on; a single capital is one.
-_STOP = r"(?<!\bSt)(?<!\bDr)(?<!\bMr)(?<!\bMs)(?<!\bMrs)(?<!\bMt)(?<!\bJr)(?<!\bSr)(?<!\bNo)(?<!\bvs)(?<!\bFt)(?<!\bProf)(?<!\bGen)(?<!\b[A-Z])\."
+_STOP = r"(?<!\b(?:St|Dr|Mr|Ms|Mt|Jr|Sr|No|vs|Ft))(?<!\b(?:Mrs|Gen))(?<!\bProf)(?<!\b[A-Z])\."
 SENTENCE_END = re.compile(rf"(?:{_STOP}|[!?])(?:\s|$)|;(?:\s|$)|\n")
 _CLAUSE = re.compile(
-    r",?\s+(?:because|since|although|though|whereas|which|so that)\b|,\s*(?:as|so|but|while|where|who|i|it|we|they|he|she|you|this|"
+    r",?\s+(?:because|since|although|though|whereas|which|so that)\b|,\s*(?:as|so|but|while|where|who|i|"
+    r"it|we|they|he|she|you|this|"
     r"that|there|the|an?|not|based|given|for|with|according|meaning|making|therefore|thus|then|hence)\b",
     re.IGNORECASE,
 )
