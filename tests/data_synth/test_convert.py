@@ -45,7 +45,7 @@ def own(tmp_path_factory: pytest.TempPathFactory) -> Path:
     rows = []
     for name in ("chart", "fine_print"):
         problem = TASKS[name].problem("train", 1)
-        tree = asyncio.run(search(problem, TeacherEngine(0.3), TreeSearchConfig(searches=2), seed=1))
+        tree = asyncio.run(search(problem, TeacherEngine(0.3), TreeSearchConfig(estimator="flat"), seed=1))
         right = [is_correct(a, str(problem.answer), problem.answer_type) for _, a in tree.leaves]
         paths = [(tree.path(leaf), r) for (leaf, _), r in zip(tree.leaves, right, strict=True)]
         labels = fuse_tree(TreeEvidence.of(tree), paths, "mc", JudgeReliability())

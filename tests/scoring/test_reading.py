@@ -48,7 +48,7 @@ def candidates() -> Solutions:
 
 def apart(checkpoint: Checkpoint, asked: Solutions) -> list[list[float]]:
     """Each solution in a row of its own, without any cache."""
-    return [[s.correct for s in scoring._scored_apart(checkpoint, [one], "\n\n")[0]] for one in asked]
+    return [[s.correct for s in scoring.score_apart(checkpoint, [one])[0][0]] for one in asked]
 
 
 def close(a: list[Any], b: list[Any]) -> bool:
