@@ -109,9 +109,9 @@ def _read(body: str, answer_type: AnswerType, reader: Reader, after_tag: bool) -
 
 
 def _is_cut(body: str) -> bool:
-    """Whether the last box never ends: an earlier one is not the answer."""
+    """Whether the last of several boxes never ends: an earlier one is not the answer."""
     last = body.rfind("\\boxed{")
-    return last >= 0 and not closing(body[last + 6 : last + 1006], "{}")
+    return "\\boxed{" in body[: max(last, 0)] and not closing(body[last + 6 : last + 1006], "{}")
 
 
 def _announced(body: str, reader: Reader) -> str | None:
