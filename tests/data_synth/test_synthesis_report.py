@@ -21,7 +21,7 @@ from vlprm.runs.folder import open_run
 from vlprm.runs.journal import Records, finish, read_records
 from vlprm.tasks import TASKS
 
-PROBLEMS = [TASKS[name].problem("test", i) for i in range(4) for name in ("chart", "fine_print", "count_grid")]
+PROBLEMS = [TASKS[name].problem("test", i) for i in range(12) for name in ("chart", "fine_print", "count_grid")]
 SEARCH = TreeSearchConfig(searches=2, rollouts=8, decided=0.9)
 
 
@@ -90,7 +90,7 @@ def test_the_counts_are_those_of_the_run(run: Path, capsys: pytest.CaptureFixtur
 def test_every_rule_is_measured_against_the_truth(run: Path) -> None:
     truth = results_of(run)["truth"]
     assert set(truth["rules"]) == set(RULES)
-    assert truth["steps"] > 10
+    assert truth["steps"] > 30
     for rule, row in truth["rules"].items():
         assert sum(n for n, _, _ in row["bins"]) == round(row["labelled"] * truth["steps"])
         assert 0 <= row["ece"] <= 1
