@@ -76,7 +76,7 @@ gpu-check: $(READY)
 
 env: $(READY)
 
-$(READY): pyproject.toml constraints.txt
+$(READY):
 	$(PYTHON) -m venv $(VENV)
 	$(VENV)/bin/python -c 'import tomllib; p = tomllib.load(open("pyproject.toml", "rb"))["project"]; \
 	  extras = ("dev", "server", "ray", "lora", "quantized", "timm"); \

@@ -97,7 +97,7 @@ def write_labelled_trees(path: Path) -> Path:
     rows = []
     for i in range(10):
         problem = list(TASKS.values())[i % 5].problem("train", i)
-        tree = asyncio.run(search(problem, TeacherEngine(), TreeSearchConfig(searches=1), seed=1))
+        tree = asyncio.run(search(problem, TeacherEngine(), TreeSearchConfig(estimator="flat", solutions=2), seed=1))
         right = [is_correct(a, str(problem.answer), problem.answer_type) for _, a in tree.leaves]
         paths = [(tree.path(leaf), outcome) for (leaf, _), outcome in zip(tree.leaves, right, strict=True)]
         labels = fuse_tree(TreeEvidence.of(tree), paths, "bayes", JudgeReliability())

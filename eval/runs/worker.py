@@ -21,7 +21,8 @@ from vlprm.errors import ProblemError
 from vlprm.policy import all_answers
 from vlprm.runs.ray import Work
 from vlprm.schema import SCHEMA_VERSION, Problem, to_json
-from vlprm.scoring.local import LocalScorer
+from vlprm.scoring import Scorer
+from vlprm.scoring.local import LocalScorer, WholeSolutionScorer
 from vlprm.search import Cost, SearchConfig, SearchResult, method_named, solve
 
 Record = dict[str, Any]
@@ -63,7 +64,7 @@ async def open_worker(config: RunConfig) -> AsyncIterator[Work[Job, Record]]:
         whole = None
         if config.whole:
             assert isinstance(models.scorer, LocalScorer)
-            whole = LocalScorer(models.scorer.checkpoint, "\n")
+            whole = WholeSolutionScorer(LocalScorer(models.scorer.checkpoint))
 
         async def solved(unit: Sequence[Job]) -> list[Record]:
             return await all_answers(record_of(job, models, whole, config.search) for job in unit)
@@ -79,7 +80,7 @@ async def open_worker_anew(config: RunConfig) -> AsyncIterator[Work[str, Record]
         yield lambda keys: solved([jobs[key] for key in keys])
 
 
-async def record_of(job: Job, models: Models, whole: LocalScorer | None, search: SearchConfig) -> Record:
+async def record_of(job: Job, models: Models, whole: Scorer | None, search: SearchConfig) -> Record:
     """A problem that cannot be used has a record too, which says why."""
     try:
         problem = job.problem_set.problem(job.problem_id)
@@ -90,7 +91,7 @@ async def record_of(job: Job, models: Models, whole: LocalScorer | None, search:
     return found_record(job, problem, found, search, rewards)
 
 
-async def whole_rewards(problem: Problem, found: SearchResult, scorer: LocalScorer) -> list[float | None]:
+async def whole_rewards(problem: Problem, found: SearchResult, scorer: Scorer) -> list[float | None]:
     """The rewards of the candidates, each read as one step; None for one that could not be read."""
     scored = await scorer.score(problem, [candidate.solution.steps for candidate in found.pool], problem.id)
     scorer.forget(problem, problem.id)

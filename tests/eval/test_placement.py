@@ -17,7 +17,7 @@ from vlprm.model import loading as backbones
 from vlprm.model.checkpoint_config import CheckpointConfig
 from vlprm.model.loading import placement
 from vlprm.model.reward_loading import load_reward_model, save_reward_model
-from vlprm.scoring import local as scorers
+from vlprm.scoring import open as scorers
 from vlprm.search import SearchConfig as SolveSettings
 
 Stage = Callable[..., None]  # runs a command with these changes of its config

@@ -153,8 +153,8 @@ def test_what_a_row_a_solution_shares_is_merged_where_its_labels_agree(tmp_path:
     rows = [{"prompt": "?", "completions": text.split(), "labels": labels} for text, labels in solutions]
     given = lines(tmp_path / "d.jsonl", rows)
     (tree,) = load_trees(given, RowsConfig())
-    assert [path.nodes for path in tree] == [(0, 1, 2), (0, 1, 3), (0, 4, 5), (6, 7, 8)]
-    assert [[s.text for s in path.steps] for path in tree] == [text.split() for text, _ in solutions]
+    assert [path.nodes for path in tree] == [(0, 1, 2), (6, 7, 8), (0, 4, 5), (0, 1, 3)], "most new steps first"
+    assert [" ".join(s.text for s in path.steps) for path in tree] == ["a b c", "x b c", "a b e", "a b d"]
     (cut,) = load_trees(given, RowsConfig(max_paths_per_tree=2))
     assert cut == tree[:2]
     with pytest.raises(ValueError, match=r"no problem of .*d\.jsonl has solutions .*; leave out rows.mixed"):

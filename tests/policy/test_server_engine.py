@@ -232,7 +232,7 @@ def test_a_server_that_fails_on_and_on_is_an_error(
     *failed, last = ask(inputs, config_of(server, concurrency=1), *many)
     assert all(c.failure == "server_error" for got in failed for c in got)
     assert "out of memory" in str(last)
-    assert "go on" in str(last)
+    assert "run the same command again to continue" in str(last)
     server.reply = lambda body: (500, "text/plain", "") if len(server.asked) % 9 else as_asked(body)
     now_and_then = ask(inputs, config_of(server, concurrency=1), *many, *many)
     assert {c.failure for got in now_and_then for c in got} == {"", "server_error"}

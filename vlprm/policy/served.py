@@ -61,7 +61,7 @@ class ServedPolicy:
                 )
             if answer.read not in (None, expected):
                 raise ValueError(
-                    f"the server {client.base_url} reads {answer.read} tokens where the folder of the policy makes"
+                    f"the server {client.base_url} reads {answer.read} tokens where the policy's folder makes"
                     f" {expected}; {to_serve(self.inputs.pixel_limits)}"
                 )
 
