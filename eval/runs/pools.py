@@ -83,7 +83,7 @@ def candidate_of(stored: Record) -> Candidate:
     known = [score for score in scores if score]
     rewards = tuple(score["correct"] for score in known) if known and len(known) == len(scores) else None
     surprise = max((score["surprise"] for score in known if score["surprise"] is not None), default=None)
-    return Candidate(stored["answer"], rewards, stored["whole"], surprise)
+    return Candidate(stored["vote"], rewards, stored["whole"], surprise)
 
 
 def known_selectors(pools: Iterable[Pool], aggregation: Aggregation) -> dict[str, Selector]:

@@ -24,6 +24,7 @@ from vlprm.schema import SCHEMA_VERSION, Problem, to_json
 from vlprm.scoring import Scorer
 from vlprm.scoring.local import LocalScorer, WholeSolutionScorer
 from vlprm.search import Cost, SearchConfig, SearchResult, method_named, solve
+from vlprm.search.select import voters
 
 Record = dict[str, Any]
 
@@ -39,7 +40,7 @@ _SOLUTION = {**_named("int64", "schema"), **_named("string", "problem_id"), "ste
 _SCORE = _named("float64", "correct", "perception", "reasoning", "surprise")
 _TRUTH = {**_named("bool", "correct"), **_named("string", "error_kind")}
 _CANDIDATE = {
-    **_named("string", "answer"),
+    **_named("string", "answer", "vote"),
     **_named("bool", "right"),
     "solution": _SOLUTION,
     "scores": List(_SCORE),
@@ -101,13 +102,16 @@ async def whole_rewards(problem: Problem, found: SearchResult, scorer: Scorer) -
 def found_record(
     job: Job, problem: Problem, found: SearchResult, search: SearchConfig, whole: Sequence[float | None] | None = None
 ) -> Record:
-    """The candidates as the benchmark's rule reads them, and the choice among its answers."""
+    """The candidates as the benchmark's rule reads them, and the choice among its answers: `vote` is the answer that a
+    vote counts a candidate for, since equal answers are written in several ways."""
     readings = [job.problem_set.read(problem, scored.solution) for scored in found.pool]
-    pool = [dataclasses.replace(s.candidate, answer=r.answer) for s, r in zip(found.pool, readings, strict=True)]
+    read = [dataclasses.replace(s.candidate, answer=r.answer) for s, r in zip(found.pool, readings, strict=True)]
+    pool = voters(problem, read)
     shares = method_named(job.method).choose(pool, search.aggregation) if pool else []
     candidates = [
         {
             "answer": reading.answer,
+            "vote": voter.answer,
             "right": None if reading.answer is None else reading.correct,
             "solution": to_json(scored.solution),
             "scores": [score and asdict(score) for score in scored.scores],
@@ -115,8 +119,8 @@ def found_record(
             "whole": reward,
             "truth": truth,
         }
-        for scored, reading, reward, truth in zip(
-            found.pool, readings, whole or [None] * len(pool), truths(job, problem, found), strict=True
+        for scored, reading, voter, reward, truth in zip(
+            found.pool, readings, pool, whole or [None] * len(pool), truths(job, problem, found), strict=True
         )
     ]
     return {

@@ -20,6 +20,7 @@ import pytest
 from datasets import Dataset, load_dataset
 
 from eval.run import main
+from eval.runs.pools import pool_of
 from eval.runs.problem_sets import ProblemSetConfig
 from eval.runs.results import read_runs
 from eval.runs.run_config import RunConfig
@@ -32,7 +33,7 @@ from vlprm.model.reward_loading import load_reward_model, save_reward_model
 from vlprm.runs.config import dump
 from vlprm.runs.journal import read_records
 from vlprm.runs.window import EXIT_STOPPED
-from vlprm.search import SearchConfig
+from vlprm.search import SearchConfig, select
 from vlprm.tasks.figure import FAMILY
 
 Record = dict[str, Any]
@@ -99,6 +100,22 @@ def test_problems_of_ones_own_are_a_benchmark(server: StandIn, policy: Policy, t
     assert read_runs((tmp_path / "run",))[0].failures == {("mine", "image_missing"): 1}
     with pytest.raises(ValueError, match="is a benchmark of your own; give it a name of its own"):
         main(served(tmp_path / "other", server, ProblemSetConfig("chart", problem_file=path)))
+
+
+def test_equal_answers_are_one_vote_however_they_are_written(server: StandIn, tmp_path: Path) -> None:
+    """In the choice of a run, and in every selector that is computed from its records."""
+    path = tmp_path / "problems.jsonl"
+    (tmp_path / "cake.png").write_bytes(png(open_image(FAMILY.problem("train", 0).images[0])))
+    problem = {"id": "0", "question": "How much?", "images": ["cake.png"], "answer": "0.5", "answer_type": "expression"}
+    path.write_text(json.dumps(problem) + "\n")
+    written = [f"[answer] {answer}" for answer in ("3", "\\frac{1}{2}", "3", "0.5", "50\\%")]
+    server.reply = lambda body: completion(*written[: body.get("n", 1)])
+    asked = served(tmp_path / "run", server, ProblemSetConfig("mine", problem_file=path), search=SearchConfig(n=5))
+    main(dataclasses.replace(asked, methods=("self_consistency",)))
+    (record,) = records_of(tmp_path / "run")
+    assert record["shares"] == pytest.approx([0, 1 / 3, 0, 1 / 3, 1 / 3])
+    assert [c["answer"] for c in record["candidates"]] == ["3", "1/2", "3", "1/2", "50%"]
+    assert select.majority(pool_of(record).candidates) == record["shares"]
 
 
 def records_of(run: Path) -> list[Record]:

@@ -177,7 +177,8 @@ def run_of(
     records = Records(folder / "records.jsonl")
     for i, pool in enumerate(right):
         stored = [
-            {"answer": None if r is None else str(r), "right": r, "solution": {"tokens": 4}, "read": 6 if k == 0 else 3,
+            {"answer": None if r is None else str(r), "vote": None if r is None else str(r), "right": r,
+             "solution": {"tokens": 4}, "read": 6 if k == 0 else 3,
              "scores": [{"correct": reward(k), "surprise": None}], "whole": None, "truth": None}
             for k, r in enumerate(pool)
         ]  # fmt: skip
@@ -293,7 +294,7 @@ def searched(folder: Path, spent: list[int], right: bool = True) -> None:
     (folder / "done.json").unlink()
     for i, tokens in enumerate(spent):
         cost = {"policy_tokens": tokens - 5, "critic_tokens": 2, "scorer_tokens": 3, "seconds": 1.0}
-        candidate = {"answer": "x", "right": right, "scores": [], "solution": {"tokens": 1}, "read": 0,
+        candidate = {"answer": "x", "vote": "x", "right": right, "scores": [], "solution": {"tokens": 1}, "read": 0,
                      "whole": None, "truth": None}  # fmt: skip
         named = {"key": f"b/{i}/dvts", "at": i, "benchmark": "b", "problem": str(i), "method": "dvts"}
         said = {"schema": 1, "failure": "", "candidates": [candidate], "shares": [1.0], "cost": cost}
