@@ -1,78 +1,184 @@
-"""Training on two processes (gloo, CPU): the same as on one; and sharded, with batches that have images or not."""
+"""Training on two processes (gloo, CPU), each with the whole model or a part: the same as on one, killed or not."""
 
 from __future__ import annotations
 
 import json
-import os
-import socket
-import subprocess
-import sys
+import time
+from collections.abc import Callable
 from dataclasses import replace
+from functools import cache
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 import torch
 import torch.distributed as dist
-import torch.multiprocessing as mp
+from accelerate import PartialState
 from safetensors.torch import load_file
 from torch.distributed.fsdp import fully_shard
 
+from tests.train.two_processes import Stopped, in_two, train_all, variables
+from train import prm
 from train.prm import make_trainer, new_model, split_rows
 from train.reward.batches import batch_rows, model_inputs
 from train.reward.config import PrmConfig
 from train.reward.data import labelled_row
 from train.reward.losses import LossConfig, training_loss
+from train.reward.progress import last_whole_checkpoint
 from train.reward.trees import RowsConfig, load_trees
 from vlprm.data.dataset import LabelledPath
 from vlprm.model.reward_loading import load_reward_model
+from vlprm.runs.config import parse
+from vlprm.runs.folder import seconds_of
 from vlprm.schema import Step
 
-
-def free_port() -> int:
-    with socket.socket() as found:
-        found.bind(("127.0.0.1", 0))
-        return int(found.getsockname()[1])
-
-
-def trained(run: Path, dataset: Path, backbone: Path, processes: int, **more: Any) -> dict[str, torch.Tensor]:
-    """The weights that the command leaves."""
-    launch = [] if processes == 1 else ["-m", "torch.distributed.run", f"--nproc_per_node={processes}"]
-    config = run.with_suffix(".yaml")  # a file, since torchrun takes --run for an option of its own
-    rows = {"batch_tokens": 700}
-    given = {"dataset": dataset, "run": run, "backbone": backbone, "rows": rows, "freeze": [], "held_out": 0.2, **more}
-    config.write_text(json.dumps(given, default=str))
-    done = subprocess.run(
-        [sys.executable, *launch, "-m", "train.prm", "--config", str(config)],
-        env={**os.environ, "ACCELERATE_USE_CPU": "true", "OMP_NUM_THREADS": "1", "MASTER_PORT": str(free_port())},
-        capture_output=True, text=True, timeout=240,
-    )  # fmt: skip
-    assert done.returncode == 0, done.stderr[-3000:]
-    return load_file(run / "model.safetensors")
+# Both heads, in full and by adapters, tied LM heads and others, parts that are frozen or none.
+CASES: dict[str, dict[str, Any]] = {
+    "step": {"family": "qwen2_5_vl", "freeze": [], "checkpointing": True},
+    "step, adapters": {"family": "qwen2_5_vl", "lora_rank": 4},
+    "step, reads surprise, writes critiques": {"family": "tied", "surprise": True, "loss": {"critique": 0.5}},
+    "verdict": {"family": "qwen3_vl", "head": "verdict", "freeze": []},
+    "verdict, adapters": {"family": "tied", "head": "verdict", "lora_rank": 4, "checkpointing": True},
+}
+KILLED = ("step", "step, adapters", "verdict, adapters")  # after the third of six steps
+KINDS = {kind: variables(kind) for kind in ("multi_gpu", "fsdp2")}
 
 
-def held_out(run: Path) -> list[float]:
-    """What was measured on held-out steps; once a checkpoint, by whatever number of processes."""
+@pytest.fixture(scope="module")
+def mixed(dataset: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The dataset, with questions without images among the others."""
+    table = pq.read_table(dataset)
+    zooms = [any("[zoom]" in step for step in steps) for steps in table["completions"].to_pylist()]
+    images = [
+        [] if i % 2 and not zoomed else images
+        for i, (images, zoomed) in enumerate(zip(table["images"].to_pylist(), zooms, strict=True))
+    ]
+    assert {len(of_row) for of_row in images} == {0, 1}
+    field = table.schema.get_field_index("images")
+    path = tmp_path_factory.mktemp("mixed") / "mixed.parquet"
+    pq.write_table(table.set_column(field, "images", pa.array(images, table["images"].type)), path)
+    return path
+
+
+@pytest.fixture(scope="module")
+def config_of(
+    mixed: Path, backbone: Path, tiny_backbone: Callable[[str], Path], tmp_path_factory: pytest.TempPathFactory
+) -> Callable[[str, str, int], Path]:
+    """The config file of a case, in a folder of its kind; beside it goes the run."""
+    folder = tmp_path_factory.mktemp("runs")
+
+    def written(kind: str, case: str, accumulate: int) -> Path:
+        path = folder / kind / f"{case}.yaml"
+        path.parent.mkdir(exist_ok=True)
+        family = CASES[case]["family"]
+        config = {
+            "dataset": str(mixed), "run": str(path.with_suffix("")), "rows": {"batch_tokens": 700}, "held_out": 0.2,
+            "backbone": str(backbone if family == "tied" else tiny_backbone(family)), "checkpoint_every": 2,
+            "epochs": 2, "accumulate": accumulate, "seed": 3, **CASES[case],
+        }  # fmt: skip
+        del config["family"]
+        path.write_text(json.dumps(config))
+        return path
+
+    return written
+
+
+@pytest.fixture(scope="module")
+def alone(config_of: Callable[[str, str, int], Path]) -> Callable[[str], Path]:
+    """The run of a case by one process, in parts."""
+
+    @cache
+    def run(case: str) -> Path:
+        config = config_of("alone", case, 2)
+        prm.main(parse(PrmConfig, ["--config", str(config)]))
+        return config.with_suffix("")
+
+    return run
+
+
+@pytest.fixture(scope="module")
+def together(config_of: Callable[[str, str, int], Path]) -> Callable[[str, str], Path]:
+    """The runs of all cases by two processes. Those that are to be killed go on in other processes, after a kill while
+    a checkpoint was written."""
+    jobs = [(environment, config_of(kind, case, 1)) for kind, environment in KINDS.items() for case in CASES]
+    killed = [job for job in jobs if job[1].stem in KILLED]
+    for _, config in killed:
+        config.with_suffix(".stop").write_text("3")
+    in_two(train_all, killed)
+    for _, config in killed:
+        config.with_suffix(".stop").unlink()
+        run = config.with_suffix("")
+        assert [path.name for path in run.glob("checkpoint-*")] == ["checkpoint-2"]
+        (run / "checkpoint-4").mkdir()
+        (run / "checkpoint-4/model.safetensors").write_bytes(b"half of")
+    in_two(train_all, jobs)
+    return lambda kind, case: config_of(kind, case, 1).with_suffix("")
+
+
+def weights(run: Path) -> dict[str, torch.Tensor]:
+    (path,) = [path for name in ("model", "adapter_model") if (path := run / f"{name}.safetensors").exists()]
+    return load_file(path)
+
+
+def measured(run: Path) -> dict[int, list[float]]:
+    """By step, what was measured on held-out steps: once, by whatever number of processes."""
     lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
     shown = [line for line in lines if "eval_step_auroc" in line]
-    assert len({line["step"] for line in shown}) == len(shown) > 0
-    return [line[name] for line in shown for name in sorted(line) if name.startswith(("eval_step_a", "eval_step_b"))]
-
-
-def assert_close(found: dict[str, torch.Tensor], expected: dict[str, torch.Tensor]) -> None:
-    assert set(found) == set(expected)
-    assert max(float((found[name] - expected[name]).abs().max()) for name in expected) < 1e-5
+    assert len({line["step"] for line in shown}) == len(shown) >= 3
+    names = sorted(name for name in shown[0] if name.startswith(("eval_loss", "eval_step_")))
+    return {line["step"]: [line[name] for name in names] for line in shown}
 
 
 @pytest.mark.slow
-def test_two_processes_and_two_accumulated_parts_give_the_same_weights(
-    dataset: Path, backbone: Path, tmp_path: Path
+@pytest.mark.timeout(900)  # the first waits for all
+@pytest.mark.parametrize("case", CASES)
+@pytest.mark.parametrize("kind", KINDS)
+def test_two_processes_give_the_weights_of_one(
+    together: Callable[[str, str], Path], alone: Callable[[str], Path], kind: str, case: str
 ) -> None:
-    """And so does computing activations again in the backward pass."""
-    one = trained(tmp_path / "one", dataset, backbone, 1, accumulate=2)
-    assert_close(trained(tmp_path / "two", dataset, backbone, 2, accumulate=1), one)
-    assert held_out(tmp_path / "two") == pytest.approx(held_out(tmp_path / "one"), abs=1e-4)
-    assert_close(trained(tmp_path / "again", dataset, backbone, 1, accumulate=2, checkpointing=True), one)
+    found, expected = weights(together(kind, case)), weights(alone(case))
+    assert set(found) == set(expected)
+    assert max(float((found[name] - expected[name]).abs().max()) for name in expected) < 1e-6
+    for step, numbers in measured(alone(case)).items():
+        assert measured(together(kind, case))[step] == pytest.approx(numbers, abs=1e-4)
+
+
+def half_written(process: PartialState, folder: Path) -> None:
+    """Both processes look for a checkpoint where one of two was left half written."""
+    for i in range(20):
+        run = folder / str(i)
+        if process.is_main_process:
+            for name in ("checkpoint-2/trainer_state.json", *(f"checkpoint-4/{k}.safetensors" for k in range(50))):
+                (run / name).parent.mkdir(parents=True, exist_ok=True)
+                (run / name).touch()
+        process.wait_for_everyone()
+        assert last_whole_checkpoint(run) == str(run / "checkpoint-2")
+        assert [path.name for path in run.iterdir()] == ["checkpoint-2"]
+
+
+@pytest.mark.timeout(300)
+def test_one_process_removes_a_checkpoint_that_was_left_half_written(tmp_path: Path) -> None:
+    in_two(half_written, tmp_path)
+
+
+def a_second(process: PartialState, config: PrmConfig) -> None:
+    """Training of one second, which the second process ends half a second later."""
+
+    def stop(config: PrmConfig) -> None:
+        time.sleep(1 + process.process_index / 2)
+        raise Stopped
+
+    prm.new_model = stop  # type: ignore[assignment]
+    with pytest.raises(Stopped):
+        prm.main(config)
+
+
+@pytest.mark.timeout(300)
+def test_the_seconds_of_processes_side_by_side_are_counted_once(dataset: Path, tmp_path: Path) -> None:
+    in_two(a_second, PrmConfig(dataset, tmp_path))
+    assert 1 <= seconds_of(tmp_path)["train"] < 1.5
 
 
 def text_only(path: LabelledPath) -> LabelledPath:
@@ -93,17 +199,14 @@ def test_a_batch_without_images_is_given_one_that_no_step_sees(tiny_backbone: An
     assert torch.allclose(checkpoint.model(**batch).logits, plain, atol=1e-6)
 
 
-def sharded(rank: int, port: int, folder: str, dataset: str) -> None:
-    """One of two processes: shards the model, and trains a step on a batch that has images on the first alone. Its
-    loss, and what both give the head, are those of the whole model."""
-    os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
-    torch.set_num_threads(1)
-    dist.init_process_group("gloo", rank=rank, world_size=2)
+def sharded(process: PartialState, folder: str, dataset: str) -> None:
+    """Shards the model, and trains a step on a batch that has images on the first process alone. Its loss, and what
+    both give the head, are those of the whole model."""
     checkpoint = load_reward_model(folder, new_head="step")
     torch.manual_seed(1)
     torch.nn.init.normal_(checkpoint.model.score.weight, std=0.1)
     path = load_trees(Path(dataset), RowsConfig())[0][0]
-    row = labelled_row([path if rank == 0 else text_only(path)], checkpoint.inputs, LossConfig(), {})
+    row = labelled_row([path if process.is_main_process else text_only(path)], checkpoint.inputs, LossConfig(), {})
     batch = batch_rows([row], checkpoint.inputs)
 
     def loss() -> torch.Tensor:
@@ -119,13 +222,11 @@ def sharded(rank: int, port: int, folder: str, dataset: str) -> None:
     assert torch.allclose(parted, whole, atol=1e-5)
     head = checkpoint.model.score.weight.grad.full_tensor()
     assert torch.allclose(head, expected / 2, atol=1e-5)  # the mean over devices
-    dist.barrier()
-    dist.destroy_process_group()
 
 
-@pytest.mark.timeout(120)
+@pytest.mark.timeout(300)
 def test_a_sharded_model_takes_batches_with_and_without_images(tiny_backbone: Any, dataset: Path) -> None:
-    mp.spawn(sharded, (free_port(), str(tiny_backbone("qwen3_vl")), str(dataset)), nprocs=2)
+    in_two(sharded, str(tiny_backbone("qwen3_vl")), str(dataset))
 
 
 def uncounted(path: LabelledPath) -> LabelledPath:

@@ -69,17 +69,25 @@ class StepTrainer(Trainer):
         self, model: Any, inputs: dict[str, Any], return_outputs: bool = False, num_items_in_batch: Any = None
     ) -> Any:
         outputs = model(**model_inputs(inputs))
-        totals_4 = inputs["totals"] if num_items_in_batch is None else num_items_in_batch
+        # A held-out batch counts by itself: which batches are measured at once depends on the number of processes.
+        totals_4 = num_items_in_batch if model.training and num_items_in_batch is not None else inputs["totals"]
         if model.training and self.step_loss.steps and totals_4[0] == 0:
             said = "; give them counts, or learn from targets" if self.step_loss.labels == "counts" else ""
             raise ValueError(f"no step of the batch of {', '.join(inputs['ids'])} has a label{said}")
         loss = training_loss(outputs, inputs, totals_4, self.step_loss)
         if not loss.isfinite():
             raise ValueError(f"the loss is {float(loss)} in the batch of {', '.join(inputs['ids'])}; look at its rows")
-        # Gradients are averaged over devices afterwards, hence the factor.
-        loss = loss * self.accelerator.num_processes
+        if model.training:  # gradients are averaged over devices afterwards
+            loss = loss * self.accelerator.num_processes
         # Metrics are made of the logits alone; the Trainer would gather whatever else stands in the outputs.
         return (loss, {"logits": outputs.logits}) if return_outputs else loss
+
+    def _save(self, output_dir: str | None = None, state_dict: dict[str, Tensor] | None = None) -> None:
+        """Weights gathered from shards hold tied weights under both names. They are stored under one, as always."""
+        if state_dict is not None:
+            tied = getattr(self.model, "all_tied_weights_keys", {})
+            state_dict = {name: weight for name, weight in state_dict.items() if name not in tied}
+        super()._save(output_dir, state_dict)
 
     def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:
         """The Trainer looks for weights by the names of the model, and passes over all others without a word. Some are

@@ -1,0 +1,81 @@
+"""Two processes of this machine's CPU (gloo) that train as `accelerate launch` has GPUs train."""
+
+from __future__ import annotations
+
+import os
+import socket
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.multiprocessing as mp
+from accelerate import PartialState
+from accelerate.commands.launch import _validate_launch_command, launch_command_parser
+from accelerate.utils import DistributedType
+from accelerate.utils.launch import prepare_multi_gpu_env
+
+from train import prm
+from train.reward.progress import Progress
+from vlprm.runs.config import parse
+
+CONFIGS = Path(__file__).parents[2] / "configs/accelerate"
+made = PartialState.__init__
+
+
+def variables(kind: str) -> dict[str, str]:
+    """What the launcher sets for each process by `configs/accelerate/KIND.yaml`, in float32."""
+    flags = ["--config_file", str(CONFIGS / f"{kind}.yaml"), "--num_processes", "2", "--mixed_precision", "no"]
+    args, _, _ = _validate_launch_command(launch_command_parser().parse_args([*flags, "-m", "train.prm"]))
+    return {name: value for name, value in prepare_multi_gpu_env(args).items() if os.environ.get(name) != value}
+
+
+def called_gpus(self: PartialState, *args: Any, **kwargs: Any) -> None:
+    """accelerate shards nothing in processes that it calls MULTI_CPU, and would train by DDP without a word."""
+    made(self, *args, **kwargs)
+    if self.distributed_type == DistributedType.MULTI_CPU and os.environ.get("ACCELERATE_USE_FSDP") == "true":
+        self.distributed_type = DistributedType.MULTI_GPU
+
+
+def in_two(work: Callable[..., None], *given: Any) -> None:
+    """Call `work(process, *given)` in both processes, which accelerate knows of."""
+    with socket.socket() as found:
+        found.bind(("127.0.0.1", 0))
+        port = int(found.getsockname()[1])
+    mp.spawn(_one_of_two, (port, work, given), nprocs=2)
+
+
+def _one_of_two(rank: int, port: int, work: Callable[..., None], given: tuple[Any, ...]) -> None:
+    world = {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": 2, "LOCAL_WORLD_SIZE": 2, "MASTER_PORT": port}
+    os.environ |= {name: str(value) for name, value in world.items()}
+    os.environ |= {"MASTER_ADDR": "127.0.0.1", "ACCELERATE_USE_CPU": "true", "OMP_NUM_THREADS": "1"}
+    torch.set_num_threads(1)
+    PartialState.__init__ = called_gpus  # type: ignore[method-assign]
+    process = PartialState(cpu=True)
+    work(process, *given)
+    process.wait_for_everyone()
+    process.destroy_process_group()
+
+
+class Stopped(Exception):
+    """The end of a run in mid-training."""
+
+
+class Stopping(Progress):
+    def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        stop = Path(args.output_dir).with_suffix(".stop")
+        if stop.exists() and state.global_step == int(stop.read_text()):
+            raise Stopped
+
+
+def train_all(process: PartialState, jobs: Sequence[tuple[dict[str, str], Path]]) -> None:
+    """Train configs one after another, each with its environment. One beside which there is a file with the ending
+    `.stop` is left, as by a kill, after the step that the file says."""
+    prm.Progress = Stopping  # type: ignore[misc]
+    for environment, config in jobs:
+        os.environ.pop("ACCELERATE_USE_FSDP", None)
+        os.environ.update(environment)
+        try:
+            prm.main(parse(prm.PrmConfig, ["--config", str(config)]))
+        except Stopped:
+            process.wait_for_everyone()
