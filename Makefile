@@ -3,6 +3,7 @@
 # make lint    ruff, mypy on vlprm/, the import contract
 # make test-server   the tests against a real vLLM on the CPU, in an environment of its own (make vllm-env; 4 GB)
 # make test-lmms     the tests of the plug-in in a real lmms-eval, in an environment of its own (make lmms-env; 7 GB)
+# make test-zero     the tests of training by ZeRO in a real DeepSpeed on the CPU, in an environment of its own
 # make bench   the measurements of the README's tables, each into runs/bench/NAME.json; NAME=label_quality for one of them;
 #              label_schemes, guided and tts stand beside a demo, and are made by their names alone
 # make gpu-check   correctness and speed of training on a GPU, where one is at hand
@@ -30,7 +31,11 @@ LMMS := lmms-eval==0.7.3
 LMMS_VENV ?= $(if $(ENV_CACHE),$(ENV_CACHE)/$(subst ==,-,$(LMMS)),.venv-lmms)
 LMMS_READY := $(LMMS_VENV)/.ready-$(ENV_HASH)
 
-.PHONY: bench gpu-check demo demo-from-scratch test test-server test-lmms lint env vllm-env lmms-env
+ZERO := deepspeed==0.19.8
+ZERO_VENV ?= $(if $(ENV_CACHE),$(ENV_CACHE)/$(subst ==,-,$(ZERO)),.venv-zero)
+ZERO_READY := $(ZERO_VENV)/.ready-$(ENV_HASH)
+
+.PHONY: bench gpu-check demo demo-from-scratch test test-server test-lmms test-zero lint env vllm-env lmms-env zero-env
 
 # Each stage skips what is there: killed at any moment, the next `make demo` goes on.
 demo: $(READY)
@@ -52,13 +57,16 @@ demo-from-scratch: $(READY)
 	$(MAKE) demo POLICY=runs/builtin/policy BACKBONE=runs/builtin/backbone OUT=runs/demo-from-scratch
 
 test: $(READY)
-	$(RUN) -m pytest -m "not gpu and not server and not lmms"
+	$(RUN) -m pytest -m "not gpu and not server and not lmms and not deepspeed"
 
 test-server: $(READY) $(VLLM_READY)
 	VLLM_PYTHON=$(abspath $(VLLM_VENV))/bin/python $(RUN) -m pytest -m server
 
 test-lmms: $(READY) $(LMMS_READY)
 	LMMS_PYTHON=$(abspath $(LMMS_VENV))/bin/python $(RUN) -m pytest -m lmms
+
+test-zero: $(READY) $(ZERO_READY)
+	DS_ACCELERATOR=cpu $(subst $(VENV),$(ZERO_VENV),$(RUN)) -m pytest -m deepspeed
 
 lint: $(READY)
 	$(VENV)/bin/ruff check .
@@ -86,6 +94,17 @@ $(READY):
 	touch $@
 
 vllm-env: $(VLLM_READY)
+
+zero-env: $(ZERO_READY)
+
+# DeepSpeed is built without its kernels for GPUs, next to the packages of the main environment.
+$(ZERO_READY): $(READY)
+	$(PYTHON) -m venv $(ZERO_VENV)
+	$(VENV)/bin/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))' > \
+	  $$($(ZERO_VENV)/bin/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')/vlprm.pth
+	$(ZERO_VENV)/bin/pip install --quiet einops hjson msgpack ninja nvidia-ml-py py-cpuinfo 'setuptools>=77' wheel
+	DS_ACCELERATOR=cpu $(ZERO_VENV)/bin/pip install --quiet --no-build-isolation --no-deps $(ZERO)
+	touch $@
 
 # PyPI's torchvision is not built for the torch without CUDA that this vLLM brings. All that its import misses are two
 # operators, which are never called: they are declared when Python starts.

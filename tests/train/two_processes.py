@@ -13,7 +13,7 @@ import torch.multiprocessing as mp
 from accelerate import PartialState
 from accelerate.commands.launch import _validate_launch_command, launch_command_parser
 from accelerate.utils import DistributedType
-from accelerate.utils.launch import prepare_multi_gpu_env
+from accelerate.utils.launch import prepare_deepspeed_cmd_env, prepare_multi_gpu_env
 
 from train import prm
 from train.reward.progress import Progress
@@ -26,8 +26,10 @@ made = PartialState.__init__
 def variables(kind: str) -> dict[str, str]:
     """What the launcher sets for each process by `configs/accelerate/KIND.yaml`, in float32."""
     flags = ["--config_file", str(CONFIGS / f"{kind}.yaml"), "--num_processes", "2", "--mixed_precision", "no"]
-    args, _, _ = _validate_launch_command(launch_command_parser().parse_args([*flags, "-m", "train.prm"]))
-    return {name: value for name, value in prepare_multi_gpu_env(args).items() if os.environ.get(name) != value}
+    args, defaults, _ = _validate_launch_command(launch_command_parser().parse_args([*flags, "-m", "train.prm"]))
+    args.deepspeed_fields_from_accelerate_config = ",".join(defaults.deepspeed_config)
+    set_by = prepare_deepspeed_cmd_env(args)[1] if args.use_deepspeed else prepare_multi_gpu_env(args)
+    return {name: value for name, value in set_by.items() if os.environ.get(name) != value}
 
 
 def called_gpus(self: PartialState, *args: Any, **kwargs: Any) -> None:
@@ -37,21 +39,30 @@ def called_gpus(self: PartialState, *args: Any, **kwargs: Any) -> None:
         self.distributed_type = DistributedType.MULTI_GPU
 
 
-def in_two(work: Callable[..., None], *given: Any) -> None:
-    """Call `work(process, *given)` in both processes, which accelerate knows of."""
+def in_two(work: Callable[..., None], *given: Any, environment: dict[str, str] | None = None) -> None:
+    """Call `work(process, *given)` in two processes, which accelerate knows of. DeepSpeed is set up only for processes
+    that start with its variables in their `environment`."""
     with socket.socket() as found:
         found.bind(("127.0.0.1", 0))
         port = int(found.getsockname()[1])
-    mp.spawn(_one_of_two, (port, work, given), nprocs=2)
+    mp.spawn(_one_of_two, (port, environment or {}, work, given), nprocs=2)
 
 
-def _one_of_two(rank: int, port: int, work: Callable[..., None], given: tuple[Any, ...]) -> None:
+def _one_of_two(
+    rank: int, port: int, environment: dict[str, str], work: Callable[..., None], given: tuple[Any, ...]
+) -> None:
     world = {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": 2, "LOCAL_WORLD_SIZE": 2, "MASTER_PORT": port}
-    os.environ |= {name: str(value) for name, value in world.items()}
-    os.environ |= {"MASTER_ADDR": "127.0.0.1", "ACCELERATE_USE_CPU": "true", "OMP_NUM_THREADS": "1"}
+    os.environ |= {name: str(value) for name, value in world.items()} | environment
+    os.environ |= {"MASTER_ADDR": "127.0.0.1", "OMP_NUM_THREADS": "1"}
     torch.set_num_threads(1)
-    PartialState.__init__ = called_gpus  # type: ignore[method-assign]
-    process = PartialState(cpu=True)
+    if environment.get("ACCELERATE_USE_DEEPSPEED") == "true":  # which accelerate has for GPUs alone
+        PartialState._prepare_backend = lambda *args, **kwargs: ("gloo", DistributedType.MULTI_GPU)  # type: ignore[method-assign]
+        PartialState.set_device = lambda self: setattr(self, "device", torch.device("cpu"))  # type: ignore[method-assign]
+        process = PartialState()
+    else:
+        os.environ["ACCELERATE_USE_CPU"] = "true"
+        PartialState.__init__ = called_gpus  # type: ignore[method-assign]
+        process = PartialState(cpu=True)
     work(process, *given)
     process.wait_for_everyone()
     process.destroy_process_group()
