@@ -26,7 +26,7 @@ from data_synth.formats.writers import WRITERS, Target
 from vlprm.data.dataset import FEATURES, write_parquet
 from vlprm.data.importing import ImageFolder, Record
 from vlprm.data.trl_format import stepwise_row
-from vlprm.errors import RecordError
+from vlprm.errors import RecordError, UserError
 from vlprm.runs.config import run
 
 log = logging.getLogger(__name__)
@@ -83,9 +83,9 @@ class ConvertConfig:
 
 def main(config: ConvertConfig) -> None:
     if config.target.exists():
-        raise ValueError(f"{config.target} is there; give another target, or remove it")
+        raise UserError(f"{config.target} is there; give another target, or remove it")
     if config.push_to and not get_token():
-        raise ValueError("no token for the Hub; log in with `hf auth login`, or set HF_TOKEN")
+        raise UserError("no token for the Hub; log in with `hf auth login`, or set HF_TOKEN")
     drops, target = Drops(), Target(config.threshold)
     written = _write(config, _converted(config, drops, target))
     log.info("%d rows in %s; %s", written, config.target, drops)
@@ -93,7 +93,7 @@ def main(config: ConvertConfig) -> None:
         log.info("%s holds no: %s", config.to, ", ".join(f"{what} ({n})" for what, n in lost.items()))
     if not written:
         config.target.unlink()
-        raise ValueError(_nothing(config, drops, target))
+        raise UserError(_nothing(config, drops, target))
     if config.push_to:
         load_dataset("parquet", data_files=str(config.target), split="train").push_to_hub(config.push_to)
         log.info("pushed to %s", config.push_to)
@@ -118,7 +118,7 @@ def _write(config: ConvertConfig, rows: Iterator[Record]) -> int:
     if config.target.suffix == ".jsonl":
         return _write_lines(config, rows)
     if config.target.suffix != ".parquet":
-        raise ValueError(f"{config.target} has to end in .parquet, or, for trl without images, in .jsonl")
+        raise UserError(f"{config.target} has to end in .parquet, or, for trl without images, in .jsonl")
     return write_parquet(config.target, rows, Features(TARGETS[config.to]))
 
 
@@ -128,7 +128,7 @@ def _write_lines(config: ConvertConfig, rows: Iterator[Record]) -> int:
     with draft.open("w", encoding="utf-8") as file:
         for row in rows:
             if config.to != "trl" or row.pop("images"):
-                raise ValueError(f"{config.target} cannot hold images or evidence; give a target that ends in .parquet")
+                raise UserError(f"{config.target} cannot hold images or evidence; give a target that ends in .parquet")
             file.write(json.dumps(row, ensure_ascii=False) + "\n")
             written += 1
     draft.replace(config.target)

@@ -29,6 +29,7 @@ from jsonargparse.typing import ClosedUnitInterval, NonNegativeInt
 
 from data_synth.decontamination.embedding import BATCH, Likeness, load_embedder
 from vlprm.data.dataset import FEATURES, batches, iterate_rows, open_parquet, write_parquet
+from vlprm.errors import UserError
 from vlprm.images import open_image, read_inside
 from vlprm.runs.config import run
 from vlprm.runs.folder import write_atomically
@@ -128,13 +129,13 @@ def benchmark_items(folder: Path) -> Iterator[tuple[str, str, list[tuple[str, by
     names is not there."""
     path = next((folder / name for name in ("items.jsonl", "problems.jsonl") if (folder / name).is_file()), None)
     if path is None:
-        raise ValueError(f"{folder} has no items.jsonl or problems.jsonl; give a benchmark's folder")
+        raise UserError(f"{folder} has no items.jsonl or problems.jsonl; give a benchmark's folder")
     for number, (_, line) in enumerate(placed_lines(path), 1):
         try:
             record = json.loads(line)
             question = str(record["question"])
         except (ValueError, KeyError, TypeError) as error:
-            raise ValueError(f"{path}, line {number} is no item with a question; correct it") from error
+            raise UserError(f"{path}, line {number} is no item with a question; correct it") from error
         item = str(record.get("id", record.get("pid", record.get("image", number))))
         yield item, question, list(_item_images(folder, item, record))
 
@@ -145,7 +146,7 @@ def _item_images(folder: Path, item: str, record: dict[str, Any]) -> Iterator[tu
         try:
             data = read_inside(folder.resolve(), name)
         except (OSError, ValueError) as error:
-            raise ValueError(f"{folder}: there is no image {name!r} of the item {item}; copy it there") from error
+            raise UserError(f"{folder}: there is no image {name!r} of the item {item}; copy it there") from error
         yield name, data
 
 
@@ -181,17 +182,17 @@ def match(row: dict[str, Any], items: Items, repeated: set[str], config: Deconta
 def main(config: DecontaminateConfig) -> None:
     report = config.target.with_suffix(".removed.json")
     if config.target.exists():
-        raise ValueError(f"{config.target} is there; give another target, or remove it")
+        raise UserError(f"{config.target} is there; give another target, or remove it")
     if not config.benchmark_dir:
-        raise ValueError("there is no benchmark to compare with; give folders with --benchmark_dir")
+        raise UserError("there is no benchmark to compare with; give folders with --benchmark_dir")
     if (config.embedding is None) != (config.cosine is None):
-        raise ValueError("embedding and cosine go together: a model, and from where on images are the same by it")
+        raise UserError("embedding and cosine go together: a model, and from where on images are the same by it")
     open_parquet(config.dataset).close()  # whether it is there, before the benchmarks are read
     items = Items()
     for folder in config.benchmark_dir:
         read_benchmark(folder, items)
     if not items.names:
-        raise ValueError("the benchmarks have no items; see the fields of items.jsonl in docs/datasets.md")
+        raise UserError("the benchmarks have no items; see the fields of items.jsonl in docs/datasets.md")
     likeness = likeness_to(items, config)
     removed: list[Match] = []
     likest: list[Match] = []
@@ -204,7 +205,7 @@ def main(config: DecontaminateConfig) -> None:
     log.info("%d rows kept, %d removed %s; see %s", kept, len(removed), counts or "", report)
     if not kept:
         config.target.unlink()
-        raise ValueError(f"every row of {config.dataset} is an item of a benchmark; see {report}")
+        raise UserError(f"every row of {config.dataset} is an item of a benchmark; see {report}")
 
 
 def likeness_to(items: Items, config: DecontaminateConfig) -> Likeness | None:
@@ -212,7 +213,7 @@ def likeness_to(items: Items, config: DecontaminateConfig) -> Likeness | None:
     if config.embedding is None:
         return None
     if not items.owners:
-        raise ValueError("the benchmarks have no images; leave embedding out")
+        raise UserError("the benchmarks have no images; leave embedding out")
     embedder = load_embedder(config.embedding)
     found = (data for folder in config.benchmark_dir for _, _, images in benchmark_items(folder) for _, data in images)
     return Likeness(embedder, embedder(found), items.owners)

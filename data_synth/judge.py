@@ -27,6 +27,7 @@ from data_synth.judges.model import AskConfig, Judged, judge_tree
 from data_synth.judges.oracle import oracle_verdicts
 from data_synth.search.store import Searched, TreeRun
 from data_synth.search.tree import read_solutions
+from vlprm.errors import UserError
 from vlprm.policy import Policy
 from vlprm.policy.open import open_chat
 from vlprm.policy.replay import ANSWERS, ReplayPolicy
@@ -75,7 +76,7 @@ class JudgeConfig:
 
 def main(config: JudgeConfig) -> None:
     if config.judge == "model" and bool(config.model) == bool(config.server.base_urls):
-        raise ValueError(
+        raise UserError(
             "a model that judges is served (server.base_urls) or in this process (model); give one of them"
         )
     trees = TreeRun(config.trees)
@@ -173,7 +174,7 @@ def _refuse_none(records: Records) -> None:
         failures.update(record["failures"])
         example = example or record["example"]
     if failures:
-        raise ValueError(
+        raise UserError(
             f"no judgement could be read ({dict(failures)}); the first: {example}; mend the judge, then run the same"
             " command again, which asks for all of them"
         )

@@ -15,6 +15,7 @@ from pathlib import Path
 
 from jsonargparse.typing import PositiveFloat, PositiveInt
 
+from vlprm.errors import UserError
 from vlprm.model.loading import placement
 from vlprm.model.reward_loading import load_reward_model
 from vlprm.runs.config import run
@@ -77,7 +78,7 @@ def main(config: ParityConfig) -> None:
     found = gaps(score_steps(checkpoint, solutions), served)
     print(found)
     if found.largest > config.bound:
-        raise ValueError(
+        raise UserError(
             f"the largest gap, {found.largest:.2e}, is above the bound of {config.bound:g}; serve {config.reward_model}"
             " itself, in the dtype of this process, or raise bound"
         )
@@ -88,7 +89,7 @@ def gaps(own: Sequence[Sequence[StepScore | None]], served: Sequence[Sequence[St
     pairs = [pair for a, b in zip(own, served, strict=True) for pair in zip(a, b, strict=True)]
     apart = [abs(here.correct - there.correct) for here, there in pairs if here is not None and there is not None]
     if not apart:
-        raise ValueError(f"the servers score none of {len(pairs)} steps; look at their logs")
+        raise UserError(f"the servers score none of {len(pairs)} steps; look at their logs")
     return Gaps(max(apart), sum(apart) / len(apart), len(apart), len(pairs) - len(apart))
 
 

@@ -29,6 +29,7 @@ from eval.runs.results import POLICY, Key, Layout, Run, Values, read_runs
 from eval.tables.formats import FORMATS, Format
 from eval.tables.rows import Sample, TableRow
 from vlprm.benchmarks import BENCHMARKS
+from vlprm.errors import UserError
 from vlprm.metrics import bootstrap_interval
 from vlprm.runs.config import run
 from vlprm.search import select
@@ -88,7 +89,7 @@ def pools_for(one: Run, larger: Run | None, folder: Path | None) -> Mapping[Key,
     if larger is None:
         return one.pools
     if larger.models != one.models:
-        raise ValueError(f"{folder} is of another policy or reward model than {one.label}; give a pool of the same")
+        raise UserError(f"{folder} is of another policy or reward model than {one.label}; give a pool of the same")
     return larger.pools
 
 
@@ -155,7 +156,7 @@ def published_rows(path: Path) -> list[TableRow]:
     rows = yaml.safe_load(path.read_text())
     for row in rows:
         if not row.get("source"):
-            raise ValueError(f"{path}: the row {row.get('label')!r} names no source; add one")
+            raise UserError(f"{path}: the row {row.get('label')!r} names no source; add one")
     return [
         TableRow(f"{row['label']} [{row['source']}]", {k: v / 100 for k, v in row["cells"].items()}, None, row.get("n"))
         for row in rows

@@ -19,6 +19,7 @@ from markupsafe import Markup
 
 from eval.runs.results import evaluation_of
 from eval.runs.views import RunViews
+from vlprm.errors import UserError
 from vlprm.runs.config import run
 from vlprm.runs.folder import json_object
 from vlprm.tasks import TASKS, Tasks, load_tasks
@@ -70,7 +71,7 @@ def run_problems(folder: Path, tasks: Tasks) -> Problems:
     if dataset.exists():
         sources.append(LabelledTrees(dataset))
     if not sources:
-        raise ValueError(f"{folder} has neither records nor labels; give a run folder of eval.run or of all stages")
+        raise UserError(f"{folder} has neither records nor labels; give a run folder of eval.run or of all stages")
     return sources[0] if len(sources) == 1 else Joined(*sources)
 
 

@@ -15,7 +15,7 @@ import numpy as np
 from PIL import ExifTags, Image
 
 from vlprm.cache import ByteCache
-from vlprm.errors import ProblemError
+from vlprm.errors import ProblemError, UserError
 from vlprm.schema import BLANK, Region
 
 MAX_PIXELS = 100_000_000  # a decompression bomb is refused before it is decoded
@@ -52,8 +52,8 @@ def _decoded(data: bytes, name: str) -> Image.Image:
             if size[0] * size[1] <= MAX_PIXELS:
                 return _rgb(_upright(image))
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-        raise ValueError(f"{name} cannot be read ({error or type(error).__name__}); make the file again") from error
-    raise ValueError(f"{name} has {size[0]} x {size[1]} pixels, more than {MAX_PIXELS}; shrink it")
+        raise UserError(f"{name} cannot be read ({error or type(error).__name__}); make the file again") from error
+    raise UserError(f"{name} has {size[0]} x {size[1]} pixels, more than {MAX_PIXELS}; shrink it")
 
 
 def _upright(image: Image.Image) -> Image.Image:
@@ -99,7 +99,7 @@ def encoded(image: Image.Image) -> bytes:
     return png(_rgb(_upright(image)))
 
 
-class LeadsOut(ValueError):
+class LeadsOut(UserError):
     """A name of a file that leads out of the folder it has to be in."""
 
 
@@ -141,7 +141,7 @@ def source_of(images: Sequence[bytes], region: Region) -> bytes:
     if region.image == BLANK:
         return _blank(math.ceil(region.x1), math.ceil(region.y1))
     if region.image >= len(images):
-        raise ValueError(f"{region} is of image {region.image}, and the problem has {len(images)}; correct the record")
+        raise UserError(f"{region} is of image {region.image}, and the problem has {len(images)}; correct the record")
     return images[region.image]
 
 

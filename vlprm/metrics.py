@@ -9,6 +9,8 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.stats import rankdata
 
+from vlprm.errors import UserError
+
 
 def percent(value: float) -> str:
     """Format a share in per cent, without the sign."""
@@ -88,7 +90,7 @@ def expected_best_of(correct_by_score: Sequence[float], n: int) -> float:
     """
     size = len(correct_by_score)
     if not 1 <= n <= size:
-        raise ValueError(f"best-of-{n} of a pool of {size} candidates; n must be between 1 and the pool's size")
+        raise UserError(f"best-of-{n} of a pool of {size} candidates; n must be between 1 and the pool's size")
     total = math.comb(size, n)
     return sum(c * math.comb(size - i, n - 1) for i, c in enumerate(correct_by_score, 1)) / total
 

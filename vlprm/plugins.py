@@ -6,6 +6,8 @@ from __future__ import annotations
 import importlib
 from typing import TypeVar
 
+from vlprm.errors import UserError
+
 T = TypeVar("T")
 
 
@@ -15,7 +17,7 @@ def part_of_module(path: str, name: str, kind: type[T], what: str, example: str)
     try:
         found = vars(importlib.import_module(path)).get(name)
     except ModuleNotFoundError as error:
-        raise ValueError(f"unknown {what} {path!r}: {error}; give a {what}'s name or the path of a module") from error
+        raise UserError(f"unknown {what} {path!r}: {error}; give a {what}'s name or the path of a module") from error
     if not isinstance(found, kind):
-        raise ValueError(f"module {path} has no {name} (a {kind.__name__}); see {example}")
+        raise UserError(f"module {path} has no {name} (a {kind.__name__}); see {example}")
     return found

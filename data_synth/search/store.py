@@ -18,6 +18,7 @@ from typing import Any
 
 import numpy as np
 
+from vlprm.errors import UserError
 from vlprm.images import content_hash
 from vlprm.runs.folder import CONFIG, write_atomically
 from vlprm.runs.journal import placed_records, record_at, refuse_unfinished
@@ -88,7 +89,7 @@ class TreeRun:
             refuse_unfinished(path, STAGE)
             for byte, record in placed_records(path):
                 if record["key"] in keys:
-                    raise ValueError(f"{folder} has two trees of {record['key']}; its shards are of different runs")
+                    raise UserError(f"{folder} has two trees of {record['key']}; its shards are of different runs")
                 keys.add(record["key"])
                 if "failure" in record:
                     self.failures[record["key"]] = (record["failure"], record["said"])
@@ -98,7 +99,7 @@ class TreeRun:
         self._places = columns[np.argsort(columns[:, 0])]
         self.ids = sorted(keys - self.failures.keys())
         if not keys:
-            raise ValueError(f"{folder} has no records; run `python -m {STAGE}` for at least one problem")
+            raise UserError(f"{folder} has no records; run `python -m {STAGE}` for at least one problem")
 
     def __len__(self) -> int:
         return len(self._places)
@@ -120,14 +121,14 @@ def tree_files(folder: Path) -> list[Path]:
         return [folder / TREES]
     counts = {n for _, n in known}
     if len(counts) > 1 or (folder / TREES).exists():
-        raise ValueError(f"{folder} holds more than one run ({', '.join(sorted(shards))}); keep the parts of one")
+        raise UserError(f"{folder} holds more than one run ({', '.join(sorted(shards))}); keep the parts of one")
     (n,) = counts
     if missing := sorted(set(range(n)) - {i for i, _ in known}):
-        raise ValueError(f"{folder} lacks shard {missing[0]} of {n}; run `python -m {STAGE} --shard {missing[0]}/{n}`")
+        raise UserError(f"{folder} lacks shard {missing[0]} of {n}; run `python -m {STAGE} --shard {missing[0]}/{n}`")
     parts = [folder / shard_name(i, n) for i in range(n)]
     configs = [_config_but_shard(part) for part in parts]
     if other := [part for part, config in zip(parts, configs, strict=True) if config != configs[0]]:
-        raise ValueError(f"{other[0]} was made with another config than {parts[0]}; make the shards of one run alike")
+        raise UserError(f"{other[0]} was made with another config than {parts[0]}; make the shards of one run alike")
     return [part / TREES for part in parts]
 
 
@@ -151,5 +152,5 @@ def _kept(name: str, folder: Path) -> bytes:
     path = folder / name
     data = path.read_bytes() if path.exists() else b""
     if content_hash(data) != name:
-        raise ValueError(f"{path} is missing or changed; copy the run's folder {IMAGES} again")
+        raise UserError(f"{path} is missing or changed; copy the run's folder {IMAGES} again")
     return data

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
+from vlprm.errors import UserError
 from vlprm.model.loading import placement
 from vlprm.model.reward_loading import load_reward_model
 from vlprm.policy import Policy
@@ -47,9 +48,9 @@ def refuse_missing_models(methods: Sequence[str], named: Named) -> None:
     for name in methods:
         method = method_named(name)
         if method.needs_scorer and named.reward_model is None:
-            raise ValueError(f"{name} needs reward_model, a checkpoint folder of train.prm; give one")
+            raise UserError(f"{name} needs reward_model, a checkpoint folder of train.prm; give one")
         if method.needs_critic and named.critic is None:
-            raise ValueError(f"{name} needs critic, a reward model that has learnt critiques; give one")
+            raise UserError(f"{name} needs critic, a reward model that has learnt critiques; give one")
 
 
 @asynccontextmanager

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Literal
 
-from vlprm.errors import RecordError
+from vlprm.errors import RecordError, UserError
 from vlprm.schema import Step
 from vlprm.step_benchmarks.labelled import LabelledSet, LabelledSolution
 
@@ -27,7 +27,7 @@ class Images:
             if solution.images and solution.images not in names:
                 names.append(solution.images)
         if mode != "kept" and not any(self._of_group.values()):
-            raise ValueError(f"the benchmark has no images; nothing can be {mode}")
+            raise UserError(f"the benchmark has no images; nothing can be {mode}")
 
     def of(self, solution: LabelledSolution) -> tuple[bytes, ...]:
         """Encoded files. Dropped where there is no image, or none to swap it with."""

@@ -15,6 +15,7 @@ from huggingface_hub import EvalResult, EvalResultEntry, ModelCardData, eval_res
 
 from eval.runs.results import ORACLE
 from eval.tables.rows import Sample, TableRow
+from vlprm.errors import UserError
 from vlprm.metrics import percent
 
 TASK = "image-text-to-text"
@@ -25,7 +26,7 @@ def as_model_index(rows: Sequence[TableRow]) -> str:
     own = list(_measured(rows))
     models = list(dict.fromkeys(row.model for row, _, _ in own))
     if len(models) != 1:
-        raise ValueError(f"a model card is of one model, and these rows are of {len(models)}; give the runs of one")
+        raise UserError(f"a model card is of one model, and these rows are of {len(models)}; give the runs of one")
     return ModelCardData(model_name=models[0], eval_results=[_result(*cell) for cell in own]).to_yaml() + "\n"
 
 
@@ -38,7 +39,7 @@ def as_eval_results(rows: Sequence[TableRow]) -> str:
         if sample.hub is not None and sample.whole
     ]
     if not entries:
-        raise ValueError("no row is of all items of a benchmark on the Hub; run one whole, or use model-index")
+        raise UserError("no row is of all items of a benchmark on the Hub; run one whole, or use model-index")
     return yaml.safe_dump(eval_result_entries_to_yaml(entries), sort_keys=False, allow_unicode=True)
 
 

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from train.reward.data import Example, LabelledRow
 from train.reward.losses import IGNORE
+from vlprm.errors import UserError
 from vlprm.model.inputs import InputBuilder
 from vlprm.model.packing import padded_batches
 
@@ -48,7 +49,7 @@ def evened(batches: Sequence[list[Example]], multiple: int) -> list[list[Example
         largest = max(range(len(batches)), key=lambda i: len(batches[i]))
         rows = batches[largest]
         if len(rows) < 2:
-            raise ValueError(
+            raise UserError(
                 f"{len(batches)} rows do not make whole steps of {multiple} batches; take fewer devices or parts"
             )
         batches[largest : largest + 1] = [rows[: len(rows) // 2], rows[len(rows) // 2 :]]

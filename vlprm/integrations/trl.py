@@ -25,7 +25,7 @@ from PIL import Image
 
 from vlprm.data.importing import as_list
 from vlprm.data.trl_format import ordered_images, question_of, text_of
-from vlprm.errors import RecordError
+from vlprm.errors import RecordError, UserError
 from vlprm.images import encoded
 from vlprm.model.inputs import InputBuilder
 from vlprm.model.loading import placement
@@ -55,7 +55,7 @@ def step_reward(
     device.
     """
     if aggregation is not None and aggregation not in AGGREGATIONS:
-        raise ValueError(f"unknown aggregation {aggregation!r}; give one of {', '.join(AGGREGATIONS)}")
+        raise UserError(f"unknown aggregation {aggregation!r}; give one of {', '.join(AGGREGATIONS)}")
     loaded = load_reward_model(checkpoint, *placement(device, dtype))
     rule = aggregation or loaded.config.aggregation
 

@@ -11,6 +11,7 @@ import dataclasses
 from collections.abc import Callable, Sequence
 from typing import Literal
 
+from vlprm.errors import UserError
 from vlprm.labels.judge_reliability import MIN_VALID, JudgeReliability, TreeEvidence, posterior_correct
 from vlprm.schema import StepLabel, Verdict
 
@@ -77,7 +78,7 @@ def fuse_tree(
     label for its last step). A step on none of them has no target. ValueError on an unknown rule.
     """
     if rule not in RULES:
-        raise ValueError(f"unknown fusion rule {rule!r}; known: {', '.join(RULES)}")
+        raise UserError(f"unknown fusion rule {rule!r}; known: {', '.join(RULES)}")
     targets: list[float | None] = [None] * len(evidence.labels)
     known = RULES[rule](evidence, quality)
     for nodes, right in paths:

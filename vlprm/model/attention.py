@@ -17,6 +17,7 @@ from transformers.integrations.flex_attention import flex_attention_forward
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import sdpa_mask
 
+from vlprm.errors import UserError
 from vlprm.model.packing import tree_mask
 
 TREE, FLASH = "vlprm_tree", "flash_attention_2"
@@ -53,7 +54,7 @@ AttentionMaskInterface.register(TREE, sdpa_mask)  # rows without branches use sd
 def refuse_missing_flash(attention: Attention) -> None:
     """ValueError if flash-attn is asked for but not installed."""
     if attention.flash and find_spec("flash_attn") is None:
-        raise ValueError("flash-attn is not installed; pip install 'vlprm[flash]', or do not set attention to flash")
+        raise UserError("flash-attn is not installed; pip install 'vlprm[flash]', or do not set attention to flash")
 
 
 def use_attention(model: Any, attention: Attention, can_pack: bool) -> None:
@@ -71,7 +72,7 @@ def mask_for(model: Any, until_BT: Tensor) -> Tensor | BlockMask:
     """The attention mask of the text layers for rows that branch (`vlprm.model.packing`). ValueError with
     flash-attn."""
     if model.config.get_text_config()._attn_implementation == FLASH:
-        raise ValueError("flash-attn cannot read rows that branch; set attention.text: tree")
+        raise UserError("flash-attn cannot read rows that branch; set attention.text: tree")
     return block_mask(until_BT) if until_BT.is_cuda else tree_mask(until_BT)
 
 

@@ -20,7 +20,7 @@ from PIL import Image
 from torch import Tensor
 
 from vlprm.cache import ByteCache
-from vlprm.errors import ProblemError
+from vlprm.errors import ProblemError, UserError
 from vlprm.images import check_aspect, content_hash, open_image, source_of
 from vlprm.model.checkpoint_config import CheckpointConfig
 from vlprm.model.families import family_of
@@ -169,7 +169,7 @@ class InputBuilder:
         is taught.
         ValueError where the family's backbones cannot read branches."""
         if self.family.cannot_pack and (len(set(parents)) < len(parents) or answers):
-            raise ValueError(f"this backbone cannot read a tree in one sequence: {self.family.cannot_pack}; use paths")
+            raise UserError(f"this backbone cannot read a tree in one sequence: {self.family.cannot_pack}; use paths")
         nodes = self._nodes(problem, steps, parents)
         for step, text in answers:
             ids = (*self.text.encode(text), self.end_of_turn)
@@ -302,7 +302,7 @@ class InputBuilder:
         ids = [self.text.encode(verdict) for verdict in self.config.verdicts]
         for verdict, pieces in zip(self.config.verdicts, ids, strict=True):
             if len(pieces) != 1:
-                raise ValueError(
+                raise UserError(
                     f"the verdict {verdict!r} is {len(pieces)} tokens of this tokenizer; name two single tokens as"
                     " verdicts in vlprm.json"
                 )

@@ -17,6 +17,7 @@ from huggingface_hub.errors import HFValidationError
 from safetensors import SafetensorError
 from transformers import AutoConfig, AutoModelForImageTextToText, AutoProcessor
 
+from vlprm.errors import UserError
 from vlprm.model.checkpoint_config import FILE_NAME, CheckpointConfig, load_checkpoint_config
 from vlprm.model.families import Family, family_of
 from vlprm.model.image_limits import described, limits_of
@@ -53,11 +54,11 @@ def checkpoint_folder(name: str | Path) -> Path:
         return folder
     known = f"give a folder, a model of the Hub, or one of {', '.join(BUILTIN)}"
     if not re.fullmatch(r"[\w-]+/[\w.-]+", str(name)):
-        raise ValueError(f"no checkpoint folder {folder}; {known}")
+        raise UserError(f"no checkpoint folder {folder}; {known}")
     try:
         return Path(snapshot_download(str(name)))
     except (OSError, HFValidationError) as error:
-        raise ValueError(f"no checkpoint folder {folder}, nor can the Hub be asked for it; {known}") from error
+        raise UserError(f"no checkpoint folder {folder}, nor can the Hub be asked for it; {known}") from error
 
 
 def checkpoint_config_of(folder: Path) -> CheckpointConfig:
@@ -81,9 +82,9 @@ def placement(device: str, dtype: str) -> tuple[str, torch.dtype]:
         device = "cuda" if gpus else "cpu"
     known = ["cpu", *(["cuda"] if gpus else []), *(f"cuda:{i}" for i in range(gpus))]
     if device not in known:
-        raise ValueError(f"no device {device!r} on this machine; give auto or one of {', '.join(known)}")
+        raise UserError(f"no device {device!r} on this machine; give auto or one of {', '.join(known)}")
     if dtype not in DTYPES:
-        raise ValueError(f"unknown dtype {dtype!r}; give one of {', '.join(DTYPES)}")
+        raise UserError(f"unknown dtype {dtype!r}; give one of {', '.join(DTYPES)}")
     return device, DTYPES[dtype]
 
 
@@ -102,7 +103,7 @@ def load_inputs(folder: Path, checkpoint_config: CheckpointConfig | None = None)
     try:
         processor = AutoProcessor.from_pretrained(folder, trust_remote_code=False)
     except (OSError, KeyError, ValueError) as error:
-        raise ValueError(_unloadable(folder, error)) from error
+        raise UserError(_unloadable(folder, error)) from error
     config = AutoConfig.from_pretrained(folder)
     own = limits_of(processor, checkpoint_config.family or family_of(config))
     inputs = InputBuilder(processor, checkpoint_config, config)
@@ -124,7 +125,7 @@ def freeze(model: Any, family: Family, parts: Sequence[Part]) -> None:
     for name, parameter in model.named_parameters():
         parameter.requires_grad_(part_of(name, family) not in parts)
     if not any(p.requires_grad for p in model.parameters()):
-        raise ValueError(f"freeze: {', '.join(parts)} leaves nothing to train; take one of them out")
+        raise UserError(f"freeze: {', '.join(parts)} leaves nothing to train; take one of them out")
 
 
 def load_checkpoint(
@@ -133,7 +134,7 @@ def load_checkpoint(
     try:
         model = model_class.from_pretrained(folder, dtype=dtype).to(device).eval()
     except (OSError, SafetensorError, KeyError) as error:
-        raise ValueError(_unloadable(folder, error)) from error
+        raise UserError(_unloadable(folder, error)) from error
     return Checkpoint(model, inputs)
 
 
@@ -144,7 +145,7 @@ def _unloadable(folder: Path, error: Exception) -> str:
 def _refuse_unknown_boxes(folder: Path, checkpoint_config: CheckpointConfig) -> None:
     asked = "[zoom]" in TEMPLATES.get(checkpoint_config.prompt_template, "") or checkpoint_config.zoom.tools
     if checkpoint_config.head == "none" and checkpoint_config.dialect == NO_DIALECT and asked:
-        raise ValueError(
+        raise UserError(
             f"the prompt of {folder} asks for zooms, and no box dialect is declared; write {folder / FILE_NAME} with"
             f" one of {', '.join(DIALECTS)}, or with a prompt_template that asks for none"
         )
@@ -156,15 +157,15 @@ def _refuse_unknown_model(folder: Path) -> None:
         config = AutoConfig.from_pretrained(folder, trust_remote_code=False)
         known = type(config) in AutoModelForImageTextToText._model_mapping
     except OSError as error:
-        raise ValueError(_unloadable(folder, error)) from error
+        raise UserError(_unloadable(folder, error)) from error
     except ValueError:  # what transformers says of a model_type that it does not know, or of none
         known = False
     if not known:
         if "auto_map" in json.loads((folder / "config.json").read_text()):
-            raise ValueError(
+            raise UserError(
                 f"{folder} comes with code of its own (auto_map in config.json), which is not run here; give the model"
                 " in transformers' own classes (on the Hub, often under the same name with -hf)"
             )
-        raise ValueError(
+        raise UserError(
             f"{folder / 'config.json'} names no image-text-to-text model of transformers; correct its model_type"
         )

@@ -9,6 +9,8 @@ from typing import Any
 
 import torch
 
+from vlprm.errors import UserError
+
 FILE_NAME = "adapter_config.json"
 
 
@@ -48,5 +50,5 @@ def _peft() -> Any:
     try:
         import peft
     except ImportError as error:
-        raise ValueError("adapters need peft; pip install 'vlprm[lora]'") from error
+        raise UserError("adapters need peft; pip install 'vlprm[lora]'") from error
     return peft

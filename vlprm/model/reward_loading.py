@@ -19,6 +19,7 @@ from transformers.conversion_mapping import (
 )
 from transformers.core_model_loading import WeightRenaming
 
+from vlprm.errors import UserError
 from vlprm.model.attention import Attention, use_attention
 from vlprm.model.checkpoint_config import CheckpointConfig
 from vlprm.model.families import Family
@@ -54,7 +55,7 @@ def load_reward_model(
     folder = checkpoint_folder(name)
     checkpoint_config = checkpoint_config_of(folder)
     if new_head is None and checkpoint_config.head == "none":
-        raise ValueError(f"{folder} has no reward head (vlprm.json says head: none); train one with train.prm")
+        raise UserError(f"{folder} has no reward head (vlprm.json says head: none); train one with train.prm")
     if new_head is None and (backbone := backbone_of(folder)) is not None:
         return _of_adapters(folder, backbone, checkpoint_config, device, dtype, bits, attention)
     checkpoint_config = replace(
@@ -125,12 +126,12 @@ class _Loader:
         )
         if report["mismatched_keys"]:
             name, found, wanted = min(report["mismatched_keys"])
-            raise ValueError(
+            raise UserError(
                 f"checkpoint {folder} has {name} of shape {tuple(found)}, not {tuple(wanted)}; train it again"
             )
         expected = {"score.weight"} if self.new_head else set()
         if missing := set(report["missing_keys"]) - expected:
-            raise ValueError(f"checkpoint {folder} lacks {len(missing)} weights, such as {min(missing)}; copy it again")
+            raise UserError(f"checkpoint {folder} lacks {len(missing)} weights, such as {min(missing)}; copy it again")
         if self.new_head:
             nn.init.zeros_(model.score.weight)
             # transformers stores by the renamings that it has used, and no head was there to be renamed.
@@ -142,7 +143,7 @@ class _Loader:
         if self.bits == 16:
             return None
         if find_spec("bitsandbytes") is None:
-            raise ValueError(f"loading in {self.bits} bits needs bitsandbytes; pip install 'vlprm[quantized]'")
+            raise UserError(f"loading in {self.bits} bits needs bitsandbytes; pip install 'vlprm[quantized]'")
         kept = ["score", "lm_head", f"model.{self.family.vision}", f"model.{self.family.projector}"]
         return BitsAndBytesConfig(load_in_4bit=self.bits == 4, load_in_8bit=self.bits == 8, llm_int8_skip_modules=kept)
 

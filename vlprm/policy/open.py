@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
 
+from vlprm.errors import UserError
 from vlprm.policy import Policy
 from vlprm.serving.config import ServerConfig
 
@@ -49,6 +50,6 @@ def require_server_package() -> Any:
     try:
         from vlprm.policy import served as server
     except ModuleNotFoundError as error:
-        raise ValueError(f"using a server requires the package {error.name}; pip install 'vlprm[server]'") from error
+        raise UserError(f"using a server requires the package {error.name}; pip install 'vlprm[server]'") from error
     logging.getLogger("httpx2").setLevel(logging.WARNING)  # it logs every request
     return server

@@ -24,6 +24,8 @@ import jsonargparse
 import transformers
 import yaml
 
+from vlprm.errors import UserError
+
 C = TypeVar("C")
 
 
@@ -40,7 +42,7 @@ def parse(cls: type[C], argv: Sequence[str]) -> C:
         made = parser.instantiate(parser.parse_args(_files_first(argv)))
         return cls(**{f.name: _unwrapped(made[f.name]) for f in dataclasses.fields(cls)})  # type: ignore[arg-type]
     except (jsonargparse.ArgumentError, TypeError) as error:
-        raise ValueError(" ".join(str(error).split()).removeprefix("Parser key ")) from error
+        raise UserError(" ".join(str(error).split()).removeprefix("Parser key ")) from error
 
 
 def dump(config: Any) -> str:
@@ -79,19 +81,19 @@ def _check_keys(cls: type[Any], argv: Sequence[str]) -> None:
         if word.startswith("--"):
             name = word[2:].partition("=")[0]
             if name.partition(".")[0] not in (*known, "config", "help"):
-                raise ValueError(_unknown(f"flag --{name}", name, known))
+                raise UserError(_unknown(f"flag --{name}", name, known))
     for path in _config_files(argv):
         if not path.is_file():
-            raise ValueError(f"config file {path} does not exist; recipes are under configs/")
+            raise UserError(f"config file {path} does not exist; recipes are under configs/")
         try:
             keys = yaml.safe_load(path.read_text()) or {}
         except yaml.YAMLError as error:
-            raise ValueError(f"{path} is not YAML: {' '.join(str(error).split())}") from error
+            raise UserError(f"{path} is not YAML: {' '.join(str(error).split())}") from error
         if not isinstance(keys, dict):
-            raise ValueError(f"{path} holds no `key: value` lines")
+            raise UserError(f"{path} holds no `key: value` lines")
         for key in keys:
             if key not in known:
-                raise ValueError(_unknown(f"key {key!r} in {path}", str(key), known))
+                raise UserError(_unknown(f"key {key!r} in {path}", str(key), known))
 
 
 def _config_files(argv: Sequence[str]) -> list[Path]:

@@ -18,6 +18,8 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
+from vlprm.errors import UserError
+
 CONFIG, INPUTS, DONE, SECONDS = "config.yaml", "inputs.json", "done.json", "seconds.json"
 PACKAGES = ("torch", "torchvision", "transformers", "datasets", "pillow", "numpy")
 
@@ -28,7 +30,7 @@ def _writing(path: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        raise ValueError(
+        raise UserError(
             f"{path} cannot be written ({error.strerror}); make room, then run the same command again to continue"
         ) from error
 
@@ -38,7 +40,7 @@ def refuse_other_inputs(folder: Path, inputs: Sequence[Path]) -> None:
     known = json_object(folder / INPUTS).values()
     for path in inputs:
         if fingerprint(path) not in known:
-            raise ValueError(f"{folder} was not made from {path} as it is now; remove {folder} and run its stage again")
+            raise UserError(f"{folder} was not made from {path} as it is now; remove {folder} and run its stage again")
 
 
 def write_atomically(path: Path, data: bytes | str) -> None:
@@ -69,7 +71,7 @@ _CHECKPOINT_FILES = ("*.safetensors", "config.json", "*token*.json", "*processor
 def fingerprint(path: Path) -> str:
     """A hash of a file's bytes, or of a checkpoint folder's files. ValueError if the path does not exist."""
     if not path.exists():
-        raise ValueError(f"{path} does not exist; run the stage that makes it first")
+        raise UserError(f"{path} does not exist; run the stage that makes it first")
     names = {file for pattern in _CHECKPOINT_FILES for file in path.glob(pattern)} if path.is_dir() else {path}
     digest = hashlib.sha256()
     for file in sorted(names):
@@ -80,7 +82,7 @@ def fingerprint(path: Path) -> str:
 
 def _same_or_new(path: Path, text: str, difference: str) -> None:
     if path.exists() and path.read_text() != text:
-        raise ValueError(f"{path.parent} holds a run {difference}; choose another folder or remove it")
+        raise UserError(f"{path.parent} holds a run {difference}; choose another folder or remove it")
     write_atomically(path, text)
 
 

@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
+from vlprm.errors import UserError
 from vlprm.runs.window import in_window
 
 ROOT = Path(__file__).parents[2]
@@ -67,7 +68,7 @@ async def on_ray(
     try:
         import ray
     except ModuleNotFoundError as error:
-        raise ValueError("a Ray cluster needs the package ray; pip install 'vlprm[ray]'") from error
+        raise UserError("a Ray cluster needs the package ray; pip install 'vlprm[ray]'") from error
     _connect(ray, cluster.address)
     actor = ray.remote(num_cpus=1, num_gpus=cluster.gpus, max_restarts=-1, max_task_retries=-1,
                        max_concurrency=cluster.at_once)(Worker)  # fmt: skip
@@ -95,4 +96,4 @@ def _connect(ray: Any, address: str) -> None:
             socket.create_connection((host, int(port)), timeout=10).close()
         ray.init(address, runtime_env={"env_vars": {"PYTHONPATH": path}}, log_to_driver=False)
     except (OSError, ValueError) as error:
-        raise ValueError(f"no Ray cluster answers at {address!r}; start one with `ray start --head`") from error
+        raise UserError(f"no Ray cluster answers at {address!r}; start one with `ray start --head`") from error

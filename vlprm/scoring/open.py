@@ -10,6 +10,7 @@ from typing import Literal
 
 from jsonargparse.typing import PositiveInt
 
+from vlprm.errors import UserError
 from vlprm.model.loading import checkpoint_config_of, checkpoint_folder, placement
 from vlprm.model.reward_loading import load_reward_model
 from vlprm.policy.local import LocalPolicy
@@ -28,7 +29,7 @@ async def open_served_scorer(reward_model: str | Path, server: ServerConfig) -> 
     """Open a reward model that servers serve from its folder, for one event loop. ValueError if the head cannot be
     served or a server does not answer as it must."""
     if not server.base_urls:
-        raise ValueError("a served scorer needs server.base_urls and server.model; give both")
+        raise UserError("a served scorer needs server.base_urls and server.model; give both")
     require_server_package()
 
     async with checked(ServedScorer(reward_model, server)) as scores:
@@ -51,7 +52,7 @@ class ScorerConfig:
     def check(self, aggregation: Aggregation) -> None:
         """ValueError if the aggregation does not fit the kind of reward."""
         if self.kind == "whole" and aggregation != "last":
-            raise ValueError("scorer.kind whole rewards a solution only at its end; set search.aggregation to last")
+            raise UserError("scorer.kind whole rewards a solution only at its end; set search.aggregation to last")
 
 
 @asynccontextmanager
@@ -66,7 +67,7 @@ async def open_scorer(
     ValueError if a server is asked for what it cannot do."""
     folders = [reward_model] if isinstance(reward_model, str | Path) else reward_model
     if server.base_urls and (len(folders) > 1 or scorer.kind == "whole"):
-        raise ValueError("servers score the steps of one reward model only; leave out server.base_urls for this scorer")
+        raise UserError("servers score the steps of one reward model only; leave out server.base_urls for this scorer")
     async with AsyncExitStack() as opened:
         scorers = [
             await opened.enter_async_context(_opened(folder, device, dtype, server, scorer)) for folder in folders

@@ -25,6 +25,7 @@ from typing import Any
 
 from transformers import AutoConfig
 
+from vlprm.errors import UserError
 from vlprm.model.image_limits import to_serve
 from vlprm.model.loading import checkpoint_folder, load_inputs
 from vlprm.model.packing import PackedRow
@@ -79,7 +80,7 @@ class ServedScorer:
             answer = await self.servers.once(client, self._body(problem, steps), self.kind)
             said = answer.said if isinstance(answer, Failure) else "another kind of answer"
             if self._read(answer, row, (0,)) == [None]:
-                raise ValueError(
+                raise UserError(
                     f"the server {client.base_url} does not score as {self.config.model!r} ({said}); correct the"
                     f" fields of server, or serve {self.folder} as {__name__} says"
                 )
@@ -177,7 +178,7 @@ class ServedScorer:
 
     def _check_length(self, read: int | None, expected: int) -> None:
         if read not in (None, expected):
-            raise ValueError(
+            raise UserError(
                 f"a server of {self.config.model!r} reads {read} tokens where {self.folder} makes {expected};"
                 f" {to_serve(self.inputs.pixel_limits)}"
             )
@@ -185,9 +186,9 @@ class ServedScorer:
 
 def _refuse_unservable(folder: Path, head: str) -> None:
     if head == "none":
-        raise ValueError(f"{folder} has no reward head (vlprm.json says head: none); train one with train.prm")
+        raise UserError(f"{folder} has no reward head (vlprm.json says head: none); train one with train.prm")
     if head == "step" and getattr(AutoConfig.from_pretrained(folder), "surprise", False):
-        raise ValueError(
+        raise UserError(
             f"{folder} has a head that reads surprise, which servers do not compute; score it in this process, or train"
             " one with surprise: false"
         )

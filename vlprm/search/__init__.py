@@ -14,6 +14,7 @@ import difflib
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 
+from vlprm.errors import UserError
 from vlprm.plugins import part_of_module
 from vlprm.policy import Policy
 from vlprm.schema import Aggregation, Problem
@@ -70,7 +71,7 @@ def method_named(name: str) -> Method:
         return part_of_module(name, "METHOD", Method, "method", "docs/examples/twice_the_best.py")
     nearest = difflib.get_close_matches(name, METHODS, n=1)
     hint = f"did you mean {nearest[0]!r}? " if nearest else ""
-    raise ValueError(f"unknown method {name!r}; {hint}known: {', '.join(METHODS)}, or a module's path with a METHOD")
+    raise UserError(f"unknown method {name!r}; {hint}known: {', '.join(METHODS)}, or a module's path with a METHOD")
 
 
 async def solve(

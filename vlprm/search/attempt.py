@@ -11,6 +11,7 @@ from typing import Literal
 
 from jsonargparse.typing import NonNegativeFloat, NonNegativeInt, PositiveInt
 
+from vlprm.errors import UserError
 from vlprm.policy import Policy, Request, all_answers
 from vlprm.policy.critique import Critique, sample_critiques
 from vlprm.policy.rollout import OPEN, closed, next_steps, rollouts
@@ -56,7 +57,7 @@ class SearchConfig:
         least = {"n": 1, "width": 1, "rounds": 1, "max_steps": 1, "max_tokens": 1, "budget": 0, "temperature": 0}
         for name, bound in least.items():
             if not getattr(self, name) >= bound:
-                raise ValueError(f"search.{name} is {getattr(self, name)}; give {bound} or more")
+                raise UserError(f"search.{name} is {getattr(self, name)}; give {bound} or more")
 
 
 @dataclass(frozen=True)
@@ -174,7 +175,7 @@ class Attempt:
     async def scored(self, solutions: Sequence[Solution]) -> list[ScoredSolution]:
         """The solutions with their step scores. ValueError without a reward model."""
         if self._scorer is None:
-            raise ValueError("this method needs a reward model; pass a scorer")
+            raise UserError("this method needs a reward model; pass a scorer")
         if not solutions:
             return []
         found = await self._scorer.score(self.problem, [solution.steps for solution in solutions], attempt=self)
@@ -186,7 +187,7 @@ class Attempt:
     async def criticised(self, solutions: Sequence[Solution]) -> list[Critique | None]:
         """One critique per solution; None if it cannot be parsed. ValueError without a critic."""
         if self._critic is None:
-            raise ValueError("this method needs a critic, a model trained to write critiques; pass one")
+            raise UserError("this method needs a critic, a model trained to write critiques; pass one")
         critic = self._critic
         keys = [self._request(1).key for _ in solutions]
         asked = (critic.of(self.problem, s.steps, key) for s, key in zip(solutions, keys, strict=True))

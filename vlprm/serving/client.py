@@ -22,6 +22,7 @@ import openai
 from openai import AsyncOpenAI
 
 from vlprm.cache import ByteCache
+from vlprm.errors import UserError
 from vlprm.images import content_hash, open_image, png
 from vlprm.schema import Region
 from vlprm.serving.config import ServerConfig
@@ -147,7 +148,7 @@ class Servers:
 
     def _refuse_to_wait(self, since: float, pause: float, failure: Failure) -> None:
         if time.monotonic() - since + pause > self.config.patience:
-            raise ValueError(
+            raise UserError(
                 f"the servers {' and '.join(self.config.base_urls)} have been away or busy for"
                 f" {self.config.patience:g} seconds (the last call: {failure.said}); start them, then run the same"
                 " command again to continue"
@@ -163,7 +164,7 @@ class Servers:
     def _count(self, failure: Failure) -> None:
         self._failed_in_a_row += failure.stop != "refused"
         if self._failed_in_a_row >= FAILURES_IN_A_ROW:
-            raise ValueError(
+            raise UserError(
                 f"{self._failed_in_a_row} calls in a row failed (the last: {failure.said}); look at the log of"
                 f" {' and '.join(self.config.base_urls)}, then run the same command again to continue"
             )
@@ -225,5 +226,5 @@ def _key(config: ServerConfig) -> str:
         return "no-key-needed"  # the client requires a key; servers without one ignore it
     key = os.environ.get(config.api_key_env, "")
     if not key:
-        raise ValueError(f"the environment variable {config.api_key_env} is not set; set it to the servers' key")
+        raise UserError(f"the environment variable {config.api_key_env} is not set; set it to the servers' key")
     return key

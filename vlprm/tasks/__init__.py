@@ -10,6 +10,7 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterable, Mapping, Sequence
 
+from vlprm.errors import UserError
 from vlprm.plugins import part_of_module
 from vlprm.schema import Problem, Region
 from vlprm.tasks import chart, count_grid, figure, fine_print, pattern
@@ -31,11 +32,11 @@ def load_task(name: str) -> SyntheticFamily:
     if "." in name:
         family = part_of_module(name, "FAMILY", SyntheticFamily, "task", "docs/examples/dominoes.py")
         if TASKS.get(family.name, family) is not family:
-            raise ValueError(f"the family of {name} is named {family.name!r}, as a built-in task is; rename it")
+            raise UserError(f"the family of {name} is named {family.name!r}, as a built-in task is; rename it")
         return family
     nearest = difflib.get_close_matches(name, TASKS, n=1)
     hint = f"did you mean {nearest[0]!r}? " if nearest else ""
-    raise ValueError(f"unknown task {name!r}; {hint}known: {', '.join(TASKS)}, or the path of a module with a FAMILY")
+    raise UserError(f"unknown task {name!r}; {hint}known: {', '.join(TASKS)}, or the path of a module with a FAMILY")
 
 
 def load_tasks(names: Sequence[str]) -> Tasks:
@@ -44,9 +45,9 @@ def load_tasks(names: Sequence[str]) -> Tasks:
     families = [load_task(name) for name in names]
     tasks = {family.name: family for family in families}
     if not tasks:
-        raise ValueError(f"no tasks are given; known: {', '.join(TASKS)}, or the path of a module with a FAMILY")
+        raise UserError(f"no tasks are given; known: {', '.join(TASKS)}, or the path of a module with a FAMILY")
     if len(tasks) < len(families):
-        raise ValueError(f"two of the tasks {', '.join(names)} have the same name; leave one out or rename its family")
+        raise UserError(f"two of the tasks {', '.join(names)} have the same name; leave one out or rename its family")
     return tasks
 
 
@@ -60,7 +61,7 @@ def task_of(name: str, tasks: Tasks) -> SyntheticFamily:
     """The task that a file names, among those that the user gave; imports nothing. ValueError if it is not among
     them."""
     if name not in tasks:
-        raise ValueError(
+        raise UserError(
             f"there are items of a task {name!r}, and --tasks gives {', '.join(tasks)}; add the task, or the path of "
             "its module"
         )

@@ -23,6 +23,7 @@ from urllib.parse import parse_qs, urlsplit
 
 from markupsafe import Markup
 
+from vlprm.errors import UserError
 from vlprm.viewer.page import problem_json, render_served
 from vlprm.viewer.pictures import media_type, thumbnail
 from vlprm.viewer.views import Problems, ProblemView
@@ -48,7 +49,7 @@ class PageServer(ThreadingHTTPServer):
         try:
             super().__init__(("127.0.0.1", port), _Handler)
         except (OSError, OverflowError) as error:
-            raise ValueError(f"cannot listen on port {port} ({error}); pass another --port, or 0") from error
+            raise UserError(f"cannot listen on port {port} ({error}); pass another --port, or 0") from error
         self.hosts = {f"{name}:{self.server_port}" for name in ("127.0.0.1", "localhost")}
 
     @property
@@ -130,7 +131,7 @@ def _numbers(query: str) -> Callable[[str], int]:
     def number(name: str) -> int:
         (text,) = parameters.get(name, [""])[:1]
         if not (text.isascii() and text.isdigit() and len(text) < 10):
-            raise ValueError(f"{name} must be a non-negative integer")
+            raise UserError(f"{name} must be a non-negative integer")
         return int(text)
 
     return number

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from vlprm.errors import UserError
 from vlprm.schema import Region
 
 Box = tuple[float, float, float, float]
@@ -44,5 +45,5 @@ def from_region(region: Region, dialect: str, shown: Region, seen: Size) -> Box:
 def frame_of(dialect: str, shown: Region, seen: Size) -> tuple[float, float]:
     """The width and height of the image in the numbers of a dialect. ValueError for an unknown dialect."""
     if dialect not in DIALECTS:
-        raise ValueError(f"unknown box dialect {dialect!r}; declare one of {', '.join(DIALECTS)} in vlprm.json")
+        raise UserError(f"unknown box dialect {dialect!r}; declare one of {', '.join(DIALECTS)} in vlprm.json")
     return DIALECTS[dialect](seen)
