@@ -33,7 +33,7 @@ LMMS_READY := $(LMMS_VENV)/.ready-$(ENV_HASH)
 .PHONY: bench gpu-check demo demo-from-scratch test test-server test-lmms lint env vllm-env lmms-env
 
 # Each stage skips what is there: killed at any moment, the next `make demo` goes on.
-demo: $(READY)
+demo: env
 	$(RUN) -m data_synth.trees --config configs/demo/trees.yaml --policy $(POLICY) --run $(OUT)/trees
 	$(RUN) -m data_synth.judge --config configs/demo/judge.yaml --trees $(OUT)/trees --run $(OUT)/judgements
 	$(RUN) -m data_synth.label --config configs/demo/label.yaml --trees $(OUT)/trees --judgements $(OUT)/judgements \
@@ -45,42 +45,47 @@ demo: $(READY)
 	$(RUN) -m eval.report --run $(OUT)
 
 # The built-in models from random weights, then the loop with them: about a day on two cores, half an hour on a GPU.
-demo-from-scratch: $(READY)
+demo-from-scratch: env
 	$(RUN) -m train.builtin --config configs/builtin/backbone_start.yaml
 	$(RUN) -m train.builtin --config configs/builtin/backbone.yaml
 	$(RUN) -m train.builtin --config configs/builtin/policy.yaml
 	$(MAKE) demo POLICY=runs/builtin/policy BACKBONE=runs/builtin/backbone OUT=runs/demo-from-scratch
 
-test: $(READY)
+test: env
 	$(RUN) -m pytest -m "not gpu and not server and not lmms"
 
-test-server: $(READY) $(VLLM_READY)
+test-server: env $(VLLM_READY)
 	VLLM_PYTHON=$(abspath $(VLLM_VENV))/bin/python $(RUN) -m pytest -m server
 
-test-lmms: $(READY) $(LMMS_READY)
+test-lmms: env $(LMMS_READY)
 	LMMS_PYTHON=$(abspath $(LMMS_VENV))/bin/python $(RUN) -m pytest -m lmms
 
-lint: $(READY)
+lint: env
 	$(VENV)/bin/ruff check .
 	$(VENV)/bin/mypy
 	$(VENV)/bin/lint-imports
 
 BENCHES := synth_cost synth_concurrency synth_memory label_quality train_throughput train_memory scoring search_overhead view table
 
-bench: $(READY)
+bench: env
 	set -e; for name in $(or $(NAME),$(BENCHES)); do $(RUN) -m tests.perf.$$name; done
 
-gpu-check: $(READY)
+gpu-check: env
 	$(RUN) -m pytest -m gpu
 	$(RUN) -m tests.perf.gpu_check
 
+# The project itself is installed from this clone, as an editable package: `vlprm` and `import vlprm` work in any folder
+# with the environment's Python. Another clone that shares the environment installs its own when it is used.
 env: $(READY)
+	@test "$$(cat $(VENV)/.clone 2>/dev/null)" = "$(CURDIR)" || { \
+	  $(VENV)/bin/pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable . && \
+	  echo "$(CURDIR)" > $(VENV)/.clone; }
 
 $(READY):
 	$(PYTHON) -m venv $(VENV)
-	$(VENV)/bin/python -c 'import tomllib; p = tomllib.load(open("pyproject.toml", "rb"))["project"]; \
+	$(VENV)/bin/python -c 'import tomllib; d = tomllib.load(open("pyproject.toml", "rb")); p = d["project"]; \
 	  extras = ("dev", "server", "ray", "lora", "quantized", "timm"); \
-	  print(*p["dependencies"], *(line for extra in extras for line in p["optional-dependencies"][extra]), sep="\n")' \
+	  print(*d["build-system"]["requires"], *p["dependencies"], *(line for extra in extras for line in p["optional-dependencies"][extra]), sep="\n")' \
 	  > $(VENV)/requirements.txt
 	$(VENV)/bin/pip install --quiet --constraint constraints.txt --requirement $(VENV)/requirements.txt
 	touch $@

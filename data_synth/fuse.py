@@ -11,7 +11,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from vlprm.data.dataset import read_rows, row_evidence, row_paths, write_dataset
 from vlprm.errors import UserError
 from vlprm.labels.fusion import Rule, fuse_tree, mined_corrections
 from vlprm.labels.judge_reliability import JudgeReliability
@@ -37,6 +36,8 @@ class FuseConfig:
 
 
 def main(config: FuseConfig) -> None:
+    from vlprm.data.dataset import read_rows, write_dataset  # loads datasets, for which `--help` does not wait
+
     if config.target.exists():
         raise UserError(f"{config.target} is there; give another target, or remove it")
     old = read_rows(config.dataset)
@@ -48,6 +49,8 @@ def main(config: FuseConfig) -> None:
 
 def fused_row(row: dict[str, Any], rule: Rule) -> dict[str, Any]:
     """The row with its targets, error kinds and evidence as the rule has them."""
+    from vlprm.data.dataset import row_evidence, row_paths
+
     meta = json.loads(row["meta"])
     if "judge_quality" not in meta:
         raise UserError(f"row {row['id']} does not say what is believed of its judge; make it with data_synth.label")

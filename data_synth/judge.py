@@ -76,9 +76,7 @@ class JudgeConfig:
 
 def main(config: JudgeConfig) -> None:
     if config.judge == "model" and bool(config.model) == bool(config.server.base_urls):
-        raise UserError(
-            "a model that judges is served (server.base_urls) or in this process (model); give one of them"
-        )
+        raise UserError("a model that judges is served (server.base_urls) or in this process (model); give one of them")
     trees = TreeRun(config.trees)
     tasks = load_tasks(config.tasks) if config.judge == "oracle" else {}
     if config.judge == "oracle":
@@ -165,7 +163,7 @@ def _is_unanswered(record: Mapping[str, Any]) -> bool:
 
 
 def _refuse_none(records: Records) -> None:
-    """ValueError where a judge was asked, and nothing that it said could be read."""
+    """UserError where a judge was asked, and nothing that it said could be read."""
     failures: Counter[str] = Counter()
     example = ""
     for record in records:

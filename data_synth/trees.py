@@ -105,7 +105,7 @@ def _is_unanswered(record: Mapping[str, Any]) -> bool:
 
 
 def _refuse_none(records: Records) -> None:
-    """ValueError where no problem could be searched."""
+    """UserError where no problem could be searched."""
     causes: Counter[str] = Counter()
     first = ""
     for record in records:

@@ -32,7 +32,7 @@ from vlprm.images import encoded, open_image
 from vlprm.policy import all_answers
 from vlprm.runs.config import parse
 from vlprm.schema import AnswerType, Problem
-from vlprm.scoring.open import ScorerConfig
+from vlprm.scoring.config import ScorerConfig
 from vlprm.search import SearchConfig, SearchResult, solve
 from vlprm.serving.config import ServerConfig
 

@@ -3,7 +3,7 @@
     vllm serve runs/demo/prm --served-model-name prm --dtype float32 --runner pooling
     python -m eval.parity --config configs/server/parity.yaml
 
-Prints the largest and the mean gap between the two rewards of a step. ValueError if the largest is above the bound.
+Prints the largest and the mean gap between the two rewards of a step. UserError if the largest is above the bound.
 """
 
 from __future__ import annotations
@@ -85,7 +85,7 @@ def main(config: ParityConfig) -> None:
 
 
 def gaps(own: Sequence[Sequence[StepScore | None]], served: Sequence[Sequence[StepScore | None]]) -> Gaps:
-    """The gaps of one list of scores a solution. ValueError where no step is scored both ways."""
+    """The gaps of one list of scores a solution. UserError where no step is scored both ways."""
     pairs = [pair for a, b in zip(own, served, strict=True) for pair in zip(a, b, strict=True)]
     apart = [abs(here.correct - there.correct) for here, there in pairs if here is not None and there is not None]
     if not apart:

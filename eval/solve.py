@@ -21,7 +21,7 @@ from vlprm.images import check_aspect, open_image
 from vlprm.runs.config import dump, run
 from vlprm.runs.folder import open_run, write_atomically
 from vlprm.schema import AnswerType, Problem, Solution, StepScore
-from vlprm.scoring.open import ScorerConfig
+from vlprm.scoring.config import ScorerConfig
 from vlprm.search import ScoredSolution, SearchConfig, SearchResult, solve
 from vlprm.serving.config import ServerConfig
 from vlprm.viewer.page import render_page
@@ -85,7 +85,7 @@ def main(config: SolveConfig) -> None:
 
 
 def problem_of(config: SolveConfig) -> Problem:
-    """ValueError names an image that is missing, cannot be read, or is too narrow to be shown, and an answer that is
+    """UserError names an image that is missing, cannot be read, or is too narrow to be shown, and an answer that is
     not of its type."""
     if config.answer is not None and CANONICAL[config.answer_type](config.answer) is None:
         raise UserError(f"the answer {config.answer!r} is not of type {config.answer_type}; give another answer_type")

@@ -113,7 +113,7 @@ def chosen(solutions: Sequence[LabelledSolution], groups: Sequence[str], rows: i
 
 
 def _other_threshold(config: StepsConfig, solutions: Sequence[LabelledSolution]) -> list[Threshold]:
-    """The threshold chosen on another run; ValueError where it was chosen on solutions that are measured here, or for
+    """The threshold chosen on another run; UserError where it was chosen on solutions that are measured here, or for
     another model."""
     if config.threshold_from is None:
         return []

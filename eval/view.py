@@ -65,7 +65,7 @@ def run_sections(folder: Path) -> list[Markup]:
 
 def run_problems(folder: Path, tasks: Tasks) -> Problems:
     """What the run of `eval.run` in this folder or in its folder `eval` found, and after it the search trees of a
-    folder of stages. ValueError where there is neither."""
+    folder of stages. UserError where there is neither."""
     evaluation, dataset = evaluation_of(folder), folder / "labels" / "dataset.parquet"
     sources: list[Problems] = [RunViews(evaluation, tasks)] if evaluation else []
     if dataset.exists():

@@ -10,8 +10,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from vlprm.errors import UserError
-from vlprm.model.lora import backbone_of
-from vlprm.model.reward_loading import load_reward_model, save_reward_model
 from vlprm.runs.config import run
 
 log = logging.getLogger(__name__)
@@ -31,6 +29,9 @@ class MergeConfig:
 
 
 def main(config: MergeConfig) -> None:
+    from vlprm.model.lora import backbone_of  # loads torch, for which `--help` does not wait
+    from vlprm.model.reward_loading import load_reward_model, save_reward_model
+
     if config.run.exists():
         raise UserError(f"{config.run} is there; give another folder, or remove it")
     if backbone_of(config.reward_model) is None:

@@ -38,7 +38,7 @@ _OPENED: ByteCache[bytes, Image.Image] = ByteCache(
 
 
 def open_image(data: bytes, name: str = "image") -> Image.Image:
-    """Decode an encoded file to RGB, first frame only. ValueError names the image and what is wrong with it.
+    """Decode an encoded file to RGB, first frame only. UserError names the image and what is wrong with it.
 
     What this returns is kept and given out again: do not draw on it.
     """
@@ -137,7 +137,7 @@ def whole_pixels(region: Region) -> Region:
 
 
 def source_of(images: Sequence[bytes], region: Region) -> bytes:
-    """The file of a problem's images that a region is of. ValueError where there is no such image."""
+    """The file of a problem's images that a region is of. UserError where there is no such image."""
     if region.image == BLANK:
         return _blank(math.ceil(region.x1), math.ceil(region.y1))
     if region.image >= len(images):

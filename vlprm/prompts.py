@@ -21,7 +21,7 @@ TEMPLATES: dict[str, str] = {
 
 
 def user_text(template_id: str, problem: Problem) -> str:
-    """The text of the user's turn. ValueError for an unknown template."""
+    """The text of the user's turn. UserError for an unknown template."""
     if template_id not in TEMPLATES:
         raise UserError(f"unknown prompt template {template_id!r}; known: {', '.join(TEMPLATES)}")
     return TEMPLATES[template_id].format(question=problem.question)
@@ -32,7 +32,7 @@ VERDICT_TEMPLATES: dict[str, str] = {"verdict@1": "Is the last step correct? Ans
 
 
 def verdict_text(template_id: str, verdicts: tuple[str, str]) -> str:
-    """The question for a verdict. ValueError for an unknown template."""
+    """The question for a verdict. UserError for an unknown template."""
     if template_id not in VERDICT_TEMPLATES:
         raise UserError(f"unknown verdict template {template_id!r}; known: {', '.join(VERDICT_TEMPLATES)}")
     return VERDICT_TEMPLATES[template_id].format(right=verdicts[0], wrong=verdicts[1])
@@ -77,7 +77,7 @@ JUDGE_TEMPLATES: dict[str, str] = {
 
 
 def judge_text(template_id: str, problem: Problem, steps: Sequence[str], crops: int) -> str:
-    """The judge's prompt for numbered steps; `crops` images of executed zooms follow the problem's images. ValueError
+    """The judge's prompt for numbered steps; `crops` images of executed zooms follow the problem's images. UserError
     for an unknown template, ProblemError if it needs a reference that the problem does not have."""
     if template_id not in JUDGE_TEMPLATES:
         raise UserError(f"unknown judge template {template_id!r}; known: {', '.join(JUDGE_TEMPLATES)}")

@@ -27,6 +27,10 @@ BLANK = -1  # the number of no image, in a region that stands for one: a control
 T = TypeVar("T")
 
 
+class SchemaError(ValueError):
+    """A record, or a value, that is not as the schema has it; commands print it without a traceback."""
+
+
 @dataclass(frozen=True)
 class Region:
     """A box in pixels of one of the problem's images, by its number: x0 < x1, y0 < y1, finite. What models write is a
@@ -196,7 +200,7 @@ def to_json(value: Any) -> dict[str, Any]:
 
 
 def from_json(cls: type[T], record: dict[str, Any]) -> T:
-    """The dataclass that `to_json` wrote. Raises ValueError on another schema version or on foreign fields."""
+    """The dataclass that `to_json` wrote. Raises SchemaError on another schema version or on foreign fields."""
     if record.get("schema") != SCHEMA_VERSION:
         raise SchemaError(
             f"record has schema {record.get('schema')!r}, this code reads {SCHEMA_VERSION}; make the file again"
@@ -206,7 +210,7 @@ def from_json(cls: type[T], record: dict[str, Any]) -> T:
 
 
 def structured(cls: type[T], body: Any, problem: str) -> T:
-    """The dataclass of a JSON object, each of whose values has its field's type. ValueError opens with `problem`, and
+    """The dataclass of a JSON object, each of whose values has its field's type. SchemaError opens with `problem`, and
     names the fields that are foreign, missing or of another type."""
     if not isinstance(body, dict):
         raise SchemaError(f"{problem}: {type(body).__name__} where an object is expected")

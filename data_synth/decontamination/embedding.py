@@ -41,7 +41,7 @@ class Embedder:
 
 def load_embedder(name: str) -> Embedder:
     """The model in a folder as timm saves one (`config.json` and weights), or of a name in timm, whose weights are
-    fetched if they are not in the cache. ValueError where timm is not installed, or it cannot be loaded."""
+    fetched if they are not in the cache. UserError where timm is not installed, or it cannot be loaded."""
     if find_spec("timm") is None:
         raise UserError("an embedding needs timm; pip install 'vlprm[timm]'")
     import timm

@@ -28,7 +28,7 @@ class Source:
         return {problem_id: at for at, problem_id in enumerate(self.ids)}
 
     def units(self, size: int, shard: str) -> list[list[str]]:
-        """The units of `size` problems of which shard "i/n" has every n-th, from the i-th on. ValueError if it has
+        """The units of `size` problems of which shard "i/n" has every n-th, from the i-th on. UserError if it has
         none."""
         i, n = parse_shard(shard)
         units = [list(self.ids[start : start + size]) for start in range(0, len(self.ids), size)]

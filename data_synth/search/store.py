@@ -62,7 +62,7 @@ def failure_record(at: int, failed: Failed) -> dict[str, Any]:
 
 
 def searched(record: Mapping[str, Any], images: Path) -> Searched:
-    """What `tree_record` wrote. ValueError where an image is gone or not what it was."""
+    """What `tree_record` wrote. UserError where an image is gone or not what it was."""
     shown = [_kept(name, images) for name in record["problem"]["images"]]
     problem = from_json(Problem, {**record["problem"], "images": []})
     return Searched(
@@ -75,7 +75,7 @@ class TreeRun:
     """The finished trees of a run folder, sharded or not. Iterate for each `Searched`, in the run's order; only one is
     in memory at a time. `failures` has the problems without a tree: what failed, by id.
 
-    ValueError where a shard is missing or not finished, or where two runs were mixed.
+    UserError where a shard is missing or not finished, or where two runs were mixed.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -114,7 +114,7 @@ class TreeRun:
 
 
 def tree_files(folder: Path) -> list[Path]:
-    """The files of a run folder that hold its trees. ValueError where a shard is missing."""
+    """The files of a run folder that hold its trees. UserError where a shard is missing."""
     shards = {path.name: _SHARD.fullmatch(path.name) for path in folder.glob("shard-*")}
     known = {(int(match[1]), int(match[2])) for match in shards.values() if match}
     if not known:

@@ -33,7 +33,7 @@ class Job:
 
 def jobs_of(config: RunConfig) -> list[Job]:
     """All there is to do: a method after another, the benchmarks taking turns, so that a run that was cut short has
-    something of each. ValueError names what is missing."""
+    something of each. UserError names what is missing."""
     methods = methods_to_run(config)
     first, of = shard_of(config.shard)
     sets = [open_problem_set(benchmark) for benchmark in config.benchmarks]
@@ -48,7 +48,7 @@ def jobs_of(config: RunConfig) -> list[Job]:
 
 
 def methods_to_run(config: RunConfig) -> list[tuple[str, str]]:
-    """Names of methods, and what they are called in records. ValueError where a model that one needs is not given."""
+    """Names of methods, and what they are called in records. UserError where a model that one needs is not given."""
     refuse_missing_models(config.methods, config)
     if config.whole and (config.reward_model is None or config.scorer.kind != "steps" or config.scores.base_urls):
         raise UserError("whole needs a reward model that scores steps in this process; give one, or leave whole out")

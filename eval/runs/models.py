@@ -16,7 +16,8 @@ from vlprm.policy.local import LocalPolicy
 from vlprm.policy.open import open_policy
 from vlprm.prompts import critique_question
 from vlprm.scoring import Scorer
-from vlprm.scoring.open import ScorerConfig, open_scorer
+from vlprm.scoring.config import ScorerConfig
+from vlprm.scoring.open import open_scorer
 from vlprm.search import Critic, SearchConfig, method_named
 from vlprm.serving.config import ServerConfig
 
@@ -43,7 +44,7 @@ class Models:
 
 
 def refuse_missing_models(methods: Sequence[str], named: Named) -> None:
-    """ValueError where a model that a method needs is not given, or the scorer does not fit the search."""
+    """UserError where a model that a method needs is not given, or the scorer does not fit the search."""
     named.scorer.check(named.search.aggregation)
     for name in methods:
         method = method_named(name)

@@ -58,7 +58,7 @@ class Pool:
 
 
 def pool_of(record: Record, steps: bool = False) -> Pool:
-    """The pool of a record; with `steps`, also what is known of each step, which takes memory. ValueError where a score
+    """The pool of a record; with `steps`, also what is known of each step, which takes memory. UserError where a score
     is missing, or is not a finite number."""
     stored = record["candidates"]
     scores = truth = ()

@@ -57,13 +57,11 @@ class ProblemSet:
 
 
 def open_problem_set(config: ProblemSetConfig) -> ProblemSet:
-    """ValueError names the nearest benchmark, and what a folder lacks."""
+    """UserError names the nearest benchmark, and what a folder lacks."""
     known = [*BENCHMARKS, *TASKS]
     if config.problem_file is not None:
         if config.name in known or config.data is not None:
-            raise UserError(
-                f"{config.problem_file} is a benchmark of your own; give it a name of its own, and no data"
-            )
+            raise UserError(f"{config.problem_file} is a benchmark of your own; give it a name of its own, and no data")
         return _own(ProblemFile(config.problem_file), config)
     if config.name in BENCHMARKS:
         return _benchmark(load_benchmark(config.name), config)

@@ -93,7 +93,7 @@ def read_runs(
     folders: Sequence[Path], layout: Layout = "methods", pools: bool = False, steps: bool = False
 ) -> list[Run]:
     """Runs by what they are of, with their `pools`, if those are asked for or a search of the run is compared with
-    them; with `steps`, also what is known of each step of these. ValueError where two of different settings would have
+    them; with `steps`, also what is known of each step of these. UserError where two of different settings would have
     one name."""
     runs: dict[str, tuple[Run, list[RecordFacts]]] = {}
     for folder in folders:

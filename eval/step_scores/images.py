@@ -17,7 +17,7 @@ Names = tuple[str, ...]
 
 class Images:
     """The images that each solution is shown. A problem whose own images cannot be opened has none in any mode, so that
-    the three are measured on the same solutions. ValueError where there are no images to take away."""
+    the three are measured on the same solutions. UserError where there are no images to take away."""
 
     def __init__(self, labelled: LabelledSet, solutions: Sequence[LabelledSolution], mode: ImageMode) -> None:
         self._open, self._mode = labelled.open_images, mode

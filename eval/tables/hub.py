@@ -22,7 +22,7 @@ TASK = "image-text-to-text"
 
 
 def as_model_index(rows: Sequence[TableRow]) -> str:
-    """The head of a model card. ValueError where the rows are of several models, or none is measured."""
+    """The head of a model card. UserError where the rows are of several models, or none is measured."""
     own = list(_measured(rows))
     models = list(dict.fromkeys(row.model for row, _, _ in own))
     if len(models) != 1:
@@ -32,7 +32,7 @@ def as_model_index(rows: Sequence[TableRow]) -> str:
 
 def as_eval_results(rows: Sequence[TableRow]) -> str:
     """A file of `.eval_results/`, whose values enter the leaderboards of datasets: of whole benchmarks alone.
-    ValueError where there is none."""
+    UserError where there is none."""
     entries = [
         EvalResultEntry(sample.hub.path, _config(sample) or "default", _value(row, name), notes=_notes(row, sample))
         for row, name, sample in _measured(rows)

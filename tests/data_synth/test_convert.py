@@ -15,7 +15,8 @@ import pytest
 from datasets import Dataset, load_dataset
 
 from data_synth import convert
-from data_synth.convert import READERS, ConvertConfig
+from data_synth.formats.config import ConvertConfig
+from data_synth.formats.conversion import READERS
 from data_synth.search.estimators import search
 from data_synth.search.tree import TreeSearchConfig
 from tests.teacher import TeacherEngine

@@ -14,8 +14,10 @@ import timm
 import torch
 from timm.models import save_for_hf
 
-from data_synth.decontaminate import DecontaminateConfig, Items, likeness_to, main, normalised, read_benchmark
+from data_synth.decontaminate import main
+from data_synth.decontamination.config import DecontaminateConfig
 from data_synth.decontamination.embedding import Likeness, load_embedder
+from data_synth.decontamination.matching import Items, likeness_to, normalised, read_benchmark
 from tests.answer_accuracy import DATA
 from vlprm.data.dataset import read_rows, write_dataset
 from vlprm.data.importing import chain, label_without_counts, made_row

@@ -12,7 +12,7 @@ from PIL import Image
 from eval.solve import SolveConfig, as_text, is_right, main, problem_of, scored_view
 from vlprm.images import png
 from vlprm.schema import Solution, StepScore
-from vlprm.scoring.open import ScorerConfig
+from vlprm.scoring.config import ScorerConfig
 from vlprm.search import Cost, ScoredSolution, SearchResult
 from vlprm.steps import split_steps
 

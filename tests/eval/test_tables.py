@@ -35,7 +35,7 @@ from vlprm.runs.folder import open_run
 from vlprm.runs.journal import Records, finish, read_records
 from vlprm.schema import Solution, from_json
 from vlprm.scoring.aggregate import AGGREGATIONS
-from vlprm.scoring.open import ScorerConfig
+from vlprm.scoring.config import ScorerConfig
 from vlprm.scoring.tree import score_whole
 from vlprm.search import SearchConfig
 from vlprm.steps import split_steps

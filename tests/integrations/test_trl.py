@@ -13,7 +13,7 @@ from datasets import Dataset, Features, Image, List, Value, load_dataset
 from PIL import Image as Pillow
 
 from data_synth import convert
-from data_synth.convert import ConvertConfig
+from data_synth.formats.config import ConvertConfig
 from tests.conftest import solved
 from train.prm import main
 from train.reward.config import PrmConfig

@@ -15,11 +15,12 @@ import transformers as hf
 
 from tests.conftest import executed, solved
 from tests.tiny_backbones import BACKBONES, OUTSIDE
-from vlprm.model.attention import FLASH, TREE, Attention
+from vlprm.model.attention import Attention
 from vlprm.model.checkpoint_config import CheckpointConfig
 from vlprm.model.families import FAMILIES
 from vlprm.model.loading import freeze, load_inputs, load_policy, part_of
 from vlprm.model.reward_loading import load_reward_model, save_reward_model
+from vlprm.model.tree_attention import FLASH, TREE
 from vlprm.policy import Request
 from vlprm.policy.local import generate
 from vlprm.schema import Problem, Step

@@ -7,8 +7,8 @@ import torch
 from torch import Tensor
 from torch.nn.attention.flex_attention import create_mask
 
-from vlprm.model.attention import block_mask
 from vlprm.model.packing import Node, PackedRow, Segment, collate, join, lay_out, padded_batches, tree_mask
+from vlprm.model.tree_attention import block_mask
 
 
 def segment(*ids: int) -> Segment:

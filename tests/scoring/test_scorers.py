@@ -22,10 +22,11 @@ from vlprm.policy.local import LocalPolicy
 from vlprm.policy.rollout import OPEN, next_steps
 from vlprm.schema import Problem, Region, Solution, Step, StepScore
 from vlprm.scoring import Scored
+from vlprm.scoring.config import ScorerConfig
 from vlprm.scoring.critiques import CritiqueScorer
 from vlprm.scoring.ensemble import Ensemble
 from vlprm.scoring.local import LocalScorer, WholeSolutionScorer
-from vlprm.scoring.open import ScorerConfig, open_scorer
+from vlprm.scoring.open import open_scorer
 from vlprm.scoring.tree import score, score_steps, score_whole
 from vlprm.search import SearchConfig, SearchResult, solve
 from vlprm.serving.config import ServerConfig

@@ -17,13 +17,14 @@ from eval.parity import Gaps, ParityConfig, gaps, main
 from tests.conftest import executed, solved
 from tests.stand_in import Answer, Body, StandIn, completion, config_of
 from tests.stored import pool_record, write_run
-from vlprm.model.checkpoint_config import load_checkpoint_config
+from vlprm.model.checkpoint_config import Head, load_checkpoint_config
 from vlprm.model.packing import PackedRow
-from vlprm.model.reward_loading import Head, load_reward_model, save_reward_model
+from vlprm.model.reward_loading import load_reward_model, save_reward_model
 from vlprm.policy.critique import critique_of, critique_text
 from vlprm.schema import Problem, Solution, Step, StepScore
 from vlprm.scoring import Scored
-from vlprm.scoring.open import ScorerConfig, open_scorer, open_served_scorer
+from vlprm.scoring.config import ScorerConfig
+from vlprm.scoring.open import open_scorer, open_served_scorer
 from vlprm.scoring.served import ServedScorer, _seen_from
 from vlprm.serving.config import ServerConfig
 from vlprm.serving.messages import probe_problem

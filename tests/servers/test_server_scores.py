@@ -17,8 +17,9 @@ from tests.conftest import executed, solved
 from tests.stored import pool_record, write_run
 from tests.tiny_backbones import qwen3_vl_with_tools
 from tests.vllm_server import LIMIT, vllm
+from vlprm.model.checkpoint_config import Head
 from vlprm.model.loading import Checkpoint
-from vlprm.model.reward_loading import Head, load_reward_model, save_reward_model
+from vlprm.model.reward_loading import load_reward_model, save_reward_model
 from vlprm.schema import Problem, Region, Solution, Step
 from vlprm.scoring.open import open_served_scorer
 from vlprm.scoring.tree import StepScore, score_steps

@@ -11,8 +11,9 @@ import pytest
 import torch
 
 from tests.vllm_server import LIMIT, vllm
+from vlprm.model.checkpoint_config import Head
 from vlprm.model.loading import checkpoint_folder
-from vlprm.model.reward_loading import Head, load_reward_model, save_reward_model
+from vlprm.model.reward_loading import load_reward_model, save_reward_model
 from vlprm.policy.open import open_policy
 from vlprm.scoring.open import open_scorer
 from vlprm.search import SearchConfig, SearchResult, solve

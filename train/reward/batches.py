@@ -43,7 +43,7 @@ def plan_batches(examples: Sequence[Example], sizes: Sequence[int], budget: int,
 
 def evened(batches: Sequence[list[Example]], multiple: int) -> list[list[Example]]:
     """As many batches as whole optimizer steps have, by halving the largest: where some devices have a batch and others
-    none, the Trainer would give them rows a second time. ValueError where there are too few rows."""
+    none, the Trainer would give them rows a second time. UserError where there are too few rows."""
     batches = list(batches)
     while len(batches) % multiple:
         largest = max(range(len(batches)), key=lambda i: len(batches[i]))

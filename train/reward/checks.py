@@ -19,7 +19,7 @@ TRACKERS = {"wandb": ("wandb",), "trackio": ("trackio",), "tensorboard": ("tenso
 
 
 def check(config: PrmConfig) -> None:
-    """ValueError names the first field that is amiss, and the fix."""
+    """UserError names the first field that is amiss, and the fix."""
     for amiss, said in (*_of_rows(config), *_of_heads(config), *_of_adapters(config), *_of_attention(config)):
         if amiss:
             raise UserError(said)

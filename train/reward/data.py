@@ -57,7 +57,7 @@ def rows_of(trees: Sequence[Tree], config: RowsConfig) -> list[Example]:
 def examples_of(
     trees: Sequence[Tree], config: RowsConfig, inputs: InputBuilder, loss: LossConfig
 ) -> tuple[list[Example], list[int]]:
-    """What makes a row each, and how many tokens it will have. ValueError on a row that is over-long, or has a solution
+    """What makes a row each, and how many tokens it will have. UserError on a row that is over-long, or has a solution
     that the backbone cannot read to its end, unless such rows are dropped."""
     examples = rows_of(trees, config)
     lengths = [_lengths(_nodes(example, inputs, loss)) for example in examples]
@@ -121,7 +121,7 @@ def _question_type(path: LabelledPath) -> str:
 def labelled_row(
     example: Example, inputs: InputBuilder, loss: LossConfig, weights: dict[tuple[str, bool], float]
 ) -> LabelledRow:
-    """The row of some solutions of one problem. ValueError on a target outside [0, 1]: the loss would be nonsense."""
+    """The row of some solutions of one problem. UserError on a target outside [0, 1]: the loss would be nonsense."""
     problem = example[0].problem
     _, place, parents = _merged(example)
     labels = _labels(example)
@@ -194,7 +194,7 @@ def _sibling_pairs(
 
 
 def check_pairs(examples: Sequence[Example], loss: LossConfig) -> None:
-    """ValueError where pairs are to be learnt from and no row has one."""
+    """UserError where pairs are to be learnt from and no row has one."""
     if loss.candidates and not any(map(_candidate_pairs, examples)):
         raise UserError(
             "no problem has right and wrong solutions, between which loss.candidates learns; set it to 0, or give a"

@@ -15,7 +15,7 @@ from vlprm.schema import Problem
 
 def held_out(trees: Sequence[Tree], share: float, seed: int) -> tuple[list[Tree], list[Tree]]:
     """The problems to learn from, and at least one that is held out: this share of them, or less where the problems
-    that share images do not fit into it. ValueError where one side would be empty."""
+    that share images do not fit into it. UserError where one side would be empty."""
     shuffled = list(trees)
     random.Random(seed).shuffle(shuffled)
     wanted = max(1, int(len(shuffled) * share))

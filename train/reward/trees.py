@@ -62,7 +62,7 @@ def is_wrong(label: StepLabel, threshold: float | None) -> bool:
 
 def load_trees(path: Path, config: RowsConfig, threshold: float | None = None) -> list[Tree]:
     """Labelled solutions of each problem, right and wrong ones taking turns, as the config cuts and selects them.
-    ValueError where it selects none."""
+    UserError where it selects none."""
     trees = _problems(path)
     chosen = [tree for tree in trees if not config.mixed or has_both(tree)]
     if not chosen:

@@ -45,7 +45,7 @@ def extract_answer(steps: Sequence[Step], answer_type: AnswerType, choices: Sequ
 
 
 def is_correct(answer: str | None, gold: str, answer_type: AnswerType) -> bool | None:
-    """True or False for an extracted answer, None for a *no result*. ValueError if the gold answer does not parse.
+    """True or False for an extracted answer, None for a *no result*. UserError if the gold answer does not parse.
 
     A float is right where it is the gold number at the gold number's decimals; an expression where Math-Verify, if the
     strings differ, finds the same value, and units and names agree. All other types compare canonical forms.

@@ -13,7 +13,7 @@ BENCHMARKS: dict[str, Benchmark] = {
 
 
 def load_benchmark(name: str) -> Benchmark:
-    """The benchmark of that name. ValueError lists the known ones."""
+    """The benchmark of that name. UserError lists the known ones."""
     if name not in BENCHMARKS:
         raise UserError(f"unknown benchmark {name!r}; known: {', '.join(BENCHMARKS)}")
     return BENCHMARKS[name]

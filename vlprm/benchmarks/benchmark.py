@@ -79,7 +79,7 @@ class Hub:
 
 @dataclass(frozen=True)
 class Benchmark:
-    """A benchmark. `rows` and `item` raise ValueError for missing or malformed files.
+    """A benchmark. `rows` and `item` raise UserError for missing or malformed files.
 
     Args:
         name: its name in `BENCHMARKS`.
@@ -123,7 +123,7 @@ def plain_key(record: RawItem) -> str | None:
 
 
 def load_items(benchmark: Benchmark, folder: Path, subset: str = "all") -> dict[str, Item]:
-    """The items of a subset in a folder, by id. ValueError if the folder or a row does not belong to the benchmark."""
+    """The items of a subset in a folder, by id. UserError if the folder or a row does not belong to the benchmark."""
     return _items(benchmark, benchmark.rows(folder, _known_subset(benchmark, subset)), subset, str(folder))
 
 
@@ -200,7 +200,7 @@ def image_fields(row: RawItem, names: Iterable[str]) -> tuple[str | bytes, ...]:
 
 
 def option_list(options: Sequence[str], mark: str = "({}) {}") -> str:
-    """Options with their letters, one per line. ValueError if there are more options than letters."""
+    """Options with their letters, one per line. UserError if there are more options than letters."""
     if len(options) > len(LETTERS):
         raise UserError(f"{len(options)} options are more than the 26 letters; correct the row")
     return "\n".join(mark.format(letter, option) for letter, option in zip(LETTERS, options, strict=False))
@@ -212,14 +212,14 @@ def steps_prompt(item: Item) -> str:
 
 
 def letter_of(options: Sequence[str], answer: str, item_id: str) -> str:
-    """The letter of the option that is the answer. ValueError if no option is."""
+    """The letter of the option that is the answer. UserError if no option is."""
     if answer not in options:
         raise UserError(f"{item_id}: the answer {answer!r} is not one of its options {list(options)}; correct the row")
     return LETTERS[list(options).index(answer)]
 
 
 def option_of(options: Sequence[str], letter: str, item_id: str) -> str:
-    """The option with a letter. ValueError if there is none."""
+    """The option with a letter. UserError if there is none."""
     if len(letter) != 1 or letter not in LETTERS[: len(options)]:
         raise UserError(
             f"{item_id}: the answer {letter!r} is not a letter of its {len(options)} options; correct the row"
@@ -268,7 +268,7 @@ def _is_lines(text: str) -> bool:
 
 
 def decoded(path: Path) -> str:
-    """The text of a JSON file in any JSON encoding. ValueError if it cannot be decoded."""
+    """The text of a JSON file in any JSON encoding. UserError if it cannot be decoded."""
     if not path.is_file():
         raise UserError(f"there is no file {path}; check the path")
     data = path.read_bytes()

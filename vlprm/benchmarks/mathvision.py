@@ -76,7 +76,7 @@ def official(item: Item, output: Output) -> Reading:
 
 
 def as_published(item: Item, output: Output) -> Reading:
-    """The verdict stored in the output. ValueError if there is none."""
+    """The verdict stored in the output. UserError if there is none."""
     verdict = output.saved.get("correct")
     if not isinstance(verdict, bool):
         raise UserError(f"the output of {output.id} stores no verdict `correct`; use --rule official")

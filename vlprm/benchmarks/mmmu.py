@@ -79,7 +79,7 @@ def rows(folder: Path, subset: str) -> list[RawItem]:
 
 
 def subject_of(item_id: str) -> str:
-    """The subject in an id such as `validation_Art_Theory_3`. ValueError if there is none."""
+    """The subject in an id such as `validation_Art_Theory_3`. UserError if there is none."""
     found = re.fullmatch(r"[a-z]+_(\w+)_\d+", item_id)
     if not found or found[1] not in SUBJECTS:
         raise UserError(f"{item_id!r} is not an MMMU id; ids have the form split_Subject_number")
@@ -112,7 +112,7 @@ def domain_of(subject: str) -> str:
 
 
 def as_list(value: Any) -> list[str]:
-    """A list, or the text of a Python list, as the Hub stores options. ValueError for anything else."""
+    """A list, or the text of a Python list, as the Hub stores options. UserError for anything else."""
     try:
         value = ast.literal_eval(value) if isinstance(value, str) else value
     except (ValueError, SyntaxError, RecursionError, MemoryError) as error:
@@ -142,7 +142,7 @@ def official(item: Item, output: Output) -> Reading:
 
 
 def letters_of(item: Item, output: Output) -> Mapping[str, str]:
-    """Letter -> option, from the output's record or else the item. ValueError if neither has options."""
+    """Letter -> option, from the output's record or else the item. UserError if neither has options."""
     carried = output.saved.get("index2ans")
     letters = {k: str(v) for k, v in carried.items()} if isinstance(carried, Mapping) and carried else item.letters
     if not letters:

@@ -38,7 +38,7 @@ class Outputs:
 
 
 def read_outputs(path: Path, benchmark: Benchmark) -> Outputs:
-    """ValueError on a file that cannot be read, on a record without an id, and where two records have the same one."""
+    """UserError on a file that cannot be read, on a record without an id, and where two records have the same one."""
     read, torn = _records(path)
     records = [_of_run(record) if "candidates" in record else record for record in read if not _is_search(record)]
     outputs: dict[str, Output] = {}

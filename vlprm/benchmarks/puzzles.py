@@ -71,7 +71,7 @@ def key(record: RawItem) -> str | None:
 
 
 def place(item_id: str) -> tuple[str, int]:
-    """The category and line of an id. ValueError if it is malformed."""
+    """The category and line of an id. UserError if it is malformed."""
     found = re.fullmatch(r"(\w+)_(\d{4})", item_id)
     if not found or int(found[2]) >= LINES:
         raise UserError(f"{item_id!r} is not a puzzle id; ids have the form category_number, number below {LINES}")

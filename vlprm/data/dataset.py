@@ -129,7 +129,7 @@ def tree_row(
 
 
 def write_dataset(path: Path, rows: Iterable[dict[str, Any]]) -> int:
-    """Write the dataset at once; how many rows there were. ValueError where there are none."""
+    """Write the dataset at once; how many rows there were. UserError where there are none."""
     written = write_parquet(path, rows, Features(FEATURES))
     if not written:
         path.unlink()
@@ -167,7 +167,7 @@ def read_rows(path: Path) -> list[dict[str, Any]]:
 
 
 def iterate_rows(path: Path) -> Iterator[dict[str, Any]]:
-    """The rows of a dataset file, a few in memory at a time. ValueError names the file if it is missing, unreadable,
+    """The rows of a dataset file, a few in memory at a time. UserError names the file if it is missing, unreadable,
     foreign or empty."""
     with open_parquet(path) as file:
         if missing := sorted(set(COLUMNS) - set(file.schema_arrow.names)):
@@ -178,7 +178,7 @@ def iterate_rows(path: Path) -> Iterator[dict[str, Any]]:
 
 
 def open_parquet(path: Path) -> ParquetFile:
-    """A parquet file. ValueError names it if it is missing or unreadable."""
+    """A parquet file. UserError names it if it is missing or unreadable."""
     if not path.is_file():
         raise UserError(f"no dataset {path}; make it with `python -m data_synth.label`")
     try:
@@ -196,7 +196,7 @@ def table_rows(file: ParquetFile) -> Iterator[dict[str, Any]]:
 
 
 def row_paths(row: dict[str, Any]) -> list[LabelledPath]:
-    """The complete solutions of a tree row, with the labels of their steps. ValueError names a row whose columns do not
+    """The complete solutions of a tree row, with the labels of their steps. UserError names a row whose columns do not
     go together, or that lacks an image."""
     _check_row(row)
     meta = json.loads(row["meta"])
@@ -245,7 +245,7 @@ def _check_row(row: dict[str, Any]) -> None:
 
 
 def row_evidence(row: dict[str, Any]) -> TreeEvidence:
-    """The counts and verdicts of a row's steps. ValueError where the row was made without counts of its prompt."""
+    """The counts and verdicts of a row's steps. UserError where the row was made without counts of its prompt."""
     meta = json.loads(row["meta"])
     if "root" not in meta:
         raise UserError(f"row {row['id']} has no counts of its prompt; make the dataset with data_synth.label")

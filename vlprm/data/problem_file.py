@@ -23,7 +23,7 @@ FIELDS = {"id", "question", "images", "answer", "answer_type"}
 
 
 class ProblemFile:
-    """The problems of a file, by id. Only their places are held in memory. ValueError where the file is missing, empty,
+    """The problems of a file, by id. Only their places are held in memory. UserError where the file is missing, empty,
     or not such a file; what is wrong with a single problem is a ProblemError when it is asked for."""
 
     def __init__(self, path: Path) -> None:

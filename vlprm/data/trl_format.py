@@ -43,7 +43,7 @@ OF_TREES = {"parents", "leaves", "evidence"}  # a file with one of these is ours
 
 def training_rows(path: Path) -> Iterator[DatasetRow]:
     """The rows of a dataset to train from, ours (see `vlprm.data.dataset`) or TRL's, told apart by their columns; a few
-    in memory at a time. ValueError names the file, the row, its id where it has one, and the fix."""
+    in memory at a time. UserError names the file, the row, its id where it has one, and the fix."""
     if path.suffix != ".jsonl" and not _is_stepwise(path):
         yield from iterate_rows(path)
         return

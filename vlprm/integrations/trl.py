@@ -51,7 +51,7 @@ def step_reward(
     lines. The reward is None if there is nothing to score: an empty completion, tool calls, several turns, or a missing
     or unreadable image. Their number and the first cause are logged.
 
-    If several processes train, give each its own device, such as `cuda:1`. ValueError for an unknown folder, rule or
+    If several processes train, give each its own device, such as `cuda:1`. UserError for an unknown folder, rule or
     device.
     """
     if aggregation is not None and aggregation not in AGGREGATIONS:

@@ -75,7 +75,7 @@ def fuse_tree(
     """Labels of a tree's steps with their targets, and the kinds of the wrong ones, whatever rule made them before.
 
     `paths` has the steps of each complete solution and whether its answer is the gold one (None: no result, and no
-    label for its last step). A step on none of them has no target. ValueError on an unknown rule.
+    label for its last step). A step on none of them has no target. UserError on an unknown rule.
     """
     if rule not in RULES:
         raise UserError(f"unknown fusion rule {rule!r}; known: {', '.join(RULES)}")

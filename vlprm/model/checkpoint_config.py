@@ -14,6 +14,9 @@ from vlprm.zoom.boxes import DIALECTS, NO_DIALECT
 from vlprm.zoom.policy import ZoomPolicy
 
 FILE_NAME = "vlprm.json"
+Head = Literal["step", "verdict"]
+Bits = Literal[4, 8, 16]  # of the weights of a frozen backbone
+Part = Literal["vision", "projector", "text"]
 
 
 @dataclass(frozen=True)
@@ -48,7 +51,7 @@ class CheckpointConfig:
 
 
 def load_checkpoint_config(folder: Path) -> CheckpointConfig:
-    """Read a checkpoint's profile, which has to declare its box dialect. ValueError names the folder, and what is
+    """Read a checkpoint's profile, which has to declare its box dialect. UserError names the folder, and what is
     missing, foreign or of a wrong type."""
     path = folder / FILE_NAME
     if not path.is_file():

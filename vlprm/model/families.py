@@ -64,7 +64,7 @@ FAMILIES: dict[str, Family] = {
 
 
 def family_of(config: Any) -> Family:
-    """The family of a transformers config. ValueError names those that are known."""
+    """The family of a transformers config. UserError names those that are known."""
     if config.model_type not in FAMILIES:
         raise UserError(
             f"no family {config.model_type!r} of backbones; known: {', '.join(FAMILIES)}; declare it in"

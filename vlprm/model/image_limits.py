@@ -26,7 +26,7 @@ def limits_of(processor: Any, family: Family) -> Limits | None:
 
 
 def set_limits(processor: Any, family: Family, checkpoint_config: CheckpointConfig) -> Limits | None:
-    """Set the limits that a profile declares, and return those that now hold. ValueError where the processor takes
+    """Set the limits that a profile declares, and return those that now hold. UserError where the processor takes
     none, or where no image can be within them."""
     declared = (checkpoint_config.min_pixels, checkpoint_config.max_pixels)
     if declared == (None, None):

@@ -167,7 +167,7 @@ class InputBuilder:
         """What is laid out of a problem and a tree of steps, each after its parent step (-1: the prompt), which stands
         before it. After some of them the question `asked`, if any, stands on a branch of its own, with an answer that
         is taught.
-        ValueError where the family's backbones cannot read branches."""
+        UserError where the family's backbones cannot read branches."""
         if self.family.cannot_pack and (len(set(parents)) < len(parents) or answers):
             raise UserError(f"this backbone cannot read a tree in one sequence: {self.family.cannot_pack}; use paths")
         nodes = self._nodes(problem, steps, parents)
@@ -324,7 +324,7 @@ class InputBuilder:
 
 
 def _shown_image(data: bytes) -> Image.Image:
-    """An image of a problem. ValueError where it cannot be shown to a model."""
+    """An image of a problem. UserError where it cannot be shown to a model."""
     name = f"image {content_hash(data)}"
     image = open_image(data, name)
     check_aspect(image, name)

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from importlib.resources import files
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from huggingface_hub import snapshot_download
@@ -18,7 +18,7 @@ from safetensors import SafetensorError
 from transformers import AutoConfig, AutoModelForImageTextToText, AutoProcessor
 
 from vlprm.errors import UserError
-from vlprm.model.checkpoint_config import FILE_NAME, CheckpointConfig, load_checkpoint_config
+from vlprm.model.checkpoint_config import FILE_NAME, CheckpointConfig, Part, load_checkpoint_config
 from vlprm.model.families import Family, family_of
 from vlprm.model.image_limits import described, limits_of
 from vlprm.model.inputs import InputBuilder
@@ -27,7 +27,6 @@ from vlprm.zoom.boxes import DIALECTS, NO_DIALECT
 
 log = logging.getLogger(__name__)
 
-Part = Literal["vision", "projector", "text"]
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 TAGGED = CheckpointConfig(prompt_template="tagged_steps@1")
 BUILTIN = {"builtin/policy": "policy", "builtin/backbone": "backbone"}
@@ -47,7 +46,7 @@ class Checkpoint:
 
 def checkpoint_folder(name: str | Path) -> Path:
     """The folder of a checkpoint: `builtin/policy`, `builtin/backbone`, a path, or a model of the Hub, which is fetched
-    if it is not in the cache. ValueError if it is not there."""
+    if it is not in the cache. UserError if it is not there."""
     if str(name) in BUILTIN:
         return Path(str(files("vlprm.builtin") / BUILTIN[str(name)]))
     if (folder := Path(name)).is_dir():
@@ -63,7 +62,7 @@ def checkpoint_folder(name: str | Path) -> Path:
 
 def checkpoint_config_of(folder: Path) -> CheckpointConfig:
     """A checkpoint's profile. A folder without one is a model as the Hub has it: an instruction-tuned policy, with the
-    box dialect of its family. ValueError where that is not known."""
+    box dialect of its family. UserError where that is not known."""
     if (folder / FILE_NAME).is_file():
         return load_checkpoint_config(folder)
     _refuse_unknown_model(folder)
@@ -75,7 +74,7 @@ def checkpoint_config_of(folder: Path) -> CheckpointConfig:
 def placement(device: str, dtype: str) -> tuple[str, torch.dtype]:
     """Where and in what a model computes, by the names that configs give them: `auto` is the GPU where there is one.
 
-    ValueError names what this machine has.
+    UserError names what this machine has.
     """
     gpus = torch.cuda.device_count()
     if device == "auto":
@@ -121,7 +120,7 @@ def part_of(parameter: str, family: Family) -> Part | None:
 
 
 def freeze(model: Any, family: Family, parts: Sequence[Part]) -> None:
-    """Nothing in these parts is trained. ValueError where nothing else is left."""
+    """Nothing in these parts is trained. UserError where nothing else is left."""
     for name, parameter in model.named_parameters():
         parameter.requires_grad_(part_of(name, family) not in parts)
     if not any(p.requires_grad for p in model.parameters()):

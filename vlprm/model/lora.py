@@ -16,7 +16,7 @@ FILE_NAME = "adapter_config.json"
 
 def add_adapters(model: Any, rank: int, backbone: str, seed: int) -> Any:
     """The model with adapters of this rank on all linear layers of its text layers; they and a step head are all that
-    is trained. They start from random weights that are the same for the same seed. ValueError where peft is not
+    is trained. They start from random weights that are the same for the same seed. UserError where peft is not
     installed."""
     peft = _peft()
     config = peft.LoraConfig(

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from torch import nn
@@ -20,18 +20,14 @@ from transformers.conversion_mapping import (
 from transformers.core_model_loading import WeightRenaming
 
 from vlprm.errors import UserError
-from vlprm.model.attention import Attention, use_attention
-from vlprm.model.checkpoint_config import CheckpointConfig
+from vlprm.model.attention import Attention
+from vlprm.model.checkpoint_config import Bits, CheckpointConfig, Head
 from vlprm.model.families import Family
 from vlprm.model.image_limits import set_limits
 from vlprm.model.loading import Checkpoint, checkpoint_config_of, checkpoint_folder, load_checkpoint, load_inputs
 from vlprm.model.lora import backbone_of, with_adapters
 from vlprm.model.reward_model import reward_class, verdict_class
-
-Head = Literal["step", "verdict"]
-
-
-Bits = Literal[4, 8, 16]
+from vlprm.model.tree_attention import use_attention
 
 
 def load_reward_model(
@@ -49,7 +45,7 @@ def load_reward_model(
     `bits` below 16 hold the text layers of a backbone that only adapters are trained on, through bitsandbytes; those
     of a folder of adapters then stand beside it, and are merged into it otherwise.
 
-    ValueError where a weight is missing that should be there, where a trained head is asked of a plain backbone, or
+    UserError where a weight is missing that should be there, where a trained head is asked of a plain backbone, or
     where a verdict is not a single token.
     """
     folder = checkpoint_folder(name)

@@ -23,7 +23,7 @@ from transformers import PreTrainedModel
 from transformers.modeling_outputs import TokenClassifierOutput
 
 from vlprm.errors import UserError
-from vlprm.model.attention import mask_for
+from vlprm.model.tree_attention import mask_for
 from vlprm.schema import StepScore
 
 OUTPUTS = ("correct", "perception", "reasoning")
@@ -43,7 +43,7 @@ class StepOutput(TokenClassifierOutput):  # type: ignore[misc]
 
 
 def step_scores(output: StepOutput, head: str) -> list[list[StepScore]]:
-    """Of each row, a score for each of its S places, those that pad included. ValueError where the model gives none: a
+    """Of each row, a score for each of its S places, those that pad included. UserError where the model gives none: a
     NaN would rank like any number."""
     scores_BSO = output.logits.float().softmax(-1)
     if not scores_BSO.isfinite().all():

@@ -48,7 +48,7 @@ class ServedPolicy:
         await self.servers.close()
 
     async def check(self) -> None:
-        """ValueError that names a server which does not continue an assistant's turn, or which reads another prompt
+        """UserError that names a server which does not continue an assistant's turn, or which reads another prompt
         than `inputs` makes: another chat template, other sizes of images."""
         probe, steps = probe_problem(self.inputs), (parse_step("2"),)
         body = self._body(messages(probe, steps, self.inputs, self.servers.url))
@@ -135,7 +135,7 @@ class ChatModel:
         raise AssertionError("a chat model does not zoom")
 
     async def check(self) -> None:
-        """ValueError if a server does not answer a small question; the message has its reply."""
+        """UserError if a server does not answer a small question; the message has its reply."""
         for client in self.servers.clients:
             asked = {"model": self.config.model, "messages": [user_turn([], "Answer with the word yes.")]}
             answer = await self.servers.once(client, {**asked, "max_tokens": 16, "temperature": 0.7})

@@ -16,7 +16,7 @@ T = TypeVar("T")
 
 def read_records(path: Path) -> Iterator[dict[str, Any]]:
     """The records of a file, one at a time; none if there is no file. Writes nothing, because another process may be
-    appending; an unfinished last line is skipped. ValueError names a line that is not a record."""
+    appending; an unfinished last line is skipped. UserError names a line that is not a record."""
     for _, record in placed_records(path):
         yield record
 
@@ -109,7 +109,7 @@ def finished_records(path: Path, stage: str) -> list[dict[str, Any]]:
 
 
 def iterate_finished(path: Path, stage: str) -> Iterator[dict[str, Any]]:
-    """The records of a finished stage, one at a time. ValueError if the stage has not ended, the file has changed since
+    """The records of a finished stage, one at a time. UserError if the stage has not ended, the file has changed since
     (a number over a part would mislead), or there are no records."""
     refuse_unfinished(path, stage)
     record = None
@@ -120,7 +120,7 @@ def iterate_finished(path: Path, stage: str) -> Iterator[dict[str, Any]]:
 
 
 def refuse_unfinished(path: Path, stage: str) -> None:
-    """ValueError unless the stage that writes this file has ended and the file has not changed since."""
+    """UserError unless the stage that writes this file has ended and the file has not changed since."""
     if not path.exists():
         raise UserError(f"{path} does not exist; make it with `python -m {stage}`")
     done = json_object(path.with_name(DONE))

@@ -14,7 +14,7 @@ POOL = "pool"  # in records, the method of those that choose from whole samples
 
 def stored_pools(folder: Path) -> list[tuple[str, list[Solution]]]:
     """The id of each problem and its candidates, in the order in which they were asked; a problem that failed has none.
-    ValueError where the run has not ended, or has no pool."""
+    UserError where the run has not ended, or has no pool."""
     records = iterate_finished(folder / RECORDS, "eval.run")
     pools = [
         (record["at"], record["problem"], [from_json(Solution, c["solution"]) for c in record["candidates"]])

@@ -52,7 +52,7 @@ Beginning = tuple[Step, ...]
 class ServedScorer:
     """A served reward model. `reward_model` is the folder that is served; its weights are not loaded here.
 
-    ValueError if it has no reward head, or one that needs more than the last hidden states.
+    UserError if it has no reward head, or one that needs more than the last hidden states.
     """
 
     def __init__(self, reward_model: str | Path, config: ServerConfig) -> None:
@@ -73,7 +73,7 @@ class ServedScorer:
         await self.servers.close()
 
     async def check(self) -> None:
-        """ValueError that names a server which gives no scores, or which reads another prompt than `inputs` makes."""
+        """UserError that names a server which gives no scores, or which reads another prompt than `inputs` makes."""
         problem, steps = probe_problem(self.inputs), (parse_step("2"),)
         row = self.inputs.row(problem, steps)
         for client in self.servers.clients:
@@ -87,7 +87,7 @@ class ServedScorer:
 
     async def score_steps(self, solutions: Sequence[tuple[Problem, Sequence[Step]]]) -> list[Scores]:
         """One list per solution, one score per step. A score is None if the step cannot be read, its text would be
-        tokenized differently than its steps, the call failed, or the server does not list a verdict. ValueError if a
+        tokenized differently than its steps, the call failed, or the server does not list a verdict. UserError if a
         server reads other tokens than the model was trained on."""
         parts = [self._askable(problem, steps) for problem, steps in solutions]
         found = await all_answers(self._scores(p, part) for (p, _), part in zip(solutions, parts, strict=True))

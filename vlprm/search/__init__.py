@@ -64,7 +64,7 @@ METHODS: dict[str, Method] = {
 
 def method_named(name: str) -> Method:
     """The method of that name, or the `METHOD` of the module at that path. Names come from the command line, never from
-    data. ValueError suggests the nearest method."""
+    data. UserError suggests the nearest method."""
     if name in METHODS:
         return METHODS[name]
     if "." in name:
@@ -83,7 +83,7 @@ async def solve(
     critic: Critic | None = None,
 ) -> SearchResult:
     """Run a method on one problem. It does not raise for what the policy writes: candidates without an answer are no
-    results, and a pool without answers has no right choice. ValueError if the method needs a reward model or a critic
+    results, and a pool without answers has no right choice. UserError if the method needs a reward model or a critic
     and none is given."""
     method, config = method_named(name), config or SearchConfig()
     attempt = Attempt(problem, policy, scorer, critic, config)

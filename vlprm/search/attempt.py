@@ -53,7 +53,7 @@ class SearchConfig:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        """ValueError for values out of range: only the command line checks the types."""
+        """UserError for values out of range: only the command line checks the types."""
         least = {"n": 1, "width": 1, "rounds": 1, "max_steps": 1, "max_tokens": 1, "budget": 0, "temperature": 0}
         for name, bound in least.items():
             if not getattr(self, name) >= bound:
@@ -173,7 +173,7 @@ class Attempt:
         return [self._limited(solution) for of_beginning in found for solution in of_beginning]
 
     async def scored(self, solutions: Sequence[Solution]) -> list[ScoredSolution]:
-        """The solutions with their step scores. ValueError without a reward model."""
+        """The solutions with their step scores. UserError without a reward model."""
         if self._scorer is None:
             raise UserError("this method needs a reward model; pass a scorer")
         if not solutions:
@@ -185,7 +185,7 @@ class Attempt:
         return [ScoredSolution(solution, tuple(scores), read) for solution, scores, read in parts]
 
     async def criticised(self, solutions: Sequence[Solution]) -> list[Critique | None]:
-        """One critique per solution; None if it cannot be parsed. ValueError without a critic."""
+        """One critique per solution; None if it cannot be parsed. UserError without a critic."""
         if self._critic is None:
             raise UserError("this method needs a critic, a model trained to write critiques; pass one")
         critic = self._critic

@@ -99,7 +99,7 @@ def likeliest(pool: Sequence[Candidate]) -> Shares:
 
 
 def solution_rewards(pool: Sequence[Candidate], aggregation: Aggregation) -> list[float | None]:
-    """One reward per candidate; None without step rewards. ValueError for an unknown aggregation."""
+    """One reward per candidate; None without step rewards. UserError for an unknown aggregation."""
     if aggregation not in AGGREGATIONS:
         raise UserError(f"unknown aggregation {aggregation!r}; known: {', '.join(AGGREGATIONS)}")
     return [AGGREGATIONS[aggregation](c.rewards) if c.rewards else None for c in pool]

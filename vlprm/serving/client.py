@@ -106,7 +106,7 @@ class Servers:
     async def call(self, body: dict[str, Any], kind: Kind = "chat") -> Answer | Failure:
         """Call the server whose turn it is, or the next one if that is busy or away.
 
-        ValueError if no server takes calls for longer than the config's patience, or if the servers answer but every
+        UserError if no server takes calls for longer than the config's patience, or if the servers answer but every
         call fails: the run would consist of failures.
         """
         waiting_since, pause, tries, cut = None, PAUSES[0], 0, False

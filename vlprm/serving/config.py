@@ -38,7 +38,7 @@ class ServerConfig:
     api_key_env: str | None = None
 
     def __post_init__(self) -> None:
-        """ValueError for invalid fields. A config is written into run folders, so no field may hold a key, and no
+        """UserError for invalid fields. A config is written into run folders, so no field may hold a key, and no
         message shows one."""
         if bool(self.base_urls) != bool(self.model):
             raise UserError("server.base_urls and server.model go together; give both, or neither for no server")
@@ -48,6 +48,4 @@ class ServerConfig:
                 " put a key into the variable that server.api_key_env names"
             )
         if self.api_key_env is not None and not _VARIABLE.fullmatch(self.api_key_env):
-            raise UserError(
-                "server.api_key_env takes the name of an environment variable such as VLPRM_KEY, not a key"
-            )
+            raise UserError("server.api_key_env takes the name of an environment variable such as VLPRM_KEY, not a key")

@@ -1,6 +1,6 @@
 """Common parts of step benchmarks: solutions with labelled steps, and how their files are read.
 
-A benchmark must be read exactly as published, so a row that cannot be read is a ValueError that names it. A missing
+A benchmark must be read exactly as published, so a row that cannot be read is a UserError that names it. A missing
 image only leaves its solutions without a result (`vlprm.data.importing`, when it is opened).
 """
 
@@ -40,7 +40,7 @@ class LabelledSolution:
     group: str
 
     def __post_init__(self) -> None:
-        """ValueError unless there is one label per step."""
+        """UserError unless there is one label per step."""
         if len(self.steps) != len(self.correct):
             raise UserError(
                 f"{self.key} has {len(self.correct)} labels for {len(self.steps)} steps; copy the benchmark again"
@@ -56,7 +56,7 @@ class LabelledSet:
     open_images: Callable[[Sequence[str]], tuple[bytes, ...]]
 
     def __post_init__(self) -> None:
-        """ValueError without solutions or with repeated keys."""
+        """UserError without solutions or with repeated keys."""
         seen: set[str] = set()
         for solution in self.solutions:
             if solution.key in seen:
@@ -111,7 +111,7 @@ def no_images(names: Sequence[str]) -> tuple[bytes, ...]:
 
 
 def read_rows(files: Iterable[Path], made: Callable[[Record, str], LabelledSolution]) -> list[LabelledSolution]:
-    """The solutions of JSON Lines files; `made` gets a row and its place, such as `test/7`. ValueError names a
+    """The solutions of JSON Lines files; `made` gets a row and its place, such as `test/7`. UserError names a
     malformed row."""
     solutions = []
     for path in files:
@@ -124,7 +124,7 @@ def read_rows(files: Iterable[Path], made: Callable[[Record, str], LabelledSolut
 
 
 def json_lines(path: Path) -> Iterator[tuple[int, Record]]:
-    """The objects of a JSON Lines file with their line numbers. ValueError names a malformed line, including a last
+    """The objects of a JSON Lines file with their line numbers. UserError names a malformed line, including a last
     line that was cut short."""
     if not path.is_file():
         raise UserError(f"there is no file {path}; check the path")
@@ -140,7 +140,7 @@ def json_lines(path: Path) -> Iterator[tuple[int, Record]]:
 
 
 def found(folder: Path, names: Sequence[str]) -> list[Path]:
-    """The files of these names in a folder. ValueError if it has none of them."""
+    """The files of these names in a folder. UserError if it has none of them."""
     files = [folder / name for name in names if (folder / name).is_file()]
     if not files:
         raise UserError(f"{folder} has no file {' or '.join(names)}; give the folder of the benchmark")

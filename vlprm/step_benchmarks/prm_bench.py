@@ -45,7 +45,7 @@ UNDEFINED = -1.0  # the official function's value for a ratio with denominator 0
 
 
 def load(folder: Path) -> LabelledSet:
-    """Read the classes of a folder. ValueError if there are none or a row is malformed."""
+    """Read the classes of a folder. UserError if there are none or a row is malformed."""
     files = sorted(folder.glob("*.jsonl"))
     if not files:
         raise UserError(f"{folder} has no .jsonl files; give the folder of PRMBench's classes")

@@ -32,7 +32,7 @@ SUBSETS = ("gsm8k", "math", "olympiadbench", "omnimath")
 
 
 def load(folder: Path) -> LabelledSet:
-    """Read the subsets of a folder. ValueError if there are none or an item is malformed."""
+    """Read the subsets of a folder. UserError if there are none or an item is malformed."""
     files = found(folder, [f"{subset}.json" for subset in SUBSETS])
     return LabelledSet(tuple(solution for path in files for solution in _subset(path)), tuple(files), no_images)
 

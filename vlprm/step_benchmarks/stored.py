@@ -14,7 +14,7 @@ from vlprm.step_benchmarks.predictions import Prediction, from_record
 def read_predictions(
     path: Path, benchmark: StepBenchmark, solutions: Sequence[LabelledSolution]
 ) -> dict[str, Prediction]:
-    """One prediction per solution by key; solutions missing from the file have no result. ValueError names a line that
+    """One prediction per solution by key; solutions missing from the file have no result. UserError names a line that
     is malformed, belongs to no solution of the benchmark, or repeats one."""
     known = {solution.key: solution for solution in solutions}
     predictions: dict[str, Prediction] = {}

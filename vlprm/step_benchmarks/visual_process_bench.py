@@ -34,7 +34,7 @@ _IMAGE_MARK = re.compile(r"<image\s*\d*>")  # here, images come before the quest
 
 
 def load(folder: Path) -> LabelledSet:
-    """Read the rows of a folder. ValueError if there are none or a row is malformed."""
+    """Read the rows of a folder. UserError if there are none or a row is malformed."""
     files = sorted(folder.glob("*.jsonl"))
     if not files:
         raise UserError(f"{folder} has no .jsonl files; give the folder of VisualProcessBench")

@@ -26,7 +26,7 @@ TASKS: dict[str, SyntheticFamily] = {
 
 def load_task(name: str) -> SyntheticFamily:
     """The task of that name, or the `FAMILY` of the module at that path. Names come from the command line, never from
-    data. ValueError suggests the nearest task, or names the built-in task whose name a module's family repeats."""
+    data. UserError suggests the nearest task, or names the built-in task whose name a module's family repeats."""
     if name in TASKS:
         return TASKS[name]
     if "." in name:
@@ -40,7 +40,7 @@ def load_task(name: str) -> SyntheticFamily:
 
 
 def load_tasks(names: Sequence[str]) -> Tasks:
-    """The tasks that a user names, by their families' names. ValueError if there are none, or two with the same
+    """The tasks that a user names, by their families' names. UserError if there are none, or two with the same
     name."""
     families = [load_task(name) for name in names]
     tasks = {family.name: family for family in families}
@@ -57,8 +57,13 @@ def known_regions(problem: Problem) -> Mapping[str, Region]:
     return family.regions(scene) if family and scene else {}
 
 
+def example_problem() -> Problem:
+    """A small problem to try things on, with its image and its ground truth: count the cells of one kind in a grid."""
+    return count_grid.FAMILY.problem("test", 0)
+
+
 def task_of(name: str, tasks: Tasks) -> SyntheticFamily:
-    """The task that a file names, among those that the user gave; imports nothing. ValueError if it is not among
+    """The task that a file names, among those that the user gave; imports nothing. UserError if it is not among
     them."""
     if name not in tasks:
         raise UserError(
@@ -74,7 +79,7 @@ def problem_by_id(problem_id: str, tasks: Tasks, drawn: bool = True) -> Problem:
 
 
 def refuse_other_tasks(problem_ids: Iterable[str], tasks: Tasks) -> None:
-    """ValueError if an item belongs to none of the tasks. Call it before a run folder is opened."""
+    """UserError if an item belongs to none of the tasks. Call it before a run folder is opened."""
     for name in {_task_name(problem_id): None for problem_id in problem_ids}:
         task_of(name, tasks)
 

@@ -63,7 +63,7 @@ def _font(size: int) -> Any:
 def draw_shape(
     draw: ImageDraw.ImageDraw, shape: str, centre: tuple[float, float], radius: float, fill: tuple[int, int, int]
 ) -> None:
-    """Draw a filled shape around a centre. ValueError for an unknown shape."""
+    """Draw a filled shape around a centre. UserError for an unknown shape."""
     x, y = centre
     if shape == "circle":
         draw.ellipse([x - radius, y - radius, x + radius, y + radius], fill=fill, outline=INK)

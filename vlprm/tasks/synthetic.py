@@ -90,7 +90,7 @@ class SyntheticFamily:
     regions: Callable[[Scene], dict[str, Region]] = lambda scene: {}
 
     def item_id(self, split: str, index: int) -> str:
-        """The id of an item. ValueError for an unknown split."""
+        """The id of an item. UserError for an unknown split."""
         if split not in SPLIT_BUCKETS:
             raise UserError(f"unknown split {split!r} of {self.name}; known: {', '.join(SPLIT_BUCKETS)}")
         return f"{self.name}@{self.version}/{split}/{index:06d}"
@@ -112,7 +112,7 @@ class SyntheticFamily:
         )
 
     def problem_by_id(self, problem_id: str, drawn: bool = True) -> Problem:
-        """The item with this id. ValueError if it is not an id of this family and version."""
+        """The item with this id. UserError if it is not an id of this family and version."""
         name, _, version = problem_id.partition("/")[0].partition("@")
         if (name, version) != (self.name, str(self.version)):
             raise UserError(f"item {problem_id!r} is not of {self.name}@{self.version}")
@@ -165,7 +165,7 @@ class SyntheticFamily:
 
 
 def item_ids(families: Sequence[SyntheticFamily], split: str, problems: int, first: int = 0) -> list[str]:
-    """Ids of `problems` problems of a split. Families take turns, each counting its items from `first`. ValueError if
+    """Ids of `problems` problems of a split. Families take turns, each counting its items from `first`. UserError if
     there are none or a task is named twice."""
     names = [family.name for family in families]
     if problems < 1 or not names:

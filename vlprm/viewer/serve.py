@@ -37,7 +37,7 @@ JSON = "application/json"
 
 
 class PageServer(ThreadingHTTPServer):
-    """Serves one run's page on the loopback address at `url`. ValueError if it cannot listen on the port."""
+    """Serves one run's page on the loopback address at `url`. UserError if it cannot listen on the port."""
 
     daemon_threads = True
 
@@ -125,7 +125,7 @@ class _Handler(BaseHTTPRequestHandler):
 
 
 def _numbers(query: str) -> Callable[[str], int]:
-    """The parameters of an address, which must be non-negative integers. ValueError if one is missing or malformed."""
+    """The parameters of an address, which must be non-negative integers. UserError if one is missing or malformed."""
     parameters = parse_qs(query)
 
     def number(name: str) -> int:
