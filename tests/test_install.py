@@ -81,7 +81,7 @@ def test_a_command_runs_by_the_name_of_its_recipe(site: Path, project: Path) -> 
 
 
 def test_published_rows_are_found(site: Path, project: Path) -> None:
-    program = "from pathlib import Path; from eval.table import published_rows as p; print(len(p(Path('eval/published.yaml'))))"
+    program = "import eval.table, pathlib; print(len(eval.table.published_rows(pathlib.Path('eval/published.yaml'))))"
     env = environment(site)
     done = subprocess.run([sys.executable, "-P", "-c", program], cwd=project, env=env, capture_output=True, text=True)
     assert int(done.stdout) > 0, done.stderr

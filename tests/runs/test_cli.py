@@ -19,8 +19,8 @@ ROOT = Path(__file__).parents[2]
 START = 1.5
 # Commands whose files still load torch or datasets before they read their flags.
 HEAVY = {
-    "trees", "judge", "label", "synthesis-report", "train", "builtin", "solve", "run", "table", "steps", "report", "view",
-    "parity", "critiques", "faithfulness",
+    "trees", "judge", "label", "synthesis-report", "train", "builtin", "solve", "run", "table", "steps", "report",
+    "view", "parity", "critiques", "faithfulness",
 }  # fmt: skip
 
 
