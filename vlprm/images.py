@@ -12,9 +12,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from cachetools import LRUCache
 from PIL import ExifTags, Image
 
-from vlprm.cache import ByteCache
+from vlprm.cache import cached
 from vlprm.errors import ProblemError, UserError
 from vlprm.schema import BLANK, Region
 
@@ -31,10 +32,8 @@ TURNS = {
     8: Image.Transpose.ROTATE_90,
 }
 
-# Decoded images, 4 bytes a pixel, by their files: one is asked for many times. The largest that is opened fits.
-_OPENED: ByteCache[bytes, Image.Image] = ByteCache(
-    1 << 29, lambda data, image: len(data) + 4 * image.width * image.height
-)
+# Decoded images, 4 bytes per pixel, by their files: one image is opened many times. The largest allowed image fits.
+_OPENED: LRUCache[bytes, Image.Image] = LRUCache(1 << 29, getsizeof=lambda image: 4 * image.width * image.height)
 
 
 def open_image(data: bytes, name: str = "image") -> Image.Image:
@@ -42,7 +41,7 @@ def open_image(data: bytes, name: str = "image") -> Image.Image:
 
     What this returns is kept and given out again: do not draw on it.
     """
-    return _OPENED.get(data, lambda: _decoded(data, name))
+    return cached(_OPENED, data, lambda: _decoded(data, name))
 
 
 def _decoded(data: bytes, name: str) -> Image.Image:

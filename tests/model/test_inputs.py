@@ -6,11 +6,12 @@ from pathlib import Path
 
 import pytest
 import torch
+from cachetools import LRUCache
 from PIL import Image
 from transformers import AutoModelForImageTextToText
 
 from tests.conftest import solved
-from vlprm.cache import ByteCache
+from vlprm.cache import cached
 from vlprm.images import _OPENED, MAX_PIXELS, open_image
 from vlprm.model.inputs import InputBuilder
 from vlprm.model.loading import load_inputs
@@ -166,10 +167,10 @@ def test_a_cache_holds_as_many_bytes_as_it_may_and_the_last_used() -> None:
         made.append(name)
         return name
 
-    cache = ByteCache[str, str](10, lambda key, value: len(value))
+    cache: LRUCache[str, str] = LRUCache(10, getsizeof=len)
     for name in ("aaaa", "bbbb", "aaaa", "cccc", "aaaa", "bbbb", "dddddddddddd", "bbbb"):
-        assert cache.get(name, lambda name=name: make(name)) == name
-        assert cache.held <= 10
+        assert cached(cache, name, lambda name=name: make(name)) == name
+        assert cache.currsize <= 10
     assert made == ["aaaa", "bbbb", "cccc", "bbbb", "dddddddddddd"]
 
 
@@ -184,16 +185,16 @@ def test_pixels_are_counted_and_kept_within_bounds(backbone: object, monkeypatch
     for width in range(128, 192, 8):
         inputs.row(picture(width, 128), [])
     kept = inputs._rendered
-    assert sum(t.nbytes for s in kept._values.values() for i in s.images for t in i.values()) <= kept.held <= 1 << 20
-    assert 1 < len(kept._values) < 8
+    assert sum(t.nbytes for s in kept.values() for i in s.images for t in i.values()) <= kept.currsize <= 1 << 20
+    assert 1 < len(kept) < 8
 
 
 def test_decoded_images_are_kept_within_bounds() -> None:
     data = picture(300, 200).images[0]
-    before = _OPENED.held
+    before = _OPENED.currsize
     assert open_image(data) is open_image(data, "by another name")
-    assert _OPENED.held - before >= 300 * 200 * 4
-    assert 4 * MAX_PIXELS < _OPENED.limit < 1 << 30
+    assert _OPENED.currsize - before >= 300 * 200 * 4
+    assert 4 * MAX_PIXELS < _OPENED.maxsize < 1 << 30
 
 
 def test_a_truncated_image_is_named(inputs: InputBuilder) -> None:

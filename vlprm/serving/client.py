@@ -19,9 +19,10 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 import openai
+from cachetools import LRUCache
 from openai import AsyncOpenAI
 
-from vlprm.cache import ByteCache
+from vlprm.cache import cached
 from vlprm.errors import UserError
 from vlprm.images import content_hash, open_image, png
 from vlprm.schema import Region
@@ -92,7 +93,7 @@ class Servers:
         self._open = asyncio.Semaphore(config.concurrency)
         self._failed_in_a_row = 0
         self._noted = False
-        self._urls: ByteCache[ShownImage, str] = ByteCache(URL_BYTES, lambda key, url: len(key[0]) + len(url))
+        self._urls: LRUCache[ShownImage, str] = LRUCache(URL_BYTES, getsizeof=len)
 
     async def close(self) -> None:
         """Close all connections."""
@@ -101,7 +102,7 @@ class Servers:
 
     def url(self, image: bytes, region: Region | None = None, policy: ZoomPolicy = ZoomPolicy()) -> str:
         """The image as a data URL, from a cache."""
-        return self._urls.get((image, region, policy), lambda: data_url(image, region, policy))
+        return cached(self._urls, (image, region, policy), lambda: data_url(image, region, policy))
 
     async def call(self, body: dict[str, Any], kind: Kind = "chat") -> Answer | Failure:
         """Call the server whose turn it is, or the next one if that is busy or away.
