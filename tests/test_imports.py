@@ -1,4 +1,4 @@
-"""The house: no circle of imports, no import for type checkers alone, few files at the top of the library."""
+"""Package structure: no import cycles, no imports for type checkers only, few files at the top of the library."""
 
 from graphlib import CycleError, TopologicalSorter
 from pathlib import Path

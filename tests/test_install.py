@@ -1,4 +1,4 @@
-"""The installed package, in a folder with files of the user's own that are named as ours."""
+"""The installed package works in a folder with user files that have the same names as ours."""
 
 import os
 import shutil
@@ -16,7 +16,7 @@ pytestmark = pytest.mark.slow
 
 @pytest.fixture(scope="module")
 def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder as site-packages is one, with what pip installs from a copy of the project."""
+    """A folder like site-packages, with what pip installs from a copy of the project."""
     clone, site = tmp_path_factory.mktemp("clone"), tmp_path_factory.mktemp("site")
     for part in PARTS:
         if (ROOT / part).is_dir():
@@ -30,7 +30,7 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def project(tmp_path: Path) -> Path:
-    """A user's folder: nothing of it may run."""
+    """A user's folder, none of whose files may run."""
     (tmp_path / "eval").mkdir()
     (tmp_path / "data_synth").mkdir()
     for name in ("train.py", "eval/run.py", "eval/__init__.py", "eval/score.py", "data_synth/__init__.py"):

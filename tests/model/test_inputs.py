@@ -46,7 +46,7 @@ def test_a_zoom_is_scored_after_its_crop(inputs: InputBuilder) -> None:
     last_image_token = max(i for i, is_image in enumerate(row.image_mask) if is_image)
     assert row.step_ends[0] > last_image_token
     assert [image["image_grid_thw"].tolist() for image in row.images] == [[[1, 8, 8]], [[1, 4, 4]]]
-    # The policy writes the zoom and the end of its turn, and nothing of the turn that shows the crop.
+    # The policy writes the zoom and the end of its turn, but no part of the turn that shows the crop.
     written = inputs.tokenizer.decode([i for i, w in zip(row.ids, row.written_in, strict=True) if w >= 0])
     assert written == zoom.text + "<|im_end|>" + join_steps(STEPS)
 
@@ -76,12 +76,12 @@ SENTENCES = [parse_step("There are two."), parse_step("[reasoning] So 1 + 1"), p
 
 @pytest.fixture
 def joining(tiny_backbone: Callable[[str], Path]) -> InputBuilder:
-    """Of a tokenizer that makes one piece of a full stop and the line breaks after it."""
+    """Inputs of a tokenizer that makes one token of a full stop and the line breaks after it."""
     return load_inputs(tiny_backbone("qwen2_5_vl"))
 
 
 def test_ids_are_those_of_the_whole_text_where_steps_end_in_a_full_stop(joining: InputBuilder) -> None:
-    """As a policy writes them, and as a server reads them."""
+    """The ids are those that a policy samples and that a server reads."""
     problem, encode = picture(128, 128), joining.text.encode
     prompt = len(joining.prompt(problem).ids)
     for cut in range(1, len(SENTENCES) + 1):
@@ -141,7 +141,7 @@ def test_positions_are_the_models_own(inputs: InputBuilder, backbone: object, si
 
 
 def test_positions_of_images_matter(inputs: InputBuilder, backbone: object) -> None:
-    """One-dimensional positions, which a missing token type silently gives on some families, change the logits."""
+    """With some families, a missing token type silently gives one-dimensional positions, which change the logits."""
     model = AutoModelForImageTextToText.from_pretrained(backbone).eval()
     batch = inputs.batch([inputs.row(picture(128, 128), STEPS)])
     right = model(**batch).logits
@@ -175,7 +175,7 @@ def test_a_cache_holds_as_many_bytes_as_it_may_and_the_last_used() -> None:
 
 
 def test_pixels_are_counted_and_kept_within_bounds(backbone: object, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Of prompts and of crops; and neither is processed twice while it is kept."""
+    """For prompts and crops; neither is processed twice while it is cached."""
     monkeypatch.setattr("vlprm.model.inputs.CACHE_BYTES", 1 << 20)
     inputs = load_inputs(Path(str(backbone)))
     zooms = [Step("zoom", "[zoom] {}", Region(0, 0, 32 + i, 64)) for i in range(8)]

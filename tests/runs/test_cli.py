@@ -1,4 +1,4 @@
-"""The command `vlprm`, and what every command has in common: the list, recipes by name, a light start."""
+"""The command `vlprm`, and what all commands share: the list, recipes by name, a fast start."""
 
 import json
 import os
@@ -15,7 +15,7 @@ from vlprm.runs import cli, ray
 from vlprm.runs.recipes import RECIPES, recipe, recipe_names
 
 ROOT = Path(__file__).parents[2]
-# Seconds of CPU, this process's own, that a command may take before it says what it takes.
+# CPU seconds of the process that `--help` of a command may take.
 START = 1.5
 # Commands whose files still load torch or datasets before they read their flags.
 HEAVY = {
@@ -86,7 +86,7 @@ def test_a_recipe_has_a_path_and_a_name(tmp_path: Path, monkeypatch: pytest.Monk
         assert recipe(name) == RECIPES / "demo/prm.yaml"
     (tmp_path / "demo").mkdir()
     (tmp_path / "demo/prm.yaml").touch()
-    assert recipe("demo/prm.yaml") == Path("demo/prm.yaml")  # the user's own wins
+    assert recipe("demo/prm.yaml") == Path("demo/prm.yaml")  # the user's own file wins
     with pytest.raises(UserError, match="did you mean demo/trees"):
         recipe("configs/demo/tree.yaml")
 
@@ -166,7 +166,7 @@ def test_a_module_of_the_user_is_found_behind_ours(tmp_path: Path) -> None:
 
 
 def test_workers_of_ray_look_for_our_packages_first(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Ray gives a worker the folder that its driver is in, in front of all others."""
+    """Ray puts its driver's folder in front of all others in a worker's path."""
     seen: dict[str, object] = {}
 
     class Ray:

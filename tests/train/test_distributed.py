@@ -1,4 +1,4 @@
-"""Training on two processes (gloo, CPU): the same as on one; and sharded, with batches that have images or not."""
+"""Training on two processes (gloo, CPU) equals training on one, also sharded, with batches that have images or not."""
 
 from __future__ import annotations
 
@@ -36,9 +36,9 @@ def free_port() -> int:
 
 
 def trained(run: Path, dataset: Path, backbone: Path, processes: int, **more: Any) -> dict[str, torch.Tensor]:
-    """The weights that the command leaves."""
+    """The weights that the command writes."""
     launch = [] if processes == 1 else ["-m", "torch.distributed.run", f"--nproc_per_node={processes}"]
-    config = run.with_suffix(".yaml")  # a file, since torchrun takes --run for an option of its own
+    config = run.with_suffix(".yaml")  # a file, since torchrun would read --run as its own option
     rows = {"batch_tokens": 700}
     given = {"dataset": dataset, "run": run, "backbone": backbone, "rows": rows, "freeze": [], "held_out": 0.2, **more}
     config.write_text(json.dumps(given, default=str))
@@ -52,7 +52,7 @@ def trained(run: Path, dataset: Path, backbone: Path, processes: int, **more: An
 
 
 def held_out(run: Path) -> list[float]:
-    """What was measured on held-out steps; once a checkpoint, by whatever number of processes."""
+    """The metrics on held-out steps: one line per checkpoint, for any number of processes."""
     lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
     shown = [line for line in lines if "eval_step_auroc" in line]
     assert len({line["step"] for line in shown}) == len(shown) > 0
@@ -68,7 +68,7 @@ def assert_close(found: dict[str, torch.Tensor], expected: dict[str, torch.Tenso
 def test_two_processes_and_two_accumulated_parts_give_the_same_weights(
     dataset: Path, backbone: Path, tmp_path: Path
 ) -> None:
-    """And so does computing activations again in the backward pass."""
+    """Activation checkpointing also gives the same weights."""
     one = trained(tmp_path / "one", dataset, backbone, 1, accumulate=2)
     assert_close(trained(tmp_path / "two", dataset, backbone, 2, accumulate=1), one)
     assert held_out(tmp_path / "two") == pytest.approx(held_out(tmp_path / "one"), abs=1e-4)
@@ -94,8 +94,8 @@ def test_a_batch_without_images_is_given_one_that_no_step_sees(tiny_backbone: An
 
 
 def sharded(rank: int, port: int, folder: str, dataset: str) -> None:
-    """One of two processes: shards the model, and trains a step on a batch that has images on the first alone. Its
-    loss, and what both give the head, are those of the whole model."""
+    """One of two processes: it shards the model and trains one step on a batch in which only the first process has
+    images. The loss, and the head's gradient from both, equal those of the whole model."""
     os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
     torch.set_num_threads(1)
     dist.init_process_group("gloo", rank=rank, world_size=2)
