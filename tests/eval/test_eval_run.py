@@ -219,8 +219,8 @@ def test_records_are_tables_for_pandas_and_datasets(
 def test_what_first_stands_far_into_a_file_is_read_by_datasets_too(
     server: StandIn, policy: Policy, benchmark: ProblemSetConfig, tmp_path: Path
 ) -> None:
-    """After the first 10 MB, from which `datasets` guesses the columns: it reads a failure as it is, and scores if it
-    is given their type."""
+    """`datasets` guesses the columns from the first 10 MB. It reads a later failure as it is, and later scores if it is
+    given their type."""
     main(served(tmp_path / "run", server, benchmark))
     solved, failed = [[r for r in records_of(tmp_path / "run") if bool(r["failure"]) is f] for f in (False, True)]
     rows = [*solved * (11 * 2**20 // len(json.dumps(solved))), *failed]

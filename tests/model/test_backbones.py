@@ -70,7 +70,7 @@ def test_a_reward_model_keeps_all_weights_and_its_scores(
 def test_transformers_own_classes_load_what_is_saved(
     tiny_backbone: Folders, tmp_path: Path, problems: list[Problem], family: str, head: str
 ) -> None:
-    """With all weights: the generating class, and the token classification class, if there is one, with equal
+    """The generating class, and the token classification class if there is one, load all weights and give equal
     scores."""
     made = load_reward_model(tiny_backbone(family), new_head=head)  # type: ignore[arg-type]
     if head == "step":
@@ -93,7 +93,8 @@ def test_transformers_own_classes_load_what_is_saved(
 
 @families
 def test_scores_are_those_of_the_sequence_alone(tiny_backbone: Folders, problems: list[Problem], family: str) -> None:
-    """In a padded batch with rows of other lengths and other numbers of images, and for a prefix alone."""
+    """The padded batch has rows of other lengths and other numbers of images; a prefix alone has the same scores
+    too."""
     made = load_reward_model(tiny_backbone(family), new_head="step")
     torch.nn.init.normal_(made.model.score.weight)
     asked = [(p, solved(p)) for p in problems[:3]] + [zooming()]

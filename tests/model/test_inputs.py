@@ -175,7 +175,7 @@ def test_a_cache_holds_as_many_bytes_as_it_may_and_the_last_used() -> None:
 
 
 def test_pixels_are_counted_and_kept_within_bounds(backbone: object, monkeypatch: pytest.MonkeyPatch) -> None:
-    """For prompts and crops; neither is processed twice while it is cached."""
+    """The cache holds the pixels of prompts and crops, and neither is processed twice while it is cached."""
     monkeypatch.setattr("vlprm.model.inputs.CACHE_BYTES", 1 << 20)
     inputs = load_inputs(Path(str(backbone)))
     zooms = [Step("zoom", "[zoom] {}", Region(0, 0, 32 + i, 64)) for i in range(8)]

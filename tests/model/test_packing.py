@@ -63,7 +63,7 @@ def test_rows_side_by_side_do_not_see_each_other(tree: PackedRow) -> None:
 
 
 def test_the_block_mask_of_a_gpu_is_the_dense_one(tree: PackedRow) -> None:
-    """With padding; a padding token attends to itself, since a query without keys gives NaN."""
+    """The rows are padded; a padding token attends to itself, since a query without keys gives NaN."""
     other = lay_out([Node(segment(5, 6, 7), -1)], linear)
     until = collate([tree, other], 0)["until"]
     dense = tree_mask(until)

@@ -217,7 +217,8 @@ def test_where_no_id_ends_with_the_zoom_its_text_is_read(inputs: InputBuilder, p
 
 
 def test_a_tool_call_is_answered_by_a_tool(backbone: Path, problem: Problem) -> None:
-    """In the turn of the family's chat template, in process and served; the prompt declares the tool."""
+    """The crop comes in the tool's turn of the family's chat template, in process and served; the prompt declares the
+    tool."""
     processor = AutoProcessor.from_pretrained(backbone)
     processor.chat_template = TOOL_TEMPLATE
     processor.tokenizer.add_tokens(["<tool_call>", "</tool_call>"])

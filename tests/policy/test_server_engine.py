@@ -91,7 +91,7 @@ def test_one_step_stops_at_the_break_after_it(server: StandIn, inputs: InputBuil
 
 
 def test_the_turns_render_to_what_the_engine_in_process_reads(inputs: InputBuilder, problems: list[Problem]) -> None:
-    """For every shape of prefix: empty, steps to continue, a crop just shown, steps after a crop."""
+    """The prefixes have every shape: empty, steps to continue, a crop just shown, steps after a crop."""
     problem = problems[4]
     first, zoom = parse_step("[perception] fine print\nbelow "), zoomed(problem)
     for steps in ((), (first,), (first, zoom), (zoom, first, first), (zoom, first, zoom)):

@@ -79,8 +79,8 @@ def test_a_whole_solution_is_read_as_one_step(checkpoint: Checkpoint) -> None:
 
 
 def test_folders_are_opened_as_what_is_asked_of_them(checkpoint: Checkpoint, backbone: Path, tmp_path: Path) -> None:
-    """As a scorer of whole solutions, and as the mean of two reward models, one of which always gives the same
-    score."""
+    """They open as a scorer of whole solutions, and as the mean of two reward models, one of which always gives the
+    same score."""
     problem, steps = PROBLEMS[0], STEPS[PROBLEMS[0].id]
     save_reward_model(checkpoint, tmp_path / "a", checkpoint.config)
     new = load_reward_model(backbone, new_head="step")
@@ -122,7 +122,7 @@ def test_two_requests_about_one_problem_share_what_is_read(checkpoint: Checkpoin
 
 @pytest.mark.parametrize("order", [1, -1])
 def test_attempts_at_one_problem_side_by_side_cost_what_each_costs_alone(checkpoint: Checkpoint, order: int) -> None:
-    """In any order of ending: the tokens that one attempt has read, or drops, do not change the cost of the other."""
+    """Whichever attempt ends first, the tokens that it has read or drops do not change the cost of the other."""
     problem, policy = PROBLEMS[0], LocalPolicy(load_policy("builtin/policy"))
     configs = [SearchConfig(n=2, width=2, max_steps=steps, max_tokens=80) for steps in (1, 4)][::order]
 

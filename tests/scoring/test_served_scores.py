@@ -213,7 +213,7 @@ def verdicts(folder: Path) -> tuple[int, ...]:
 
 
 def test_the_question_for_a_verdict_renders_to_what_this_process_reads(made: Callable[..., Path]) -> None:
-    """After a step, after a crop, and after steps that follow a crop."""
+    """The question comes after a step, after a crop, and after steps that follow a crop."""
     scores = ServedScorer(made("verdict"), ServerConfig(("http://localhost/v1",), "prm"))
     inputs, row = scores.inputs, scores.inputs.row(PROBLEM, STEPS)
     assert CROPS

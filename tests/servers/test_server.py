@@ -70,7 +70,7 @@ def greedy(problem: Problem, steps: Sequence[Step] = ()) -> Request:
 
 
 def test_greedy_continuations_are_those_of_the_engine_in_process(server: ServerConfig) -> None:
-    """From the prompt, from written steps, from a crop just shown, and from steps after a crop."""
+    """They continue the prompt, written steps, a crop just shown, and steps after a crop."""
     requests = [greedy(family.problem("test", i)) for i in range(4) for family in TASKS.values()]
     for i in range(4):
         for family in TASKS.values():

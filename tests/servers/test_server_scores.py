@@ -69,7 +69,7 @@ def scored(model: Served, solutions: list[tuple[Problem, list[Step]]]) -> list[l
 
 
 def test_served_scores_are_those_of_this_process(model: Served) -> None:
-    """For whole solutions, for those that end with a crop, and for those that continue after one."""
+    """The solutions are whole, end with a crop, or continue after one."""
     ends_with_crop = [(p, steps[: k + 1]) for p, steps in SOLUTIONS for k, s in enumerate(steps) if s.region]
     assert len(ends_with_crop) >= 2
     solutions = SOLUTIONS + ends_with_crop
