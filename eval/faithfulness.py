@@ -16,6 +16,7 @@ from typing import Any
 from jsonargparse.typing import NonNegativeFloat, PositiveInt
 
 from vlprm.answers import is_correct
+from vlprm.errors import UserError
 from vlprm.metrics import bootstrap_interval
 from vlprm.model.loading import checkpoint_folder, placement
 from vlprm.policy import Policy, Request, all_answers
@@ -77,7 +78,7 @@ def main(config: FaithfulnessConfig) -> None:
     problems = [problem_by_id(i, tasks) for i in item_ids(list(tasks.values()), config.split, config.problems)]
     for family in tasks.values():
         if not family.regions(family.scene(config.split, 0)):
-            raise ValueError(f"{family.name} knows no regions that are asked about; give tasks such as fine_print")
+            raise UserError(f"{family.name} knows no regions that are asked about; give tasks such as fine_print")
     placement(config.device, config.dtype)
     open_run(config.run, dump(config), config.seed, [checkpoint_folder(config.policy)])
     rows, stops = asyncio.run(_on_engine(problems, tasks, config))

@@ -27,12 +27,12 @@ from PIL import Image
 
 from eval.runs.models import Models, open_models, refuse_missing_models
 from eval.runs.problem_sets import answer_text
-from vlprm.errors import ProblemError
+from vlprm.errors import ProblemError, UserError
 from vlprm.images import encoded, open_image
 from vlprm.policy import all_answers
 from vlprm.runs.config import parse
 from vlprm.schema import AnswerType, Problem
-from vlprm.scoring.open import ScorerConfig
+from vlprm.scoring.config import ScorerConfig
 from vlprm.search import SearchConfig, SearchResult, solve
 from vlprm.serving.config import ServerConfig
 
@@ -128,10 +128,10 @@ class Vlprm(lmms):  # type: ignore[misc]
         return Problem(name, task, question, images, None, self.config.answer_type)
 
     def loglikelihood(self, requests: Sequence[Instance]) -> list[tuple[float, bool]]:
-        raise ValueError("vlprm writes solutions and has no likelihood of given ones; choose a task of generate_until")
+        raise UserError("vlprm writes solutions and has no likelihood of given ones; choose a task of generate_until")
 
     def generate_until_multi_round(self, requests: Sequence[Instance]) -> list[str]:
-        raise ValueError("vlprm answers one question and holds no dialogue; choose a task of generate_until")
+        raise UserError("vlprm answers one question and holds no dialogue; choose a task of generate_until")
 
 
 def response_of(found: SearchResult) -> Response:
@@ -156,7 +156,7 @@ def _id(request: Instance, seen: Counter[str]) -> str:
 
 def _file(image: Any, name: str) -> bytes:
     if not isinstance(image, Image.Image):
-        raise ValueError(f"{name} shows a {type(image).__name__}, and vlprm reads images alone; choose another task")
+        raise UserError(f"{name} shows a {type(image).__name__}, and vlprm reads images alone; choose another task")
     try:
         data = encoded(image)
         open_image(data, name)

@@ -3,7 +3,7 @@
     vllm serve runs/demo/prm --served-model-name prm --dtype float32 --runner pooling
     python -m eval.parity --config configs/server/parity.yaml
 
-Prints the largest and the mean gap between the two rewards of a step. ValueError if the largest is above the bound.
+Prints the largest and the mean gap between the two rewards of a step. UserError if the largest is above the bound.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from pathlib import Path
 
 from jsonargparse.typing import PositiveFloat, PositiveInt
 
+from vlprm.errors import UserError
 from vlprm.model.loading import placement
 from vlprm.model.reward_loading import load_reward_model
 from vlprm.runs.config import run
@@ -77,18 +78,18 @@ def main(config: ParityConfig) -> None:
     found = gaps(score_steps(checkpoint, solutions), served)
     print(found)
     if found.largest > config.bound:
-        raise ValueError(
+        raise UserError(
             f"the largest gap, {found.largest:.2e}, is above the bound of {config.bound:g}; serve {config.reward_model}"
             " itself, in the dtype of this process, or raise bound"
         )
 
 
 def gaps(own: Sequence[Sequence[StepScore | None]], served: Sequence[Sequence[StepScore | None]]) -> Gaps:
-    """The gaps of one list of scores a solution. ValueError where no step is scored both ways."""
+    """The gaps of one list of scores a solution. UserError where no step is scored both ways."""
     pairs = [pair for a, b in zip(own, served, strict=True) for pair in zip(a, b, strict=True)]
     apart = [abs(here.correct - there.correct) for here, there in pairs if here is not None and there is not None]
     if not apart:
-        raise ValueError(f"the servers score none of {len(pairs)} steps; look at their logs")
+        raise UserError(f"the servers score none of {len(pairs)} steps; look at their logs")
     return Gaps(max(apart), sum(apart) / len(apart), len(apart), len(pairs) - len(apart))
 
 

@@ -23,6 +23,7 @@ from eval.runs.results import Run, evaluation_of, read_runs
 from eval.tables.terminal import print_tables
 from eval.view import run_problems, run_sections
 from vlprm.data.dataset import LabelledPath, read_rows, row_paths
+from vlprm.errors import UserError
 from vlprm.runs.config import dump, run
 from vlprm.runs.folder import open_run, refuse_other_inputs, seconds_of, timed, write_atomically
 from vlprm.tasks import TASKS, Tasks, load_tasks
@@ -51,7 +52,7 @@ def main(config: ReportConfig) -> None:
     tasks = load_tasks(config.tasks)
     evaluation, labels = evaluation_of(config.run), config.run / "labels" / "dataset.parquet"
     if evaluation is None:
-        raise ValueError(
+        raise UserError(
             f"{config.run} has no records.jsonl, and no folder eval that has; give a run folder of eval.run, or the "
             "folder that holds those of all stages"
         )

@@ -15,6 +15,7 @@ from typing import Any
 from vlprm.benchmarks import load_benchmark
 from vlprm.benchmarks.benchmark import Benchmark, Item, NoItems, Reading, load_items
 from vlprm.benchmarks.outputs import Outputs, read_outputs
+from vlprm.errors import UserError
 from vlprm.runs.config import run
 from vlprm.runs.folder import write_atomically
 
@@ -55,7 +56,7 @@ def score(config: ScoreConfig) -> dict[str, Any]:
     """Counts over every item of the subset: one without an output or without an answer is in `total`, and not right."""
     benchmark = load_benchmark(config.benchmark)
     if config.rule not in benchmark.rules:
-        raise ValueError(f"{benchmark.name} has no rule {config.rule!r}; known: {', '.join(benchmark.rules)}")
+        raise UserError(f"{benchmark.name} has no rule {config.rule!r}; known: {', '.join(benchmark.rules)}")
     outputs = read_outputs(config.outputs, benchmark)
     items, missing, unnamed = counted_items(benchmark, config, outputs)
     readings = {
@@ -101,7 +102,7 @@ def counted_items(benchmark: Benchmark, config: ScoreConfig, outputs: Outputs) -
         items = {}
     for item_id in carried.keys() & items.keys():
         if items[item_id].gold != carried[item_id].gold:
-            raise ValueError(
+            raise UserError(
                 f"{item_id}: {config.outputs} has the answer {carried[item_id].gold}, and {config.data} has "
                 f"{items[item_id].gold}; give the folder that the outputs were made with"
             )
@@ -111,7 +112,7 @@ def counted_items(benchmark: Benchmark, config: ScoreConfig, outputs: Outputs) -
         absent = {item.id: item for one in parts.values() for item in benchmark.rest(one, config.subset)}
         items = {i: item for i, item in absent.items() if i not in outputs.by_id} | items | carried
     if not items.keys() & outputs.by_id.keys():
-        raise ValueError(
+        raise UserError(
             f"none of the {len(outputs.by_id)} ids in {config.outputs} is of {benchmark.name}, subset "
             f"{config.subset}; the first is {next(iter(outputs.by_id))!r}"
         )

@@ -16,11 +16,12 @@ from pathlib import Path
 from eval.runs.models import open_models, refuse_missing_models
 from eval.runs.views import candidate_view
 from vlprm.answers import CANONICAL, is_correct
+from vlprm.errors import UserError
 from vlprm.images import check_aspect, open_image
 from vlprm.runs.config import dump, run
 from vlprm.runs.folder import open_run, write_atomically
 from vlprm.schema import AnswerType, Problem, Solution, StepScore
-from vlprm.scoring.open import ScorerConfig
+from vlprm.scoring.config import ScorerConfig
 from vlprm.search import ScoredSolution, SearchConfig, SearchResult, solve
 from vlprm.serving.config import ServerConfig
 from vlprm.viewer.page import render_page
@@ -84,14 +85,14 @@ def main(config: SolveConfig) -> None:
 
 
 def problem_of(config: SolveConfig) -> Problem:
-    """ValueError names an image that is missing, cannot be read, or is too narrow to be shown, and an answer that is
+    """UserError names an image that is missing, cannot be read, or is too narrow to be shown, and an answer that is
     not of its type."""
     if config.answer is not None and CANONICAL[config.answer_type](config.answer) is None:
-        raise ValueError(f"the answer {config.answer!r} is not of type {config.answer_type}; give another answer_type")
+        raise UserError(f"the answer {config.answer!r} is not of type {config.answer_type}; give another answer_type")
     images = []
     for path in config.image:
         if not path.is_file():
-            raise ValueError(f"there is no image {path}; give the path of a PNG or JPEG file")
+            raise UserError(f"there is no image {path}; give the path of a PNG or JPEG file")
         images.append(path.read_bytes())
         check_aspect(open_image(images[-1], str(path)), str(path))
     meta = {"choices": list(config.choices)} if config.choices else {}

@@ -20,7 +20,7 @@ from jsonargparse.typing import NonNegativeInt, PositiveInt
 
 from eval.step_scores.images import ImageMode, Images
 from eval.step_scores.results import FIXED, Threshold, measured_all, print_results
-from vlprm.errors import ProblemError, RecordError
+from vlprm.errors import ProblemError, RecordError, UserError
 from vlprm.model.loading import Checkpoint, checkpoint_folder, placement
 from vlprm.model.reward_loading import load_reward_model
 from vlprm.runs.config import dump, run
@@ -91,18 +91,18 @@ def main(config: StepsConfig) -> None:
 
 def _refuse_mistakes(config: StepsConfig) -> None:
     if config.benchmark not in BENCHMARKS:
-        raise ValueError(f"unknown benchmark {config.benchmark!r}; known: {', '.join(BENCHMARKS)}")
+        raise UserError(f"unknown benchmark {config.benchmark!r}; known: {', '.join(BENCHMARKS)}")
     if (config.checkpoint is None) == (config.predictions is None):
-        raise ValueError("give --checkpoint, which scores the solutions, or --predictions, and not both")
+        raise UserError("give --checkpoint, which scores the solutions, or --predictions, and not both")
     if config.predictions is not None and config.images != "kept":
-        raise ValueError(f"--images {config.images} is of what a checkpoint is shown; leave out --predictions")
+        raise UserError(f"--images {config.images} is of what a checkpoint is shown; leave out --predictions")
 
 
 def chosen(solutions: Sequence[LabelledSolution], groups: Sequence[str], rows: int) -> list[LabelledSolution]:
     """Of the groups named (all, if none is) so many solutions, the groups taking turns; in the benchmark's order."""
     known = dict.fromkeys(solution.group for solution in solutions)
     if unknown := set(groups) - set(known):
-        raise ValueError(f"there is no group {min(unknown)!r} in the data; there are {', '.join(known)}")
+        raise UserError(f"there is no group {min(unknown)!r} in the data; there are {', '.join(known)}")
     seen: Counter[str] = Counter()
     turns = []
     for i, solution in enumerate(solutions):
@@ -113,7 +113,7 @@ def chosen(solutions: Sequence[LabelledSolution], groups: Sequence[str], rows: i
 
 
 def _other_threshold(config: StepsConfig, solutions: Sequence[LabelledSolution]) -> list[Threshold]:
-    """The threshold chosen on another run; ValueError where it was chosen on solutions that are measured here, or for
+    """The threshold chosen on another run; UserError where it was chosen on solutions that are measured here, or for
     another model."""
     if config.threshold_from is None:
         return []
@@ -121,13 +121,13 @@ def _other_threshold(config: StepsConfig, solutions: Sequence[LabelledSolution])
     keys = {record["key"] for record in finished_records(other / "predictions.jsonl", "eval.steps")}
     found = json_object(other / "results.json")
     if found.get("benchmark") == config.benchmark and keys & {solution.key for solution in solutions}:
-        raise ValueError(f"{other} is of solutions that are measured here; choose the threshold on other data")
+        raise UserError(f"{other} is of solutions that are measured here; choose the threshold on other data")
     if "threshold_for_other_data" not in found:
-        raise ValueError(f"{other} has no rewards to choose a threshold by; give a run that has")
+        raise UserError(f"{other} has no rewards to choose a threshold by; give a run that has")
     if config.checkpoint is not None:
         known = json_object(other / INPUTS).values()
         if fingerprint(checkpoint_folder(config.checkpoint)) not in known:
-            raise ValueError(f"{other} is of another model than {config.checkpoint}; run it with this one")
+            raise UserError(f"{other} is of another model than {config.checkpoint}; run it with this one")
     return [Threshold(found["threshold_for_other_data"]["threshold"], f"best on {found['benchmark']}")]
 
 

@@ -29,8 +29,10 @@ from eval.runs.results import POLICY, Key, Layout, Run, Values, read_runs
 from eval.tables.formats import FORMATS, Format
 from eval.tables.rows import Sample, TableRow
 from vlprm.benchmarks import BENCHMARKS
+from vlprm.errors import UserError
 from vlprm.metrics import bootstrap_interval
 from vlprm.runs.config import run
+from vlprm.runs.recipes import packaged
 from vlprm.search import select
 from vlprm.search.tokens import affordable
 
@@ -83,12 +85,12 @@ def table_rows(one: Run, pools: Mapping[Key, Pool]) -> Iterator[TableRow]:
 
 
 def pools_for(one: Run, larger: Run | None, folder: Path | None) -> Mapping[Key, Pool]:
-    """The pools that a run's methods are compared with: its own, or the larger ones of the run in a folder. ValueError
+    """The pools that a run's methods are compared with: its own, or the larger ones of the run in a folder. UserError
     where these are of other models."""
     if larger is None:
         return one.pools
     if larger.models != one.models:
-        raise ValueError(f"{folder} is of another policy or reward model than {one.label}; give a pool of the same")
+        raise UserError(f"{folder} is of another policy or reward model than {one.label}; give a pool of the same")
     return larger.pools
 
 
@@ -151,11 +153,14 @@ def _same(values: Values, base: Values) -> bool:
 
 
 def published_rows(path: Path) -> list[TableRow]:
-    """Rows of others, quoted: `{label, source, cells: {benchmark: percent}}`. ValueError where one has no source."""
-    rows = yaml.safe_load(path.read_text())
+    """Rows of others, quoted: `{label, source, cells: {benchmark: percent}}`. UserError where one has no source."""
+    file = packaged(path)
+    if not file.is_file():
+        raise UserError(f"there is no file {path}; eval/published.yaml is one that the package has")
+    rows = yaml.safe_load(file.read_text())
     for row in rows:
         if not row.get("source"):
-            raise ValueError(f"{path}: the row {row.get('label')!r} names no source; add one")
+            raise UserError(f"{path}: the row {row.get('label')!r} names no source; add one")
     return [
         TableRow(f"{row['label']} [{row['source']}]", {k: v / 100 for k, v in row["cells"].items()}, None, row.get("n"))
         for row in rows

@@ -19,6 +19,7 @@ from markupsafe import Markup
 
 from eval.runs.results import evaluation_of
 from eval.runs.views import RunViews
+from vlprm.errors import UserError
 from vlprm.runs.config import run
 from vlprm.runs.folder import json_object
 from vlprm.tasks import TASKS, Tasks, load_tasks
@@ -64,13 +65,13 @@ def run_sections(folder: Path) -> list[Markup]:
 
 def run_problems(folder: Path, tasks: Tasks) -> Problems:
     """What the run of `eval.run` in this folder or in its folder `eval` found, and after it the search trees of a
-    folder of stages. ValueError where there is neither."""
+    folder of stages. UserError where there is neither."""
     evaluation, dataset = evaluation_of(folder), folder / "labels" / "dataset.parquet"
     sources: list[Problems] = [RunViews(evaluation, tasks)] if evaluation else []
     if dataset.exists():
         sources.append(LabelledTrees(dataset))
     if not sources:
-        raise ValueError(f"{folder} has neither records nor labels; give a run folder of eval.run or of all stages")
+        raise UserError(f"{folder} has neither records nor labels; give a run folder of eval.run or of all stages")
     return sources[0] if len(sources) == 1 else Joined(*sources)
 
 

@@ -1,9 +1,9 @@
-"""How often answers are read from real responses as a reader reads them, by type: the table of docs/answers.md.
+"""How often the answer reader agrees with a person on real responses, by type: the table of docs/answers.md.
 
     python -m tests.answer_accuracy [--disagreements]
 
-A *miss* is no answer where the reader finds one; a *misreading* is another answer than the reader's, or one where the
-reader finds none. The packaged responses are in ../shared/data, or in the folder that VLPRM_DATA names.
+A *miss* is no answer although the person finds one; a *misreading* is another answer than the person's, or one although
+the person finds none. The packaged responses are in ../shared/data, or in the folder that VLPRM_DATA names.
 """
 
 from __future__ import annotations

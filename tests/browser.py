@@ -15,8 +15,8 @@ BROWSER = shutil.which("chromium") or shutil.which("google-chrome")
 
 @contextmanager
 def opened_page(url: str) -> Iterator[Page]:
-    """A page at that address; AssertionError where it wrote an error or a warning, or asked for another address.
-    Skips where no Chromium is installed, but for a machine that checks changes (CI)."""
+    """Open the page at that address. AssertionError if it logs an error or a warning, or requests another address.
+    Skips if no Chromium is installed, except in CI."""
     if BROWSER is None:
         assert not os.environ.get("CI"), "install Chromium: the pages are checked here"
         pytest.skip("no Chromium on this machine")

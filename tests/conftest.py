@@ -32,8 +32,8 @@ from vlprm.tasks import TASKS, Tasks
 from vlprm.tasks.synthetic import truthful
 from vlprm.zoom.execute import View, execute_zoom
 
-os.chdir(Path(__file__).parents[1])  # the tests name commands and recipes from here, wherever pytest was started
-os.environ["COLUMNS"] = "120"  # and read tables, whatever the terminal
+os.chdir(Path(__file__).parents[1])  # tests name commands and recipes relative to the root, wherever pytest was started
+os.environ["COLUMNS"] = "120"  # and read tables at a fixed width
 
 TINY = Size(
     text_width=64, text_layers=2, text_heads=2, kv_heads=1, text_mlp=96, vision_width=32, vision_heads=2, vision_mlp=64
@@ -41,17 +41,17 @@ TINY = Size(
 
 
 def solved(problem: Problem, tasks: Tasks = TASKS) -> list[Step]:
-    """The truthful steps of a problem; zooms not executed."""
+    """The truthful steps of a problem, with zooms not executed."""
     return [parse_step(text) for text in tasks[problem.task].solve(problem.meta["scene"], truthful)]
 
 
 def view_of(size: tuple[int, int]) -> View:
-    """A whole image of that size, seen as it is."""
+    """A view of a whole image of that size at its original scale."""
     return View(Region(0, 0, *size), size)
 
 
 def executed(step: Step, size: tuple[int, int] = (512, 512)) -> Step:
-    """The step; a zoom with the region that it shows of an image of that size, where it is not refused."""
+    """The step; if it is a zoom that is not refused, with its region of an image of that size."""
     shown = execute_zoom(step, "relative_1000", [view_of(size)]) if step.kind == "zoom" else step
     return shown if isinstance(shown, Step) else step
 
@@ -75,7 +75,7 @@ def backbone(tmp_path_factory: pytest.TempPathFactory, problems: list[Problem]) 
 
 @pytest.fixture(scope="session")
 def tiny_backbone(tmp_path_factory: pytest.TempPathFactory, problems: list[Problem]) -> Callable[[str], Path]:
-    """The folder of a tiny random backbone of a family, made when first asked for."""
+    """The folder of a tiny random backbone of a family, created on first use."""
     texts = ["\n\n".join(s.text for s in solved(p)) + f"\nuser\nassistant\n{p.question}\n" for p in problems]
 
     @cache
@@ -93,7 +93,7 @@ def inputs(backbone: Path) -> InputBuilder:
 
 
 def write_labelled_trees(path: Path) -> Path:
-    """A dataset of ten trees of a careless teacher, labelled by its rollouts."""
+    """Write a dataset of ten trees of a careless teacher, labelled by its rollouts."""
     rows = []
     for i in range(10):
         problem = list(TASKS.values())[i % 5].problem("train", i)

@@ -1,4 +1,4 @@
-"""What the task file of tests/integrations/test_lmms.py names: drawn problems as a task of lmms-eval."""
+"""Drawn problems as a task of lmms-eval, named by the task file of tests/integrations/test_lmms.py."""
 
 from __future__ import annotations
 

@@ -2,8 +2,8 @@
 
     git clone https://github.com/huggingface/Math-Verify && python -m tests.math_verify_pairs Math-Verify/tests
 
-Each test's gold and prediction are read as untagged responses of the type expression. A pair that sympy needs more than
-five seconds for, which depends on the machine, has no result and counts as not equal.
+Each test's gold and prediction are read as untagged responses of the type expression. A pair for which sympy needs more
+than five seconds, which depends on the machine, has no result and counts as not equal.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from vlprm.steps import split_steps
 
 
 def pairs(folder: Path) -> Iterator[tuple[str, str, bool]]:
-    """Gold, prediction, and whether they are equal: of the parametrised rows that are literals."""
+    """Gold, prediction, and whether they are equal, for the parametrised rows that are literals."""
     for path in sorted(folder.glob("test_*.py")):
         for call in ast.walk(ast.parse(path.read_text())):
             if not isinstance(call, ast.Call) or getattr(call.func, "attr", "") != "parametrize":
@@ -29,7 +29,7 @@ def pairs(folder: Path) -> Iterator[tuple[str, str, bool]]:
                 try:
                     row = dict(zip(names, ast.literal_eval(element), strict=True))
                 except (ValueError, TypeError):
-                    continue  # no literal
+                    continue  # not a literal
                 if isinstance(row.get("gold"), str) and isinstance(row.get("pred"), str):
                     yield row["gold"], row["pred"], bool(row.get("expected", row.get("result")))
 

@@ -1,4 +1,4 @@
-"""Where the packaged benchmarks are: real items, and published outputs with the scores that they must give."""
+"""The packaged benchmarks: real items, and published outputs with the scores that they must get."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ absent = pytest.mark.skipif(
 
 
 def expected(benchmark: str) -> dict[str, Any]:
-    """The scores of a benchmark's packaged outputs; none where nothing is packaged."""
+    """The scores of a benchmark's packaged outputs; empty if none are packaged."""
     path = DATA / benchmark / "expected.json"
     whole = json.loads(path.read_text()) if path.exists() else {}
     return {name: value for name, value in whole.items() if not name.startswith("_")}

@@ -11,10 +11,10 @@ import pytest
 
 @contextmanager
 def two_nodes() -> Iterator[str]:
-    """The address of a cluster: a head that works on nothing, and two nodes of one processor each."""
+    """The address of a cluster with a head that runs no work, and two nodes of one CPU each."""
     pytest.importorskip("ray")
     with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("RAY_USAGE_STATS_ENABLED", "0")  # it would report to its makers
+        patch.setenv("RAY_USAGE_STATS_ENABLED", "0")  # it would report usage statistics
         from ray.cluster_utils import Cluster
 
         cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 0})
@@ -27,7 +27,7 @@ def two_nodes() -> Iterator[str]:
 
 
 def a_worker() -> psutil.Process:
-    """One of the actors that this process's cluster has at work."""
+    """A running actor of this process's cluster."""
     return next(p for p in psutil.Process().children(recursive=True) if _title(p).startswith("ray::Worker"))
 
 

@@ -1,4 +1,4 @@
-"""The packaged responses of real models: what each said, and the options it was given. They stay in the data folder."""
+"""The packaged responses of real models with the options that each was given. They stay in the data folder."""
 
 from __future__ import annotations
 

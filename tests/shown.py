@@ -1,4 +1,4 @@
-"""Problems for the tests of the pages, in memory."""
+"""Problems in memory for the tests of the pages."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class Shown(Problems):
 
 
 def hostile() -> ProblemView:
-    """Every text of it was written by somebody who means harm."""
+    """A problem whose texts were all written by an attacker."""
     step = StepView(EVIL, EVIL, 0.25, False, EVIL, EVIL, EVIL, Region(0, 0, 256, 128))
     candidates = (
         CandidateView((step, StepView(EVIL, "other", float("nan"))), EVIL, False, EVIL, {EVIL: 0.5}, EVIL),
@@ -40,7 +40,7 @@ def hostile() -> ProblemView:
 
 
 def problem(at: int) -> ProblemView:
-    """A problem that the vote has right where `at` is even, and best of N where it is a multiple of 3."""
+    """A problem whose vote is right if `at` is even, and whose best of N is right if `at` is a multiple of 3."""
     steps = (StepView("[perception] row 1", "perception", 0.9, True), StepView("[answer] 1", "answer", 0.8))
     right = CandidateView(steps, "1", True)
     wrong = CandidateView((StepView("[answer] 2", "answer", 0.2, False, "reasoning"),), "2", False)
@@ -58,7 +58,7 @@ def problem(at: int) -> ProblemView:
 
 
 def tree() -> ProblemView:
-    """A search tree: two first steps, and one after the first of them."""
+    """A search tree with two first steps, and one step after the first of them."""
     nodes = [("[perception] a", -1), ("[answer] 1", 0), ("[perception] b", -1)]
     steps = [TreeStepView(StepView(text, "other", 0.5), parent, 3, 4) for text, parent in nodes]
     return ProblemView("tree/0", "search trees", "sum", "Which tree?", "1", 1, tree=tuple(steps))

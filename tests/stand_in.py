@@ -1,4 +1,4 @@
-"""A small HTTP server that answers chat requests as a test says, faults included. It stands in for no model."""
+"""A small HTTP server that answers chat requests as a test says, including faults. It runs no model."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def as_asked(body: Body) -> Answer:
 
 
 class StandIn(ThreadingHTTPServer):
-    """Answers as `reply` says, and notes what was asked and how many calls were open at once."""
+    """Answers as `reply` says, and records the requests and how many calls were open at once."""
 
     request_queue_size = 128  # the default of 5 resets some of many connections made at once
 
@@ -44,11 +44,11 @@ class StandIn(ThreadingHTTPServer):
         self.asked: list[Body] = []
         self.keys: set[str | None] = set()
         self.open = self.most_open = 0
-        self.away = False  # then it takes connections, and closes them without a word
+        self.away = False  # then it accepts connections and closes them without an answer
         self.lock = threading.Lock()
 
     def handle_error(self, request: Any, client_address: Any) -> None:
-        """A client that was killed leaves nobody to answer."""
+        """A killed client leaves a connection that nobody reads."""
         if not isinstance(sys.exception(), ConnectionError):
             super().handle_error(request, client_address)
 
@@ -62,7 +62,7 @@ class _Handler(BaseHTTPRequestHandler):
     server: StandIn
 
     def do_GET(self) -> None:
-        """The list of models, by which a client sees that the server is there."""
+        """The list of models, from which a client sees that the server is up."""
         if self.server.away:
             self.close_connection = True
             return

@@ -1,4 +1,4 @@
-"""Run folders of eval.run that no model made, for whatever reads them."""
+"""Run folders of eval.run without a model, for the commands that read them."""
 
 from __future__ import annotations
 
@@ -25,14 +25,14 @@ def pool_record(
     scores: Sequence[Sequence[StepScore | None]] = (),
     whole: Sequence[float | None] | None = None,
 ) -> Record:
-    """The record of a pool of a drawn problem."""
+    """The record of the pool of a drawn problem."""
     job = Job(at, open_problem_set(ProblemSetConfig(problem.task, problems=1)), problem.id, "best_of_n", POOL)
     pool = tuple(ScoredSolution(s, tuple(scores[i]) if scores else ()) for i, s in enumerate(solutions))
     return found_record(job, problem, SearchResult(problem.id, "best_of_n", pool, [], Cost()), SearchConfig(), whole)
 
 
 def write_run(folder: Path, records: Iterable[Record], inputs: Sequence[Path] = ()) -> Path:
-    """A run that has ended."""
+    """Writes a finished run."""
     records = list(records)
     sets = tuple(ProblemSetConfig(name, problems=1) for name in dict.fromkeys(r["benchmark"] for r in records))
     open_run(folder, dump(RunConfig(folder, "policy", sets, reward_model="prm", device="cpu")), 0, inputs)

@@ -1,4 +1,4 @@
-"""An engine without a model: a family's own solver with a careless writer. Real solutions at no cost, for tests."""
+"""A policy without a model: a family's own solver with a careless writer. It gives tests real solutions at no cost."""
 
 from __future__ import annotations
 

@@ -39,8 +39,8 @@ SIGLIP = {"model_type": "siglip_vision_model", **TILED_TOWER, "vision_use_head":
 
 
 def _template(head: str, image: str, end: str, ask: str, lead: str = "", text: str = "part.text", **more: str) -> str:
-    """`head` opens a turn, `end` closes it, `ask` opens the one to generate. Content that is a string counts as a part
-    of text; the real templates of LLaVA-OneVision and PerceptionLM leave it out."""
+    """A chat template: `head` opens a turn, `end` closes it, `ask` opens the turn to generate. String content counts as
+    a text part; the real templates of LLaVA-OneVision and PerceptionLM leave it out."""
     order, around = more.get("order", "content"), more.get("around", "%s")
     parts = (
         f"{{% for part in {order} %}}{{% if 'image' in part.type %}}{{{{ '{image}' }}}}"
@@ -70,7 +70,7 @@ QWEN3_5_TEMPLATE = _template(
     "{% else %}{{ '<think>\n' }}{% endif %}",
     around="{%% filter trim %%}%s{%% endfilter %%}",
 )
-# What Qwen3-VL's template does with tools and their responses.
+# How Qwen3-VL's template renders tools and their responses.
 TOOL_TEMPLATE = (
     "{% if tools %}<|im_start|>system\n# Tools\n{% for tool in tools %}{{ tool | tojson }}{% endfor %}<|im_end|>\n"
     "{% endif %}{% for message in messages %}{% set tool = message.role == 'tool' %}"
@@ -91,7 +91,7 @@ GEMMA3_TEMPLATE = _template(
     lead="{{ bos_token }}",
     text="part.text | trim",
 )
-# The real one too asks for a turn without the space that a written turn has: 'assistant \n'.
+# Like the real one, the generation prompt lacks a space that written turns have: 'assistant \n'.
 LLAVA_HEAD = "{{ '<|im_start|>' + message.role + ' ' }}"
 LLAVA_TEMPLATE = _template(LLAVA_HEAD, "<image>", "<|im_end|>", CHATML_ASK, text="'\n' + part.text", order=IMAGES_FIRST)
 PERCEPTION_TEMPLATE = _template(
@@ -111,14 +111,14 @@ PERCEPTION_TEMPLATE = _template(
 
 
 def _with_tokens(tokenizer: Any, **named: str) -> Any:
-    """The tokenizer with special tokens that processors ask it for by name."""
+    """The tokenizer with the special tokens that processors look up by name."""
     tokenizer.add_special_tokens({"extra_special_tokens": list(named.values())})
     tokenizer._set_model_specific_special_tokens(special_tokens=named)
     return tokenizer
 
 
 def _renamed(texts: list[str], names: str, bos: str, **special: str) -> Any:
-    """A tokenizer whose control tokens have other names, and which puts `bos` before a text by itself."""
+    """A tokenizer with other names for its control tokens, which prepends `bos` to a text by itself."""
     text = make_tokenizer(texts, VOCABULARY).backend_tokenizer.to_str()
     for old, new in zip(SPECIAL, names.split(), strict=True):
         text = text.replace(json.dumps(old), json.dumps(new))
@@ -131,14 +131,14 @@ def _renamed(texts: list[str], names: str, bos: str, **special: str) -> Any:
 
 
 def _write(folder: Path, model_class: Any, processor: Any, text: dict[str, Any], **config: Any) -> None:
-    """A random model of the class with these parts of its config, the processor and a profile."""
+    """Writes a random model of the class with these parts of its config, the processor and vlprm.json."""
     tokenizer, end_of_turn = processor.tokenizer, config.pop("end_of_turn", "<|im_end|>")
     ids = {f"{name}_token_id": getattr(tokenizer, f"{name}_token_id") for name in ("bos", "eos", "pad")}
     config["text_config"] = {**TEXT, "vocab_size": len(tokenizer), **ids, **text}
     torch.manual_seed(0)
     model = model_class(model_class.config_class(**config))
     for name, parameter in model.named_parameters():
-        if name.endswith("mm_input_projection_weight"):  # of Gemma 3: starts as zeros, which are blind to images
+        if name.endswith("mm_input_projection_weight"):  # Gemma 3's projection starts as zeros, which ignore images
             torch.nn.init.normal_(parameter, std=0.02)
     ends = {tokenizer.eos_token_id, tokenizer.convert_tokens_to_ids(end_of_turn)}
     model.generation_config.eos_token_id = sorted(ends)
@@ -169,14 +169,14 @@ def mrope(*section: int, **more: Any) -> dict[str, Any]:
 QWEN2_TEXT = {"rope_parameters": mrope(4, 6, 6)}
 
 
-# How the real tokenizers cut a text: the line breaks after a mark are a piece with it.
+# The real tokenizers split text in this way: line breaks after a punctuation mark belong to its piece.
 QWEN_PIECES = (
     r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
 )
 
 
 def joining_tokenizer(texts: list[str]) -> Any:
-    """Like Qwen's, it has one id for a full stop and the line breaks after it, and one for three line breaks."""
+    """Like Qwen's, it has one id for a full stop with the line breaks after it, and one for three line breaks."""
     tokenizer = make_tokenizer([*texts, "\n\n" * 99], VOCABULARY - 2)
     backend = json.loads(tokenizer.backend_tokenizer.to_str())
     backend["pre_tokenizer"]["pretokenizers"][0]["pattern"] = {"Regex": QWEN_PIECES}
@@ -218,7 +218,7 @@ def qwen3_vl(folder: Path, texts: list[str]) -> None:
 
 
 def qwen3_vl_with_tools(folder: Path, texts: list[str]) -> None:
-    """As `qwen3_vl`, and it zooms by Qwen's own tool calls."""
+    """Like `qwen3_vl`, but it zooms by Qwen's own tool calls."""
     tokenizer = joining_tokenizer(texts)
     tokenizer.add_tokens(["<tool_call>", "</tool_call>"])
     processor = make_processor(tokenizer)
@@ -230,8 +230,8 @@ def qwen3_vl_with_tools(folder: Path, texts: list[str]) -> None:
 
 
 def qwen3_5(folder: Path, texts: list[str]) -> None:
-    """One layer of linear attention, then one of full attention. Its tokenizer, when loaded, is of a class of its own:
-    the vocabulary of this one, but cut into words as Qwen does, and normalized to NFC."""
+    """One layer of linear attention, then one of full attention. Loading gives a tokenizer of its own class: it has
+    this vocabulary, but splits words as Qwen does, and normalizes to NFC."""
     tokenizer = make_tokenizer(texts, VOCABULARY)
     tokenizer.add_tokens(["<think>", "</think>"])
     processor = make_processor(tokenizer)
@@ -244,7 +244,7 @@ def qwen3_5(folder: Path, texts: list[str]) -> None:
 
 
 def internvl(folder: Path, texts: list[str]) -> None:
-    """Up to two tiles an image, and its thumbnail."""
+    """Up to two tiles per image, and its thumbnail."""
     tokens = {"start_image_token": "<img>", "end_image_token": "</img>", "context_image_token": "<IMG_CONTEXT>"}
     tokenizer = _with_tokens(make_tokenizer(texts, VOCABULARY), video_token="<video>", **tokens)
     images, videos = hf.GotOcr2ImageProcessor(size=SQUARE, max_patches=2), hf.InternVLVideoProcessor(size=SQUARE)
@@ -262,8 +262,8 @@ def internvl(folder: Path, texts: list[str]) -> None:
 
 
 def gemma3(folder: Path, texts: list[str]) -> None:
-    """The window of the first layer is shorter than a prompt, as it is shorter than a long one in the real models. Its
-    `eos_token` ends a text, not a turn."""
+    """The window of the first layer is shorter than a prompt, as it is shorter than a long prompt in the real models.
+    Its `eos_token` ends a text, not a turn."""
     names = "<pad> <start_of_turn> <end_of_turn> <start_of_image> <end_of_image> <image_soft_token> <bos>"
     tokenizer = _renamed(texts, names, bos="<bos>", eos_token="<eos>", pad_token="<pad>")
     named = {"boi_token": "<start_of_image>", "eoi_token": "<end_of_image>", "image_token": "<image_soft_token>"}
@@ -286,7 +286,7 @@ def gemma3(folder: Path, texts: list[str]) -> None:
 
 
 def llava_onevision(folder: Path, texts: list[str]) -> None:
-    """One to four tiles of a single image, and its thumbnail; of several images, the thumbnails alone. No pooling."""
+    """One to four tiles of a single image and its thumbnail; only the thumbnails of several images. No pooling."""
     tokenizer = _with_tokens(make_tokenizer(texts, VOCABULARY), image_token="<image>", video_token="<video>")
     pinpoints = [[SIDE * h, SIDE * w] for h in (1, 2) for w in (1, 2)]
     processor = hf.LlavaOnevisionProcessor(
@@ -310,7 +310,7 @@ def llava_onevision(folder: Path, texts: list[str]) -> None:
 
 
 def perception_lm(folder: Path, texts: list[str]) -> None:
-    """Up to two tiles an image, and its thumbnail. Needs timm."""
+    """Up to two tiles per image, and its thumbnail. Needs timm."""
     headers = "<|end_of_text|> <|start_header_id|> <|eot_id|> <|begin_of_text|> <|end_header_id|>"
     names, bos = f"{headers} <|image|> <|video|>", "<|begin_of_text|>"
     tokenizer = _renamed(texts, names, bos=bos, eos_token="<|eot_id|>", pad_token="<|end_of_text|>")
@@ -339,7 +339,8 @@ def perception_lm(folder: Path, texts: list[str]) -> None:
 
 
 def llava(folder: Path, texts: list[str]) -> None:
-    """Images brought to one size. Its family is none of ours: the example of docs/add_a_backbone.md declares it."""
+    """Images are resized to one size. FAMILIES does not have this family: the example of docs/add_a_backbone.md
+    declares it."""
     processor = hf.LlavaProcessor(
         hf.SiglipImageProcessor(size=SQUARE),
         _with_tokens(make_tokenizer(texts, VOCABULARY), image_token="<image>"),

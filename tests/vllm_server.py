@@ -16,13 +16,13 @@ import pytest
 
 from vlprm.serving.config import ServerConfig
 
-START = 1200.0  # seconds that a server may take to start: half a minute where nothing else runs, many where much does
+START = 1200.0  # seconds that a server may take to start: half a minute on an idle machine, minutes on a busy one
 LIMIT = 1800 + START  # seconds that a test may take, its server's start included
 
 
 @contextmanager
 def vllm(checkpoint: Path, folder: Path, name: str, *flags: str) -> Iterator[ServerConfig]:
-    """Serves the checkpoint under the name, in float32; the log is in the folder."""
+    """Serves the checkpoint under the name, in float32; writes the log into the folder."""
     python = os.environ.get("VLLM_PYTHON")
     if python is None:
         pytest.fail("VLLM_PYTHON names no Python with vLLM; run `make test-server`")
@@ -45,7 +45,7 @@ def vllm(checkpoint: Path, folder: Path, name: str, *flags: str) -> Iterator[Ser
 
 
 def _end(process: subprocess.Popen[bytes]) -> None:
-    """While it starts, vLLM does not heed a request to end."""
+    """vLLM ignores a request to end while it starts."""
     os.killpg(process.pid, signal.SIGTERM)
     try:
         process.wait(60)

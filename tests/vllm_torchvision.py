@@ -1,5 +1,5 @@
-"""Goes into vLLM's environment (see the Makefile): the two operators that torchvision's import asks for. Nothing calls
-them; its own library, which has them, is built for another torch."""
+"""Goes into vLLM's environment (see the Makefile) and declares the two operators that torchvision's import needs.
+Nothing calls them; torchvision's own library, which has them, is built for another torch."""
 
 import torch
 

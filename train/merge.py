@@ -9,8 +9,7 @@ import logging
 from dataclasses import dataclass
 from pathlib import Path
 
-from vlprm.model.lora import backbone_of
-from vlprm.model.reward_loading import load_reward_model, save_reward_model
+from vlprm.errors import UserError
 from vlprm.runs.config import run
 
 log = logging.getLogger(__name__)
@@ -30,10 +29,13 @@ class MergeConfig:
 
 
 def main(config: MergeConfig) -> None:
+    from vlprm.model.lora import backbone_of  # loads torch, for which `--help` does not wait
+    from vlprm.model.reward_loading import load_reward_model, save_reward_model
+
     if config.run.exists():
-        raise ValueError(f"{config.run} is there; give another folder, or remove it")
+        raise UserError(f"{config.run} is there; give another folder, or remove it")
     if backbone_of(config.reward_model) is None:
-        raise ValueError(f"{config.reward_model} has no adapters; it can be loaded as it is")
+        raise UserError(f"{config.reward_model} has no adapters; it can be loaded as it is")
     checkpoint = load_reward_model(config.reward_model)  # which merges
     save_reward_model(checkpoint, config.run, checkpoint.config)
     log.info("wrote %s", config.run)

@@ -29,6 +29,7 @@ from train.reward.progress import Progress, last_whole_checkpoint, refuse_data_p
 from train.reward.split import held_out
 from train.reward.trainer import Batches, StepTrainer, held_out_metrics
 from train.reward.trees import load_trees
+from vlprm.errors import UserError
 from vlprm.model.checkpoint_config import FILE_NAME
 from vlprm.model.inputs import InputBuilder
 from vlprm.model.loading import Checkpoint, checkpoint_folder, freeze, load_inputs
@@ -80,7 +81,7 @@ def split_rows(config: PrmConfig, inputs: InputBuilder) -> tuple[Batches, Batche
     try:
         learnt, kept = held_out(problems, config.held_out, config.seed)
     except ValueError as error:
-        raise ValueError(f"{config.dataset}: {error}") from error
+        raise UserError(f"{config.dataset}: {error}") from error
     weights = class_weights(learnt, config.loss)
     train, sizes = examples_of(learnt, config.rows, inputs, config.loss)
     check_pairs(train, config.loss)

@@ -12,10 +12,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from cachetools import LRUCache
 from PIL import ExifTags, Image
 
-from vlprm.cache import ByteCache
-from vlprm.errors import ProblemError
+from vlprm.cache import cached
+from vlprm.errors import ProblemError, UserError
 from vlprm.schema import BLANK, Region
 
 MAX_PIXELS = 100_000_000  # a decompression bomb is refused before it is decoded
@@ -31,18 +32,16 @@ TURNS = {
     8: Image.Transpose.ROTATE_90,
 }
 
-# Decoded images, 4 bytes a pixel, by their files: one is asked for many times. The largest that is opened fits.
-_OPENED: ByteCache[bytes, Image.Image] = ByteCache(
-    1 << 29, lambda data, image: len(data) + 4 * image.width * image.height
-)
+# Decoded images, 4 bytes per pixel, by their files: one image is opened many times. The largest allowed image fits.
+_OPENED: LRUCache[bytes, Image.Image] = LRUCache(1 << 29, getsizeof=lambda image: 4 * image.width * image.height)
 
 
 def open_image(data: bytes, name: str = "image") -> Image.Image:
-    """Decode an encoded file to RGB, first frame only. ValueError names the image and what is wrong with it.
+    """Decode an encoded file to RGB, first frame only. UserError names the image and what is wrong with it.
 
     What this returns is kept and given out again: do not draw on it.
     """
-    return _OPENED.get(data, lambda: _decoded(data, name))
+    return cached(_OPENED, data, lambda: _decoded(data, name))
 
 
 def _decoded(data: bytes, name: str) -> Image.Image:
@@ -52,8 +51,8 @@ def _decoded(data: bytes, name: str) -> Image.Image:
             if size[0] * size[1] <= MAX_PIXELS:
                 return _rgb(_upright(image))
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-        raise ValueError(f"{name} cannot be read ({error or type(error).__name__}); make the file again") from error
-    raise ValueError(f"{name} has {size[0]} x {size[1]} pixels, more than {MAX_PIXELS}; shrink it")
+        raise UserError(f"{name} cannot be read ({error or type(error).__name__}); make the file again") from error
+    raise UserError(f"{name} has {size[0]} x {size[1]} pixels, more than {MAX_PIXELS}; shrink it")
 
 
 def _upright(image: Image.Image) -> Image.Image:
@@ -99,7 +98,7 @@ def encoded(image: Image.Image) -> bytes:
     return png(_rgb(_upright(image)))
 
 
-class LeadsOut(ValueError):
+class LeadsOut(UserError):
     """A name of a file that leads out of the folder it has to be in."""
 
 
@@ -137,11 +136,11 @@ def whole_pixels(region: Region) -> Region:
 
 
 def source_of(images: Sequence[bytes], region: Region) -> bytes:
-    """The file of a problem's images that a region is of. ValueError where there is no such image."""
+    """The file of a problem's images that a region is of. UserError where there is no such image."""
     if region.image == BLANK:
         return _blank(math.ceil(region.x1), math.ceil(region.y1))
     if region.image >= len(images):
-        raise ValueError(f"{region} is of image {region.image}, and the problem has {len(images)}; correct the record")
+        raise UserError(f"{region} is of image {region.image}, and the problem has {len(images)}; correct the record")
     return images[region.image]
 
 

@@ -7,7 +7,8 @@ from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy.stats import rankdata
+
+from vlprm.errors import UserError
 
 
 def percent(value: float) -> str:
@@ -21,6 +22,8 @@ def auroc(scores: ArrayLike, positive: ArrayLike) -> float:
     positives, negatives = positive_N.sum(), (~positive_N).sum()
     if positives == 0 or negatives == 0:
         return math.nan
+    from scipy.stats import rankdata  # seconds, which a table without an AUROC need not wait
+
     rank_sum = rankdata(scores_N)[positive_N].sum()
     return float((rank_sum - positives * (positives + 1) / 2) / (positives * negatives))
 
@@ -83,12 +86,12 @@ def expected_best_of(correct_by_score: Sequence[float], n: int) -> float:
     """Expected correctness of the best-scored of n candidates drawn without replacement from the pool.
 
     `correct_by_score` holds each candidate's correctness, best score first: sum_i c_i C(N-i, n-1) / C(N, n), i from 1.
-    Give candidates with equal scores their mean correctness, so that ties are broken at random. ValueError unless n is
+    Give candidates with equal scores their mean correctness, so that ties are broken at random. UserError unless n is
     between 1 and the pool's size.
     """
     size = len(correct_by_score)
     if not 1 <= n <= size:
-        raise ValueError(f"best-of-{n} of a pool of {size} candidates; n must be between 1 and the pool's size")
+        raise UserError(f"best-of-{n} of a pool of {size} candidates; n must be between 1 and the pool's size")
     total = math.comb(size, n)
     return sum(c * math.comb(size - i, n - 1) for i, c in enumerate(correct_by_score, 1)) / total
 

@@ -4,18 +4,25 @@ data file decides what code runs."""
 from __future__ import annotations
 
 import importlib
+import os
+import sys
 from typing import TypeVar
+
+from vlprm.errors import UserError
 
 T = TypeVar("T")
 
 
 def part_of_module(path: str, name: str, kind: type[T], what: str, example: str) -> T:
-    """The attribute `name` of the module at that path. ValueError if there is no such module or no attribute of that
+    """The attribute `name` of the module at that path. UserError if there is no such module or no attribute of that
     type; `what` and `example` (a file to read) go into the message."""
+    here = os.getcwd()
+    if here not in sys.path:  # the console script does not search it; last, so that no file there hides a package
+        sys.path.append(here)
     try:
         found = vars(importlib.import_module(path)).get(name)
     except ModuleNotFoundError as error:
-        raise ValueError(f"unknown {what} {path!r}: {error}; give a {what}'s name or the path of a module") from error
+        raise UserError(f"unknown {what} {path!r}: {error}; give a {what}'s name or the path of a module") from error
     if not isinstance(found, kind):
-        raise ValueError(f"module {path} has no {name} (a {kind.__name__}); see {example}")
+        raise UserError(f"module {path} has no {name} (a {kind.__name__}); see {example}")
     return found

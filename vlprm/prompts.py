@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from vlprm.errors import ProblemError
+from vlprm.errors import ProblemError, UserError
 from vlprm.schema import Problem
 
 TEMPLATES: dict[str, str] = {
@@ -21,9 +21,9 @@ TEMPLATES: dict[str, str] = {
 
 
 def user_text(template_id: str, problem: Problem) -> str:
-    """The text of the user's turn. ValueError for an unknown template."""
+    """The text of the user's turn. UserError for an unknown template."""
     if template_id not in TEMPLATES:
-        raise ValueError(f"unknown prompt template {template_id!r}; known: {', '.join(TEMPLATES)}")
+        raise UserError(f"unknown prompt template {template_id!r}; known: {', '.join(TEMPLATES)}")
     return TEMPLATES[template_id].format(question=problem.question)
 
 
@@ -32,9 +32,9 @@ VERDICT_TEMPLATES: dict[str, str] = {"verdict@1": "Is the last step correct? Ans
 
 
 def verdict_text(template_id: str, verdicts: tuple[str, str]) -> str:
-    """The question for a verdict. ValueError for an unknown template."""
+    """The question for a verdict. UserError for an unknown template."""
     if template_id not in VERDICT_TEMPLATES:
-        raise ValueError(f"unknown verdict template {template_id!r}; known: {', '.join(VERDICT_TEMPLATES)}")
+        raise UserError(f"unknown verdict template {template_id!r}; known: {', '.join(VERDICT_TEMPLATES)}")
     return VERDICT_TEMPLATES[template_id].format(right=verdicts[0], wrong=verdicts[1])
 
 
@@ -77,10 +77,10 @@ JUDGE_TEMPLATES: dict[str, str] = {
 
 
 def judge_text(template_id: str, problem: Problem, steps: Sequence[str], crops: int) -> str:
-    """The judge's prompt for numbered steps; `crops` images of executed zooms follow the problem's images. ValueError
+    """The judge's prompt for numbered steps; `crops` images of executed zooms follow the problem's images. UserError
     for an unknown template, ProblemError if it needs a reference that the problem does not have."""
     if template_id not in JUDGE_TEMPLATES:
-        raise ValueError(f"unknown judge template {template_id!r}; known: {', '.join(JUDGE_TEMPLATES)}")
+        raise UserError(f"unknown judge template {template_id!r}; known: {', '.join(JUDGE_TEMPLATES)}")
     template, solution = JUDGE_TEMPLATES[template_id], problem.meta.get("solution")
     if ("{answer}" in template and problem.answer is None) or ("{solution}" in template and not solution):
         raise ProblemError("no_reference", f"{problem.id} has no reference for {template_id}; judge it with judge@1")

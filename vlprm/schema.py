@@ -27,6 +27,10 @@ BLANK = -1  # the number of no image, in a region that stands for one: a control
 T = TypeVar("T")
 
 
+class SchemaError(ValueError):
+    """A record, or a value, that is not as the schema has it; commands print it without a traceback."""
+
+
 @dataclass(frozen=True)
 class Region:
     """A box in pixels of one of the problem's images, by its number: x0 < x1, y0 < y1, finite. What models write is a
@@ -40,11 +44,11 @@ class Region:
 
     def __post_init__(self) -> None:
         if not all(math.isfinite(v) for v in (self.x0, self.y0, self.x1, self.y1)):
-            raise ValueError(f"{self}: a region has finite coordinates")
+            raise SchemaError(f"{self}: a region has finite coordinates")
         if not (self.x0 < self.x1 and self.y0 < self.y1):
-            raise ValueError(f"{self}: a region needs x0 < x1 and y0 < y1; order the corners")
+            raise SchemaError(f"{self}: a region needs x0 < x1 and y0 < y1; order the corners")
         if self.image < BLANK:
-            raise ValueError(f"{self}: images are counted from 0, and {BLANK} is none")
+            raise SchemaError(f"{self}: images are counted from 0, and {BLANK} is none")
 
     @property
     def area(self) -> float:
@@ -179,7 +183,7 @@ class StepTree:
 def _exactly(value: Any, kind: Any) -> Any:
     """The value itself; cattrs alone would make "3", 3.5 and True into the integer that a field asks for."""
     if type(value) is not kind and not (kind is float and type(value) is int):
-        raise ValueError(f"{value!r} is no {kind.__name__}")
+        raise SchemaError(f"{value!r} is no {kind.__name__}")
     return value
 
 
@@ -196,9 +200,9 @@ def to_json(value: Any) -> dict[str, Any]:
 
 
 def from_json(cls: type[T], record: dict[str, Any]) -> T:
-    """The dataclass that `to_json` wrote. Raises ValueError on another schema version or on foreign fields."""
+    """The dataclass that `to_json` wrote. Raises SchemaError on another schema version or on foreign fields."""
     if record.get("schema") != SCHEMA_VERSION:
-        raise ValueError(
+        raise SchemaError(
             f"record has schema {record.get('schema')!r}, this code reads {SCHEMA_VERSION}; make the file again"
         )
     body = {key: value for key, value in record.items() if key != "schema"}
@@ -206,15 +210,15 @@ def from_json(cls: type[T], record: dict[str, Any]) -> T:
 
 
 def structured(cls: type[T], body: Any, problem: str) -> T:
-    """The dataclass of a JSON object, each of whose values has its field's type. ValueError opens with `problem`, and
+    """The dataclass of a JSON object, each of whose values has its field's type. SchemaError opens with `problem`, and
     names the fields that are foreign, missing or of another type."""
     if not isinstance(body, dict):
-        raise ValueError(f"{problem}: {type(body).__name__} where an object is expected")
+        raise SchemaError(f"{problem}: {type(body).__name__} where an object is expected")
     try:
         return _converter.structure(body, cls)
     except cattrs.BaseValidationError as error:
         reasons = "; ".join(cattrs.transform_error(error, format_exception=_reason))
-        raise ValueError(f"{problem}: {reasons}") from error
+        raise SchemaError(f"{problem}: {reasons}") from error
 
 
 def _reason(error: BaseException, kind: Any) -> str:

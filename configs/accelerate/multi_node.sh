@@ -1,5 +1,5 @@
 #!/bin/bash
-# Several machines, under Slurm: one task a machine, which starts a process for each of its GPUs.
+# Several machines under Slurm: one task per machine, which starts one process per GPU.
 #   sbatch configs/accelerate/multi_node.sh configs/train/vl_prm.yaml
 #SBATCH --nodes=4
 #SBATCH --ntasks-per-node=1

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
-# Search trees on many nodes, a shard each: every job serves the policy on its own GPUs and searches its part.
+# Search trees on many nodes, one shard per node: each job serves the policy on its own GPUs and searches its part.
 #   sbatch --array=0-15 configs/server/slurm_array.sh CHECKPOINT problems.jsonl runs/big/trees
-# When all are done, later stages read runs/big/trees as one run. A job that was killed is submitted again as it was.
+# When all are done, later stages read runs/big/trees as one run. Submit a killed job again unchanged: it continues.
 #SBATCH --job-name=vlprm-trees
 #SBATCH --nodes=1
 #SBATCH --gpus-per-node=8

@@ -13,6 +13,7 @@ import numpy as np
 import torch
 
 from vlprm.data.dataset import batches
+from vlprm.errors import UserError
 from vlprm.images import content_hash, open_image
 from vlprm.model.loading import placement
 
@@ -40,9 +41,9 @@ class Embedder:
 
 def load_embedder(name: str) -> Embedder:
     """The model in a folder as timm saves one (`config.json` and weights), or of a name in timm, whose weights are
-    fetched if they are not in the cache. ValueError where timm is not installed, or it cannot be loaded."""
+    fetched if they are not in the cache. UserError where timm is not installed, or it cannot be loaded."""
     if find_spec("timm") is None:
-        raise ValueError("an embedding needs timm; pip install 'vlprm[timm]'")
+        raise UserError("an embedding needs timm; pip install 'vlprm[timm]'")
     import timm
 
     source = f"local-dir:{name}" if Path(name).is_dir() else name
@@ -50,7 +51,7 @@ def load_embedder(name: str) -> Embedder:
         model = timm.create_model(source, pretrained=True, num_classes=0)
     except Exception as error:  # of timm, the Hub's client, torch or safetensors: each has its own
         said = " ".join(str(error).split())[:200]
-        raise ValueError(
+        raise UserError(
             f"embedding {name!r} cannot be loaded ({said}); give a folder that timm saved, or a name in timm whose"
             " weights can be fetched"
         ) from error

@@ -12,6 +12,7 @@ from pyarrow import ArrowException
 from pyarrow.parquet import ParquetFile
 
 from vlprm.data.importing import Record
+from vlprm.errors import UserError
 
 SUFFIXES = (".jsonl", ".json", ".parquet")
 
@@ -47,11 +48,11 @@ def records(source: Path, drops: Drops) -> Iterator[tuple[str, Record]]:
 
 def _files(source: Path) -> list[Path]:
     if not source.exists():
-        raise ValueError(f"no source {source}; give a file or a folder of {', '.join(SUFFIXES)}")
+        raise UserError(f"no source {source}; give a file or a folder of {', '.join(SUFFIXES)}")
     found = [source] if source.is_file() else sorted(p for p in source.rglob("*") if p.is_file())
     files = [path for path in found if path.suffix in SUFFIXES]
     if not files:
-        raise ValueError(f"{source} holds no file that ends in {', '.join(SUFFIXES)}; rename or convert it first")
+        raise UserError(f"{source} holds no file that ends in {', '.join(SUFFIXES)}; rename or convert it first")
     return files
 
 

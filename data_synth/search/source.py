@@ -8,6 +8,7 @@ from functools import cached_property
 from pathlib import Path
 
 from vlprm.data.problem_file import ProblemFile
+from vlprm.errors import UserError
 from vlprm.schema import Problem
 from vlprm.tasks import Tasks, problem_by_id
 from vlprm.tasks.synthetic import item_ids
@@ -27,12 +28,12 @@ class Source:
         return {problem_id: at for at, problem_id in enumerate(self.ids)}
 
     def units(self, size: int, shard: str) -> list[list[str]]:
-        """The units of `size` problems of which shard "i/n" has every n-th, from the i-th on. ValueError if it has
+        """The units of `size` problems of which shard "i/n" has every n-th, from the i-th on. UserError if it has
         none."""
         i, n = parse_shard(shard)
         units = [list(self.ids[start : start + size]) for start in range(0, len(self.ids), size)]
         if i >= len(units):
-            raise ValueError(
+            raise UserError(
                 f"shard {shard} of {len(units)} units is empty; use at most {len(units)} shards, or a smaller unit"
             )
         return units[i::n]
@@ -53,5 +54,5 @@ def problems_of_file(path: Path) -> Source:
 def parse_shard(shard: str) -> tuple[int, int]:
     i, _, n = shard.partition("/")
     if not (i.isdecimal() and n.isdecimal() and int(i) < int(n)):
-        raise ValueError(f"shard {shard!r} is not i/n with i from 0 to n-1, such as 0/4")
+        raise UserError(f"shard {shard!r} is not i/n with i from 0 to n-1, such as 0/4")
     return int(i), int(n)

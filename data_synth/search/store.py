@@ -18,6 +18,7 @@ from typing import Any
 
 import numpy as np
 
+from vlprm.errors import UserError
 from vlprm.images import content_hash
 from vlprm.runs.folder import CONFIG, write_atomically
 from vlprm.runs.journal import placed_records, record_at, refuse_unfinished
@@ -61,7 +62,7 @@ def failure_record(at: int, failed: Failed) -> dict[str, Any]:
 
 
 def searched(record: Mapping[str, Any], images: Path) -> Searched:
-    """What `tree_record` wrote. ValueError where an image is gone or not what it was."""
+    """What `tree_record` wrote. UserError where an image is gone or not what it was."""
     shown = [_kept(name, images) for name in record["problem"]["images"]]
     problem = from_json(Problem, {**record["problem"], "images": []})
     return Searched(
@@ -74,7 +75,7 @@ class TreeRun:
     """The finished trees of a run folder, sharded or not. Iterate for each `Searched`, in the run's order; only one is
     in memory at a time. `failures` has the problems without a tree: what failed, by id.
 
-    ValueError where a shard is missing or not finished, or where two runs were mixed.
+    UserError where a shard is missing or not finished, or where two runs were mixed.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -88,7 +89,7 @@ class TreeRun:
             refuse_unfinished(path, STAGE)
             for byte, record in placed_records(path):
                 if record["key"] in keys:
-                    raise ValueError(f"{folder} has two trees of {record['key']}; its shards are of different runs")
+                    raise UserError(f"{folder} has two trees of {record['key']}; its shards are of different runs")
                 keys.add(record["key"])
                 if "failure" in record:
                     self.failures[record["key"]] = (record["failure"], record["said"])
@@ -98,7 +99,7 @@ class TreeRun:
         self._places = columns[np.argsort(columns[:, 0])]
         self.ids = sorted(keys - self.failures.keys())
         if not keys:
-            raise ValueError(f"{folder} has no records; run `python -m {STAGE}` for at least one problem")
+            raise UserError(f"{folder} has no records; run `python -m {STAGE}` for at least one problem")
 
     def __len__(self) -> int:
         return len(self._places)
@@ -113,21 +114,21 @@ class TreeRun:
 
 
 def tree_files(folder: Path) -> list[Path]:
-    """The files of a run folder that hold its trees. ValueError where a shard is missing."""
+    """The files of a run folder that hold its trees. UserError where a shard is missing."""
     shards = {path.name: _SHARD.fullmatch(path.name) for path in folder.glob("shard-*")}
     known = {(int(match[1]), int(match[2])) for match in shards.values() if match}
     if not known:
         return [folder / TREES]
     counts = {n for _, n in known}
     if len(counts) > 1 or (folder / TREES).exists():
-        raise ValueError(f"{folder} holds more than one run ({', '.join(sorted(shards))}); keep the parts of one")
+        raise UserError(f"{folder} holds more than one run ({', '.join(sorted(shards))}); keep the parts of one")
     (n,) = counts
     if missing := sorted(set(range(n)) - {i for i, _ in known}):
-        raise ValueError(f"{folder} lacks shard {missing[0]} of {n}; run `python -m {STAGE} --shard {missing[0]}/{n}`")
+        raise UserError(f"{folder} lacks shard {missing[0]} of {n}; run `python -m {STAGE} --shard {missing[0]}/{n}`")
     parts = [folder / shard_name(i, n) for i in range(n)]
     configs = [_config_but_shard(part) for part in parts]
     if other := [part for part, config in zip(parts, configs, strict=True) if config != configs[0]]:
-        raise ValueError(f"{other[0]} was made with another config than {parts[0]}; make the shards of one run alike")
+        raise UserError(f"{other[0]} was made with another config than {parts[0]}; make the shards of one run alike")
     return [part / TREES for part in parts]
 
 
@@ -151,5 +152,5 @@ def _kept(name: str, folder: Path) -> bytes:
     path = folder / name
     data = path.read_bytes() if path.exists() else b""
     if content_hash(data) != name:
-        raise ValueError(f"{path} is missing or changed; copy the run's folder {IMAGES} again")
+        raise UserError(f"{path} is missing or changed; copy the run's folder {IMAGES} again")
     return data

@@ -1,4 +1,4 @@
-"""Dominoes: how many dots there are in all, or on the tile that has the most. A task of one's own, outside the package.
+"""Dominoes: count all dots, or those of the tile with the most. A task outside the package, as a user adds one.
 
 Q: How many dots are there in all?
 [perception] tile 1: 3 and 5
@@ -20,8 +20,8 @@ from vlprm.schema import AnswerType, Step
 from vlprm.tasks.scene import INK, SIDE, canvas
 from vlprm.tasks.synthetic import Claim, Scene, SyntheticFamily, Writer
 
-HALF = 36  # pixels of a side of half a tile
-DOTS = {1: "e", 2: "ai", 3: "aei", 4: "acgi", 5: "acegi", 6: "acdfgi"}  # by the places abc, def, ghi of a half
+HALF = 36  # side of half a tile, in pixels
+DOTS = {1: "e", 2: "ai", 3: "aei", 4: "acgi", 5: "acegi", 6: "acdfgi"}  # places in a half, whose rows are abc, def, ghi
 QUESTIONS = {
     "in all": ("How many dots are there in all?", sum),
     "the most": ("How many dots has the tile with the most?", max),
@@ -79,7 +79,7 @@ def _derived(concept: str, number: int, writer: Writer) -> int:
 
 
 def parse_claim(scene: Scene, stated: dict[str, Any], step: Step) -> Claim | None:
-    """What a step says, what is so, and, for what is derived, what follows from what was stated before."""
+    """What a step states, the truth, and, for a derived value, what follows from the earlier claims."""
     kind, tiles = scene["content"]["type"], scene["content"]["tiles"]
     total, names = QUESTIONS[kind][1], [f"tile {n}" for n in range(1, len(tiles) + 1)]
     sums = [sum(tile) for tile in tiles]

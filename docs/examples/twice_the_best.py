@@ -1,4 +1,4 @@
-"""A search method of one's own, outside the package: the best of n, and n more that go on from its first step.
+"""A search method outside the package, as a user adds one: best of n, then n more continued from its first step.
 
     python -m eval.solve --image '[grid.png]' --question "How many red cells are there?" --reward_model runs/demo/prm \\
       --method docs.examples.twice_the_best

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from eval.runs.models import refuse_missing_models
 from eval.runs.problem_sets import ProblemSet, open_problem_set
 from eval.runs.run_config import RunConfig
+from vlprm.errors import UserError
 from vlprm.runs.pools import POOL
 
 # Those that choose from `n` whole samples: they have one pool, and one record.
@@ -32,7 +33,7 @@ class Job:
 
 def jobs_of(config: RunConfig) -> list[Job]:
     """All there is to do: a method after another, the benchmarks taking turns, so that a run that was cut short has
-    something of each. ValueError names what is missing."""
+    something of each. UserError names what is missing."""
     methods = methods_to_run(config)
     first, of = shard_of(config.shard)
     sets = [open_problem_set(benchmark) for benchmark in config.benchmarks]
@@ -40,17 +41,17 @@ def jobs_of(config: RunConfig) -> list[Job]:
     every = ((sets[s], sets[s].ids[k], method, record, k) for method, record in methods for k, s in turns)
     jobs = [Job(at, one, i, method, record) for at, (one, i, method, record, k) in enumerate(every) if k % of == first]
     if len({job.key for job in jobs}) < len(jobs):
-        raise ValueError("a benchmark or a method is named twice; name it once")
+        raise UserError("a benchmark or a method is named twice; name it once")
     if not jobs:
-        raise ValueError("there are no problems; name a benchmark that has some, or fewer shards")
+        raise UserError("there are no problems; name a benchmark that has some, or fewer shards")
     return jobs
 
 
 def methods_to_run(config: RunConfig) -> list[tuple[str, str]]:
-    """Names of methods, and what they are called in records. ValueError where a model that one needs is not given."""
+    """Names of methods, and what they are called in records. UserError where a model that one needs is not given."""
     refuse_missing_models(config.methods, config)
     if config.whole and (config.reward_model is None or config.scorer.kind != "steps" or config.scores.base_urls):
-        raise ValueError("whole needs a reward model that scores steps in this process; give one, or leave whole out")
+        raise UserError("whole needs a reward model that scores steps in this process; give one, or leave whole out")
     pooled = [name for name in config.methods if name in POOLED]
     sampler = "best_of_n" if config.reward_model else "self_consistency"
     return [*([(sampler, POOL)] if pooled else []), *((m, m) for m in config.methods if m not in POOLED)]
@@ -59,5 +60,5 @@ def methods_to_run(config: RunConfig) -> list[tuple[str, str]]:
 def shard_of(shard: str) -> tuple[int, int]:
     parts = re.fullmatch(r"(\d+)/(\d+)", shard)
     if parts is None or not int(parts[1]) < int(parts[2]):
-        raise ValueError(f"shard {shard!r} is not of the form i/n with i below n, such as 0/4")
+        raise UserError(f"shard {shard!r} is not of the form i/n with i below n, such as 0/4")
     return int(parts[1]), int(parts[2])

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
+from vlprm.errors import UserError
 from vlprm.model.loading import placement
 from vlprm.model.reward_loading import load_reward_model
 from vlprm.policy import Policy
@@ -15,7 +16,8 @@ from vlprm.policy.local import LocalPolicy
 from vlprm.policy.open import open_policy
 from vlprm.prompts import critique_question
 from vlprm.scoring import Scorer
-from vlprm.scoring.open import ScorerConfig, open_scorer
+from vlprm.scoring.config import ScorerConfig
+from vlprm.scoring.open import open_scorer
 from vlprm.search import Critic, SearchConfig, method_named
 from vlprm.serving.config import ServerConfig
 
@@ -42,14 +44,14 @@ class Models:
 
 
 def refuse_missing_models(methods: Sequence[str], named: Named) -> None:
-    """ValueError where a model that a method needs is not given, or the scorer does not fit the search."""
+    """UserError where a model that a method needs is not given, or the scorer does not fit the search."""
     named.scorer.check(named.search.aggregation)
     for name in methods:
         method = method_named(name)
         if method.needs_scorer and named.reward_model is None:
-            raise ValueError(f"{name} needs reward_model, a checkpoint folder of train.prm; give one")
+            raise UserError(f"{name} needs reward_model, a checkpoint folder of train.prm; give one")
         if method.needs_critic and named.critic is None:
-            raise ValueError(f"{name} needs critic, a reward model that has learnt critiques; give one")
+            raise UserError(f"{name} needs critic, a reward model that has learnt critiques; give one")
 
 
 @asynccontextmanager

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from operator import mul
 from typing import Any
 
+from vlprm.errors import UserError
 from vlprm.metrics import expected_best_of
 from vlprm.schema import Aggregation, StepScore, Verdict
 from vlprm.search.select import Candidate, Selector, ranking, selectors, solution_rewards
@@ -57,7 +58,7 @@ class Pool:
 
 
 def pool_of(record: Record, steps: bool = False) -> Pool:
-    """The pool of a record; with `steps`, also what is known of each step, which takes memory. ValueError where a score
+    """The pool of a record; with `steps`, also what is known of each step, which takes memory. UserError where a score
     is missing, or is not a finite number."""
     stored = record["candidates"]
     scores = truth = ()
@@ -132,7 +133,7 @@ def _verdicts(stored: Sequence[Record | None]) -> tuple[Verdict | None, ...]:
 def _refuse_bad_scores(record: Record) -> None:
     stored = record["candidates"]
     if any(c["scores"] and len(c["scores"]) != len(c["solution"]["steps"]) for c in stored):
-        raise ValueError(f"{record['key']} does not have one score for each step; remove its run and run it again")
+        raise UserError(f"{record['key']} does not have one score for each step; remove its run and run it again")
     values = [value for c in stored for score in c["scores"] if score for value in score.values()]
     if not all(value is None or math.isfinite(value) for value in (*values, *(c["whole"] for c in stored))):
-        raise ValueError(f"{record['key']} has rewards that are not finite numbers; correct them or run it again")
+        raise UserError(f"{record['key']} has rewards that are not finite numbers; correct them or run it again")

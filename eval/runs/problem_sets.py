@@ -15,6 +15,7 @@ from vlprm.answers import is_correct
 from vlprm.benchmarks import BENCHMARKS, load_benchmark
 from vlprm.benchmarks.benchmark import Benchmark, Item, Output, Reading, as_problem, items_from_hub, load_items
 from vlprm.data.problem_file import ProblemFile
+from vlprm.errors import UserError
 from vlprm.schema import Problem, Solution, Step, Verdict
 from vlprm.tasks import TASKS, load_task
 from vlprm.tasks.synthetic import SyntheticFamily
@@ -56,20 +57,18 @@ class ProblemSet:
 
 
 def open_problem_set(config: ProblemSetConfig) -> ProblemSet:
-    """ValueError names the nearest benchmark, and what a folder lacks."""
+    """UserError names the nearest benchmark, and what a folder lacks."""
     known = [*BENCHMARKS, *TASKS]
     if config.problem_file is not None:
         if config.name in known or config.data is not None:
-            raise ValueError(
-                f"{config.problem_file} is a benchmark of your own; give it a name of its own, and no data"
-            )
+            raise UserError(f"{config.problem_file} is a benchmark of your own; give it a name of its own, and no data")
         return _own(ProblemFile(config.problem_file), config)
     if config.name in BENCHMARKS:
         return _benchmark(load_benchmark(config.name), config)
     if config.name not in TASKS and "." not in config.name:
         nearest = difflib.get_close_matches(config.name, known, n=1)
         hint = f"did you mean {nearest[0]!r}? " if nearest else ""
-        raise ValueError(
+        raise UserError(
             f"unknown benchmark {config.name!r}; {hint}known: {', '.join(known)}; for problems of your own, give "
             "problem_file beside the name"
         )
@@ -108,7 +107,7 @@ def answer_text(solution: Solution) -> str | None:
 
 def _drawn(family: SyntheticFamily, config: ProblemSetConfig) -> ProblemSet:
     if not config.problems:
-        raise ValueError(f"{family.name} is drawn and has no end; say how many problems")
+        raise UserError(f"{family.name} is drawn and has no end; say how many problems")
     ids = tuple(family.item_id(config.split, i) for i in range(config.problems))
     return ProblemSet(family.name, ids, family.problem_by_id, _exact, family.verdicts)
 

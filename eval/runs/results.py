@@ -13,6 +13,7 @@ import yaml
 
 from eval.runs.jobs import POOLED
 from eval.runs.pools import Pool, Record, curve, pool_of, worth
+from vlprm.errors import UserError
 from vlprm.runs.folder import CONFIG
 from vlprm.runs.journal import iterate_finished
 from vlprm.runs.pools import POOL, RECORDS
@@ -92,13 +93,13 @@ def read_runs(
     folders: Sequence[Path], layout: Layout = "methods", pools: bool = False, steps: bool = False
 ) -> list[Run]:
     """Runs by what they are of, with their `pools`, if those are asked for or a search of the run is compared with
-    them; with `steps`, also what is known of each step of these. ValueError where two of different settings would have
+    them; with `steps`, also what is known of each step of these. UserError where two of different settings would have
     one name."""
     runs: dict[str, tuple[Run, list[RecordFacts]]] = {}
     for folder in folders:
         path = folder / CONFIG
         if not path.is_file():
-            raise ValueError(f"{folder} has no config.yaml; give the run folder of eval.run")
+            raise UserError(f"{folder} has no config.yaml; give the run folder of eval.run")
         settings = yaml.safe_load(path.read_text())
         part = Fraction(1, int(settings["shard"].partition("/")[2]))
         settings = {name: value for name, value in settings.items() if name not in NOT_RESULTS}
@@ -106,7 +107,7 @@ def read_runs(
         one, all_facts = runs.setdefault(label, (Run(label, settings), []))
         one.part += part
         if one.settings != settings:
-            raise ValueError(f"{folder} and another run of {label!r} have different settings; print a table of each")
+            raise UserError(f"{folder} and another run of {label!r} have different settings; print a table of each")
         keep = pools or (layout == "methods" and not set(settings["methods"]) <= set(POOLED))
         for record in iterate_finished(folder / RECORDS, "eval.run"):
             all_facts.append(facts_of(record, one, layout, keep, steps))
@@ -132,7 +133,7 @@ def label_of(settings: dict[str, Any]) -> str:
 
 def facts_of(record: Record, one: Run, layout: Layout, keep_pool: bool, steps: bool) -> RecordFacts:
     if record.get("schema") != SCHEMA_VERSION:
-        raise ValueError(
+        raise UserError(
             f"{record['key']} has schema {record.get('schema')!r}, this code reads {SCHEMA_VERSION}; run eval.run again"
         )
     named = record["at"], record["benchmark"], record["problem"], record["failure"]

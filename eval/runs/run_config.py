@@ -8,7 +8,7 @@ from pathlib import Path
 from jsonargparse.typing import PositiveInt
 
 from eval.runs.problem_sets import ProblemSetConfig
-from vlprm.scoring.open import ScorerConfig
+from vlprm.scoring.config import ScorerConfig
 from vlprm.search import SearchConfig
 from vlprm.serving.config import ServerConfig
 

@@ -49,7 +49,7 @@ class RunViews(Problems):
     order in which they were named, their problems and methods in the order in which they were asked.
 
     Images come from where the run had them. A family from outside the package is one of the `tasks` that the user
-    gives: no run folder decides what code is imported. ValueError where it is not given.
+    gives: no run folder decides what code is imported. UserError where it is not given.
     """
 
     def __init__(self, folder: Path, tasks: Tasks) -> None:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Literal
 
-from vlprm.errors import RecordError
+from vlprm.errors import RecordError, UserError
 from vlprm.schema import Step
 from vlprm.step_benchmarks.labelled import LabelledSet, LabelledSolution
 
@@ -17,7 +17,7 @@ Names = tuple[str, ...]
 
 class Images:
     """The images that each solution is shown. A problem whose own images cannot be opened has none in any mode, so that
-    the three are measured on the same solutions. ValueError where there are no images to take away."""
+    the three are measured on the same solutions. UserError where there are no images to take away."""
 
     def __init__(self, labelled: LabelledSet, solutions: Sequence[LabelledSolution], mode: ImageMode) -> None:
         self._open, self._mode = labelled.open_images, mode
@@ -27,7 +27,7 @@ class Images:
             if solution.images and solution.images not in names:
                 names.append(solution.images)
         if mode != "kept" and not any(self._of_group.values()):
-            raise ValueError(f"the benchmark has no images; nothing can be {mode}")
+            raise UserError(f"the benchmark has no images; nothing can be {mode}")
 
     def of(self, solution: LabelledSolution) -> tuple[bytes, ...]:
         """Encoded files. Dropped where there is no image, or none to swap it with."""

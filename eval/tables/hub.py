@@ -15,30 +15,31 @@ from huggingface_hub import EvalResult, EvalResultEntry, ModelCardData, eval_res
 
 from eval.runs.results import ORACLE
 from eval.tables.rows import Sample, TableRow
+from vlprm.errors import UserError
 from vlprm.metrics import percent
 
 TASK = "image-text-to-text"
 
 
 def as_model_index(rows: Sequence[TableRow]) -> str:
-    """The head of a model card. ValueError where the rows are of several models, or none is measured."""
+    """The head of a model card. UserError where the rows are of several models, or none is measured."""
     own = list(_measured(rows))
     models = list(dict.fromkeys(row.model for row, _, _ in own))
     if len(models) != 1:
-        raise ValueError(f"a model card is of one model, and these rows are of {len(models)}; give the runs of one")
+        raise UserError(f"a model card is of one model, and these rows are of {len(models)}; give the runs of one")
     return ModelCardData(model_name=models[0], eval_results=[_result(*cell) for cell in own]).to_yaml() + "\n"
 
 
 def as_eval_results(rows: Sequence[TableRow]) -> str:
     """A file of `.eval_results/`, whose values enter the leaderboards of datasets: of whole benchmarks alone.
-    ValueError where there is none."""
+    UserError where there is none."""
     entries = [
         EvalResultEntry(sample.hub.path, _config(sample) or "default", _value(row, name), notes=_notes(row, sample))
         for row, name, sample in _measured(rows)
         if sample.hub is not None and sample.whole
     ]
     if not entries:
-        raise ValueError("no row is of all items of a benchmark on the Hub; run one whole, or use model-index")
+        raise UserError("no row is of all items of a benchmark on the Hub; run one whole, or use model-index")
     return yaml.safe_dump(eval_result_entries_to_yaml(entries), sort_keys=False, allow_unicode=True)
 
 

@@ -64,7 +64,7 @@ def test_what_is_no_such_answer_has_no_form(answer_type: AnswerType, text: str) 
         ("The answer is 5. Wait: the answer is 6.", "integer", "6"),
         ("After that, there are three objects left.", "integer", "3"),
         ("The sum is 3 + 4 = 7 cm.", "integer", "7"),
-        ("The answer is 7.5.", "integer", None),  # another kind of number; and nothing weaker stands in for it
+        ("The answer is 7.5.", "integer", None),  # another kind of number, and no weaker conclusion replaces it
         ("At least 60 push-ups were done by 3 people.", "integer", "3"),
         ("There are 4 cars and 2 buses.", "integer", None),
         ("Let me look at the picture again.", "integer", None),
@@ -143,7 +143,7 @@ def test_tags_say_where_the_answer_stands() -> None:
         ("expression", "2x+1", "1+2x", True),
         ("expression", r"7\pi", r"8\pi", False),
         ("expression", "tiger", "Tiger", True),
-        ("expression", "listen", "silent", False),  # no product of letters
+        ("expression", "listen", "silent", False),  # not a product of letters
         ("text", "paris", "Paris.", True),
         ("list", "[1, 2]", "[1, 2.0]", True),
     ],
@@ -155,7 +155,7 @@ def test_right_is_the_same_value(answer_type: AnswerType, answer: str, gold: str
 
 
 def test_an_expression_that_takes_too_long_has_no_result(monkeypatch: pytest.MonkeyPatch) -> None:
-    """In a thread too, where Math-Verify alone would raise; and the next pair is compared as if nothing had been."""
+    """Also in a thread, where Math-Verify alone would raise. The next pair is compared as usual."""
     assert is_correct("2x", "x+x", "expression") is True  # the child has started
     monkeypatch.setattr(equivalence, "LIMIT", 0.5)
     found: list[bool | None] = []
@@ -175,6 +175,6 @@ def test_an_expression_that_takes_too_long_has_no_result(monkeypatch: pytest.Mon
     ids=lambda text: text[:8],
 )  # fmt: skip
 def test_pathological_text_is_read_in_no_time(text: str, answer_type: AnswerType) -> None:
-    started = time.process_time()  # what else the machine does counts for nothing
+    started = time.process_time()  # CPU time: other processes do not count
     read(text, answer_type, COLOURS if answer_type == "choice" else ())
     assert time.process_time() - started < 5

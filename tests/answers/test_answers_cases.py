@@ -106,7 +106,7 @@ def test_a_pool_costs_a_bounded_number_of_comparisons(monkeypatch: pytest.Monkey
     "part", ["\n", "is ", "x = ", "a\n", "5 cm ", "[answer]\n", "<answer>", "and 5 ", r"\boxed{1} and ", "so it is "]
 )
 def test_reading_is_linear_in_the_text(part: str, answer_type: AnswerType) -> None:
-    """A text of degenerate parts takes no more than a few times what ordinary sentences of its length take."""
+    """A degenerate text takes at most a few times as long as ordinary sentences of the same length."""
     text = part * (20_000 // len(part)) + "5"
     started = time.process_time()
     extract_answer(split_steps(text), answer_type, ("red", "blue") if answer_type == "choice" else ())

@@ -1,4 +1,4 @@
-"""Answers of real responses, each of which was read first: tests/fixtures/answers.jsonl holds what a reader found."""
+"""Answers of real responses. A person read each one first: tests/fixtures/answers.jsonl holds the answers found."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def test_no_type_is_read_badly(rows: list[Reading], answer_type: str) -> None:
 
 
 def test_what_is_not_understood_is_no_answer(rows: list[Reading]) -> None:
-    """To miss an answer costs a sample; to misread one puts a wrong label on it."""
+    """A missed answer costs a sample; a misread one puts a wrong label on it."""
     outcomes = Counter((row.expected is None, row.found is None) for row in rows if not row.agrees)
     misread = sum(count for (_, missed), count in outcomes.items() if not missed)
     assert misread <= 0.005 * len(rows)

@@ -1,4 +1,4 @@
-"""The benchmarks: packaged items load, are asked as their authors ask, and odd answers are read as theirs."""
+"""The benchmarks: packaged items load, prompts are the authors', and odd answers are read as the authors read them."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def test_every_packaged_item_is_a_problem_in_each_style(name: str) -> None:
         assert steps.question.startswith(item.question)
         assert all(option in steps.question for option in item.options)
         assert item.answer_type != "choice" or item.letters[str(official.answer)]
-        # The answer itself, given as a model would, is right.
+        # The gold answer, written as a model would write it, is right.
         assert benchmark.rules["official"](item, Output(item.id, said(item))).correct, item.id
 
 
@@ -59,7 +59,8 @@ def test_subsets_have_their_sizes(name: str, subset: str) -> None:
 
 @absent
 def test_prompts_are_the_published_ones() -> None:
-    """To the letter, where the packaged data has them: MathVista's queries, and PuzzleVQA's prompts."""
+    """They are equal character by character where the packaged data has them: MathVista's queries and PuzzleVQA's
+    prompts."""
     for item in load_items(BENCHMARKS["mathvista"], DATA / "mathvista", "images").values():
         assert mathvista.official_prompt(item) == item.row["query"]
     for line in (DATA / "puzzlevqa/outputs/gpt4o_outputs_single.jsonl").read_text().splitlines():
@@ -69,7 +70,8 @@ def test_prompts_are_the_published_ones() -> None:
 
 
 def test_rows_of_the_hub_become_the_same_items(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The Hub's rows have decoded images and lists as text; `load_dataset` reads a folder here, as it would the Hub."""
+    """The Hub's rows have decoded images, and lists as text. Here `load_dataset` reads a folder as it would read the
+    Hub."""
     drawn = FAMILY.problem("train", 0).images[0]
     row = {
         "id": "validation_Music_3", "question": "In <image 1>, which?", "options": "['a', 'b']", "answer": "B",

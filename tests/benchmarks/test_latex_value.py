@@ -1,4 +1,4 @@
-"""A LaTeX expression has the value that MathVision's official scorer comes to, and nothing makes it slow."""
+"""A LaTeX expression has the value of MathVision's official scorer, and no expression is slow."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ VALUES = {
     "\\sqrt[3]{8}": 2, "2\\sqrt{3}-\\pi": 0.32, "4!": 24, "3!!": 720, "9!/(4!\\cdot2^4)": 945, "\\binom{5}{2}": 10,
     "\\sin30": -0.99, "\\sin^{-1}{1}": 1.57, "\\sin^2{1}": 0.71, "2\\cos{\\frac{1}{2}}": 1.76, "\\tan3\\sqrt{2}": -0.2,
     "\\log10": 1, "\\log_{2}{8}": 3, "\\pi e^2": 23.21, "\\lfloor2.5\\rfloor": 2, "\\left(1+\\frac{1}{2}\\right)": 1.5,
-    # What follows and cannot go on is not looked at.
+    # Text after the expression that cannot continue it is ignored.
     "2\\sqrt{10}}.theansweris:2\\sqrt{10": 6.32, "180.therefore,\\angleaoc": 180, "0.00101...≈.1%": 0, "1)": 1,
     "5_2": 5, "2triangles": 2, "625\\rightarrow626": 625,
 }  # fmt: skip

@@ -1,4 +1,4 @@
-"""Output files that are broken: one clear error, or a count. The items after the damage keep their own scores."""
+"""Broken output files give one clear error, or a count. Items after the damage keep their own scores."""
 
 from __future__ import annotations
 
@@ -145,7 +145,7 @@ def test_records_that_carry_their_items_count_by_the_part_that_they_are_of(tmp_p
         (2, 100, 98, 0),
         (1, 50, 49, 1),
     ]
-    # A record that holds no whole item is not scored by another's answer.
+    # A record without a complete item is not scored by another item's answer.
     file.write_text(
         lines([{**row, "_line": 0, "raw_output": "(A)"}, {"_category": "venn", "_line": 1, "raw_output": "(A)"}])
     )

@@ -1,4 +1,4 @@
-"""Image files whose metadata is broken, or whose values are deep: what is opened is what a person would see."""
+"""Image files with broken metadata or deep values open as a person would see them."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def saved(image: Image.Image, form: str, **more: Any) -> bytes:
 
 
 def exif(tag: int, kind: int, more: bytes) -> bytes:
-    """Orientation 6, and one tag of this type."""
+    """EXIF data with orientation 6 and one tag of this type."""
     head = b"II*\0" + struct.pack("<IH", 8, 2) + struct.pack("<HHIHH", 0x112, 3, 1, 6, 0)
     return b"Exif\0\0" + head + struct.pack("<HHIII", tag, kind, 1 if kind == 5 else 8, 38, 0) + more
 

@@ -1,4 +1,4 @@
-"""Problems of one's own: whatever is wrong with one of them is counted, and none of it becomes a label."""
+"""A user's own problems: every defect is counted, and none becomes a label."""
 
 from __future__ import annotations
 
@@ -75,7 +75,7 @@ def test_an_image_is_used_or_its_problem_is_counted(name: str, folder: Path, inp
         return
     problem = problems.problem("good")
     red, green, _ = open_image(problem.images[0]).getpixel((0, 0))
-    # The first frame, in colours that were converted; grey of 16 bits is still grey.
+    # The first frame with converted colours; 16-bit grey is still grey.
     assert (red == green == 116) if name == "16 bits" else (red > 150 > 100 > green)
     assert len(inputs.row(problem, ()).images) == 1  # the real processor takes it
 
@@ -101,7 +101,8 @@ def test_a_problem_that_cannot_be_used_says_why(failure: str, folder: Path) -> N
 
 
 def test_images_are_seen_as_a_viewer_shows_them() -> None:
-    """Upright, and what is transparent on white: black print on nothing would else be black on black."""
+    """They are upright, and transparent parts are white: otherwise black print on a transparent ground would be black
+    on black."""
     turned = Image.Exif()
     turned[0x0112] = 6  # a quarter turn
     assert open_image(encoded(RED, "JPEG", exif=turned)).size == (40, 60)

@@ -1,4 +1,4 @@
-"""What a training row is made of: solutions that had a row each, as one tree."""
+"""The content of a training row: solutions that had one row each, merged into a tree."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from vlprm.model.inputs import InputBuilder
 
 
 def as_rows(tree: Tree) -> list[Tree]:
-    """The solutions of a tree as a dataset has them that gives each a row, which numbers its own steps."""
+    """The solutions of a tree as a dataset with one row per solution, each of which numbers its own steps."""
     return [[dataclasses.replace(path, nodes=tuple(range(len(path.steps))))] for path in tree]
 
 
@@ -27,7 +27,7 @@ def test_solutions_that_had_a_row_each_make_the_rows_of_their_tree(dataset: Path
 
 
 def test_one_threshold_says_which_steps_are_wrong_wherever_that_is_asked(dataset: Path, inputs: InputBuilder) -> None:
-    """Of Monte Carlo values, by their rule, those without any right rollout."""
+    """By the rule of Monte Carlo values, steps without any right rollout are wrong."""
     path = load_trees(dataset, RowsConfig())[0][0]
     first, second, third = (
         dataclasses.replace(path.labels[0], target=target, error_kind=None, rule="mc") for target in (0.2, 0.4, 0.0)

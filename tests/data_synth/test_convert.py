@@ -1,4 +1,4 @@
-"""Datasets in and out: every label of the field's formats is kept, and what cannot be read is dropped and counted."""
+"""Datasets in and out: every label of the field's formats is kept, and unreadable records are dropped and counted."""
 
 from __future__ import annotations
 
@@ -15,7 +15,8 @@ import pytest
 from datasets import Dataset, load_dataset
 
 from data_synth import convert
-from data_synth.convert import READERS, ConvertConfig
+from data_synth.formats.config import ConvertConfig
+from data_synth.formats.conversion import READERS
 from data_synth.search.estimators import search
 from data_synth.search.tree import TreeSearchConfig
 from tests.teacher import TeacherEngine
@@ -41,7 +42,7 @@ def samples() -> Path:
 
 @pytest.fixture(scope="module")
 def own(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A dataset of our own, of trees with zooms."""
+    """A dataset of our own: trees with zooms."""
     rows = []
     for name in ("chart", "fine_print"):
         problem = TASKS[name].problem("train", 1)
@@ -148,7 +149,7 @@ def test_omega_prm_keeps_every_value_and_prefix(samples: Path, tmp_path: Path, n
 
 
 def test_vl_prm_rollouts_keep_their_counts(samples: Path, tmp_path: Path) -> None:
-    """Their images are not packaged: stand-ins are put where the records look for them."""
+    """The images are not packaged: the test puts stand-ins where the records look for them."""
     source = samples / "vlprm300k_vqav2_rollouts.jsonl"
     for record in lines(source):
         path = tmp_path / record["image"]
@@ -239,7 +240,7 @@ def test_turns_with_signs_and_soft_lists_are_read(images: Path, tmp_path: Path) 
 
 
 def mm_prm_row(text: Any, values: Any) -> dict[str, Any]:
-    """As MM-PRM's prm_data_format.py writes it."""
+    """A row as MM-PRM's prm_data_format.py writes it."""
     turns = [{"from": "human", "value": text}, {"from": "gpt", "value": values}]
     return {"id": 0, "image": "a.png", "conversations": turns}
 
@@ -283,7 +284,7 @@ def test_mm_prms_rows_of_another_layout_are_dropped(text: Any, cause: str, image
 
 
 def asked(name: str, question: str) -> dict[str, Any]:
-    """A record of the format with this question, and nothing else amiss."""
+    """A record of the format with this question and nothing else wrong."""
     if name == "math_shepherd":
         return {"input": f"{question}Step 1: one ки", "label": f"{question}Step 1: one +"}
     if name == "prm800k":
@@ -440,9 +441,9 @@ def test_a_row_of_ours_that_cannot_be_read_is_dropped_too(
 @pytest.mark.parametrize(
     ("name", "spoil"),
     [
-        ("trl", lambda r: r["completions"].__setitem__(1, "\ud800")),  # no UTF-8
-        ("trl", lambda r: r["labels"].__setitem__(0, 10**400)),  # no float
-        ("visual_prm400k", lambda r: r["steps_with_score"][0].update(num_mc_correct=True)),  # no count
+        ("trl", lambda r: r["completions"].__setitem__(1, "\ud800")),  # not UTF-8
+        ("trl", lambda r: r["labels"].__setitem__(0, 10**400)),  # not a float
+        ("visual_prm400k", lambda r: r["steps_with_score"][0].update(num_mc_correct=True)),  # not a count
     ],
 )
 def test_a_value_that_no_dataset_holds_costs_its_own_record_alone(

@@ -1,4 +1,4 @@
-"""What is a benchmark's is left out of a dataset, however its image is stored; and what only looks alike stays."""
+"""Items of benchmarks are removed from a dataset, however their images are stored; images that only look alike stay."""
 
 from __future__ import annotations
 
@@ -14,8 +14,10 @@ import timm
 import torch
 from timm.models import save_for_hf
 
-from data_synth.decontaminate import DecontaminateConfig, Items, likeness_to, main, normalised, read_benchmark
+from data_synth.decontaminate import main
+from data_synth.decontamination.config import DecontaminateConfig
 from data_synth.decontamination.embedding import Likeness, load_embedder
+from data_synth.decontamination.matching import Items, likeness_to, normalised, read_benchmark
 from tests.answer_accuracy import DATA
 from vlprm.data.dataset import read_rows, write_dataset
 from vlprm.data.importing import chain, label_without_counts, made_row
@@ -35,7 +37,7 @@ def row(question: str, *images: bytes) -> dict[str, Any]:
 
 
 def stored_again(data: bytes) -> bytes:
-    """Half as large, and in a lossy format."""
+    """The image at half its size, in a lossy format."""
     image, file = open_image(data), io.BytesIO()
     image.resize((image.width // 2, image.height // 2)).save(file, "JPEG", quality=60)
     return file.getvalue()
@@ -64,7 +66,7 @@ def config_of(
 def cleaned(
     tmp_path: Path, benchmark: Path, *rows: dict[str, Any], **fields: Any
 ) -> tuple[list[str], list[tuple[str, str]]]:
-    """The prompts that are kept, and the item and reason of each row that is not."""
+    """The prompts that are kept, and the item and reason of each removed row."""
     tmp_path.mkdir(exist_ok=True)
     config = config_of(tmp_path, benchmark, **fields)
     write_dataset(config.dataset, rows)
@@ -100,13 +102,13 @@ def test_a_template_counts_where_the_images_are_alike(tmp_path: Path, benchmark:
     image = open_image(drawn("chart", 1))
     cut = png(image.crop((2, 2, image.width - 1, image.height)))
     kept, removed = cleaned(tmp_path, benchmark, row(TEMPLATE, cut), row("Another question", cut))
-    assert kept == ["Another question"]  # so much alike is not the same
+    assert kept == ["Another question"]  # alike, but not the same
     assert removed == [("1", "question_and_image")]
 
 
 @pytest.fixture(scope="module")
 def embedding(tmp_path_factory: pytest.TempPathFactory) -> str:
-    """A folder as timm saves one, of a small model with random weights."""
+    """A folder as timm saves it, of a small model with random weights."""
     folder = tmp_path_factory.mktemp("timm")
     torch.manual_seed(0)
     save_for_hf(timm.create_model("test_resnet"), str(folder), safe_serialization=True)
@@ -114,14 +116,14 @@ def embedding(tmp_path_factory: pytest.TempPathFactory) -> str:
 
 
 def variant(data: bytes) -> bytes:
-    """Cut at one side, and smaller: no hash takes it for the same."""
+    """The image cut at one side and made smaller, which no hash recognises."""
     image = open_image(data)
     return png(image.crop((image.width // 16, 0, image.width, image.height)).resize((100, 100)))
 
 
 def test_an_embedding_finds_what_a_hash_does_not(tmp_path: Path, benchmark: Path, embedding: str) -> None:
-    """Embedded once, an image that is cut is nearer to its item than others of its kind are, and is left out from a
-    cosine between them on; identical ones have a cosine of 1."""
+    """The embedding of a cut image is nearer to its item than other images of its kind are. With a threshold between
+    the two, only the cut image is removed; identical images have a cosine of 1."""
     items = Items()
     read_benchmark(benchmark, items)
     likeness = likeness_to(items, config_of(tmp_path, benchmark, embedding, 0.5))

@@ -1,4 +1,4 @@
-"""A model as judge: what it is shown, what is read of its answers, and that no failure becomes a label."""
+"""A model as judge: what it is shown, how its answers are read, and that no failure becomes a label."""
 
 from __future__ import annotations
 
@@ -128,7 +128,7 @@ def test_the_judge_sees_the_question_the_steps_and_what_the_zooms_saw() -> None:
 
 
 class Scripted:
-    """An engine that answers as a function of how often it was asked."""
+    """A policy whose answers depend on how often it was asked."""
 
     dialect = "relative_1000"
     zoom = ZoomPolicy()
@@ -212,7 +212,7 @@ def model_config(run: Path, server: StandIn, **changes: Any) -> JudgeConfig:
 
 @pytest.fixture
 def answers(server: StandIn) -> Callable[[Callable[[Body], Answer]], None]:
-    """Sets what the served judge says; the question at the start, which asks for one choice, is always answered."""
+    """Sets the answers of the served judge. It always answers the initial check, which asks for one choice."""
 
     def set_reply(reply: Callable[[Body], Answer]) -> None:
         server.reply = lambda body: reply(body) if "n" in body else completion("yes")
@@ -246,7 +246,7 @@ def test_a_served_judge_makes_the_verdicts_of_a_dataset(run: Path, server: Stand
     assert {verdict["reason"] for verdict in told if verdict} >= {"because 1", "because 2"}
     body = judged_bodies(server)[0]
     assert body["response_format"]["json_schema"]["schema"] == judge_schema(number_of_steps(body))
-    assert not {"logit_bias", "top_k", "continue_final_message"} & set(body)  # of vLLM alone, or of a policy
+    assert not {"logit_bias", "top_k", "continue_final_message"} & set(body)  # for vLLM or a policy only
     urls = [part["image_url"]["url"] for part in body["messages"][0]["content"] if part["type"] == "image_url"]
     assert all(base64.b64decode(url.partition(",")[2]).startswith(b"\x89PNG") for url in urls)
 
@@ -256,7 +256,7 @@ def test_a_served_judge_makes_the_verdicts_of_a_dataset(run: Path, server: Stand
 def test_all_that_training_learns_from_was_judged(
     run: Path, server: StandIn, answers: Answers, most: int, to: str
 ) -> None:
-    """However many solutions of a tree are judged, and where each of them has a row of its own."""
+    """This holds for any number of judged solutions per tree, and for datasets with one row per solution."""
     answers(all_right)
     judge.main(model_config(run, server, ask=AskConfig(solutions=most)))
     label.main(label.LabelConfig(run / "trees", run / "labels", run / "judgements"))
@@ -353,7 +353,7 @@ def too_late(body: Body) -> Answer:
 def test_what_servers_failed_to_answer_is_asked_again_and_nothing_else(
     run: Path, server: StandIn, answers: Answers, reply: Callable[[Body], Answer], again: bool
 ) -> None:
-    """Judgements of one problem fail in the first run. The second run of the same command asks for those."""
+    """Judgements of one problem fail in the first run. The second run of the same command asks only for those."""
     path, spoilt = run / "judgements" / "judgements.jsonl", PROBLEMS[0].question
     answers(lambda body: reply(body) if spoilt in json.dumps(body) else all_right(body))
     ask = AskConfig(tries=1, solutions=2)
@@ -399,7 +399,8 @@ def test_a_judge_that_was_stopped_asks_for_nothing_twice(run: Path, server: Stan
 
 
 def test_an_answer_of_another_number_of_samples_is_not_taken_for_the_kept_one(tmp_path: Path) -> None:
-    """A first try that failed is asked again after a kill; what was kept of the second one was for fewer samples."""
+    """After a kill, a failed first try is asked again, and may meet the kept answer of the second try, which has fewer
+    samples."""
     problem = PROBLEMS[0]
     path = tmp_path / "answers.jsonl"
     for n in (2, 3, 2):
@@ -470,7 +471,7 @@ def test_a_model_is_served_or_here(run: Path, server: StandIn, both: bool) -> No
 
 
 def test_a_model_in_this_process_judges_through_the_same_interface(run: Path, backbone: Path) -> None:
-    """It is random, so that nothing it says can be read: every tree ends with no results by cause."""
+    """The model is random, so none of its answers can be read: every tree ends with no results, counted by cause."""
     ask = AskConfig(solutions=1, tries=1, max_tokens=5)
     with pytest.raises(ValueError, match="no judgement could be read"):
         judge.main(JudgeConfig(run / "trees", run / "judgements", "model", model=str(backbone), ask=ask, device="cpu"))

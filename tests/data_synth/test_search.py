@@ -37,11 +37,11 @@ def test_flat_rolls_every_interior_prefix_of_its_solutions_in_one_round() -> Non
     assert max(engine.rounds.values()) == 2
     for leaf, _ in tree.leaves[:2]:
         counts = [tree.nodes[n].label.mc_valid for n in tree.path(leaf)[:-1]]
-        assert counts == [8] * (STEPS - 1)  # and not the one that passed
+        assert counts == [8] * (STEPS - 1)  # without the one that passed through
 
 
 def test_flat_rolls_a_shared_prefix_once() -> None:
-    """The policy of the charts often writes the same first step."""
+    """The policy often writes the same first step on charts."""
     problem = TASKS["chart"].problem("train", 3)
     watched = Watched(TeacherEngine())
     tree = searched(problem, watched, estimator="flat", solutions=8)
@@ -96,7 +96,7 @@ def test_the_posterior_is_the_beta_distribution(correct: int, valid: int) -> Non
     state = State(0, correct, valid, valid)
     assert is_decided(state, 0.2, surest - 1e-9)
     assert not is_decided(state, 0.2, surest + 1e-9)
-    assert not is_decided(State(0), 0.2, 0.5)  # no rollout with a result decides nothing
+    assert not is_decided(State(0), 0.2, 0.5)  # without rollouts that have a result, nothing is decided
 
 
 @pytest.mark.parametrize("estimator", ["flat", "omega"])

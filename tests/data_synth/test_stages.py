@@ -1,4 +1,4 @@
-"""What a stage asks of the one before it, on a small finished run whose policy is a careless teacher."""
+"""What each stage needs from the one before it, on a small finished run whose policy is a careless teacher."""
 
 import asyncio
 import json
@@ -54,7 +54,7 @@ def scores_of(solution: Solution) -> list[StepScore]:
 
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A run folder with all that eval.report reads."""
+    """A run folder with everything that eval.report reads."""
     run, engine = tmp_path_factory.mktemp("run"), TeacherEngine()
     trees = [asyncio.run(search(problem, engine, TreeSearchConfig(searches=1), seed=1)) for problem in PROBLEMS]
     searched = [Searched(*pair) for pair in zip(PROBLEMS, trees, strict=True)]
@@ -76,12 +76,12 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def run(finished: Path, tmp_path: Path) -> Path:
-    """A copy to spoil."""
+    """A copy of the run folder that a test may damage."""
     return Path(shutil.copytree(finished, tmp_path / "run"))
 
 
 def test_a_whole_run_is_reported_whoever_made_its_parts(run: Path) -> None:
-    """Nobody kept the time of these trees, nor named the judge of these labels."""
+    """The time of these trees, and the judge of these labels, were not recorded."""
     path = run / "labels" / "dataset.parquet"
     rows = read_rows(path)
     for row in rows:
@@ -198,7 +198,7 @@ def test_rewards_by_another_reward_model_are_refused(run: Path) -> None:
 
 
 def test_a_run_of_eval_run_is_reported_by_itself(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """Without labels, and whoever made its reward model: the table and the curve stand on its page."""
+    """Its page has the table and the curve, and nothing about labels."""
     report.main(report.ReportConfig(run))
     whole = json.loads((run / "results.json").read_text())
     config = (run / "eval" / "config.yaml").read_bytes()
@@ -228,7 +228,7 @@ def test_items_of_a_task_that_is_not_given_are_refused_before_anything_is_writte
 
 @pytest.mark.parametrize("rule", RULES)
 def test_another_rule_needs_the_evidence_alone(run: Path, tmp_path: Path, rule: Rule) -> None:
-    """Fused again, a dataset is what the label stage would have made by that rule."""
+    """A dataset that is fused again equals the one that the label stage would have made by that rule."""
     label.main(label.LabelConfig(run / "trees", tmp_path / "labels", run / "judgements", rule))
     again = tmp_path / "again.parquet"
     fuse.main(fuse.FuseConfig(run / "labels" / "dataset.parquet", again, rule))
@@ -238,7 +238,7 @@ def test_another_rule_needs_the_evidence_alone(run: Path, tmp_path: Path, rule: 
 
 
 def test_a_run_folder_does_not_decide_what_code_is_imported(run: Path) -> None:
-    """A family from outside the package is shown where the user names it."""
+    """A family from outside the package is shown only if the user names it."""
     outside = load_task("docs.examples.dominoes")
     problem = outside.problem("test", 0)
     path = run / "eval" / "records.jsonl"

@@ -40,13 +40,14 @@ def test_counts_of_a_tree_add_up(name: str) -> None:
         if i in leaves:
             right = is_correct(leaves[i], str(problem.answer), problem.answer_type)
             assert (node.label.mc_correct > 0) == (right is True)
-        else:  # the rollouts that were made from there, and not those that passed
+        else:  # only rollouts that started there, not those that passed through
             assert node.label.mc_total in (0, TreeSearchConfig().rollouts)
     assert from_json(StepTree, json.loads(json.dumps(to_json(tree)))) == tree
 
 
 def test_the_search_finds_the_first_error() -> None:
-    """With many rollouts, a prefix after the first true error has no right rollout, and one before it has."""
+    """With many rollouts, prefixes after the first true error have no right rollout, and prefixes before it have
+    one."""
     problem = TASKS["chart"].problem("train", 3)
     tree = tree_of(problem, rollouts=24, searches=8)
     assert is_mixed(tree)
@@ -110,7 +111,7 @@ def test_a_zoom_too_many_is_neither_executed_nor_sampled_on_from() -> None:
 
 
 def test_a_turn_is_cut_at_its_first_zoom() -> None:
-    """What is written behind a zoom was written before its crop was seen: it is sampled again, the crop in view."""
+    """Text after a zoom was written before its crop was seen, so it is sampled again with the crop in view."""
     problem = TASKS["fine_print"].problem("train", 0)
     zoom = '[zoom] {"bbox_2d": [0, 0, 500, 500]}'
     asked = []
@@ -171,7 +172,7 @@ def test_the_oracle_corrects_the_first_step_that_it_calls_wrong_and_errs_as_decl
 
 
 def assert_one_correction(said: Sequence[Verdict | None]) -> None:
-    """At most one, and on the first step that is called wrong."""
+    """Assert at most one correction, on the first step that is called wrong."""
     wrong = [verdict for verdict in said if verdict and not verdict.correct]
     assert not any(verdict.correction for verdict in said if verdict and verdict not in wrong[:1])
 

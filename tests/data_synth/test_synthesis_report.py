@@ -1,4 +1,4 @@
-"""The synthesizer's report: its counts are those of the run, whatever is absent or failed."""
+"""The synthesis report: its counts are those of the run, whatever is absent or failed."""
 
 from __future__ import annotations
 

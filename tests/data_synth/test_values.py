@@ -1,7 +1,7 @@
-"""Monte Carlo values against the known value of each prefix, in the world of `tests.perf.mock`.
+"""Monte Carlo values compared with the known value of each prefix, in the world of `tests.perf.mock`.
 
-What a tree says of a prefix may be off by chance, and by nothing else: whatever led the search to look at a prefix must
-not count in its value.
+The value of a prefix in a tree may differ from the truth only by chance: rollouts that made the search look at a prefix
+must not count in its value.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from vlprm.labels.judge_reliability import MIN_VALID
 from vlprm.schema import StepTree
 
 FLAT = TreeSearchConfig(estimator="flat", solutions=2)
-# A search, what is different about the policy, and how many problems make chance small beside 0.01.
+# A search, the changes of its policy, and a number of problems for which chance is small compared to 0.01.
 CASES: dict[str, tuple[TreeSearchConfig, dict[str, float], int]] = {
     "omega, k = 4": (TreeSearchConfig(rollouts=4, searches=12), {}, 200),
     "omega, k = 8": (TreeSearchConfig(rollouts=8, searches=12), {}, 120),
@@ -38,7 +38,7 @@ CASES: dict[str, tuple[TreeSearchConfig, dict[str, float], int]] = {
 
 @cache
 def errors(case: str) -> list[list[tuple[int, float]]]:
-    """Of each problem: how many counts each right prefix has, and how far its value is from the truth."""
+    """For each problem: the number of counts of each right prefix, and the error of its value."""
     config, changes, problems = CASES[case]
     policy = MockPolicy()
     vars(policy).update(changes)

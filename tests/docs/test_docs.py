@@ -1,4 +1,4 @@
-"""The commands and programs of the docs, as they stand there; and their tables, as the code makes them."""
+"""The commands and programs of the docs run as written, and their tables are those of the code."""
 
 import dataclasses
 import json
@@ -69,7 +69,7 @@ def test_what_the_pages_quote_of_the_examples_is_so() -> None:
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    """Where a reader stands who has an image, and what `make demo` and configs/demo/critic.yaml make."""
+    """The working folder of a reader who has an image, and the models of `make demo` and configs/demo/critic.yaml."""
     (tmp_path / "grid.png").write_bytes(TASKS["count_grid"].problem("test", 0).images[0])
     checkpoint = load_reward_model("builtin/backbone", new_head="step")
     for name in ("demo", "critic"):
@@ -99,7 +99,7 @@ def commands_of(page: str) -> list[str]:
 def test_the_commands_of_the_other_scorers_run(
     folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """An ensemble, whole solutions, and sampled critiques."""
+    """They use an ensemble, whole solutions, and sampled critiques."""
     text = (ROOT / "docs/inference.md").read_text()
     _, commands = re.findall(r"```\n(python -m eval.solve .*?)```", text, re.DOTALL)
     monkeypatch.chdir(folder)

@@ -1,4 +1,4 @@
-"""What the README says can be done is done here."""
+"""What the README says can be done works."""
 
 import re
 from pathlib import Path
@@ -57,7 +57,8 @@ def test_recipes_open_with_their_launch_line_and_parse(recipe: Path) -> None:
 
 @pytest.mark.parametrize("path", sorted(ROOT.glob("configs/accelerate/*.yaml")), ids=lambda p: p.stem)
 def test_launch_files_are_what_accelerate_reads(path: Path) -> None:
-    """It refuses unknown keys of its own level; those of the shards are checked against its launcher's flags."""
+    """accelerate refuses unknown keys at its own level; keys of the sharding sections are checked against its
+    launcher's flags."""
     config = load_config_from_file(str(path))
     assert config.mixed_precision == "bf16"
     flags = {action.dest for action in launch_command_parser()._actions}
@@ -65,7 +66,7 @@ def test_launch_files_are_what_accelerate_reads(path: Path) -> None:
 
 
 def test_blind_spots_of_the_policys_teacher_are_concepts_that_occur() -> None:
-    """A misspelt concept would silently leave the teacher careful."""
+    """A misspelt concept would silently have no effect."""
     config = parse(BuiltinConfig, ["--config", str(ROOT / "configs/builtin/policy.yaml")])
     seen: set[str] = set()
 

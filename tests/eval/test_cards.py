@@ -1,4 +1,4 @@
-"""Results as the Hub's metadata: what huggingface_hub reads back is what was measured."""
+"""Results as the Hub's metadata: huggingface_hub reads back the measured values."""
 
 from __future__ import annotations
 

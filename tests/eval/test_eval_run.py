@@ -1,4 +1,4 @@
-"""Runs of benchmarks that lose nothing: stopped, with stragglers, or on a cluster that loses a worker."""
+"""Runs of benchmarks lose nothing: stopped, with stragglers, or on a cluster that loses a worker."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ Record = dict[str, Any]
 
 
 class Policy:
-    """What a stand-in server answers: what it is asked, and nothing else, decides it."""
+    """The answers of a stand-in server, which depend only on the request."""
 
     def __init__(self) -> None:
         self.asked = 0
@@ -66,7 +66,7 @@ def policy(server: StandIn) -> Policy:
 
 @pytest.fixture
 def benchmark(tmp_path: Path) -> ProblemSetConfig:
-    """Six items; the images of two are not there."""
+    """Six items, two of them without their images."""
     folder = tmp_path / "mathvision"
     (folder / "images").mkdir(parents=True)
     items = [
@@ -86,7 +86,7 @@ def served(run: Path, server: StandIn, *asked: ProblemSetConfig, **changes: Any)
 
 
 def test_problems_of_ones_own_are_a_benchmark(server: StandIn, policy: Policy, tmp_path: Path) -> None:
-    """Each has the answer type that it declares; one whose image is missing is a failure."""
+    """Each problem has its declared answer type; one with a missing image is a failure."""
     (tmp_path / "cups.png").write_bytes(png(open_image(FAMILY.problem("train", 0).images[0])))
     problem = {"question": "How many?", "answer": "2", "answer_type": "integer"}
     rows = [{"id": str(i), "images": [name], **problem} for i, name in enumerate(("cups.png", "cups.png", "gone.png"))]
@@ -123,7 +123,7 @@ def records_of(run: Path) -> list[Record]:
 
 
 def timeless(run: Path) -> list[Record]:
-    """The records in the order of their keys, without what a clock said."""
+    """The records in the order of their keys, without times."""
     found = [{**r, "cost": {**r["cost"], "seconds": 0}} for r in records_of(run)]
     return sorted(found, key=lambda record: record["key"])
 
@@ -185,7 +185,7 @@ def test_a_cluster_that_loses_a_worker_makes_the_records_of_one_process(
 def test_models_in_workers_solve_as_in_one_process(
     tiny_backbone: Callable[[str], Path], benchmark: ProblemSetConfig, tmp_path: Path
 ) -> None:
-    """The command itself, of which a worker is killed once there are records."""
+    """Runs the command itself, and kills one of its workers once there are records."""
     folder = tiny_backbone("qwen2_5_vl")
     checkpoint = load_reward_model(folder, new_head="step")
     save_reward_model(checkpoint, tmp_path / "prm", checkpoint.config)
@@ -213,7 +213,7 @@ def test_models_in_workers_solve_as_in_one_process(
 
 
 def alike(a: Any, b: Any) -> bool:
-    """Equal, but for the last bits of a score: a worker has one thread, and adds up in another order."""
+    """Equal except for the last bits of a score: a worker has one thread, and adds in another order."""
     if isinstance(a, dict):
         return a.keys() == b.keys() and all(alike(a[name], b[name]) for name in a)
     if isinstance(a, list):
@@ -224,7 +224,7 @@ def alike(a: Any, b: Any) -> bool:
 def test_records_are_tables_for_pandas_and_datasets(
     server: StandIn, policy: Policy, benchmark: ProblemSetConfig, tmp_path: Path
 ) -> None:
-    """Every row of them, of problems that failed as well."""
+    """Both read every row, including those of failed problems."""
     main(served(tmp_path / "run", server, benchmark))
     path = tmp_path / "run" / "records.jsonl"
     frame, table = pandas.read_json(path, lines=True), loaded(path)
@@ -236,7 +236,8 @@ def test_records_are_tables_for_pandas_and_datasets(
 def test_what_first_stands_far_into_a_file_is_read_by_datasets_too(
     server: StandIn, policy: Policy, benchmark: ProblemSetConfig, tmp_path: Path
 ) -> None:
-    """Behind the 10 MB from which it guesses the columns: a failure as it is, scores where it is told their type."""
+    """`datasets` guesses the columns from the first 10 MB. It reads a later failure as it is, and later scores if it is
+    given their type."""
     main(served(tmp_path / "run", server, benchmark))
     solved, failed = [[r for r in records_of(tmp_path / "run") if bool(r["failure"]) is f] for f in (False, True)]
     rows = [*solved * (11 * 2**20 // len(json.dumps(solved))), *failed]

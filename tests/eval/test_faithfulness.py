@@ -1,4 +1,4 @@
-"""What eval.faithfulness says of a policy that looks at its crops, and of one that does not."""
+"""eval.faithfulness on a policy that looks at its crops, and on one that does not."""
 
 import asyncio
 import json
@@ -16,14 +16,14 @@ CONFIG = FaithfulnessConfig(Path("unused"), problems=12, n=2, rollouts=2)
 
 
 class Blind(TeacherEngine):
-    """Zooms to the right place, and writes what it wrote before, whatever it is shown there."""
+    """Zooms to the right place, and then writes the same text for every crop."""
 
     def crop_tokens(self, problem: Problem, region: Region) -> int:
         return 16
 
 
 class Looking(Blind):
-    """Says what is printed on the plate that its last crop shows, and `nothing` of a crop without one."""
+    """Names the print on the plate in its last crop, and `nothing` for a crop without a plate."""
 
     async def sample(self, request: Request) -> list[Continuation]:
         last = request.steps[-1].region if request.steps else None

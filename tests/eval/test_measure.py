@@ -1,4 +1,4 @@
-"""Selectors and numbers, against brute force and by hand."""
+"""Selectors and metrics, compared with brute force and with values computed by hand."""
 
 import dataclasses
 import itertools

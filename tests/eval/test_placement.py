@@ -1,4 +1,4 @@
-"""The commands that run a model, in process and small: where it computes, and that it is loaded only for work."""
+"""The commands that run a model, in process and small: the device they use, and that they load it only for work."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -27,7 +27,7 @@ RECORDS = {"trees": "trees.jsonl", "eval": "records.jsonl"}
 
 @pytest.fixture
 def stages(backbone: Path, tmp_path: Path) -> dict[str, Stage]:
-    """Each stage by name."""
+    """The stages by name."""
     save_reward_model(load_reward_model(backbone, new_head=True), tmp_path / "prm", CheckpointConfig(head="step"))
     search, policy = TreeSearchConfig(root_rollouts=2, max_tokens=6), str(backbone)
     asked, settings = (ProblemSetConfig("chart", problems=3),), SolveSettings(n=2, max_tokens=6)

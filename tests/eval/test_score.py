@@ -1,4 +1,4 @@
-"""Published outputs score what the authors' own scorers give for them, to the last cell."""
+"""Published outputs get the scores of the authors' own scorers, to the last cell."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def test_mathvista(run: str) -> None:
     official, published = (result("mathvista", want["file"], rule=rule) for rule in ("official", "as_published"))
     assert_cells(official, want["official_scorer_head"])
     assert published["correct"] == want["strict_integer_variant_correct"]
-    # One run was published as the scorer reads integers today, and all others as it did then.
+    # One run's published score fits today's reading of integers, and all others the earlier reading.
     assert_cells(official if run == "llavar" else published, want["published"])
 
 
@@ -117,7 +117,7 @@ def test_puzzlevqa(run: str) -> None:
 
 
 def test_puzzlevqa_from_the_responses_alone(tmp_path: Path) -> None:
-    """The stored predictions are what the rule makes of the responses."""
+    """The rule gives the stored predictions from the responses."""
     want = expected("puzzlevqa")["gpt4o_outputs_single"]
     source = DATA / "puzzlevqa/outputs/gpt4o_outputs_single.jsonl"
     bare = tmp_path / "bare.jsonl"

@@ -1,4 +1,4 @@
-"""eval.solve: what it is given wrongly is said in one sentence, before a model is loaded."""
+"""eval.solve reports a wrong argument in one sentence, before it loads a model."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from PIL import Image
 from eval.solve import SolveConfig, as_text, is_right, main, problem_of, scored_view
 from vlprm.images import png
 from vlprm.schema import Solution, StepScore
-from vlprm.scoring.open import ScorerConfig
+from vlprm.scoring.config import ScorerConfig
 from vlprm.search import Cost, ScoredSolution, SearchResult
 from vlprm.steps import split_steps
 
@@ -62,7 +62,7 @@ def test_an_image_too_narrow_to_be_shown_is_refused(tmp_path: Path) -> None:
 
 
 def test_a_step_without_a_score_is_shown_without_one() -> None:
-    """Never as 0; and a solution without an answer says why it has none."""
+    """The score is never shown as 0, and a solution without an answer says why it has none."""
     steps = tuple(split_steps("[reasoning] 1 + 1 = 2\n\n[reasoning] so"))
     cut = ScoredSolution(Solution("p", steps, None, "length", 9), (StepScore(0.75, None, None), None))
     said = as_text(SearchResult("p", "best_of_n", (cut,), [1.0], Cost(policy_tokens=9))).splitlines()

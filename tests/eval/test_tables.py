@@ -35,7 +35,7 @@ from vlprm.runs.folder import open_run
 from vlprm.runs.journal import Records, finish, read_records
 from vlprm.schema import Solution, from_json
 from vlprm.scoring.aggregate import AGGREGATIONS
-from vlprm.scoring.open import ScorerConfig
+from vlprm.scoring.config import ScorerConfig
 from vlprm.scoring.tree import score_whole
 from vlprm.search import SearchConfig
 from vlprm.steps import split_steps
@@ -76,7 +76,7 @@ def text_of(run: Path, capsys: pytest.CaptureFixture[str], **fields: Any) -> str
 def test_the_five_benchmarks_of_vl_prm_make_a_table(
     recipe: str, tiny_backbone: Folders, reward_model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """The recipe itself, but for its models, its data and its size."""
+    """Runs the recipe itself with other models, data and size."""
     config = parse(RunConfig, ["--config", str(ROOT / f"configs/eval/{recipe}.yaml")])
     subset = {"mathvista": "images", "mathvision": "images", "mmmu": "images"}
     asked = tuple(
@@ -163,7 +163,7 @@ def run_of(
     reward: Callable[[int], float] = second_best,
     **changes: Any,
 ) -> Path:
-    """A run whose pools are as right as that, and whose second candidates have the best rewards."""
+    """A run whose pools have this accuracy; by default, their second candidates have the best rewards."""
     config = {
         "policy": "p",
         "reward_model": "r/prm",
@@ -205,7 +205,7 @@ def test_rows_say_what_the_records_say(tmp_path: Path) -> None:
     folder = run_of(tmp_path / "r", [[False, True, False], [True, False, True], [None, True, None]])
     (one,) = read_runs((folder,), "methods")
     rows = {row.title: row for row in table_rows(one, one.pools)}
-    assert rows["p + r"].cells["b"] == pytest.approx((1 / 3 + 2 / 3 + 1) / 3)  # none is chosen beside an answer
+    assert rows["p + r"].cells["b"] == pytest.approx((1 / 3 + 2 / 3 + 1) / 3)  # none is chosen if there is an answer
     assert rows["+ best of N (min)"].cells["b"] == pytest.approx(2 / 3)
     assert rows["+ majority"].cells["b"] == pytest.approx(2 / 3)
     assert rows["+ oracle"].cells["b"] == 1.0
@@ -233,7 +233,7 @@ def test_a_table_does_not_depend_on_who_was_done_first(tmp_path: Path, capsys: p
 
 
 def test_other_layouts_have_every_rule_and_every_n(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """The best of n is exact over the subsets of the pool: here the right one has the best reward."""
+    """Best of n is exact over the subsets of the pool; here the right candidate has the best reward."""
     folder = run_of(tmp_path / "r", [[False, True, False, False]])
     rules = text_of(folder, capsys, layout="aggregations", format="csv")
     assert all(f"best of N ({rule})" in rules for rule in AGGREGATIONS)
@@ -244,7 +244,7 @@ def test_other_layouts_have_every_rule_and_every_n(tmp_path: Path, capsys: pytes
 
 @pytest.mark.parametrize("right", [[True, False, False, False], [False, False, False, True]])
 def test_candidates_of_equal_reward_are_as_good_as_each_other(tmp_path: Path, right: list[bool | None]) -> None:
-    """Whichever of them stands first: the curve ends where the method is."""
+    """In any order, candidates with equal rewards give each row the pool's mean accuracy."""
     folder = run_of(tmp_path / "r", [right], reward=lambda k: 0.5)
     (one,) = read_runs((folder,), "curve")
     assert {row.title: row.cells["b"] for row in table_rows(one, {})} == dict.fromkeys(
@@ -289,7 +289,7 @@ def test_a_pool_that_was_not_scored_costs_no_scores(tmp_path: Path) -> None:
 
 
 def searched(folder: Path, spent: list[int], right: bool = True) -> None:
-    """A search method's record of each problem beside its pool's, at these costs."""
+    """A search method's record and the pool's record for each problem, at these costs."""
     records = Records(folder / "records.jsonl")
     (folder / "done.json").unlink()
     for i, tokens in enumerate(spent):
@@ -303,7 +303,7 @@ def searched(folder: Path, spent: list[int], right: bool = True) -> None:
 
 
 def test_below_a_search_stands_best_of_n_at_its_tokens(tmp_path: Path) -> None:
-    """Candidates cost 10, 7 and 7: of 16 tokens one is paid for, of 17 two, of which the second has the best reward."""
+    """Candidates cost 10, 7 and 7: 16 tokens pay for one, and 17 for two, of which the second has the best reward."""
     folder = run_of(tmp_path / "r", [[False, True, True], [False, True, True], [True, False, True]])
     searched(folder, [16, 17, 26])
     (one,) = read_runs((folder,), "methods")
@@ -386,7 +386,7 @@ def test_tables_refuse_what_they_cannot_compare(tmp_path: Path) -> None:
 
 @needs_data
 def test_the_official_rule_reads_a_tagged_answer_alone() -> None:
-    """Of a solution in steps: letters of other steps are no answers. One that was cut short has none."""
+    """In a solution with steps, letters of other steps are not answers. A solution that was cut short has none."""
     asked = open_problem_set(ProblemSetConfig("mmmu", DATA / "mmmu", "images", problems=1))
     problem = asked.problem(asked.ids[0])
     steps = tuple(split_steps(f"[reasoning] A is tempting, (B) too\n\n[answer] {problem.answer}"))

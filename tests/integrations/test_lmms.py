@@ -1,5 +1,5 @@
-"""The plug-in in a real lmms-eval, by its own command: drawn problems as a local task, the built-in policy, and a
-reward model. What is installed there is built from this tree, entry point and all."""
+"""The plug-in in a real lmms-eval, run by its own command: drawn problems as a local task, the built-in policy, and a
+reward model. The installed package is built from this tree, including its entry point."""
 
 from __future__ import annotations
 
@@ -77,7 +77,7 @@ def ran(folder: Path, *words: str) -> str:
 
 
 def evaluated(folder: Path, out: str, **args: Any) -> tuple[str, list[dict[str, Any]]]:
-    """What lmms-eval prints, and its samples."""
+    """The output of lmms-eval, and its samples."""
     args = {"policy": "builtin/policy", "device": "cpu", **args}
     model_args = ",".join(f"{name}={value}" for name, value in args.items())
     said = ran(
@@ -89,7 +89,7 @@ def evaluated(folder: Path, out: str, **args: Any) -> tuple[str, list[dict[str, 
 
 
 def test_a_task_gets_the_answer_that_the_method_chooses(folder: Path) -> None:
-    """To the letter and to the token, with the problems of a unit side by side."""
+    """Texts and token counts are equal, with the problems of a unit solved concurrently."""
     said, samples = evaluated(folder, "best", reward_model="prm", method="best_of_n", n=4, unit=2)
     assert "2 of 3 done" in said
     found = asyncio.run(found_here(folder / "prm"))

@@ -13,7 +13,7 @@ from datasets import Dataset, Features, Image, List, Value, load_dataset
 from PIL import Image as Pillow
 
 from data_synth import convert
-from data_synth.convert import ConvertConfig
+from data_synth.formats.config import ConvertConfig
 from tests.conftest import solved
 from train.prm import main
 from train.reward.config import PrmConfig
@@ -36,7 +36,8 @@ COLUMNS = {"prompt": Value("string"), "completions": STEPS, "labels": List(Value
 
 
 def records(problems: list[Problem]) -> list[Record]:
-    """Two solutions of each problem: one right in every step, one with a wrong first step and no label of the last."""
+    """Two solutions per problem: one with all steps right, and one with a wrong first step and an unlabelled last
+    step."""
     found = []
     for problem in problems:
         steps = [step.text for step in solved(problem)]
@@ -139,7 +140,7 @@ def test_text_alone_trains_too(backbone: Path, tmp_path: Path) -> None:
 
 
 def test_solutions_of_one_problem_are_one_tree(problems: list[Problem], tmp_path: Path) -> None:
-    """Named as the first of them; a step that they share, with the same label, is there once."""
+    """The tree has the name of the first solution; a step that they share, with the same label, occurs once."""
     rows = [{**row, "id": f"row {n}"} for n, row in enumerate(records(problems[:4]))]
     columns = COLUMNS | {"images": List(Image()), "id": Value("string")}
     found = load_trees(parquet(tmp_path / "d.parquet", rows, columns), RowsConfig())
@@ -211,7 +212,7 @@ def test_a_bad_file_is_named(tmp_path: Path) -> None:
         list(training_rows(tmp_path / "o.parquet"))
     row = {"prompt": "q", "completions": ["a", "b"], "labels": [True, True], "parents": [-1, -1]}
     Dataset.from_list([row]).to_parquet(str(tmp_path / "t.parquet"))
-    with pytest.raises(ValueError, match="lacks the columns answer, error_kinds"):  # siblings are no chain
+    with pytest.raises(ValueError, match="lacks the columns answer, error_kinds"):  # siblings are not a chain
         list(training_rows(tmp_path / "t.parquet"))
 
 
@@ -233,11 +234,12 @@ def test_the_reward_is_what_the_library_scores(checkpoint: Path, scored: Any) ->
         assert reward.__name__ == f"step_reward_{rule}"
         found = reward(prompts=prompts, completions=completions, images=stored, trainer_state=None)
         assert found == pytest.approx([aggregate(of_steps) for of_steps in rewards], abs=1e-5)
-    assert len({round(value, 4) for of_steps in rewards for value in of_steps}) > 5  # else equality says little
+    assert len({round(value, 4) for of_steps in rewards for value in of_steps}) > 5  # otherwise equality proves little
 
 
 def test_the_reward_takes_what_trls_trainer_hands_over(checkpoint: Path, scored: Any, tmp_path: Path) -> None:
-    """Messages, decoded images, and the images twice: in the column and, put there by the trainer, in the prompt."""
+    """It takes messages, decoded images, and images given twice: in the column, and in the prompt, where the trainer
+    puts them."""
     solutions, rewards = scored
     rows = [{"image": {"bytes": p.images[0], "path": None}} for p, _ in solutions]
     Dataset.from_list(rows, Features({"image": Image()})).to_parquet(str(tmp_path / "d.parquet"))
@@ -250,7 +252,7 @@ def test_the_reward_takes_what_trls_trainer_hands_over(checkpoint: Path, scored:
     ]
     completions = [[{"role": "assistant", "content": join_steps(steps)}] for _, steps in solutions]
     reward = step_reward(checkpoint, device="cpu")
-    assert reward.__name__ == "step_reward_min"  # the rule of the profile
+    assert reward.__name__ == "step_reward_min"  # the rule in vlprm.json
     found = reward(prompts, completions, image=column, completion_ids=[[1]] * 5)
     assert found == pytest.approx([min(of_steps) for of_steps in rewards], abs=1e-5)
 
@@ -289,7 +291,7 @@ def test_a_reward_that_cannot_be_made_is_refused(checkpoint: Path, backbone: Pat
 
 
 def test_an_encoded_image_has_the_pixels_of_its_own_file() -> None:
-    """A photo that lies on its side, one with an alpha channel, one for print: as datasets and as Pillow open them."""
+    """A rotated photo, an image with an alpha channel, and a CMYK image, as datasets and as Pillow open them."""
     exif = Pillow.Exif()
     exif[0x0112] = 6
     turned, clear, printed = io.BytesIO(), io.BytesIO(), io.BytesIO()

@@ -1,4 +1,4 @@
-"""The five fusion rules, what is believed of a judge, and corrections mined from siblings."""
+"""The five fusion rules, the estimated rates of a judge, and corrections mined from siblings."""
 
 from __future__ import annotations
 
@@ -40,8 +40,8 @@ def test_bayes_weighs_the_counts_against_the_judge() -> None:
 
 
 def test_counts_are_read_against_the_parents() -> None:
-    """None of eight right means much after a prefix that is nearly always solved, less after one that seldom is, and
-    nothing after one that never is."""
+    """No right rollout of eight is strong evidence after a prefix that is nearly always solved, weaker after one that
+    seldom is, and none after one that never is."""
     often, seldom, never = StepLabel(15, 16, 16), StepLabel(2, 16, 16), StepLabel(0, 16, 16)
     assert posterior(0, 8, YES, often) < posterior(0, 8, YES, seldom) < posterior(0, 8, YES, never)
     assert posterior(0, 8, YES, never) == posterior(0, 0, YES, never)
@@ -92,8 +92,8 @@ class Judge:
 
 
 def simulated(trees: int, judge: Judge, seed: int) -> list[tuple[TreeEvidence, list[bool]]]:
-    """Trees of a prompt with a value of 0.6, a perception step and a reasoning step after a right one. One in three
-    steps is wrong; of the wrong perception steps 40% are harmless."""
+    """Trees from a prompt with a value of 0.6: a perception step, and a reasoning step after a right one. One in three
+    steps is wrong; 40% of the wrong perception steps are harmless."""
     rng, result = random.Random(seed), []
     for _ in range(trees):
         labels, kinds, parents, right = [], [], [], []
@@ -159,8 +159,8 @@ def test_a_sibling_of_high_value_corrects_a_wrong_step() -> None:
 
 
 def test_a_step_is_compared_with_the_last_one_before_it_that_has_counts() -> None:
-    """A search makes rollouts from some steps only. None of eight right says much after a step from which all were, and
-    as much where a step without counts stands between."""
+    """A search makes rollouts from some steps only. No right rollout of eight is strong evidence after a step from
+    which all were right, and just as strong if a step without counts lies between them."""
     counted = [StepLabel(8, 8, 8), StepLabel(), StepLabel(0, 8, 8), StepLabel(1, 1, 1)]
     evidence = TreeEvidence(counted, ["reasoning"] * 4, [-1, 0, 1, 2], StepLabel(7, 8, 8))
     value = posterior_correct(evidence, JudgeReliability())[2]

@@ -1,4 +1,4 @@
-"""Each family of backbones, by a tiny random model of its real class with its real processor."""
+"""Each family of backbones, with a tiny random model of its real class and its real processor."""
 
 from __future__ import annotations
 
@@ -15,11 +15,12 @@ import transformers as hf
 
 from tests.conftest import executed, solved
 from tests.tiny_backbones import BACKBONES, OUTSIDE
-from vlprm.model.attention import FLASH, TREE, Attention
+from vlprm.model.attention import Attention
 from vlprm.model.checkpoint_config import CheckpointConfig
 from vlprm.model.families import FAMILIES
 from vlprm.model.loading import freeze, load_inputs, load_policy, part_of
 from vlprm.model.reward_loading import load_reward_model, save_reward_model
+from vlprm.model.tree_attention import FLASH, TREE
 from vlprm.policy import Request
 from vlprm.policy.local import generate
 from vlprm.schema import Problem, Step
@@ -46,7 +47,7 @@ def test_every_known_family_is_proved() -> None:
 def test_a_reward_model_keeps_all_weights_and_its_scores(
     tiny_backbone: Folders, tmp_path: Path, problems: list[Problem], family: str, head: str
 ) -> None:
-    """Only the head is new; saved and loaded, the scores are equal; and they depend on the image."""
+    """Only the head is new. Scores are equal after saving and loading, and depend on the image."""
     plain = load_policy(tiny_backbone(family)).model.state_dict()
     made = load_reward_model(tiny_backbone(family), new_head=head)  # type: ignore[arg-type]
     assert set(made.model.state_dict()) - set(plain) == ({"score.weight"} if head == "step" else set())
@@ -69,7 +70,8 @@ def test_a_reward_model_keeps_all_weights_and_its_scores(
 def test_transformers_own_classes_load_what_is_saved(
     tiny_backbone: Folders, tmp_path: Path, problems: list[Problem], family: str, head: str
 ) -> None:
-    """With all weights: the one that writes, and the one that classifies tokens, with equal scores, if there is one."""
+    """The generating class, and the token classification class if there is one, load all weights and give equal
+    scores."""
     made = load_reward_model(tiny_backbone(family), new_head=head)  # type: ignore[arg-type]
     if head == "step":
         torch.nn.init.normal_(made.model.score.weight, std=0.1)
@@ -91,7 +93,8 @@ def test_transformers_own_classes_load_what_is_saved(
 
 @families
 def test_scores_are_those_of_the_sequence_alone(tiny_backbone: Folders, problems: list[Problem], family: str) -> None:
-    """In a padded batch with rows of other lengths and other numbers of images; and of a prefix alone."""
+    """The padded batch has rows of other lengths and other numbers of images; a prefix alone has the same scores
+    too."""
     made = load_reward_model(tiny_backbone(family), new_head="step")
     torch.nn.init.normal_(made.model.score.weight)
     asked = [(p, solved(p)) for p in problems[:3]] + [zooming()]
@@ -103,7 +106,7 @@ def test_scores_are_those_of_the_sequence_alone(tiny_backbone: Folders, problems
 
 @families
 def test_a_policy_of_the_family_writes(tiny_backbone: Folders, problems: list[Problem], family: str) -> None:
-    """With a cache, and without: the likeliest next id is the same."""
+    """The most likely next id is the same with a KV cache and without."""
     policy = load_policy(tiny_backbone(family))
     if family == "qwen3_5":
         with pytest.raises(
@@ -158,7 +161,7 @@ def test_a_family_that_is_neither_known_nor_declared_is_named(tiny_backbone: Fol
 def test_a_policy_is_asked_for_no_box_whose_dialect_nobody_knows(
     tiny_backbone: Folders, tmp_path: Path, family: str
 ) -> None:
-    """Without a profile it is one of the Hub, whose prompt asks for zooms. Its reward model zooms nowhere."""
+    """A folder without vlprm.json is one of the Hub, whose prompt asks for zooms. Its reward model never zooms."""
     shutil.copytree(tiny_backbone(family), folder := tmp_path / "b")
     (folder / "vlprm.json").unlink()
     if FAMILIES[family].dialect != "none":
@@ -174,7 +177,7 @@ def test_a_policy_is_asked_for_no_box_whose_dialect_nobody_knows(
 
 
 def test_code_of_a_checkpoint_is_never_run(tmp_path: Path, tiny_backbone: Folders) -> None:
-    """Where transformers knows the model, its own class is taken."""
+    """If transformers knows the model, its own class is used."""
     marks = {"auto_map": {"AutoConfig": "own.Config", "AutoModelForImageTextToText": "own.Model"}}
     code = f"open({str(tmp_path / 'ran')!r}, 'w')\n"
     for name, model_type in (("known", "qwen2_5_vl"), ("unknown", "internvl_chat")):

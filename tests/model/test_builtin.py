@@ -1,4 +1,4 @@
-"""The shipped weights: they load, they are small, they solve and score as recorded, and say how they were made."""
+"""The shipped weights load, are small, solve and score as recorded, and say how they were made."""
 
 import asyncio
 import json
@@ -22,7 +22,7 @@ PROBE = [family.problem("validation", i) for family in TASKS.values() for i in r
 
 
 def log_likelihood(name: str) -> float:
-    """Mean log-probability that a model gives to the truthful solutions of the probe problems, a token."""
+    """Mean log-probability per token of the truthful solutions of the probe problems under a model."""
     checkpoint = load_policy(name)
     rows = [checkpoint.inputs.row(p, executed_steps(p, [s.text for s in solved(p)]), closed=True) for p in PROBE]
     batch = checkpoint.inputs.batch(rows)
@@ -54,7 +54,7 @@ def test_the_weights_score_as_recorded(name: str) -> None:
 
 
 def test_the_policy_solves_some_and_fails_some() -> None:
-    """What the demo rests on: right and wrong solutions, all of them in the step format."""
+    """The demo needs right and wrong solutions, all of them in the step format."""
     engine = LocalPolicy(load_policy("builtin/policy"))
 
     async def sample():  # type: ignore[no-untyped-def]

@@ -1,4 +1,4 @@
-"""What holds on the CPU holds on a GPU, in float32. `make gpu-check` begins with these."""
+"""Results of the CPU hold on a GPU, in float32. `make gpu-check` runs these first."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ families = pytest.mark.parametrize("family", ["qwen2_5_vl", "qwen3_vl"])
 
 @pytest.fixture(autouse=True)
 def exact() -> Iterator[None]:
-    """Without the shorter numbers by which a GPU multiplies faster."""
+    """Turns off TF32 and other reduced-precision products."""
     parts = (torch.backends.cuda.matmul, torch.backends.cudnn.conv)
     before = [part.fp32_precision for part in parts]
     for part in parts:
@@ -37,7 +37,7 @@ def exact() -> Iterator[None]:
 def test_trees_have_the_loss_and_gradients_of_the_cpu(
     tiny_backbone: Callable[[str], Path], dataset: Path, family: str, head: str
 ) -> None:
-    """There by FlexAttention, here by a dense mask."""
+    """The GPU uses FlexAttention, the CPU a dense mask."""
     trees, found = load_trees(dataset, RowsConfig())[:5], []
     for device in ("cpu", "cuda"):
         checkpoint = trained(tiny_backbone(family), head)

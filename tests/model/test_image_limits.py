@@ -1,5 +1,5 @@
-"""Images are seen at the size that a checkpoint's processor declares, unless a profile or a recipe says otherwise; and
-what is saved says the same to whoever loads it."""
+"""A checkpoint's processor decides the image size, unless vlprm.json or a recipe sets limits; a saved folder gives
+everyone the same size."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from vlprm.schema import Problem
 from vlprm.serving.messages import probe_problem
 
 Folders = Callable[[str], Path]
-OWN = {"shortest_edge": 56 * 56, "longest_edge": 250_000}  # of a processor, and none of ours
+OWN = {"shortest_edge": 56 * 56, "longest_edge": 250_000}  # the processor's limits; vlprm.json sets none
 QUESTION = "How many?"
 families = pytest.mark.parametrize("family", [*BACKBONES, *OUTSIDE])
 limited = pytest.mark.parametrize("family", [name for name in BACKBONES if FAMILIES[name].pixel_limits])
@@ -42,13 +42,13 @@ def photo() -> bytes:
 
 
 def seen(inputs: InputBuilder, photo: bytes) -> tuple[int, Any]:
-    """The image tokens of a prompt with the photo, and its patch grid where there is one."""
+    """The image tokens of a prompt with the photo, and its patch grid if there is one."""
     prompt = inputs.prompt(Problem("p", "t", QUESTION, (photo,), None, "word"))
     return sum(prompt.image_mask), _grid(prompt.images[0])
 
 
 def stock(folder: Path, photo: bytes) -> tuple[int, Any]:
-    """The same by transformers alone, which knows nothing of ours."""
+    """The same from plain transformers, without our code."""
     processor = AutoProcessor.from_pretrained(folder)
     content = [{"type": "image"}, {"type": "text", "text": QUESTION}]
     text = processor.apply_chat_template([{"role": "user", "content": content}], tokenize=False)
@@ -63,7 +63,7 @@ def _grid(batch: Any) -> Any:
 
 
 def copied(source: Path, folder: Path, family: str, declared: dict[str, Any] | None) -> Path:
-    """The folder with limits of its processor's own, where it takes any, and with this `vlprm.json` or none."""
+    """A copy of the folder with limits in its processor, if that takes any, and with this `vlprm.json` or none."""
     shutil.copytree(source, folder)
     path = folder / "processor_config.json"
     config = json.loads(path.read_text())
@@ -86,7 +86,7 @@ def profile_without_limits(family: str) -> dict[str, Any]:
 def test_a_photo_is_seen_as_the_folders_own_processor_shows_it(
     tiny_backbone: Folders, tmp_path: Path, photo: bytes, family: str
 ) -> None:
-    """And what is saved is read alike by transformers alone."""
+    """Plain transformers reads the saved folder in the same way."""
     folder = copied(tiny_backbone(family), tmp_path / "backbone", family, profile_without_limits(family))
     made = load_reward_model(folder, new_head="step")
     assert seen(made.inputs, photo) == stock(folder, photo)
@@ -152,7 +152,7 @@ def test_limits_that_cannot_be_are_refused(
 
 
 def test_a_server_is_probed_with_an_image_on_either_side_of_the_limits(tiny_backbone: Folders, tmp_path: Path) -> None:
-    """The larger is no larger than what every server reads, however high the limit."""
+    """The larger image is never larger than what every server reads, however high the limit."""
     folder = copied(tiny_backbone("qwen3_vl"), tmp_path / "b", "qwen3_vl", profile_without_limits("qwen3_vl"))
     inputs = load_inputs(folder)
     sides = [open_image(data).width for data in probe_problem(inputs).images]

@@ -6,11 +6,12 @@ from pathlib import Path
 
 import pytest
 import torch
+from cachetools import LRUCache
 from PIL import Image
 from transformers import AutoModelForImageTextToText
 
 from tests.conftest import solved
-from vlprm.cache import ByteCache
+from vlprm.cache import cached
 from vlprm.images import _OPENED, MAX_PIXELS, open_image
 from vlprm.model.inputs import InputBuilder
 from vlprm.model.loading import load_inputs
@@ -45,7 +46,7 @@ def test_a_zoom_is_scored_after_its_crop(inputs: InputBuilder) -> None:
     last_image_token = max(i for i, is_image in enumerate(row.image_mask) if is_image)
     assert row.step_ends[0] > last_image_token
     assert [image["image_grid_thw"].tolist() for image in row.images] == [[[1, 8, 8]], [[1, 4, 4]]]
-    # The policy writes the zoom and the end of its turn, and nothing of the turn that shows the crop.
+    # The policy writes the zoom and the end of its turn, but no part of the turn that shows the crop.
     written = inputs.tokenizer.decode([i for i, w in zip(row.ids, row.written_in, strict=True) if w >= 0])
     assert written == zoom.text + "<|im_end|>" + join_steps(STEPS)
 
@@ -75,12 +76,12 @@ SENTENCES = [parse_step("There are two."), parse_step("[reasoning] So 1 + 1"), p
 
 @pytest.fixture
 def joining(tiny_backbone: Callable[[str], Path]) -> InputBuilder:
-    """Of a tokenizer that makes one piece of a full stop and the line breaks after it."""
+    """Inputs of a tokenizer that makes one token of a full stop and the line breaks after it."""
     return load_inputs(tiny_backbone("qwen2_5_vl"))
 
 
 def test_ids_are_those_of_the_whole_text_where_steps_end_in_a_full_stop(joining: InputBuilder) -> None:
-    """As a policy writes them, and as a server reads them."""
+    """The ids are those that a policy samples and that a server reads."""
     problem, encode = picture(128, 128), joining.text.encode
     prompt = len(joining.prompt(problem).ids)
     for cut in range(1, len(SENTENCES) + 1):
@@ -140,7 +141,7 @@ def test_positions_are_the_models_own(inputs: InputBuilder, backbone: object, si
 
 
 def test_positions_of_images_matter(inputs: InputBuilder, backbone: object) -> None:
-    """One-dimensional positions, which a missing token type silently gives on some families, change the logits."""
+    """With some families, a missing token type silently gives one-dimensional positions, which change the logits."""
     model = AutoModelForImageTextToText.from_pretrained(backbone).eval()
     batch = inputs.batch([inputs.row(picture(128, 128), STEPS)])
     right = model(**batch).logits
@@ -166,15 +167,15 @@ def test_a_cache_holds_as_many_bytes_as_it_may_and_the_last_used() -> None:
         made.append(name)
         return name
 
-    cache = ByteCache[str, str](10, lambda key, value: len(value))
+    cache: LRUCache[str, str] = LRUCache(10, getsizeof=len)
     for name in ("aaaa", "bbbb", "aaaa", "cccc", "aaaa", "bbbb", "dddddddddddd", "bbbb"):
-        assert cache.get(name, lambda name=name: make(name)) == name
-        assert cache.held <= 10
+        assert cached(cache, name, lambda name=name: make(name)) == name
+        assert cache.currsize <= 10
     assert made == ["aaaa", "bbbb", "cccc", "bbbb", "dddddddddddd"]
 
 
 def test_pixels_are_counted_and_kept_within_bounds(backbone: object, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Of prompts and of crops; and neither is processed twice while it is kept."""
+    """The cache holds the pixels of prompts and crops, and neither is processed twice while it is cached."""
     monkeypatch.setattr("vlprm.model.inputs.CACHE_BYTES", 1 << 20)
     inputs = load_inputs(Path(str(backbone)))
     zooms = [Step("zoom", "[zoom] {}", Region(0, 0, 32 + i, 64)) for i in range(8)]
@@ -184,16 +185,16 @@ def test_pixels_are_counted_and_kept_within_bounds(backbone: object, monkeypatch
     for width in range(128, 192, 8):
         inputs.row(picture(width, 128), [])
     kept = inputs._rendered
-    assert sum(t.nbytes for s in kept._values.values() for i in s.images for t in i.values()) <= kept.held <= 1 << 20
-    assert 1 < len(kept._values) < 8
+    assert sum(t.nbytes for s in kept.values() for i in s.images for t in i.values()) <= kept.currsize <= 1 << 20
+    assert 1 < len(kept) < 8
 
 
 def test_decoded_images_are_kept_within_bounds() -> None:
     data = picture(300, 200).images[0]
-    before = _OPENED.held
+    before = _OPENED.currsize
     assert open_image(data) is open_image(data, "by another name")
-    assert _OPENED.held - before >= 300 * 200 * 4
-    assert 4 * MAX_PIXELS < _OPENED.limit < 1 << 30
+    assert _OPENED.currsize - before >= 300 * 200 * 4
+    assert 4 * MAX_PIXELS < _OPENED.maxsize < 1 << 30
 
 
 def test_a_truncated_image_is_named(inputs: InputBuilder) -> None:

@@ -1,4 +1,4 @@
-"""Trees as one sequence: layout, sight, forests."""
+"""Trees as one sequence: layout, attention masks, forests."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ import torch
 from torch import Tensor
 from torch.nn.attention.flex_attention import create_mask
 
-from vlprm.model.attention import block_mask
 from vlprm.model.packing import Node, PackedRow, Segment, collate, join, lay_out, padded_batches, tree_mask
+from vlprm.model.tree_attention import block_mask
 
 
 def segment(*ids: int) -> Segment:
@@ -21,14 +21,14 @@ def linear(part: Segment, start: int) -> tuple[Tensor, int]:
 
 @pytest.fixture
 def tree() -> PackedRow:
-    """A prompt (ids 1 2), under it 10 and 20 21; under 10: 11 and 12 13; in the order in which a search makes them."""
+    """A prompt (ids 1 2); under it 10 and 20 21; under 10: 11 and 12 13; in the order in which a search makes them."""
     nodes = [Node(segment(1, 2), -1), Node(segment(10), 0, 0, 0), Node(segment(20, 21), 0, 1, 1),
              Node(segment(11), 1, 2, 2), Node(segment(12, 13), 1, 3, 3)]  # fmt: skip
     return lay_out(nodes, linear)
 
 
 def seen(row: PackedRow, token: int) -> list[int]:
-    """The ids that the token with this id sees."""
+    """The ids that the token with this id attends to."""
     mask = tree_mask(torch.tensor([row.until]))[0, 0]
     return [row.ids[k] for k in mask[row.ids.index(token)].nonzero().flatten().tolist()]
 
@@ -63,7 +63,7 @@ def test_rows_side_by_side_do_not_see_each_other(tree: PackedRow) -> None:
 
 
 def test_the_block_mask_of_a_gpu_is_the_dense_one(tree: PackedRow) -> None:
-    """With padding; a pad sees itself alone, since a query that sees nothing gives NaN."""
+    """The rows are padded; a padding token attends to itself, since a query without keys gives NaN."""
     other = lay_out([Node(segment(5, 6, 7), -1)], linear)
     until = collate([tree, other], 0)["until"]
     dense = tree_mask(until)

@@ -1,4 +1,4 @@
-"""The reward model: load, save, refuse; and the loss, whatever a batch is split into."""
+"""The reward model: load, save, refuse; and the loss, however a batch is split."""
 
 import json
 import shutil
@@ -33,7 +33,7 @@ def test_saved_and_loaded_scores_are_equal(trained: Path, backbone: Path, proble
     assert score(once, pairs) == score(again, pairs)
     assert type(once.model).__name__ == "Qwen3VLForTokenClassification"
     assert set(load_file(trained / "model.safetensors")) >= {"score.weight"}
-    # The backbone's weights, and with them its language model, are all there: only the head is new.
+    # All weights of the backbone, including its language model, are loaded: only the head is new.
     old, new = load_policy(backbone).model.state_dict(), once.model.state_dict()
     assert set(new) - set(old) == {"score.weight"}
     assert all(torch.equal(old[name], new[name]) for name in old)
@@ -57,7 +57,7 @@ def test_each_step_is_scored_by_what_comes_before_it(trained: Path, problems: li
 
 
 def test_surprise_is_what_the_language_model_gives_to_what_was_written(backbone: Path) -> None:
-    """Not to the crop that a zoom shows, nor to padding; in a batch with shorter rows."""
+    """Crops and padding do not count; the batch has shorter rows."""
     checkpoint, policy = load_reward_model(backbone, new_head="step", reads_surprise=True), load_policy(backbone)
     problem, other = TASKS["fine_print"].problem("train", 3), TASKS["chart"].problem("train", 3)
     steps = [executed(step) for step in solved(problem)]

@@ -1,4 +1,4 @@
-"""What a command costs, in a process of its own."""
+"""The cost of a command in a process of its own."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import Any
 
 
 def in_a_process(stage: Callable[[Path], None], folder: Path) -> dict[str, Any]:
-    """Seconds, those of a processor, and megabytes at the peak; the start of Python is in all of them."""
+    """Wall seconds, CPU seconds and peak megabytes, all including the start of Python."""
     started = time.perf_counter()
     with multiprocessing.get_context("spawn").Pool(1) as pool:
         cpu, peak = pool.apply(_cost_of, (stage, folder))

@@ -1,11 +1,12 @@
-"""What a GPU does with a step-reward model of 3B shape: run where one is at hand. No download, ten minutes at most.
+"""Correctness and speed on a GPU, with a step-reward model of 3B shape. No download; at most ten minutes.
 
     make gpu-check        or: python -m tests.perf.gpu_check
 
-First, that the GPU's paths (a FlexAttention block mask, bfloat16) agree with the CPU in float32 on a small model; then,
-for paths in random batches, paths under a token budget and whole trees, on a randomly initialised Qwen2.5-VL of 3B
-shape in bfloat16: labelled steps and tokens per second, peak memory, and the share of the card's peak that the matrix
-products of the unpadded tokens come to. Results go to runs/bench/gpu_check.json; docs/performance.md keeps the last.
+First, a small model must agree between the GPU's code paths (a FlexAttention block mask, bfloat16) and the CPU in
+float32. Then a randomly initialised Qwen2.5-VL of 3B shape in bfloat16 trains on paths in random batches, on paths
+under a token budget, and on whole trees. Measured are labelled steps and tokens per second, peak memory, and the share
+of the card's peak FLOPS that the matrix products of the unpadded tokens reach. Results go to
+runs/bench/gpu_check.json; docs/performance.md has the last ones.
 """
 
 from __future__ import annotations
@@ -51,7 +52,7 @@ def main() -> None:
 
 
 def disagreement() -> float:
-    """The largest difference of a step's reward on trees: bfloat16 on the GPU against float32 on the CPU."""
+    """Largest difference of a step's reward on trees: bfloat16 on the GPU against float32 on the CPU."""
     folder, side = backbones()["qwen2_5_vl"]
     found = []
     for device, dtype in (("cpu", torch.float32), ("cuda", torch.float32), ("cuda", torch.bfloat16)):

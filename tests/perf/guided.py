@@ -1,9 +1,9 @@
-"""Step beam search with a scorer that keeps what it read, and with one that reads every beginning anew.
+"""Step beam search with a scorer that has a KV cache, and with one that reads every prefix again.
 
     make demo && python -m tests.perf.guided
 
-The built-in policy and the demo's reward model; both scorers take turns in the same process, and lead to the same
-solutions, which is checked. Tokens through the scorer, and seconds, for each problem.
+It uses the built-in policy and the demo's reward model. The scorers run interleaved in one process, and must lead to
+the same solutions. It measures the scorer's tokens and seconds per problem.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ PROBLEMS, ROUNDS = 40, 3
 
 
 class Recomputed(LocalScorer):
-    """Reads the prompt and the whole beginning each time."""
+    """Reads the prompt and the whole prefix every time."""
 
     async def score(self, problem: Problem, solutions: Sequence[Sequence[Step]], attempt: Hashable = None) -> Scored:
         self.forget(problem, attempt)
@@ -65,7 +65,7 @@ def main() -> None:
 
 
 class Timed:
-    """A scorer of which the time is taken that it computes."""
+    """A scorer whose computing time is measured."""
 
     def __init__(self, scorer: LocalScorer) -> None:
         self.scorer, self.seconds = scorer, 0.0

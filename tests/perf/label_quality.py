@@ -1,12 +1,12 @@
-"""How right the labels of each fusion rule are, with judges of several accuracies, against the truth.
+"""Accuracy of the labels of each fusion rule against the ground truth, with judges of several accuracies.
 
     python -m tests.perf.label_quality
 
-Trees of the built-in policy over validation problems (kept in runs/bench/label_quality, so that a second run is
-quick). The judge is the oracle with errors of two styles: independent for each prefix, and sticky, the same wherever a
-problem's step has the same text, as a model's are. F1 is of *wrong* steps, over the steps before and at a path's first
-true error which have a verdict and three rollouts with a result; a step that a rule leaves without a label counts as
-not called, and `f1_labelled` leaves such steps out.
+The trees are the built-in policy's, on validation problems (kept in runs/bench/label_quality, so that a second run is
+fast). The judge is the oracle with errors of two styles: independent for each prefix, or sticky: the same for all
+steps of a problem with the same text, like a model's. F1 is that of *wrong* steps, over the steps up to and including
+a path's first true error that have a verdict and three rollouts with a result. A step that a rule leaves without a
+label counts as not called wrong; `f1_labelled` leaves such steps out.
 """
 
 from __future__ import annotations
@@ -77,7 +77,7 @@ def sticky(problem: Problem, steps: Sequence[Step], error_rate: float, seed: int
 
 
 def measured(known: Sequence[Tree], style: str, says: Sayings, accuracy: float) -> list[dict[str, Any]]:
-    """A row for each rule: F1 with its interval over seeds and problems."""
+    """One row per rule: F1 with its interval over seeds and problems."""
     calls: dict[str, list[np.ndarray]] = {rule: [] for rule in RULES}  # (trees, 5), see _calls
     judged: list[dict[str, float]] = []
     for seed in range(SEEDS):
@@ -156,8 +156,8 @@ def _mined(known: Sequence[Tree], evidence: Sequence[TreeEvidence], quality: Jud
 
 
 def _calls(tree: Tree, targets: Sequence[float | None], rule: str) -> tuple[int, int, int, int, int]:
-    """Wrong steps that are called wrong, right ones that are, wrong ones that are not; steps with a label; wrong ones
-    with a label that are not called wrong."""
+    """Counts: wrong steps called wrong; right steps called wrong; wrong steps not called wrong; steps with a label;
+    wrong steps with a label not called wrong."""
     tp = fp = fn = labelled = missed = 0
     for node in tree.measured:
         target, truth = targets[node], tree.truth[node]

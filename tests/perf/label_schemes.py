@@ -1,10 +1,11 @@
-"""The disputes of the field about labels and losses, settled for the built-in world: the demo's reward model, trained
-under each switch on the demo's labels, and measured on the demo's candidates, which are sampled again.
+"""Disputed choices of labels and losses, measured in the built-in world: the demo's reward model is trained with each
+change on the demo's labels, and measured on the demo's candidates, which are sampled again.
 
-    make demo && python -m tests.perf.label_schemes        (about four minutes a scheme on two cores)
+    make demo && python -m tests.perf.label_schemes        (about four minutes per scheme on two cores)
 
-All schemes have the same data and seed. Each differs from another by what its name says, and its best-of-8 has a paired
-difference from that one's. Intervals are 95% bootstrap ones over problems. What is done already is not done again.
+All schemes have the same data and seed. Each differs from another scheme as its name says, and the paired difference
+compares its best-of-8 with that one's. Intervals are 95% bootstrap intervals over problems. Finished work is not
+repeated.
 """
 
 from __future__ import annotations
@@ -32,7 +33,7 @@ AGGREGATION = "min"
 
 @dataclass(frozen=True)
 class Scheme:
-    """Fields of the config, of its loss and of its rows that differ from the demo's; and the scheme to compare with."""
+    """Fields of the config, of its loss and of its rows that differ from the demo's, and the scheme to compare with."""
 
     loss: dict[str, Any] = field(default_factory=dict)
     rows: dict[str, Any] = field(default_factory=dict)
@@ -68,7 +69,7 @@ def main() -> None:
 
 
 def measured(name: str, scheme: Scheme, right: dict[str, Any]) -> dict[str, Any]:
-    """The row of a scheme. `right` has how often the choices of those before it are right, and gets this one's."""
+    """The row of a scheme. `right` holds the accuracy of the choices of earlier schemes; this one's is added."""
     folder = FOLDER / "label_schemes" / name.replace(" ", "_")
     trained(folder / "prm", scheme)
     demo = parse(RunConfig, ["--config", "configs/demo/eval.yaml"])
@@ -101,7 +102,7 @@ def trained(folder: Path, scheme: Scheme) -> None:
 
 
 def auroc_interval(pools: list[Pool]) -> tuple[float, float]:
-    """Over resampled problems; the AUROC of their steps together."""
+    """Interval over resampled problems of the AUROC of all their steps."""
     of_problem = [
         [(s.correct, t.correct) for scores, truth in zip(p.scores, p.truth or (), strict=True)
          for s, t in zip(scores, truth, strict=True) if s and t] for p in pools

@@ -1,7 +1,7 @@
 """A world without a model: ten-step solutions in which each clean step turns wrong with probability 0.08 and a wrong
-one never recovers. The answer is always 42, so that the truth of each step and the value of each prefix are known.
+one never recovers. The answer is always 42, so the truth of each step and the value of each prefix are known.
 
-The family is given to commands as the task `tests.perf.mock`.
+Commands take the family as the task `tests.perf.mock`.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ FAMILY = SyntheticFamily(
 
 
 def continuation(prefix: Sequence[str], rng: random.Random, bits: int = 40, error_rate: float = ERROR_RATE) -> str:
-    """The rest of a solution that opens with these steps. Each step is worded in one of 2 ** `bits` ways."""
+    """The rest of a solution that begins with these steps. Each step is worded in one of 2 ** `bits` ways."""
     steps, wrong = list(prefix), any("wrong" in text for text in prefix)
     while len(steps) < STEPS - 1:
         wrong = wrong or rng.random() < error_rate
@@ -52,7 +52,7 @@ def continuation(prefix: Sequence[str], rng: random.Random, bits: int = 40, erro
 
 
 class MockPolicy:
-    """The policy of this world, which answers at once. With few `bits`, it often words two steps alike."""
+    """The policy of this world, which answers at once. With few `bits`, two of its steps often have the same words."""
 
     dialect = "relative_1000"
     zoom = ZoomPolicy()
@@ -69,8 +69,8 @@ class MockPolicy:
 
 
 class MockEngine(MockPolicy):
-    """The policy behind a queue. A request takes `latency` seconds, and at most `concurrency` are open; the rest wait
-    in the order in which they came. `requests` counts them by problem, `rounds` those that began when none was open."""
+    """The policy behind a queue. A request takes `latency` seconds, and at most `concurrency` are open; the others wait
+    in order of arrival. `requests` counts the requests by problem, `rounds` those that began when none was open."""
 
     def __init__(self, latency: float = 0.0, concurrency: int = 1_000_000) -> None:
         self.latency = latency

@@ -1,4 +1,4 @@
-"""Pools of candidates that no model wrote: solutions with a reading in ten wrong, and rewards at random."""
+"""Pools of candidates without a model: solutions with one wrong reading in ten, and random rewards."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a benchmark leaves behind: one JSON file in runs/bench."""
+"""The result of a benchmark: one JSON file in runs/bench."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ FOLDER = Path("runs/bench")
 
 
 def write_result(name: str, rows: list[dict[str, Any]], headline: dict[str, tuple[float, float]]) -> None:
-    """`headline` has for each key the value that was measured and its goal."""
+    """Write the rows. `headline` maps each key to the measured value and its goal."""
     result = {
         "name": name,
         "device": f"{platform.machine()}, {os.cpu_count()} CPU cores",

@@ -1,15 +1,15 @@
-"""Seconds to score N candidates of a problem: as one tree whose keys and values are kept, and in the usual ways.
+"""Seconds to score N candidates of a problem: as one tree with a KV cache, and in the usual ways.
 
     python -m tests.perf.scoring
 
     packed         vlprm.scoring.tree: the image, the prompt and shared steps once
-    batched        one padded batch of N whole rows
-    rows           a row at a time
-    prefix_calls   a call for each prefix of each candidate, as VL-PRM's search has it (arXiv 2509.23250)
+    batched        one padded batch of N complete rows
+    rows           one row at a time
+    prefix_calls   one call for each prefix of each candidate, as in VL-PRM's search (arXiv 2509.23250)
 
-Candidates share the prompt alone. The same model and process; the four take turns, and the medians of the rounds are
-compared. All rewards are equal, which is checked. `limit` is what the tokens of packed and batched would allow. The
-headline is of 16 candidates and 1,000 image tokens, the smaller of the two backbones' ratios.
+Candidates share only the prompt. The four variants run interleaved in one process with the same model, and the medians
+of the rounds are compared. Their rewards must be equal. `limit` is the speed-up that the token counts of packed and
+batched predict. The headline is for 16 candidates and 1,000 image tokens: the smaller ratio of the two backbones.
 """
 
 from __future__ import annotations
@@ -42,13 +42,13 @@ from vlprm.scoring.tree import score
 
 CANDIDATES, IMAGE_SIDES = (1, 4, 16, 64), (16, 32)  # of an image, in tokens
 STEPS, WORDS, ROUNDS = 8, 24, 3
-MOST_PREFIX_CALLS = 16  # candidates: beyond, the slowest way alone takes minutes, and the others are timed once
+MOST_PREFIX_CALLS = 16  # candidates: above this, the slowest variant is left out, and the others are timed once
 Rewards = list[list[float]]
 
 
 @cache
 def backbones() -> dict[str, tuple[Checkpoint, int]]:
-    """A reward model of random weights of each shape, and the pixels of one side of an image token."""
+    """A reward model with random weights of each architecture, and the side of an image token in pixels."""
     folder = Path(tempfile.mkdtemp(prefix="scoring-"))
     write_qwen2_5_vl(folder / "qwen2_5_vl", SMALL_TEXT, SMALL_VISION, (4, 6, 6))
     write_qwen3_vl(folder / "qwen3_vl")

@@ -1,8 +1,8 @@
-"""Milliseconds that a search spends outside of its engines, a step, with engines that answer at once.
+"""Milliseconds per step that a search spends outside of its policy and scorer, which answer at once.
 
     python -m tests.perf.search_overhead
 
-The policy counts to eight, and every step scores alike; 200 problems side by side.
+The policy counts to eight, every step has the same score, and 200 problems run concurrently.
 """
 
 from __future__ import annotations
@@ -55,7 +55,7 @@ def main() -> None:
 
 
 def measured(method: str) -> dict[str, Any]:
-    """A step is one of a candidate's: N candidates of eight steps are 8 N steps."""
+    """A step belongs to one candidate: N candidates of eight steps are 8 N steps."""
     problems = [Problem(str(i), "counting", "Count.", (), str(STEPS), "integer") for i in range(PROBLEMS)]
     config = SearchConfig(n=8, width=4)
 

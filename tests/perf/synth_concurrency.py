@@ -2,9 +2,10 @@
 
     python -m tests.perf.synth_concurrency
 
-200 problems, two searches of each at once (as in configs/server/trees.yaml), and a stand-in policy whose requests take
-L seconds, C of them at once. No schedule is faster than L * max(requests / C rounded up, rounds of the longest problem,
-each of which waits for the one before). L grows with C: what this process computes stays small beside it.
+There are 200 problems with two searches of each at once (as in configs/server/trees.yaml), and a mock policy whose
+requests take L seconds, C of them at once. No schedule is faster than L * max(requests / C rounded up, rounds of the
+longest problem), since each round waits for the one before. L grows with C, so that this process's own computation
+stays small in comparison.
 """
 
 from __future__ import annotations

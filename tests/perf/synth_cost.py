@@ -1,10 +1,10 @@
-"""What a label costs: rollouts and tokens for each distinct prefix with rollouts of its own, and how right it is.
+"""Cost of a label in rollouts and tokens, per distinct prefix with rollouts of its own, and its accuracy.
 
     python -m tests.perf.synth_cost
 
-In the world of tests.perf.mock (k = 8, 200 rollouts a problem, problems solved sometimes and not always), and on the
-built-in tasks with the built-in policy. A hard label says that no rollout of the prefix reached the answer; it is right
-where the prefix has a wrong step, by the truth.
+Measured in the world of tests.perf.mock (k = 8, 200 rollouts per problem, problems that are solved sometimes but not
+always), and on the built-in tasks with the built-in policy. A hard label says that no rollout of the prefix reached the
+answer; it is right if the prefix truly has a wrong step.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ GOALS = {"rollouts_per_label_omega": 8.3, "rollouts_per_label_adaptive": 5.0}
 
 
 class Watched:
-    """An engine that notes from which prefixes it was asked."""
+    """A policy that records the prefixes from which it is asked."""
 
     def __init__(self, engine: Policy) -> None:
         self.engine, self.dialect, self.zoom = engine, engine.dialect, engine.zoom
@@ -47,7 +47,7 @@ class Watched:
         return self.engine.seen_size(problem, shown)
 
     async def sample(self, request: Request) -> list[Continuation]:
-        if "/" not in request.key.partition("#")[2]:  # the rest of a rollout after its zoom is no prefix's own
+        if "/" not in request.key.partition("#")[2]:  # the continuation after a zoom belongs to no prefix
             self.prefixes.add((request.problem.id, *(step.text for step in request.steps)))
         return await self.engine.sample(request)
 

@@ -2,9 +2,9 @@
 
     python -m tests.perf.synth_memory
 
-Each stage runs in a process of its own, without torch, whose hundreds of megabytes would hide what grows. The policy is
-the one of tests.perf.mock, with few rollouts a problem; what it answers is journalled and every tree is written, as in
-a run with servers. The headline is that of the stage that grows most.
+Each stage runs in a process of its own, without torch, whose hundreds of megabytes would hide the growth. The policy is
+that of tests.perf.mock, with few rollouts per problem; its answers are journalled and every tree is written, as in
+a run with servers. The headline is the ratio of the stage that grows most.
 """
 
 from __future__ import annotations
@@ -73,7 +73,7 @@ def label_them(folder: Path, size: int) -> None:
 
 
 def _in_a_process(stage: Callable[[Path, int], None], folder: Path, size: int) -> dict[str, Any]:
-    """The stage in a new interpreter, whose peak is its own."""
+    """Runs the stage in a new interpreter, so that the peak is its own."""
     started = time.perf_counter()
     with multiprocessing.get_context("spawn").Pool(1) as pool:
         peak = pool.apply(_peak_of, (stage, folder, size))
@@ -90,7 +90,7 @@ def _in_a_process(stage: Callable[[Path, int], None], folder: Path, size: int) -
 def _peak_of(stage: Callable[[Path, int], None], folder: Path, size: int) -> float:
     stage(folder, size)
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak / (1 << 20) if sys.platform == "darwin" else peak / 1024  # bytes there, kilobytes here
+    return peak / (1 << 20) if sys.platform == "darwin" else peak / 1024  # bytes on macOS, kilobytes on Linux
 
 
 if __name__ == "__main__":

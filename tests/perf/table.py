@@ -1,9 +1,9 @@
-"""What 100,000 records of `eval.run` cost: a table of each layout, a page in one file, and a server that is ready.
+"""Cost of 100,000 records of `eval.run`: a table of each layout, a page in one file, and the start of a server.
 
     python -m tests.perf.table
 
-A record is a problem with a pool of 8 candidates, so that there are 800,000 of these; solutions are those of 1,000
-problems, rewards are drawn anew. Each command runs in a process of its own, and its seconds include the start of
+A record is a problem with a pool of 8 candidates, so there are 800,000 candidates. The solutions are those of 1,000
+problems, repeated with new rewards. Each command runs in a process of its own, and its seconds include the start of
 Python.
 """
 
@@ -70,7 +70,7 @@ def write_run(folder: Path) -> None:
 
 
 def records_of(config: ProblemSetConfig, first: int) -> Iterator[Record]:
-    """A benchmark's records: those of its first problems, again and again, with other rewards."""
+    """A benchmark's records: those of its first problems, repeated with other rewards."""
     rng, one = random.Random(config.name), open_problem_set(config)
     kinds = [record_of(Job(0, one, i, "best_of_n", "pool"), rng) for i in one.ids[: KINDS // len(TASKS)]]
     for at, problem_id in enumerate(one.ids):
@@ -104,12 +104,12 @@ def printed(folder: Path, layout: Layout) -> None:
 
 
 def page(folder: Path) -> None:
-    """The first thousand problems, as a file."""
+    """The page of the first thousand problems, as a file."""
     write_atomically(folder / "report.html", render_page("100,000", [], view.run_problems(folder, {})))
 
 
 def served(folder: Path) -> None:
-    """A server that is ready to answer, and its first answers."""
+    """Starts a server, and asks for its first answers."""
     with PageServer(0, "100,000", view.run_sections(folder), view.run_problems(folder, {})) as server:
         for path in ("/", "/facts", "/problem", "/image"):
             assert server.answer(path, lambda name: {"at": RECORDS - 1, "count": 2000}.get(name, 0))

@@ -1,8 +1,8 @@
-"""Peak memory of a training step in the three ways of tests.perf.train_rows, each in a process of its own.
+"""Peak memory of a training step in the three layouts of tests.perf.train_rows, each in a process of its own.
 
     python -m tests.perf.train_memory
 
-What the process had before its first batch is taken off.
+The memory before the first batch is subtracted.
 """
 
 from __future__ import annotations

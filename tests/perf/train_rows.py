@@ -1,10 +1,10 @@
-"""What train_throughput and train_memory measure: three ways to train on the same labels of the same trees.
+"""Three layouts to train on the same labels of the same trees, for train_throughput and train_memory.
 
-    random_paths     a row a solution, random batches of so many rows, as TRL's PRMTrainer did until it was removed
-    budgeted_paths   a row a solution, batches of like lengths under a token budget
-    trees            a row a tree, under the same budget
+    random_paths     one row per solution, random batches of a fixed size, as in TRL's PRMTrainer until it was removed
+    budgeted_paths   one row per solution, batches of similar lengths under a token budget
+    trees            one row per tree, under the same budget
 
-A tree has depth 6 and branching 4, as a search leaves it: at each depth four steps, one of which goes on.
+A tree has depth 6 and branching 4, like a search tree: four steps at each depth, one of which continues.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ VOCABULARY = [f"{c}{v}{d}" for c in "bdklmnrst" for v in "aeiou" for d in "nrst"
 
 @cache
 def backbones() -> dict[str, tuple[str, int]]:
-    """Folder of each backbone, and the side of its images in pixels: 16 image tokens, and 484."""
+    """Folder of each backbone, and the side of its images in pixels, which give 16 and 484 image tokens."""
     folder = Path(tempfile.mkdtemp(prefix="train_rows-")) / "qwen2_5_vl"
     write_qwen2_5_vl(folder, SMALL_TEXT, SMALL_VISION, (4, 6, 6))
     return {"builtin": (str(checkpoint_folder("builtin/backbone")), 128), "qwen2_5_vl": (str(folder), 616)}
@@ -112,7 +112,7 @@ def checkpoint_for(folder: str) -> Checkpoint:
 
 
 def train_on(batches: Sequence[dict[str, Tensor]], checkpoint: Checkpoint) -> float:
-    """One optimizer step over all batches, with accumulated gradients; the loss."""
+    """One optimizer step over all batches with accumulated gradients; returns the loss."""
     optimizer = torch.optim.AdamW(checkpoint.model.parameters(), lr=0.0)
     totals = torch.stack([batch["totals"] for batch in batches]).sum(0)
     total = 0.0

@@ -1,9 +1,9 @@
-"""Labelled steps per second in training: a row a solution, in random batches and under a token budget, and whole trees.
+"""Labelled training steps per second: single solutions in random batches or under a token budget, and whole trees.
 
     python -m tests.perf.train_throughput
 
-The same model, labels and process; the three take turns, and the medians of the rounds are compared. The losses are
-equal, which is checked. A ratio is of the times that the same labels take; `limit` is what the tokens would allow.
+The three layouts run interleaved in one process with the same model and labels, and the medians of the rounds are
+compared. Their losses must be equal. A ratio compares the times for the same labels; `limit` is the ratio of tokens.
 """
 
 from __future__ import annotations

@@ -2,11 +2,11 @@
 
     make demo && python -m train.prm --config configs/demo/critic.yaml && python -m tests.perf.tts
 
-Of each problem one pool of candidates is drawn and scored; the methods that choose from whole solutions read its first
-eight. The others search with eight next steps at a depth, or with eight candidates. Beside each stands plain best-of-N
-on as many tokens as the method took for the same problem (of policy, critic and scorer together), candidates of the
-pool in their order. Intervals are 95% bootstrap ones over problems, differences are paired. What is done already is not
-done again. About half an hour on two cores.
+One pool of candidates is sampled and scored per problem; the methods that choose from complete solutions use its first
+eight. The others search with eight next steps at each depth, or with eight candidates. Each is compared with plain
+best-of-N at as many tokens as the method took for the same problem (policy, critic and scorer together), on candidates
+of the pool in their order. Intervals are 95% bootstrap intervals over problems; differences are paired. Finished work
+is not repeated. About half an hour on two cores.
 """
 
 from __future__ import annotations
@@ -103,7 +103,7 @@ async def searched(method: str, problems: Sequence[Problem]) -> list[SearchResul
 
 
 def blindfolded() -> Checkpoint:
-    """The policy, which cannot write the word of its zoom steps."""
+    """The policy without the token that begins its zoom steps."""
     policy = load_policy("builtin/policy")
     words = policy.inputs.tokenizer("[zoom]", add_special_tokens=False)["input_ids"]
     tag = [i for i in words if "zoom" in policy.inputs.tokenizer.decode([i])]
@@ -148,7 +148,7 @@ def expected(problem: Problem, pool: Sequence[Candidate], shares: Shares) -> flo
 
 
 def pool_tokens(problems: Sequence[Problem], pools: Pools) -> dict[str, list[int]]:
-    """Tokens of policy and scorer together of the first 1, 2, ... candidates of each problem."""
+    """Tokens of policy and scorer together for the first 1, 2, ... candidates of each problem."""
     entries = {problem.id: pools[problem.id]["pool"] for problem in problems}
     return {
         name: tokens_of_first([entry["solution"]["tokens"] for entry in pool], [entry["read"] for entry in pool])
@@ -157,7 +157,7 @@ def pool_tokens(problems: Sequence[Problem], pools: Pools) -> dict[str, list[int
 
 
 def pool_rows(problems: Sequence[Problem], pools: Pools, tokens: dict[str, list[int]]) -> Iterator[dict[str, Any]]:
-    """The methods that choose from whole solutions, and the best of more."""
+    """The methods that choose from complete solutions, and best-of-N with larger pools."""
     n, aggregation = CONFIG.n, CONFIG.aggregation
     choosers: dict[str, Any] = {
         "pass_at_1": (1, select.sample),

@@ -1,10 +1,10 @@
-"""What a run's page costs: 100,000 scored candidates to a table, a page and a server; 1,000 photographs in one file.
+"""Cost of a run's page: 100,000 scored candidates to a table, a page and a server; 1,000 photographs in one file.
 
     python -m tests.perf.view
 
-The run has 12,500 problems of 8 candidates, in the files that the stages leave; each command runs in a process of its
-own, and its seconds include the start of Python. The page in the browser (headless Chromium) has as large an image and
-as long solutions as benchmarks have: 1,024 x 768 pixels, 8 candidates of 8 steps.
+The run has 12,500 problems of 8 candidates, in the files that the stages write; each command runs in a process of its
+own, and its seconds include the start of Python. The page in the browser (headless Chromium) has images and solutions
+as large as those of benchmarks: 1,024 x 768 pixels, 8 candidates of 8 steps.
 """
 
 from __future__ import annotations
@@ -60,7 +60,7 @@ def main() -> None:
 
 
 def write_run(folder: Path) -> None:
-    """The folder of a finished run: drawn problems, solutions with a reading in ten wrong, rewards at random."""
+    """Writes a finished run: drawn problems, solutions with one wrong reading in ten, random rewards."""
     rng = random.Random(0)
     ids = item_ids(list(TASKS.values()), "test", PROBLEMS)
     write_pools(folder / "eval", [scored(at, i, rng) for at, i in enumerate(ids)])
@@ -72,7 +72,7 @@ def table_and_page(folder: Path) -> None:
 
 
 def served(folder: Path) -> None:
-    """A server that is ready to answer, and its first answers."""
+    """Starts a server, and asks for its first answers."""
     with PageServer(0, "100,000", view.run_sections(folder), view.run_problems(folder, TASKS)) as server:
         for path in ("/", "/facts", "/problem", "/image"):
             assert server.answer(path, lambda name: {"at": PROBLEMS - 1, "count": 2000}.get(name, 0))
@@ -101,7 +101,7 @@ def in_the_browser(folder: Path) -> dict[str, Any]:
 
 
 class Photographs(Problems):
-    """Problems with an image each, which compresses about as well as photographs do."""
+    """Problems with one image each, which compresses about as well as a photograph."""
 
     def __len__(self) -> int:
         return MAX_PROBLEMS

@@ -1,4 +1,4 @@
-"""Critiques: their text, what is refused, how they are taught, and how they are asked for."""
+"""Critiques: their text, what is refused, how they are trained, and how they are requested."""
 
 from __future__ import annotations
 
@@ -71,7 +71,7 @@ def test_anything_else_is_no_result(text: str) -> None:
 
 
 class Critics:
-    """Each of its sampled critics writes its text of each step, in turn; what it was asked about is kept."""
+    """Each sampled critic writes its own text for each step in turn; the requests are recorded."""
 
     dialect = "relative_1000"
 
@@ -106,7 +106,7 @@ def test_a_step_that_is_put_right_by_itself_is_right(problems: list[Problem]) ->
 
 @pytest.fixture(scope="module")
 def criticised(dataset: Path) -> list[LabelledPath]:
-    """A path with a correction for its first wrong step, and one that is right."""
+    """A path with a correction for its first wrong step, and a path with all steps right."""
     paths = [p for tree in load_trees(dataset, RowsConfig()) for p in tree]
     found = next(p for p in paths if p.right)
     right = replace(found, labels=tuple(replace(label, target=1.0, error_kind=None) for label in found.labels))
@@ -120,8 +120,8 @@ def criticised(dataset: Path) -> list[LabelledPath]:
 def test_the_lm_head_learns_the_critiques_as_they_would_be_asked_for(
     backbone: Path, criticised: list[LabelledPath], head: str, template: str
 ) -> None:
-    """The nats of the taught ids are those that the plain model gives them where it is asked about each step: after a
-    question, or, by the built-in models' template, without one."""
+    """The loss of the taught ids equals what the plain model gives when it is asked about each step: after a question,
+    or, with the built-in models' template, without one."""
     checkpoint, policy = load_reward_model(backbone, new_head=head), load_policy(backbone)  # type: ignore[arg-type]
     for inputs in (checkpoint.inputs, policy.inputs):
         inputs.config = replace(inputs.config, prompt_template=template)
@@ -139,7 +139,7 @@ def test_the_lm_head_learns_the_critiques_as_they_would_be_asked_for(
 
 
 def nats(policy: Checkpoint, problem: Problem, steps: Sequence[Step], question: str, text: str) -> float:
-    """Of an answer to the question after these steps, by the plain model."""
+    """Negative log-likelihood, under the plain model, of an answer to the question after these steps."""
     asked = policy.inputs.asked_row(problem, steps, question)
     answer = [*policy.inputs.text.encode(text), policy.inputs.end_of_turn]
     size = len(asked.ids) + len(answer)

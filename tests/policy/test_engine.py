@@ -1,4 +1,5 @@
-"""The in-process engine: chance is a row's own, the cache changes nothing, and placeholders are never sampled."""
+"""The in-process policy: random numbers belong to a row, the cache changes nothing, and placeholders are never
+sampled."""
 
 import asyncio
 import dataclasses
@@ -59,7 +60,7 @@ def test_the_cached_decoding_is_the_greedy_path_of_the_full_model(policy: Checkp
 
 
 def test_placeholders_are_banned(policy: Checkpoint, problems: list[Problem]) -> None:
-    """Even where the model wants nothing else."""
+    """Even if the model gives all probability to them."""
     head = policy.model.lm_head
     banned = list(policy.inputs.banned_ids)
     bias = torch.zeros(head.weight.shape[0])
@@ -73,7 +74,7 @@ def test_placeholders_are_banned(policy: Checkpoint, problems: list[Problem]) ->
 
 
 def test_what_is_drawn_has_a_probability() -> None:
-    """The rounded sum of these stops short of 1, and a uniform number can round up to 1."""
+    """The rounded sum of these probabilities is below 1, and a uniform number can round up to 1."""
     short = torch.tensor([[1 / 82] * 82 + [0.0] * 3])
     assert short.cumsum(-1)[0, -1] < 1
     assert draw(short, torch.tensor([1.0])).item() == 81

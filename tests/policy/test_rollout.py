@@ -1,4 +1,4 @@
-"""Rollouts that zoom: limits, refusals that are told, the ids that were sampled, and Qwen's own tool call."""
+"""Rollouts with zooms: limits, refusals told to the policy, sampled ids, and Qwen's own tool call."""
 
 import asyncio
 import dataclasses
@@ -35,7 +35,7 @@ CALL = (
 
 
 class Scripted:
-    """Writes one text after another, each as a turn, the last again and again; one in a tuple is cut off."""
+    """Writes one text after another, one per turn, and repeats the last; a text in a tuple is cut off."""
 
     def __init__(self, inputs: InputBuilder, *texts: str | tuple[str]) -> None:
         self.inputs, self.texts = inputs, itertools.chain(texts, itertools.repeat(texts[-1]))
@@ -93,7 +93,7 @@ def test_a_policy_that_never_listens_is_stopped(backbone: Path, problem: Problem
 
 @pytest.mark.parametrize("policy", [{"max_images": 2}, {"max_crop_tokens": 16}])
 def test_what_is_over_the_budget_is_rolled_back(backbone: Path, problem: Problem, policy: dict[str, int]) -> None:
-    """Text, ids and images together, to the last whole step."""
+    """Text, ids and images end together at the last complete step."""
     inputs = built(backbone, **policy)
     assert inputs.crop_tokens(problem, Region(0, 0, 256, 256)) == 16
     solution = Scripted(inputs, f"[perception] a\n\n{ZOOM}", f"[perception] b\n\n{ZOOM}").solve(problem)
@@ -161,13 +161,13 @@ def test_zooms_of_several_images_and_of_none(backbone: Path, problem: Problem) -
 
 
 def spelt(inputs: InputBuilder, text: str) -> list[int]:
-    """The text a byte at a time, as no tokenizer would make it."""
+    """The text with one id per byte, as no tokenizer would encode it."""
     return [inputs.tokenizer(c, add_special_tokens=False)["input_ids"][0] for c in text]
 
 
 @pytest.fixture
 def scripts(backbone: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[Checkpoint, list[list[int]], list[PackedRow]]:
-    """A policy that samples these ids, a script a call, and the rows that it is asked to go on from."""
+    """A policy that samples these ids, one script per call, and the rows from which it is asked to continue."""
     policy, written, rows = load_policy(backbone), [], []
     batch = policy.inputs.batch
     monkeypatch.setattr(policy.inputs, "batch", lambda given, side: rows.extend(given) or batch(given, side))
@@ -217,7 +217,8 @@ def test_where_no_id_ends_with_the_zoom_its_text_is_read(inputs: InputBuilder, p
 
 
 def test_a_tool_call_is_answered_by_a_tool(backbone: Path, problem: Problem) -> None:
-    """In the turn that the family's template makes of it, in process and served; and the prompt declares the tool."""
+    """The crop comes in the tool's turn of the family's chat template, in process and served; the prompt declares the
+    tool."""
     processor = AutoProcessor.from_pretrained(backbone)
     processor.chat_template = TOOL_TEMPLATE
     processor.tokenizer.add_tokens(["<tool_call>", "</tool_call>"])

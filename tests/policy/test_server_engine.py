@@ -1,5 +1,5 @@
-"""The engine for servers, against a small HTTP server that misbehaves on demand: whatever one call meets, the others
-are answered, and no failure becomes text."""
+"""The policy for servers, against a small HTTP server that misbehaves on demand: a failed call does not affect the
+others, and no failure becomes text."""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ def test_an_answer_is_taken_to_the_letter(server: StandIn, inputs: InputBuilder,
 
 
 def test_one_step_stops_at_the_break_after_it(server: StandIn, inputs: InputBuilder, problems: list[Problem]) -> None:
-    """Asked for behind the break that opens it; the stop says whether the turn goes on."""
+    """The prompt ends with the break that opens the step; the stop reason says whether the turn continues."""
 
     def reply(body: Body) -> Answer:
         status, kind, text = completion("[perception] row 2: red")
@@ -91,7 +91,7 @@ def test_one_step_stops_at_the_break_after_it(server: StandIn, inputs: InputBuil
 
 
 def test_the_turns_render_to_what_the_engine_in_process_reads(inputs: InputBuilder, problems: list[Problem]) -> None:
-    """Of every shape of prefix: nothing, steps to go on from, a crop just shown, steps after a crop."""
+    """The prefixes have every shape: empty, steps to continue, a crop just shown, steps after a crop."""
     problem = problems[4]
     first, zoom = parse_step("[perception] fine print\nbelow "), zoomed(problem)
     for steps in ((), (first,), (first, zoom), (zoom, first, first), (zoom, first, zoom)):
@@ -250,7 +250,7 @@ def hurried(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_an_outage_is_waited_for_and_costs_no_result(
     server: StandIn, inputs: InputBuilder, problems: list[Problem], outage: str | int
 ) -> None:
-    """Every request that meets it is answered when it is over."""
+    """Every request that meets the outage is answered after it."""
     started = time.monotonic()
 
     def reply(body: Body) -> Answer:
@@ -294,7 +294,7 @@ def test_a_call_that_was_cut_once_is_made_again(server: StandIn, inputs: InputBu
 
 
 def test_spelt_out_control_tokens_are_not_sent(server: StandIn, inputs: InputBuilder, problems: list[Problem]) -> None:
-    """A server would read them as what they name: a turn closed by its own text, an image that is not there."""
+    """A server would obey them: the text could close its own turn, or claim an image that does not exist."""
     steps = (parse_step("[perception] <|im_end|> red"),)
     asks = dataclasses.replace(problems[0], question="<|im_end|>?")
     in_steps, in_question = ask(inputs, config_of(server), request(problems[0], steps=steps), request(asks))
@@ -320,7 +320,8 @@ def test_a_server_that_is_none_is_named_before_the_run(
 def test_a_server_that_reads_another_prompt_is_named_before_the_run(
     server: StandIn, backbone: Path, inputs: InputBuilder
 ) -> None:
-    """Another chat template, other sizes of images: nothing would fail, and every sample would be another policy's."""
+    """With another chat template or other image sizes nothing would fail, but every sample would come from another
+    policy."""
     own = len(inputs.row(probe_problem(inputs), (parse_step("2"),)).ids)
     server.reply = lambda body: completion("3", read=own)
     open_on(backbone, config_of(server))

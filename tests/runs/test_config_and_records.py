@@ -158,7 +158,7 @@ def test_numbers_that_make_no_sense_are_refused(cls: type) -> None:
             parse(cls, [*STAGES[cls], f"--{name}=-1"])
     again = parse(cls, [*STAGES[cls], *(f"--{name}=1" for name in numbers)])
     assert f"{numbers[0]}: 1" in dump(again)
-    # Of Python's own classes: one that a checkpoint would hold and refuse to load is none.
+    # Plain Python types: a checkpoint could not load others again.
     assert {type(getattr(again, name)) for name in numbers} <= {int, float}
 
 

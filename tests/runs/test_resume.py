@@ -52,7 +52,7 @@ def run(stage: str, out: Path) -> None:
 
 
 def run_killed(stage: str, out: Path, when: Callable[[], bool]) -> None:
-    """Start a stage and kill it without warning as soon as `when` holds; then run it to its end."""
+    """Start a stage and kill it as soon as `when` holds; then run it to its end."""
     process = subprocess.Popen(command(stage, out), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     deadline = time.time() + 120
     while not when() and process.poll() is None and time.time() < deadline:
@@ -96,7 +96,7 @@ def test_killed_at_every_stage_the_results_are_the_same(tmp_path: Path) -> None:
 
 
 def check_contract(out: Path, results: dict) -> None:  # type: ignore[type-arg]
-    """What other programs rely on: the run folder's files and the keys of results.json."""
+    """Checks what other programs rely on: the run folder's files and the keys of results.json."""
     for name in ("config.yaml", "env.json", "results.json", "report.html"):
         assert (out / name).stat().st_size > 0
     assert (out / "prm" / "metrics.jsonl").exists()

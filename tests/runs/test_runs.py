@@ -37,7 +37,7 @@ TASK = ("tests.perf.mock",)
 
 
 class Policy:
-    """What a stand-in server answers: the mock's policy, which depends on nothing but what it is asked."""
+    """The answers of a stand-in server: the mock's policy, which depends only on the request."""
 
     def __init__(self) -> None:
         self.asked: Counter[str] = Counter()
@@ -212,7 +212,7 @@ def test_a_cluster_that_is_not_there_is_named(server: StandIn, tmp_path: Path) -
 
 
 def test_no_problem_waits_for_another() -> None:
-    """Of items of very different lengths, the next one starts as soon as one is done."""
+    """Items differ much in length; the next one starts as soon as one is done."""
     started: list[int] = []
     last = asyncio.Event()
 

@@ -1,4 +1,4 @@
-"""Reading trees with kept keys and values: every way to read them gives the scores of the single solutions."""
+"""Scoring trees with a KV cache: every way to read them gives the scores of the single solutions."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ heads = pytest.mark.parametrize(
 
 
 def candidates() -> Solutions:
-    """Of three problems: uneven branches, a zoom in a branch, a solution that is another's beginning, and a repeat."""
+    """Three problems with uneven branches, a zoom in a branch, a solution that is a prefix of another, and a repeat."""
     found: Solutions = []
     for name in ("count_grid", "fine_print", "chart"):
         problem = TASKS[name].problem("train", 3)
@@ -47,7 +47,7 @@ def candidates() -> Solutions:
 
 
 def apart(checkpoint: Checkpoint, asked: Solutions) -> list[list[float]]:
-    """Each solution in a row of its own, without any cache."""
+    """The scores of each solution in a row of its own, without any cache."""
     return [[s.correct for s in scoring.score_apart(checkpoint, [one])[0][0]] for one in asked]
 
 
@@ -79,7 +79,7 @@ def test_all_candidates_at_once_have_the_scores_of_each_alone(
 def test_parts_of_any_length_give_the_same(
     tiny_backbone: Folders, head: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Here a part is a step: what later ones stand below is kept, and the rest is not in the way."""
+    """Here a part is a step: the ancestors of later steps stay in the cache, and the rest does not interfere."""
     checkpoint, asked = model_of(tiny_backbone("qwen2_5_vl"), **head), candidates()
     monkeypatch.setattr(reading, "CHUNK", 1)
     assert close([[s.correct for s in scores] for scores in score_steps(checkpoint, asked)], apart(checkpoint, asked))
@@ -90,7 +90,7 @@ def test_parts_of_any_length_give_the_same(
 def test_a_tree_that_grows_step_by_step_reads_each_token_once(
     tiny_backbone: Folders, family: str, head: dict[str, Any]
 ) -> None:
-    """Two problems side by side; of one, a branch is given up on the way."""
+    """Two problems are read together, and a branch of one is dropped on the way."""
     checkpoint, asked = model_of(tiny_backbone(family), **head), candidates()
     shortest = min(len(asked[0][1]), len(asked[4][1]))
     problems = [(problem, steps[:shortest]) for problem, steps in (asked[0], asked[4])]
@@ -133,7 +133,8 @@ def test_a_step_that_was_forgotten_is_read_again(tiny_backbone: Folders) -> None
 @pytest.mark.parametrize("head", ["step", "verdict"])
 @pytest.mark.parametrize("family", ["qwen3_vl", "gemma3"])
 def test_what_cannot_be_read_has_no_score(tiny_backbone: Folders, family: str, head: str) -> None:
-    """An empty step, one beyond the model's context, and what follows them; never a 0. What is counted was read."""
+    """An empty step, a step beyond the model's context, and the steps after them have no score, never 0. Only tokens
+    that were read are counted."""
     checkpoint = model_of(tiny_backbone(family), new_head=head)
     inputs, (problem, steps) = checkpoint.inputs, candidates()[0]
     asked = len(inputs.verdict_question().ids) if head == "verdict" else 0

@@ -22,10 +22,11 @@ from vlprm.policy.local import LocalPolicy
 from vlprm.policy.rollout import OPEN, next_steps
 from vlprm.schema import Problem, Region, Solution, Step, StepScore
 from vlprm.scoring import Scored
+from vlprm.scoring.config import ScorerConfig
 from vlprm.scoring.critiques import CritiqueScorer
 from vlprm.scoring.ensemble import Ensemble
 from vlprm.scoring.local import LocalScorer, WholeSolutionScorer
-from vlprm.scoring.open import ScorerConfig, open_scorer
+from vlprm.scoring.open import open_scorer
 from vlprm.scoring.tree import score, score_steps, score_whole
 from vlprm.search import SearchConfig, SearchResult, solve
 from vlprm.serving.config import ServerConfig
@@ -49,7 +50,7 @@ def close(a: Scored, b: list[list[StepScore | None]]) -> bool:
 
 
 def test_a_search_reads_each_token_once(checkpoint: Checkpoint) -> None:
-    """Many problems side by side, step by step; and the prompt again when the problem was forgotten."""
+    """Many problems run concurrently, step by step; a prompt is read again only after its problem was forgotten."""
     scorer, inputs = LocalScorer(checkpoint), checkpoint.inputs
 
     async def grow(problem: Problem) -> int:
@@ -78,7 +79,8 @@ def test_a_whole_solution_is_read_as_one_step(checkpoint: Checkpoint) -> None:
 
 
 def test_folders_are_opened_as_what_is_asked_of_them(checkpoint: Checkpoint, backbone: Path, tmp_path: Path) -> None:
-    """Whole solutions, and the mean over two reward models, of which one is sure of nothing."""
+    """They open as a scorer of whole solutions, and as the mean of two reward models, one of which always gives the
+    same score."""
     problem, steps = PROBLEMS[0], STEPS[PROBLEMS[0].id]
     save_reward_model(checkpoint, tmp_path / "a", checkpoint.config)
     new = load_reward_model(backbone, new_head="step")
@@ -120,7 +122,7 @@ def test_two_requests_about_one_problem_share_what_is_read(checkpoint: Checkpoin
 
 @pytest.mark.parametrize("order", [1, -1])
 def test_attempts_at_one_problem_side_by_side_cost_what_each_costs_alone(checkpoint: Checkpoint, order: int) -> None:
-    """Whichever ends first: what one has had read, or gives up, is not the other's."""
+    """Whichever attempt ends first, the tokens that it has read or drops do not change the cost of the other."""
     problem, policy = PROBLEMS[0], LocalPolicy(load_policy("builtin/policy"))
     configs = [SearchConfig(n=2, width=2, max_steps=steps, max_tokens=80) for steps in (1, 4)][::order]
 
@@ -144,7 +146,7 @@ def test_a_model_that_gives_no_numbers_stops_the_run(checkpoint: Checkpoint, bac
 
 
 def test_an_image_too_narrow_to_be_shown_is_said_to_be_so(checkpoint: Checkpoint) -> None:
-    """By the scorer, and by a search before it has begun; a run of benchmarks counts it."""
+    """The scorer refuses it, a search refuses it before it begins, and a run of benchmarks counts it."""
     long = Problem("long", "t", "How many?", (png(Image.new("RGB", (2010, 10))),), "2", "integer")
     policy, scorer = LocalPolicy(load_policy("builtin/policy")), LocalScorer(checkpoint)
     tall = replace(long, images=(png(Image.new("RGB", (10, 2010))),))
@@ -157,7 +159,7 @@ def test_an_image_too_narrow_to_be_shown_is_said_to_be_so(checkpoint: Checkpoint
 
 
 class Fixed:
-    """A scorer that says the same of every step."""
+    """A scorer that gives every step the same score."""
 
     def __init__(self, said: StepScore | None) -> None:
         self.said = said
@@ -182,7 +184,7 @@ def test_an_ensemble_is_the_mean_of_those_that_have_a_score() -> None:
 
 
 class Critics:
-    """Finds the steps right, and after so many of them a wrong one, or, with None, says nothing that can be read."""
+    """Critics that find this many steps right and the next one wrong; with None, their text cannot be read."""
 
     dialect = "relative_1000"
     zoom = ZoomPolicy()
@@ -221,7 +223,7 @@ def test_a_step_is_worth_the_share_of_critiques_that_call_it_right() -> None:
 
 
 def test_one_step_ends_where_the_next_begins() -> None:
-    """The built-in policy, step by step, side by side with whole turns; zooms are executed on the way."""
+    """The built-in policy writes step by step, concurrently with whole turns; zooms are executed on the way."""
     engine = LocalPolicy(load_policy("builtin/policy"))
 
     async def walk(problem: Problem) -> Solution:
@@ -245,7 +247,7 @@ def test_one_step_ends_where_the_next_begins() -> None:
 
 @pytest.mark.parametrize("method", ["best_of_n", "step_beam", "rebase"])
 def test_methods_run_on_real_models(checkpoint: Checkpoint, method: str) -> None:
-    """What each finds is scored as the solutions alone are."""
+    """The solutions of each method have the scores that they have alone."""
     policy, scorer = LocalPolicy(load_policy("builtin/policy")), LocalScorer(checkpoint)
     config = SearchConfig(n=4, width=2, max_tokens=80)
 

@@ -1,4 +1,4 @@
-"""Scores from a server, by a small HTTP server that answers as a test says: what is asked, and what is no score."""
+"""Scores from a server, simulated by a small HTTP server: what is requested, and which answers are not a score."""
 
 from __future__ import annotations
 
@@ -17,13 +17,14 @@ from eval.parity import Gaps, ParityConfig, gaps, main
 from tests.conftest import executed, solved
 from tests.stand_in import Answer, Body, StandIn, completion, config_of
 from tests.stored import pool_record, write_run
-from vlprm.model.checkpoint_config import load_checkpoint_config
+from vlprm.model.checkpoint_config import Head, load_checkpoint_config
 from vlprm.model.packing import PackedRow
-from vlprm.model.reward_loading import Head, load_reward_model, save_reward_model
+from vlprm.model.reward_loading import load_reward_model, save_reward_model
 from vlprm.policy.critique import critique_of, critique_text
 from vlprm.schema import Problem, Solution, Step, StepScore
 from vlprm.scoring import Scored
-from vlprm.scoring.open import ScorerConfig, open_scorer, open_served_scorer
+from vlprm.scoring.config import ScorerConfig
+from vlprm.scoring.open import open_scorer, open_served_scorer
 from vlprm.scoring.served import ServedScorer, _seen_from
 from vlprm.serving.config import ServerConfig
 from vlprm.serving.messages import probe_problem
@@ -69,7 +70,7 @@ def pooled(rows: Any) -> Answer:
 
 
 def listed(read: int | None = None, **log_p: float) -> Answer:
-    """A chat completion of one token; log-probabilities by names such as `id_17`."""
+    """A chat completion of one token, with log-probabilities under names such as `id_17`."""
     top = [{"token": name.replace("id_", "token_id:"), "logprob": p, "bytes": None} for name, p in log_p.items()]
     choice: dict[str, Any] = {"index": 0, "message": {"role": "assistant", "content": "x"}}
     choice["logprobs"] = {"content": [{"token": "x", "top_logprobs": top}]}
@@ -103,7 +104,7 @@ def test_a_pooling_call_declares_tools_where_the_server_looks_for_them(
 
 
 def test_other_tokens_than_ours_are_refused(server: StandIn, made: Callable[..., Path]) -> None:
-    """A row too few would shift every score by one token."""
+    """One row too few would shift every score by one token."""
     folder = made("step")
     tokens = len(row_of(folder).ids)
     server.reply = lambda body: pooled([[1.0, 0.0, 0.0]] * (tokens - 1))
@@ -174,7 +175,7 @@ def test_a_verdict_is_asked_for_after_each_step_and_compared_with_the_other(
 
 
 def test_a_search_asks_for_what_is_new(server: StandIn, made: Callable[..., Path]) -> None:
-    """Of a verdict head each step once, whatever beginning it is in; after a failure, again."""
+    """With a verdict head, each step is asked about once, whatever prefix contains it; after a failure, again."""
     folder = made("verdict")
     right, wrong = verdicts(folder)
 
@@ -212,7 +213,7 @@ def verdicts(folder: Path) -> tuple[int, ...]:
 
 
 def test_the_question_for_a_verdict_renders_to_what_this_process_reads(made: Callable[..., Path]) -> None:
-    """After a step, after a crop, and after steps that follow one."""
+    """The question comes after a step, after a crop, and after steps that follow a crop."""
     scores = ServedScorer(made("verdict"), ServerConfig(("http://localhost/v1",), "prm"))
     inputs, row = scores.inputs, scores.inputs.row(PROBLEM, STEPS)
     assert CROPS
@@ -237,7 +238,8 @@ def test_a_control_token_is_not_sent(server: StandIn, made: Callable[..., Path])
 
 @pytest.mark.parametrize("head", ["step", "verdict"])
 def test_steps_that_cannot_be_read_are_not_sent(server: StandIn, made: Callable[..., Path], head: Head) -> None:
-    """An empty one, one beyond the context, and what follows: those before have their scores, and are what is paid."""
+    """Neither an empty step, nor a step beyond the context, nor the steps after them. The steps before them have
+    scores, and only these are counted."""
     folder = made(head)
     scores = ServedScorer(folder, config_of(server))
     rows = [scores.inputs.row(PROBLEM, STEPS[:k]) for k in (1, 2)]
@@ -266,7 +268,7 @@ def test_steps_that_cannot_be_read_are_not_sent(server: StandIn, made: Callable[
 
 
 def test_a_served_critic_scores_by_its_critiques(server: StandIn, made: Callable[..., Path]) -> None:
-    """Three of four call the step right."""
+    """Three of four critiques call the step right."""
     right, wrong = critique_text(critique_of(STEPS[0])), critique_text(critique_of(STEPS[0], "reasoning", STEPS[1]))
     server.reply = lambda body: completion(*[right, right, wrong, right][: body.get("n", 1)])
 
@@ -308,7 +310,7 @@ def test_what_cannot_be_served_is_refused(server: StandIn, made: Callable[..., P
 
 
 def test_a_saved_step_head_says_what_its_outputs_are(made: Callable[..., Path]) -> None:
-    """By which a server builds the head: it takes an unnamed one for two labels."""
+    """A server builds the head from these labels; without them it would give the head two outputs."""
     config = json.loads((made("step") / "config.json").read_text())
     assert config["architectures"] == ["Qwen3VLForTokenClassification"]
     assert config["id2label"] == {"0": "correct", "1": "perception", "2": "reasoning"}
@@ -325,7 +327,7 @@ def test_gaps_are_of_steps_that_both_ways_score() -> None:
 def test_a_gap_above_the_bound_ends_the_command(
     server: StandIn, made: Callable[..., Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """A new head gives every output a third."""
+    """A new head gives each output a probability of a third."""
     folder = made("step")
     write_run(tmp_path / "pools", [pool_record(0, PROBLEM, [Solution(PROBLEM.id, tuple(STEPS), None, "answer", 1)])])
     candidate, probed = len(row_of(folder).ids), len(row_of(folder, *probe_of(folder)).ids)

@@ -1,4 +1,4 @@
-"""Search methods, by a policy that counts to four and slips, and a scorer that knows the truth."""
+"""Search methods, with a policy that counts to four and slips, and a scorer that knows the truth."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ STEPWISE = ("greedy", "step_beam", "duplicating_beam", "dvts", "rebase")
 
 
 class Counting:
-    """Each step is right with this probability, and the answer only after right steps."""
+    """Each step is right with this probability; the answer is right only after right steps."""
 
     dialect = "relative_1000"
     zoom = ZoomPolicy()
@@ -57,7 +57,7 @@ class Counting:
 
 
 class Truth:
-    """Scores by the truth; a token a step. Where `knows` is false it has no scores."""
+    """Scores steps by the ground truth, at one token per step. If `knows` is false, it gives no scores."""
 
     def __init__(self, knows: bool = True) -> None:
         self.knows = knows
@@ -76,7 +76,7 @@ class Truth:
 
 
 class KnowingCritic:
-    """Writes the true critique of the last step that it is asked about."""
+    """Writes the true critique of the last step in the request."""
 
     dialect = "relative_1000"
     zoom = ZoomPolicy()
@@ -96,7 +96,7 @@ class KnowingCritic:
 def run(
     method: str, problems: Sequence[Problem] = PROBLEMS, scorer: Truth | None = None, **fields: object
 ) -> list[SearchResult]:
-    """Side by side, each by a policy that does not know the others."""
+    """Runs problems concurrently, each with a policy of its own."""
     config = SearchConfig(**{"n": 8, "width": 4, "seed": 3, **fields})  # type: ignore[arg-type]
     critic = Critic(KnowingCritic(), "Check.")
 
@@ -182,7 +182,7 @@ def test_a_solution_that_does_not_end_is_no_result(method: str) -> None:
 
 @pytest.mark.parametrize("method", [OWN, *(m for m in METHODS if m != "pass_at_1")])
 def test_no_more_is_begun_when_the_budget_is_spent(method: str) -> None:
-    """What was begun is paid for: a depth, or a candidate."""
+    """A depth or a candidate that has begun is finished and paid for."""
     spent, free = run(method, budget=12), run(method)
     assert all(0 < f.cost.tokens < 12 + 40 for f in spent)
     assert sum(f.cost.tokens for f in spent) < 0.7 * sum(f.cost.tokens for f in free)
@@ -190,7 +190,7 @@ def test_no_more_is_begun_when_the_budget_is_spent(method: str) -> None:
 
 @pytest.mark.parametrize("method", ["best_of_n", "weighted_majority", *STEPWISE])
 def test_without_scores_every_candidate_is_as_good(method: str) -> None:
-    """A failure to score is no result, and not a 0 that would choose the others."""
+    """A failed score is no result, not a 0 that would favour the others."""
     for found in run(method, scorer=Truth(knows=False)):
         assert found.pool
         assert max(found.shares) > 0
@@ -215,7 +215,7 @@ def test_candidates_without_answers_are_not_chosen_and_none_at_all_is_no_error()
      ("temperature", -0.1, 0), ("temperature", float("nan"), 0)],
 )  # fmt: skip
 def test_no_candidates_is_no_search(field: str, value: float, least: int) -> None:
-    """Refused before any method has begun, and whoever made the config."""
+    """Refused before any method begins, however the config was made."""
     with pytest.raises(ValueError, match=rf"search\.{field} is {value}; give {least} or more"):
         SearchConfig(**{field: value})  # type: ignore[arg-type]
 
@@ -230,7 +230,7 @@ def test_of_nothing_nothing_is_chosen() -> None:
 
 @pytest.mark.parametrize("method", METHODS)
 def test_of_equals_the_first_is_chosen_and_each_has_its_share(method: str) -> None:
-    """Equal rewards, or none at all: the same candidates share the choice."""
+    """With equal rewards, or none at all, the same candidates share the choice."""
 
     class Tied(Truth):
         def _scores(self, problem: Problem, steps: Sequence[Step]) -> list[StepScore | None]:
@@ -304,7 +304,7 @@ def test_what_is_not_faulted_is_kept_or_drawn_anew() -> None:
 
 @pytest.mark.parametrize(("n", "rounds"), [(9, 2), (8, 2), (3, 5)])
 def test_each_round_corrects_what_the_last_one_made(n: int, rounds: int) -> None:
-    """And no more is criticised than there is room to correct."""
+    """No more candidates are criticised than can be corrected."""
     first = math.ceil(n / (rounds + 1))
     for found in run("refined_best_of_n", n=n, rounds=rounds):
         solutions = [s.solution for s in found.pool]
@@ -319,7 +319,7 @@ def test_each_round_corrects_what_the_last_one_made(n: int, rounds: int) -> None
 
 @pytest.mark.parametrize("budget", range(10, 120, 10))
 def test_neither_a_critique_nor_a_correction_is_begun_when_the_budget_is_spent(budget: int) -> None:
-    """One candidate, or one critique with its calls, may go beyond it; then what there is is scored."""
+    """One candidate, or one critique with its calls, may exceed the budget; then the existing candidates are scored."""
     for found in run("refined_best_of_n", budget=budget):
         sampled = found.cost.policy_tokens + found.cost.critic_tokens
         assert sampled < budget + 7 * len(RIGHT)
@@ -327,7 +327,7 @@ def test_neither_a_critique_nor_a_correction_is_begun_when_the_budget_is_spent(b
 
 
 def test_a_corrected_answer_is_an_answer() -> None:
-    """The policy is not asked to go on from it."""
+    """The policy is not asked to continue it."""
 
     class SlipsAtTheEnd(Counting):
         async def sample(self, request: Request) -> list[Continuation]:

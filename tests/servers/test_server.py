@@ -1,4 +1,4 @@
-"""A real vLLM on the CPU, serving the built-in policy: what it writes is what the engine in this process writes."""
+"""A real vLLM on the CPU serves the built-in policy, and writes what the policy in this process writes."""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ def greedy(problem: Problem, steps: Sequence[Step] = ()) -> Request:
 
 
 def test_greedy_continuations_are_those_of_the_engine_in_process(server: ServerConfig) -> None:
-    """From the prompt, from written steps, from a crop just shown, and from steps after a crop."""
+    """They continue the prompt, written steps, a crop just shown, and steps after a crop."""
     requests = [greedy(family.problem("test", i)) for i in range(4) for family in TASKS.values()]
     for i in range(4):
         for family in TASKS.values():
@@ -82,9 +82,9 @@ def test_greedy_continuations_are_those_of_the_engine_in_process(server: ServerC
     assert len(crops) >= 2
     assert len(after) >= 2
     served, local = sampled(server, requests), sampled(ServerConfig(), requests)
-    local = [[dataclasses.replace(c, ids=()) for c in own] for own in local]  # no server tells them
+    local = [[dataclasses.replace(c, ids=()) for c in own] for own in local]  # servers do not report them
     differ = [(r, s[0], own[0]) for r, s, own in zip(requests, served, local, strict=True) if s != own]
-    # Another order of additions may turn a tie; what is rendered wrongly differs nearly everywhere.
+    # Another order of additions may turn a tie; a wrongly rendered prompt differs nearly everywhere.
     assert len(differ) <= 0.02 * len(requests), differ[0]
     assert not [r for r, *_ in differ if r in crops + after]
 
@@ -97,7 +97,8 @@ def test_a_long_turn_is_cut_off(server: ServerConfig) -> None:
 
 
 def test_sampling_is_repeatable_and_as_good_as_in_process(server: ServerConfig) -> None:
-    """Mean accuracy over the same problems, zooms executed; three standard errors of the paired difference."""
+    """Mean accuracies over the same problems, with zooms executed, agree within three standard errors of the paired
+    difference."""
     problems = [family.problem("test", i) for i in range(16) for family in TASKS.values()]
     requests = [Request(p, (), 8, p.id, seed=3, max_tokens=160) for p in problems]
     served, local = solved_by(server, requests), solved_by(ServerConfig(), requests)
@@ -119,8 +120,8 @@ def _accuracy(problem: Problem, pool: Sequence[Solution]) -> float:
 
 
 def test_a_judge_is_held_to_the_form_of_its_answer(server: ServerConfig, tmp_path: Path) -> None:
-    """The policy judges nothing well, but what it ends is a judgement: JSON with these fields and no others. The schema
-    cannot say that a verdict and a kind agree, nor that the steps are in order."""
+    """The policy is a poor judge, but every complete answer is a judgement: JSON with exactly these fields. The schema
+    cannot require that verdict and kind agree, nor that the steps are in order."""
     open_run(tmp_path / "trees", "", 0)
     records = Records(tmp_path / "trees" / TREES)
     for at in range(3):

@@ -1,5 +1,5 @@
-"""A real vLLM on the CPU, serving reward models: its scores are those of this process. On the built-in backbone, and on
-a tiny Qwen2.5-VL whose tokenizer joins full stops to line breaks as the real one does."""
+"""A real vLLM on the CPU serves reward models with the scores of this process: on the built-in backbone, and on a tiny
+Qwen2.5-VL whose tokenizer joins full stops and line breaks, as the real one does."""
 
 from __future__ import annotations
 
@@ -17,8 +17,9 @@ from tests.conftest import executed, solved
 from tests.stored import pool_record, write_run
 from tests.tiny_backbones import qwen3_vl_with_tools
 from tests.vllm_server import LIMIT, vllm
+from vlprm.model.checkpoint_config import Head
 from vlprm.model.loading import Checkpoint
-from vlprm.model.reward_loading import Head, load_reward_model, save_reward_model
+from vlprm.model.reward_loading import load_reward_model, save_reward_model
 from vlprm.schema import Problem, Region, Solution, Step
 from vlprm.scoring.open import open_served_scorer
 from vlprm.scoring.tree import StepScore, score_steps
@@ -43,7 +44,7 @@ class Served:
 
 @contextmanager
 def serve(backbone: str | Path, head: Head, make: pytest.TempPathFactory, std: float) -> Iterator[Served]:
-    """A new reward model, as configs/server/parity.yaml says to serve it."""
+    """Serves a new reward model as configs/server/parity.yaml says."""
     checkpoint = load_reward_model(backbone, new_head=head)
     if head == "step":
         torch.nn.init.normal_(checkpoint.model.score.weight, std=std, generator=torch.Generator().manual_seed(1))
@@ -68,7 +69,7 @@ def scored(model: Served, solutions: list[tuple[Problem, list[Step]]]) -> list[l
 
 
 def test_served_scores_are_those_of_this_process(model: Served) -> None:
-    """Of whole solutions, of those that end with a crop, and of those that go on after one."""
+    """The solutions are whole, end with a crop, or continue after one."""
     ends_with_crop = [(p, steps[: k + 1]) for p, steps in SOLUTIONS for k, s in enumerate(steps) if s.region]
     assert len(ends_with_crop) >= 2
     solutions = SOLUTIONS + ends_with_crop
@@ -94,7 +95,7 @@ CALL = (
 def test_tool_calls_are_read_alike(
     head: Head, tmp_path: Path, problems: list[Problem], tmp_path_factory: pytest.TempPathFactory
 ) -> None:
-    """Those that show a crop, and those that were refused; the tool is declared in both prompts."""
+    """Tool calls that show a crop, and refused ones; both prompts declare the tool."""
     qwen3_vl_with_tools(tmp_path, [CALL, *(step.text for problem in problems for step in solved(problem))])
     zoom, told = Step("zoom", CALL, Region(0, 0, 256, 256)), Step("zoom", CALL, told="duplicate: look elsewhere")
     said = parse_step("So it says 7.")
@@ -110,7 +111,7 @@ def test_tool_calls_are_read_alike(
 def test_steps_that_end_in_a_full_stop_are_read_alike(
     head: Head, tiny_backbone: Callable[[str], Path], tmp_path_factory: pytest.TempPathFactory
 ) -> None:
-    """And one whose text the server would split otherwise has no score, nor have those after it."""
+    """A step whose text the server would tokenize differently has no score, nor have the steps after it."""
     sentences = [[dataclasses.replace(s, text=f"{s.text}.") if not s.region else s for s in st] for _, st in SOLUTIONS]
     solutions = [(p, steps) for (p, _), steps in zip(SOLUTIONS, sentences, strict=True)]
     odd = (PROBLEMS[0], [parse_step("1 + 1"), parse_step("\nso 2.")])
@@ -143,7 +144,7 @@ def test_the_command_measures_stored_candidates(
 
 
 def test_another_folder_than_the_served_one_is_found_out(model: Served, tmp_path: Path) -> None:
-    """Here one that declares other sizes of images."""
+    """The other folder declares other image sizes."""
     other = dataclasses.replace(model.checkpoint.config, max_pixels=64 * 64)
     save_reward_model(model.checkpoint, tmp_path, other)
     with pytest.raises(ValueError, match=r"reads \d+ tokens where .* makes \d+; serve that folder"):

@@ -1,4 +1,4 @@
-"""Search against a real vLLM: step by step, with zooms, and with scores from a second one."""
+"""Search with a real vLLM: step by step, with zooms, and with scores from a second server."""
 
 from __future__ import annotations
 
@@ -11,8 +11,9 @@ import pytest
 import torch
 
 from tests.vllm_server import LIMIT, vllm
+from vlprm.model.checkpoint_config import Head
 from vlprm.model.loading import checkpoint_folder
-from vlprm.model.reward_loading import Head, load_reward_model, save_reward_model
+from vlprm.model.reward_loading import load_reward_model, save_reward_model
 from vlprm.policy.open import open_policy
 from vlprm.scoring.open import open_scorer
 from vlprm.search import SearchConfig, SearchResult, solve
@@ -65,7 +66,7 @@ def found(
 
 
 def test_a_greedy_search_is_the_one_of_this_process(served: Served) -> None:
-    """One beginning that goes on by its likeliest next step; zooms are executed on the way."""
+    """One prefix is continued by its most likely next step; zooms are executed on the way."""
     config = SearchConfig(n=1, width=1, temperature=0.0)
     there, here = (
         found("step_beam", config, served, served.policy, served.scores),

@@ -1,4 +1,4 @@
-"""Stages that sample from servers: what they write, and that a key is in none of it."""
+"""Stages that sample from servers: their records, none of which contains a key."""
 
 from __future__ import annotations
 
@@ -62,7 +62,8 @@ def test_a_config_that_could_hold_a_key_is_refused_without_showing_it(flags: lis
 def test_stages_write_the_same_records_from_servers_that_answer_the_same(
     servers: Callable[[], StandIn], tmp_path: Path, backbone: Path
 ) -> None:
-    """Pools from one server and from two, with every second call of one solution failing: counted, and no label."""
+    """Pools come from one server and from two. Every second call of one solution fails: it is counted, and gives no
+    label."""
     answer = TASKS["count_grid"].problem("test", 0).answer
     one, other = servers(), servers()
     one.reply = other.reply = lambda body: completion(f"[answer] {answer}", None)
@@ -81,13 +82,13 @@ def test_stages_write_the_same_records_from_servers_that_answer_the_same(
     grow_trees(TreesConfig(tmp_path / "trees", str(backbone), ("count_grid",), problems=1, server=config_of(one)))
     (tree,) = (record["tree"] for record in read_records(tmp_path / "trees" / "trees.jsonl"))
     assert (tree["root"]["mc_total"], tree["root"]["mc_valid"]) == (8, 1)
-    assert [leaf for leaf, _ in tree["leaves"]] == [0]  # what wrote nothing ends no solution
+    assert [leaf for leaf, _ in tree["leaves"]] == [0]  # an empty answer does not end a solution
 
 
 def test_a_tree_that_an_outage_spoilt_is_made_again_by_the_same_command(
     server: StandIn, tmp_path: Path, backbone: Path
 ) -> None:
-    """Calls of one problem of three time out. The next run asks for that problem, and for no other."""
+    """Calls of one problem of three time out. The next run asks only for that problem."""
     config = TreesConfig(
         tmp_path / "trees", str(backbone), ("count_grid",), problems=3, server=config_of(server, timeout=2.0)
     )
@@ -120,7 +121,7 @@ def test_a_tree_that_an_outage_spoilt_is_made_again_by_the_same_command(
 
 
 def test_no_problem_that_can_be_searched_is_no_success(tmp_path: Path) -> None:
-    """All images are missing; when they are there, the same command goes on."""
+    """All images are missing; once they exist, the same command continues."""
     line = {"id": "7", "question": "How many?", "images": ["a.png"], "answer": "3", "answer_type": "integer"}
     (tmp_path / "problems.jsonl").write_text(json.dumps(line) + "\n")
     config = TreesConfig(tmp_path / "trees", problem_file=tmp_path / "problems.jsonl", device="cpu")

@@ -1,4 +1,4 @@
-"""`python -m eval.steps`: what it scores, what it says of failures, where a threshold may come from."""
+"""`python -m eval.steps`: what it scores, how it reports failures, and which runs may give a threshold."""
 
 from __future__ import annotations
 
@@ -242,7 +242,7 @@ def test_reward_measures_by_hand() -> None:
         solution("0", "g", "p", (True, True)),
         solution("1", "g", "p", (True, False)),
         solution("2", "g", "p", (False, None)),
-        solution("3", "g", "p", (True, None)),  # whether all of it is right is not known
+        solution("3", "g", "p", (True, None)),  # unknown whether all steps are right
         solution("4", "g", "q", (True,)),
     ]
     rewards = [(0.9, 0.4), (0.8, 0.3), (0.5, 0.9), (0.7, 0.1), (0.6,)]
@@ -256,7 +256,7 @@ def test_reward_measures_by_hand() -> None:
 
 
 def test_an_interval_is_over_problems_not_over_their_solutions() -> None:
-    """Twenty solutions of one problem are one draw; twenty of as many problems vary."""
+    """Twenty solutions of one problem are resampled as one; twenty problems with one solution each vary."""
     right = [float(i % 2) for i in range(20)]
     for problems, width in ((1, 0.0), (20, 0.4)):
         solutions = [solution(str(i), "g", str(i % problems)) for i in range(20)]
@@ -266,7 +266,7 @@ def test_an_interval_is_over_problems_not_over_their_solutions() -> None:
 
 
 def test_no_failure_can_look_better_than_results() -> None:
-    """The official rule leaves failures out, which flatters a model that fails."""
+    """The official rule leaves failures out, which favours a model that fails."""
     solutions = [solution(str(i), "MMMU", correct=(True, i > 0)) for i in range(2)]
     found = measured_all(
         BENCHMARKS["visual_process_bench"], solutions, [Prediction((0.9, 0.1)), Prediction(no_result="x")], [FIXED]

@@ -1,4 +1,5 @@
-"""Step benchmarks: their rows, their official numbers on stored predictions, and what a broken row or line is told."""
+"""Step benchmarks: their rows, their official numbers on stored predictions, and the errors for broken rows or
+lines."""
 
 from __future__ import annotations
 
@@ -42,7 +43,7 @@ def expected(folder: Path) -> dict[str, Any]:
 
 
 def agree(found: Any, wanted: Any) -> None:
-    """All numbers that are wanted are met to 1e-9."""
+    """Assert that all wanted numbers are met to 1e-9."""
     if isinstance(wanted, dict):
         for name, value in wanted.items():
             agree(found[name], value)
@@ -51,7 +52,7 @@ def agree(found: Any, wanted: Any) -> None:
 
 
 def calls_of(name: str, folder: Path, predictions: Path) -> tuple[list[LabelledSolution], list[Calls]]:
-    """The solutions of which the file has predictions, and these."""
+    """The solutions for which the file has predictions, and those predictions."""
     solutions = BENCHMARKS[name].load(folder).solutions
     stored = read_predictions(predictions, BENCHMARKS[name], solutions)
     having = [s for s in solutions if stored[s.key].no_result != "missing"]
@@ -108,7 +109,7 @@ def test_vlrm_bench_scores_as_its_own_code_does(data: Path) -> None:
 
 
 def test_the_steps_of_vlrm_bench_are_those_that_were_spoilt(data: Path) -> None:
-    """`step_list` has the right ones; read with these labels, it would call right steps wrong."""
+    """`step_list` has the right steps; with these labels, it would call right steps wrong."""
     labelled = BENCHMARKS["vlrm_bench"].load(data / "vlrmbench")
     rows = [json.loads(line) for line in (data / "vlrmbench" / "location_error.jsonl").read_text().splitlines()]
     words = lambda text: "".join(filter(str.isalnum, text))  # noqa: E731
@@ -329,7 +330,7 @@ def test_the_layouts_of_the_field_are_read(name: str, record: dict[str, Any], ca
 
 
 def first_of(selector: Callable[[list[Candidate]], list[float]], pool: list[Candidate]) -> int:
-    """The candidate that published code takes: of those that share the choice, the first."""
+    """The candidate that published code takes: the first of those that share the choice."""
     shares = selector(pool)
     return shares.index(max(shares))
 

@@ -171,7 +171,7 @@ PRINT = with_scene(
             ],
             ["perception", "perception", "right", "perception", "reasoning", "perception", "perception"],
         ),
-        # What the answer checker takes for the answer is a right answer step.
+        # An answer step is right if the answer checker accepts it.
         (CHART, ["[answer] 4.\n", " [answer] 4", "[answer] four"], ["right", "right", "reasoning"]),
         (PRINT, ['[zoom] {"bbox_2d": "evil", "label": "green plate"}'], ["?"]),
     ],
@@ -252,7 +252,7 @@ def test_reading_never_raises_on_foreign_text(name: str) -> None:
 
 
 def test_fine_print_is_not_in_the_overview() -> None:
-    """Whatever the print, the overview shows the same plate; at its own size the prints differ by twice the ink."""
+    """The overview shows the same plate for every print; at full size the prints differ by twice the ink."""
     at_size, overview = [], []
     for print_ in PRINTS:
         image = Image.new("RGB", (512, 512), "white")
@@ -291,7 +291,7 @@ def test_unknown_names_are_named_with_a_fix() -> None:
 
 
 def a_module(folder: Path, module: str, name: str) -> None:
-    """An importable module of somebody else's, with a family of that name."""
+    """An importable module of a user, with a family of that name."""
     (folder / f"{module.replace('.', '/')}.py").write_text(
         "import dataclasses\nfrom vlprm.tasks import chart\n"
         f"FAMILY = dataclasses.replace(chart.FAMILY, name={name!r})\n"

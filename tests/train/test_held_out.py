@@ -1,4 +1,4 @@
-"""What is measured of held-out steps while a reward model is trained."""
+"""Metrics of held-out steps while a reward model is trained."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from train.reward.trainer import held_out_metrics
 
 
 def measured(steps: list[tuple[float, float, int, bool]]) -> dict[str, float]:
-    """Of steps, each with its reward, target, error kind (1: perception, 2: reasoning) and whether it is called
-    wrong; a row of them, which is padded with what must not count."""
+    """The metrics of one row of steps, each with its reward, target, error kind (1: perception, 2: reasoning) and
+    whether it is called wrong. The row is padded with values that must not count."""
     logits: list[list[float]] = [[math.log(p), math.log((1 - p) / 2), math.log((1 - p) / 2)] for p, *_ in steps]
     columns: list[Any] = [[step[k] for step in steps] for k in (1, 2, 3)]
     padded = [np.array([[*column, pad]]) for column, pad in zip(columns, (IGNORE, -1, IGNORE), strict=True)]
@@ -40,7 +40,7 @@ def test_held_out_metrics_are_those_of_a_hand_made_row() -> None:
 
 
 def test_what_is_called_wrong_is_what_the_labels_rule_says() -> None:
-    """Of a Monte Carlo value, one right rollout of four is enough."""
+    """With Monte Carlo values, one right rollout of four makes a step right."""
     found = measured([(0.7, 0.25, -1, False), (0.2, 0.0, -1, True)])
     assert (found["step_auroc"], found["step_accuracy"]) == (1.0, 1.0)
     assert not [name for name in found if name.startswith("found")]

@@ -1,4 +1,4 @@
-"""The losses: what they are, and that no split of a batch, into parts or into paths, changes them."""
+"""The losses: their values, and that no split of a batch, into parts or into paths, changes them."""
 
 from __future__ import annotations
 
@@ -57,7 +57,8 @@ def test_a_steps_loss_is_the_soft_cross_entropy() -> None:
 
 
 def test_counts_are_a_beta_binomial_draw() -> None:
-    """Against scipy, whose likelihood has the binomial coefficient too; and its best reward is near the share."""
+    """Compared with scipy, whose likelihood includes the binomial coefficient; the best reward is near the share of
+    right rollouts."""
     from scipy.special import comb
     from scipy.stats import betabinom
 
@@ -71,7 +72,7 @@ def test_counts_are_a_beta_binomial_draw() -> None:
 
 
 def test_counts_and_error_kinds_are_learnt_side_by_side() -> None:
-    """The likelihood of the counts, and the cross-entropy of the kind, given that the step is wrong."""
+    """The loss is the likelihood of the counts, and the cross-entropy of the kind given that the step is wrong."""
     given, counts = [2.0, 0.5, -1.0], [[[2.0, 8.0]]]
     alone = step(LossConfig(labels="counts", error_kinds=False), given, 0.25, 2, counts=counts)
     _, perception, reasoning = torch.tensor(given).softmax(-1).tolist()
@@ -82,7 +83,7 @@ def test_counts_and_error_kinds_are_learnt_side_by_side() -> None:
 
 
 def test_a_pair_is_the_farther_apart_the_less_it_costs() -> None:
-    """After Bradley and Terry; what is better goes up, what is worse goes down."""
+    """A Bradley-Terry loss: the better one goes up, the worse one goes down."""
     logit = torch.tensor([[0.5, -1.0, 2.0]], requires_grad=True)
     loss = pairwise_loss(logit, torch.tensor([[0, 0, 1], [0, 1, 2]]))
     assert loss.item() == pytest.approx(math.log(1 + math.exp(-1.5)) + math.log(1 + math.exp(3)), abs=1e-5)
@@ -96,7 +97,7 @@ def test_a_pair_is_the_farther_apart_the_less_it_costs() -> None:
 def test_pairs_are_learnt_in_the_right_direction(
     inputs: InputBuilder, trees: list[list[LabelledPath]], name: str
 ) -> None:
-    """Steps that are wrong are told from right ones of the same prefix; wrong solutions from right ones."""
+    """Wrong steps are separated from right ones after the same prefix, and wrong solutions from right ones."""
     config = LossConfig(steps=0.0, **{name: 1.0})  # type: ignore[arg-type]
     rows = [labelled_row(tree, inputs, config, {}) for tree in trees]
     assert any(getattr(row, name) for row in rows)
@@ -122,7 +123,7 @@ def right_steps(row: LabelledRow, tree: list[LabelledPath]) -> list[set[int]]:
 
 @pytest.fixture(scope="module")
 def trees(dataset: Path) -> list[list[LabelledPath]]:
-    """With a zoom among them."""
+    """Trees, some with a zoom."""
     trees = load_trees(dataset, RowsConfig())
     assert any(step.region for tree in trees for path in tree for step in path.steps)
     return trees
@@ -144,7 +145,7 @@ def trained(folder: Path, head: str = "step", surprise: bool = False) -> Checkpo
 def gradient(
     checkpoint: Checkpoint, parts: list[list[LabelledRow]], loss: LossConfig
 ) -> tuple[float, dict[str, Tensor]]:
-    """Loss and gradients of a global batch that is worked off in parts, on the model's device."""
+    """Loss and gradients of a global batch that is processed in parts, on the model's device."""
     checkpoint.model.zero_grad()
     device = checkpoint.model.device
     batches = [{n: t.to(device) for n, t in batch_rows(part, checkpoint.inputs).items()} for part in parts]
@@ -183,7 +184,7 @@ def test_the_loss_is_the_same_however_a_batch_is_split(
 def test_a_tree_in_one_sequence_has_the_loss_and_gradients_of_its_paths(
     tiny_backbone: Any, trees: list[list[LabelledPath]], family: str, head: str
 ) -> None:
-    """Branches of uneven length, crops within branches, prompts of two images; float32."""
+    """Branches have uneven lengths and crops, and prompts have two images; in float32."""
     checkpoint = trained(tiny_backbone(family), "verdict" if head == "verdict" else "step", head == "surprise")
     loss = LossConfig(error_kinds=head != "verdict")
     uneven = [[shortened(path, i % 2) for i, path in enumerate(tree)] for tree in trees[:5]]
@@ -201,7 +202,7 @@ def test_a_tree_in_one_sequence_has_the_loss_and_gradients_of_its_paths(
 def test_critiques_of_a_tree_weigh_as_those_of_its_paths(
     tiny_backbone: Any, trees: list[list[LabelledPath]], head: str, template: str
 ) -> None:
-    """What is said of a step stands once, and counts for each solution that has the step."""
+    """The critique of a step occurs once, and counts for each solution that has the step."""
     checkpoint, loss = trained(tiny_backbone("qwen2_5_vl"), head), LossConfig(critique=0.7)
     checkpoint.inputs.config = replace(checkpoint.inputs.config, prompt_template=template)
     paths = [[labelled_row([path], checkpoint.inputs, loss, {})] for tree in trees[:4] for path in tree]
@@ -214,7 +215,7 @@ def test_critiques_of_a_tree_weigh_as_those_of_its_paths(
 def test_rows_of_one_solution_merged_have_the_loss_and_gradients_of_the_rows(
     backbone: Path, trees: list[list[LabelledPath]]
 ) -> None:
-    """As a dataset has them that gives each solution a row."""
+    """The rows are those of a dataset with one row per solution."""
     checkpoint, loss = trained(backbone), LossConfig(wrong_weight=2.0)
     weights = class_weights(trees, loss)
     rows = [[replace(path, nodes=tuple(range(len(path.steps))))] for path in trees[0]]
@@ -225,7 +226,7 @@ def test_rows_of_one_solution_merged_have_the_loss_and_gradients_of_the_rows(
 
 
 def test_a_verdict_over_the_vocabulary_teaches_it_to_answer(backbone: Path, trees: list[list[LabelledPath]]) -> None:
-    """Over two verdicts, nothing says that one of them is to be written at all."""
+    """A loss over only the two verdicts does not teach the model to write a verdict at all."""
     checkpoint = trained(backbone, "verdict")
     row = [[labelled_row(trees[0], checkpoint.inputs, LossConfig(), {})]]
     two, whole = LossConfig(), LossConfig(vocabulary=True)

@@ -1,4 +1,4 @@
-"""What is held out shares no image with what is learnt from."""
+"""Held-out problems share no image with training problems."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def file_of(colour: int, level: int = 1) -> bytes:
 
 
 def dataset(folder: Path, problems: Sequence[Asked]) -> Path:
-    """In TRL's format; `7.png` and `7-again.png` are other files of the same pixels."""
+    """A dataset in TRL's format; `7.png` and `7-again.png` are different files with the same pixels."""
     for name in {name for _, images in problems for name in images}:
         stem, _, again = name.removesuffix(".png").partition("-")
         (folder / name).write_bytes(file_of(int(stem), 9 if again else 1))
@@ -41,7 +41,7 @@ def dataset(folder: Path, problems: Sequence[Asked]) -> Path:
 
 
 def sides(path: Path, inputs: InputBuilder, share: float, seed: int = 0) -> list[list[tuple[str, set[bytes]]]]:
-    """The question and the pixels of each problem that is learnt from, and of each that is held out."""
+    """The question and the pixels of each training problem, and of each held-out problem."""
     both = split_rows(PrmConfig(path, path.parent, held_out=share, seed=seed), inputs)
     problems = [[tree[0].problem for batch in part.batches for tree in batch] for part in both]
     return [[(p.question, {open_image(data).tobytes() for data in p.images}) for p in part] for part in problems]

@@ -1,4 +1,4 @@
-"""What a training config cannot ask for is said before a run is opened."""
+"""Impossible training configs are refused before a run is opened."""
 
 from __future__ import annotations
 
@@ -71,7 +71,7 @@ def test_what_contradicts_itself_is_refused_before_a_run_is_opened(case: str, da
 
 @pytest.mark.parametrize("recipe", sorted(Path("configs").glob("*/*.yaml")))
 def test_no_recipe_contradicts_itself(recipe: Path) -> None:
-    """On a backbone that can do what is asked: those of the Hub are not here."""
+    """The check uses a backbone that supports everything, since those of the Hub are not available."""
     if f"-m train.prm --config {recipe}" in recipe.read_text():
         check(replace(parse(PrmConfig, ["--config", str(recipe)]), backbone="builtin/backbone"))
 

@@ -1,4 +1,4 @@
-"""What is trained, how fast, and from which weights."""
+"""Which parts are trained, at which rates, and from which weights."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def test_an_lm_head_that_no_loss_reaches_is_frozen(
 def test_a_step_head_learns_at_its_own_rate_whoever_asks_for_the_optimizer(
     backbone: Path, dataset: Path, tmp_path: Path
 ) -> None:
-    """DeepSpeed drops an optimizer that the Trainer was given, and asks for one."""
+    """DeepSpeed drops the optimizer that the Trainer was given, and asks for another."""
     rows = RowsConfig(batch_tokens=700)
     config = PrmConfig(dataset, tmp_path, str(backbone), rows=rows, learning_rate=1e-4, head_learning_rate=2e-3)
     checkpoint = new_model(config)

@@ -1,4 +1,4 @@
-"""The real Trainer with our rows: accumulation changes nothing, rows are labelled as the dataset says."""
+"""The real Trainer with our rows: accumulation changes nothing, and rows are labelled as the dataset says."""
 
 import dataclasses
 import json
@@ -37,7 +37,7 @@ from vlprm.tasks.synthetic import truthful
 def test_the_trainers_steps_do_not_depend_on_accumulation(
     dataset: Path, backbone: Path, tmp_path: Path, of: str
 ) -> None:
-    """The trap: stock heads inflate the loss by the accumulation factor. One global batch, in one part and in four."""
+    """Stock heads inflate the loss by the accumulation factor. One global batch is trained in one part and in four."""
     logs = []
     for budget, parts in ((100_000, 1), (1_000, 4)):
         rows = RowsConfig(of=of, batch_tokens=budget)  # type: ignore[arg-type]
@@ -61,7 +61,7 @@ def test_the_trainers_steps_do_not_depend_on_accumulation(
 def test_adapters_are_trained_saved_and_merged(
     dataset: Path, tiny_backbone: Any, tmp_path: Path, family: str, head: str, problems: list[Problem]
 ) -> None:
-    """Scores of adapters that are loaded again, and of the merged checkpoint, are equal; verdicts are those learnt."""
+    """The reloaded adapters and the merged checkpoint give equal scores, with the verdicts that were trained."""
     run, backbone = tmp_path / "lora", str(tiny_backbone(family))
     rows = RowsConfig(batch_tokens=700)  # the first step moves the head alone, which starts at zero
     config = PrmConfig(dataset, run, backbone, lora_rank=4, held_out=0.2, rows=rows, epochs=2)
@@ -86,7 +86,7 @@ def test_adapters_are_trained_saved_and_merged(
 def test_a_run_that_died_goes_on_with_the_weights_that_it_had(
     dataset: Path, tiny_backbone: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, head: Any
 ) -> None:
-    """Of a family whose weights have other names where they are stored."""
+    """The family stores its weights under other names."""
     rows, backbone = RowsConfig(batch_tokens=700), str(tiny_backbone("qwen2_5_vl"))
     whole = PrmConfig(dataset, tmp_path / "whole", backbone, head, rows=rows, held_out=0.2, checkpoint_every=2)
     prm.main(whole)
@@ -117,7 +117,7 @@ def test_adapters_are_trained_on_a_quantized_backbone(
     dataset: Path, tmp_path: Path, bits: int, problems: list[Problem]
 ) -> None:
     rows = RowsConfig(batch_tokens=700)
-    folder = tmp_path / "backbone"  # of widths that 4-bit kernels on a CPU take
+    folder = tmp_path / "backbone"  # widths that the 4-bit CPU kernels accept
     processor = qwen2_processor(transformers.Qwen2_5_VLProcessor, [problem.question for problem in problems])
     text = {"hidden_size": 128, "intermediate_size": 256, "rope_parameters": mrope(8, 12, 12)}
     vision = {**QWEN_TOWER, "patch_size": 14, "out_hidden_size": 128, "fullatt_block_indexes": [1]}
@@ -196,7 +196,7 @@ def test_over_long_rows_are_refused_or_dropped_and_never_cut(dataset: Path, inpu
 
 
 def test_a_solution_longer_than_the_backbone_reads_is_refused_or_dropped(dataset: Path, backbone: Path) -> None:
-    """However many of a tree's tokens are beside each other."""
+    """Only the length of a path counts, not the tokens of a tree's parallel branches."""
     inputs, trees = load_inputs(backbone), load_trees(dataset, RowsConfig())
     _, whole = examples_of(trees, RowsConfig(), inputs, LossConfig())
     _, paths = examples_of(trees, RowsConfig(of="paths"), inputs, LossConfig())
@@ -250,7 +250,7 @@ def test_what_is_wrong_in_a_draft_is_not_learnt_and_its_correction_is(inputs: In
     right = TASKS["pattern"].solve(problem.meta["scene"], truthful)
     drafted = [right[0] + " red", right[1], right[2].replace("cell", "cell 9")]
     taught = Lesson(problem, executed_steps(problem, drafted), (True, False, True), correction=right[2])
-    # The id after an uncorrected wrong step carries no loss either: it would teach that nothing was amiss.
+    # The id after an uncorrected wrong step has no loss either: it would teach that the step was right.
     assert learnt(taught, inputs) == f"{right[1]} (wrong: {right[2]})<|im_end|>"
 
 

@@ -1,4 +1,4 @@
-"""The page in headless Chromium: filter, open, go on by keyboard; what models wrote stays text."""
+"""The page in headless Chromium: filter, open, navigate by keyboard; text of models stays text."""
 
 from __future__ import annotations
 

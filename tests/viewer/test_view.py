@@ -1,4 +1,4 @@
-"""The server of a run's page: this machine alone, four addresses and no file's name, and what a run folder shows."""
+"""The server of a run's page: this machine only, four addresses and no file names, and the contents of a run folder."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ def test_a_port_that_is_taken_is_named(server: PageServer) -> None:
 
 @pytest.mark.parametrize("host", ["evil.example", "evil.example:80", "127.0.0.1.evil.example", ""])
 def test_a_page_of_another_name_gets_nothing(server: PageServer, host: str) -> None:
-    """A name that somebody else made to resolve to this machine would let their page read the run."""
+    """A foreign name that resolves to this machine would let a foreign page read the run."""
     for path in ("/", "/facts?from=0&count=1", "/image?at=0&index=0&small=0"):
         status, body = asked(server, path, host)
         assert status == 421

@@ -1,4 +1,5 @@
-"""Zooms: every text is a box or a typed refusal, every box comes back from its frame, and a region keeps the policy."""
+"""Zooms: every text is a box or a typed refusal, boxes survive a round trip through their frame, and regions obey the
+policy."""
 
 import json
 import random
@@ -101,7 +102,7 @@ PIECES = ["[", "]", "{", "}", '"', ",", ":", "\\", "\\u12", "NaN", "-", "1e999",
 
 
 def any_text(rng: random.Random) -> str:
-    """A zoom of any numbers, in half of the cases with characters dropped, doubled and put in."""
+    """A zoom with arbitrary numbers; half of the texts have characters dropped, doubled and inserted."""
     numbers = [rng.choice([-5, 0, 1, 250.5, 500, 999, 1000, 1001, 2000, 1e308, rng.uniform(0, 1e3)]) for _ in range(4)]
     box = sorted(numbers[::2]) + sorted(numbers[1::2]) if rng.random() < 0.9 else numbers
     written = rng.choice([tagged, called])
@@ -113,7 +114,7 @@ def any_text(rng: random.Random) -> str:
 
 
 def test_hundred_thousand_texts_are_zooms_or_refused() -> None:
-    """Nothing is raised, and every refusal can be told."""
+    """Nothing raises, and every refusal has a message."""
     rng = random.Random(0)
     images, crops = [view_of((400, 200))], [View(Region(10, 10, 60, 90), (64, 96))]
     policies = [replace(ZoomPolicy(), refuse_duplicates=True), replace(QWEN, expand=True, padding=0.5)]
@@ -146,7 +147,7 @@ def test_frames_round_trip_in_images_and_in_crops(
 
 
 def test_a_crop_of_a_crop_is_a_region_of_the_image() -> None:
-    """In each dialect the right lower quarter of a crop, whose pixels are whole where the region's are not."""
+    """In each dialect: the lower right quarter of a crop, which has whole pixels although its region was fractional."""
     images, policy = [view_of((640, 480)), View(Region(0, 0, 100, 80, 1), (64, 64))], ZoomPolicy()
     crop = View(whole_pixels(Region(10.4, 9.6, 49.2, 38.3, 1)), (320, 256))
     assert crop.region == Region(10, 9, 50, 39, 1)
@@ -157,7 +158,7 @@ def test_a_crop_of_a_crop_is_a_region_of_the_image() -> None:
             step = execute_zoom(Step("zoom", tagged(box, more)), dialect, images, [crop], policy)
             assert isinstance(step, Step)
             assert step.region == Region(30, 24, 50, 39, 1)
-    # What the crop does not show cannot be asked of it.
+    # A box outside of the crop cannot be requested from it.
     beyond = Step("zoom", tagged("[0, 0, 4000, 4000]", ', "img_idx": 2'))
     assert execute_zoom(beyond, "relative_1000", images, [crop]) == replace(beyond, region=crop.region)
 

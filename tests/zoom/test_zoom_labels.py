@@ -1,4 +1,4 @@
-"""Labels and controls of zooms, by hand-drawn regions and on fine print, whose truth knows what is asked about."""
+"""Labels and counterfactual crops of zooms, on hand-drawn regions and on fine print, which knows its true regions."""
 
 import dataclasses
 import json
@@ -57,7 +57,7 @@ def test_use_is_a_difference_of_values_where_both_have_a_result() -> None:
 
 
 def test_a_dataset_tells_of_each_zoom_what_became_of_it() -> None:
-    """In a branch of a tree, by the crops above it; and by no truth where none is known."""
+    """A zoom is compared with the crops above it in its branch, and with the true region if that is known."""
     problem = TASKS["fine_print"].problem("train", 0)
     right = [executed(step) for step in solved(problem)]
     at = next(k for k, step in enumerate(right) if step.region)

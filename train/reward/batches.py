@@ -14,6 +14,7 @@ from torch import Tensor
 
 from train.reward.data import Example, LabelledRow
 from train.reward.losses import IGNORE
+from vlprm.errors import UserError
 from vlprm.model.inputs import InputBuilder
 from vlprm.model.packing import padded_batches
 
@@ -42,13 +43,13 @@ def plan_batches(examples: Sequence[Example], sizes: Sequence[int], budget: int,
 
 def evened(batches: Sequence[list[Example]], multiple: int) -> list[list[Example]]:
     """As many batches as whole optimizer steps have, by halving the largest: where some devices have a batch and others
-    none, the Trainer would give them rows a second time. ValueError where there are too few rows."""
+    none, the Trainer would give them rows a second time. UserError where there are too few rows."""
     batches = list(batches)
     while len(batches) % multiple:
         largest = max(range(len(batches)), key=lambda i: len(batches[i]))
         rows = batches[largest]
         if len(rows) < 2:
-            raise ValueError(
+            raise UserError(
                 f"{len(batches)} rows do not make whole steps of {multiple} batches; take fewer devices or parts"
             )
         batches[largest : largest + 1] = [rows[: len(rows) // 2], rows[len(rows) // 2 :]]

@@ -9,6 +9,7 @@ from importlib.util import find_spec
 from transformers import AutoConfig
 
 from train.reward.config import PrmConfig
+from vlprm.errors import UserError
 from vlprm.model.attention import refuse_missing_flash
 from vlprm.model.checkpoint_config import CheckpointConfig
 from vlprm.model.families import family_of
@@ -18,15 +19,15 @@ TRACKERS = {"wandb": ("wandb",), "trackio": ("trackio",), "tensorboard": ("tenso
 
 
 def check(config: PrmConfig) -> None:
-    """ValueError names the first field that is amiss, and the fix."""
+    """UserError names the first field that is amiss, and the fix."""
     for amiss, said in (*_of_rows(config), *_of_heads(config), *_of_adapters(config), *_of_attention(config)):
         if amiss:
-            raise ValueError(said)
+            raise UserError(said)
     refuse_missing_flash(config.attention)
     packages = TRACKERS.get(config.report_to, ())
     if packages and not any(map(find_spec, packages)):
         needed = packages[0]
-        raise ValueError(f"report_to: {needed} needs the package {needed}; pip install it, or leave report_to out")
+        raise UserError(f"report_to: {needed} needs the package {needed}; pip install it, or leave report_to out")
     if config.min_pixels is not None or config.max_pixels is not None:
         folder = checkpoint_folder(config.backbone)
         load_inputs(folder, with_pixel_limits(checkpoint_config_of(folder), config))  # which refuses what cannot be
@@ -49,7 +50,7 @@ def _check_branches(config: PrmConfig) -> None:
     family = checkpoint_config_of(folder).family or family_of(AutoConfig.from_pretrained(folder))
     if family.cannot_pack:
         instead = "head: step" if config.head == "verdict" else "loss.critique: 0"
-        raise ValueError(
+        raise UserError(
             f"what is asked after a step stands on a branch, which {config.backbone} cannot read: {family.cannot_pack};"
             f" set {instead}"
         )

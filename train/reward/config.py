@@ -11,9 +11,7 @@ from jsonargparse.typing import ClosedUnitInterval, NonNegativeFloat, NonNegativ
 from train.reward.losses import LossConfig
 from train.reward.trees import RowsConfig
 from vlprm.model.attention import Attention
-from vlprm.model.checkpoint_config import CheckpointConfig
-from vlprm.model.loading import Part
-from vlprm.model.reward_loading import Bits, Head
+from vlprm.model.checkpoint_config import Bits, CheckpointConfig, Head, Part
 from vlprm.schema import Aggregation
 
 

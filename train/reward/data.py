@@ -11,6 +11,7 @@ from train.reward.critiques import critiques_of
 from train.reward.losses import IGNORE, LossConfig
 from train.reward.trees import RowsConfig, Tree, is_wrong
 from vlprm.data.dataset import LabelledPath
+from vlprm.errors import UserError
 from vlprm.model.inputs import InputBuilder
 from vlprm.model.packing import Node, PackedRow, depth_first, lay_out
 from vlprm.model.reward_model import OUTPUTS
@@ -56,7 +57,7 @@ def rows_of(trees: Sequence[Tree], config: RowsConfig) -> list[Example]:
 def examples_of(
     trees: Sequence[Tree], config: RowsConfig, inputs: InputBuilder, loss: LossConfig
 ) -> tuple[list[Example], list[int]]:
-    """What makes a row each, and how many tokens it will have. ValueError on a row that is over-long, or has a solution
+    """What makes a row each, and how many tokens it will have. UserError on a row that is over-long, or has a solution
     that the backbone cannot read to its end, unless such rows are dropped."""
     examples = rows_of(trees, config)
     lengths = [_lengths(_nodes(example, inputs, loss)) for example in examples]
@@ -65,11 +66,11 @@ def examples_of(
         first = examples[fits.index(False)][0].problem.id
         size, depth = map(max, zip(*lengths, strict=True))
         if depth > inputs.context:
-            raise ValueError(
+            raise UserError(
                 f"{first} or one after it has a solution of {depth} tokens, and the backbone reads {inputs.context};"
                 " leave such rows out with rows.over_long: drop, or show smaller images"
             )
-        raise ValueError(
+        raise UserError(
             f"{first} and {fits.count(False) - 1} more have up to {size} tokens; raise rows.longest (now"
             f" {config.longest}), or leave them out with rows.over_long: drop"
         )
@@ -120,7 +121,7 @@ def _question_type(path: LabelledPath) -> str:
 def labelled_row(
     example: Example, inputs: InputBuilder, loss: LossConfig, weights: dict[tuple[str, bool], float]
 ) -> LabelledRow:
-    """The row of some solutions of one problem. ValueError on a target outside [0, 1]: the loss would be nonsense."""
+    """The row of some solutions of one problem. UserError on a target outside [0, 1]: the loss would be nonsense."""
     problem = example[0].problem
     _, place, parents = _merged(example)
     labels = _labels(example)
@@ -163,7 +164,7 @@ def _target(label: StepLabel, loss: LossConfig, problem_id: str) -> float:
     if label.target is None or (loss.labels == "counts" and not label.mc_valid):
         return float(IGNORE)
     if not 0 <= label.target <= 1:
-        raise ValueError(f"{problem_id}: target {label.target} is not in [0, 1]; correct the dataset's labels")
+        raise UserError(f"{problem_id}: target {label.target} is not in [0, 1]; correct the dataset's labels")
     return float(not is_wrong(label, loss.threshold)) if loss.labels == "hard" else label.target
 
 
@@ -193,14 +194,14 @@ def _sibling_pairs(
 
 
 def check_pairs(examples: Sequence[Example], loss: LossConfig) -> None:
-    """ValueError where pairs are to be learnt from and no row has one."""
+    """UserError where pairs are to be learnt from and no row has one."""
     if loss.candidates and not any(map(_candidate_pairs, examples)):
-        raise ValueError(
+        raise UserError(
             "no problem has right and wrong solutions, between which loss.candidates learns; set it to 0, or give a"
             " dataset that says which are right"
         )
     if loss.siblings and not any(_has_siblings(example, loss) for example in examples):
-        raise ValueError(
+        raise UserError(
             "no problem has a right and a wrong step after the same steps, between which loss.siblings learns; set it"
             " to 0, or give a dataset of trees"
         )

@@ -15,6 +15,7 @@ import torch
 from accelerate import PartialState
 from transformers import TrainerCallback
 
+from vlprm.errors import UserError
 from vlprm.runs.folder import write_atomically
 
 log = logging.getLogger(__name__)
@@ -23,7 +24,7 @@ log = logging.getLogger(__name__)
 def refuse_data_parallel() -> None:
     """Our batches are not made to be scattered over devices, as the Trainer does where one process sees several."""
     if torch.cuda.device_count() > 1 and "LOCAL_RANK" not in os.environ:
-        raise ValueError(
+        raise UserError(
             f"{torch.cuda.device_count()} GPUs are visible to one process; start it with accelerate launch, or set"
             " CUDA_VISIBLE_DEVICES=0"
         )

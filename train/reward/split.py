@@ -8,23 +8,24 @@ from collections import defaultdict
 from collections.abc import Sequence
 
 from train.reward.trees import Tree
+from vlprm.errors import UserError
 from vlprm.images import content_hash, open_image
 from vlprm.schema import Problem
 
 
 def held_out(trees: Sequence[Tree], share: float, seed: int) -> tuple[list[Tree], list[Tree]]:
     """The problems to learn from, and at least one that is held out: this share of them, or less where the problems
-    that share images do not fit into it. ValueError where one side would be empty."""
+    that share images do not fit into it. UserError where one side would be empty."""
     shuffled = list(trees)
     random.Random(seed).shuffle(shuffled)
     wanted = max(1, int(len(shuffled) * share))
     if len(shuffled) <= wanted:
-        raise ValueError(f"{len(shuffled)} problem(s); training needs one beside {wanted} held out")
+        raise UserError(f"{len(shuffled)} problem(s); training needs one beside {wanted} held out")
     together: dict[int, list[int]] = defaultdict(list)
     for n, group in enumerate(groups([tree[0].problem for tree in shuffled])):
         together[group].append(n)
     if len(together) == 1:
-        raise ValueError(
+        raise UserError(
             f"its {len(shuffled)} problems share their images (or, without images, their question), and what is held"
             " out must not be seen in training; add problems with other images"
         )

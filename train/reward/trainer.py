@@ -14,6 +14,7 @@ from transformers import EvalPrediction, PreTrainedModel, Trainer
 from train.reward.batches import batch_rows, model_inputs
 from train.reward.data import Example, LabelledRow, labelled_row
 from train.reward.losses import IGNORE, LossConfig, training_loss
+from vlprm.errors import UserError
 from vlprm.metrics import auroc, calibration_error
 from vlprm.model.inputs import InputBuilder
 from vlprm.model.reward_model import CORRECT, OUTPUTS
@@ -73,10 +74,10 @@ class StepTrainer(Trainer):
         totals_4 = num_items_in_batch if model.training and num_items_in_batch is not None else inputs["totals"]
         if model.training and self.step_loss.steps and totals_4[0] == 0:
             said = "; give them counts, or learn from targets" if self.step_loss.labels == "counts" else ""
-            raise ValueError(f"no step of the batch of {', '.join(inputs['ids'])} has a label{said}")
+            raise UserError(f"no step of the batch of {', '.join(inputs['ids'])} has a label{said}")
         loss = training_loss(outputs, inputs, totals_4, self.step_loss)
         if not loss.isfinite():
-            raise ValueError(f"the loss is {float(loss)} in the batch of {', '.join(inputs['ids'])}; look at its rows")
+            raise UserError(f"the loss is {float(loss)} in the batch of {', '.join(inputs['ids'])}; look at its rows")
         if model.training:  # gradients are averaged over devices afterwards
             loss = loss * self.accelerator.num_processes
         # Metrics are made of the logits alone; the Trainer would gather whatever else stands in the outputs.

@@ -20,6 +20,7 @@ from jsonargparse.typing import PositiveInt
 from vlprm.data.dataset import LabelledPath, row_paths
 from vlprm.data.selection import in_order, is_counted
 from vlprm.data.trl_format import training_rows
+from vlprm.errors import UserError
 from vlprm.labels.fusion import called_wrong
 from vlprm.schema import StepLabel
 
@@ -61,11 +62,11 @@ def is_wrong(label: StepLabel, threshold: float | None) -> bool:
 
 def load_trees(path: Path, config: RowsConfig, threshold: float | None = None) -> list[Tree]:
     """Labelled solutions of each problem, right and wrong ones taking turns, as the config cuts and selects them.
-    ValueError where it selects none."""
+    UserError where it selects none."""
     trees = _problems(path)
     chosen = [tree for tree in trees if not config.mixed or has_both(tree)]
     if not chosen:
-        raise ValueError(
+        raise UserError(
             f"no problem of {path} has solutions that are known to be right and others that are known to be wrong;"
             " leave out rows.mixed"
         )

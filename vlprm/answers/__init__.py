@@ -13,6 +13,7 @@ from vlprm.answers.conclusion import FORMS, Form, answer_text, concluding, form_
 from vlprm.answers.equivalence import same_expression, same_float
 from vlprm.answers.groups import merged
 from vlprm.answers.response import read_conclusion
+from vlprm.errors import UserError
 from vlprm.schema import AnswerType, Problem, Step
 
 __all__ = [
@@ -44,14 +45,14 @@ def extract_answer(steps: Sequence[Step], answer_type: AnswerType, choices: Sequ
 
 
 def is_correct(answer: str | None, gold: str, answer_type: AnswerType) -> bool | None:
-    """True or False for an extracted answer, None for a *no result*. ValueError if the gold answer does not parse.
+    """True or False for an extracted answer, None for a *no result*. UserError if the gold answer does not parse.
 
     A float is right where it is the gold number at the gold number's decimals; an expression where Math-Verify, if the
     strings differ, finds the same value, and units and names agree. All other types compare canonical forms.
     """
     expected = CANONICAL[answer_type](gold)
     if expected is None or (answer_type == "integer" and "," in expected):
-        raise ValueError(f"gold answer {gold!r} is not of type {answer_type}; correct the problem")
+        raise UserError(f"gold answer {gold!r} is not of type {answer_type}; correct the problem")
     if answer is None or answer == expected:
         return None if answer is None else True
     if answer_type == "float":

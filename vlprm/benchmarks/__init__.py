@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from vlprm.benchmarks import algopuzzlevqa, mathvision, mathvista, mmmu, mmmu_pro, puzzlevqa
 from vlprm.benchmarks.benchmark import Benchmark
+from vlprm.errors import UserError
 
 BENCHMARKS: dict[str, Benchmark] = {
     module.BENCHMARK.name: module.BENCHMARK
@@ -12,7 +13,7 @@ BENCHMARKS: dict[str, Benchmark] = {
 
 
 def load_benchmark(name: str) -> Benchmark:
-    """The benchmark of that name. ValueError lists the known ones."""
+    """The benchmark of that name. UserError lists the known ones."""
     if name not in BENCHMARKS:
-        raise ValueError(f"unknown benchmark {name!r}; known: {', '.join(BENCHMARKS)}")
+        raise UserError(f"unknown benchmark {name!r}; known: {', '.join(BENCHMARKS)}")
     return BENCHMARKS[name]

@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from vlprm.errors import ProblemError
+from vlprm.errors import ProblemError, UserError
 from vlprm.images import LeadsOut, open_image, read_inside
 from vlprm.schema import AnswerType, Problem
 
@@ -79,7 +79,7 @@ class Hub:
 
 @dataclass(frozen=True)
 class Benchmark:
-    """A benchmark. `rows` and `item` raise ValueError for missing or malformed files.
+    """A benchmark. `rows` and `item` raise UserError for missing or malformed files.
 
     Args:
         name: its name in `BENCHMARKS`.
@@ -123,7 +123,7 @@ def plain_key(record: RawItem) -> str | None:
 
 
 def load_items(benchmark: Benchmark, folder: Path, subset: str = "all") -> dict[str, Item]:
-    """The items of a subset in a folder, by id. ValueError if the folder or a row does not belong to the benchmark."""
+    """The items of a subset in a folder, by id. UserError if the folder or a row does not belong to the benchmark."""
     return _items(benchmark, benchmark.rows(folder, _known_subset(benchmark, subset)), subset, str(folder))
 
 
@@ -143,7 +143,7 @@ def items_from_hub(benchmark: Benchmark, subset: str = "all") -> dict[str, Item]
 
 def _known_subset(benchmark: Benchmark, subset: str) -> str:
     if subset not in benchmark.subsets:
-        raise ValueError(f"{benchmark.name} has no subset {subset!r}; known: {', '.join(benchmark.subsets)}")
+        raise UserError(f"{benchmark.name} has no subset {subset!r}; known: {', '.join(benchmark.subsets)}")
     return subset
 
 
@@ -153,9 +153,9 @@ def _items(benchmark: Benchmark, rows: Iterable[RawItem], subset: str, source: s
         try:
             item = benchmark.item(row)
         except (KeyError, TypeError, IndexError, AttributeError) as error:
-            raise ValueError(f"{source}: row {number} is not an item of {benchmark.name} ({error!r})") from error
+            raise UserError(f"{source}: row {number} is not an item of {benchmark.name} ({error!r})") from error
         if item.id in items:
-            raise ValueError(f"{source} has two items with the id {item.id!r}; remove one")
+            raise UserError(f"{source} has two items with the id {item.id!r}; remove one")
         items[item.id] = item
     return {item_id: item for item_id, item in items.items() if benchmark.subsets[subset](item)}
 
@@ -163,7 +163,7 @@ def _items(benchmark: Benchmark, rows: Iterable[RawItem], subset: str, source: s
 def as_problem(benchmark: Benchmark, item: Item, folder: Path, style: str = "official") -> Problem:
     """The item as a problem, with the prompt of a style. ProblemError if an image is missing or cannot be opened."""
     if style not in benchmark.prompts:
-        raise ValueError(f"{benchmark.name} has no prompt style {style!r}; known: {', '.join(benchmark.prompts)}")
+        raise UserError(f"{benchmark.name} has no prompt style {style!r}; known: {', '.join(benchmark.prompts)}")
     if not item.images:
         raise ProblemError("no_image", f"{item.id} of {benchmark.name} has no images; correct the row")
     images = tuple(_image(item, image, folder.resolve()) for image in item.images)
@@ -200,9 +200,9 @@ def image_fields(row: RawItem, names: Iterable[str]) -> tuple[str | bytes, ...]:
 
 
 def option_list(options: Sequence[str], mark: str = "({}) {}") -> str:
-    """Options with their letters, one per line. ValueError if there are more options than letters."""
+    """Options with their letters, one per line. UserError if there are more options than letters."""
     if len(options) > len(LETTERS):
-        raise ValueError(f"{len(options)} options are more than the 26 letters; correct the row")
+        raise UserError(f"{len(options)} options are more than the 26 letters; correct the row")
     return "\n".join(mark.format(letter, option) for letter, option in zip(LETTERS, options, strict=False))
 
 
@@ -212,16 +212,16 @@ def steps_prompt(item: Item) -> str:
 
 
 def letter_of(options: Sequence[str], answer: str, item_id: str) -> str:
-    """The letter of the option that is the answer. ValueError if no option is."""
+    """The letter of the option that is the answer. UserError if no option is."""
     if answer not in options:
-        raise ValueError(f"{item_id}: the answer {answer!r} is not one of its options {list(options)}; correct the row")
+        raise UserError(f"{item_id}: the answer {answer!r} is not one of its options {list(options)}; correct the row")
     return LETTERS[list(options).index(answer)]
 
 
 def option_of(options: Sequence[str], letter: str, item_id: str) -> str:
-    """The option with a letter. ValueError if there is none."""
+    """The option with a letter. UserError if there is none."""
     if len(letter) != 1 or letter not in LETTERS[: len(options)]:
-        raise ValueError(
+        raise UserError(
             f"{item_id}: the answer {letter!r} is not a letter of its {len(options)} options; correct the row"
         )
     return options[LETTERS.index(letter)]
@@ -232,7 +232,7 @@ def everything(item: Item) -> bool:
     return True
 
 
-class NoItems(ValueError):
+class NoItems(UserError):
     """The folder has no file of the benchmark's items."""
 
 
@@ -255,7 +255,7 @@ def read_rows(path: Path) -> list[RawItem]:
             return [{"id": key, **row} for key, row in whole.items()] if isinstance(whole, dict) else list(whole)
         return [json.loads(line) for line in text.splitlines() if line.strip()]
     except (ValueError, TypeError) as error:
-        raise ValueError(f"{path} does not hold JSON objects ({error}); download it again") from error
+        raise UserError(f"{path} does not hold JSON objects ({error}); download it again") from error
 
 
 def _is_lines(text: str) -> bool:
@@ -268,11 +268,11 @@ def _is_lines(text: str) -> bool:
 
 
 def decoded(path: Path) -> str:
-    """The text of a JSON file in any JSON encoding. ValueError if it cannot be decoded."""
+    """The text of a JSON file in any JSON encoding. UserError if it cannot be decoded."""
     if not path.is_file():
-        raise ValueError(f"there is no file {path}; check the path")
+        raise UserError(f"there is no file {path}; check the path")
     data = path.read_bytes()
     try:
         return data.decode(json.detect_encoding(data))
     except UnicodeDecodeError as error:
-        raise ValueError(f"{path} is not in UTF-8 (byte {error.start}); convert it to UTF-8") from error
+        raise UserError(f"{path} is not in UTF-8 (byte {error.start}); convert it to UTF-8") from error

@@ -28,6 +28,7 @@ from vlprm.benchmarks.benchmark import (
     steps_prompt,
 )
 from vlprm.benchmarks.mathvision_latex import Number, latex_value
+from vlprm.errors import UserError
 
 _INSTRUCTION = (
     "Please first solve the problem step by step, then put your final answer or a single letter (if it is a multiple "
@@ -75,10 +76,10 @@ def official(item: Item, output: Output) -> Reading:
 
 
 def as_published(item: Item, output: Output) -> Reading:
-    """The verdict stored in the output. ValueError if there is none."""
+    """The verdict stored in the output. UserError if there is none."""
     verdict = output.saved.get("correct")
     if not isinstance(verdict, bool):
-        raise ValueError(f"the output of {output.id} stores no verdict `correct`; use --rule official")
+        raise UserError(f"the output of {output.id} stores no verdict `correct`; use --rule official")
     return Reading(extract(output.text) or None, verdict)
 
 

@@ -34,6 +34,7 @@ from vlprm.benchmarks.benchmark import (
     option_list,
     steps_prompt,
 )
+from vlprm.errors import UserError
 
 DOMAINS = {
     "Art and Design": ("Art", "Art_Theory", "Design", "Music"),
@@ -78,10 +79,10 @@ def rows(folder: Path, subset: str) -> list[RawItem]:
 
 
 def subject_of(item_id: str) -> str:
-    """The subject in an id such as `validation_Art_Theory_3`. ValueError if there is none."""
+    """The subject in an id such as `validation_Art_Theory_3`. UserError if there is none."""
     found = re.fullmatch(r"[a-z]+_(\w+)_\d+", item_id)
     if not found or found[1] not in SUBJECTS:
-        raise ValueError(f"{item_id!r} is not an MMMU id; ids have the form split_Subject_number")
+        raise UserError(f"{item_id!r} is not an MMMU id; ids have the form split_Subject_number")
     return found[1]
 
 
@@ -111,13 +112,13 @@ def domain_of(subject: str) -> str:
 
 
 def as_list(value: Any) -> list[str]:
-    """A list, or the text of a Python list, as the Hub stores options. ValueError for anything else."""
+    """A list, or the text of a Python list, as the Hub stores options. UserError for anything else."""
     try:
         value = ast.literal_eval(value) if isinstance(value, str) else value
     except (ValueError, SyntaxError, RecursionError, MemoryError) as error:
-        raise ValueError(f"{str(value)[:80]!r} is not a list of options; correct the row") from error
+        raise UserError(f"{str(value)[:80]!r} is not a list of options; correct the row") from error
     if not isinstance(value, list):
-        raise ValueError(f"{str(value)[:80]!r} is not a list of options; correct the row")
+        raise UserError(f"{str(value)[:80]!r} is not a list of options; correct the row")
     return [str(option) for option in value]
 
 
@@ -141,11 +142,11 @@ def official(item: Item, output: Output) -> Reading:
 
 
 def letters_of(item: Item, output: Output) -> Mapping[str, str]:
-    """Letter -> option, from the output's record or else the item. ValueError if neither has options."""
+    """Letter -> option, from the output's record or else the item. UserError if neither has options."""
     carried = output.saved.get("index2ans")
     letters = {k: str(v) for k, v in carried.items()} if isinstance(carried, Mapping) and carried else item.letters
     if not letters:
-        raise ValueError(
+        raise UserError(
             f"{item.id} has no options in the folder or in its output's record; "
             "give outputs with all_choices and index2ans, or the Hub's rows as items.jsonl"
         )

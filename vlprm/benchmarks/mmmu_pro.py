@@ -27,6 +27,7 @@ from vlprm.benchmarks.benchmark import (
     option_list,
     steps_prompt,
 )
+from vlprm.errors import UserError
 
 ITEMS = 1730  # per setting
 _COT = (
@@ -46,7 +47,7 @@ def item(row: RawItem) -> Item:
         row = {**row, "options": row["shuffled_options"], "answer": row["shuffled_options_answer"]}
     made = mmmu.item({**row, "question_type": "multiple-choice"})
     if not made.options:
-        raise ValueError(f"{made.id} has no options; correct the row")
+        raise UserError(f"{made.id} has no options; correct the row")
     return dataclasses.replace(made, row=row)
 
 

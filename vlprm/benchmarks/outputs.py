@@ -19,6 +19,7 @@ from typing import Any
 
 from vlprm.answers import answer_text
 from vlprm.benchmarks.benchmark import Benchmark, Output, decoded
+from vlprm.errors import UserError
 from vlprm.runs.pools import POOL
 from vlprm.schema import Solution, from_json
 from vlprm.steps import join_steps, split_steps
@@ -37,7 +38,7 @@ class Outputs:
 
 
 def read_outputs(path: Path, benchmark: Benchmark) -> Outputs:
-    """ValueError on a file that cannot be read, on a record without an id, and where two records have the same one."""
+    """UserError on a file that cannot be read, on a record without an id, and where two records have the same one."""
     read, torn = _records(path)
     records = [_of_run(record) if "candidates" in record else record for record in read if not _is_search(record)]
     outputs: dict[str, Output] = {}
@@ -45,16 +46,16 @@ def read_outputs(path: Path, benchmark: Benchmark) -> Outputs:
     for number, (record, text) in enumerate(zip(records, texts, strict=True), 1):
         item_id = benchmark.key(record)
         if item_id is None:
-            raise ValueError(f"{path}: record {number} has no id; each needs one, as in {benchmark.name}'s own files")
+            raise UserError(f"{path}: record {number} has no id; each needs one, as in {benchmark.name}'s own files")
         if item_id in outputs:
             repeated = sum(count > 1 for count in Counter(map(benchmark.key, records)).values())
-            raise ValueError(f"{path}: {repeated} ids have several outputs, such as {item_id!r}; keep one of each")
+            raise UserError(f"{path}: {repeated} ids have several outputs, such as {item_id!r}; keep one of each")
         outputs[item_id] = Output(item_id, final_text(text or ""), record)
     if not outputs:
-        raise ValueError(f"{path} has no outputs; check the file")
+        raise UserError(f"{path} has no outputs; check the file")
     malformed = [text is None for text in texts]
     if all(malformed):
-        raise ValueError(f"{path}: no record has a text under {', '.join(TEXT_FIELDS)}; name it so")
+        raise UserError(f"{path}: no record has a text under {', '.join(TEXT_FIELDS)}; name it so")
     return Outputs(outputs, sum(malformed), torn)
 
 
@@ -91,7 +92,7 @@ def _records(path: Path) -> tuple[list[dict[str, Any]], bool]:
     except ValueError:
         return _line_records(text, path)
     except RecursionError as error:
-        raise ValueError(f"{path} is nested too deeply to be outputs") from error
+        raise UserError(f"{path} is nested too deeply to be outputs") from error
     if isinstance(whole, dict) and {"id", "pid", "key", *TEXT_FIELDS} & whole.keys():
         return [whole], False  # lines, of which there is one
     return list(_whole_records(whole, path)), False
@@ -106,7 +107,7 @@ def _whole_records(whole: Any, path: Path) -> Iterator[dict[str, Any]]:
             elif key is not None and not isinstance(value, list):
                 yield {"id": key, "response": record}
             else:
-                raise ValueError(f"{path}: {str(record)[:60]!r} is not a record; each is an object with an id")
+                raise UserError(f"{path}: {str(record)[:60]!r} is not a record; each is an object with an id")
 
 
 def _line_records(text: str, path: Path) -> tuple[list[dict[str, Any]], bool]:
@@ -118,10 +119,10 @@ def _line_records(text: str, path: Path) -> tuple[list[dict[str, Any]], bool]:
         except (ValueError, RecursionError) as error:
             if records and number == lines[-1][0] and not text.endswith("\n"):
                 return records, True
-            raise ValueError(
+            raise UserError(
                 f"{path}, line {number} is not JSON ({error}); remove it, or create the file again"
             ) from error
         if not isinstance(record, dict):
-            raise ValueError(f"{path}, line {number} is not an object with an id")
+            raise UserError(f"{path}, line {number} is not an object with an id")
         records.append(record)
     return records, False

@@ -37,6 +37,7 @@ from vlprm.benchmarks.benchmark import (
     read_rows,
     steps_prompt,
 )
+from vlprm.errors import UserError
 
 LINES = 100  # per category
 _PUNCTUATION = str.maketrans("", "", string.punctuation.replace(":", ""))
@@ -70,10 +71,10 @@ def key(record: RawItem) -> str | None:
 
 
 def place(item_id: str) -> tuple[str, int]:
-    """The category and line of an id. ValueError if it is malformed."""
+    """The category and line of an id. UserError if it is malformed."""
     found = re.fullmatch(r"(\w+)_(\d{4})", item_id)
     if not found or int(found[2]) >= LINES:
-        raise ValueError(f"{item_id!r} is not a puzzle id; ids have the form category_number, number below {LINES}")
+        raise UserError(f"{item_id!r} is not a puzzle id; ids have the form category_number, number below {LINES}")
     return found[1], int(found[2])
 
 
@@ -86,7 +87,7 @@ def puzzle_item(
         item_id = str(key(row))
         category, _ = place(item_id)
         if category not in categories:
-            raise ValueError(f"{item_id!r} has none of the categories {', '.join(categories)}")
+            raise UserError(f"{item_id!r} has none of the categories {', '.join(categories)}")
         options, answer = tuple(map(str, row["options"])), str(row["answer"])
         return Item(
             id=item_id,

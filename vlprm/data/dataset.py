@@ -36,6 +36,7 @@ from datasets import Dataset, Features, Image, List, Value
 from pyarrow import ArrowException
 from pyarrow.parquet import ParquetFile, ParquetWriter
 
+from vlprm.errors import UserError
 from vlprm.labels.fusion import called_wrong, mined_corrections
 from vlprm.labels.judge_reliability import TreeEvidence
 from vlprm.schema import Problem, Region, Step, StepLabel, StepTree, from_json, to_json
@@ -128,11 +129,11 @@ def tree_row(
 
 
 def write_dataset(path: Path, rows: Iterable[dict[str, Any]]) -> int:
-    """Write the dataset at once; how many rows there were. ValueError where there are none."""
+    """Write the dataset at once; how many rows there were. UserError where there are none."""
     written = write_parquet(path, rows, Features(FEATURES))
     if not written:
         path.unlink()
-        raise ValueError(
+        raise UserError(
             f"{path} would be empty: no problem was solved sometimes and failed sometimes; use more problems"
         )
     return written
@@ -166,24 +167,24 @@ def read_rows(path: Path) -> list[dict[str, Any]]:
 
 
 def iterate_rows(path: Path) -> Iterator[dict[str, Any]]:
-    """The rows of a dataset file, a few in memory at a time. ValueError names the file if it is missing, unreadable,
+    """The rows of a dataset file, a few in memory at a time. UserError names the file if it is missing, unreadable,
     foreign or empty."""
     with open_parquet(path) as file:
         if missing := sorted(set(COLUMNS) - set(file.schema_arrow.names)):
-            raise ValueError(f"{path} lacks the columns {', '.join(missing)}; see vlprm/data/dataset.py for the format")
+            raise UserError(f"{path} lacks the columns {', '.join(missing)}; see vlprm/data/dataset.py for the format")
         if file.metadata.num_rows == 0:
-            raise ValueError(f"{path} has no rows; make it from more problems")
+            raise UserError(f"{path} has no rows; make it from more problems")
         yield from table_rows(file)
 
 
 def open_parquet(path: Path) -> ParquetFile:
-    """A parquet file. ValueError names it if it is missing or unreadable."""
+    """A parquet file. UserError names it if it is missing or unreadable."""
     if not path.is_file():
-        raise ValueError(f"no dataset {path}; make it with `python -m data_synth.label`")
+        raise UserError(f"no dataset {path}; make it with `python -m data_synth.label`")
     try:
         return ParquetFile(path)
     except (ArrowException, OSError) as error:
-        raise ValueError(
+        raise UserError(
             f"{path} is not a readable parquet file; make it again with `python -m data_synth.label`"
         ) from error
 
@@ -195,7 +196,7 @@ def table_rows(file: ParquetFile) -> Iterator[dict[str, Any]]:
 
 
 def row_paths(row: dict[str, Any]) -> list[LabelledPath]:
-    """The complete solutions of a tree row, with the labels of their steps. ValueError names a row whose columns do not
+    """The complete solutions of a tree row, with the labels of their steps. UserError names a row whose columns do not
     go together, or that lacks an image."""
     _check_row(row)
     meta = json.loads(row["meta"])
@@ -238,16 +239,16 @@ def _check_row(row: dict[str, Any]) -> None:
     lengths = {name: len(row[name]) for name in ("completions", "parents", "labels", "error_kinds")}
     if len(set(lengths.values())) > 1:
         said = ", ".join(f"{count} {name}" for name, count in lengths.items())
-        raise ValueError(f"row {row['id']} has {said}; give every step one of each (a label may be null)")
+        raise UserError(f"row {row['id']} has {said}; give every step one of each (a label may be null)")
     if not all(image and image["bytes"] for image in row["images"]):
-        raise ValueError(f"row {row['id']} has an image without its bytes; embed them, or datasets keeps paths")
+        raise UserError(f"row {row['id']} has an image without its bytes; embed them, or datasets keeps paths")
 
 
 def row_evidence(row: dict[str, Any]) -> TreeEvidence:
-    """The counts and verdicts of a row's steps. ValueError where the row was made without counts of its prompt."""
+    """The counts and verdicts of a row's steps. UserError where the row was made without counts of its prompt."""
     meta = json.loads(row["meta"])
     if "root" not in meta:
-        raise ValueError(f"row {row['id']} has no counts of its prompt; make the dataset with data_synth.label")
+        raise UserError(f"row {row['id']} has no counts of its prompt; make the dataset with data_synth.label")
     labels = [from_json(StepLabel, e["label"]) for e in json.loads(row["evidence"])]
     kinds = [step_kind(text) for text in row["completions"]]
     return TreeEvidence(labels, kinds, row["parents"], from_json(StepLabel, meta["root"]))

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from vlprm.answers import CANONICAL
-from vlprm.errors import ProblemError
+from vlprm.errors import ProblemError, UserError
 from vlprm.images import LeadsOut, check_aspect, open_image, read_inside
 from vlprm.runs.journal import placed_lines
 from vlprm.schema import Problem
@@ -23,21 +23,21 @@ FIELDS = {"id", "question", "images", "answer", "answer_type"}
 
 
 class ProblemFile:
-    """The problems of a file, by id. Only their places are held in memory. ValueError where the file is missing, empty,
+    """The problems of a file, by id. Only their places are held in memory. UserError where the file is missing, empty,
     or not such a file; what is wrong with a single problem is a ProblemError when it is asked for."""
 
     def __init__(self, path: Path) -> None:
         if not path.is_file():
-            raise ValueError(f"no file {path} of problems; see vlprm/data/problem_file.py for what it holds")
+            raise UserError(f"no file {path} of problems; see vlprm/data/problem_file.py for what it holds")
         self.path, self.folder = path, path.parent.resolve()
         self._places: dict[str, int] = {}
         for number, (place, line) in enumerate(placed_lines(path), 1):
             problem_id = _id(line, f"{path}, line {number}")
             if problem_id in self._places:
-                raise ValueError(f"{path}, line {number}: the id {problem_id!r} is there already; give each its own")
+                raise UserError(f"{path}, line {number}: the id {problem_id!r} is there already; give each its own")
             self._places[problem_id] = place
         if not self._places:
-            raise ValueError(f"{path} has no problems; write one JSON object a line")
+            raise UserError(f"{path} has no problems; write one JSON object a line")
 
     @property
     def ids(self) -> list[str]:
@@ -95,7 +95,7 @@ def _id(line: bytes, place: str) -> str:
     try:
         record = json.loads(line)
     except ValueError as error:
-        raise ValueError(f"{place} is not JSON; correct it") from error
+        raise UserError(f"{place} is not JSON; correct it") from error
     if not isinstance(record, dict) or not isinstance(record.get("id"), str) or not record["id"]:
-        raise ValueError(f"{place} has no id, a text of its own; add one")
+        raise UserError(f"{place} has no id, a text of its own; add one")
     return str(record["id"])

@@ -32,7 +32,7 @@ from vlprm.data.importing import (
     soft_value,
     step_texts,
 )
-from vlprm.errors import RecordError
+from vlprm.errors import RecordError, UserError
 
 log = logging.getLogger(__name__)
 
@@ -43,7 +43,7 @@ OF_TREES = {"parents", "leaves", "evidence"}  # a file with one of these is ours
 
 def training_rows(path: Path) -> Iterator[DatasetRow]:
     """The rows of a dataset to train from, ours (see `vlprm.data.dataset`) or TRL's, told apart by their columns; a few
-    in memory at a time. ValueError names the file, the row, its id where it has one, and the fix."""
+    in memory at a time. UserError names the file, the row, its id where it has one, and the fix."""
     if path.suffix != ".jsonl" and not _is_stepwise(path):
         yield from iterate_rows(path)
         return
@@ -54,9 +54,9 @@ def training_rows(path: Path) -> Iterator[DatasetRow]:
             yield _training_row(record, images)
         except RecordError as error:
             named = f" (id {record['id']})" if isinstance(record, dict) and record.get("id") is not None else ""
-            raise ValueError(f"{path}, row {number}{named}: {error}") from error
+            raise UserError(f"{path}, row {number}{named}: {error}") from error
     if not number:
-        raise ValueError(f"{path} has no rows; write one solution a row")
+        raise UserError(f"{path} has no rows; write one solution a row")
 
 
 def stepwise_row(record: Record, images: ImageFolder) -> DatasetRow:
@@ -127,7 +127,7 @@ def _is_stepwise(path: Path) -> bool:
     with open_parquet(path) as file:
         columns = set(file.schema_arrow.names)
     if not OF_TREES & columns and (missing := STEPWISE - columns):
-        raise ValueError(
+        raise UserError(
             f"{path} has neither our columns nor TRL's: it lacks {', '.join(sorted(missing))}; rename its columns, or"
             " convert it with data_synth.convert"
         )
@@ -140,13 +140,13 @@ def _records(path: Path) -> Iterator[Any]:
             yield from table_rows(file)
         return
     if not path.is_file():
-        raise ValueError(f"no dataset {path}; give a file with TRL's prompt, completions and labels")
+        raise UserError(f"no dataset {path}; give a file with TRL's prompt, completions and labels")
     with path.open("rb") as lines:
         for number, line in enumerate(lines, 1):
             try:
                 yield json.loads(line)
             except (ValueError, RecursionError) as error:
-                raise ValueError(f"{path}, line {number} is not JSON; correct it") from error
+                raise UserError(f"{path}, line {number} is not JSON; correct it") from error
 
 
 def _objects(value: Any, name: str) -> list[Record]:

@@ -25,7 +25,7 @@ from PIL import Image
 
 from vlprm.data.importing import as_list
 from vlprm.data.trl_format import ordered_images, question_of, text_of
-from vlprm.errors import RecordError
+from vlprm.errors import RecordError, UserError
 from vlprm.images import encoded
 from vlprm.model.inputs import InputBuilder
 from vlprm.model.loading import placement
@@ -51,11 +51,11 @@ def step_reward(
     lines. The reward is None if there is nothing to score: an empty completion, tool calls, several turns, or a missing
     or unreadable image. Their number and the first cause are logged.
 
-    If several processes train, give each its own device, such as `cuda:1`. ValueError for an unknown folder, rule or
+    If several processes train, give each its own device, such as `cuda:1`. UserError for an unknown folder, rule or
     device.
     """
     if aggregation is not None and aggregation not in AGGREGATIONS:
-        raise ValueError(f"unknown aggregation {aggregation!r}; give one of {', '.join(AGGREGATIONS)}")
+        raise UserError(f"unknown aggregation {aggregation!r}; give one of {', '.join(AGGREGATIONS)}")
     loaded = load_reward_model(checkpoint, *placement(device, dtype))
     rule = aggregation or loaded.config.aggregation
 

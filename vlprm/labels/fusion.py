@@ -11,6 +11,7 @@ import dataclasses
 from collections.abc import Callable, Sequence
 from typing import Literal
 
+from vlprm.errors import UserError
 from vlprm.labels.judge_reliability import MIN_VALID, JudgeReliability, TreeEvidence, posterior_correct
 from vlprm.schema import StepLabel, Verdict
 
@@ -74,10 +75,10 @@ def fuse_tree(
     """Labels of a tree's steps with their targets, and the kinds of the wrong ones, whatever rule made them before.
 
     `paths` has the steps of each complete solution and whether its answer is the gold one (None: no result, and no
-    label for its last step). A step on none of them has no target. ValueError on an unknown rule.
+    label for its last step). A step on none of them has no target. UserError on an unknown rule.
     """
     if rule not in RULES:
-        raise ValueError(f"unknown fusion rule {rule!r}; known: {', '.join(RULES)}")
+        raise UserError(f"unknown fusion rule {rule!r}; known: {', '.join(RULES)}")
     targets: list[float | None] = [None] * len(evidence.labels)
     known = RULES[rule](evidence, quality)
     for nodes, right in paths:

@@ -22,7 +22,6 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.special import betaln
 
 from vlprm.schema import ERROR_KINDS, STEP_KINDS, StepKind, StepLabel, StepTree
 
@@ -298,5 +297,7 @@ def _fewest_alarms(steps: _Steps) -> NDArray[np.bool_]:
 
 def _log_beta_binomial(correct: Ints, valid: Ints, a: Floats | float, b: Floats | float) -> Floats:
     """Log-likelihood of the counts, up to the binomial coefficient that all hypotheses share."""
+    from scipy.special import betaln  # half a second, which a command that only names the rules need not wait
+
     result: Floats = betaln(correct + a, valid - correct + b) - betaln(a, b)
     return result

@@ -1,25 +1,12 @@
-"""Attention kernels per part of the model, and the mask of packed trees: a FlexAttention block mask on a GPU, a dense
-mask for sdpa elsewhere.
-
-transformers' attention interface dispatches on a name in the config of each part.
-"""
+"""Attention kernels per part of the model."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from importlib.util import find_spec
-from typing import Any, Literal
+from typing import Literal
 
-from torch import Tensor
-from torch.nn.attention.flex_attention import BlockMask, create_block_mask
-from transformers import AttentionInterface, AttentionMaskInterface
-from transformers.integrations.flex_attention import flex_attention_forward
-from transformers.integrations.sdpa_attention import sdpa_attention_forward
-from transformers.masking_utils import sdpa_mask
-
-from vlprm.model.packing import tree_mask
-
-TREE, FLASH = "vlprm_tree", "flash_attention_2"
+from vlprm.errors import UserError
 
 
 @dataclass(frozen=True)
@@ -41,45 +28,7 @@ class Attention:
         return "flash" in (self.vision, self.text)
 
 
-def _forward(module: Any, query: Tensor, key: Tensor, value: Tensor, attention_mask: Any, **kwargs: Any) -> Any:
-    attend = flex_attention_forward if isinstance(attention_mask, BlockMask) else sdpa_attention_forward
-    return attend(module, query, key, value, attention_mask, **kwargs)
-
-
-AttentionInterface.register(TREE, _forward)
-AttentionMaskInterface.register(TREE, sdpa_mask)  # rows without branches use sdpa's own mask
-
-
 def refuse_missing_flash(attention: Attention) -> None:
-    """ValueError if flash-attn is asked for but not installed."""
+    """UserError if flash-attn is asked for but not installed."""
     if attention.flash and find_spec("flash_attn") is None:
-        raise ValueError("flash-attn is not installed; pip install 'vlprm[flash]', or do not set attention to flash")
-
-
-def use_attention(model: Any, attention: Attention, can_pack: bool) -> None:
-    """Set the attention kernels of a loaded model. Text layers that cannot read packed trees keep their own sdpa."""
-    refuse_missing_flash(attention)
-    names = {"flash": FLASH, "eager": "eager"}
-    asked = {"vision_config": attention.vision, "text_config": attention.text}
-    if changed := {part: names[kernel] for part, kernel in asked.items() if kernel in names}:
-        model.set_attn_implementation(changed)
-    if attention.text == "tree" and can_pack:
-        model.config.get_text_config()._attn_implementation = TREE
-
-
-def mask_for(model: Any, until_BT: Tensor) -> Tensor | BlockMask:
-    """The attention mask of the text layers for rows that branch (`vlprm.model.packing`). ValueError with
-    flash-attn."""
-    if model.config.get_text_config()._attn_implementation == FLASH:
-        raise ValueError("flash-attn cannot read rows that branch; set attention.text: tree")
-    return block_mask(until_BT) if until_BT.is_cuda else tree_mask(until_BT)
-
-
-def block_mask(until_BT: Tensor) -> BlockMask:
-    """`vlprm.model.packing.tree_mask` as a FlexAttention block mask: fully masked blocks are not computed."""
-
-    def sees(b: Tensor, head: Tensor, query: Tensor, key: Tensor) -> Tensor:
-        return (key <= query) & (query < until_BT[b, key])
-
-    rows, length = until_BT.shape
-    return create_block_mask(sees, rows, None, length, length, device=str(until_BT.device))
+        raise UserError("flash-attn is not installed; pip install 'vlprm[flash]', or do not set attention to flash")

@@ -7,12 +7,16 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
+from vlprm.errors import UserError
 from vlprm.model.families import Family
 from vlprm.schema import Aggregation, structured
 from vlprm.zoom.boxes import DIALECTS, NO_DIALECT
 from vlprm.zoom.policy import ZoomPolicy
 
 FILE_NAME = "vlprm.json"
+Head = Literal["step", "verdict"]
+Bits = Literal[4, 8, 16]  # of the weights of a frozen backbone
+Part = Literal["vision", "projector", "text"]
 
 
 @dataclass(frozen=True)
@@ -47,22 +51,22 @@ class CheckpointConfig:
 
 
 def load_checkpoint_config(folder: Path) -> CheckpointConfig:
-    """Read a checkpoint's profile, which has to declare its box dialect. ValueError names the folder, and what is
+    """Read a checkpoint's profile, which has to declare its box dialect. UserError names the folder, and what is
     missing, foreign or of a wrong type."""
     path = folder / FILE_NAME
     if not path.is_file():
-        raise ValueError(
+        raise UserError(
             f"{folder} has no {FILE_NAME}; is it a checkpoint of vlprm?"
             " `vlprm.model.checkpoint_config.CheckpointConfig` writes one"
         )
     try:
         record = json.loads(path.read_text())
     except json.JSONDecodeError as error:
-        raise ValueError(f"{path} is not JSON ({error}); copy the checkpoint again") from error
+        raise UserError(f"{path} is not JSON ({error}); copy the checkpoint again") from error
     checkpoint_config = structured(CheckpointConfig, record, f"{path} is not the profile of a checkpoint, correct it")
     known = f"{', '.join(DIALECTS)}, or {NO_DIALECT} for a model that writes no boxes"
     if "dialect" not in record:
-        raise ValueError(f'{path} declares no box dialect, and none is guessed; add "dialect": one of {known}')
+        raise UserError(f'{path} declares no box dialect, and none is guessed; add "dialect": one of {known}')
     if checkpoint_config.dialect not in (*DIALECTS, NO_DIALECT):
-        raise ValueError(f"{path} declares the box dialect {checkpoint_config.dialect!r}; declare one of {known}")
+        raise UserError(f"{path} declares the box dialect {checkpoint_config.dialect!r}; declare one of {known}")
     return checkpoint_config

@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
+from vlprm.errors import UserError
 from vlprm.zoom.boxes import NO_DIALECT
 
 
@@ -63,9 +64,9 @@ FAMILIES: dict[str, Family] = {
 
 
 def family_of(config: Any) -> Family:
-    """The family of a transformers config. ValueError names those that are known."""
+    """The family of a transformers config. UserError names those that are known."""
     if config.model_type not in FAMILIES:
-        raise ValueError(
+        raise UserError(
             f"no family {config.model_type!r} of backbones; known: {', '.join(FAMILIES)}; declare it in"
             " vlprm.json, as docs/add_a_backbone.md says"
         )

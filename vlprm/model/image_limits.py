@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from vlprm.errors import UserError
 from vlprm.model.checkpoint_config import CheckpointConfig
 from vlprm.model.families import FAMILIES, Family
 
@@ -25,25 +26,25 @@ def limits_of(processor: Any, family: Family) -> Limits | None:
 
 
 def set_limits(processor: Any, family: Family, checkpoint_config: CheckpointConfig) -> Limits | None:
-    """Set the limits that a profile declares, and return those that now hold. ValueError where the processor takes
+    """Set the limits that a profile declares, and return those that now hold. UserError where the processor takes
     none, or where no image can be within them."""
     declared = (checkpoint_config.min_pixels, checkpoint_config.max_pixels)
     if declared == (None, None):
         return limits_of(processor, family)
     if not family.pixel_limits:
         takers = [name for name, known in FAMILIES.items() if known.pixel_limits]
-        raise ValueError(
+        raise UserError(
             f"{type(processor).__name__} brings every image to a size of its own; leave out min_pixels and max_pixels,"
             f" which {', '.join(takers)} take"
         )
     own = limits_of(processor, family) or (None, None)
     least, most = (of_own if value is None else value for value, of_own in zip(declared, own, strict=True))
     if least is None or most is None:
-        raise ValueError(f"{type(processor).__name__} declares no limits; give both min_pixels and max_pixels")
+        raise UserError(f"{type(processor).__name__} declares no limits; give both min_pixels and max_pixels")
     if min(least, most) < 1:
-        raise ValueError(f"{min(least, most)} pixels are no image; give min_pixels and max_pixels from 1 on")
+        raise UserError(f"{min(least, most)} pixels are no image; give min_pixels and max_pixels from 1 on")
     if least > most:
-        raise ValueError(f"no image has {least} to {most} pixels; lower min_pixels, or raise max_pixels")
+        raise UserError(f"no image has {least} to {most} pixels; lower min_pixels, or raise max_pixels")
     images = processor.image_processor
     images.size = dict(zip(NAMES, (least, most), strict=True))
     for name, value in zip(OLDER_NAMES, (least, most), strict=True):

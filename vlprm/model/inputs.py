@@ -16,11 +16,12 @@ from dataclasses import replace
 from typing import Any
 
 import torch
+from cachetools import LRUCache
 from PIL import Image
 from torch import Tensor
 
-from vlprm.cache import ByteCache
-from vlprm.errors import ProblemError
+from vlprm.cache import cached
+from vlprm.errors import ProblemError, UserError
 from vlprm.images import check_aspect, content_hash, open_image, source_of
 from vlprm.model.checkpoint_config import CheckpointConfig
 from vlprm.model.families import family_of
@@ -57,8 +58,8 @@ class InputBuilder:
         self.pad_id: int = self.tokenizer.pad_token_id
         self.banned_ids = _placeholder_ids(self.tokenizer, self.image_token_id, self.end_of_turn)
         self.verdict_ids = self._verdict_ids() if checkpoint_config.head == "verdict" else ()
-        self._rendered: ByteCache[tuple[str | Region, tuple[bytes, ...]], Segment] = ByteCache(
-            CACHE_BYTES, _segment_bytes
+        self._rendered: LRUCache[tuple[str | Region, tuple[bytes, ...]], Segment] = LRUCache(
+            CACHE_BYTES, getsizeof=_segment_bytes
         )
 
     # --- segments
@@ -67,7 +68,7 @@ class InputBuilder:
         """The rendered prompt with its images; cached by what it shows and asks. ProblemError where it cannot be made:
         an image is too narrow, or the question spells out a control token."""
         question, images = problem.question, problem.images
-        return self._rendered.get((question, images), lambda: self._make_prompt(question, images))
+        return cached(self._rendered, (question, images), lambda: self._make_prompt(question, images))
 
     def step(self, problem: Problem, step: Step, after: Step | None, closes: bool = False) -> Segment:
         """One step `after` another (None: the solution's first). A zoom step that was executed goes on with the turn
@@ -167,9 +168,9 @@ class InputBuilder:
         """What is laid out of a problem and a tree of steps, each after its parent step (-1: the prompt), which stands
         before it. After some of them the question `asked`, if any, stands on a branch of its own, with an answer that
         is taught.
-        ValueError where the family's backbones cannot read branches."""
+        UserError where the family's backbones cannot read branches."""
         if self.family.cannot_pack and (len(set(parents)) < len(parents) or answers):
-            raise ValueError(f"this backbone cannot read a tree in one sequence: {self.family.cannot_pack}; use paths")
+            raise UserError(f"this backbone cannot read a tree in one sequence: {self.family.cannot_pack}; use paths")
         nodes = self._nodes(problem, steps, parents)
         for step, text in answers:
             ids = (*self.text.encode(text), self.end_of_turn)
@@ -267,14 +268,15 @@ class InputBuilder:
 
     def _crop(self, problem: Problem, region: Region) -> Segment:
         image, policy = source_of(problem.images, region), self.config.zoom
-        return self._rendered.get(
+        return cached(
+            self._rendered,
             (region, (image,)),
             lambda: self._process(self._observation_text, [policy.crop(open_image(image), region)]),
         )
 
     def _told(self, message: str) -> Segment:
         turn = self._render_turn(self._observation(message, 0))
-        return self._rendered.get((f"told: {message}", ()), lambda: self._process(turn, []))
+        return cached(self._rendered, (f"told: {message}", ()), lambda: self._process(turn, []))
 
     def _observation(self, text: str, n_images: int) -> dict[str, Any]:
         """The turn in which a policy is shown a crop, or told why there is none."""
@@ -293,8 +295,10 @@ class InputBuilder:
 
     def _question(self, text: str) -> Segment:
         """A user's turn that asks something; its end is where the answer's first token is predicted."""
-        turn = self._rendered.get(
-            (f"after a turn: {text}", ()), lambda: self._process(self._render_turn(_user_turn(text, 0)), [])
+        turn = cached(
+            self._rendered,
+            (f"after a turn: {text}", ()),
+            lambda: self._process(self._render_turn(_user_turn(text, 0)), []),
         )
         return Segment(turn.ids, turn.image_mask, end=len(turn.ids) - 1)
 
@@ -302,7 +306,7 @@ class InputBuilder:
         ids = [self.text.encode(verdict) for verdict in self.config.verdicts]
         for verdict, pieces in zip(self.config.verdicts, ids, strict=True):
             if len(pieces) != 1:
-                raise ValueError(
+                raise UserError(
                     f"the verdict {verdict!r} is {len(pieces)} tokens of this tokenizer; name two single tokens as"
                     " verdicts in vlprm.json"
                 )
@@ -324,17 +328,16 @@ class InputBuilder:
 
 
 def _shown_image(data: bytes) -> Image.Image:
-    """An image of a problem. ValueError where it cannot be shown to a model."""
+    """An image of a problem. UserError where it cannot be shown to a model."""
     name = f"image {content_hash(data)}"
     image = open_image(data, name)
     check_aspect(image, name)
     return image
 
 
-def _segment_bytes(key: tuple[str | Region, tuple[bytes, ...]], segment: Segment) -> int:
-    """Image files and pixels; some 50 bytes for an id and its place in the mask."""
-    pixels = sum(tensor.nbytes for image in segment.images for tensor in image.values())
-    return sum(map(len, key[1])) + pixels + 50 * len(segment.ids)
+def _segment_bytes(segment: Segment) -> int:
+    """Pixels, and about 50 bytes per token for its id and its place in the mask."""
+    return sum(tensor.nbytes for image in segment.images for tensor in image.values()) + 50 * len(segment.ids)
 
 
 def _user_turn(text: str, n_images: int) -> dict[str, Any]:

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from importlib.resources import files
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from huggingface_hub import snapshot_download
@@ -17,7 +17,8 @@ from huggingface_hub.errors import HFValidationError
 from safetensors import SafetensorError
 from transformers import AutoConfig, AutoModelForImageTextToText, AutoProcessor
 
-from vlprm.model.checkpoint_config import FILE_NAME, CheckpointConfig, load_checkpoint_config
+from vlprm.errors import UserError
+from vlprm.model.checkpoint_config import FILE_NAME, CheckpointConfig, Part, load_checkpoint_config
 from vlprm.model.families import Family, family_of
 from vlprm.model.image_limits import described, limits_of
 from vlprm.model.inputs import InputBuilder
@@ -26,7 +27,6 @@ from vlprm.zoom.boxes import DIALECTS, NO_DIALECT
 
 log = logging.getLogger(__name__)
 
-Part = Literal["vision", "projector", "text"]
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 TAGGED = CheckpointConfig(prompt_template="tagged_steps@1")
 BUILTIN = {"builtin/policy": "policy", "builtin/backbone": "backbone"}
@@ -46,23 +46,23 @@ class Checkpoint:
 
 def checkpoint_folder(name: str | Path) -> Path:
     """The folder of a checkpoint: `builtin/policy`, `builtin/backbone`, a path, or a model of the Hub, which is fetched
-    if it is not in the cache. ValueError if it is not there."""
+    if it is not in the cache. UserError if it is not there."""
     if str(name) in BUILTIN:
         return Path(str(files("vlprm.builtin") / BUILTIN[str(name)]))
     if (folder := Path(name)).is_dir():
         return folder
     known = f"give a folder, a model of the Hub, or one of {', '.join(BUILTIN)}"
     if not re.fullmatch(r"[\w-]+/[\w.-]+", str(name)):
-        raise ValueError(f"no checkpoint folder {folder}; {known}")
+        raise UserError(f"no checkpoint folder {folder}; {known}")
     try:
         return Path(snapshot_download(str(name)))
     except (OSError, HFValidationError) as error:
-        raise ValueError(f"no checkpoint folder {folder}, nor can the Hub be asked for it; {known}") from error
+        raise UserError(f"no checkpoint folder {folder}, nor can the Hub be asked for it; {known}") from error
 
 
 def checkpoint_config_of(folder: Path) -> CheckpointConfig:
     """A checkpoint's profile. A folder without one is a model as the Hub has it: an instruction-tuned policy, with the
-    box dialect of its family. ValueError where that is not known."""
+    box dialect of its family. UserError where that is not known."""
     if (folder / FILE_NAME).is_file():
         return load_checkpoint_config(folder)
     _refuse_unknown_model(folder)
@@ -74,16 +74,16 @@ def checkpoint_config_of(folder: Path) -> CheckpointConfig:
 def placement(device: str, dtype: str) -> tuple[str, torch.dtype]:
     """Where and in what a model computes, by the names that configs give them: `auto` is the GPU where there is one.
 
-    ValueError names what this machine has.
+    UserError names what this machine has.
     """
     gpus = torch.cuda.device_count()
     if device == "auto":
         device = "cuda" if gpus else "cpu"
     known = ["cpu", *(["cuda"] if gpus else []), *(f"cuda:{i}" for i in range(gpus))]
     if device not in known:
-        raise ValueError(f"no device {device!r} on this machine; give auto or one of {', '.join(known)}")
+        raise UserError(f"no device {device!r} on this machine; give auto or one of {', '.join(known)}")
     if dtype not in DTYPES:
-        raise ValueError(f"unknown dtype {dtype!r}; give one of {', '.join(DTYPES)}")
+        raise UserError(f"unknown dtype {dtype!r}; give one of {', '.join(DTYPES)}")
     return device, DTYPES[dtype]
 
 
@@ -102,7 +102,7 @@ def load_inputs(folder: Path, checkpoint_config: CheckpointConfig | None = None)
     try:
         processor = AutoProcessor.from_pretrained(folder, trust_remote_code=False)
     except (OSError, KeyError, ValueError) as error:
-        raise ValueError(_unloadable(folder, error)) from error
+        raise UserError(_unloadable(folder, error)) from error
     config = AutoConfig.from_pretrained(folder)
     own = limits_of(processor, checkpoint_config.family or family_of(config))
     inputs = InputBuilder(processor, checkpoint_config, config)
@@ -120,11 +120,11 @@ def part_of(parameter: str, family: Family) -> Part | None:
 
 
 def freeze(model: Any, family: Family, parts: Sequence[Part]) -> None:
-    """Nothing in these parts is trained. ValueError where nothing else is left."""
+    """Nothing in these parts is trained. UserError where nothing else is left."""
     for name, parameter in model.named_parameters():
         parameter.requires_grad_(part_of(name, family) not in parts)
     if not any(p.requires_grad for p in model.parameters()):
-        raise ValueError(f"freeze: {', '.join(parts)} leaves nothing to train; take one of them out")
+        raise UserError(f"freeze: {', '.join(parts)} leaves nothing to train; take one of them out")
 
 
 def load_checkpoint(
@@ -133,7 +133,7 @@ def load_checkpoint(
     try:
         model = model_class.from_pretrained(folder, dtype=dtype).to(device).eval()
     except (OSError, SafetensorError, KeyError) as error:
-        raise ValueError(_unloadable(folder, error)) from error
+        raise UserError(_unloadable(folder, error)) from error
     return Checkpoint(model, inputs)
 
 
@@ -144,7 +144,7 @@ def _unloadable(folder: Path, error: Exception) -> str:
 def _refuse_unknown_boxes(folder: Path, checkpoint_config: CheckpointConfig) -> None:
     asked = "[zoom]" in TEMPLATES.get(checkpoint_config.prompt_template, "") or checkpoint_config.zoom.tools
     if checkpoint_config.head == "none" and checkpoint_config.dialect == NO_DIALECT and asked:
-        raise ValueError(
+        raise UserError(
             f"the prompt of {folder} asks for zooms, and no box dialect is declared; write {folder / FILE_NAME} with"
             f" one of {', '.join(DIALECTS)}, or with a prompt_template that asks for none"
         )
@@ -156,15 +156,15 @@ def _refuse_unknown_model(folder: Path) -> None:
         config = AutoConfig.from_pretrained(folder, trust_remote_code=False)
         known = type(config) in AutoModelForImageTextToText._model_mapping
     except OSError as error:
-        raise ValueError(_unloadable(folder, error)) from error
+        raise UserError(_unloadable(folder, error)) from error
     except ValueError:  # what transformers says of a model_type that it does not know, or of none
         known = False
     if not known:
         if "auto_map" in json.loads((folder / "config.json").read_text()):
-            raise ValueError(
+            raise UserError(
                 f"{folder} comes with code of its own (auto_map in config.json), which is not run here; give the model"
                 " in transformers' own classes (on the Hub, often under the same name with -hf)"
             )
-        raise ValueError(
+        raise UserError(
             f"{folder / 'config.json'} names no image-text-to-text model of transformers; correct its model_type"
         )

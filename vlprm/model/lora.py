@@ -9,12 +9,14 @@ from typing import Any
 
 import torch
 
+from vlprm.errors import UserError
+
 FILE_NAME = "adapter_config.json"
 
 
 def add_adapters(model: Any, rank: int, backbone: str, seed: int) -> Any:
     """The model with adapters of this rank on all linear layers of its text layers; they and a step head are all that
-    is trained. They start from random weights that are the same for the same seed. ValueError where peft is not
+    is trained. They start from random weights that are the same for the same seed. UserError where peft is not
     installed."""
     peft = _peft()
     config = peft.LoraConfig(
@@ -48,5 +50,5 @@ def _peft() -> Any:
     try:
         import peft
     except ImportError as error:
-        raise ValueError("adapters need peft; pip install 'vlprm[lora]'") from error
+        raise UserError("adapters need peft; pip install 'vlprm[lora]'") from error
     return peft

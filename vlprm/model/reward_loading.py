@@ -8,7 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from torch import nn
@@ -19,18 +19,15 @@ from transformers.conversion_mapping import (
 )
 from transformers.core_model_loading import WeightRenaming
 
-from vlprm.model.attention import Attention, use_attention
-from vlprm.model.checkpoint_config import CheckpointConfig
+from vlprm.errors import UserError
+from vlprm.model.attention import Attention
+from vlprm.model.checkpoint_config import Bits, CheckpointConfig, Head
 from vlprm.model.families import Family
 from vlprm.model.image_limits import set_limits
 from vlprm.model.loading import Checkpoint, checkpoint_config_of, checkpoint_folder, load_checkpoint, load_inputs
 from vlprm.model.lora import backbone_of, with_adapters
 from vlprm.model.reward_model import reward_class, verdict_class
-
-Head = Literal["step", "verdict"]
-
-
-Bits = Literal[4, 8, 16]
+from vlprm.model.tree_attention import use_attention
 
 
 def load_reward_model(
@@ -48,13 +45,13 @@ def load_reward_model(
     `bits` below 16 hold the text layers of a backbone that only adapters are trained on, through bitsandbytes; those
     of a folder of adapters then stand beside it, and are merged into it otherwise.
 
-    ValueError where a weight is missing that should be there, where a trained head is asked of a plain backbone, or
+    UserError where a weight is missing that should be there, where a trained head is asked of a plain backbone, or
     where a verdict is not a single token.
     """
     folder = checkpoint_folder(name)
     checkpoint_config = checkpoint_config_of(folder)
     if new_head is None and checkpoint_config.head == "none":
-        raise ValueError(f"{folder} has no reward head (vlprm.json says head: none); train one with train.prm")
+        raise UserError(f"{folder} has no reward head (vlprm.json says head: none); train one with train.prm")
     if new_head is None and (backbone := backbone_of(folder)) is not None:
         return _of_adapters(folder, backbone, checkpoint_config, device, dtype, bits, attention)
     checkpoint_config = replace(
@@ -125,12 +122,12 @@ class _Loader:
         )
         if report["mismatched_keys"]:
             name, found, wanted = min(report["mismatched_keys"])
-            raise ValueError(
+            raise UserError(
                 f"checkpoint {folder} has {name} of shape {tuple(found)}, not {tuple(wanted)}; train it again"
             )
         expected = {"score.weight"} if self.new_head else set()
         if missing := set(report["missing_keys"]) - expected:
-            raise ValueError(f"checkpoint {folder} lacks {len(missing)} weights, such as {min(missing)}; copy it again")
+            raise UserError(f"checkpoint {folder} lacks {len(missing)} weights, such as {min(missing)}; copy it again")
         if self.new_head:
             nn.init.zeros_(model.score.weight)
             # transformers stores by the renamings that it has used, and no head was there to be renamed.
@@ -142,7 +139,7 @@ class _Loader:
         if self.bits == 16:
             return None
         if find_spec("bitsandbytes") is None:
-            raise ValueError(f"loading in {self.bits} bits needs bitsandbytes; pip install 'vlprm[quantized]'")
+            raise UserError(f"loading in {self.bits} bits needs bitsandbytes; pip install 'vlprm[quantized]'")
         kept = ["score", "lm_head", f"model.{self.family.vision}", f"model.{self.family.projector}"]
         return BitsAndBytesConfig(load_in_4bit=self.bits == 4, load_in_8bit=self.bits == 8, llm_int8_skip_modules=kept)
 

@@ -22,7 +22,8 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 from transformers.modeling_outputs import TokenClassifierOutput
 
-from vlprm.model.attention import mask_for
+from vlprm.errors import UserError
+from vlprm.model.tree_attention import mask_for
 from vlprm.schema import StepScore
 
 OUTPUTS = ("correct", "perception", "reasoning")
@@ -42,11 +43,11 @@ class StepOutput(TokenClassifierOutput):  # type: ignore[misc]
 
 
 def step_scores(output: StepOutput, head: str) -> list[list[StepScore]]:
-    """Of each row, a score for each of its S places, those that pad included. ValueError where the model gives none: a
+    """Of each row, a score for each of its S places, those that pad included. UserError where the model gives none: a
     NaN would rank like any number."""
     scores_BSO = output.logits.float().softmax(-1)
     if not scores_BSO.isfinite().all():
-        raise ValueError("the reward model's scores are not finite numbers; train it again, or copy it again")
+        raise UserError("the reward model's scores are not finite numbers; train it again, or copy it again")
     if head == "verdict":
         return [[StepScore(right, None, None) for right, _ in scores] for scores in scores_BSO.tolist()]
     nats_BS = [[None] * len(s) for s in scores_BSO] if output.surprise is None else output.surprise[..., 0].tolist()

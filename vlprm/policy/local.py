@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 from transformers import DynamicCache
 
+from vlprm.errors import UserError
 from vlprm.model.inputs import InputBuilder
 from vlprm.model.loading import Checkpoint
 from vlprm.model.packing import PackedRow, consecutive
@@ -74,7 +75,7 @@ def _generate(
     batch = inputs.batch(rows, side="left")
     cache = DynamicCache(config=model.config.get_text_config())
     if not all(hasattr(layer, "batch_select_indices") for layer in cache.layers):
-        raise ValueError(
+        raise UserError(
             f"{model.config.model_type} cannot sample several continuations of one prefix here; serve the policy"
             " (configs/server/trees.yaml)"
         )

@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
 
+from vlprm.errors import UserError
 from vlprm.policy import Policy
 from vlprm.serving.config import ServerConfig
 
@@ -14,7 +15,7 @@ from vlprm.serving.config import ServerConfig
 @asynccontextmanager
 async def open_policy(policy: str, device: str, dtype: str, server: ServerConfig) -> AsyncIterator[Policy]:
     """Open the policy of a checkpoint folder, for one event loop. With servers, the server has the weights and the
-    folder gives the processor and the config. ValueError if a server does not answer as it must."""
+    folder gives the processor and the config. UserError if a server does not answer as it must."""
     # Imported here, because a served or scripted judge needs no torch in its process.
     from vlprm.model.loading import checkpoint_folder, load_inputs, load_policy, placement
     from vlprm.policy.local import LocalPolicy
@@ -28,7 +29,7 @@ async def open_policy(policy: str, device: str, dtype: str, server: ServerConfig
 
 @asynccontextmanager
 async def open_chat(server: ServerConfig) -> AsyncIterator[Policy]:
-    """Open a policy that answers questions with any served chat model, for one event loop. ValueError if a server does
+    """Open a policy that answers questions with any served chat model, for one event loop. UserError if a server does
     not answer."""
     async with checked(require_server_package().ChatModel(server)) as engine:
         yield engine
@@ -45,10 +46,10 @@ async def checked(engine: Any) -> AsyncIterator[Any]:
 
 
 def require_server_package() -> Any:
-    """Import `vlprm.policy.served`. ValueError if the extra `server` is not installed."""
+    """Import `vlprm.policy.served`. UserError if the extra `server` is not installed."""
     try:
         from vlprm.policy import served as server
     except ModuleNotFoundError as error:
-        raise ValueError(f"using a server requires the package {error.name}; pip install 'vlprm[server]'") from error
+        raise UserError(f"using a server requires the package {error.name}; pip install 'vlprm[server]'") from error
     logging.getLogger("httpx2").setLevel(logging.WARNING)  # it logs every request
     return server

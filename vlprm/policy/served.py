@@ -11,6 +11,7 @@ import logging
 from collections.abc import Sequence
 from typing import Any
 
+from vlprm.errors import UserError
 from vlprm.model.image_limits import to_serve
 from vlprm.model.inputs import InputBuilder
 from vlprm.policy import Continuation, Request
@@ -47,7 +48,7 @@ class ServedPolicy:
         await self.servers.close()
 
     async def check(self) -> None:
-        """ValueError that names a server which does not continue an assistant's turn, or which reads another prompt
+        """UserError that names a server which does not continue an assistant's turn, or which reads another prompt
         than `inputs` makes: another chat template, other sizes of images."""
         probe, steps = probe_problem(self.inputs), (parse_step("2"),)
         body = self._body(messages(probe, steps, self.inputs, self.servers.url))
@@ -55,12 +56,12 @@ class ServedPolicy:
         for client in self.servers.clients:
             answer = await self.servers.once(client, {**body, "max_tokens": 1})
             if isinstance(answer, Failure):
-                raise ValueError(
+                raise UserError(
                     f"the server {client.base_url} does not continue a turn of {self.config.model!r} ({answer.said});"
                     " correct the fields of server, or start it as configs/server/trees.yaml says"
                 )
             if answer.read not in (None, expected):
-                raise ValueError(
+                raise UserError(
                     f"the server {client.base_url} reads {answer.read} tokens where the policy's folder makes"
                     f" {expected}; {to_serve(self.inputs.pixel_limits)}"
                 )
@@ -134,12 +135,12 @@ class ChatModel:
         raise AssertionError("a chat model does not zoom")
 
     async def check(self) -> None:
-        """ValueError if a server does not answer a small question; the message has its reply."""
+        """UserError if a server does not answer a small question; the message has its reply."""
         for client in self.servers.clients:
             asked = {"model": self.config.model, "messages": [user_turn([], "Answer with the word yes.")]}
             answer = await self.servers.once(client, {**asked, "max_tokens": 16, "temperature": 0.7})
             if isinstance(answer, Failure):
-                raise ValueError(
+                raise UserError(
                     f"the server {client.base_url} does not answer as {self.config.model!r} ({answer.said}); correct"
                     " the fields of server, or start it as configs/server/judge.yaml says"
                 )

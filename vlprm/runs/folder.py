@@ -18,27 +18,29 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
+from vlprm.errors import UserError
+
 CONFIG, INPUTS, DONE, SECONDS = "config.yaml", "inputs.json", "done.json", "seconds.json"
 PACKAGES = ("torch", "torchvision", "transformers", "datasets", "pillow", "numpy")
 
 
 @contextmanager
 def _writing(path: Path) -> Iterator[None]:
-    """ValueError if the disk is full or not writable. The next run drops a line that was cut short."""
+    """UserError if the disk is full or not writable. The next run drops a line that was cut short."""
     try:
         yield
     except OSError as error:
-        raise ValueError(
+        raise UserError(
             f"{path} cannot be written ({error.strerror}); make room, then run the same command again to continue"
         ) from error
 
 
 def refuse_other_inputs(folder: Path, inputs: Sequence[Path]) -> None:
-    """ValueError unless the run in `folder` was made from these exact files, wherever they were then."""
+    """UserError unless the run in `folder` was made from these exact files, wherever they were then."""
     known = json_object(folder / INPUTS).values()
     for path in inputs:
         if fingerprint(path) not in known:
-            raise ValueError(f"{folder} was not made from {path} as it is now; remove {folder} and run its stage again")
+            raise UserError(f"{folder} was not made from {path} as it is now; remove {folder} and run its stage again")
 
 
 def write_atomically(path: Path, data: bytes | str) -> None:
@@ -53,13 +55,23 @@ def write_atomically(path: Path, data: bytes | str) -> None:
 def open_run(folder: Path, config_text: str, seed: int, inputs: Sequence[Path] = ()) -> None:
     """Put `config.yaml`, `inputs.json` and `env.json` into a run folder.
 
-    ValueError if the folder has a run with another config or other input files, because continuing would mix two runs.
+    UserError if the folder has a run with another config or other input files, because continuing would mix two runs.
     """
     prints = {str(path): fingerprint(path) for path in inputs}
+    _make(folder)
     _same_or_new(folder / CONFIG, config_text, "with another config")
     _same_or_new(folder / INPUTS, json.dumps(prints, indent=2) + "\n", "made from other inputs")
     if not (folder / "env.json").exists():
         write_atomically(folder / "env.json", json.dumps(environment(seed), indent=2) + "\n")
+
+
+def _make(folder: Path) -> None:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(f"{folder} cannot be created ({error.strerror}); give another folder with --run") from error
+    if not os.access(folder, os.W_OK):
+        raise UserError(f"{folder} cannot be written; give another folder with --run")
 
 
 # The files that define a checkpoint; a run's own notes next to them (env.json, metrics) do not.
@@ -67,9 +79,9 @@ _CHECKPOINT_FILES = ("*.safetensors", "config.json", "*token*.json", "*processor
 
 
 def fingerprint(path: Path) -> str:
-    """A hash of a file's bytes, or of a checkpoint folder's files. ValueError if the path does not exist."""
+    """A hash of a file's bytes, or of a checkpoint folder's files. UserError if the path does not exist."""
     if not path.exists():
-        raise ValueError(f"{path} does not exist; run the stage that makes it first")
+        raise UserError(f"{path} does not exist; run the stage that makes it first")
     names = {file for pattern in _CHECKPOINT_FILES for file in path.glob(pattern)} if path.is_dir() else {path}
     digest = hashlib.sha256()
     for file in sorted(names):
@@ -80,7 +92,7 @@ def fingerprint(path: Path) -> str:
 
 def _same_or_new(path: Path, text: str, difference: str) -> None:
     if path.exists() and path.read_text() != text:
-        raise ValueError(f"{path.parent} holds a run {difference}; choose another folder or remove it")
+        raise UserError(f"{path.parent} holds a run {difference}; choose another folder or remove it")
     write_atomically(path, text)
 
 

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
+from vlprm.errors import UserError
 from vlprm.runs.folder import DONE, _writing, fingerprint, json_object, write_atomically
 
 T = TypeVar("T")
@@ -15,7 +16,7 @@ T = TypeVar("T")
 
 def read_records(path: Path) -> Iterator[dict[str, Any]]:
     """The records of a file, one at a time; none if there is no file. Writes nothing, because another process may be
-    appending; an unfinished last line is skipped. ValueError names a line that is not a record."""
+    appending; an unfinished last line is skipped. UserError names a line that is not a record."""
     for _, record in placed_records(path):
         yield record
 
@@ -48,9 +49,9 @@ def _record(line: bytes, place: str) -> dict[str, Any]:
     try:
         record = json.loads(line)
     except ValueError as error:
-        raise ValueError(f"{place} is not JSON; remove that line to continue") from error
+        raise UserError(f"{place} is not JSON; remove that line to continue") from error
     if not isinstance(record, dict) or "key" not in record:
-        raise ValueError(f"{place} is not a record with a key; remove that line to continue")
+        raise UserError(f"{place} is not a record with a key; remove that line to continue")
     return record
 
 
@@ -108,25 +109,25 @@ def finished_records(path: Path, stage: str) -> list[dict[str, Any]]:
 
 
 def iterate_finished(path: Path, stage: str) -> Iterator[dict[str, Any]]:
-    """The records of a finished stage, one at a time. ValueError if the stage has not ended, the file has changed since
+    """The records of a finished stage, one at a time. UserError if the stage has not ended, the file has changed since
     (a number over a part would mislead), or there are no records."""
     refuse_unfinished(path, stage)
     record = None
     for record in read_records(path):
         yield record
     if record is None:
-        raise ValueError(f"{path} has no records; run `python -m {stage}` for at least one problem")
+        raise UserError(f"{path} has no records; run `python -m {stage}` for at least one problem")
 
 
 def refuse_unfinished(path: Path, stage: str) -> None:
-    """ValueError unless the stage that writes this file has ended and the file has not changed since."""
+    """UserError unless the stage that writes this file has ended and the file has not changed since."""
     if not path.exists():
-        raise ValueError(f"{path} does not exist; make it with `python -m {stage}`")
+        raise UserError(f"{path} does not exist; make it with `python -m {stage}`")
     done = json_object(path.with_name(DONE))
     if path.name not in done:
-        raise ValueError(f"{path} is not finished (it has no {DONE}); run `python -m {stage}` to its end")
+        raise UserError(f"{path} is not finished (it has no {DONE}); run `python -m {stage}` to its end")
     if done[path.name] != fingerprint(path):
-        raise ValueError(f"{path} has changed since its stage ended; copy it again, or remove it and run {stage}")
+        raise UserError(f"{path} has changed since its stage ended; copy it again, or remove it and run {stage}")
 
 
 def in_units(items: Sequence[T], size: int, records: Records, key: Callable[[T], str]) -> Iterator[list[T]]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from vlprm.errors import UserError
 from vlprm.runs.journal import iterate_finished
 from vlprm.schema import Solution, from_json
 
@@ -13,7 +14,7 @@ POOL = "pool"  # in records, the method of those that choose from whole samples
 
 def stored_pools(folder: Path) -> list[tuple[str, list[Solution]]]:
     """The id of each problem and its candidates, in the order in which they were asked; a problem that failed has none.
-    ValueError where the run has not ended, or has no pool."""
+    UserError where the run has not ended, or has no pool."""
     records = iterate_finished(folder / RECORDS, "eval.run")
     pools = [
         (record["at"], record["problem"], [from_json(Solution, c["solution"]) for c in record["candidates"]])
@@ -21,5 +22,5 @@ def stored_pools(folder: Path) -> list[tuple[str, list[Solution]]]:
         if record["method"] == POOL
     ]
     if not pools:
-        raise ValueError(f"{folder} has no pool of candidates; run eval.run with best_of_n or self_consistency")
+        raise UserError(f"{folder} has no pool of candidates; run eval.run with best_of_n or self_consistency")
     return [(problem, solutions) for _, problem, solutions in sorted(pools, key=lambda pool: pool[0])]

@@ -8,6 +8,7 @@ A worker that dies is restarted together with its units. Every node needs the co
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import socket
 from collections.abc import Awaitable, Callable, Iterable, Sequence
@@ -16,6 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
+from vlprm.errors import UserError
 from vlprm.runs.window import in_window
 
 ROOT = Path(__file__).parents[2]
@@ -63,11 +65,11 @@ async def on_ray(
     stopping: asyncio.Event,
 ) -> None:
     """Give the units to actors, which get their work function from `opened`, and `write` the results of each finished
-    unit. Arguments are pickled. ValueError if Ray is not installed or no cluster answers."""
+    unit. Arguments are pickled. UserError if Ray is not installed or no cluster answers."""
     try:
         import ray
     except ModuleNotFoundError as error:
-        raise ValueError("a Ray cluster needs the package ray; pip install 'vlprm[ray]'") from error
+        raise UserError("a Ray cluster needs the package ray; pip install 'vlprm[ray]'") from error
     _connect(ray, cluster.address)
     actor = ray.remote(num_cpus=1, num_gpus=cluster.gpus, max_restarts=-1, max_task_retries=-1,
                        max_concurrency=cluster.at_once)(Worker)  # fmt: skip
@@ -88,11 +90,14 @@ async def on_ray(
 
 
 def _connect(ray: Any, address: str) -> None:
-    path = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))
+    """Connect from the folder of our packages. Ray puts the driver's working directory first on a worker's import path,
+    where a user's own `train.py` or `eval/` would hide ours; the user's modules (a task, a method) come after ours."""
+    path = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH"), os.getcwd()]))
     host, _, port = address.removeprefix("ray://").rpartition(":")
     try:
         if host:  # checked first, because Ray itself retries for minutes
             socket.create_connection((host, int(port)), timeout=10).close()
-        ray.init(address, runtime_env={"env_vars": {"PYTHONPATH": path}}, log_to_driver=False)
+        with contextlib.chdir(ROOT):
+            ray.init(address, runtime_env={"env_vars": {"PYTHONPATH": path}}, log_to_driver=False)
     except (OSError, ValueError) as error:
-        raise ValueError(f"no Ray cluster answers at {address!r}; start one with `ray start --head`") from error
+        raise UserError(f"no Ray cluster answers at {address!r}; start one with `ray start --head`") from error

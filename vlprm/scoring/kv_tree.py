@@ -65,7 +65,7 @@ class Extension:
 
 @torch.inference_mode()
 def extend(checkpoint: Checkpoint, growths: Sequence[Extension]) -> None:
-    """Read the nodes and store their scores in the trees. ValueError if the model returns values that are not
+    """Read the nodes and store their scores in the trees. UserError if the model returns values that are not
     finite."""
     waiting = [list(_parts(growth)) for growth in growths]
     while any(waiting):

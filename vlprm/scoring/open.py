@@ -4,18 +4,15 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
 
-from jsonargparse.typing import PositiveInt
-
+from vlprm.errors import UserError
 from vlprm.model.loading import checkpoint_config_of, checkpoint_folder, placement
 from vlprm.model.reward_loading import load_reward_model
 from vlprm.policy.local import LocalPolicy
 from vlprm.policy.open import checked, open_policy, require_server_package
-from vlprm.schema import Aggregation
 from vlprm.scoring import Scorer
+from vlprm.scoring.config import ScorerConfig
 from vlprm.scoring.critiques import CritiqueScorer
 from vlprm.scoring.ensemble import Ensemble
 from vlprm.scoring.local import LocalScorer, WholeSolutionScorer
@@ -25,33 +22,14 @@ from vlprm.serving.config import ServerConfig
 
 @asynccontextmanager
 async def open_served_scorer(reward_model: str | Path, server: ServerConfig) -> AsyncIterator[ServedScorer]:
-    """Open a reward model that servers serve from its folder, for one event loop. ValueError if the head cannot be
+    """Open a reward model that servers serve from its folder, for one event loop. UserError if the head cannot be
     served or a server does not answer as it must."""
     if not server.base_urls:
-        raise ValueError("a served scorer needs server.base_urls and server.model; give both")
+        raise UserError("a served scorer needs server.base_urls and server.model; give both")
     require_server_package()
 
     async with checked(ServedScorer(reward_model, server)) as scores:
         yield scores
-
-
-@dataclass(frozen=True)
-class ScorerConfig:
-    """How reward models score.
-
-    Args:
-        kind: steps (one reward per step), whole (the solution is read as one step and rewarded at its end), or
-            critiques (share of sampled critiques that call a step right; needs a model trained to write critiques).
-        critiques: critiques sampled per solution.
-    """
-
-    kind: Literal["steps", "whole", "critiques"] = "steps"
-    critiques: PositiveInt = 4
-
-    def check(self, aggregation: Aggregation) -> None:
-        """ValueError if the aggregation does not fit the kind of reward."""
-        if self.kind == "whole" and aggregation != "last":
-            raise ValueError("scorer.kind whole rewards a solution only at its end; set search.aggregation to last")
 
 
 @asynccontextmanager
@@ -63,10 +41,10 @@ async def open_scorer(
     scorer: ScorerConfig = ScorerConfig(),
 ) -> AsyncIterator[Scorer]:
     """Open the reward model of a folder, in this process or where it is served; the ensemble for several folders.
-    ValueError if a server is asked for what it cannot do."""
+    UserError if a server is asked for what it cannot do."""
     folders = [reward_model] if isinstance(reward_model, str | Path) else reward_model
     if server.base_urls and (len(folders) > 1 or scorer.kind == "whole"):
-        raise ValueError("servers score the steps of one reward model only; leave out server.base_urls for this scorer")
+        raise UserError("servers score the steps of one reward model only; leave out server.base_urls for this scorer")
     async with AsyncExitStack() as opened:
         scorers = [
             await opened.enter_async_context(_opened(folder, device, dtype, server, scorer)) for folder in folders

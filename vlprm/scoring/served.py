@@ -25,6 +25,7 @@ from typing import Any
 
 from transformers import AutoConfig
 
+from vlprm.errors import UserError
 from vlprm.model.image_limits import to_serve
 from vlprm.model.loading import checkpoint_folder, load_inputs
 from vlprm.model.packing import PackedRow
@@ -51,7 +52,7 @@ Beginning = tuple[Step, ...]
 class ServedScorer:
     """A served reward model. `reward_model` is the folder that is served; its weights are not loaded here.
 
-    ValueError if it has no reward head, or one that needs more than the last hidden states.
+    UserError if it has no reward head, or one that needs more than the last hidden states.
     """
 
     def __init__(self, reward_model: str | Path, config: ServerConfig) -> None:
@@ -72,21 +73,21 @@ class ServedScorer:
         await self.servers.close()
 
     async def check(self) -> None:
-        """ValueError that names a server which gives no scores, or which reads another prompt than `inputs` makes."""
+        """UserError that names a server which gives no scores, or which reads another prompt than `inputs` makes."""
         problem, steps = probe_problem(self.inputs), (parse_step("2"),)
         row = self.inputs.row(problem, steps)
         for client in self.servers.clients:
             answer = await self.servers.once(client, self._body(problem, steps), self.kind)
             said = answer.said if isinstance(answer, Failure) else "another kind of answer"
             if self._read(answer, row, (0,)) == [None]:
-                raise ValueError(
+                raise UserError(
                     f"the server {client.base_url} does not score as {self.config.model!r} ({said}); correct the"
                     f" fields of server, or serve {self.folder} as {__name__} says"
                 )
 
     async def score_steps(self, solutions: Sequence[tuple[Problem, Sequence[Step]]]) -> list[Scores]:
         """One list per solution, one score per step. A score is None if the step cannot be read, its text would be
-        tokenized differently than its steps, the call failed, or the server does not list a verdict. ValueError if a
+        tokenized differently than its steps, the call failed, or the server does not list a verdict. UserError if a
         server reads other tokens than the model was trained on."""
         parts = [self._askable(problem, steps) for problem, steps in solutions]
         found = await all_answers(self._scores(p, part) for (p, _), part in zip(solutions, parts, strict=True))
@@ -177,7 +178,7 @@ class ServedScorer:
 
     def _check_length(self, read: int | None, expected: int) -> None:
         if read not in (None, expected):
-            raise ValueError(
+            raise UserError(
                 f"a server of {self.config.model!r} reads {read} tokens where {self.folder} makes {expected};"
                 f" {to_serve(self.inputs.pixel_limits)}"
             )
@@ -185,9 +186,9 @@ class ServedScorer:
 
 def _refuse_unservable(folder: Path, head: str) -> None:
     if head == "none":
-        raise ValueError(f"{folder} has no reward head (vlprm.json says head: none); train one with train.prm")
+        raise UserError(f"{folder} has no reward head (vlprm.json says head: none); train one with train.prm")
     if head == "step" and getattr(AutoConfig.from_pretrained(folder), "surprise", False):
-        raise ValueError(
+        raise UserError(
             f"{folder} has a head that reads surprise, which servers do not compute; score it in this process, or train"
             " one with surprise: false"
         )

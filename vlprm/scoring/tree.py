@@ -99,7 +99,7 @@ class ScoredTree:
 
 def score_steps(checkpoint: Checkpoint, solutions: Sequence[ScoringRequest]) -> list[list[StepScore | None]]:
     """One list of scores a solution, one score a step; None for a step that cannot be read, see `ScoredTree`. The
-    solutions of one problem need not stand together. ValueError where the model gives no numbers."""
+    solutions of one problem need not stand together. UserError where the model gives no numbers."""
     inputs = checkpoint.inputs
     if inputs.family.cannot_pack:
         return [scores for scores, _ in score_apart(checkpoint, solutions)]

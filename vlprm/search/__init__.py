@@ -14,6 +14,7 @@ import difflib
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 
+from vlprm.errors import UserError
 from vlprm.plugins import part_of_module
 from vlprm.policy import Policy
 from vlprm.schema import Aggregation, Problem
@@ -63,14 +64,14 @@ METHODS: dict[str, Method] = {
 
 def method_named(name: str) -> Method:
     """The method of that name, or the `METHOD` of the module at that path. Names come from the command line, never from
-    data. ValueError suggests the nearest method."""
+    data. UserError suggests the nearest method."""
     if name in METHODS:
         return METHODS[name]
     if "." in name:
         return part_of_module(name, "METHOD", Method, "method", "docs/examples/twice_the_best.py")
     nearest = difflib.get_close_matches(name, METHODS, n=1)
     hint = f"did you mean {nearest[0]!r}? " if nearest else ""
-    raise ValueError(f"unknown method {name!r}; {hint}known: {', '.join(METHODS)}, or a module's path with a METHOD")
+    raise UserError(f"unknown method {name!r}; {hint}known: {', '.join(METHODS)}, or a module's path with a METHOD")
 
 
 async def solve(
@@ -82,7 +83,7 @@ async def solve(
     critic: Critic | None = None,
 ) -> SearchResult:
     """Run a method on one problem. It does not raise for what the policy writes: candidates without an answer are no
-    results, and a pool without answers has no right choice. ValueError if the method needs a reward model or a critic
+    results, and a pool without answers has no right choice. UserError if the method needs a reward model or a critic
     and none is given."""
     method, config = method_named(name), config or SearchConfig()
     attempt = Attempt(problem, policy, scorer, critic, config)

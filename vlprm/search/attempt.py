@@ -11,6 +11,7 @@ from typing import Literal
 
 from jsonargparse.typing import NonNegativeFloat, NonNegativeInt, PositiveInt
 
+from vlprm.errors import UserError
 from vlprm.policy import Policy, Request, all_answers
 from vlprm.policy.critique import Critique, sample_critiques
 from vlprm.policy.rollout import OPEN, closed, next_steps, rollouts
@@ -52,11 +53,11 @@ class SearchConfig:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        """ValueError for values out of range: only the command line checks the types."""
+        """UserError for values out of range: only the command line checks the types."""
         least = {"n": 1, "width": 1, "rounds": 1, "max_steps": 1, "max_tokens": 1, "budget": 0, "temperature": 0}
         for name, bound in least.items():
             if not getattr(self, name) >= bound:
-                raise ValueError(f"search.{name} is {getattr(self, name)}; give {bound} or more")
+                raise UserError(f"search.{name} is {getattr(self, name)}; give {bound} or more")
 
 
 @dataclass(frozen=True)
@@ -172,9 +173,9 @@ class Attempt:
         return [self._limited(solution) for of_beginning in found for solution in of_beginning]
 
     async def scored(self, solutions: Sequence[Solution]) -> list[ScoredSolution]:
-        """The solutions with their step scores. ValueError without a reward model."""
+        """The solutions with their step scores. UserError without a reward model."""
         if self._scorer is None:
-            raise ValueError("this method needs a reward model; pass a scorer")
+            raise UserError("this method needs a reward model; pass a scorer")
         if not solutions:
             return []
         found = await self._scorer.score(self.problem, [solution.steps for solution in solutions], attempt=self)
@@ -184,9 +185,9 @@ class Attempt:
         return [ScoredSolution(solution, tuple(scores), read) for solution, scores, read in parts]
 
     async def criticised(self, solutions: Sequence[Solution]) -> list[Critique | None]:
-        """One critique per solution; None if it cannot be parsed. ValueError without a critic."""
+        """One critique per solution; None if it cannot be parsed. UserError without a critic."""
         if self._critic is None:
-            raise ValueError("this method needs a critic, a model trained to write critiques; pass one")
+            raise UserError("this method needs a critic, a model trained to write critiques; pass one")
         critic = self._critic
         keys = [self._request(1).key for _ in solutions]
         asked = (critic.of(self.problem, s.steps, key) for s, key in zip(solutions, keys, strict=True))

@@ -14,6 +14,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 from vlprm.answers import choices_of, merged
+from vlprm.errors import UserError
 from vlprm.schema import Aggregation, Problem, StepScore
 from vlprm.scoring.aggregate import AGGREGATIONS
 
@@ -98,9 +99,9 @@ def likeliest(pool: Sequence[Candidate]) -> Shares:
 
 
 def solution_rewards(pool: Sequence[Candidate], aggregation: Aggregation) -> list[float | None]:
-    """One reward per candidate; None without step rewards. ValueError for an unknown aggregation."""
+    """One reward per candidate; None without step rewards. UserError for an unknown aggregation."""
     if aggregation not in AGGREGATIONS:
-        raise ValueError(f"unknown aggregation {aggregation!r}; known: {', '.join(AGGREGATIONS)}")
+        raise UserError(f"unknown aggregation {aggregation!r}; known: {', '.join(AGGREGATIONS)}")
     return [AGGREGATIONS[aggregation](c.rewards) if c.rewards else None for c in pool]
 
 

@@ -19,9 +19,11 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 import openai
+from cachetools import LRUCache
 from openai import AsyncOpenAI
 
-from vlprm.cache import ByteCache
+from vlprm.cache import cached
+from vlprm.errors import UserError
 from vlprm.images import content_hash, open_image, png
 from vlprm.schema import Region
 from vlprm.serving.config import ServerConfig
@@ -91,7 +93,7 @@ class Servers:
         self._open = asyncio.Semaphore(config.concurrency)
         self._failed_in_a_row = 0
         self._noted = False
-        self._urls: ByteCache[ShownImage, str] = ByteCache(URL_BYTES, lambda key, url: len(key[0]) + len(url))
+        self._urls: LRUCache[ShownImage, str] = LRUCache(URL_BYTES, getsizeof=len)
 
     async def close(self) -> None:
         """Close all connections."""
@@ -100,12 +102,12 @@ class Servers:
 
     def url(self, image: bytes, region: Region | None = None, policy: ZoomPolicy = ZoomPolicy()) -> str:
         """The image as a data URL, from a cache."""
-        return self._urls.get((image, region, policy), lambda: data_url(image, region, policy))
+        return cached(self._urls, (image, region, policy), lambda: data_url(image, region, policy))
 
     async def call(self, body: dict[str, Any], kind: Kind = "chat") -> Answer | Failure:
         """Call the server whose turn it is, or the next one if that is busy or away.
 
-        ValueError if no server takes calls for longer than the config's patience, or if the servers answer but every
+        UserError if no server takes calls for longer than the config's patience, or if the servers answer but every
         call fails: the run would consist of failures.
         """
         waiting_since, pause, tries, cut = None, PAUSES[0], 0, False
@@ -147,7 +149,7 @@ class Servers:
 
     def _refuse_to_wait(self, since: float, pause: float, failure: Failure) -> None:
         if time.monotonic() - since + pause > self.config.patience:
-            raise ValueError(
+            raise UserError(
                 f"the servers {' and '.join(self.config.base_urls)} have been away or busy for"
                 f" {self.config.patience:g} seconds (the last call: {failure.said}); start them, then run the same"
                 " command again to continue"
@@ -163,7 +165,7 @@ class Servers:
     def _count(self, failure: Failure) -> None:
         self._failed_in_a_row += failure.stop != "refused"
         if self._failed_in_a_row >= FAILURES_IN_A_ROW:
-            raise ValueError(
+            raise UserError(
                 f"{self._failed_in_a_row} calls in a row failed (the last: {failure.said}); look at the log of"
                 f" {' and '.join(self.config.base_urls)}, then run the same command again to continue"
             )
@@ -225,5 +227,5 @@ def _key(config: ServerConfig) -> str:
         return "no-key-needed"  # the client requires a key; servers without one ignore it
     key = os.environ.get(config.api_key_env, "")
     if not key:
-        raise ValueError(f"the environment variable {config.api_key_env} is not set; set it to the servers' key")
+        raise UserError(f"the environment variable {config.api_key_env} is not set; set it to the servers' key")
     return key

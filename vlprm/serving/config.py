@@ -7,6 +7,8 @@ from dataclasses import dataclass
 
 from jsonargparse.typing import NonNegativeInt, PositiveFloat, PositiveInt
 
+from vlprm.errors import UserError
+
 _URL = re.compile(r"https?://[^@?#\s]+")
 
 
@@ -36,16 +38,14 @@ class ServerConfig:
     api_key_env: str | None = None
 
     def __post_init__(self) -> None:
-        """ValueError for invalid fields. A config is written into run folders, so no field may hold a key, and no
+        """UserError for invalid fields. A config is written into run folders, so no field may hold a key, and no
         message shows one."""
         if bool(self.base_urls) != bool(self.model):
-            raise ValueError("server.base_urls and server.model go together; give both, or neither for no server")
+            raise UserError("server.base_urls and server.model go together; give both, or neither for no server")
         if not all(_URL.fullmatch(url) for url in self.base_urls):
-            raise ValueError(
+            raise UserError(
                 "server.base_urls takes addresses such as http://localhost:8000/v1, without user, key or query;"
                 " put a key into the variable that server.api_key_env names"
             )
         if self.api_key_env is not None and not _VARIABLE.fullmatch(self.api_key_env):
-            raise ValueError(
-                "server.api_key_env takes the name of an environment variable such as VLPRM_KEY, not a key"
-            )
+            raise UserError("server.api_key_env takes the name of an environment variable such as VLPRM_KEY, not a key")

@@ -1,6 +1,6 @@
 """Common parts of step benchmarks: solutions with labelled steps, and how their files are read.
 
-A benchmark must be read exactly as published, so a row that cannot be read is a ValueError that names it. A missing
+A benchmark must be read exactly as published, so a row that cannot be read is a UserError that names it. A missing
 image only leaves its solutions without a result (`vlprm.data.importing`, when it is opened).
 """
 
@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from vlprm.data.importing import Record, required_field
-from vlprm.errors import RecordError
+from vlprm.errors import RecordError, UserError
 from vlprm.runs.journal import placed_lines
 from vlprm.schema import Problem, Step
 from vlprm.step_benchmarks.predictions import Prediction
@@ -40,9 +40,9 @@ class LabelledSolution:
     group: str
 
     def __post_init__(self) -> None:
-        """ValueError unless there is one label per step."""
+        """UserError unless there is one label per step."""
         if len(self.steps) != len(self.correct):
-            raise ValueError(
+            raise UserError(
                 f"{self.key} has {len(self.correct)} labels for {len(self.steps)} steps; copy the benchmark again"
             )
 
@@ -56,14 +56,14 @@ class LabelledSet:
     open_images: Callable[[Sequence[str]], tuple[bytes, ...]]
 
     def __post_init__(self) -> None:
-        """ValueError without solutions or with repeated keys."""
+        """UserError without solutions or with repeated keys."""
         seen: set[str] = set()
         for solution in self.solutions:
             if solution.key in seen:
-                raise ValueError(f"{self.files[0].parent} has two solutions {solution.key!r}; copy the benchmark again")
+                raise UserError(f"{self.files[0].parent} has two solutions {solution.key!r}; copy the benchmark again")
             seen.add(solution.key)
         if not self.solutions:
-            raise ValueError(f"{self.files[0].parent} has no solutions; copy the benchmark again")
+            raise UserError(f"{self.files[0].parent} has no solutions; copy the benchmark again")
 
 
 @dataclass(frozen=True)
@@ -111,7 +111,7 @@ def no_images(names: Sequence[str]) -> tuple[bytes, ...]:
 
 
 def read_rows(files: Iterable[Path], made: Callable[[Record, str], LabelledSolution]) -> list[LabelledSolution]:
-    """The solutions of JSON Lines files; `made` gets a row and its place, such as `test/7`. ValueError names a
+    """The solutions of JSON Lines files; `made` gets a row and its place, such as `test/7`. UserError names a
     malformed row."""
     solutions = []
     for path in files:
@@ -119,31 +119,31 @@ def read_rows(files: Iterable[Path], made: Callable[[Record, str], LabelledSolut
             try:
                 solutions.append(made(record, f"{path.stem}/{number}"))
             except RecordError as error:
-                raise ValueError(f"{path}, line {number}: {error}") from error
+                raise UserError(f"{path}, line {number}: {error}") from error
     return solutions
 
 
 def json_lines(path: Path) -> Iterator[tuple[int, Record]]:
-    """The objects of a JSON Lines file with their line numbers. ValueError names a malformed line, including a last
+    """The objects of a JSON Lines file with their line numbers. UserError names a malformed line, including a last
     line that was cut short."""
     if not path.is_file():
-        raise ValueError(f"there is no file {path}; check the path")
+        raise UserError(f"there is no file {path}; check the path")
     for number, (_, line) in enumerate(placed_lines(path), 1):
         if line.strip():
             try:
                 record = json.loads(line)
             except ValueError as error:
-                raise ValueError(f"{path}, line {number} is not JSON (cut short?); copy the file again") from error
+                raise UserError(f"{path}, line {number} is not JSON (cut short?); copy the file again") from error
             if not isinstance(record, dict):
-                raise ValueError(f"{path}, line {number} is not a JSON object; copy the file again")
+                raise UserError(f"{path}, line {number} is not a JSON object; copy the file again")
             yield number, record
 
 
 def found(folder: Path, names: Sequence[str]) -> list[Path]:
-    """The files of these names in a folder. ValueError if it has none of them."""
+    """The files of these names in a folder. UserError if it has none of them."""
     files = [folder / name for name in names if (folder / name).is_file()]
     if not files:
-        raise ValueError(f"{folder} has no file {' or '.join(names)}; give the folder of the benchmark")
+        raise UserError(f"{folder} has no file {' or '.join(names)}; give the folder of the benchmark")
     return files
 
 

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from vlprm.data.importing import Record, required_field
-from vlprm.errors import RecordError
+from vlprm.errors import RecordError, UserError
 from vlprm.step_benchmarks.labelled import (
     Calls,
     LabelledSet,
@@ -45,10 +45,10 @@ UNDEFINED = -1.0  # the official function's value for a ratio with denominator 0
 
 
 def load(folder: Path) -> LabelledSet:
-    """Read the classes of a folder. ValueError if there are none or a row is malformed."""
+    """Read the classes of a folder. UserError if there are none or a row is malformed."""
     files = sorted(folder.glob("*.jsonl"))
     if not files:
-        raise ValueError(f"{folder} has no .jsonl files; give the folder of PRMBench's classes")
+        raise UserError(f"{folder} has no .jsonl files; give the folder of PRMBench's classes")
     rows: dict[str, LabelledSolution] = {}
     for path in files:
         for number, record in json_lines(path):
@@ -56,7 +56,7 @@ def load(folder: Path) -> LabelledSet:
                 for solution in _of_row(record):
                     rows.setdefault(solution.key, solution)
             except RecordError as error:
-                raise ValueError(f"{path}, line {number}: {error}") from error
+                raise UserError(f"{path}, line {number}: {error}") from error
     return LabelledSet(tuple(rows.values()), tuple(files), no_images)
 
 

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from vlprm.data.importing import Record, required_field
-from vlprm.errors import RecordError
+from vlprm.errors import RecordError, UserError
 from vlprm.step_benchmarks.labelled import (
     Calls,
     LabelledSet,
@@ -32,7 +32,7 @@ SUBSETS = ("gsm8k", "math", "olympiadbench", "omnimath")
 
 
 def load(folder: Path) -> LabelledSet:
-    """Read the subsets of a folder. ValueError if there are none or an item is malformed."""
+    """Read the subsets of a folder. UserError if there are none or an item is malformed."""
     files = found(folder, [f"{subset}.json" for subset in SUBSETS])
     return LabelledSet(tuple(solution for path in files for solution in _subset(path)), tuple(files), no_images)
 
@@ -41,15 +41,15 @@ def _subset(path: Path) -> list[LabelledSolution]:
     try:
         records = json.loads(path.read_bytes())
     except ValueError as error:
-        raise ValueError(f"{path} is not JSON (cut short?); copy the file again") from error
+        raise UserError(f"{path} is not JSON (cut short?); copy the file again") from error
     if not isinstance(records, list):
-        raise ValueError(f"{path} is not a list of solutions; copy the file again")
+        raise UserError(f"{path} is not a list of solutions; copy the file again")
     solutions = []
     for number, record in enumerate(records, 1):
         try:
             solutions.append(_labelled(record, path.stem))
         except RecordError as error:
-            raise ValueError(f"{path}, item {number}: {error}") from error
+            raise UserError(f"{path}, item {number}: {error}") from error
     return solutions
 
 

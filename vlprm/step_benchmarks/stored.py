@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from vlprm.data.importing import Record, required_field
-from vlprm.errors import RecordError
+from vlprm.errors import RecordError, UserError
 from vlprm.step_benchmarks.labelled import LabelledSolution, StepBenchmark, json_lines
 from vlprm.step_benchmarks.predictions import Prediction, from_record
 
@@ -14,7 +14,7 @@ from vlprm.step_benchmarks.predictions import Prediction, from_record
 def read_predictions(
     path: Path, benchmark: StepBenchmark, solutions: Sequence[LabelledSolution]
 ) -> dict[str, Prediction]:
-    """One prediction per solution by key; solutions missing from the file have no result. ValueError names a line that
+    """One prediction per solution by key; solutions missing from the file have no result. UserError names a line that
     is malformed, belongs to no solution of the benchmark, or repeats one."""
     known = {solution.key: solution for solution in solutions}
     predictions: dict[str, Prediction] = {}
@@ -22,9 +22,9 @@ def read_predictions(
         try:
             key, prediction = _read(record, benchmark, known)
         except RecordError as error:
-            raise ValueError(f"{path}, line {number}: {error}") from error
+            raise UserError(f"{path}, line {number}: {error}") from error
         if key in predictions:
-            raise ValueError(f"{path}, line {number}: {key!r} is there already; remove one of the two lines")
+            raise UserError(f"{path}, line {number}: {key!r} is there already; remove one of the two lines")
         predictions[key] = prediction
     return {key: predictions.get(key, Prediction(no_result="missing")) for key in known}
 

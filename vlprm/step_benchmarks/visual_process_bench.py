@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from vlprm.data.importing import ImageFolder, Record, required_field
-from vlprm.errors import RecordError
+from vlprm.errors import RecordError, UserError
 from vlprm.metrics import class_f1s
 from vlprm.step_benchmarks.labelled import (
     Calls,
@@ -34,10 +34,10 @@ _IMAGE_MARK = re.compile(r"<image\s*\d*>")  # here, images come before the quest
 
 
 def load(folder: Path) -> LabelledSet:
-    """Read the rows of a folder. ValueError if there are none or a row is malformed."""
+    """Read the rows of a folder. UserError if there are none or a row is malformed."""
     files = sorted(folder.glob("*.jsonl"))
     if not files:
-        raise ValueError(f"{folder} has no .jsonl files; give the folder of VisualProcessBench")
+        raise UserError(f"{folder} has no .jsonl files; give the folder of VisualProcessBench")
     solutions = read_rows(files, _labelled)
     return LabelledSet(tuple(solutions), tuple(files), lambda names: ImageFolder(folder).load(list(names)))
 

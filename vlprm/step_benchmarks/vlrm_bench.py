@@ -36,7 +36,7 @@ _STEP = re.compile(r"(?:^|\n)\s*(?=STEP\s*\d+\s*:)")
 
 
 def load(folder: Path) -> LabelledSet:
-    """Read the tasks of a folder. ValueError if there are none or a row is malformed."""
+    """Read the tasks of a folder. UserError if there are none or a row is malformed."""
     files = found(folder, [f"{task}.jsonl" for task in TASKS])
     solutions = read_rows(files, lambda record, place: _labelled(record, place.partition("/")[0]))
     return LabelledSet(tuple(solutions), tuple(files), lambda names: ImageFolder(folder / "images").load(list(names)))

@@ -10,6 +10,7 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterable, Mapping, Sequence
 
+from vlprm.errors import UserError
 from vlprm.plugins import part_of_module
 from vlprm.schema import Problem, Region
 from vlprm.tasks import chart, count_grid, figure, fine_print, pattern
@@ -25,28 +26,28 @@ TASKS: dict[str, SyntheticFamily] = {
 
 def load_task(name: str) -> SyntheticFamily:
     """The task of that name, or the `FAMILY` of the module at that path. Names come from the command line, never from
-    data. ValueError suggests the nearest task, or names the built-in task whose name a module's family repeats."""
+    data. UserError suggests the nearest task, or names the built-in task whose name a module's family repeats."""
     if name in TASKS:
         return TASKS[name]
     if "." in name:
         family = part_of_module(name, "FAMILY", SyntheticFamily, "task", "docs/examples/dominoes.py")
         if TASKS.get(family.name, family) is not family:
-            raise ValueError(f"the family of {name} is named {family.name!r}, as a built-in task is; rename it")
+            raise UserError(f"the family of {name} is named {family.name!r}, as a built-in task is; rename it")
         return family
     nearest = difflib.get_close_matches(name, TASKS, n=1)
     hint = f"did you mean {nearest[0]!r}? " if nearest else ""
-    raise ValueError(f"unknown task {name!r}; {hint}known: {', '.join(TASKS)}, or the path of a module with a FAMILY")
+    raise UserError(f"unknown task {name!r}; {hint}known: {', '.join(TASKS)}, or the path of a module with a FAMILY")
 
 
 def load_tasks(names: Sequence[str]) -> Tasks:
-    """The tasks that a user names, by their families' names. ValueError if there are none, or two with the same
+    """The tasks that a user names, by their families' names. UserError if there are none, or two with the same
     name."""
     families = [load_task(name) for name in names]
     tasks = {family.name: family for family in families}
     if not tasks:
-        raise ValueError(f"no tasks are given; known: {', '.join(TASKS)}, or the path of a module with a FAMILY")
+        raise UserError(f"no tasks are given; known: {', '.join(TASKS)}, or the path of a module with a FAMILY")
     if len(tasks) < len(families):
-        raise ValueError(f"two of the tasks {', '.join(names)} have the same name; leave one out or rename its family")
+        raise UserError(f"two of the tasks {', '.join(names)} have the same name; leave one out or rename its family")
     return tasks
 
 
@@ -56,11 +57,16 @@ def known_regions(problem: Problem) -> Mapping[str, Region]:
     return family.regions(scene) if family and scene else {}
 
 
+def example_problem() -> Problem:
+    """A small problem to try things on, with its image and its ground truth: count the cells of one kind in a grid."""
+    return count_grid.FAMILY.problem("test", 0)
+
+
 def task_of(name: str, tasks: Tasks) -> SyntheticFamily:
-    """The task that a file names, among those that the user gave; imports nothing. ValueError if it is not among
+    """The task that a file names, among those that the user gave; imports nothing. UserError if it is not among
     them."""
     if name not in tasks:
-        raise ValueError(
+        raise UserError(
             f"there are items of a task {name!r}, and --tasks gives {', '.join(tasks)}; add the task, or the path of "
             "its module"
         )
@@ -73,7 +79,7 @@ def problem_by_id(problem_id: str, tasks: Tasks, drawn: bool = True) -> Problem:
 
 
 def refuse_other_tasks(problem_ids: Iterable[str], tasks: Tasks) -> None:
-    """ValueError if an item belongs to none of the tasks. Call it before a run folder is opened."""
+    """UserError if an item belongs to none of the tasks. Call it before a run folder is opened."""
     for name in {_task_name(problem_id): None for problem_id in problem_ids}:
         task_of(name, tasks)
 

@@ -10,6 +10,8 @@ from typing import Any
 
 from PIL import Image, ImageDraw, ImageFont
 
+from vlprm.errors import UserError
+
 SIDE = 128  # pixels; a model with a limit of 128 x 128 does not resize such an image
 
 PALETTE: dict[str, tuple[int, int, int]] = {
@@ -61,7 +63,7 @@ def _font(size: int) -> Any:
 def draw_shape(
     draw: ImageDraw.ImageDraw, shape: str, centre: tuple[float, float], radius: float, fill: tuple[int, int, int]
 ) -> None:
-    """Draw a filled shape around a centre. ValueError for an unknown shape."""
+    """Draw a filled shape around a centre. UserError for an unknown shape."""
     x, y = centre
     if shape == "circle":
         draw.ellipse([x - radius, y - radius, x + radius, y + radius], fill=fill, outline=INK)
@@ -80,7 +82,7 @@ def _corners(shape: str, x: float, y: float, radius: float) -> list[tuple[float,
     elif shape == "star":
         angles, radii = [-90 + 36 * i for i in range(10)], [1.15, 0.5] * 5
     else:
-        raise ValueError(f"unknown shape {shape!r}; known: {', '.join(SHAPES)}")
+        raise UserError(f"unknown shape {shape!r}; known: {', '.join(SHAPES)}")
     return [
         (x + radius * r * math.cos(math.radians(a)), y + radius * r * math.sin(math.radians(a)))
         for a, r in zip(angles, radii, strict=True)

@@ -18,6 +18,7 @@ from typing import Any, Protocol, TypeVar
 from PIL import Image
 
 from vlprm.answers import extract_answer
+from vlprm.errors import UserError
 from vlprm.images import png
 from vlprm.schema import AnswerType, ErrorKind, Problem, Region, Step, Verdict
 from vlprm.steps import parse_step
@@ -89,9 +90,9 @@ class SyntheticFamily:
     regions: Callable[[Scene], dict[str, Region]] = lambda scene: {}
 
     def item_id(self, split: str, index: int) -> str:
-        """The id of an item. ValueError for an unknown split."""
+        """The id of an item. UserError for an unknown split."""
         if split not in SPLIT_BUCKETS:
-            raise ValueError(f"unknown split {split!r} of {self.name}; known: {', '.join(SPLIT_BUCKETS)}")
+            raise UserError(f"unknown split {split!r} of {self.name}; known: {', '.join(SPLIT_BUCKETS)}")
         return f"{self.name}@{self.version}/{split}/{index:06d}"
 
     def problem(self, split: str, index: int, drawn: bool = True) -> Problem:
@@ -111,13 +112,13 @@ class SyntheticFamily:
         )
 
     def problem_by_id(self, problem_id: str, drawn: bool = True) -> Problem:
-        """The item with this id. ValueError if it is not an id of this family and version."""
+        """The item with this id. UserError if it is not an id of this family and version."""
         name, _, version = problem_id.partition("/")[0].partition("@")
         if (name, version) != (self.name, str(self.version)):
-            raise ValueError(f"item {problem_id!r} is not of {self.name}@{self.version}")
+            raise UserError(f"item {problem_id!r} is not of {self.name}@{self.version}")
         parts = problem_id.split("/")
         if len(parts) != 3 or not parts[2].isdigit():
-            raise ValueError(f"{problem_id!r} is not an item id; one looks like {self.item_id('test', 0)!r}")
+            raise UserError(f"{problem_id!r} is not an item id; one looks like {self.item_id('test', 0)!r}")
         return self.problem(parts[1], int(parts[2]), drawn)
 
     def verdicts(self, problem: Problem, steps: Sequence[Step]) -> list[Verdict | None]:
@@ -164,15 +165,15 @@ class SyntheticFamily:
 
 
 def item_ids(families: Sequence[SyntheticFamily], split: str, problems: int, first: int = 0) -> list[str]:
-    """Ids of `problems` problems of a split. Families take turns, each counting its items from `first`. ValueError if
+    """Ids of `problems` problems of a split. Families take turns, each counting its items from `first`. UserError if
     there are none or a task is named twice."""
     names = [family.name for family in families]
     if problems < 1 or not names:
-        raise ValueError(
+        raise UserError(
             f"split {split!r} would be empty: problems is {problems}, tasks are {names}; ask for at least 1 of each"
         )
     if len(set(names)) < len(names):
-        raise ValueError(f"a task is named twice in {', '.join(names)}; name it once")
+        raise UserError(f"a task is named twice in {', '.join(names)}; name it once")
     return [families[i % len(names)].item_id(split, first + i // len(names)) for i in range(problems)]
 
 

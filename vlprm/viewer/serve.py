@@ -23,6 +23,7 @@ from urllib.parse import parse_qs, urlsplit
 
 from markupsafe import Markup
 
+from vlprm.errors import UserError
 from vlprm.viewer.page import problem_json, render_served
 from vlprm.viewer.pictures import media_type, thumbnail
 from vlprm.viewer.views import Problems, ProblemView
@@ -36,7 +37,7 @@ JSON = "application/json"
 
 
 class PageServer(ThreadingHTTPServer):
-    """Serves one run's page on the loopback address at `url`. ValueError if it cannot listen on the port."""
+    """Serves one run's page on the loopback address at `url`. UserError if it cannot listen on the port."""
 
     daemon_threads = True
 
@@ -48,7 +49,7 @@ class PageServer(ThreadingHTTPServer):
         try:
             super().__init__(("127.0.0.1", port), _Handler)
         except (OSError, OverflowError) as error:
-            raise ValueError(f"cannot listen on port {port} ({error}); pass another --port, or 0") from error
+            raise UserError(f"cannot listen on port {port} ({error}); pass another --port, or 0") from error
         self.hosts = {f"{name}:{self.server_port}" for name in ("127.0.0.1", "localhost")}
 
     @property
@@ -124,13 +125,13 @@ class _Handler(BaseHTTPRequestHandler):
 
 
 def _numbers(query: str) -> Callable[[str], int]:
-    """The parameters of an address, which must be non-negative integers. ValueError if one is missing or malformed."""
+    """The parameters of an address, which must be non-negative integers. UserError if one is missing or malformed."""
     parameters = parse_qs(query)
 
     def number(name: str) -> int:
         (text,) = parameters.get(name, [""])[:1]
         if not (text.isascii() and text.isdigit() and len(text) < 10):
-            raise ValueError(f"{name} must be a non-negative integer")
+            raise UserError(f"{name} must be a non-negative integer")
         return int(text)
 
     return number

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from vlprm.errors import UserError
 from vlprm.schema import Region
 
 Box = tuple[float, float, float, float]
@@ -26,7 +27,7 @@ NO_DIALECT = "none"  # the model's dialect is unknown: it is not asked for boxes
 
 def to_region(box: Box, dialect: str, shown: Region, seen: Size) -> Region:
     """The region of a model's box on an image that shows the region `shown` (a whole image, or a crop of whole pixels).
-    `seen` is that image's (width, height) as the vision tower sees it. ValueError if the corners are not in order."""
+    `seen` is that image's (width, height) as the vision tower sees it. UserError if the corners are not in order."""
     width, height = frame_of(dialect, shown, seen)
     sx, sy = (shown.x1 - shown.x0) / width, (shown.y1 - shown.y0) / height
     x0, y0, x1, y1 = box
@@ -42,7 +43,7 @@ def from_region(region: Region, dialect: str, shown: Region, seen: Size) -> Box:
 
 
 def frame_of(dialect: str, shown: Region, seen: Size) -> tuple[float, float]:
-    """The width and height of the image in the numbers of a dialect. ValueError for an unknown dialect."""
+    """The width and height of the image in the numbers of a dialect. UserError for an unknown dialect."""
     if dialect not in DIALECTS:
-        raise ValueError(f"unknown box dialect {dialect!r}; declare one of {', '.join(DIALECTS)} in vlprm.json")
+        raise UserError(f"unknown box dialect {dialect!r}; declare one of {', '.join(DIALECTS)} in vlprm.json")
     return DIALECTS[dialect](seen)

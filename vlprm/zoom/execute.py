@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from vlprm.errors import UserError
 from vlprm.images import open_image, whole_pixels
 from vlprm.schema import BLANK, Problem, Region, Step
 from vlprm.steps import untagged
@@ -90,7 +91,7 @@ def _body(text: str, form: Form) -> dict[str, Any] | None:
 def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     body = dict(pairs)
     if len(body) < len(pairs):
-        raise ValueError("a field is given twice")
+        raise UserError("a field is given twice")
     return body
 
 

@@ -9,6 +9,7 @@ from typing import Any, Literal, get_args
 
 from PIL import Image
 
+from vlprm.errors import UserError
 from vlprm.images import crop
 from vlprm.schema import Region
 
@@ -60,11 +61,11 @@ class ZoomPolicy:
 
     def __post_init__(self) -> None:
         if not (self.min_side >= 1 and 1 <= self.max_aspect <= 200 and self.padding >= 0 and self.enlarge >= 1):
-            raise ValueError("zoom: give min_side >= 1, max_aspect from 1 to 200, padding >= 0 and enlarge >= 1")
+            raise UserError("zoom: give min_side >= 1, max_aspect from 1 to 200, padding >= 0 and enlarge >= 1")
         if min(self.max_zooms, self.max_images, self.max_crop_tokens, self.max_crop_pixels) < 0:
-            raise ValueError("zoom: limits must be 0 or more")
+            raise UserError("zoom: limits must be 0 or more")
         if self.enlarge > 1 and not self.max_crop_pixels:
-            raise ValueError("zoom: enlarge without max_crop_pixels has no bound; set max_crop_pixels")
+            raise UserError("zoom: enlarge without max_crop_pixels has no bound; set max_crop_pixels")
 
     def crop(self, image: Image.Image, region: Region) -> Image.Image:
         """The crop of a region as the model sees it: enlarged by `enlarge`, at most `max_crop_pixels` large."""

@@ -1,0 +1,214 @@
+"""Rows of a dataset that are items of benchmarks: by their images, their questions, or an embedding."""
+
+from __future__ import annotations
+
+import heapq
+import json
+import logging
+import re
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import imagehash
+import numpy as np
+from datasets import Features
+
+from data_synth.decontamination.config import DecontaminateConfig
+from data_synth.decontamination.embedding import BATCH, Likeness, load_embedder
+from vlprm.data.dataset import FEATURES, batches, iterate_rows, open_parquet, write_parquet
+from vlprm.errors import UserError
+from vlprm.images import open_image, read_inside
+from vlprm.runs.folder import write_atomically
+from vlprm.runs.journal import placed_lines
+
+log = logging.getLogger(__name__)
+
+HASH_SIZE = 16  # 256 bits: at 64, drawn figures on white of one family are too often the same
+LIKEST = 20  # of the kept rows, whose nearest items the report names, so that a cosine can be chosen
+WORDS = 8  # of a question that is long enough to be an item's own
+# What evaluations put around a question: marks of images, a hint, a heading, and the options.
+_AROUND = re.compile(
+    r"<image\s*\d*>|^hint:[^\n]*\n|^question:|^(?:choices|options):.*", re.IGNORECASE | re.MULTILINE | re.DOTALL
+)
+
+
+@dataclass(frozen=True)
+class Match:
+    """A row, and the item of which it has the `image`, the `question`, a template's `question_and_image`, or an image
+    that is the same by the `embedding`."""
+
+    row: str
+    benchmark: str
+    item: str
+    by: str
+    bits: int | None  # between their nearest images
+    cosine: float | None = None  # of the embedding's vectors of their nearest images
+
+
+@dataclass
+class Items:
+    """The items of all benchmarks: their names, normalised questions, and image hashes, each with its item's index."""
+
+    names: list[tuple[str, str]] = field(default_factory=list)
+    asked: dict[str, list[int]] = field(default_factory=dict)
+    owners: list[int] = field(default_factory=list)
+    hashes: list[np.ndarray] = field(default_factory=list)
+
+    def add(self, benchmark: str, item: str, question: str, images: Iterable[np.ndarray]) -> None:
+        index = len(self.names)
+        self.names.append((benchmark, item))
+        self.asked.setdefault(normalised(question), []).append(index)
+        for image in images:
+            self.owners.append(index)
+            self.hashes.append(image)
+
+    def bits(self, images: Sequence[np.ndarray]) -> np.ndarray:
+        """Bits between the nearest of each item's images and of these: (items,); more than any where there is none."""
+        nearest = np.full(len(self.names), 8 * HASH_SIZE**2)
+        if images and self.hashes:
+            apart = np.bitwise_count(np.stack(self.hashes)[:, None] ^ np.stack(images)).sum(-1).min(-1)
+            np.minimum.at(nearest, np.array(self.owners), apart)
+        return nearest
+
+
+def normalised(question: str) -> str:
+    """A question's words and numbers in lower case, without what a prompt puts around it."""
+    return " ".join(re.findall(r"\w+", _AROUND.sub(" ", question).casefold()))
+
+
+def image_hash(data: bytes, name: str) -> np.ndarray:
+    """Perceptual hash (DCT of the grey image, `imagehash`) as bytes. UserError names an image that cannot be read."""
+    return np.packbits(imagehash.phash(open_image(data, name), hash_size=HASH_SIZE).hash)
+
+
+def read_benchmark(folder: Path, items: Items) -> None:
+    """Add a benchmark's items."""
+    for item, question, images in benchmark_items(folder):
+        items.add(folder.name, item, question, (image_hash(data, f"{folder.name}: {name}") for name, data in images))
+
+
+def benchmark_items(folder: Path) -> Iterator[tuple[str, str, list[tuple[str, bytes]]]]:
+    """The id, the question and the images of each item. UserError where the folder holds none, or an image that it
+    names is not there."""
+    path = next((folder / name for name in ("items.jsonl", "problems.jsonl") if (folder / name).is_file()), None)
+    if path is None:
+        raise UserError(f"{folder} has no items.jsonl or problems.jsonl; give a benchmark's folder")
+    for number, (_, line) in enumerate(placed_lines(path), 1):
+        try:
+            record = json.loads(line)
+            question = str(record["question"])
+        except (ValueError, KeyError, TypeError) as error:
+            raise UserError(f"{path}, line {number} is no item with a question; correct it") from error
+        item = str(record.get("id", record.get("pid", record.get("image", number))))
+        yield item, question, list(_item_images(folder, item, record))
+
+
+def _item_images(folder: Path, item: str, record: dict[str, Any]) -> Iterator[tuple[str, bytes]]:
+    listed = record.get("images") or [value for key, value in record.items() if re.fullmatch(r"image(_\d+)?", key)]
+    for name in listed:
+        try:
+            data = read_inside(folder.resolve(), name)
+        except (OSError, ValueError) as error:
+            raise UserError(f"{folder}: there is no image {name!r} of the item {item}; copy it there") from error
+        yield name, data
+
+
+def templates(dataset: Path) -> set[str]:
+    """Questions that the dataset asks of two problems or more."""
+    first: dict[str, str] = {}
+    repeated = set()
+    for row in iterate_rows(dataset):
+        question = normalised(row["prompt"])
+        if first.setdefault(question, row["id"]) != row["id"]:
+            repeated.add(question)
+    return repeated
+
+
+def match(row: dict[str, Any], items: Items, repeated: set[str], config: DecontaminateConfig) -> Match | None:
+    """The item that a row is, if it is one."""
+    bits = items.bits([image_hash(image["bytes"], f"row {row['id']}") for image in row["images"]])
+    nearest = int(bits.argmin())
+    if bits[nearest] <= config.distance:
+        return Match(row["id"], *items.names[nearest], "image", int(bits[nearest]))
+    question = normalised(row["prompt"])
+    if not (same := items.asked.get(question, [])):
+        return None
+    nearest = min(same, key=lambda index: int(bits[index]))
+    apart = int(bits[nearest]) if bits[nearest] <= HASH_SIZE**2 else None
+    if len(same) == 1 and question not in repeated and len(question.split()) >= WORDS:
+        return Match(row["id"], *items.names[nearest], "question", apart)
+    if apart is not None and apart <= config.near:
+        return Match(row["id"], *items.names[nearest], "question_and_image", apart)
+    return None
+
+
+def decontaminate(config: DecontaminateConfig) -> None:
+    """Write the dataset without the rows that are items of the benchmarks, and the report of what was left out."""
+    report = config.target.with_suffix(".removed.json")
+    if config.target.exists():
+        raise UserError(f"{config.target} is there; give another target, or remove it")
+    if not config.benchmark_dir:
+        raise UserError("there is no benchmark to compare with; give folders with --benchmark_dir")
+    if (config.embedding is None) != (config.cosine is None):
+        raise UserError("embedding and cosine go together: a model, and from where on images are the same by it")
+    open_parquet(config.dataset).close()  # whether it is there, before the benchmarks are read
+    items = Items()
+    for folder in config.benchmark_dir:
+        read_benchmark(folder, items)
+    if not items.names:
+        raise UserError("the benchmarks have no items; see the fields of items.jsonl in docs/datasets.md")
+    likeness = likeness_to(items, config)
+    removed: list[Match] = []
+    likest: list[Match] = []
+    kept = write_parquet(config.target, _kept(config, items, likeness, removed, likest), Features(FEATURES))
+    counts = dict(Counter(found.by for found in removed))
+    said = {"dataset": str(config.dataset), "items": len(items.names), "kept": kept, "by": counts}
+    lists = {"removed": removed, **({"likest_kept": likest} if likeness else {})}
+    said |= {name: [asdict(found) for found in listed] for name, listed in lists.items()}
+    write_atomically(report, json.dumps(said, indent=1) + "\n")
+    log.info("%d rows kept, %d removed %s; see %s", kept, len(removed), counts or "", report)
+    if not kept:
+        config.target.unlink()
+        raise UserError(f"every row of {config.dataset} is an item of a benchmark; see {report}")
+
+
+def likeness_to(items: Items, config: DecontaminateConfig) -> Likeness | None:
+    """The items' images as the embedding has them, in the order of their hashes; None where there is no embedding."""
+    if config.embedding is None:
+        return None
+    if not items.owners:
+        raise UserError("the benchmarks have no images; leave embedding out")
+    embedder = load_embedder(config.embedding)
+    found = (data for folder in config.benchmark_dir for _, _, images in benchmark_items(folder) for _, data in images)
+    return Likeness(embedder, embedder(found), items.owners)
+
+
+def _kept(
+    config: DecontaminateConfig, items: Items, likeness: Likeness | None, removed: list[Match], likest: list[Match]
+) -> Iterator[dict[str, Any]]:
+    """The rows that are no item's. The others' matches go to `removed`, and to `likest` what the kept rows would match
+    first if the cosine were lower."""
+    repeated = templates(config.dataset)
+    for rows in batches(iterate_rows(config.dataset), BATCH):
+        for row, alike in zip(rows, _alike(rows, items, likeness), strict=True):
+            is_same = alike is not None and alike.cosine >= config.cosine  # type: ignore[operator]
+            if found := match(row, items, repeated, config) or (alike if is_same else None):
+                removed.append(found)
+                continue
+            if alike:
+                likest[:] = heapq.nlargest(LIKEST, [*likest, alike], key=lambda one: one.cosine)
+            yield row
+
+
+def _alike(rows: Sequence[dict[str, Any]], items: Items, likeness: Likeness | None) -> list[Match | None]:
+    """The item that each row's images are nearest to by the embedding; None without one, or without an image."""
+    if likeness is None:
+        return [None] * len(rows)
+    nearest = likeness.nearest([[image["bytes"] for image in row["images"]] for row in rows])
+    return [
+        found and Match(row["id"], *items.names[found[1]], "embedding", None, found[0])
+        for row, found in zip(rows, nearest, strict=True)
+    ]

@@ -1,0 +1,185 @@
+"""The command `vlprm`, and what all commands share: the list, recipes by name, a fast start."""
+
+import json
+import os
+import resource
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import vlprm
+from vlprm.errors import UserError
+from vlprm.runs import cli, ray
+from vlprm.runs.recipes import RECIPES, recipe, recipe_names
+
+ROOT = Path(__file__).parents[2]
+# CPU seconds of the process that `--help` of a command may take.
+START = 1.5
+# Commands whose files still load torch or datasets before they read their flags.
+HEAVY = {
+    "trees", "judge", "label", "synthesis-report", "train", "builtin", "solve", "run", "table", "steps", "report",
+    "view", "parity", "critiques", "faithfulness",
+}  # fmt: skip
+
+
+def python(*words: str, cwd: Path = ROOT, **env: str) -> subprocess.CompletedProcess[str]:
+    path = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))
+    of_all = {**os.environ, "PYTHONPATH": path, **env}
+    return subprocess.run([sys.executable, *words], cwd=cwd, env=of_all, capture_output=True, text=True)
+
+
+def called(argv: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "argv", ["vlprm", *argv])
+    cli.main()
+
+
+@pytest.mark.parametrize("argv", [[], ["--help"], ["-h"]])
+def test_the_list_of_commands(
+    argv: list[str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    called(argv, monkeypatch)
+    shown = [line.split()[0] for line in capsys.readouterr().out.splitlines() if line.startswith("  ")]
+    assert shown == [*cli.COMMANDS, "recipes"]
+
+
+def test_every_command_of_the_stages_is_listed() -> None:
+    files = {f"{stage}.{p.stem}" for stage in ("data_synth", "train", "eval") for p in (ROOT / stage).glob("*.py")}
+    commands = {name for name in files if "\n    run(main, " in (ROOT / f"{name.replace('.', '/')}.py").read_text()}
+    assert commands == {module for module, _ in cli.COMMANDS.values()}
+
+
+@pytest.mark.parametrize(
+    ("argv", "message"),
+    [
+        (["tres"], "unknown command 'tres'; did you mean trees?"),
+        (["recipies"], "did you mean recipes?"),
+        (["qqq"], "unknown command 'qqq'; `vlprm --help` lists them"),
+        (["recipes", "demo/pm"], "did you mean demo/prm?"),
+        (["recipes", "demo/prm", "there"], "`vlprm recipes demo/prm > prm.yaml` copies one"),
+        (["fuse", "--datset", "x"], "unknown flag --datset; did you mean 'dataset'?"),
+    ],
+)
+def test_mistakes_are_one_sentence(
+    argv: list[str], message: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit, match="2"):
+        called(argv, monkeypatch)
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("error: ")
+    assert message in line
+
+
+def test_recipes_are_listed_and_printed(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    called(["recipes"], monkeypatch)
+    listed = dict(line.split(maxsplit=1) for line in capsys.readouterr().out.splitlines())
+    assert list(listed) == recipe_names()
+    assert listed["synthesis/flat"].startswith("Rollouts at every prefix")
+    called(["recipes", "synthesis/flat"], monkeypatch)
+    assert capsys.readouterr().out == (ROOT / "configs/synthesis/flat.yaml").read_text()
+
+
+def test_a_recipe_has_a_path_and_a_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    for name in ("demo/prm", "demo/prm.yaml", "configs/demo/prm.yaml"):
+        assert recipe(name) == RECIPES / "demo/prm.yaml"
+    (tmp_path / "demo").mkdir()
+    (tmp_path / "demo/prm.yaml").touch()
+    assert recipe("demo/prm.yaml") == Path("demo/prm.yaml")  # the user's own file wins
+    with pytest.raises(UserError, match="did you mean demo/trees"):
+        recipe("configs/demo/tree.yaml")
+
+
+def test_the_help_has_each_sentence_beside_its_flag() -> None:
+    text = python("-m", "vlprm", "fuse", "--help").stdout
+    assert text.startswith("usage: vlprm fuse ")
+    flags = text.partition("Fuse again:")[2]
+    assert "parquet file of data_synth.label" in flags.partition("--dataset DATASET")[2].partition("--target")[0]
+    assert "class " not in text.replace("<class 'Path'>", "")
+    assert python("-m", "data_synth.fuse", "--help").stdout.startswith("usage: python -m data_synth.fuse ")
+
+
+@pytest.mark.parametrize("name", [name for name in cli.COMMANDS if name not in HEAVY])
+def test_a_start_is_light(name: str) -> None:
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
+    done = python("-m", cli.COMMANDS[name][0], "--help")
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    assert done.returncode == 0, done.stderr
+    assert (after.ru_utime + after.ru_stime) - (before.ru_utime + before.ru_stime) < START
+
+
+@pytest.mark.parametrize("argv", [["-c", "import vlprm"], ["-m", "vlprm", "--help"], ["-m", "vlprm", "recipes"]])
+def test_the_library_and_the_list_load_nothing(argv: list[str]) -> None:
+    done = python("-X", "importtime", *argv)
+    loaded = {line.rpartition("|")[2].strip() for line in done.stderr.splitlines()}
+    assert done.returncode == 0
+    assert not loaded & {
+        "torch",
+        "numpy",
+        "yaml",
+        "jsonargparse",
+        "transformers",
+        "datasets",
+        "PIL",
+        "data_synth",
+        "eval",
+    }
+
+
+def test_the_public_names_are_there() -> None:
+    assert set(vlprm.__all__) <= set(dir(vlprm))
+    for name in vlprm.__all__:
+        assert getattr(vlprm, name) is not None
+    assert (ROOT / "vlprm/py.typed").is_file()
+    problem = vlprm.example_problem()
+    assert problem.question.startswith("How many")
+    assert problem.images[0].startswith(b"\x89PNG")
+    with pytest.raises(AttributeError, match="no attribute 'scor'"):
+        _ = vlprm.scor
+
+
+HOSTILE = {"train.py": "raise SystemExit('mine')", "eval/run.py": "raise SystemExit('mine')", "eval/__init__.py": ""}
+
+
+def hostile(folder: Path) -> Path:
+    for name, text in HOSTILE.items():
+        (folder / name).parent.mkdir(exist_ok=True)
+        (folder / name).write_text(text)
+    return folder
+
+
+@pytest.mark.parametrize("name", ["merge", "score"])
+def test_files_of_the_user_do_not_stand_in_for_ours(name: str, tmp_path: Path) -> None:
+    done = python("-m", "vlprm", name, "--help", cwd=hostile(tmp_path))
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.startswith(f"usage: vlprm {name} ")
+
+
+def test_a_module_of_the_user_is_found_behind_ours(tmp_path: Path) -> None:
+    (hostile(tmp_path) / "mine.py").write_text("from vlprm.tasks.count_grid import FAMILY")
+    program = "from vlprm.tasks import load_task; import train.merge; print(load_task('mine.sub').name)"
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine.py").rename(tmp_path / "mine/sub.py")
+    done = python("-P", "-c", program, cwd=tmp_path)
+    assert done.stdout == "count_grid\n", done.stderr
+
+
+def test_workers_of_ray_look_for_our_packages_first(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ray puts its driver's folder in front of all others in a worker's path."""
+    seen: dict[str, object] = {}
+
+    class Ray:
+        def init(self, address: str, runtime_env: dict[str, dict[str, str]], log_to_driver: bool) -> None:
+            seen.update(folder=os.getcwd(), path=runtime_env["env_vars"]["PYTHONPATH"].split(os.pathsep))
+
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("PYTHONPATH", "/somewhere")
+    ray._connect(Ray(), "auto")
+    assert seen == {"folder": str(ROOT), "path": [str(ROOT), "/somewhere", str(tmp_path)]}
+    assert os.getcwd() == str(tmp_path)
+
+
+def test_the_version_is_that_of_the_project() -> None:
+    done = python("-c", "import json, vlprm; print(json.dumps([vlprm.__version__, sorted(vlprm.__all__)[0]]))")
+    assert json.loads(done.stdout) == ["0.1.0", "LocalPolicy"]

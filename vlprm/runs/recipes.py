@@ -1,0 +1,43 @@
+"""The recipes that come with the package, and other files of it that a flag names."""
+
+from __future__ import annotations
+
+import difflib
+from pathlib import Path
+
+from vlprm.errors import UserError
+
+PACKAGE = Path(__file__).parents[1]
+RECIPES = PACKAGE / "recipes"  # configs/ of the repository
+
+
+def recipe_names() -> list[str]:
+    """Their names, such as demo/prm."""
+    return sorted(str(path.relative_to(RECIPES).with_suffix("")) for path in RECIPES.glob("*/*.yaml"))
+
+
+def recipe(name: str | Path) -> Path:
+    """The file of this path, or the packaged recipe of this name: demo/prm, demo/prm.yaml or configs/demo/prm.yaml.
+    UserError names the nearest recipe."""
+    if (found := packaged(name)).is_file():
+        return found
+    plain = str(Path(name).with_suffix("")).removeprefix("configs/")
+    nearest = difflib.get_close_matches(plain, recipe_names(), n=1)
+    hint = f"did you mean {nearest[0]}?" if nearest else "`vlprm recipes` lists those of the package"
+    raise UserError(f"config file {name} does not exist, and no recipe has that name; {hint}")
+
+
+def packaged(name: str | Path) -> Path:
+    """The path where there is a file; else the file that the package has under that name, if it has one."""
+    path = Path(name)
+    if path.is_file() or path.is_absolute() or ".." in path.parts:
+        return path
+    recipe = Path(*path.parts[1:]) if path.parts[:1] == ("configs",) else path
+    inside = (RECIPES / recipe, RECIPES / f"{recipe}.yaml", PACKAGE.parent / path)
+    return next((file for file in inside if file.is_file()), path)
+
+
+def purpose(path: Path) -> str:
+    """The first line of the comment that opens a recipe."""
+    first = path.read_text(encoding="utf-8").partition("\n")[0]
+    return first.removeprefix("#").strip()
