@@ -1,4 +1,4 @@
-"""Training on two processes (gloo, CPU), each with the whole model or a part: the same as on one, killed or not."""
+"""Two processes (gloo, CPU), each with the whole model or a shard, end with the weights of one, killed or not."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ from vlprm.runs.config import parse
 from vlprm.runs.folder import seconds_of
 from vlprm.schema import Step
 
-# Both heads, in full and by adapters, tied LM heads and others, parts that are frozen or none.
+# Both heads, full training and adapters, tied and untied LM heads, with and without frozen parts.
 CASES: dict[str, dict[str, Any]] = {
     "step": {"family": "qwen2_5_vl", "freeze": [], "checkpointing": True},
     "step, adapters": {"family": "qwen2_5_vl", "lora_rank": 4},
@@ -48,7 +48,7 @@ KINDS = {kind: variables(kind) for kind in ("multi_gpu", "fsdp2")}
 
 @pytest.fixture(scope="module")
 def mixed(dataset: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The dataset, with questions without images among the others."""
+    """The dataset, with the images of some questions removed."""
     table = pq.read_table(dataset)
     zooms = [any("[zoom]" in step for step in steps) for steps in table["completions"].to_pylist()]
     images = [
@@ -66,7 +66,7 @@ def mixed(dataset: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 def config_of(
     mixed: Path, backbone: Path, tiny_backbone: Callable[[str], Path], tmp_path_factory: pytest.TempPathFactory
 ) -> Callable[[str, str, int], Path]:
-    """The config file of a case, in a folder of its kind; beside it goes the run."""
+    """The config file of a case, in a folder of its kind, next to the run."""
     folder = tmp_path_factory.mktemp("runs")
 
     def written(kind: str, case: str, accumulate: int) -> Path:
@@ -100,8 +100,8 @@ def alone(config_of: Callable[[str, str, int], Path]) -> Callable[[str], Path]:
 
 @pytest.fixture(scope="module")
 def together(config_of: Callable[[str, str, int], Path]) -> Callable[[str, str], Path]:
-    """The runs of all cases by two processes. Those that are to be killed go on in other processes, after a kill while
-    a checkpoint was written."""
+    """The runs of all cases by two processes. Some are killed while they write a checkpoint, and resumed by new
+    processes."""
     jobs = [(environment, config_of(kind, case, 1)) for kind, environment in KINDS.items() for case in CASES]
     killed = [job for job in jobs if job[1].stem in KILLED]
     for _, config in killed:
@@ -123,7 +123,7 @@ def weights(run: Path) -> dict[str, torch.Tensor]:
 
 
 def measured(run: Path) -> dict[int, list[float]]:
-    """By step, what was measured on held-out steps: once, by whatever number of processes."""
+    """The held-out metrics by step: one line per step, for any number of processes."""
     lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
     shown = [line for line in lines if "eval_step_auroc" in line]
     assert len({line["step"] for line in shown}) == len(shown) >= 3
