@@ -177,7 +177,7 @@ BAD: dict[str, tuple[Callable[[Record], Any], str]] = {
     "an image that is null": (lambda r: r.update(images=[None]), "one of its images is null; give the image"),
     "an image that is not there": (lambda r: r.update(images=["b.png"]), "no image 'b.png' in the folder .* copy it"),
     "an image elsewhere": (lambda r: r.update(images=["/etc/hosts"]), "/etc/hosts leads out of .*; copy it into"),
-    "an image that is none": (lambda r: r.update(images=["d.jsonl"]), "image cannot be read .* make the file again"),
+    "an image that is none": (lambda r: r.update(images=["d.jsonl"]), "image cannot be read .* create the file again"),
     "an empty step": (lambda r: r["completions"].__setitem__(0, ""), "one of its steps is empty"),
     "no steps": (lambda r: r.update(completions=[], labels=[]), "no list of steps; give one text per step"),
     "no prompt": (lambda r: r.pop("prompt"), "has no prompt; data_synth.convert reads other formats"),

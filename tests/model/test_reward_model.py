@@ -142,7 +142,7 @@ def test_a_checkpoint_of_another_kind_of_model_is_named(config: str, tmp_path: P
         ({"step_format": "lines@1"}, r"lines@1 not in literal .* @ \$\.step_format"),
         ({"aggregation": "median"}, r"median not in literal .* @ \$\.aggregation"),
         ({"dialekt": "relative_1"}, r"extra fields found \(dialekt\)"),
-        ([], "list where an object is expected"),
+        ([], "it is a list, not an object"),
     ],
 )
 def test_a_profile_that_says_nothing_known_is_refused(record: object, message: str, tmp_path: Path) -> None:

@@ -64,7 +64,7 @@ def test_flags_win_over_the_file(tmp_path: Path) -> None:
         ([], "learnin_rate: 1", "unknown key 'learnin_rate' in .*did you mean 'learning_rate'"),
         ([], "run: x\nlearning_rate: fast", "learning_rate"),
         ([], "run: [", "is not YAML"),
-        ([], "just words", "holds no `key: value` lines"),
+        ([], "just words", "is not a recipe; write `key: value` lines"),
         (["--config", "nowhere.yaml"], "", r"config file nowhere.yaml does not exist"),
     ],
 )

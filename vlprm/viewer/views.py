@@ -1,4 +1,4 @@
-"""What the pages show: problems with their candidates and search trees, whatever records they come from.
+"""The data that pages show: problems with their candidates and search trees, independent of the records they come from.
 
 Code that has records fills these types; the pages, the list of problems and the server read nothing else. All text
 passes through `plain`, which makes invisible characters visible.
