@@ -65,7 +65,7 @@ def test_flags_win_over_the_file(tmp_path: Path) -> None:
         ([], "run: x\nlearning_rate: fast", "learning_rate"),
         ([], "run: [", "is not YAML"),
         ([], "just words", "is not a recipe; write `key: value` lines"),
-        (["--config", "nowhere.yaml"], "", r"config file nowhere.yaml does not exist"),
+        (["--config", "nowhere.yaml"], "", r"there is no config file or recipe nowhere.yaml"),
     ],
 )
 def test_mistakes_are_named(tmp_path: Path, argv: list[str], text: str, message: str) -> None:

@@ -1,4 +1,4 @@
-"""TRL's stepwise format, extended with images. Such a file trains as it is.
+"""TRL's stepwise format, extended with images. These files can be used for training directly.
 
     prompt        the question: a text, or messages with a single user turn
     completions   text of each step of one solution

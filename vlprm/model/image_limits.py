@@ -1,4 +1,4 @@
-"""Limits on the number of pixels of an image that a model sees: its processor's, or those that its checkpoint declares.
+"""Limits on the number of pixels at which a model sees an image: its processor's, or its checkpoint's declared ones.
 
 Declared limits are set in the processor, so that it saves them and other programs that load it apply the same limits.
 """

@@ -173,7 +173,7 @@ class ChatModel:
 
 def _sampling(inputs: InputBuilder) -> dict[str, Any]:
     """Settings that make a server sample and render like the local policy, whatever the checkpoint's generation_config
-    says. Control tokens are shown, because they are part of what was written."""
+    says. Control tokens are shown, because they are part of the text."""
     extra = {"top_k": -1, "min_p": 0.0, "repetition_penalty": 1.0, "skip_special_tokens": False}
     return {
         "top_p": 1.0,

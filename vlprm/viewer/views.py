@@ -125,8 +125,8 @@ class Joined(Problems):
 
 
 def facts(view: ProblemView) -> dict[str, Any]:
-    """What the list of problems shows and filters by. `outcomes`: whether each method's choice is correct (null: no
-    result); `differ`: whether methods chose different answers."""
+    """The fields by which the list of problems shows and filters them. `outcomes`: whether each method's choice is
+    correct (null: no result); `differ`: whether methods chose different answers."""
     solutions = [view.candidates[i] for i in view.chosen.values()]
     steps = [step for c in view.candidates for step in c.steps] + [node.step for node in view.tree]
     return {
