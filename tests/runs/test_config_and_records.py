@@ -108,7 +108,9 @@ def of_the_library(config: Example) -> None:
     problem_by_id("nothing@1/test/000000", TASKS)
 
 
-@pytest.mark.parametrize(("main", "message"), [(ours, "make it even"), (of_the_library, "items belong to the task 'nothing'")])
+@pytest.mark.parametrize(
+    ("main", "message"), [(ours, "make it even"), (of_the_library, "items belong to the task 'nothing'")]
+)
 def test_a_refusal_is_one_sentence(
     main: Callable[[Example], None], message: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
