@@ -227,7 +227,8 @@ def _closing(body: str, reader: Reader) -> str | None:
 
 
 def _first_or_last(sentences: list[str], reader: Reader) -> str | None:
-    """What the first or the last sentence states; None if they differ, or if the last one has other numbers."""
+    """The answer that the first or the last sentence states; None if they differ, or if the last one has other
+    numbers."""
     first = reader.stated(sentences[0])
     if re.match(r"(?:yes|no)\b", sentences[0], re.IGNORECASE):
         first = reader.leading(sentences[0]) or first

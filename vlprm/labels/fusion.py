@@ -60,8 +60,8 @@ RULES: dict[Rule, TreeRule] = {
 
 
 def rule_calls_wrong(rule: str, target: float) -> bool:
-    """Whether a target calls the step wrong: a Monte Carlo value of 0 (Math-Shepherd's hard estimate), any other target
-    below one half."""
+    """Whether a target calls the step wrong: under `mc` and `hybrid` a value of 0 (Math-Shepherd's hard estimate),
+    under the other rules a value below one half."""
     return target == 0.0 if rule in ("mc", "hybrid") else target < 0.5
 
 

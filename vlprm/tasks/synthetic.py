@@ -147,7 +147,7 @@ class SyntheticFamily:
         return next((t for t, c in zip(texts, claims, strict=True) if meant and c and c.key == meant.key), None)
 
     def _claims(self, scene: Scene, steps: Iterable[Step]) -> Iterator[Claim | None]:
-        """What each step claims, given the steps before it."""
+        """The claim of each step, given the steps before it."""
         stated: dict[str, Any] = {}
         for step in steps:
             claim = self.parse_claim(scene, stated, step)
