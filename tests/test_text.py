@@ -70,7 +70,7 @@ def test_records_carry_their_schema() -> None:
         from_json(Solution, {**record, "tokens": "many"})
     with pytest.raises(ValueError, match="x0 < x1"):
         Region(3, 0, 1, 1)
-    with pytest.raises(ValueError, match="images are counted from 0"):
+    with pytest.raises(ValueError, match="`image` must be an index from 0"):
         Region(0, 0, 1, 1, -2)
 
 

@@ -1,10 +1,10 @@
-"""Process reward models for vision-language reasoning. What a notebook needs, each loaded when it is first used:
+r"""Process reward models for vision-language reasoning. These names are loaded on first use:
 
 import vlprm
 
 model = vlprm.load_reward_model("runs/demo/prm")
 problem = vlprm.example_problem()
-steps = vlprm.split_steps("[perception] row 1: red none blue\\n\\n[answer] 1")
+steps = vlprm.split_steps("[perception] row 1: red none blue\n\n[answer] 1")
 print(vlprm.score(model, [(problem, steps)]))
 """
 
@@ -48,7 +48,7 @@ def __dir__() -> list[str]:
 
 
 def _version() -> str:
-    """That of the installed package; in a clone that is not installed, the source's."""
+    """The version of the installed package, or of the source in a clone that is not installed."""
     import tomllib
     from importlib.metadata import PackageNotFoundError, version
     from pathlib import Path

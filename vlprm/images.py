@@ -19,9 +19,9 @@ from vlprm.cache import cached
 from vlprm.errors import ProblemError, UserError
 from vlprm.schema import BLANK, Region
 
-MAX_PIXELS = 100_000_000  # a decompression bomb is refused before it is decoded
+MAX_PIXELS = 100_000_000  # larger images (decompression bombs) are refused before decoding
 
-# What brings an image upright, by the orientation in its metadata.
+# How to turn an image upright, by the orientation in its metadata.
 TURNS = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
@@ -32,14 +32,14 @@ TURNS = {
     8: Image.Transpose.ROTATE_90,
 }
 
-# Decoded images, 4 bytes per pixel, by their files: one image is opened many times. The largest allowed image fits.
+# Decoded images by file content (one image is opened many times). The largest allowed image fits.
 _OPENED: LRUCache[bytes, Image.Image] = LRUCache(1 << 29, getsizeof=lambda image: 4 * image.width * image.height)
 
 
 def open_image(data: bytes, name: str = "image") -> Image.Image:
-    """Decode an encoded file to RGB, first frame only. UserError names the image and what is wrong with it.
+    """Decode an encoded file to RGB, first frame only. UserError names the image and the fault.
 
-    What this returns is kept and given out again: do not draw on it.
+    The result is cached and shared: do not draw on it.
     """
     return cached(_OPENED, data, lambda: _decoded(data, name))
 
@@ -51,14 +51,14 @@ def _decoded(data: bytes, name: str) -> Image.Image:
             if size[0] * size[1] <= MAX_PIXELS:
                 return _rgb(_upright(image))
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-        raise UserError(f"{name} cannot be read ({error or type(error).__name__}); make the file again") from error
+        raise UserError(f"{name} cannot be read ({error or type(error).__name__}); create the file again") from error
     raise UserError(f"{name} has {size[0]} x {size[1]} pixels, more than {MAX_PIXELS}; shrink it")
 
 
 def _upright(image: Image.Image) -> Image.Image:
-    """Turned as its metadata says. Nothing else of them is read, or written again as Pillow's own function does: a tag
-    of a wrong type is no reason to refuse the pixels."""
-    image.load()  # a PNG may have its metadata behind the pixels
+    """Turn an image upright according to its metadata. Only the orientation is read, because Pillow's own function
+    fails on malformed tags."""
+    image.load()  # a PNG may store its metadata after the pixels
     try:
         turn = TURNS.get(image.getexif().get(ExifTags.Base.Orientation, 1))
     except (OSError, SyntaxError, ValueError, TypeError, AttributeError, LookupError, struct.error):
@@ -67,8 +67,8 @@ def _upright(image: Image.Image) -> Image.Image:
 
 
 def _rgb(image: Image.Image) -> Image.Image:
-    """Upright, in 8 bits a channel; what is transparent lies on white, as in qwen-vl-utils and vLLM."""
-    if image.mode.startswith("I") or image.mode == "F":  # Pillow would clip 16 bits to white
+    """Convert to RGB with 8 bits per channel, on white where transparent, as qwen-vl-utils and vLLM do."""
+    if image.mode.startswith("I") or image.mode == "F":  # Pillow would clip 16-bit values to white
         deep = np.nan_to_num(np.asarray(image, dtype=np.float64), posinf=0.0, neginf=0.0)
         image = Image.fromarray((deep * (255 / _white(image.mode, deep.max()))).clip(0, 255).astype(np.uint8))
     if image.has_transparency_data:
@@ -77,8 +77,8 @@ def _rgb(image: Image.Image) -> Image.Image:
 
 
 def _white(mode: str, most: float) -> float:
-    """The value of white, in an image of this mode whose largest value is `most`: files of 16 bits use their range;
-    others may hold shares, bytes, or more."""
+    """The value of white in an image of this mode with maximum value `most`. 16-bit files use their full range; others
+    may hold shares, bytes or larger values."""
     if mode.startswith("I;16"):
         return 65_535.0
     if mode == "F" and most <= 1:
@@ -87,29 +87,29 @@ def _white(mode: str, most: float) -> float:
 
 
 def png(image: Image.Image) -> bytes:
-    """The image as a PNG file."""
+    """Encode an image as PNG."""
     buffer = io.BytesIO()
     image.save(buffer, format="PNG", compress_level=1)
     return buffer.getvalue()
 
 
 def encoded(image: Image.Image) -> bytes:
-    """A decoded image as a file from which `open_image` gives the pixels that it would give of the image's own file."""
+    """Encode a decoded image so that `open_image` gives the same pixels as for its own file."""
     return png(_rgb(_upright(image)))
 
 
 class LeadsOut(UserError):
-    """A name of a file that leads out of the folder it has to be in."""
+    """A path that leads outside its folder."""
 
 
 def read_inside(folder: Path, name: Any) -> bytes:
-    """A file that a record names, from this resolved folder and never from outside of it. LeadsOut where the name leads
-    out of it (by `..`, a link, or from the root); OSError where there is no such file."""
+    """Read a file that a record names, from inside this resolved folder. LeadsOut if the path leaves it (by `..`, a
+    link, or an absolute path); OSError if the file does not exist."""
     try:
-        path = (folder / name).resolve()  # follows links, so that one that leads out is seen
+        path = (folder / name).resolve()  # follows links, to detect those that lead out
         inside = path.is_relative_to(folder)
         data: bytes = path.read_bytes() if inside else b""
-    except (TypeError, ValueError) as error:  # it is no text, or has a NUL byte
+    except (TypeError, ValueError) as error:  # not a string, or a NUL byte
         raise FileNotFoundError(f"no file {name!r}") from error
     if not inside:
         raise LeadsOut(f"{name} leads out of {folder.name}")
@@ -117,11 +117,12 @@ def read_inside(folder: Path, name: Any) -> bytes:
 
 
 def content_hash(data: bytes) -> str:
+    """Hash of a file's bytes: 16 hexadecimal digits."""
     return hashlib.sha256(data).hexdigest()[:16]
 
 
 def crop(image: Image.Image, region: Region) -> Image.Image:
-    """The part of the image that the region covers, widened to whole pixels and clipped to the frame."""
+    """The part of the image inside the region, extended to whole pixels and clipped to the image."""
     around = whole_pixels(region)
     left, top = max(0, int(around.x0)), max(0, int(around.y0))
     right, bottom = min(image.width, int(around.x1)), min(image.height, int(around.y1))
@@ -129,18 +130,18 @@ def crop(image: Image.Image, region: Region) -> Image.Image:
 
 
 def whole_pixels(region: Region) -> Region:
-    """The pixels that the region touches: what is shown of it."""
+    """The region extended to whole pixels, as it is shown."""
     return Region(
         math.floor(region.x0), math.floor(region.y0), math.ceil(region.x1), math.ceil(region.y1), region.image
     )
 
 
 def source_of(images: Sequence[bytes], region: Region) -> bytes:
-    """The file of a problem's images that a region is of. UserError where there is no such image."""
+    """The file of the image that a region belongs to. UserError if the problem has no such image."""
     if region.image == BLANK:
         return _blank(math.ceil(region.x1), math.ceil(region.y1))
     if region.image >= len(images):
-        raise UserError(f"{region} is of image {region.image}, and the problem has {len(images)}; correct the record")
+        raise UserError(f"{region} is on image {region.image}, but the problem has {len(images)}; correct the record")
     return images[region.image]
 
 
@@ -149,11 +150,11 @@ def _blank(width: int, height: int) -> bytes:
     return png(Image.new("RGB", (width, height), "white"))
 
 
-MAX_ASPECT = 200  # long to short side; the image processors of Qwen-VL take no more
+MAX_ASPECT = 200  # long to short side; the limit of Qwen-VL's image processors
 
 
 def check_aspect(image: Image.Image, name: str) -> None:
-    """ProblemError where an image is too long and narrow for a model."""
+    """ProblemError if an image is too long and narrow for a model."""
     if max(image.size) > MAX_ASPECT * min(image.size):
         size = f"{image.width} x {image.height}"
-        raise ProblemError("image_aspect", f"{name} is {size}, of sides more than {MAX_ASPECT} to 1; pad it")
+        raise ProblemError("image_aspect", f"{name} is {size}, with an aspect ratio above {MAX_ASPECT}; pad it")

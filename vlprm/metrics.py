@@ -22,7 +22,7 @@ def auroc(scores: ArrayLike, positive: ArrayLike) -> float:
     positives, negatives = positive_N.sum(), (~positive_N).sum()
     if positives == 0 or negatives == 0:
         return math.nan
-    from scipy.stats import rankdata  # seconds, which a table without an AUROC need not wait
+    from scipy.stats import rankdata  # imported here, because it takes seconds
 
     rank_sum = rankdata(scores_N)[positive_N].sum()
     return float((rank_sum - positives * (positives + 1) / 2) / (positives * negatives))

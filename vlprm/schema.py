@@ -1,7 +1,7 @@
-"""The types that every stage speaks: problems, steps, solutions, labels and trees, with JSON both ways.
+"""The types shared by all stages: problems, steps, solutions, labels and trees, with conversion to and from JSON.
 
-This module imports nothing of ours. A record on disk is `to_json(value)`; `from_json(Solution, record)` reads it
-back and refuses a record of another schema version.
+This module imports nothing else of the project. A record on disk is `to_json(value)`; `from_json(Solution, record)`
+reads it back and refuses a record of another schema version.
 """
 
 from __future__ import annotations
@@ -22,19 +22,19 @@ AnswerType = Literal["integer", "word", "choice", "float", "text", "list", "expr
 Aggregation = Literal["last", "min", "mean", "product", "mean_odds"]
 STEP_KINDS: tuple[str, ...] = get_args(StepKind)
 ERROR_KINDS: tuple[str, ...] = get_args(ErrorKind)
-BLANK = -1  # the number of no image, in a region that stands for one: a control
+BLANK = -1  # `image` of a white region that stands for no image, as a control
 
 T = TypeVar("T")
 
 
 class SchemaError(ValueError):
-    """A record, or a value, that is not as the schema has it; commands print it without a traceback."""
+    """A record or a value that violates the schema. Commands print it without a traceback."""
 
 
 @dataclass(frozen=True)
 class Region:
-    """A box in pixels of one of the problem's images, by its number: x0 < x1, y0 < y1, finite. What models write is a
-    dialect of it. A region of the image `BLANK` shows nothing but white."""
+    """A box in pixels of a problem's image: x0 < x1, y0 < y1, finite. `image` is the image's index; a region of the
+    image `BLANK` is white. Models read and write boxes in a dialect of this (vlprm.zoom.boxes)."""
 
     x0: float
     y0: float
@@ -44,14 +44,15 @@ class Region:
 
     def __post_init__(self) -> None:
         if not all(math.isfinite(v) for v in (self.x0, self.y0, self.x1, self.y1)):
-            raise SchemaError(f"{self}: a region has finite coordinates")
+            raise SchemaError(f"{self}: a region needs finite coordinates; correct them")
         if not (self.x0 < self.x1 and self.y0 < self.y1):
             raise SchemaError(f"{self}: a region needs x0 < x1 and y0 < y1; order the corners")
         if self.image < BLANK:
-            raise SchemaError(f"{self}: images are counted from 0, and {BLANK} is none")
+            raise SchemaError(f"{self}: `image` must be an index from 0, or {BLANK} for a blank")
 
     @property
     def area(self) -> float:
+        """Area in square pixels."""
         return (self.x1 - self.x0) * (self.y1 - self.y0)
 
     def overlap(self, other: Region) -> float:
@@ -78,8 +79,8 @@ class Problem:
 
 @dataclass(frozen=True)
 class Step:
-    """One paragraph of a solution, tag included and to the letter. A zoom step that was executed has its region; one
-    that was refused, and answered, has what the policy was `told` in place of a crop."""
+    """One paragraph of a solution, verbatim with its tag. An executed zoom has its `region`; a refused zoom that got a
+    reply has the text that the policy was `told` instead of a crop."""
 
     kind: StepKind
     text: str
@@ -88,16 +89,16 @@ class Step:
 
     @property
     def ends_turn(self) -> bool:
-        """Whether a turn that shows something follows, after which the policy's next turn begins."""
+        """Whether the policy's turn ends here, followed by a turn that shows a crop or a message."""
         return self.region is not None or self.told != ""
 
 
 @dataclass(frozen=True)
 class Solution:
-    """A sampled solution. `stop` says why sampling ended: `answer` is the only stop that can be a result.
+    """A sampled solution.
 
-    `answer` is the extracted final answer, None where there is none (a *no result*, never a wrong answer).
-    `tokens` counts what the policy sampled.
+    `answer`: the extracted final answer; None is *no result*, never a wrong answer. `stop`: why sampling ended; only
+    `answer` is a result. `tokens`: number of tokens that the policy sampled.
     """
 
     problem_id: str
@@ -109,10 +110,10 @@ class Solution:
 
 @dataclass(frozen=True)
 class Verdict:
-    """What a judge, or the truth, says of one step. `error_kind` is None on a correct step.
+    """A verdict on one step, by a judge or from the ground truth. `error_kind` is None for a correct step.
 
-    A judge may say why (`reason`), and what the first wrong step should have been (`correction`). `agreement` is the
-    share of its samples with a result that say the same.
+    A judge may give a `reason`, and a `correction` of the first wrong step. `agreement` is the share of its samples
+    with a result that agree with the verdict.
     """
 
     correct: bool
@@ -127,11 +128,11 @@ class Verdict:
 
 @dataclass(frozen=True)
 class StepLabel:
-    """A step's evidence and the target made of it.
+    """A step's evidence and the target computed from it.
 
-    `mc_correct` of `mc_valid` rollouts from the prefix that ends here reached the answer; `mc_total - mc_valid` gave
-    no result and count in no denominator. `judge` is None where the judge was not asked or gave no result.
-    `target` in [0, 1] was made by the rule named `rule`; None means no loss here.
+    Of `mc_total` rollouts from the prefix that ends here, `mc_valid` have a result and `mc_correct` are correct; only
+    `mc_valid` counts in denominators. `judge` is None if the judge was not asked or gave no result. `target` in [0, 1]
+    was computed by the fusion rule `rule`; None means no loss.
     """
 
     mc_correct: int = 0
@@ -154,11 +155,11 @@ class TreeNode:
 
 @dataclass(frozen=True)
 class StepTree:
-    """The search tree of one problem. Nodes are in creation order, so a parent stands before its children.
+    """The search tree of one problem. Nodes are in creation order, so parents precede their children.
 
-    `leaves` maps a node that ends a complete solution to that solution's answer (None: no result). `rollouts`
-    (of `planned`, some of which were not needed), `requests` and `tokens` (sampled ones) are what the search cost;
-    `stops` counts why its rollouts ended.
+    `leaves` lists, for each complete solution, its last node and its answer (None: no result). `rollouts` (of
+    `planned`, since some were not needed), `requests` and `tokens` (sampled) are the cost of the search; `stops` counts
+    why rollouts ended.
     """
 
     problem_id: str
@@ -181,7 +182,7 @@ class StepTree:
 
 
 def _exactly(value: Any, kind: Any) -> Any:
-    """The value itself; cattrs alone would make "3", 3.5 and True into the integer that a field asks for."""
+    """The value itself if it has the field's type: cattrs alone would convert "3", 3.5 and True to an integer."""
     if type(value) is not kind and not (kind is float and type(value) is int):
         raise SchemaError(f"{value!r} is no {kind.__name__}")
     return value
@@ -195,25 +196,25 @@ for _kind in (int, float, str, bool):
 
 
 def to_json(value: Any) -> dict[str, Any]:
-    """A schema dataclass as a JSON object that carries its schema version."""
+    """Convert a schema dataclass to a JSON object with its schema version."""
     return {"schema": SCHEMA_VERSION, **_converter.unstructure(value)}
 
 
 def from_json(cls: type[T], record: dict[str, Any]) -> T:
-    """The dataclass that `to_json` wrote. Raises SchemaError on another schema version or on foreign fields."""
+    """Read what `to_json` wrote. SchemaError on another schema version or unknown fields."""
     if record.get("schema") != SCHEMA_VERSION:
         raise SchemaError(
-            f"record has schema {record.get('schema')!r}, this code reads {SCHEMA_VERSION}; make the file again"
+            f"record has schema {record.get('schema')!r}, but this code reads {SCHEMA_VERSION}; create the file again"
         )
     body = {key: value for key, value in record.items() if key != "schema"}
     return structured(cls, body, f"not a {cls.__name__} record")
 
 
 def structured(cls: type[T], body: Any, problem: str) -> T:
-    """The dataclass of a JSON object, each of whose values has its field's type. SchemaError opens with `problem`, and
-    names the fields that are foreign, missing or of another type."""
+    """Convert a JSON object to a dataclass, checking the type of each value. SchemaError opens with `problem` and names
+    unknown or missing fields and wrong types."""
     if not isinstance(body, dict):
-        raise SchemaError(f"{problem}: {type(body).__name__} where an object is expected")
+        raise SchemaError(f"{problem}: it is a {type(body).__name__}, not an object")
     try:
         return _converter.structure(body, cls)
     except cattrs.BaseValidationError as error:
@@ -222,16 +223,16 @@ def structured(cls: type[T], body: Any, problem: str) -> T:
 
 
 def _reason(error: BaseException, kind: Any) -> str:
-    """What is wrong with a value in its own words, where cattrs says "unknown error" or no more than the type."""
+    """The message of a validation error; cattrs alone says "unknown error" or only names the type."""
     said = format_exception(error, kind)
     return str(error) if isinstance(error, ValueError) or said.startswith("unknown error") else said
 
 
 @dataclass(frozen=True)
 class StepScore:
-    """Probabilities of a step being correct, a perception error, a reasoning error: they add up to 1. A verdict head
-    does not tell errors apart. `surprise` is, where the model reads it, the nats of the step's least likely token under
-    the backbone's LM head."""
+    """Probabilities that a step is correct, a perception error or a reasoning error, which sum to 1. The last two are
+    None for a verdict head. `surprise`: nats of the step's least likely token under the backbone's LM head, if the
+    model reads it."""
 
     correct: float
     perception: float | None

@@ -1,9 +1,8 @@
-"""Text <-> steps. A step is a paragraph, or the lines under one tag; the tag gives its kind; no character is lost.
+"""Convert between text and steps. A step is a paragraph, or the lines under one tag, which gives its kind.
 
-Writing is canonical: `[answer] 42`, and a blank line between two steps. Reading is tolerant: of case, of bullets,
-numbers and stars about a tag, of a tag on a line of its own, of steps that single line breaks part, of CRLF. A step
-that a single line break parts from the next ends with that line break; so steps always join to the text that the policy
-wrote.
+Writing is canonical: `[answer] 42`, with a blank line between steps. Reading is tolerant of case, of bullets, numbers
+and stars around a tag, of a tag on its own line, of steps separated by single line breaks, and of CRLF. A step that a
+single line break separates from the next keeps that line break, so steps always join to the exact text.
 """
 
 from __future__ import annotations
@@ -24,29 +23,30 @@ _AFTER_TAG = re.compile(r"(?:[*_`]{1,3}(?=[\s:\uff1a]|$))?\s*[:\uff1a]?(?:[*_`]{
 _CLOSING_TAG = re.compile(r"\[\s?/\s?(?:perception|reasoning|zoom|answer)\s?\][*_`]{0,3}", re.IGNORECASE)
 _BREAK_BEFORE_TAG = re.compile(rf"\n(?=[^\S\n]*{_BEFORE}{_NAME})", re.IGNORECASE)
 _BLANK_CRLF = re.compile(r"(?:\r\n){2}")
-_TOOL_CALL = "<tool_call>"  # how Qwen's models open one, after what they say about it
+_TOOL_CALL = "<tool_call>"  # opens a call in Qwen's models, after their explanation
 
 
 def step_kind(text: str) -> StepKind:
-    """The kind that the tag which opens a step names; `zoom` where it has none and calls a tool, else `other`."""
+    """The kind named by the tag that opens a step. Without a tag, `zoom` if it contains a tool call, else `other`."""
     if tag := _TAG.match(text):
         return tag[1].lower()  # type: ignore[return-value]
     return "zoom" if _TOOL_CALL in text else "other"
 
 
 def parse_step(text: str) -> Step:
+    """A step with its kind."""
     return Step(step_kind(text), text)
 
 
 def _opens_at(text: str) -> int:
-    """Where the first word of a step stands, after its tag."""
+    """Index of a step's first word after its tag."""
     tag = _TAG.match(text)
     after = _AFTER_TAG.match(text, tag.end()) if tag else None
     return after.end() if after else len(text) - len(text.lstrip())
 
 
 def untagged(text: str) -> str:
-    """What a step says: without its tag, the tag that closes it, and white space about it."""
+    """The content of a step, without its tag, a closing tag, and surrounding white space."""
     if not (tag := _TAG.match(text)):
         return text.strip()
     said = text[_opens_at(text) :].strip()
@@ -57,10 +57,10 @@ def untagged(text: str) -> str:
 
 
 def split_steps(text: str) -> list[Step]:
-    """The steps of a text; `join_steps` gives the text back to the letter.
+    """Split a text into steps; `join_steps` restores the exact text.
 
-    A paragraph of white space alone is kept with the step before it, so that no step is empty; a tag alone is kept with
-    a paragraph without a tag that follows it.
+    A paragraph of white space stays with the step before it, so no step is empty. A tag on its own stays with the
+    untagged paragraph after it.
     """
     steps: list[str] = []
     for paragraph in text.split(SEPARATOR):
@@ -76,7 +76,7 @@ def _goes_on(step: str, paragraph: str) -> bool:
 
 
 def _parts(paragraph: str) -> list[str]:
-    """A paragraph, parted at the line breaks before its tags; each line break stays with the part before it."""
+    """Split a paragraph at the line breaks before its tags; each line break stays with the part before it."""
     cuts = {cut.end() for cut in (*_BREAK_BEFORE_TAG.finditer(paragraph), *_BLANK_CRLF.finditer(paragraph))}
     parts: list[str] = []
     for start, end in pairwise((0, *sorted(cuts), len(paragraph))):
@@ -89,12 +89,12 @@ def _parts(paragraph: str) -> list[str]:
 
 
 def separator_after(step: Step) -> str:
-    """What is between a step and the next: nothing if the step ends with the line break that parts them."""
+    """The text between a step and the next: empty if the step ends with the line break that separates them."""
     return "" if step.text.endswith("\n") and not step.text.endswith(SEPARATOR) else SEPARATOR
 
 
 def step_end(text: str) -> int | None:
-    """Where the first step of a text ends and another may begin; None while it may go on."""
+    """Index at which the first step of a text ends and the next may begin; None while it may continue."""
     opens = _opens_at(text)
     blank = text.find(SEPARATOR, opens)
     breaks = [found.end() for pattern in (_BREAK_BEFORE_TAG, _BLANK_CRLF) if (found := pattern.search(text, opens))]
@@ -102,6 +102,7 @@ def step_end(text: str) -> int | None:
 
 
 def join_steps(steps: Iterable[Step]) -> str:
+    """The text of steps, with separators."""
     text, after = "", ""
     for step in steps:
         text, after = text + after + step.text, separator_after(step)
@@ -109,11 +110,11 @@ def join_steps(steps: Iterable[Step]) -> str:
 
 
 def turns_of(steps: Sequence[Step]) -> list[Sequence[Step]]:
-    """The steps of each of the policy's turns: a zoom that was answered ends one."""
+    """Group steps into the policy's turns. A zoom with a crop or a message ends a turn."""
     starts = [0, *(k + 1 for k, step in enumerate(steps) if step.ends_turn), len(steps)]
     return [steps[a:b] for a, b in pairwise(starts) if a < b]
 
 
 def one_step_per_turn(steps: Sequence[Step]) -> list[Step]:
-    """The steps of each turn as one step, their paragraphs joined by a line break."""
+    """Merge the steps of each turn into one step, with a line break between paragraphs."""
     return [replace(turn[-1], text="\n".join(step.text.rstrip("\n") for step in turn)) for turn in turns_of(steps)]

@@ -91,7 +91,7 @@ REFUSED = {
     "1 ids have several outputs, such as '2'": lines([*RIGHT, RIGHT[1]]),
     "line 2 is not JSON": lines(RIGHT[:1]) + "{broken\n" + lines(RIGHT[1:]),
     "record 1 has no id": lines([{"response": "1"}]),
-    "no record has a text under response": lines([{"id": "1", "text": "1"}]),
+    "no record has a text in response": lines([{"id": "1", "text": "1"}]),
     "has no outputs": "",
     "line 1 is not JSON": "{broken",
     "line 5 is not JSON": lines(RIGHT) + "{broken\n",

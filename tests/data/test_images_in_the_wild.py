@@ -70,5 +70,5 @@ def test_a_png_with_a_large_comment_is_named() -> None:
     notes = PngImagePlugin.PngInfo()
     notes.add_text("comment", "x" * 2_000_000, zip=True)
     data = saved(Image.new("RGB", (48, 32), "red"), "PNG", pnginfo=notes)
-    with pytest.raises(ValueError, match=r"^image 7 cannot be read \(.*\); make the file again$"):
+    with pytest.raises(ValueError, match=r"^image 7 cannot be read \(.*\); create the file again$"):
         open_image(data, "image 7")

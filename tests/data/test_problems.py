@@ -124,11 +124,14 @@ def test_no_path_leads_out(name: str, folder: Path) -> None:
 @pytest.mark.parametrize(
     ("spoil", "message"),
     [
-        (lambda path: path.unlink(), "no file .*problems.jsonl of problems"),
-        (lambda path: path.write_text(""), "has no problems; write one JSON object a line"),
+        (lambda path: path.unlink(), "no problem file .*problems.jsonl; write one JSON object per line"),
+        (lambda path: path.write_text(""), "has no problems; write one JSON object per line"),
         (lambda path: path.write_text("{}\n"), "line 1 has no id"),
         (lambda path: path.write_text('{"id": "a"}\n{"id"\n'), "line 2 is not JSON"),
-        (lambda path: path.write_text('{"id": "a"}\n' * 2), "line 2: the id 'a' is there already"),
+        (
+            lambda path: path.write_text('{"id": "a"}\n' * 2),
+            "line 2: the id 'a' occurs twice; give each problem its own id",
+        ),
     ],
 )
 def test_a_file_of_another_kind_is_named(spoil: Callable[[Path], Any], message: str, folder: Path) -> None:
@@ -155,6 +158,6 @@ def test_a_run_goes_on_without_the_problems_that_cannot_be_used(
         (searched,) = run
         assert (searched.problem.id, searched.problem.meta["solution"]) == ("good", "1 + 2")
     assert len(list(read_records(tmp_path / "here" / TREES))) == len(RECORDS) + 2
-    with pytest.raises(ValueError, match="there are items of a task 'good', and --tasks gives"):
+    with pytest.raises(ValueError, match="items belong to the task 'good', but --tasks gives"):
         judge.main(judge.JudgeConfig(tmp_path / "served", tmp_path / "judged"))
     label.main(label.LabelConfig(tmp_path / "served", tmp_path / "labels", rule="mc"))

@@ -220,7 +220,9 @@ def test_items_of_a_task_that_is_not_given_are_refused_before_anything_is_writte
         lambda: report.main(report.ReportConfig(run, tasks=("chart",))),
     ]
     for stage in stages:
-        with pytest.raises(ValueError, match="items of a task 'figure', and --tasks gives chart; add the task"):
+        with pytest.raises(
+            ValueError, match="items belong to the task 'figure', but --tasks gives chart; add the task"
+        ):
             stage()
     assert not (run / "new").exists()
     assert not (run / "results.json").exists()
@@ -247,6 +249,6 @@ def test_a_run_folder_does_not_decide_what_code_is_imported(run: Path) -> None:
     write_run(run / "other", records)
     config = (run / "other" / "config.yaml").read_text().replace("name: dominoes", "name: docs.examples.dominoes")
     (run / "other" / "config.yaml").write_text(config)
-    with pytest.raises(ValueError, match="there are items of a task 'dominoes', and --tasks gives"):
+    with pytest.raises(ValueError, match="items belong to the task 'dominoes', but --tasks gives"):
         run_problems(run / "other", TASKS)
     assert run_problems(run / "other", {outside.name: outside}).images(0) == problem.images

@@ -138,7 +138,7 @@ def test_the_profile_and_the_refusals_of_the_page_on_zooms_are_the_codes(tmp_pat
     )
     assert sorted(re.findall(r"^\| `(\w+)` \|", page, re.MULTILINE)) == sorted(REFUSALS)
     (tmp_path / FILE_NAME).write_text('{"zoom": {"min_side": 0}}')
-    with pytest.raises(ValueError, match="is not the profile of a checkpoint, correct it: zoom: give min_side >= 1"):
+    with pytest.raises(ValueError, match="does not describe a checkpoint, correct it: zoom: give min_side >= 1"):
         load_checkpoint_config(tmp_path)
 
 

@@ -56,7 +56,7 @@ def test_candidates_are_marked_by_the_answer_that_is_given(tmp_path: Path) -> No
 def test_an_image_too_narrow_to_be_shown_is_refused(tmp_path: Path) -> None:
     line = tmp_path / "line.png"
     line.write_bytes(png(Image.new("RGB", (2010, 10))))
-    with pytest.raises(ValueError, match=r"line\.png is 2010 x 10, of sides more than 200 to 1; pad it"):
+    with pytest.raises(ValueError, match=r"line\.png is 2010 x 10, with an aspect ratio above 200; pad it"):
         main(SolveConfig((line,), "Why?", tmp_path / "run", reward_model=Path("prm")))
     assert not (tmp_path / "run").exists()
 

@@ -165,22 +165,28 @@ def test_what_a_row_a_solution_shares_is_merged_where_its_labels_agree(tmp_path:
 # --- what cannot be trained on
 
 BAD: dict[str, tuple[Callable[[Record], Any], str]] = {
-    "labels too many": (lambda r: r["labels"].append(True), "3 labels for 2 steps; give each step one"),
-    "labels too few": (lambda r: r["labels"].pop(), "1 labels for 2 steps; give each step one"),
-    "a label above one": (lambda r: r.update(labels=[True, 1.5]), r"label 1.5 is not in \[0, 1\]; scale it"),
-    "a label below zero": (lambda r: r.update(labels=[-1, 1]), r"label -1 is not in \[0, 1\]; scale it"),
-    "a label that is none": (lambda r: r.update(labels=["+", "-"]), r"label '\+' is not in \[0, 1\]; scale it"),
-    "a mark and no image": (lambda r: r.update(images=[]), "0 images for 1 marks in its prompt; give an image"),
-    "an image too many": (lambda r: r["images"].append("a.png"), "2 images for 1 marks in its prompt; give an image"),
+    "labels too many": (lambda r: r["labels"].append(True), "3 labels for 2 steps; give one label per step"),
+    "labels too few": (lambda r: r["labels"].pop(), "1 labels for 2 steps; give one label per step"),
+    "a label above one": (lambda r: r.update(labels=[True, 1.5]), r"label 1.5 is not a number in \[0, 1\]; scale it"),
+    "a label below zero": (lambda r: r.update(labels=[-1, 1]), r"label -1 is not a number in \[0, 1\]; scale it"),
+    "a label that is none": (
+        lambda r: r.update(labels=["+", "-"]),
+        r"label '\+' is not a number in \[0, 1\]; scale it",
+    ),
+    "a mark and no image": (lambda r: r.update(images=[]), "0 images for 1 marks in its prompt; give one image"),
+    "an image too many": (lambda r: r["images"].append("a.png"), "2 images for 1 marks in its prompt; give one image"),
     "an image that is null": (lambda r: r.update(images=[None]), "one of its images is null; give the image"),
     "an image that is not there": (lambda r: r.update(images=["b.png"]), "no image 'b.png' in the folder .* copy it"),
     "an image elsewhere": (lambda r: r.update(images=["/etc/hosts"]), "/etc/hosts leads out of .*; copy it into"),
-    "an image that is none": (lambda r: r.update(images=["d.jsonl"]), "image cannot be read .* make the file again"),
+    "an image that is none": (lambda r: r.update(images=["d.jsonl"]), "image cannot be read .* create the file again"),
     "an empty step": (lambda r: r["completions"].__setitem__(0, ""), "one of its steps is empty"),
-    "no steps": (lambda r: r.update(completions=[], labels=[]), "no list of steps; give one text a step"),
+    "no steps": (lambda r: r.update(completions=[], labels=[]), "no list of steps; give one text per step"),
     "no prompt": (lambda r: r.pop("prompt"), "has no prompt; data_synth.convert reads other formats"),
-    "a tree": (lambda r: r.update(parents=[-1, -1]), "has parents, as a tree has; write trees with data_synth.convert"),
-    "turns": (lambda r: r.update(prompt=[{"role": "user", "content": "a"}] * 2), "not one user's turn; .* give that"),
+    "a tree": (lambda r: r.update(parents=[-1, -1]), "has parents, a column of trees; write trees with data_synth"),
+    "turns": (
+        lambda r: r.update(prompt=[{"role": "user", "content": "a"}] * 2),
+        "not a single user turn; give only the question",
+    ),
     "a prompt that is none": (lambda r: r.update(prompt=3), "neither a text nor a list of objects; make it one"),
 }
 
@@ -202,13 +208,13 @@ def test_a_bad_file_is_named(tmp_path: Path) -> None:
         list(training_rows(tmp_path / "none.jsonl"))
     with pytest.raises(ValueError, match=r"no dataset .*none\.parquet"):
         list(training_rows(tmp_path / "none.parquet"))
-    with pytest.raises(ValueError, match=r"d\.jsonl has no rows; write one solution a row"):
+    with pytest.raises(ValueError, match=r"d\.jsonl has no rows; write one solution per row"):
         list(training_rows(lines(tmp_path / "d.jsonl", [])))
     (tmp_path / "d.jsonl").write_text("{")
     with pytest.raises(ValueError, match=r"d\.jsonl, line 1 is not JSON; correct it"):
         list(training_rows(tmp_path / "d.jsonl"))
     Dataset.from_list([{"question": "q", "completions": ["a"]}]).to_parquet(str(tmp_path / "o.parquet"))
-    with pytest.raises(ValueError, match="neither our columns nor TRL's: it lacks labels, prompt; rename"):
+    with pytest.raises(ValueError, match="in neither our format nor TRL's: it lacks labels, prompt; rename"):
         list(training_rows(tmp_path / "o.parquet"))
     row = {"prompt": "q", "completions": ["a", "b"], "labels": [True, True], "parents": [-1, -1]}
     Dataset.from_list([row]).to_parquet(str(tmp_path / "t.parquet"))

@@ -132,7 +132,7 @@ def test_parts_are_frozen_by_their_names(tiny_backbone: Folders, family: str) ->
     trained = {part_of(name, known) for name, p in model.named_parameters() if p.requires_grad}
     assert trained == {"text", None}
     plain = load_policy(tiny_backbone(family)).model
-    with pytest.raises(ValueError, match="freeze: vision, projector, text leaves nothing to train; take one of them"):
+    with pytest.raises(ValueError, match="freeze: vision, projector, text leaves nothing to train; remove one of them"):
         freeze(plain, known, ("vision", "projector", "text"))
 
 
@@ -150,10 +150,10 @@ def test_trees_are_refused_where_they_cannot_be_read(
 def test_a_family_that_is_neither_known_nor_declared_is_named(tiny_backbone: Folders, tmp_path: Path) -> None:
     folder = shutil.copytree(tiny_backbone("llava"), tmp_path / "llava")
     CheckpointConfig().save(folder)
-    with pytest.raises(ValueError, match=r"no family 'llava' of backbones; .* declare it in vlprm\.json"):
+    with pytest.raises(ValueError, match=r"unknown family of backbones 'llava'; .* declare it in vlprm\.json"):
         load_policy(folder)
     (folder / "vlprm.json").write_text('{"family": {"positions": "spiral"}}')
-    with pytest.raises(ValueError, match="is not the profile of a checkpoint"):
+    with pytest.raises(ValueError, match="does not describe a checkpoint"):
         load_policy(folder)
 
 
@@ -167,7 +167,7 @@ def test_a_policy_is_asked_for_no_box_whose_dialect_nobody_knows(
     if FAMILIES[family].dialect != "none":
         assert load_inputs(folder).config.dialect == FAMILIES[family].dialect
         return
-    with pytest.raises(ValueError, match=r"asks for zooms, and no box dialect is declared; write .*vlprm\.json"):
+    with pytest.raises(ValueError, match=r"asks for zooms without a declared box dialect; write .*vlprm\.json"):
         load_policy(folder)
     made = load_reward_model(folder, new_head="step")
     save_reward_model(made, tmp_path / "prm", replace(made.config, head="step"))
@@ -186,7 +186,7 @@ def test_code_of_a_checkpoint_is_never_run(tmp_path: Path, tiny_backbone: Folder
         (folder / "config.json").write_text(json.dumps({**config, **marks, "model_type": model_type}))
         (folder / "own.py").write_text(code)
     assert type(load_policy(tmp_path / "known").model).__name__ == "Qwen2_5_VLForConditionalGeneration"
-    with pytest.raises(ValueError, match=r"^\S+unknown comes with code of its own \(auto_map in config\.json\)"):
+    with pytest.raises(ValueError, match=r"^\S+unknown needs its own code \(auto_map in config\.json\)"):
         load_policy(tmp_path / "unknown")
     assert not (tmp_path / "ran").exists()
 

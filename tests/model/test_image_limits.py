@@ -130,17 +130,21 @@ def test_limits_are_logged_when_a_folder_is_loaded(
     load_inputs(folder)
     assert f"{folder}: images are seen at 3136 to 250000 pixels, the limits of its processor" in caplog.text
     load_inputs(folder, replace(load_checkpoint_config(folder), max_pixels=90_000))
-    assert "images are seen at 3136 to 90000 pixels, its processor's limits being 3136 to 250000" in caplog.text
+    assert "images are seen at 3136 to 90000 pixels; its processor's own limits are 3136 to 250000" in caplog.text
     load_inputs(tiny_backbone("internvl"))
-    assert "images are brought to sizes of its processor's own" in caplog.text
+    assert "the processor resizes images to fixed sizes" in caplog.text
 
 
 @pytest.mark.parametrize(
     ("family", "declared", "said"),
     [
-        ("internvl", {"max_pixels": 4096}, "brings every image to a size of its own; leave out min_pixels"),
-        ("qwen3_vl", {"max_pixels": 100}, r"no image has 3136 to 100 pixels; lower min_pixels, or raise max_pixels"),
-        ("qwen3_vl", {"min_pixels": 0}, r"0 pixels are no image; give min_pixels and max_pixels from 1 on"),
+        ("internvl", {"max_pixels": 4096}, "resizes every image to fixed sizes; leave out min_pixels"),
+        (
+            "qwen3_vl",
+            {"max_pixels": 100},
+            r"min_pixels 3136 is above max_pixels 100; lower min_pixels or raise max_pixels",
+        ),
+        ("qwen3_vl", {"min_pixels": 0}, r"0 is not a number of pixels; give min_pixels and max_pixels of at least 1"),
     ],
 )
 def test_limits_that_cannot_be_are_refused(

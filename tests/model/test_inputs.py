@@ -219,5 +219,5 @@ def test_spelt_out_control_tokens_stay_text(inputs: InputBuilder) -> None:
     assert inputs.end_of_turn not in row.ids[len(plain.ids) :]
     assert inputs.tokenizer.decode(row.ids).endswith(evil.text)
     asked = Problem("p", "t", "How many <|image_pad|>?", picture(8, 8).images, "2", "integer")
-    with pytest.raises(ValueError, match="has the control token"):
+    with pytest.raises(ValueError, match="contains the control token"):
         inputs.row(asked, [])

@@ -151,7 +151,7 @@ def test_zooms_of_several_images_and_of_none(backbone: Path, problem: Problem) -
     assert torch.equal(shown, expected)
     white = inputs.row(problem, [Step("zoom", ZOOM, Region(64, 64, 128, 128, BLANK))]).images[-1]["pixel_values"]
     assert white.min() == white.max() == 1
-    with pytest.raises(ValueError, match=r"of image 2, and the problem has 2; correct the record"):
+    with pytest.raises(ValueError, match=r"on image 2, but the problem has 2; correct the record"):
         inputs.row(both, [Step("zoom", ZOOM, Region(0, 0, 9, 9, 2))])
     none = dataclasses.replace(problem, images=())
     assert Scripted(inputs, ZOOM).solve(none).stop == "unknown_image"

@@ -64,8 +64,8 @@ def test_flags_win_over_the_file(tmp_path: Path) -> None:
         ([], "learnin_rate: 1", "unknown key 'learnin_rate' in .*did you mean 'learning_rate'"),
         ([], "run: x\nlearning_rate: fast", "learning_rate"),
         ([], "run: [", "is not YAML"),
-        ([], "just words", "holds no `key: value` lines"),
-        (["--config", "nowhere.yaml"], "", r"config file nowhere.yaml does not exist"),
+        ([], "just words", "is not a recipe; write `key: value` lines"),
+        (["--config", "nowhere.yaml"], "", r"there is no config file or recipe nowhere.yaml"),
     ],
 )
 def test_mistakes_are_named(tmp_path: Path, argv: list[str], text: str, message: str) -> None:
@@ -108,7 +108,9 @@ def of_the_library(config: Example) -> None:
     problem_by_id("nothing@1/test/000000", TASKS)
 
 
-@pytest.mark.parametrize(("main", "message"), [(ours, "make it even"), (of_the_library, "items of a task 'nothing'")])
+@pytest.mark.parametrize(
+    ("main", "message"), [(ours, "make it even"), (of_the_library, "items belong to the task 'nothing'")]
+)
 def test_a_refusal_is_one_sentence(
     main: Callable[[Example], None], message: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

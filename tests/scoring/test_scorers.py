@@ -150,7 +150,7 @@ def test_an_image_too_narrow_to_be_shown_is_said_to_be_so(checkpoint: Checkpoint
     long = Problem("long", "t", "How many?", (png(Image.new("RGB", (2010, 10))),), "2", "integer")
     policy, scorer = LocalPolicy(load_policy("builtin/policy")), LocalScorer(checkpoint)
     tall = replace(long, images=(png(Image.new("RGB", (10, 2010))),))
-    with pytest.raises(ProblemError, match="is 2010 x 10, of sides more than 200 to 1; pad it") as caught:
+    with pytest.raises(ProblemError, match="is 2010 x 10, with an aspect ratio above 200; pad it") as caught:
         score(checkpoint, [(long, [Step("answer", "[answer] 2")])])
     assert caught.value.failure == "image_aspect"
     for method in ("best_of_n", "step_beam"):

@@ -266,7 +266,7 @@ def test_another_folder_is_refused(tmp_path: Path, name: str) -> None:
     [
         (['{"id": "gsm8k-0", "prediction": 1}', '{"id": "gsm8k-1", "pre'], r"line 2 is not JSON \(cut short\?\)"),
         (['{"id": "gsm8k-9", "prediction": 1}'], "no solution 'gsm8k-9'"),
-        (['{"id": "gsm8k-0", "prediction": 1}'] * 2, "line 2: 'gsm8k-0' is there already"),
+        (['{"id": "gsm8k-0", "prediction": 1}'] * 2, "line 2: 'gsm8k-0' occurs twice"),
         (['{"id": "gsm8k-0", "prediction": "1"}'], "'1' is not an integer"),
         (['{"key": "gsm8k-0", "rewards": ["a", "b", "c"]}'], "must be a list of numbers"),
         (['{"key": "gsm8k-0"}'], "it has no `rewards`"),

@@ -319,7 +319,9 @@ def test_a_task_can_come_from_a_module_path(elsewhere: Path) -> None:
 def test_no_name_in_a_file_is_imported(elsewhere: Path) -> None:
     a_module(elsewhere, "others.bars", "bars")
     for name in ("others.bars", "bars"):
-        with pytest.raises(ValueError, match=rf"items of a task '{name}', and --tasks gives .*chart.*; add the task"):
+        with pytest.raises(
+            ValueError, match=rf"items belong to the task '{name}', but --tasks gives .*chart.*; add the task"
+        ):
             problem_by_id(f"{name}@1/test/000000", TASKS)
     assert "others.bars" not in sys.modules
 
@@ -330,6 +332,8 @@ def test_two_families_of_one_name_are_refused(elsewhere: Path) -> None:
     a_module(elsewhere, "others.mine", "chart")
     with pytest.raises(ValueError, match=r"two of the tasks others\.bars, others\.more have the same name"):
         load_tasks(["others.bars", "others.more"])
-    with pytest.raises(ValueError, match=r"the family of others\.mine is named 'chart', as a built-in task is"):
+    with pytest.raises(
+        ValueError, match=r"the family of others\.mine has the name of a built-in task, 'chart'; rename it"
+    ):
         load_tasks(["others.mine"])
     assert load_tasks(["vlprm.tasks.chart"]) == {"chart": TASKS["chart"]}

@@ -56,7 +56,7 @@ CONTRADICTIONS: dict[str, tuple[dict[str, Any], str]] = {
         "as with head: verdict; set attention.text: tree",
     ),
     "flash in float32": ({"attention": Attention(vision="flash")}, "takes no float32; set bfloat16: true"),
-    "too few pixels": ({"max_pixels": 100}, "no image has 1024 to 100 pixels; lower min_pixels"),
+    "too few pixels": ({"max_pixels": 100}, "min_pixels 1024 is above max_pixels 100; lower min_pixels"),
     "few bits without adapters": ({"bits": 4}, "set lora_rank, or bits: 16"),
 }
 
@@ -86,7 +86,7 @@ def test_what_is_asked_on_a_branch_is_refused_where_none_can_be_read(
 ) -> None:
     rows = RowsConfig(of="paths")
     config = PrmConfig(Path("d"), Path("r"), str(tiny_backbone(family)), rows=rows, **asked)
-    with pytest.raises(ValueError, match=f"stands on a branch, which .* cannot read: its .*; set {instead}"):
+    with pytest.raises(ValueError, match=f"stands on a branch, which .* cannot read: its? .*; set {instead}"):
         check(config)
     check(replace(config, backbone=str(tiny_backbone("qwen3_vl"))))
 
@@ -140,5 +140,5 @@ def test_pixel_limits_are_those_of_the_checkpoint(
 
 def test_pixel_limits_are_refused_where_nothing_takes_them(tiny_backbone: Any, dataset: Path, tmp_path: Path) -> None:
     config = PrmConfig(dataset, tmp_path / "run", str(tiny_backbone("internvl")), max_pixels=4096)
-    with pytest.raises(ValueError, match="brings every image to a size of its own; leave out min_pixels and"):
+    with pytest.raises(ValueError, match="resizes every image to fixed sizes; leave out min_pixels and"):
         prm.main(config)

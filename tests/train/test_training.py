@@ -179,7 +179,7 @@ def test_a_row_whose_columns_do_not_go_together_is_named(dataset: Path) -> None:
     row = read_rows(dataset)[0]
     with pytest.raises(ValueError, match=r"row count_grid@1/train/000000 has (\d+) completions, .* (?!\1)\d+ labels"):
         row_paths({**row, "labels": [*row["labels"], 1.0]})
-    with pytest.raises(ValueError, match=r"row .* has an image without its bytes; embed them"):
+    with pytest.raises(ValueError, match=r"row .* has an image without bytes; embed the image file"):
         row_paths({**row, "images": [{"bytes": None, "path": "a.png"}]})
 
 

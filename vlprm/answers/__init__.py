@@ -1,7 +1,7 @@
-"""Final answers: what a solution answers, and whether that is the gold answer. The one answer checker of the project.
+"""Read the final answer of a solution and compare it with the gold answer. The only answer checker of the project.
 
-A text that does not conclude has no answer (None): it is a *no result*, counted and shown, and never a wrong answer.
-docs/answers.md has the rules by answer type, and how often they read real responses as a reader does.
+A text without a conclusion has no answer (None): it counts as *no result* and is reported, never as a wrong answer.
+docs/answers.md lists the rules per answer type and how often they agree with a human reader on real responses.
 """
 
 from __future__ import annotations
@@ -30,29 +30,29 @@ __all__ = [
 
 
 def choices_of(problem: Problem) -> tuple[str, ...]:
-    """The texts of a problem's options, in the order of their letters; empty where it lists none."""
+    """The texts of a problem's options, in the order of their letters; empty if the problem has no options."""
     return tuple(problem.meta.get("choices") or ())
 
 
 def extract_answer(steps: Sequence[Step], answer_type: AnswerType, choices: Sequence[str] = ()) -> str | None:
-    """The canonical answer of a solution, or None where it does not conclude.
+    """The canonical answer of a solution, or None if the solution does not conclude.
 
-    A solution with tags answers in its last answer step; one without is prose, and what was said after the last zoom is
-    read for what it concludes. Both are read by the same reader. `choices` are the texts of the problem's options;
-    where they are known, an answer is one of them (its letter, for the type `choice`).
+    A tagged solution answers in its last answer step; an untagged one is read as prose, from after its last zoom.
+    `choices` are the texts of the problem's options; if given, the answer is one of them (its letter for the type
+    `choice`).
     """
     return read_conclusion(concluding(steps), answer_type, choices) if steps else None
 
 
 def is_correct(answer: str | None, gold: str, answer_type: AnswerType) -> bool | None:
-    """True or False for an extracted answer, None for a *no result*. UserError if the gold answer does not parse.
+    """True or False for an extracted answer, None for *no result*. UserError if the gold answer does not parse.
 
-    A float is right where it is the gold number at the gold number's decimals; an expression where Math-Verify, if the
-    strings differ, finds the same value, and units and names agree. All other types compare canonical forms.
+    A float is right if it equals the gold number at the gold number's decimals. An expression is right if the strings
+    are equal, or if Math-Verify finds the same value and units and names agree. Other types compare canonical forms.
     """
     expected = CANONICAL[answer_type](gold)
     if expected is None or (answer_type == "integer" and "," in expected):
-        raise UserError(f"gold answer {gold!r} is not of type {answer_type}; correct the problem")
+        raise UserError(f"the gold answer {gold!r} is not of type {answer_type}; correct the problem")
     if answer is None or answer == expected:
         return None if answer is None else True
     if answer_type == "float":

@@ -1,6 +1,6 @@
-"""Canonical forms, one function an answer type: equal answers are equal strings, and what is no such answer is None.
+"""Canonical forms, one function per answer type: equal answers become equal strings; a text of another type gives None.
 
-They read a text that is nothing but the answer; `vlprm.answers.response` finds that text in prose.
+Each function expects the answer alone; `vlprm.answers.response` finds the answer in prose.
 """
 
 from __future__ import annotations
@@ -24,7 +24,8 @@ _QUOTES = "\"'“”\u2018\u2019«»"
 
 
 def as_integer(text: str) -> str | None:
-    """Digits alone. Several numbers, or one with a decimal comma, stay as they are: they are another answer."""
+    """Digits only. Several numbers, or a number with a decimal comma, keep their commas and so differ from any
+    integer."""
     said = _bare(text)
     value = _value(said)
     if value is not None and value.denominator == 1:
@@ -33,22 +34,24 @@ def as_integer(text: str) -> str | None:
 
 
 def as_word(text: str) -> str | None:
+    """Lower case, single spaces, no full stop at the end."""
     return " ".join(text.strip().rstrip(".").casefold().split()) or None
 
 
 def as_choice(text: str) -> str | None:
+    """The option's letter as a capital: `(b)` and `b.` are `B`."""
     letter = re.fullmatch(r"\(?([A-Za-z])\)?[.:]?", text.strip())
     return letter[1].upper() if letter else None
 
 
 def as_float(text: str) -> str | None:
-    """A decimal number without an exponent, of 15 digits, from what `number` reads; a unit, `$` or `%` is dropped."""
+    """A decimal number of at most 15 digits, without an exponent. A unit, `$` or `%` is dropped."""
     value = _value(_bare(text))
     return None if value is None else decimal(value)
 
 
 def as_text(text: str) -> str | None:
-    """Lower case, single spaces, no markup. A number is written as `as_float` writes it: `$1,000` is `1000`."""
+    """Lower case, single spaces, no markup. Numbers are written as in `as_float`: `$1,000` is `1000`."""
     words = as_word(plain(text))
     if not words:
         return None
@@ -58,7 +61,7 @@ def as_text(text: str) -> str | None:
 
 
 def as_list(text: str) -> str | None:
-    """`[a, b]`, each item in the form of `as_text`. The comma parts items, never thousands."""
+    """`[a, b]`, with each item as in `as_text`. A comma separates items, never thousands."""
     said = plain(text).strip().rstrip(".")
     bracketed = re.fullmatch(r"[\[({](.*)[\])}]", said, re.DOTALL)
     items = (bracketed[1] if bracketed else said).split(",")
@@ -69,12 +72,13 @@ def as_list(text: str) -> str | None:
 
 
 def as_expression(text: str) -> str | None:
-    """LaTeX without layout. A rational number is an integer or `p/q`, and the one name before it is off; a unit stands
-    after a space."""
+    """LaTeX without layout. A rational number is an integer or `p/q`. The name of a single value is dropped; a unit
+    follows after a space."""
     return as_formula(text) if len(text) <= MAX_LENGTH else None
 
 
 def decimal(value: Fraction) -> str:
+    """The number in decimal notation, with at most 15 significant digits."""
     quotient = _FLOATS.divide(_FLOATS.create_decimal(value.numerator), _FLOATS.create_decimal(value.denominator))
     return format(quotient.normalize(_FLOATS), "f") if quotient else "0"
 
@@ -84,7 +88,7 @@ def _bare(text: str) -> str:
 
 
 def _value(said: str) -> Fraction | None:
-    """The number that a text is, with a unit or without."""
+    """The number that a text states, with or without a unit."""
     if len(said) > MAX_LENGTH:
         return None
     for text, factor in _scaled(said):
@@ -96,7 +100,7 @@ def _value(said: str) -> Fraction | None:
 
 
 def _scaled(said: str) -> list[tuple[str, Fraction]]:
-    """The number in a text, as it may be written, and what a word after it multiplies it by."""
+    """The number in a text, in the ways it may be written, with the factor of a word after it (5 thousand)."""
     found = [(said, Fraction(1)), (said.removesuffix("%"), Fraction(1))]
     head, _, last = said.rpartition(" ")
     if head and (factor := magnitude(last)):

@@ -1,4 +1,4 @@
-"""Where a solution says its answer, and in which form: what it says in an answer step, or all of it."""
+"""Find the text in which a solution states its answer, and the form of that text."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from vlprm.schema import Step
 from vlprm.steps import join_steps, split_steps, untagged
 
 Form = Literal["tagged", "tagged_prose", "other_tag", "boxed", "announced", "prose", "none"]
-# What each form is, for reports.
+# Descriptions of the forms, for reports.
 FORMS: dict[Form, str] = {
     "tagged": "`[answer]` and the answer alone",
     "tagged_prose": "`[answer]` and a box, a unit or a sentence",
@@ -38,9 +38,11 @@ _DOUBT = re.compile(
 
 @dataclass(frozen=True)
 class Conclusion:
-    """The text that says a solution's answer. `after_tag`: it is what its answer step says, and `more` is what follows
-    that step. `announced`: it was tagged as another step, or is told apart from tagged steps, so that it counts only
-    where it announces an answer."""
+    """The text that states a solution's answer.
+
+    `after_tag`: the text is from an answer step, and `more` is the text after that step. `announced`: the text is from
+    a step with another tag, or follows tagged steps, so it counts only if it announces an answer.
+    """
 
     text: str
     after_tag: bool = False
@@ -49,13 +51,13 @@ class Conclusion:
 
     @property
     def is_doubted(self) -> bool:
-        """Whether what follows the answer step takes its answer back."""
+        """Whether the text after the answer step retracts the answer."""
         return bool(_DOUBT.search(self.more))
 
 
 def concluding(steps: Sequence[Step]) -> Conclusion:
-    """Where the answer of a solution stands: after its last zoom, and where it has any tag, in its last answer step.
-    Without one, what follows the last tag may still announce the answer."""
+    """The concluding text of a solution. It follows the last zoom; in a tagged solution it is the last answer step, or
+    else the last step, which may still announce the answer."""
     last_zoom = max((i for i, step in enumerate(steps) if step.kind == "zoom"), default=-1)
     said = list(steps[last_zoom + 1 :])
     whole = join_steps(said)
@@ -73,7 +75,7 @@ def concluding(steps: Sequence[Step]) -> Conclusion:
 
 
 def without_thoughts(text: str) -> str:
-    """A text after its thoughts; nothing of one whose thoughts never end."""
+    """The text after the thoughts (`<think>`); empty if the thoughts never end."""
     ends = list(_END_OF_THOUGHT.finditer(text))
     said = text[ends[-1].end() :] if ends else text
     begun = _THOUGHT.search(said)
@@ -81,14 +83,14 @@ def without_thoughts(text: str) -> str:
 
 
 def answer_text(steps: Sequence[Step]) -> str:
-    """What the rules of benchmarks, made for prose, read of a solution: what its answer step says; without one, all of
-    it."""
+    """The text that a benchmark's own rules read, since they are made for prose: the answer step, or else the whole
+    solution."""
     said = concluding(steps)
     return said.text if said.after_tag and not said.is_doubted else join_steps(steps)
 
 
 def form_of(steps: Sequence[Step]) -> Form:
-    """In which form a solution gives its answer, be it one that can be read or not."""
+    """The form in which a solution gives its answer, whether or not the answer can be read."""
     said = concluding(steps)
     if said.after_tag:
         step = next(step for step in reversed(steps) if step.kind == "answer")

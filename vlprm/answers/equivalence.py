@@ -1,9 +1,8 @@
-"""Whether two numbers or expressions that are written in different ways are equal.
+"""Decide whether two numbers or expressions are equal when they are written differently.
 
-Expressions are compared by Math-Verify, in a child process that is reused and has a time limit.
-
-Math-Verify keeps time by signals, which no thread but the main one may set, and sympy computes 10**10**10 when it is
-asked to. Here the parent keeps the time: a child that is late, or has died, is ended, and there is no result.
+Math-Verify compares expressions in a child process, which is reused. Math-Verify's own time limit uses signals, which
+work in the main thread only, and sympy evaluates 10**10**10 if asked. So the parent process keeps the time: it kills a
+child that is late, and the pair has no result.
 """
 
 from __future__ import annotations
@@ -25,8 +24,8 @@ from vlprm.answers.canonical import decimal
 from vlprm.answers.formula import Formula, formula
 from vlprm.answers.plain import decimal_comma, number
 
-LIMIT = 5.0  # seconds for a pair
-START = 60.0  # seconds in which the child has imported sympy
+LIMIT = 5.0  # seconds per pair
+START = 60.0  # seconds for the child to import sympy
 
 _WORDS = re.compile(r"[A-Za-z]{3,}|[A-Za-z',-]{12,}")
 _BOUND = re.compile(r"\\(?:sum|prod|int|lim|binom)(?![A-Za-z])")
@@ -39,9 +38,8 @@ _child: subprocess.Popen[str] | None = None
 
 
 def same_float(answer: str, expected: str, gold: str) -> bool:
-    """Whether a canonical answer is the gold number when it is rounded to as many decimals as `gold` is written with,
-    halves away from zero; where gold is a fraction or has an exponent, whether they differ by less than a
-    thousandth."""
+    """Whether a canonical answer, rounded to the decimals of `gold`, is the gold number (half away from zero). If gold
+    is a fraction or has an exponent: whether the relative difference is below 1/1000."""
     said, right = Fraction(answer), Fraction(expected)
     written = re.fullmatch(r"[^\d.]*[\d,]*(?:\.(\d+))?[^\d.]*", gold)
     if not written:
@@ -55,8 +53,8 @@ def _rounded(value: Fraction) -> int:
 
 
 def same_expression(answer: str, gold: str) -> bool | None:
-    """Whether two canonical expressions have the same value; None where that was not found out in time. What differs in
-    a unit, in a name or in a word is told apart before Math-Verify is asked: it reads over them."""
+    """Whether two canonical expressions have the same value; None if the comparison took too long. Units, names and
+    words are compared here, because Math-Verify ignores them."""
     said, right = formula(answer), formula(gold)
     if said.values and right.values:
         return _same_values(said.values, right.values)
@@ -75,7 +73,7 @@ def same_expression(answer: str, gold: str) -> bool | None:
 
 
 def _with_variables(formula: Formula, other: Formula) -> Formula:
-    """What was taken for the unit of a number is a variable where the other has it in its mathematics: 2 m and 2m."""
+    """Read a unit of one letter as a variable if the other expression has it in its mathematics: `2 m` is then `2m`."""
     name = formula.text[len(formula.maths) :].strip()
     return replace(formula, maths=formula.text.replace(" ", "")) if len(name) == 1 and name in other.maths else formula
 
@@ -89,8 +87,8 @@ def _same_values(said: dict[str, str], right: dict[str, str]) -> bool | None:
 
 
 def _same_in_order(said: Formula, right: Formula) -> bool | None:
-    """Values of names and a list without names: the same ones in the same order, or in any where the names are one
-    variable's, as x_1 and x_2."""
+    """Compare named values with a list without names: in order, or in any order if the names belong to one variable
+    (x_1, x_2)."""
     named, items = (said.values, right.items) if said.values else (right.values, said.items)
     if len(named) != len(items):
         return False
@@ -101,7 +99,7 @@ def _same_in_order(said: Formula, right: Formula) -> bool | None:
 
 
 def _same_share(said: Formula, right: Formula) -> bool:
-    """28% and 0.28: one of them is a percentage, and the other a share."""
+    """Whether a percentage equals a share: 28% and 0.28."""
     values = [number(f.maths.removesuffix("%")) for f in (said, right)]
     if None in values or (said.unit and right.unit):
         return False
@@ -118,7 +116,7 @@ def _same_maths(answer: str, gold: str) -> bool | None:
     commas = [decimal_comma(text) if re.search(r",\d\d", text) else None for text in (answer, gold)]
     if (said is None) != (right is None) and commas != [None, None]:
         return commas[0] == right if said is None else commas[1] == said
-    # Math-Verify takes a word for the product of its letters: an anagram would be equal. It drops "and so on".
+    # Math-Verify reads a word as a product of letters, so anagrams would be equal. It drops "and so on".
     if any(_WORDS.fullmatch(text) for text in (answer, gold)):
         return answer.casefold() == gold.casefold()
     if any(_GOES_ON.search(text) for text in (answer, gold)):
@@ -133,19 +131,19 @@ def _same_maths(answer: str, gold: str) -> bool | None:
 
 
 def _same_ratio(said: list[str], right: list[str]) -> bool:
-    """Whether the parts of one ratio are those of the other times one number."""
+    """Whether two ratios are proportional."""
     pairs = list(zip(map(Fraction, said), map(Fraction, right), strict=False))
     return len(said) == len(right) and all(a * pairs[0][1] == b * pairs[0][0] for a, b in pairs)
 
 
 def _approximates(decimal: Fraction, exact: Fraction) -> bool:
-    """A decimal of at least six digits after the point that is the exact value, as far as it goes."""
+    """Whether a decimal with six or more digits after the point equals the exact value, truncated to those digits."""
     places = _places(decimal)
     return places is not None and places >= 6 and _places(exact) is None and abs(decimal - exact) * 10**places < 1
 
 
 def _places(value: Fraction) -> int | None:
-    """Digits after the point of a decimal; None where it has no end."""
+    """Digits after the decimal point; None if the expansion is infinite."""
     rest, places = value.denominator, 0
     while rest % 10 == 0:
         rest, places = rest // 10, places + 1
@@ -156,8 +154,7 @@ def _places(value: Fraction) -> int | None:
 
 
 def _written(text: str) -> str:
-    """For Math-Verify, which compares decimals to some digits and fractions exactly, and takes a last letter for a
-    unit."""
+    """The text for Math-Verify, which compares long decimals inexactly and reads a last letter as a unit."""
     value = number(text)
     if value is None:
         return text if _BOUND.search(text) else re.sub(r"(?<=[\d}])(?=[A-Za-z]$)", r"\\cdot ", text)
@@ -179,21 +176,21 @@ def _ask(question: str) -> bool | None:
     if not said:
         _end()
         return None
-    return {"true": True, "false": False}.get(said.strip())  # null: Math-Verify found nothing out
+    return {"true": True, "false": False}.get(said.strip())  # null: Math-Verify could not decide
 
 
 def _started() -> subprocess.Popen[str]:
-    # -P: the child's folder is ours, and no module of it may stand in for one of Python's.
+    # -P: no module in the child's folder may shadow one of Python's.
     command = [sys.executable, "-P", str(Path(__file__).with_name("math_child.py"))]
     child = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
     if not _line(child, START):
         child.kill()
-        raise RuntimeError("math-verify did not start; pip install math-verify, and see what it wrote above")
+        raise RuntimeError("math-verify did not start; pip install math-verify, and read its output above")
     return child
 
 
 def _line(child: subprocess.Popen[str], seconds: float) -> str:
-    """What the child says next: one line a question, so that nothing is ever left in the reader's buffer."""
+    """The child's next line. Each question gets one line, so the buffer is empty between questions."""
     assert child.stdout is not None
     ready, _, _ = select.select([child.stdout], [], [], seconds)
     return child.stdout.readline() if ready else ""
@@ -209,7 +206,7 @@ def _end() -> None:
 
 
 def _forget() -> None:
-    """A forked process starts a child of its own: two that read one pipe would take each other's answers."""
+    """Give a forked process a child of its own: two processes on one pipe would read each other's answers."""
     global _child, _lock
     _child, _lock = None, threading.Lock()
 

@@ -1,7 +1,7 @@
-"""Expressions: their canonical text, and the parts in which two of them are compared.
+"""Expressions: their canonical text, and their parts for comparison.
 
-`as_formula` writes an expression without layout. `Formula` parts what it wrote: names and their values, a unit, and the
-mathematics between, which Math-Verify compares.
+`as_formula` removes layout. `Formula` splits the result into named values, a unit and the mathematics, which
+Math-Verify compares.
 """
 
 from __future__ import annotations
@@ -20,11 +20,13 @@ _NAME = re.compile(
     r"(?:\\?[A-Za-z]+'?(?:_\{?[\w,]+\}?)?(?:\([A-Za-z](?:,[A-Za-z])*\))?|\([A-Za-z](?:,\s?[A-Za-z])+\)"
     r"|\\(?:angle|triangle|overline|widehat|vec)\s?\{?[A-Za-z]+\}?|m\\angle\s?[A-Z]+|\|[A-Za-z]+\||[A-Za-z]\([^()]{1,20}\))"
 )
-_SUM = re.compile(r"[\d+*/().\s^\u00d7·-]+|(?:[\d+*/()^-]|\\cdot|\\times|\\frac|[{}.])+")  # it leads to a result
+_SUM = re.compile(
+    r"[\d+*/().\s^\u00d7·-]+|(?:[\d+*/()^-]|\\cdot|\\times|\\frac|[{}.])+"
+)  # a sum that leads to a result
 _CONSTANT = re.compile(r"(?:[\d.,+\-*/^(){}\s]|\\(?:frac|sqrt|pi|cdot|times|pm|mp|circ)(?![A-Za-z])|π|°|%|\[\d+\])+")
 _AND = re.compile(r",?\s*(?:\\\\?\s)?\b(?:and|or)\b\s*,?\s*")
 _SPACE = re.compile(r"(\\[A-Za-z]+) (?=[A-Za-z])|(\d) (?=\d)|, (?=\S)| ")
-# Mathematics as it is typed without LaTeX. A name of a function is no product of letters.
+# Mathematics typed without LaTeX. The name of a function is not a product of letters.
 _TYPED = [
     (re.compile(pattern), by)
     for pattern, by in (
@@ -57,14 +59,14 @@ _TYPED = [
 
 
 def typed(text: str) -> str:
-    """LaTeX for what is typed or pasted as characters: `pi`, `sqrt(3)`, `x**2`, `≥`."""
+    """LaTeX for mathematics typed as plain characters: `pi`, `sqrt(3)`, `x**2`, `≥`."""
     for pattern, by in _TYPED:
         text = pattern.sub(by, text)
     return _roots(_powers(text))
 
 
 def _roots(text: str) -> str:
-    """Braces about what a root is taken of: `\\sqrt(3)`, `\\sqrt 3`, `\\sqrt[3]2`."""
+    r"""Add braces to the argument of a root: `\sqrt(3)`, `\sqrt 3`, `\sqrt[3]2`."""
     parts = re.split(r"(\\sqrt(?:\[[^\[\]]{1,20}\])?)\s*", text)
     for n in range(2, len(parts), 2):
         said = parts[n]
@@ -86,7 +88,7 @@ def _powers(text: str) -> str:
 
 
 def closing(text: str, pair: str) -> int:
-    """Where the bracket that opens a text is closed; 0 where it is not."""
+    """Index at which the bracket that opens the text is closed; 0 if it is not closed."""
     depth = 0
     for place, character in enumerate(text):
         depth += (character == pair[0]) - (character == pair[1])
@@ -96,7 +98,7 @@ def closing(text: str, pair: str) -> int:
 
 
 def at_depth_0(text: str, marks: str) -> list[str]:
-    """A text parted at characters that stand outside of all brackets. An interval may open and close with either."""
+    """Split a text at characters outside all brackets. An interval may open and close with either kind of bracket."""
     parts, depth, start = [], 0, 0
     for place, character in enumerate(text):
         depth += (character in "([{") - (character in ")]}")
@@ -107,13 +109,14 @@ def at_depth_0(text: str, marks: str) -> list[str]:
 
 
 def equated(text: str) -> list[str]:
-    """The sides of the equals signs of a text; the text alone where another relation holds."""
+    """The sides of the equals signs in a text; the whole text if it has another relation."""
     if _RELATION.search(text):
         return [text]
     return [side.strip() for side in at_depth_0(text, "=")]
 
 
 def as_formula(text: str) -> str | None:
+    """The canonical text of an expression (see `vlprm.answers.canonical.as_expression`); None if it is cut short."""
     said = unboxed(plain(text).strip().rstrip("."))
     said = re.sub(r"\\(?:text|mathrm)\s?\{([^{}]*)\}", r"\1", said).strip().rstrip(".;")
     items = _items(said)
@@ -137,7 +140,7 @@ def as_formula(text: str) -> str | None:
 
 
 def _scaled(value: str, unit: str) -> Fraction | None:
-    """`5 million`, `5k`."""
+    """The value of `5 million` or `5k`."""
     word = unit or (re.search(r"(?<=\d)\s?([A-Za-z]+)$", value) or [""])[0].strip()
     factor = magnitude(word)
     base = number(value.removesuffix(word).strip()) if factor else None
@@ -151,7 +154,7 @@ def _with_unit(bare: str, unit: str) -> str:
 
 
 def _tidy(text: str) -> str | None:
-    """Mathematics without layout; None where it was cut short."""
+    """Mathematics without layout; None if it is cut short."""
     bare = re.sub(r"\s+", " ", typed(text)).strip()
     kept: list[str] = []
     depth, last = 0, 0
@@ -171,7 +174,7 @@ def _tidy(text: str) -> str | None:
 
 
 def _items(said: str) -> list[str]:
-    """The answers that a text lists with names, or by `and` and `or`."""
+    """The answers that a text lists by name, or joins with `and` or `or`."""
     groups = [_named_items(group) for group in at_depth_0(said, ";")]
     if len(groups) > 1 and len({len(group) for group in groups}) == 1 and len(groups[0]) > 1:
         values = [[equated(re.sub(r"\s+", "", item))[-1] for item in group] for group in groups]
@@ -181,7 +184,7 @@ def _items(said: str) -> list[str]:
 
 
 def _named_items(text: str) -> list[str]:
-    """`x=1, y=2` at its commas, where all its items have names; else the text alone."""
+    """Split `x=1, y=2` at its commas if all items have names; otherwise the whole text."""
     items = at_depth_0(text, ",;")
     return items if len(items) > 1 and all(_named(item) for item in items) else [text]
 
@@ -192,7 +195,7 @@ def _named(item: str) -> bool:
 
 
 def _joined(items: list[str]) -> str | None:
-    """`x=1, y=2` for values of several names; the values alone, where one name has several."""
+    """`x=1, y=2` for values of several names; only the values if one name has several."""
     found = []
     for item in items:
         bare = _tidy(item)
@@ -209,7 +212,7 @@ def _joined(items: list[str]) -> str | None:
 
 
 def _without_name(sides: list[str]) -> str:
-    """The end of a chain of equalities that opens with a name or a sum. A name stays before what is no constant."""
+    """The end of a chain of equalities that opens with a name or a sum. The name stays if the end is not a constant."""
     named = _NAME.fullmatch(sides[0])
     constant = _CONSTANT.fullmatch(sides[-1])
     if not named and not (constant and _SUM.fullmatch(sides[0])):
@@ -226,7 +229,8 @@ _WORD = re.compile(r"[A-Za-z]{3,}")
 
 @dataclass(frozen=True)
 class Formula:
-    """`values` by their names, where it gives several; else `maths`, which may open with a name and its `=`."""
+    """A canonical expression. `values` maps names to values if there are several; otherwise `maths` holds the
+    mathematics, which may open with a name and `=`."""
 
     text: str
     maths: str
@@ -235,23 +239,24 @@ class Formula:
 
     @property
     def unnamed(self) -> str:
-        """The mathematics without a name and its equals sign."""
+        """The mathematics without a leading name and equals sign."""
         sides = equated(self.maths)
         return "=".join(sides[1:]) if len(sides) > 1 and _NAME.fullmatch(sides[0]) else self.maths
 
     @property
     def items(self) -> list[str]:
-        """What it lists, with or without braces about all of it."""
+        """The items of a list, with or without braces around it."""
         listed = re.fullmatch(r"\\?\{(.*?)\\?\}|(.*)", self.text)
         return [item.strip() for item in at_depth_0((listed[1] or listed[2] or "") if listed else "", ",")]
 
     @property
     def is_named(self) -> bool:
+        """Whether the mathematics opens with a name and an equals sign."""
         return self.unnamed != self.maths
 
 
 def formula(text: str) -> Formula:
-    """The parts of a canonical expression."""
+    """Split a canonical expression into its parts."""
     items = at_depth_0(text, ",")
     if len(items) > 1 and all(_named(item) for item in items):
         pairs = [equated(item.strip()) for item in items]
@@ -261,12 +266,12 @@ def formula(text: str) -> Formula:
 
 
 def maths_list(text: str) -> list[str]:
-    """The items of a list whose last is joined by `and` or `or`."""
+    """Split a text at `and` and `or`."""
     return _AND.split(text)
 
 
 def value_of(text: str) -> Fraction | None:
-    """The number that a canonical expression is, whatever its unit."""
+    """The number that a canonical expression equals, without its unit; None if it is not a number."""
     maths = formula(text).maths
     value = number(maths)
     return value if value is not None else decimal_comma(maths)

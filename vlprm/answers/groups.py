@@ -1,4 +1,4 @@
-"""Answers that are equal, for votes: `0.5` and `\\frac{1}{2}` are one answer."""
+r"""Group equal answers for votes: `0.5` and `\frac{1}{2}` are one answer."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ from vlprm.answers.equivalence import same_expression
 from vlprm.answers.options import Options
 from vlprm.schema import AnswerType
 
-MAX_COMPARED = 64  # pairs of a pool that Math-Verify is asked about; what is left is told apart by its text
-MAX_LATE = 2  # of these, how many may take too long
+MAX_COMPARED = 64  # pairs per pool that Math-Verify compares; further pairs are compared as text
+MAX_LATE = 2  # of these pairs, how many may time out
 
 
 def merged(answers: Sequence[str | None], answer_type: AnswerType, choices: Sequence[str] = ()) -> list[str | None]:
-    """Each answer as the first answer of the pool that it is equal to; None stays None. An option's letter and its text
-    are one answer, where the texts of the options are known."""
+    """Replace each answer by the first answer in the pool that equals it; None stays None. If the options are given, a
+    letter and its option's text are the same answer."""
     firsts: dict[str, str] = {}
     same = _Same(answer_type, choices)
     for answer in dict.fromkeys(answer for answer in answers if answer is not None):
@@ -25,7 +25,7 @@ def merged(answers: Sequence[str | None], answer_type: AnswerType, choices: Sequ
 
 
 class _Same:
-    """Whether two answers are equal; it counts what it has asked."""
+    """Whether two answers are equal; counts its questions to Math-Verify."""
 
     def __init__(self, answer_type: AnswerType, choices: Sequence[str]) -> None:
         self.compares = answer_type == "expression" and not choices

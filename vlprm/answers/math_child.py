@@ -1,5 +1,8 @@
-"""The child of `vlprm.answers.equivalence`: a line `[gold, answer]` in, a line true, false or null out. Reads no model
-text as code: Math-Verify parses by a grammar. A pair that needs more memory than LIMIT is one without a result."""
+"""The child process of `vlprm.answers.equivalence`: reads a line `[gold, answer]`, writes true, false or null.
+
+Math-Verify parses with a grammar, so no model output is run as code. A pair that needs more memory than LIMIT gets
+null.
+"""
 
 from __future__ import annotations
 
@@ -12,12 +15,12 @@ from typing import Any
 from math_verify import ExprExtractionConfig, LatexExtractionConfig, parse, verify
 
 LIMIT = 4 << 30  # bytes of address space; sympy takes about one
-ALIKE = 1e-5  # by how much of the larger one equal numbers may differ
+ALIKE = 1e-5  # relative difference up to which numbers are equal
 DIGITS = 30
 
 
 def same(gold: str, answer: str) -> bool | None:
-    """Equal, not equal, or None where the gold expression does not parse as one."""
+    """Whether two expressions are equal; None if the gold expression does not parse."""
     readers = [LatexExtractionConfig(), ExprExtractionConfig()]
     parsed = [parse(f"${text}$", readers, parsing_timeout=None) for text in (gold, answer)]
     if not parsed[0]:
@@ -28,8 +31,8 @@ def same(gold: str, answer: str) -> bool | None:
 
 
 def differ(gold: Any, answer: Any) -> bool:
-    """Whether two numbers differ that Math-Verify, which rounds to six digits after the point, may call equal. What is
-    hundred times the other is a percentage."""
+    """Whether two numbers differ that Math-Verify, which rounds to six digits, may call equal. A factor of 100 is a
+    percentage and not a difference."""
     if not all(getattr(value, "is_number", False) and hasattr(value, "evalf") for value in (gold, answer)):
         return False
     said, right = answer.evalf(DIGITS), gold.evalf(DIGITS)
@@ -37,13 +40,14 @@ def differ(gold: Any, answer: Any) -> bool:
 
 
 def main() -> None:
+    """Answer one line per question until standard input closes."""
     resource.setrlimit(resource.RLIMIT_AS, (LIMIT, LIMIT))
     logging.disable()
     print("ready", flush=True)
     for line in sys.stdin:
         try:
             answer = same(*json.loads(line))
-        except (Exception, RecursionError, MemoryError):  # whatever sympy fails of, the pair has no result
+        except (Exception, RecursionError, MemoryError):  # any failure of sympy: the pair has no result
             answer = None
         print(json.dumps(answer), flush=True)
 

@@ -1,4 +1,4 @@
-"""Options of a multiple-choice question in a text: by letter, by their own text, or both."""
+"""Find an option of a multiple-choice question in a text: by letter, by its text, or by both."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from vlprm.answers.formula import formula
 from vlprm.answers.plain import VERB, number, plain
 from vlprm.schema import AnswerType
 
-_IN_PROSE = {"yes", "no", "true", "false", "none", "a", "all", "both", "neither"}  # words of any sentence
+_IN_PROSE = {"yes", "no", "true", "false", "none", "a", "all", "both", "neither"}  # words that occur in any sentence
 _SYMBOLS = re.compile(r"\s*([^\w\s]|\\[a-z]+)\s*")
 _LETTER = re.compile(r"\W*(?:[Oo]ption |[Cc]hoice )?(?:\(\s*([A-Za-z])\s*\)|([A-Z])(?=\s*(?:[().:,\]*]|$)))")
 _TWO = re.compile(r"\W*([A-Z])\W{0,2}\s?(?:[,/&;+]|and\b|or\b)\s?(?:and |or )?\W?([A-Z])(?![A-Za-z])")
@@ -21,18 +21,20 @@ _BRACKETED = re.compile(r"\(\s*([A-Z])\s*\)")
 
 
 class Options:
-    """The options of one question, as they are asked for: `read` gives an option's letter, or its canonical text."""
+    """The options of one question. Its readers return the option's letter or its canonical text, depending on the
+    answer type."""
 
     def __init__(self, choices: Sequence[str], answer_type: AnswerType) -> None:
         self.choices, self.answer_type = choices, answer_type
         self.count = len(choices) or len(ascii_uppercase)
-        # A text of one letter is never looked for: "A" is a word of English, and more often another option's letter.
+        # Options of one letter are not searched for: "A" is an English word, or another option's letter.
         known = [(_squeezed(text), n) for n, text in enumerate(choices)]
         self.texts = {text: n for text, n in reversed(known) if len(text) > 1 or text.isdigit()}
         self.yes_or_no = set(self.texts) == {"yes", "no"}
 
     def whole(self, text: str) -> str | None:
-        """An option that is all of a text: `B`, `(b)`, `red`, `(B) red`, `B. red`; single letters in either case."""
+        """The option that the whole text names: `B`, `(b)`, `red`, `(B) red`, `B. red`; single letters in either
+        case."""
         said = _unwrapped(plain(text).strip())
         if self._names_two(said):
             return None
@@ -50,7 +52,7 @@ class Options:
         return self.leading(said) if _LETTER.match(said) else self._equal(said)
 
     def _equal(self, said: str) -> str | None:
-        """The one option of the same value: `4` for `$4 \\mathrm{~km}$`."""
+        r"""The only option with the same value: `4` for `$4 \mathrm{~km}$`."""
         value = _value(said) if re.match(r"[-+]?[\d.\\]", said) else None
         if value is None:
             return None
@@ -61,14 +63,14 @@ class Options:
         return self._read(same[0]) if len(same) == 1 else None
 
     def _names_two(self, said: str) -> bool:
-        """Whether a text opens with the letters of two options: `A, C`."""
+        """Whether a text opens with two letters: `A, C`."""
         two = _TWO.match(said)
         return (
             bool(two) and two is not None and two[1] != two[2] and all(ord(n) - 65 < self.count for n in two.groups())
         )
 
     def leading(self, text: str) -> str | None:
-        """The option that a text opens with, by letter or by its text."""
+        """The option at the beginning of a text, by letter or by its text."""
         said = plain(text)
         if self._names_two(said):
             return None
@@ -81,7 +83,7 @@ class Options:
         return self._lettered(said[0]) if re.match(r"[A-Z] \S", said) and self._spelled(said) else None
 
     def stated(self, sentence: str) -> str | None:
-        """The one option that a sentence states: in brackets, after its verb, or as the only one that it names."""
+        """The only option that a sentence states: in brackets, after its verb, or as the only one it names."""
         said = plain(sentence)
         if self.yes_or_no and (concluded := _SO_YES.search(said)):
             return self._read(self.texts[concluded[1].casefold()])
@@ -93,13 +95,15 @@ class Options:
         squeezed = _squeezed(said)
         for after_verb in VERB.split(said)[1:][-1:]:
             clause = re.split(r"[,;.](?:\s|$)", after_verb, maxsplit=1)[0]
-            if len(self._named(_squeezed(clause))) < 2 and (direct := self.leading(clause)):  # "is red or blue": none
+            if len(self._named(_squeezed(clause))) < 2 and (
+                direct := self.leading(clause)
+            ):  # "is red or blue" states neither
                 return direct
         named = {self._read(n) for n in self._named(squeezed)}
         return named.pop() if len(named) == 1 else None
 
     def _named(self, squeezed: str) -> set[int]:
-        """The options that are named: none as a part of a longer one that is, none that is denied."""
+        """The options that a text names, without those that it denies and those inside a longer named option."""
         found = set()
         for text in sorted(self.texts, key=len, reverse=True):
             if text in _IN_PROSE or re.fullmatch(r"[\d.,/%°+-]*\w?", text):
@@ -112,7 +116,7 @@ class Options:
         return found
 
     def _spelled(self, said: str) -> bool:
-        """`C 107`: a letter without a mark, followed by the text of its option."""
+        """Whether a text is an option's letter without a mark, followed by its text: `C 107`."""
         n = ord(said[0]) - 65
         return n < len(self.choices) and bool(_mention(_squeezed(self.choices[n])).match(_squeezed(said[2:])))
 
@@ -125,7 +129,7 @@ class Options:
 
 
 def _unwrapped(said: str) -> str:
-    """A text without quotes or braces about all of it."""
+    """The text without quotes or braces around it."""
     if (
         len(said) > 2
         and said[0] + said[-1] in ("''", '""', "“”", "\u2018\u2019", "{}", "[]", "<>")
@@ -142,12 +146,12 @@ def _value(text: str) -> str | None:
 
 
 def _goes_on(text: str, squeezed: str) -> bool:
-    """`no red cups` is not the option `no`; `no, there are none` is."""
+    """Whether more words follow the option: `no red cups` does not name the option `no`; `no, there are none` does."""
     return text in _IN_PROSE and squeezed[len(text) :][:1] == " "
 
 
 def _squeezed(text: str) -> str:
-    """Lower case, with no space around symbols and single braces off, so that LaTeX compares as it is shown."""
+    """Lower case, without spaces around symbols and without single braces, so that LaTeX compares by its appearance."""
     said = plain(text).replace("$", "").replace("\\{", "{").replace("\\}", "}").casefold()
     said = re.sub(r"([_^])\{(\w)\}", r"\1\2", said)
     said = re.sub(
@@ -157,6 +161,6 @@ def _squeezed(text: str) -> str:
 
 
 def _mention(squeezed: str) -> re.Pattern[str]:
-    """An option in a squeezed text, where it is no part of a longer word, number or formula."""
+    """A pattern for an option in a squeezed text, outside longer words, numbers and formulas."""
     before = r"(?<!\w)" if squeezed[0].isalpha() else r"(?<![\w.,+*/^\\-])" if squeezed[0].isdigit() else ""
     return re.compile(before + re.escape(squeezed) + r"(?![\w^/+*\\]|-[\d\\]|[.,]\d)")

@@ -1,7 +1,7 @@
-"""What a text says without its markup, and how it writes and states a number.
+r"""A text without its markup, and patterns for numbers and for the verbs that state a value.
 
-Markdown, LaTeX's layout and delimiters, and typographic variants are taken off; LaTeX that means something (`\\frac`,
-`\\sqrt`, `\\pi`) stays. Every pattern here is linear in the text.
+Markdown, LaTeX layout and delimiters, and typographic variants are removed; LaTeX with a meaning (`\frac`, `\sqrt`,
+`\pi`) stays. All patterns run in linear time.
 """
 
 from __future__ import annotations
@@ -11,21 +11,21 @@ import unicodedata
 from collections.abc import Callable
 from fractions import Fraction
 
-MAX_EXPONENT = 60  # of a power of ten
+MAX_EXPONENT = 60  # largest power of ten
 MAX_NUMBER = 60  # characters
 
 _STYLES = "text(?:bf|it|rm|normal|tt|sf)?|math(?:rm|bf|it|sf|tt)|boldsymbol|operatorname|mbox|rm|bf"
-_GROUP_MARK = r"(?:\{,\}|,\\!\s?|\\[,;:]|[\u202f\u2009])"  # what LaTeX and typography part thousands by
+_GROUP_MARK = r"(?:\{,\}|,\\!\s?|\\[,;:]|[\u202f\u2009])"  # separators of thousands in LaTeX and typography
 _HIGH = "⁰¹²³⁴⁵⁶⁷⁸⁹⁺⁻ⁿ"
 _HIGH_AS = str.maketrans(_HIGH, "0123456789+-n")
 _FULL_WIDTH = {0xFF01 + n: 0x21 + n for n in range(94)} | {0x3000: 0x20, 0x3002: 0x2E, 0x2044: 0x2F}
 
 
-_DOUBLED = re.compile(r"\\\\(?=[A-Za-z{}()\[\]])")  # outside of a matrix, where it ends a row
+_DOUBLED = re.compile(r"\\\\(?=[A-Za-z{}()\[\]])")  # only outside a matrix, where it ends a row
 
 
 def _escaped(found: re.Match[str]) -> str:
-    """The command of which an escape was read as a control character."""
+    """The LaTeX command whose escape was read as a control character."""
     return r"\f" if "\x0c" in found[0] else r"\b"
 
 
@@ -34,7 +34,7 @@ def _power(found: re.Match[str]) -> str:
 
 
 def _vulgar(found: re.Match[str]) -> str:
-    """`½` as `1/2`, parted from a whole number before it: `3½` is `3 1/2`."""
+    """`½` as `1/2`, separated from a whole number before it: `3½` is `3 1/2`."""
     fraction = unicodedata.normalize("NFKC", found[2]).replace("\u2044", "/")
     return f"{found[1]} {fraction}" if found[1] else fraction
 
@@ -53,15 +53,15 @@ _REPLACED: list[tuple[re.Pattern[str], str | Callable[[re.Match[str]], str]]] = 
         (r"√(?=\s*\{)", r"\\sqrt"),
         (r"(?:\\sqrt|√)\s*(\d+|[A-Za-z])", r"\\sqrt{\1}"),
         (r"\^\s*(?:\\circ|\{\s*\\circ\s*\})|\\degree|º", "°"),
-        (r"(?<!\\)\\[,;:! ]|~|\u00a0|\u202f|\u2009", " "),  # not the \\ that ends a matrix's row, and a space
+        (r"(?<!\\)\\[,;:! ]|~|\u00a0|\u202f|\u2009", " "),  # but not the \\ and space that end a matrix's row
         (r"(?<!\\)\\([%$#&_])", r"\1"),
         (r"[\u2212\u2013\u2012\uff0d]", "-"),
-        (r"(?<![\w*])(\*\*|__)([^*_\n]{1,300})\1", r"\2"),  # not the powers of 10**10**10
+        (r"(?<![\w*])(\*\*|__)([^*_\n]{1,300})\1", r"\2"),  # but not the powers in 10**10**10
         (r"`+(?:python|json)?", ""),
         (r"[^\S\n]+", " "),  # so that no pattern backtracks over a run of spaces
         (r"\n{3,}", "\n\n"),
         (r"\\(?=\")", ""),
-        (r"\$|(?<!\\)\\[()\[\]]", ""),  # of money too: a number has no unit
+        (r"\$|(?<!\\)\\[()\[\]]", ""),  # also a dollar sign of money: a number has no unit
     )
 ]
 
@@ -70,7 +70,7 @@ _DECIMAL = rf"(?:{_DIGITS}(?:\.\d+)?|\.\d+)"
 _POWER = r"(?:\s*(?:\\times|\\cdot|\u00d7|·|\*|x)\s*10\s*\^\s*\{?\s*[+-]?\d+\s*\}?|[eE][+-]?\d+)"
 _FRACTION = rf"\\frac\s*\{{\s*-?{_DECIMAL}\s*\}}\s*\{{\s*{_DECIMAL}\s*\}}|{_DECIMAL}\s*/\s*{_DECIMAL}"
 NUMBER = rf"[+-]?\s?(?:{_FRACTION}|{_DECIMAL}{_POWER}?)"
-VERB = re.compile(  # what a value is stated by
+VERB = re.compile(  # verbs and signs that state a value
     r"(?:(?<![<>!:=])=(?!=)|≈|\\approx|\b(?:is|are|was|were|be|equals|gives?|get|choose)\b"
     r"|(?<=\b[Ii]t)['\u2019]s\b|是|等于|等於|为|為)\s*:?\s*"
     r"(?:(?:approximately|about|around|roughly|exactly|only|just|likely|probably|still|also|now|equal to|a total of|"
@@ -87,18 +87,19 @@ _TEN_TO = re.compile(r"([+-]?)10\^\{?([+-]?\d{1,2})\}?")
 
 
 def plain(text: str) -> str:
+    """The text without markup, in the project's spelling of LaTeX and typographic variants."""
     if not text.isascii():
         text = text.translate(_FULL_WIDTH)
     if "\\begin" not in text:
         text = _DOUBLED.sub(r"\\", text)
-    for pattern, by in (*_REPLACED[:2], *_REPLACED):  # \text{} once more, for \textbf{\text{}}
+    for pattern, by in (*_REPLACED[:2], *_REPLACED):  # \text{} twice, for \textbf{\text{}}
         text = pattern.sub(by, text)
     return text
 
 
 def number(text: str) -> Fraction | None:
-    """The exact value of a text that is one number: digits with thousands, decimals, a power of ten, a fraction, a
-    mixed number."""
+    """The exact value of a text that is one number: digits with thousands separators, a decimal, a power of ten, a
+    fraction or a mixed number. None if it is not a number."""
     text = text.strip()
     if len(text) > MAX_NUMBER:
         return None
@@ -127,7 +128,7 @@ def number(text: str) -> Fraction | None:
 
 
 def decimal_comma(text: str) -> Fraction | None:
-    """The value of `0,375` where the comma cannot part thousands: one comma, and not three digits after a whole."""
+    """The value of `0,375` if its one comma cannot separate thousands; None otherwise."""
     found = _DECIMAL_COMMA.fullmatch(text.strip())
     if not found or len(text) > MAX_NUMBER or number(text) is not None:
         return None
@@ -135,7 +136,7 @@ def decimal_comma(text: str) -> Fraction | None:
 
 
 def unboxed(text: str) -> str:
-    """The content of a box that is all of a text."""
+    r"""The content of a `\boxed{}` around the whole text."""
     said = text.strip()
     while (opened := re.match(r"\\f?boxed\s*\{", said)) and said.endswith("}"):
         inner = said[opened.end() : -1]

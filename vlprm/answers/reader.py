@@ -1,4 +1,4 @@
-"""What reads an answer of one type in a text."""
+"""The interface of readers that find an answer of one type in a text."""
 
 from __future__ import annotations
 
@@ -10,7 +10,8 @@ Read = Callable[[str], str | None]
 
 @dataclass(frozen=True)
 class Reader:
-    """`whole` reads a text that is nothing but the answer, `leading` one that opens with it, `stated` a sentence."""
+    """`whole` reads a text that is only the answer, `leading` a text that opens with it, `stated` a sentence that
+    states it."""
 
     whole: Read
     leading: Read

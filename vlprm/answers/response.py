@@ -1,4 +1,5 @@
-"""What a free response concludes: the answer it is, states, boxes or ends with. Never a guess: else there is none."""
+"""Read the answer of a free response: the one it states, boxes or ends with. Without one the result is None, not a
+guess."""
 
 from __future__ import annotations
 
@@ -14,9 +15,9 @@ from vlprm.answers.values import READERS
 from vlprm.answers.words import sentence_parts
 from vlprm.schema import AnswerType
 
-MAX_LENGTH = 20_000  # characters from the end of a response that are read; a conclusion stands there
-MAX_SENTENCE = 2000  # characters from the end of a sentence that are read
-MAX_EXPLICIT = 20  # boxes, and phrases that announce an answer, from the end
+MAX_LENGTH = 20_000  # characters read from the end of a response, where the conclusion is
+MAX_SENTENCE = 2000  # characters read from the end of a sentence
+MAX_EXPLICIT = 20  # boxes and announcing phrases read from the end
 
 _CUE = re.compile(
     r"\b(?:answer|option|choice)\b(?:\s+(?:letter|choice|option|value))?(?:\s+(?:to|for|of|in"
@@ -31,7 +32,7 @@ _CHOSEN = re.compile(
     r"\b(?:answer|option|choice)(?:\s+choice)?\s*"
     r"(?=\([A-Z]\)\s*(?:[.!]|$|as the answer|is (?:the )?(?:correct|right|best)))"
 )
-# Ends of a turn, and boxes that are written otherwise.
+# Ends of a turn, and other spellings of boxes.
 _MARKS = [
     (re.compile(r"<\|begin_of_box\|>([^<\n]{1,500})<\|end_of_box\|>"), r"\\boxed{\1}"),
     (re.compile(r"\\fbox(?=\s?\{)|\\framebox(?=\s?\{)"), r"\\boxed"),
@@ -44,7 +45,7 @@ _TURNED = re.compile(
     re.IGNORECASE,
 )
 _OPENING_TAG = re.compile(r"<(answer|conclusion|final_answer)>", re.IGNORECASE)
-# "Answer:", and on the next line another label: nothing was answered.
+# "Answer:" with another label on the next line answers nothing.
 _EMPTY = re.compile(
     r"(?:^|\n)[*_ ]{0,4}(?:final |the )?answer[*_ ]{0,4}:[*_ \t]{0,4}\n\s{0,9}(?!answer|final|option"
     r"|choice|solution|result|value)"
@@ -68,13 +69,13 @@ _BOLD = re.compile(r"\*\*([^*\n]{1,200})\*\*")
 
 
 def read_conclusion(said: Conclusion, answer_type: AnswerType, choices: Sequence[str] = ()) -> str | None:
-    """The canonical answer that the concluding text of a solution gives. One reader for all: an answer tag announces
-    the answer as "the answer is" does."""
+    """The canonical answer in a solution's concluding text, or None. An answer tag announces the answer just as "the
+    answer is" does."""
     has_options = bool(choices) or answer_type == "choice"
     reader = _of_options(Options(choices, answer_type)) if has_options else READERS[answer_type]
     if said.announced:
         return _announced(_body(said.text), reader)
-    if said.more:  # said after the answer step: another answer is the last word, and a doubt takes the answer back
+    if said.more:  # text after the answer step may give another answer, or retract this one
         later = _body(said.more)
         if (answer := _announced(later, reader)) is not None:
             return answer
@@ -84,8 +85,8 @@ def read_conclusion(said: Conclusion, answer_type: AnswerType, choices: Sequence
 
 
 def _read(body: str, answer_type: AnswerType, reader: Reader, after_tag: bool) -> str | None:
-    """An explicit answer ("the answer is", a box) counts for most, the last of several that can be read; then how the
-    response closes."""
+    """Explicit answers ("the answer is", a box) come first, the last readable one of several; then the end of the
+    response."""
     if not body.strip() or _is_cut(body):
         return None
     bare = "\\boxed" not in body and not _OPENING_TAG.search(body)
@@ -109,7 +110,7 @@ def _read(body: str, answer_type: AnswerType, reader: Reader, after_tag: bool) -
 
 
 def _is_cut(body: str) -> bool:
-    """Whether the last of several boxes never ends: an earlier one is not the answer."""
+    """Whether the last of several boxes is cut off; an earlier box is then not the answer."""
     last = body.rfind("\\boxed{")
     return "\\boxed{" in body[: max(last, 0)] and not closing(body[last + 6 : last + 1006], "{}")
 
@@ -127,7 +128,7 @@ def _of_options(options: Options) -> Reader:
 
 
 def _body(text: str) -> str:
-    """The response to this question: without its thoughts, questions it goes on to ask, and the options it repeats."""
+    """The response without thoughts, further questions and repeated options."""
     said = text[-MAX_LENGTH:]
     for mark, by in _MARKS:
         said = mark.sub(by, said)
@@ -137,7 +138,7 @@ def _body(text: str) -> str:
 
 
 def _without_repeated_options(lines: list[str]) -> list[str]:
-    """Lines less those that list options: two or more of successive letters."""
+    """Drop lines that list options: two or more with successive letters."""
     letters = [found[1] if (found := _OPTION_LINE.match(line)) else "" for line in lines]
     listed = set()
     for n in range(len(lines) - 1):
@@ -147,27 +148,27 @@ def _without_repeated_options(lines: list[str]) -> list[str]:
 
 
 def _explicit(body: str) -> list[str]:
-    """What stands in a box or in `<answer>`, or follows words that announce the answer, in the order of the text."""
+    """The contents of boxes and of `<answer>`, and the text after announcing words, in text order."""
     said = plain(body)
     found = _together(said, _boxed(said))
     found += _between_tags(said)
     for cue in (*_CUE.finditer(said), *_CHOSEN.finditer(said)):
         rest = said[cue.end() : cue.end() + 500].lstrip(" *:")
         line = rest.lstrip().split("\n", 1)[0]
-        if rest[:1] != "\n" or not _BULLET.match(line):  # "this is how I found the answer:", and a list
+        if rest[:1] != "\n" or not _BULLET.match(line):  # but not "this is how I found the answer:" before a list
             found.append((cue.end(), line))
     return [text.strip() for _, text in sorted(found)[-MAX_EXPLICIT:] if text.strip()]
 
 
 def _between_tags(said: str) -> list[tuple[int, str]]:
-    """What stands between `<answer>` and `</answer>`; `<` may stand in it."""
+    """The text between `<answer>` and `</answer>`, which may contain `<`."""
     opened = [(tag.start(), tag.end(), tag[1]) for tag in _OPENING_TAG.finditer(said)][-MAX_EXPLICIT:]
     ends = [(start, said.lower().find(f"</{name.lower()}>", end, end + 2000), end) for start, end, name in opened]
     return [(start, said[after:end]) for start, end, after in ends if end >= 0]
 
 
 def _boxed(said: str) -> list[tuple[int, int, str]]:
-    """The beginnings, ends and contents of the last boxes whose braces are closed."""
+    """Start, end and content of the last boxes with closed braces."""
     found = []
     starts = [m.end() for m in re.finditer(r"\\f?boxed\s*\{", said)]
     for start in starts[-MAX_EXPLICIT:]:
@@ -177,7 +178,7 @@ def _boxed(said: str) -> list[tuple[int, int, str]]:
 
 
 def _together(said: str, boxes: Sequence[tuple[int, int, str]]) -> list[tuple[int, str]]:
-    """The contents of boxes; those of boxes that are listed, as in `\\boxed{1} and \\boxed{2}`, are one answer."""
+    r"""The contents of boxes; listed boxes such as `\boxed{1} and \boxed{2}` are one answer."""
     found: list[tuple[int, list[str]]] = []
     last_end = 0
     for start, end, content in boxes:
@@ -200,13 +201,13 @@ def _of_explicit(said: str, reader: Reader) -> str | None:
 
 
 def _definite(said: str) -> bool:
-    """It gives a value, be it of another type, or none of the options; so that nothing weaker may stand in for it."""
+    """Whether the text gives a value, even of another type, so that weaker evidence must not replace it."""
     return bool(re.match(r"[-+$]?\d|\\[a-z]", said))
 
 
 def _closing(body: str, reader: Reader) -> str | None:
-    """The answer that the last line is, or that a last "therefore" states; the only one in bold; or what the response
-    opens or ends with. A response that says that it cannot answer, or that no option fits, must close with one."""
+    """The answer in the last line, in a last "therefore", or in the only bold text; otherwise in the first or last
+    sentence. If the response says that it cannot answer or that no option fits, it must close with an answer."""
     lines = [line for line in body.splitlines() if line.strip()]
     sentences = [s for line in lines if not _BULLET.match(line) for s in _sentences(line)]
     if not sentences:
@@ -221,12 +222,13 @@ def _closing(body: str, reader: Reader) -> str | None:
     bold = {b for b in map(reader.whole, _BOLD.findall(body)) if b is not None}
     if answer is None and len(bold) == 1 and not refused:
         answer = bold.pop()
-    # A closing "so, ..." that cannot be read says more than a sentence that can.
+    # An unreadable "so, ..." at the end outweighs a readable sentence before it.
     return answer or (None if is_last or refused else _first_or_last(sentences, reader))
 
 
 def _first_or_last(sentences: list[str], reader: Reader) -> str | None:
-    """What the first or the last sentence states, unless they differ, or the last has other numbers in it."""
+    """The answer that the first or the last sentence states; None if they differ, or if the last one has other
+    numbers."""
     first = reader.stated(sentences[0])
     if re.match(r"(?:yes|no)\b", sentences[0], re.IGNORECASE):
         first = reader.leading(sentences[0]) or first

@@ -1,6 +1,5 @@
-"""A number and what follows it: a unit, which a question asks for and an answer may leave out; or a word that changes
-the answer, such as `PM` or `north`.
-"""
+"""A number and the words after it: a unit, which an answer may leave out, or a word that changes the answer (`PM`,
+`north`)."""
 
 from __future__ import annotations
 
@@ -9,7 +8,7 @@ from dataclasses import dataclass
 from fractions import Fraction
 from typing import Literal
 
-# A unit a line: the name that it is compared by, and its other spellings.
+# One unit per line: its canonical name, then other spellings.
 _SPELLINGS = """
 mm millimeter millimetre
 cm centimeter centimetre
@@ -94,9 +93,9 @@ GB gigabyte
 unit
 """
 _UNITS = {spelling: line.split()[0] for line in _SPELLINGS.split("\n") if line for spelling in line.split()}
-# A single letter stands beside a number without a space only where it is no usual name of a variable.
+# Letters that may follow a number without a space: those that are rarely names of variables.
 _CLOSE = {"%", "°", "J", "N", "W", "V", "Ω", "L", "F", "C", "K", "g"} | {name for name in _UNITS if len(name) > 1}
-# Words after a number that say something else than the number alone.
+# Words after a number that change its meaning.
 _CHANGES = {
     "am": "am", "pm": "pm", "noon": "noon", "midnight": "midnight", "bc": "bc", "ad": "ad", "bce": "bc", "ce": "ad",
     "north": "north", "south": "south", "east": "east", "west": "west", "up": "up", "down": "down", "left": "left",
@@ -149,13 +148,14 @@ Kind = Literal["unit", "noun", "changes"]
 
 @dataclass(frozen=True)
 class Unit:
-    """What follows a number: `name` is one for all spellings. A unit or a noun may be left out, what changes it not."""
+    """The words after a number. `name` is the same for all spellings. An answer may leave out a unit or a noun, but not
+    a word that `changes` it."""
 
     kind: Kind
     name: str
 
     def clashes(self, other: Unit | None) -> bool:
-        """Whether answers with these differ, be the numbers the same or not."""
+        """Whether answers with these units differ even if their numbers are equal."""
         if other is None:
             return self.kind == "changes"
         if "changes" in (self.kind, other.kind):
@@ -164,7 +164,7 @@ class Unit:
 
 
 def parted(text: str) -> tuple[str, str]:
-    """A number and its unit as written; the unit is empty where what follows is part of the mathematics, or prose."""
+    """Split a text into a number and its unit as written; the unit is empty if the rest is mathematics or prose."""
     said = _AM_PM.sub(r"\1m", text.strip())
     said = re.sub(r"^(?:[£€¥₹]|US(?=\s?\d)|\\(?:pounds|euro|yen)\s?)\s?", "", said)
     value = _NUMERIC.match(said)
@@ -177,7 +177,7 @@ def parted(text: str) -> tuple[str, str]:
 
 
 def unit_of(text: str, close: bool = False) -> Unit | None:
-    """What a text that follows a number is a unit of; `close`: without a space between the two."""
+    """The unit in the text after a number, or None. `close`: no space separates the two."""
     said = re.sub(r"\s?(?:per|an?(?= hour| minute| second| day))\s", "/", text.strip().rstrip("."))
     if not _PHRASE.fullmatch(said):
         return None
@@ -222,5 +222,5 @@ def _singular(word: str) -> str:
 
 
 def magnitude(text: str) -> Fraction | None:
-    """What a word after a number multiplies it by: 1000000 for `million`."""
+    """The factor of a word after a number: 1000000 for `million`."""
     return MAGNITUDES.get(text.strip().rstrip(".").casefold())

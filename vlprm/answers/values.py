@@ -1,4 +1,4 @@
-"""Numbers, expressions, lists and words in a text: what it is, what it opens with, and what a sentence states."""
+"""Readers for numbers, expressions, lists and words."""
 
 from __future__ import annotations
 
@@ -20,17 +20,17 @@ _SMALL = (
 )
 _TENS = ("twenty", "thirty", "forty", "fifty", "sixty", "seventy", "eighty", "ninety")
 _WORDS = {word: n for n, word in enumerate(_SMALL)} | {word: 20 + 10 * n for n, word in enumerate(_TENS)}
-MAX_VERBS = 16  # of a sentence, from its end
-MAX_VALUE = 500  # characters after a verb in which its value stands
+MAX_VERBS = 16  # verbs read per sentence, from its end
+MAX_VALUE = 500  # characters searched for the value after a verb
 _TIMES = r"(?:\s(?:dozen|hundred|thousand|million|billion|trillion)\b|(?<=\d)k\b)?"
 _OTHER = "another kind of number"
-# No ordinal (2nd), no part of a name (R1, 8-directional), no bound or whole that others are counted from (at least 60,
-# three of the five), and no factor of what follows (1/2 the area).
+# Excludes ordinals (2nd), parts of names (R1, 8-directional), bounds (at least 60), totals (three of the five) and
+# factors (1/2 the area).
 _TOKEN = re.compile(
     r"(?i:(?<!\bof the )(?<!\bout of )(?<!\bat least )(?<!\bat most )(?<!\bthan ))"
     rf"(?<![\w.,])(?>{NUMBER}|\b(?:{'|'.join(_WORDS)})\b){_TIMES}(?!\d|(?:st|nd|rd|th)\b|-[A-Za-z]|,\d|\.\d|\s+the\b)"
 )
-_DECIMAL_COMMA = re.compile(r"(?<![\w.,(\[])\d+,\d\d(?![\w,)\]]|\.\d)")  # 2,74: no thousands, and hardly a list
+_DECIMAL_COMMA = re.compile(r"(?<![\w.,(\[])\d+,\d\d(?![\w,)\]]|\.\d)")  # 2,74: neither thousands nor a likely list
 _OPERATOR = re.compile(r"\s*(?:[+*/\u00d7·^÷-]\s*[\d(\\]|\\times|\\cdot|(?:or|and|to|out of)\s+\S|=)")
 # 4.5 V, and a current of 2 A
 _ANOTHER = re.compile(rf"\b(?:and|or)\s+(?:\w+ ){{0,2}}(?:\d|(?:{'|'.join(_WORDS)})\b)")
@@ -42,7 +42,7 @@ _BETWEEN = re.compile(r"\b(?:between|from)\s+(?:the\s+years?\s+)?(\d[\d.]*)\s+(?
 
 
 def direct(text: str, leading: Read) -> list[tuple[bool, str]]:
-    """What stands right after each verb or equals sign of a sentence, and whether it was an equals sign."""
+    """The value right after each verb or equals sign of a sentence, and whether it follows an equals sign."""
     return [
         ("=" in verb[0] or "≈" in verb[0] or text[: verb.start()].endswith("which "), value)
         for verb in list(VERB.finditer(text))[-MAX_VERBS:]
@@ -51,7 +51,8 @@ def direct(text: str, leading: Read) -> list[tuple[bool, str]]:
 
 
 def settled(found: list[tuple[bool, str]]) -> str | None:
-    """The end of a chain of equalities; or, where a verb stands last, the only value after one."""
+    """The end of a chain of equalities; or, if the last value follows a verb, the value if all verbs have the same
+    one."""
     if found and found[-1][0]:
         return found[-1][1]
     values = {value for is_equality, value in found if not is_equality}
@@ -72,7 +73,7 @@ def _form(answer_type: AnswerType, token: str) -> str:
 def _number_whole(answer_type: AnswerType, text: str) -> str | None:
     said = plain(text).strip().rstrip(".").lstrip("=: ")
     token = _TOKEN.match(said)
-    # A unit may follow, of up to three words.
+    # A unit of up to three words may follow.
     if not token or not re.fullmatch(
         r"\s*(?:[%°]|(?:[A-Za-zµΩ/^\d{}\u4e00-\u9fff]+(?:\s+[A-Za-zµΩ/^\d{}]+){0,2})?)\s*", said[token.end() :]
     ):
@@ -90,7 +91,7 @@ def _number_leading(answer_type: AnswerType, text: str) -> str | None:
 
 
 def _number_stated(answer_type: AnswerType, text: str) -> str | None:
-    # Without words that announce an answer, millions are mostly the unit of an axis, in which the question asks.
+    # In an unannounced answer, "million" is mostly the unit of an axis, which the question already assumes.
     said = re.sub(r"(?<=\d) (?:million|billion|trillion)\b", "", plain(text))
     if found := direct(said, partial(_number_leading, answer_type)):
         return None if _ANOTHER.search(VERB.split(said)[-1]) else _known(settled(found))
@@ -112,7 +113,7 @@ def _numbers(answer_type: AnswerType) -> Reader:
 
 
 def _expression_whole(text: str) -> str | None:
-    """Mathematics, with a unit of at most three words; or one word."""
+    """Mathematics with a unit of at most three words, or a single word."""
     if declared := re.fullmatch(r"[\s$]*\\text\s?\{([^{}]{1,200})\}[\s$.]*", text):
         return as_expression(declared[1])
     said = without_lead_in(plain(text)).strip('"\u201c\u201d ')
@@ -156,20 +157,20 @@ def _expression_stated(text: str) -> str | None:
         return None if _ANOTHER.search(VERB.split(said)[-1]) else settled(found)
     if matrices := _MATRICES.search(said):
         return as_expression(matrices[0])
-    if _RELATION.search(said):  # its number is a bound, and no answer
+    if _RELATION.search(said):  # its number is a bound and not the answer
         spans = [span for span in _spans(said) if _RELATION.search(span)]
         return as_expression(spans[0]) if len(spans) == 1 else None
     return _number_stated("expression", text)
 
 
 def _lists(said: str) -> bool:
-    """Whether a text lists mathematics with `and` or `or`, and is nothing else."""
+    """Whether a text is only a list of mathematics joined by `and` or `or`."""
     items = maths_list(said)
     return 1 < len(items) < 20 and all(item.strip() and not re.search(_PROSE + "{2,}", item) for item in items)
 
 
 def _spans(sentence: str) -> list[str]:
-    """The mathematics of a sentence, between its words."""
+    """The mathematical parts of a sentence."""
     return [span.strip(" ,;:.") for span in re.split(rf"{_PROSE}{{2,}}", sentence)]
 
 

@@ -1,4 +1,4 @@
-"""Words as answers, and the words about an answer: what leads in to it, what refuses it, and where it ends."""
+"""Readers for words as answers: phrases that introduce an answer, refusals, and where the answer ends."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ _AFTER = (
 _LEAD_IN = re.compile(
     rf"(?:(?:{_HEDGE})(?:\s*[,:]|\s+[-\u2013\u2014](?=\s)|(?=\s))|(?:{_SUBJECT}){_AFTER}(?=\s))\s*:?\s*", re.IGNORECASE
 )
-# "The missing colour is red": what a sentence says of something that it names with an article.
+# The subject and verb of "The missing colour is red".
 _OF_SOMETHING = re.compile(
     rf"(?:the|its|their|this|that|these|those|his|her|my|our|your)\s(?:[\w'\u2019-]+\s){{1,6}}?(?:is|are|"
     rf"was|were)\b(?! (?:not|no)\b)"
@@ -60,7 +60,7 @@ _REFUSAL = re.compile(
     r"(?:unable|failed) to .*)",
     re.IGNORECASE,
 )
-# Abbreviations, after whose full stop a sentence goes on; a single capital is one.
+# A full stop that does not follow an abbreviation or a single capital.
 _STOP = r"(?<!\b(?:St|Dr|Mr|Ms|Mt|Jr|Sr|No|vs|Ft))(?<!\b(?:Mrs|Gen))(?<!\bProf)(?<!\b[A-Z])\."
 SENTENCE_END = re.compile(rf"(?:{_STOP}|[!?])(?:\s|$)|;(?:\s|$)|\n")
 _CLAUSE = re.compile(
@@ -72,7 +72,7 @@ _CLAUSE = re.compile(
 
 
 def without_lead_in(text: str) -> str:
-    """A sentence without the words that lead in to what it says: "So it is", "I think"."""
+    """A sentence without its introduction, such as "So it is" or "I think"."""
     said = text.strip()
     for _ in range(4):
         lead = _LEAD_IN.match(said)
@@ -83,12 +83,12 @@ def without_lead_in(text: str) -> str:
 
 
 def refuses(text: str) -> bool:
-    """Whether a short text says that there is no answer."""
+    """Whether a short text says that the question cannot be answered."""
     return bool(_REFUSAL.fullmatch(text.strip().rstrip(".! ")))
 
 
 def sentence_parts(line: str) -> list[str]:
-    """The sentences of a line; the full stop of an abbreviation ends none."""
+    """Split a line into sentences; the full stop of an abbreviation does not end one."""
     return re.split(
         r"(?<=[.!?])(?<!\b(?:St|Dr|Mr|Ms|Mt|Jr|Sr|No|vs|Ft)\.)(?<!\bMrs\.)(?<!\b[A-Z]\.)\s+(?=[A-Z(\\$*])",
         _after_maths(line),
@@ -96,7 +96,7 @@ def sentence_parts(line: str) -> list[str]:
 
 
 def _after_maths(line: str) -> str:
-    """A line in which the full stop of a displayed formula stands behind it."""
+    """Move the full stop of a displayed formula behind its closing delimiter."""
     return re.sub(r"([.!?])(\$\$|\\\])(?=\s)", r"\2\1", line.strip())
 
 
@@ -115,7 +115,7 @@ def _words_leading(answer_type: AnswerType, text: str) -> str | None:
 
 
 def _form(answer_type: AnswerType, text: str) -> str | None:
-    """The answer of a short text, without what leads in to it."""
+    """The answer in a short text, without its introduction."""
     said = text.strip().rstrip("!;,. ")
     if refuses(said):
         return None
@@ -128,11 +128,12 @@ def _form(answer_type: AnswerType, text: str) -> str | None:
 
 
 def _unquoted(said: str) -> str:
-    """A text without quotes or brackets about all of it."""
+    """The text without quotes or brackets around it."""
     while len(said) > 2 and said[0] in _OPEN and said[-1] == _CLOSE[_OPEN.index(said[0])] and said[0] not in said[1:-1]:
         said = said[1:-1].strip()
     return said
 
 
 def words(answer_type: AnswerType) -> Reader:
+    """The reader for answers of at most MAX_WORDS words."""
     return Reader(partial(_words_whole, answer_type), partial(_words_leading, answer_type), lambda text: None)

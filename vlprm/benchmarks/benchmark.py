@@ -68,7 +68,7 @@ class Reading:
 
 @dataclass(frozen=True)
 class Hub:
-    """Where a benchmark is on the Hub: `load_dataset(path, config, split=split)` for each config, with images in
+    """The place of a benchmark on the Hub: `load_dataset(path, config, split=split)` for each config, with images in
     `columns`."""
 
     path: str

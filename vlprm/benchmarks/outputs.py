@@ -2,8 +2,8 @@
 
 - JSON: an object of records by id (MathVista), of texts by id (MMMU, "eval only"), of lists of records (MMMU, by
   subject), or a list of records;
-- JSON lines: records (MathVision, MMMU-Pro, PuzzleVQA), {"id", "response"}, or what eval.run writes, of which the first
-  candidate of each pool is read.
+- JSON lines: records (MathVision, MMMU-Pro, PuzzleVQA), {"id", "response"}, or the records of eval.run, where the first
+  candidate of each pool counts.
 
 If the last step of a text is tagged as the answer, only that step is read.
 """
@@ -38,7 +38,7 @@ class Outputs:
 
 
 def read_outputs(path: Path, benchmark: Benchmark) -> Outputs:
-    """UserError on a file that cannot be read, on a record without an id, and where two records have the same one."""
+    """Read a file of outputs. UserError if it cannot be read, or if a record has no id or repeats one."""
     read, torn = _records(path)
     records = [_of_run(record) if "candidates" in record else record for record in read if not _is_search(record)]
     outputs: dict[str, Output] = {}
@@ -46,7 +46,9 @@ def read_outputs(path: Path, benchmark: Benchmark) -> Outputs:
     for number, (record, text) in enumerate(zip(records, texts, strict=True), 1):
         item_id = benchmark.key(record)
         if item_id is None:
-            raise UserError(f"{path}: record {number} has no id; each needs one, as in {benchmark.name}'s own files")
+            raise UserError(
+                f"{path}: record {number} has no id; give each record one, as in {benchmark.name}'s own files"
+            )
         if item_id in outputs:
             repeated = sum(count > 1 for count in Counter(map(benchmark.key, records)).values())
             raise UserError(f"{path}: {repeated} ids have several outputs, such as {item_id!r}; keep one of each")
@@ -55,27 +57,27 @@ def read_outputs(path: Path, benchmark: Benchmark) -> Outputs:
         raise UserError(f"{path} has no outputs; check the file")
     malformed = [text is None for text in texts]
     if all(malformed):
-        raise UserError(f"{path}: no record has a text under {', '.join(TEXT_FIELDS)}; name it so")
+        raise UserError(f"{path}: no record has a text in {', '.join(TEXT_FIELDS)}; rename the field")
     return Outputs(outputs, sum(malformed), torn)
 
 
 def final_text(text: str) -> str:
-    """What the answer step says, where the text ends with one; else all of it."""
+    """The content of the answer step if the text has one, else the whole text."""
     return answer_text(split_steps(text))
 
 
 def _text(record: Mapping[str, Any]) -> str | None:
-    """What the model said; None where the record has nothing of the kind. A number is a text that a file left bare."""
+    """The model's output; None if the record has none. A number is an unquoted text."""
     return next((_plain(record[name]) for name in TEXT_FIELDS if name in record), None)
 
 
 def _is_search(record: Mapping[str, Any]) -> bool:
-    """A record of eval.run that is not of the pool."""
+    """Whether a record of eval.run belongs to a search method and not to the pool."""
     return "candidates" in record and record.get("method") != POOL
 
 
 def _of_run(record: Mapping[str, Any]) -> dict[str, Any]:
-    """A record of eval.run as an output: the first candidate's text."""
+    """Convert a record of eval.run to an output with the first candidate's text."""
     first = [from_json(Solution, candidate["solution"]) for candidate in record["candidates"][:1]]
     return {"id": record["problem"], "response": join_steps(first[0].steps) if first else None}
 
@@ -92,9 +94,9 @@ def _records(path: Path) -> tuple[list[dict[str, Any]], bool]:
     except ValueError:
         return _line_records(text, path)
     except RecursionError as error:
-        raise UserError(f"{path} is nested too deeply to be outputs") from error
+        raise UserError(f"{path} is nested too deeply; give a file of outputs") from error
     if isinstance(whole, dict) and {"id", "pid", "key", *TEXT_FIELDS} & whole.keys():
-        return [whole], False  # lines, of which there is one
+        return [whole], False  # JSON Lines with a single line
     return list(_whole_records(whole, path)), False
 
 
@@ -107,7 +109,7 @@ def _whole_records(whole: Any, path: Path) -> Iterator[dict[str, Any]]:
             elif key is not None and not isinstance(value, list):
                 yield {"id": key, "response": record}
             else:
-                raise UserError(f"{path}: {str(record)[:60]!r} is not a record; each is an object with an id")
+                raise UserError(f"{path}: {str(record)[:60]!r} is not a record; write objects with an id")
 
 
 def _line_records(text: str, path: Path) -> tuple[list[dict[str, Any]], bool]:
@@ -123,6 +125,6 @@ def _line_records(text: str, path: Path) -> tuple[list[dict[str, Any]], bool]:
                 f"{path}, line {number} is not JSON ({error}); remove it, or create the file again"
             ) from error
         if not isinstance(record, dict):
-            raise UserError(f"{path}, line {number} is not an object with an id")
+            raise UserError(f"{path}, line {number} is not an object; write objects with an id")
         records.append(record)
     return records, False

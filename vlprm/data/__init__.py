@@ -1,1 +1,1 @@
-"""Datasets on disk: ours, TRL's, other groups', and problems of one's own."""
+"""Datasets on disk: our format, TRL's, other groups' formats, and your own problem files."""

@@ -1,25 +1,25 @@
-"""The step-label dataset on disk: parquet, images embedded as bytes, one row a tree. Written by `data_synth`, read by
-`train` and `eval`, and by anyone's program.
+"""The step-label dataset on disk: parquet with one row per tree and images embedded as bytes.
 
     id            the problem's id
     images        List(Image), bytes inside
     prompt        the question
     completions   text of each step of the tree
     parents       index of each step's parent step, -1 for a first step
-    leaves        {"node", "answer", "right"} of each complete solution: where it ends, what it answers (null: no
-                  result), whether that is the gold answer
+    leaves        {"node", "answer", "right"} per complete solution: its last step, its answer (null: no result), and
+                  whether that is the gold answer
     labels        target of each step in [0, 1]; null means no loss
     error_kinds   "perception", "reasoning", "action" or null
     answer        the gold answer
-    evidence      JSON, of each step: `label` (what its target was made of), `region` (of an executed zoom),
-                  `corrected_by` (for a first wrong step: a right one that the policy wrote in its place, or null; the
-                  judge's `correction`, if it gave one, stands in its verdict in `label`), and `zoom` (of a zoom: its
+    evidence      JSON, one object per step: `label` (the evidence of its target), `region` (of an executed zoom),
+                  `corrected_by` (for a first wrong step: the index of a right step that the policy wrote in its place,
+                  or null; the judge's `correction` is in the verdict in `label`), and `zoom` (for a zoom: its
                   `vlprm.zoom.labels.ZoomLabel`, with its class as `credit`)
-    meta          JSON: task, question type, rule, judge, what is believed of it, the counts of the prompt (`root`), and
-                  the leaves of the solutions that training learns from, in order (`solutions`; see
-                  vlprm.data.selection): where a judge was asked, those that it read
+    meta          JSON: task, question type, rule, judge, the judge's estimated rates, the counts of the prompt
+                  (`root`), and `solutions`: the leaves of the solutions that training learns from, in order (see
+                  vlprm.data.selection); if a judge was asked, those that it read
 
-A step has the same target in every solution that shares it, so a tree's row holds one target a step.
+`data_synth` writes it, `train` and `eval` read it. All solutions through a step share its target, so a row has one
+target per step.
 """
 
 from __future__ import annotations
@@ -67,10 +67,12 @@ COLUMNS = tuple(FEATURES)
 
 @dataclass(frozen=True)
 class LabelledPath:
-    """One complete solution of a tree: its steps, their labels, whether its answer is right, and for a first wrong step
-    a right one: what the policy wrote in its place elsewhere in the tree, or else what the judge says it should be.
-    `place` is its place among the solutions that training learns from; None where it is none of them, or where the
-    dataset does not say."""
+    """One complete solution of a tree.
+
+    `right`: whether its answer is right. `corrected`: for a first wrong step, the right step that the policy wrote in
+    its place elsewhere in the tree, or else the judge's correction. `place`: index among the solutions that training
+    learns from; None if training skips it or the dataset does not say.
+    """
 
     problem: Problem
     steps: tuple[Step, ...]
@@ -88,8 +90,8 @@ def tree_row(
     meta: dict[str, Any],
     regions: Mapping[str, Region] | None = None,
 ) -> dict[str, Any]:
-    """A row of the dataset. `right` goes with `tree.leaves`; `regions` are the true regions of the problem's zooms, by
-    name, where its task knows them (`vlprm.tasks.known_regions`)."""
+    """A row of the dataset. `right` matches `tree.leaves`. `regions` are the true regions of the problem's zooms by
+    name, if its task knows them (`vlprm.tasks.known_regions`)."""
     labels = [node.label for node in tree.nodes]
     corrections = mined_corrections(labels, [node.parent for node in tree.nodes])
     zooms = {
@@ -129,7 +131,7 @@ def tree_row(
 
 
 def write_dataset(path: Path, rows: Iterable[dict[str, Any]]) -> int:
-    """Write the dataset at once; how many rows there were. UserError where there are none."""
+    """Write the dataset and return the number of rows. UserError if there are none."""
     written = write_parquet(path, rows, Features(FEATURES))
     if not written:
         path.unlink()
@@ -140,8 +142,8 @@ def write_dataset(path: Path, rows: Iterable[dict[str, Any]]) -> int:
 
 
 def write_parquet(path: Path, rows: Iterable[dict[str, Any]], features: Features) -> int:
-    """Write rows as a parquet file that `datasets` reads with these features, a few of them in memory at a time.
-    Every image is asserted to have its bytes, since `datasets` would otherwise store a path."""
+    """Write rows as a parquet file with these `datasets` features, a few rows in memory at a time, and return their
+    number. Asserts that images have bytes, because `datasets` would store a path instead."""
     draft = path.with_suffix(".draft")
     path.parent.mkdir(parents=True, exist_ok=True)
     written = 0
@@ -155,7 +157,7 @@ def write_parquet(path: Path, rows: Iterable[dict[str, Any]], features: Features
 
 
 def batches(values: Iterable[T], size: int) -> Iterator[list[T]]:
-    """The values in lists of so many; the last may be shorter."""
+    """Yield lists of `size` values; the last may be shorter."""
     remaining = iter(values)
     while batch := list(itertools.islice(remaining, size)):
         yield batch
@@ -167,8 +169,8 @@ def read_rows(path: Path) -> list[dict[str, Any]]:
 
 
 def iterate_rows(path: Path) -> Iterator[dict[str, Any]]:
-    """The rows of a dataset file, a few in memory at a time. UserError names the file if it is missing, unreadable,
-    foreign or empty."""
+    """Yield the rows of a dataset file, a few in memory at a time. UserError names the file if it is missing,
+    unreadable, empty or in another format."""
     with open_parquet(path) as file:
         if missing := sorted(set(COLUMNS) - set(file.schema_arrow.names)):
             raise UserError(f"{path} lacks the columns {', '.join(missing)}; see vlprm/data/dataset.py for the format")
@@ -178,7 +180,7 @@ def iterate_rows(path: Path) -> Iterator[dict[str, Any]]:
 
 
 def open_parquet(path: Path) -> ParquetFile:
-    """A parquet file. UserError names it if it is missing or unreadable."""
+    """Open a parquet file. UserError names the file if it is missing or unreadable."""
     if not path.is_file():
         raise UserError(f"no dataset {path}; make it with `python -m data_synth.label`")
     try:
@@ -190,14 +192,14 @@ def open_parquet(path: Path) -> ParquetFile:
 
 
 def table_rows(file: ParquetFile) -> Iterator[dict[str, Any]]:
-    """The rows of an open file, a few in memory at a time."""
+    """Yield the rows of an open file, a few in memory at a time."""
     for batch in file.iter_batches(batch_size=ROW_GROUP):
         yield from batch.to_pylist()
 
 
 def row_paths(row: dict[str, Any]) -> list[LabelledPath]:
-    """The complete solutions of a tree row, with the labels of their steps. UserError names a row whose columns do not
-    go together, or that lacks an image."""
+    """The complete solutions of a row, with the labels of their steps. UserError names a row with columns of different
+    lengths or an image without bytes."""
     _check_row(row)
     meta = json.loads(row["meta"])
     problem = Problem(
@@ -209,7 +211,7 @@ def row_paths(row: dict[str, Any]) -> list[LabelledPath]:
         Step(step_kind(text), text, e["region"] and from_json(Region, e["region"]), e.get("told", ""))
         for text, e in zip(row["completions"], evidence, strict=True)
     ]
-    # The columns are the labels; the evidence tells what they were made of.
+    # The columns hold the labels, the evidence their sources.
     labels = [
         dataclasses.replace(from_json(StepLabel, e["label"]), target=target, error_kind=kind)
         for e, target, kind in zip(evidence, row["labels"], row["error_kinds"], strict=True)
@@ -239,13 +241,13 @@ def _check_row(row: dict[str, Any]) -> None:
     lengths = {name: len(row[name]) for name in ("completions", "parents", "labels", "error_kinds")}
     if len(set(lengths.values())) > 1:
         said = ", ".join(f"{count} {name}" for name, count in lengths.items())
-        raise UserError(f"row {row['id']} has {said}; give every step one of each (a label may be null)")
+        raise UserError(f"row {row['id']} has {said}; give one of each per step (a label may be null)")
     if not all(image and image["bytes"] for image in row["images"]):
-        raise UserError(f"row {row['id']} has an image without its bytes; embed them, or datasets keeps paths")
+        raise UserError(f"row {row['id']} has an image without bytes; embed the image file")
 
 
 def row_evidence(row: dict[str, Any]) -> TreeEvidence:
-    """The counts and verdicts of a row's steps. UserError where the row was made without counts of its prompt."""
+    """The counts and verdicts of a row's steps. UserError if the row lacks the counts of its prompt."""
     meta = json.loads(row["meta"])
     if "root" not in meta:
         raise UserError(f"row {row['id']} has no counts of its prompt; make the dataset with data_synth.label")

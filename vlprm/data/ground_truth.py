@@ -1,4 +1,4 @@
-"""The truth of labelled steps, on tasks that know it."""
+"""Ground-truth correctness of labelled steps, for tasks that know it."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from vlprm.tasks import Tasks, task_of
 
 
 def labels_and_truth(tree: Sequence[LabelledPath], tasks: Tasks) -> dict[int, tuple[StepLabel, Verdict]]:
-    """Label and truth of each step of a tree by its node, up to the first true error of each path, or the first step
-    whose truth is not known. The last step of a path is left out: its label is the answer's."""
+    """Label and true verdict by node, for the steps of each path up to its first true error or its first step without a
+    known truth. The last step of a path is left out, because its label is the answer's."""
     found: dict[int, tuple[StepLabel, Verdict]] = {}
     for path in tree:
         verdicts = task_of(path.problem.task, tasks).verdicts(path.problem, path.steps)

@@ -1,4 +1,5 @@
-"""Step labels that somebody else made, as rows of our dataset. The readers of formats are made of these parts."""
+"""Convert step labels from other groups into rows of our dataset; `data_synth.formats` builds its readers from these
+parts."""
 
 from __future__ import annotations
 
@@ -15,18 +16,19 @@ from vlprm.steps import parse_step
 
 Record = dict[str, Any]
 DatasetRow = dict[str, Any]
-Leaf = tuple[str | None, bool | None]  # what a solution answers, and whether that is right
+Leaf = tuple[str | None, bool | None]  # a solution's answer, and whether it is right
 T = TypeVar("T")
 
 
 class ImageFolder:
-    """Images that a source names, from one folder and never from outside of it."""
+    """Loads images that a source names, from one folder only."""
 
     def __init__(self, folder: Path | None) -> None:
         self._folder = folder and folder.resolve()
 
     def load(self, value: Any) -> tuple[bytes, ...]:
-        """The encoded files of an image field: null, a path, bytes, a struct of both, or a list of these."""
+        """The encoded files of an image field: null, a path, bytes, a struct of both, or a list of these. RecordError
+        if one is missing, unreadable or outside the folder."""
         return tuple(self._one(item) for item in as_list(value))
 
     def _one(self, value: Any) -> bytes:
@@ -34,7 +36,7 @@ class ImageFolder:
             value = value.get("bytes") or value.get("path")
         data = self._file(value) if isinstance(value, str) else value
         if not isinstance(data, bytes):
-            raise RecordError("image_missing", "one of its images is null; give the image, or take it out of the list")
+            raise RecordError("image_missing", "one of its images is null; give the image, or remove it from the list")
         try:
             open_image(data)
         except ValueError as error:
@@ -55,52 +57,55 @@ class ImageFolder:
 
 
 def as_list(value: Any) -> list[Any]:
-    """The items of an image field: of a list, a single one, or none."""
+    """The items of an image field, which may be a list, a single item or null."""
     return value if isinstance(value, list) else [] if value is None else [value]
 
 
 def required_field(record: Record, name: str, kind: type[T]) -> T:
-    """A record's field, of this type. Dropped where it is missing or of another."""
+    """A record's field. RecordError if it is missing or of another type."""
     value = record.get(name)
     if value is None:
-        raise RecordError(f"no_{name}", f"it has no {name}; add what the format has there")
+        raise RecordError(f"no_{name}", f"it has no {name}; add this field of the format")
     if not isinstance(value, kind):
         raise RecordError(f"{name}_type", f"its {name} is a {type(value).__name__}; make it a {kind.__name__}")
     return value
 
 
 def step_texts(values: Any) -> list[str]:
-    """Step texts, none of them empty."""
+    """The texts of the steps. RecordError if there are none or one is empty."""
     if not isinstance(values, list) or not values:
-        raise RecordError("no_steps", "it has no list of steps; give one text a step, or leave the record out")
+        raise RecordError("no_steps", "it has no list of steps; give one text per step, or remove the record")
     if not all(isinstance(value, str) and value for value in values):
-        raise RecordError("empty_step", "one of its steps is empty or no text; take it out, and its label")
+        raise RecordError("empty_step", "one of its steps is empty or not a text; remove it and its label")
     return values
 
 
 def soft_value(value: Any) -> float | None:
-    """A soft value: a number in [0, 1], or null."""
-    if value is not None and not (type(value) in (int, float) and 0 <= value <= 1):  # True is no number
-        raise RecordError("label_value", f"its label {value!r:.40} is not in [0, 1]; scale it, or make it null")
+    """A number in [0, 1], or null. RecordError for any other value."""
+    if value is not None and not (type(value) in (int, float) and 0 <= value <= 1):  # excludes booleans
+        raise RecordError(
+            "label_value", f"its label {value!r:.40} is not a number in [0, 1]; scale it, or make it null"
+        )
     return None if value is None else float(value)
 
 
 def label_without_counts(rule: str, target: float | None, error_kind: ErrorKind | None = None) -> StepLabel:
-    """A value with no counts behind it."""
+    """A label with a target but without rollout counts."""
     return StepLabel(target=target, error_kind=error_kind, rule=rule)
 
 
 def chain(steps: Sequence[str], labels: Sequence[StepLabel]) -> list[TreeNode]:
-    """One solution as nodes. Dropped where labels and steps differ in number."""
+    """One solution as nodes. RecordError if there is not one label per step."""
     if len(steps) != len(labels):
         raise RecordError(
-            "label_count", f"it has {len(labels)} labels for {len(steps)} steps; give each step one (null: no loss)"
+            "label_count",
+            f"it has {len(labels)} labels for {len(steps)} steps; give one label per step (null: no loss)",
         )
     return [TreeNode(parse_step(text), n - 1, label) for n, (text, label) in enumerate(zip(steps, labels, strict=True))]
 
 
 def refuse_blank_question(question: str) -> None:
-    """Dropped where nothing is asked: a reward model reads steps by the question that they answer."""
+    """RecordError if the question is empty: a reward model judges steps by their question."""
     if not question.strip():
         raise RecordError("no_question", "its question is empty; give the question that its steps answer")
 
@@ -114,9 +119,10 @@ def made_row(
     known: dict[int, Leaf] | None = None,
     **meta: Any,
 ) -> DatasetRow:
-    """A row of the format `name`. Each node without children ends a solution; `known` is what is known of some.
+    """A row of the format `name`. Each node without children ends a solution; `known` maps some of these nodes to their
+    answers.
 
-    The id is a hash of question and images: solutions of one problem share it, in whatever file they stand.
+    The id is a hash of question and images, so all solutions of a problem share it across files.
     """
     if not nodes:
         raise RecordError("no_steps")

@@ -1,10 +1,10 @@
-"""Problems of one's own: a file `problems.jsonl`, one JSON object a line, with its images beside it.
+"""Your own problems: a file `problems.jsonl` with one JSON object per line, and its images in the same folder.
 
     {"id": "7", "question": "How many cups?", "images": ["cups/7.png"], "answer": "3", "answer_type": "integer"}
 
-Paths are relative to the file's folder and stay inside of it. The answer types are in docs/answers.md. `choices` are
-the texts of the options, of which a solution then answers one. `solution` is a reference for judges that take one; any
-further field is kept in the problem's `meta`, with `question_type` for reports.
+Image paths are relative to the file's folder and must stay inside it. docs/answers.md lists the answer types. `choices`
+are the texts of the options, for multiple choice. `solution` is a reference solution for judges that use one. Further
+fields go into the problem's `meta`, among them `question_type` for reports.
 """
 
 from __future__ import annotations
@@ -23,48 +23,54 @@ FIELDS = {"id", "question", "images", "answer", "answer_type"}
 
 
 class ProblemFile:
-    """The problems of a file, by id. Only their places are held in memory. UserError where the file is missing, empty,
-    or not such a file; what is wrong with a single problem is a ProblemError when it is asked for."""
+    """The problems of a file, by id, read from disk when asked for. UserError if the file is missing, empty or
+    malformed."""
 
     def __init__(self, path: Path) -> None:
         if not path.is_file():
-            raise UserError(f"no file {path} of problems; see vlprm/data/problem_file.py for what it holds")
+            raise UserError(f"no problem file {path}; write one JSON object per line, as docs/synthesis.md shows")
         self.path, self.folder = path, path.parent.resolve()
         self._places: dict[str, int] = {}
         for number, (place, line) in enumerate(placed_lines(path), 1):
             problem_id = _id(line, f"{path}, line {number}")
             if problem_id in self._places:
-                raise UserError(f"{path}, line {number}: the id {problem_id!r} is there already; give each its own")
+                raise UserError(
+                    f"{path}, line {number}: the id {problem_id!r} occurs twice; give each problem its own id"
+                )
             self._places[problem_id] = place
         if not self._places:
-            raise UserError(f"{path} has no problems; write one JSON object a line")
+            raise UserError(f"{path} has no problems; write one JSON object per line")
 
     @property
     def ids(self) -> list[str]:
+        """The ids of the problems, in the order of the file."""
         return list(self._places)
 
     def problem(self, problem_id: str) -> Problem:
+        """The problem with this id. ProblemError if a field is missing or malformed or an image cannot be used."""
         with self.path.open("rb") as file:
             file.seek(self._places[problem_id])
             record = json.loads(file.readline())
         for name in ("question", "answer", "answer_type"):
             if record.get(name) in (None, "") or str(record[name]).isspace():
-                raise ProblemError(f"no_{name}", f"{problem_id} has nothing in its field {name!r}")
+                raise ProblemError(f"no_{name}", f"{problem_id} has no value in its field {name!r}; fill it in")
             if not isinstance(record[name], str):
-                raise ProblemError("not_text", f"{problem_id}: its {name} {record[name]!r} is not a text; quote it")
+                raise ProblemError("not_text", f"{problem_id}: its {name} {record[name]!r} is not a string; quote it")
         answer_type = record["answer_type"]
         if answer_type not in CANONICAL:
             raise ProblemError(
-                "answer_type", f"{problem_id}: no answer type {answer_type!r} among {', '.join(CANONICAL)}"
+                "answer_type", f"{problem_id}: unknown answer type {answer_type!r}; known: {', '.join(CANONICAL)}"
             )
         if CANONICAL[answer_type](record["answer"]) is None:
-            raise ProblemError("bad_answer", f"{problem_id}: {record['answer']!r} is not of type {answer_type}")
+            raise ProblemError(
+                "bad_answer", f"{problem_id}: the answer {record['answer']!r} is not of type {answer_type}"
+            )
         choices = record.get("choices", [])
         if not isinstance(choices, list) or not all(isinstance(text, str) for text in choices) or len(choices) > 26:
-            raise ProblemError("bad_choices", f"{problem_id}: its choices are not a list of at most 26 texts")
+            raise ProblemError("bad_choices", f"{problem_id}: its choices must be a list of at most 26 strings")
         names = record.get("images")
         if not isinstance(names, list) or not names:
-            raise ProblemError("no_image", f"{problem_id} lists no images")
+            raise ProblemError("no_image", f"{problem_id} has no images; list at least one")
         meta = {key: value for key, value in record.items() if key not in FIELDS}
         return Problem(
             problem_id,
@@ -82,7 +88,7 @@ class ProblemFile:
         except LeadsOut as error:
             raise ProblemError("image_outside", f"{problem_id}: {error}") from error
         except OSError as error:
-            raise ProblemError("image_missing", f"{problem_id}: there is no image {name!r}") from error
+            raise ProblemError("image_missing", f"{problem_id}: there is no image {name!r}; copy it there") from error
         try:
             image = open_image(data, f"{problem_id}: {name}")
         except ValueError as error:
@@ -97,5 +103,5 @@ def _id(line: bytes, place: str) -> str:
     except ValueError as error:
         raise UserError(f"{place} is not JSON; correct it") from error
     if not isinstance(record, dict) or not isinstance(record.get("id"), str) or not record["id"]:
-        raise UserError(f"{place} has no id, a text of its own; add one")
+        raise UserError(f"{place} has no id; add a unique string")
     return str(record["id"])

@@ -1,5 +1,5 @@
-"""Which solutions of a tree are read. A judge is asked about the first so many, and training learns from the first so
-many, so that what is learnt was judged."""
+"""Select solutions of a tree. The judge and training read a tree's solutions in the same order, so that training learns
+from judged ones."""
 
 from __future__ import annotations
 
@@ -11,18 +11,18 @@ from vlprm.schema import StepLabel
 
 
 def is_counted(label: StepLabel) -> bool:
-    """Whether the rollouts from a step are enough to tell its value."""
+    """Whether a step has enough rollouts to estimate its value."""
     return label.mc_valid >= MIN_VALID
 
 
 def in_order(
     paths: Sequence[Sequence[int]], right: Sequence[bool | None], counted: set[int], most: int | None = None
 ) -> list[int]:
-    """Places of the solutions that are read, in order; no more than `most`.
+    """Indices of at most `most` solutions to read, in order.
 
-    Wrong and right ones take turns. Of each kind the next one is that whose path has the most `counted` steps, and then
-    the most steps, which none before it has. Those without a result are read only if all are without one: many datasets
-    do not say whether an answer is right.
+    Wrong and right solutions alternate. The next of each kind is the one whose path adds the most `counted` steps, then
+    the most steps, to those already covered. Solutions without a result are read only if all are: many datasets do not
+    say whether an answer is right.
     """
     covered: set[int] = set()
 
@@ -38,7 +38,7 @@ def in_order(
     order: list[int] = []
     while any(kinds):
         for heap in filter(None, kinds):
-            # Gains only shrink, so the first whose gain is still what it was has the largest.
+            # Gains only shrink, so the first one with an unchanged gain has the largest.
             while (now := gain(heap[0][2])) != heap[0]:
                 heapq.heapreplace(heap, now)
             order.append(heapq.heappop(heap)[2])

@@ -1,14 +1,14 @@
-"""TRL's stepwise format, which its PRM trainer read, with images: such a file trains as it is.
+"""TRL's stepwise format, extended with images. These files can be used for training directly.
 
-    prompt        the question: a text, or messages with one user's turn
+    prompt        the question: a text, or messages with a single user turn
     completions   text of each step of one solution
-    labels        of each step: true, false, a number in [0, 1], or null (no loss)
+    labels        per step: true, false, a number in [0, 1], or null (no loss)
     images        optional, List(Image()); or `image`, a single one
     id, answer    optional
 
-Parquet as `datasets` writes it, or JSON Lines with image files named by paths; such files lie in the folder of the
-dataset. An `<image>` in a text, or a part {"type": "image"} of a message, marks an image; the model sees all images
-before the question, wherever their marks stood. A system's turn is left out: it tells the policy how to write.
+Files are parquet as written by `datasets`, or JSON Lines with paths of images inside the dataset's folder. An `<image>`
+in a text, or a part {"type": "image"} in a message, marks an image; the model sees all images before the question,
+wherever the marks are. A system turn is dropped, because it instructs the policy.
 """
 
 from __future__ import annotations
@@ -38,12 +38,16 @@ log = logging.getLogger(__name__)
 
 MARK = "<image>"
 STEPWISE = {"prompt", "completions", "labels"}
-OF_TREES = {"parents", "leaves", "evidence"}  # a file with one of these is ours, however much of it is missing
+OF_TREES = {
+    "parents",
+    "leaves",
+    "evidence",
+}  # one of these columns marks our format
 
 
 def training_rows(path: Path) -> Iterator[DatasetRow]:
-    """The rows of a dataset to train from, ours (see `vlprm.data.dataset`) or TRL's, told apart by their columns; a few
-    in memory at a time. UserError names the file, the row, its id where it has one, and the fix."""
+    """Yield the rows of a training dataset in our format (`vlprm.data.dataset`) or TRL's, detected by its columns; a
+    few are in memory at a time. UserError names the file, the row, its id if it has one, and the fix."""
     if path.suffix != ".jsonl" and not _is_stepwise(path):
         yield from iterate_rows(path)
         return
@@ -56,12 +60,12 @@ def training_rows(path: Path) -> Iterator[DatasetRow]:
             named = f" (id {record['id']})" if isinstance(record, dict) and record.get("id") is not None else ""
             raise UserError(f"{path}, row {number}{named}: {error}") from error
     if not number:
-        raise UserError(f"{path} has no rows; write one solution a row")
+        raise UserError(f"{path} has no rows; write one solution per row")
 
 
 def stepwise_row(record: Record, images: ImageFolder) -> DatasetRow:
-    """A record of the format as a row of ours, whose tree is a chain. Dropped where it cannot be read. Whether the
-    answer is right is not known."""
+    """Convert a record to a row of our format, whose tree is a chain; whether its answer is right stays unknown.
+    RecordError if it is malformed."""
     steps, labels = step_texts(record.get("completions")), required_field(record, "labels", list)
     nodes = chain(
         steps, [label_without_counts("trl", soft_value(float(v) if isinstance(v, bool) else v)) for v in labels]
@@ -72,15 +76,13 @@ def stepwise_row(record: Record, images: ImageFolder) -> DatasetRow:
 
 
 def question_of(prompt: Any) -> tuple[str, list[Any]]:
-    """The question that a prompt asks, and for each of its image marks the image that stands there, or None. Dropped
-    where the prompt is neither a text nor messages with one user's turn."""
+    """The question in a prompt, and one item per image mark: the mark's image, or None. RecordError if the prompt is
+    neither a text nor messages with a single user turn."""
     if isinstance(prompt, str):
         return (prompt.replace(MARK, "").strip() if MARK in prompt else prompt), [None] * prompt.count(MARK)
     turns = [turn for turn in _objects(prompt, "prompt") if turn.get("role") != "system"]
     if [turn.get("role") for turn in turns] != ["user"]:
-        raise RecordError(
-            "prompt_turns", "its prompt is not one user's turn; a reward model reads one question, give that"
-        )
+        raise RecordError("prompt_turns", "its prompt is not a single user turn; give only the question")
     if isinstance(content := turns[0].get("content"), str):
         return question_of(content)
     parts = _objects(content, "prompt")
@@ -88,38 +90,38 @@ def question_of(prompt: Any) -> tuple[str, list[Any]]:
 
 
 def text_of(content: Any) -> str:
-    """The text of a message's content: a text, or parts. Dropped where it is neither."""
+    """The text of a message's content, a string or a list of parts. RecordError for anything else."""
     if isinstance(content, str):
         return content
     return "".join(part.get("text") or "" for part in _objects(content, "content") if part.get("type") == "text")
 
 
 def ordered_images(marks: Sequence[Any], own: Sequence[Any]) -> list[Any]:
-    """The images of a prompt with these marks, in their order; those of the row (`own`) stand at the marks that hold
-    none. Dropped where their numbers differ."""
+    """The images of a prompt in the order of its marks; the row's images (`own`) fill the marks without one.
+    RecordError if the numbers differ."""
     empty = sum(mark is None for mark in marks)
-    if marks and not empty:  # TRL's trainers put a row's images into its messages, and hand over both
+    if marks and not empty:  # TRL's trainers copy a row's images into its messages and pass both
         return list(marks)
     if marks and empty != len(own):
         cause = "image_count" if own else "image_missing"
-        raise RecordError(
-            cause, f"it has {len(own)} images for {empty} marks in its prompt; give an image for each mark"
-        )
+        raise RecordError(cause, f"it has {len(own)} images for {empty} marks in its prompt; give one image per mark")
     remaining = iter(own)
     return [next(remaining) if mark is None else mark for mark in marks] if marks else list(own)
 
 
 def _training_row(record: Any, images: ImageFolder) -> DatasetRow:
     if not isinstance(record, dict):
-        raise RecordError("not_an_object", "it is no JSON object; write an object with prompt, completions and labels")
+        raise RecordError(
+            "not_an_object", "it is not a JSON object; write an object with prompt, completions and labels"
+        )
     if foreign := OF_TREES & set(record):
         raise RecordError(
-            "a_tree", f"it has {min(foreign)}, as a tree has; write trees with data_synth.convert --to vlprm"
+            "a_tree", f"it has {min(foreign)}, a column of trees; write trees with data_synth.convert --to vlprm"
         )
     if missing := STEPWISE - set(record):
         raise RecordError(f"no_{min(missing)}", f"it has no {min(missing)}; data_synth.convert reads other formats")
     row = stepwise_row(record, images)
-    # Their own id is what an error should name; what shares a question and images is still one problem to train.prm.
+    # Errors name the record's own id; train.prm still groups rows by question and images.
     return row if record.get("id") is None else {**row, "id": str(record["id"])}
 
 
@@ -128,7 +130,7 @@ def _is_stepwise(path: Path) -> bool:
         columns = set(file.schema_arrow.names)
     if not OF_TREES & columns and (missing := STEPWISE - columns):
         raise UserError(
-            f"{path} has neither our columns nor TRL's: it lacks {', '.join(sorted(missing))}; rename its columns, or"
+            f"{path} is in neither our format nor TRL's: it lacks {', '.join(sorted(missing))}; rename its columns, or"
             " convert it with data_synth.convert"
         )
     return not OF_TREES & columns and not set(COLUMNS) <= columns

@@ -1,1 +1,1 @@
-"""Step labels: fusion of Monte Carlo counts and verdicts, the judge's prompt and parser, its reliability."""
+"""Step labels: fusion of Monte Carlo counts and verdicts, the judge's prompt and parser, and its reliability."""

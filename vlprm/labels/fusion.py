@@ -1,8 +1,8 @@
 """Fuse Monte Carlo counts and a judge's verdicts into step targets. Pure functions over stored evidence.
 
-A rule gives each step of a tree the probability that it is correct, or None where it has no evidence. Steps after the
-first error have their targets like any other; whether they are learnt from is decided in training.
-The last step of a complete solution is labelled by its answer, whatever the rule: that much is known.
+A rule gives each step of a tree the probability that it is correct, or None without evidence. Steps after the first
+error also get targets; training decides whether to use them. The last step of a complete solution is labelled by its
+answer under every rule.
 """
 
 from __future__ import annotations
@@ -15,21 +15,22 @@ from vlprm.errors import UserError
 from vlprm.labels.judge_reliability import MIN_VALID, JudgeReliability, TreeEvidence, posterior_correct
 from vlprm.schema import StepLabel, Verdict
 
-HIGH_VALUE = 0.5  # of a step that is offered as a correction
+HIGH_VALUE = 0.5  # least value of a step offered as a correction
 
 
 def mc_rule(label: StepLabel) -> float | None:
-    """The share of right rollouts among those with a result (soft Monte Carlo), where there are enough."""
+    """Soft Monte Carlo: the share of right rollouts among those with a result; None below MIN_VALID rollouts."""
     return label.mc_correct / label.mc_valid if label.mc_valid >= MIN_VALID else None
 
 
 def judge_rule(label: StepLabel) -> float | None:
+    """The judge's verdict as 1 or 0; None without a verdict."""
     return None if label.judge is None else float(label.judge.correct)
 
 
 def consensus_rule(label: StepLabel) -> float | None:
-    """VL-PRM's reading (arXiv 2509.23250): the judge's errors stand; what it calls correct is kept where rollouts
-    agree, and has no label where none of them was right, or where there are too few."""
+    """The rule of VL-PRM (arXiv 2509.23250): 0 if the judge sees an error; 1 if it sees none and a rollout succeeds;
+    None if no rollout succeeds or there are too few."""
     if label.judge is None or not label.judge.correct:
         return judge_rule(label)
     value = mc_rule(label)
@@ -37,7 +38,7 @@ def consensus_rule(label: StepLabel) -> float | None:
 
 
 def hybrid_rule(label: StepLabel) -> float | None:
-    """The Monte Carlo value, bounded by the judge: 0 where it sees an error. With too few rollouts, the judge alone."""
+    """The Monte Carlo value, but 0 if the judge sees an error. With too few rollouts, the judge's verdict alone."""
     value, verdict = mc_rule(label), judge_rule(label)
     known = [v for v in (value, verdict) if v is not None]
     return min(known, default=None)
@@ -59,23 +60,24 @@ RULES: dict[Rule, TreeRule] = {
 
 
 def rule_calls_wrong(rule: str, target: float) -> bool:
-    """Whether a target calls the step wrong. A Monte Carlo value does so where no rollout was right (Math-Shepherd's
-    hard estimate); a posterior where it is below one half."""
+    """Whether a target calls the step wrong: under `mc` and `hybrid` a value of 0 (Math-Shepherd's hard estimate),
+    under the other rules a value below one half."""
     return target == 0.0 if rule in ("mc", "hybrid") else target < 0.5
 
 
 def called_wrong(label: StepLabel) -> bool:
-    """Whether a label has a target, and that calls the step wrong."""
+    """Whether a label has a target that calls the step wrong."""
     return label.target is not None and rule_calls_wrong(label.rule, label.target)
 
 
 def fuse_tree(
     evidence: TreeEvidence, paths: Sequence[tuple[Sequence[int], bool | None]], rule: Rule, quality: JudgeReliability
 ) -> list[StepLabel]:
-    """Labels of a tree's steps with their targets, and the kinds of the wrong ones, whatever rule made them before.
+    """The labels of a tree's steps with targets by `rule`, and error kinds of the wrong steps. Replaces earlier
+    targets.
 
-    `paths` has the steps of each complete solution and whether its answer is the gold one (None: no result, and no
-    label for its last step). A step on none of them has no target. UserError on an unknown rule.
+    `paths` lists, per complete solution, its steps and whether its answer is right (None: no result, so no target for
+    its last step). A step outside all paths has no target. UserError on an unknown rule.
     """
     if rule not in RULES:
         raise UserError(f"unknown fusion rule {rule!r}; known: {', '.join(RULES)}")
@@ -95,9 +97,8 @@ def _fused(label: StepLabel, target: float | None, rule: str) -> StepLabel:
 
 
 def mined_corrections(labels: Sequence[StepLabel], parents: Sequence[int]) -> list[int | None]:
-    """For each first wrong step of a solution, a step that the policy itself wrote in its place and that is right: of
-    those with the same parent which are not called wrong, the one with the largest share of right rollouts, if that is
-    high enough and of enough rollouts. None elsewhere."""
+    """For each first wrong step of a solution, a right step that the policy wrote in its place: the sibling not called
+    wrong with the largest share of right rollouts, if that is at least HIGH_VALUE. None for all other steps."""
     children: dict[int, list[int]] = {}
     for node, parent in enumerate(parents):
         children.setdefault(parent, []).append(node)
@@ -108,7 +109,7 @@ def mined_corrections(labels: Sequence[StepLabel], parents: Sequence[int]) -> li
         return (mc_rule(labels[node]) or 0.0) if called_right else 0.0
 
     corrections: list[int | None] = []
-    spoilt: list[bool] = []  # the step, or one before it, is called wrong
+    spoilt: list[bool] = []  # whether the step or one before it is called wrong
     for node, parent in enumerate(parents):
         before = parent >= 0 and spoilt[parent]
         spoilt.append(before or wrong[node])
@@ -118,4 +119,5 @@ def mined_corrections(labels: Sequence[StepLabel], parents: Sequence[int]) -> li
 
 
 def with_verdicts(labels: Sequence[StepLabel], verdicts: Sequence[Verdict | None]) -> list[StepLabel]:
+    """The labels with these verdicts."""
     return [dataclasses.replace(label, judge=verdict) for label, verdict in zip(labels, verdicts, strict=True)]

@@ -1,7 +1,7 @@
 """Ask a vision-language model to judge a solution step by step, and parse its answer strictly.
 
-The single pass over numbered steps, with the reference if there is one, is from SPARE (AAAI 2026), the error kinds are
-from VL-PRM, and the corrected first wrong step is from GM-PRM (arXiv 2508.04088).
+SPARE (AAAI 2026) introduced the single pass over numbered steps with an optional reference, VL-PRM the error kinds, and
+GM-PRM (arXiv 2508.04088) the correction of the first wrong step.
 """
 
 from __future__ import annotations
@@ -39,7 +39,8 @@ class _Judgement:
 
 
 class NoJudgement(ValueError):
-    """An answer that is no judgement; `cause` is one word to count by, `said` is what is wrong, where that is known."""
+    """A judge's answer that cannot be used. `cause` is a single word for counting; `said` describes the fault, if
+    known."""
 
     def __init__(self, cause: str, said: str = "") -> None:
         super().__init__(cause)
@@ -61,7 +62,7 @@ def judge_schema(steps: int) -> dict[str, Any]:
 
 
 def judge_problem(problem: Problem, steps: Sequence[Step], template: str) -> Problem:
-    """The question to the judge: the problem's images and the crops of its zooms, in order; the question, the numbered
+    """The question to the judge: the problem's images and the crops of the solution's zooms, the question, the numbered
     steps, and the reference if the template has one."""
     regions = [step.region for step in steps if step.region is not None]
     crops = [png(crop(open_image(source_of(problem.images, region)), region)) for region in regions]
@@ -70,11 +71,11 @@ def judge_problem(problem: Problem, steps: Sequence[Step], template: str) -> Pro
 
 
 def parse_judgement(text: str, steps: int) -> list[Verdict]:
-    """One verdict per step. The first wrong one has the correction.
+    """One verdict per step. The first wrong step carries the correction.
 
     NoJudgement if the text is not JSON (`not_json`), lacks fields (`bad_field`), names a step that does not exist
     (`unknown_step`), has missing, extra or repeated steps (`step_count`), or contradicts itself (`contradiction`): a
-    correct step with an error, a wrong one without, a correction although nothing is wrong.
+    correct step with an error, a wrong one without an error, or a correction without a wrong step.
     """
     fenced = _FENCE.fullmatch(text)
     try:
@@ -108,8 +109,8 @@ def _verdict(said: _Said) -> Verdict:
 
 
 def majority(votes: Sequence[Verdict]) -> Verdict | None:
-    """The majority verdict on a step, with the first reason and correction given for it; None without verdicts or on a
-    tie."""
+    """The majority verdict on a step, with the first reason and correction from its side; None on a tie or without
+    votes."""
     correct = sum(vote.correct for vote in votes)
     if 2 * correct == len(votes):
         return None

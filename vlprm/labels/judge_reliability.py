@@ -1,18 +1,19 @@
-"""How far a judge can be trusted, found from the data alone, and what follows for each step: the `bayes` rule.
+"""Estimate a judge's error rates without gold labels, and each step's posterior under them (the `bayes` rule).
 
-A step is correct, or it has an error of a kind, harmful (the answer is lost) or harmless (it is still reached: a cell
-misread that nobody counts). Counts tell harmful errors from the rest, and nothing else; the judge tells errors from
-correct steps, at rates that have to be known. Two anchors give them without gold labels (after Dawid and Skene, 1979):
+A step is correct or has an error of some kind. An error is harmful (the answer is lost) or harmless (the answer is
+still reached, such as a misread cell that nobody counts). Rollout counts only separate harmful errors from the rest;
+the judge separates errors from correct steps, at rates that are unknown. Two sets of anchors give the rates (after
+Dawid and Skene, 1979):
 
-- *Sensitivity*. A step after which no rollout succeeds, though many should have by its parent's counts, has a harmful
-  error whatever the judge says. How often the judge calls such steps wrong is its sensitivity.
-- *Specificity*. Where rollouts go on succeeding, a false alarm and a harmless error look the same, and an estimate
-  that is free to choose runs away to a judge who is never wrong. But harmless errors are not equally common among the
-  kinds of steps: the kind with the fewest alarms bounds the rate of false ones from above. So the specificity is, if
-  anything, underestimated.
+- *Sensitivity*. If no rollout succeeds after a step, though its parent's counts predict successes, the step has a
+  harmful error, whatever the judge says. Sensitivity is how often the judge calls these steps wrong.
+- *Specificity*. Where rollouts keep succeeding, a false alarm and a harmless error look alike, and an unconstrained
+  estimate drifts towards a judge that is never wrong. But harmless errors are not equally common in all kinds of steps:
+  the kind with the fewest alarms bounds the false alarm rate from above. So specificity is, if anything,
+  underestimated.
 
-For both, only steps before which the judge saw no error take part: an error that is carried on is no news. How often
-steps of a kind do carry one on is told by the share of alarms after an error, given the judge's rates.
+Both use only steps with no judged error before them, because later steps may carry an earlier error on. The share of
+steps that do is estimated from the alarms after an error, given the judge's rates.
 """
 
 from __future__ import annotations
@@ -28,26 +29,26 @@ from vlprm.schema import ERROR_KINDS, STEP_KINDS, StepKind, StepLabel, StepTree
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
 
-VERDICTS = ("correct", *ERROR_KINDS)  # what a judge says of a step
-# Shapes of the Beta distribution of the rate at which rollouts succeed once an error has spoilt the solution.
+VERDICTS = ("correct", *ERROR_KINDS)  # possible verdicts on a step
+# Beta distribution (a, b) of the success rate of rollouts after a harmful error.
 SPOILT = (0.3, 6.0)
-STRENGTH = 10.0  # how closely the value after a step that spoils nothing follows its parent's, in rollouts
-SURELY_SPOILT = 0.05  # so unlikely are the counts of an anchor if nothing was spoilt
+STRENGTH = 10.0  # pseudo-rollouts that tie the value after a step without harmful error to its parent's value
+SURELY_SPOILT = 0.05  # an anchor's counts are less likely than this without a harmful error
 MIN_VALID, MIN_ANCHORS = 3, 10
 ITERATIONS, RESAMPLES = 40, 100
-# The states of a step: correct; a harmful error of each kind; a harmless one of each. What the judge sees of each.
+# The judge's ideal verdict per state of a step: correct, three kinds of harmful errors, three of harmless ones.
 SEEN = (0, 1, 2, 3, 1, 2, 3)
-# Pseudo-counts: of the states, and of what the judge says of a correct step and of one with an error of each kind. They
-# amount to a few steps, and decide only what the data does not speak of.
+# Pseudo-counts of the states, and of the verdicts on correct steps and on errors of each kind. They equal a few steps,
+# and matter only where data is scarce.
 STATES_PRIOR = np.array([4, 1, 1, 0.2, 0.5, 0.25, 0.1])
-CARRIED_PRIOR = (6, 8)  # of so many steps after an error, so many are wrong too
+CARRIED_PRIOR = (6, 8)  # after an error, 6 of 8 steps are wrong too
 SAYS_PRIOR = np.array([[9, 0.4, 0.4, 0.2], [0.5, 3.5, 0.75, 0.25], [0.5, 0.75, 3.5, 0.25], [0.5, 0.5, 0.5, 3.5]])
 
 
 @dataclass(frozen=True)
 class TreeEvidence:
-    """What is known of a tree's N steps: labels (counts and verdicts), kinds, parents (-1: the prompt), and the counts
-    of the prompt itself."""
+    """The evidence on a tree's N steps: labels (counts and verdicts), kinds, parents (-1: the prompt), and the counts
+    of the prompt."""
 
     labels: Sequence[StepLabel]
     kinds: Sequence[StepKind]
@@ -56,19 +57,19 @@ class TreeEvidence:
 
     @classmethod
     def of(cls, tree: StepTree) -> TreeEvidence:
+        """The evidence stored in a tree."""
         nodes = tree.nodes
         return cls([n.label for n in nodes], [n.step.kind for n in nodes], [n.parent for n in nodes], tree.root)
 
 
 @dataclass(frozen=True)
 class JudgeReliability:
-    """What is believed of the judge and of the steps it is asked about.
+    """The estimated reliability of a judge and the estimated states of steps.
 
-    `says` has, for a correct step and for one with an error of each kind, the probabilities of the judge's VERDICTS.
-    `states` has, for each kind of step, the shares of the seven states in the order of SEEN; `carried` the shares of
-    wrong steps after an error, one that has spoilt the solution and one that has not. `intervals` are 95%
-    bootstrap intervals over trees of `specificity` and of `sensitivity/KIND`, all of [0, 1] where there are too few
-    anchors, the steps that a rate was found from.
+    `says`: rows of probabilities of VERDICTS, for a correct step and for an error of each kind. `states`: per kind of
+    step, the shares of the seven states in the order of SEEN. `carried`: per kind of step, the share of wrong steps
+    after a harmful and after a harmless error. `intervals`: 95% bootstrap intervals over trees of `specificity` and
+    `sensitivity/KIND`, [0, 1] if there are too few anchors. `anchors`: number of steps behind each rate.
     """
 
     says: tuple[tuple[float, ...], ...] = tuple(tuple(row / row.sum()) for row in SAYS_PRIOR)
@@ -83,8 +84,8 @@ class JudgeReliability:
 
     @property
     def rates(self) -> dict[str, float]:
-        """Specificity (how often a correct step is called correct), and sensitivity by kind (how often an error of the
-        kind is called an error, of whatever kind)."""
+        """Specificity (share of correct steps called correct), and sensitivity by kind (share of errors of the kind
+        that are called wrong, with any error kind)."""
         missed = {kind: row[0] for kind, row in zip(VERDICTS, self.says, strict=True)}
         return {
             "specificity": missed["correct"],
@@ -93,13 +94,13 @@ class JudgeReliability:
 
 
 def posterior_correct(evidence: TreeEvidence, quality: JudgeReliability) -> list[float | None]:
-    """For each step the probability that it is correct, given its counts, its parent's and the judge's verdict; None
-    where there are no counts and no verdict."""
+    """The probability that each step is correct, given its counts, its parent's counts and the judge's verdict; None
+    without counts and verdict."""
     steps = _Steps.of([evidence])
     regimes = _weights_by_regime(steps, quality)
     known = (steps.valid > 0) | (steps.verdict >= 0)
     posteriors: list[float] = []
-    before: list[Floats] = []  # the step and those before it: all correct; with harmless errors; spoilt
+    before: list[Floats] = []  # P(no error up to this step), P(only harmless errors), P(a harmful error)
     for node, parent in enumerate(evidence.parents):
         prior = before[parent] if parent >= 0 else np.array([1.0, 0.0, 0.0])
         joint = prior[:, None] * regimes[:, node]
@@ -111,8 +112,8 @@ def posterior_correct(evidence: TreeEvidence, quality: JudgeReliability) -> list
 
 
 def _weights_by_regime(steps: _Steps, quality: JudgeReliability) -> Floats:
-    """`_Steps.weights` for each of what may have come before, shape (3, S, 7): no error; harmless ones, which a step
-    may carry on; one that has spoilt the solution, after which counts are alike in all states."""
+    """`_Steps.weights` given the history, shape (3, S, 7): no error; only harmless errors, which a step may carry on; a
+    harmful error, after which counts are equally likely in all states."""
     table, says = np.array([quality.states[kind] for kind in STEP_KINDS]), np.array(quality.says)
     clean = table[steps.kind]
     carried, harmlessly = np.array([quality.carried[kind] for kind in STEP_KINDS])[steps.kind].T
@@ -130,14 +131,14 @@ def _shares(table: Floats) -> Floats:
 
 
 def _said(verdict: Ints, says: Floats) -> Floats:
-    """The probability of each step's verdict in each of its states, 1 where there is none."""
+    """The probability of each step's verdict in each state, shape (S, 7); 1 for a step without a verdict."""
     said: Floats = says[list(SEEN)][:, verdict].T
     said[verdict < 0] = 1.0
     return said
 
 
 def estimate_reliability(trees: Sequence[TreeEvidence], seed: int = 0) -> JudgeReliability:
-    """The judge's rates and the shares of states, from the evidence of some hundred trees."""
+    """Estimate the judge's rates and the shares of states from the evidence of trees (some hundred)."""
     columns = [_Steps.of([tree]) for tree in trees]
     each = [steps.telling() for steps in columns]
     everything = _Steps.joined(each)
@@ -154,15 +155,15 @@ def estimate_reliability(trees: Sequence[TreeEvidence], seed: int = 0) -> JudgeR
     for name in quality.rates:
         low, high = np.percentile([rates[name] for rates in drawn], [2.5, 97.5])
         known = quality.anchors[name] >= MIN_ANCHORS
-        intervals[name] = (float(low), float(high)) if known else (0.0, 1.0)  # the prior's alone
+        intervals[name] = (float(low), float(high)) if known else (0.0, 1.0)  # only the prior
     return replace(quality, intervals=intervals)
 
 
 @dataclass(frozen=True)
 class _Steps:
-    """Columns over S steps. The counts of the `parent` are those of the last step before it that has any, or else of
-    the prompt: a search makes rollouts from some steps only. `verdict` indexes VERDICTS, -1: none. `clean`: the judge
-    saw no error before it. `inner`: the search went on from it, so that it does not end a solution."""
+    """Columns over S steps. `parent_correct` and `parent_valid` are the counts of the closest ancestor with counts, or
+    of the prompt, because a search makes rollouts from some steps only. `verdict` indexes VERDICTS (-1: none). `clean`:
+    the judge saw no error before the step. `inner`: the step has children."""
 
     correct: Ints
     valid: Ints
@@ -193,21 +194,21 @@ class _Steps:
         return self.chosen((self.verdict >= 0) & ~self.clean & self.inner)
 
     def log_open(self) -> Floats:
-        """Likelihood of the counts where the step spoils nothing: its value is close to its parent's."""
+        """Log-likelihood of the counts without a harmful error: the value is close to the parent's."""
         value = (self.parent_correct + 0.75) / (self.parent_valid + 1.25)
         return _log_beta_binomial(self.correct, self.valid, STRENGTH * value + 0.3, STRENGTH * (1 - value) + 0.3)
 
     def weights(self, states: Floats, says: Floats) -> Floats:
-        """Joint weight of each step's evidence with each of its states, up to a factor a step, shape (S, 7); `states`
-        has each step's shares of them."""
+        """Joint weight of each step's evidence and state, up to a factor per step, shape (S, 7); `states` has the prior
+        shares."""
         weights: Floats = np.exp(self.log_counts()) * states * _said(self.verdict, says)
         return weights
 
     def log_counts(self) -> Floats:
-        """Likelihood of the counts in each state, up to a factor a step, shape (S, 7)."""
+        """Log-likelihood of the counts in each state, up to a constant per step, shape (S, 7)."""
         still_open, spoilt = self.log_open(), _log_beta_binomial(self.correct, self.valid, *SPOILT)
         logs = np.stack([still_open, spoilt, spoilt, spoilt, still_open, still_open, still_open], axis=1)
-        logs[self.parent_correct == 0] = 0.0  # after a prefix from which nothing succeeded, counts say nothing
+        logs[self.parent_correct == 0] = 0.0  # counts after a prefix without successes carry no information
         relative: Floats = logs - logs.max(axis=1, keepdims=True)
         return relative
 
@@ -215,7 +216,7 @@ class _Steps:
 def _rows(tree: TreeEvidence) -> list[tuple[int, ...]]:
     inner = set(tree.parents)
     clean: list[bool] = []
-    counted: list[StepLabel] = []  # the step, or else the last one before it, that has counts
+    counted: list[StepLabel] = []  # the closest label with counts, from the step upwards
     rows: list[tuple[int, ...]] = []
     for node, (label, kind, parent) in enumerate(zip(tree.labels, tree.kinds, tree.parents, strict=True)):
         above = tree.root if parent < 0 else counted[parent]
@@ -231,7 +232,7 @@ def _rows(tree: TreeEvidence) -> list[tuple[int, ...]]:
 
 
 def _estimated(steps: _Steps) -> JudgeReliability:
-    """Expectation-maximisation over the states, with the judge's rates found on the anchors alone."""
+    """Expectation-maximisation over the states, with the judge's rates estimated on the anchors only."""
     spoilt = (steps.correct == 0) & (steps.log_open() < np.log(SURELY_SPOILT))
     trusted = _fewest_alarms(steps)
     says = SAYS_PRIOR.copy()
@@ -260,8 +261,8 @@ def _estimated(steps: _Steps) -> JudgeReliability:
 
 
 def _carried(after: _Steps, quality: JudgeReliability) -> dict[str, tuple[float, float]]:
-    """`JudgeReliability.carried`, from the steps after which the judge saw an error: the share that the share of alarms
-    comes from at the judge's rates."""
+    """`JudgeReliability.carried`, from the alarms after a judged error: the share of wrong steps that explains them at
+    the judge's rates."""
     shares: dict[str, tuple[float, float]] = {}
     for index, kind in enumerate(STEP_KINDS):
         of_kind = after.chosen(after.kind == index)
@@ -282,7 +283,7 @@ def _wrong_share(alarms: NDArray[np.bool_], quality: JudgeReliability) -> float:
 
 
 def _fewest_alarms(steps: _Steps) -> NDArray[np.bool_]:
-    """The steps from which most rollouts succeed, of the kind that the judge calls wrong the least often there."""
+    """Mask of the steps after which most rollouts succeed, of the kind that the judge calls wrong least often."""
     open_steps = (steps.valid >= MIN_VALID) & (2 * steps.correct >= steps.valid)
     alarms: dict[int, float] = {}
     for kind in range(len(STEP_KINDS)):
@@ -296,8 +297,8 @@ def _fewest_alarms(steps: _Steps) -> NDArray[np.bool_]:
 
 
 def _log_beta_binomial(correct: Ints, valid: Ints, a: Floats | float, b: Floats | float) -> Floats:
-    """Log-likelihood of the counts, up to the binomial coefficient that all hypotheses share."""
-    from scipy.special import betaln  # half a second, which a command that only names the rules need not wait
+    """Log-likelihood of the counts, without the binomial coefficient, which all hypotheses share."""
+    from scipy.special import betaln  # imported here, because it takes half a second
 
     result: Floats = betaln(correct + a, valid - correct + b) - betaln(a, b)
     return result

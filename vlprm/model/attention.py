@@ -11,10 +11,10 @@ from vlprm.errors import UserError
 
 @dataclass(frozen=True)
 class Attention:
-    """Which attention kernel each part uses. `flash` is the package flash-attn, for a GPU and bfloat16.
+    """The attention kernel of each part of the model. `flash` is the package flash-attn; it needs a GPU and bfloat16.
 
     Args:
-        vision: kernel of the vision tower: sdpa, eager (plain PyTorch, where sdpa's kernels fail) or flash.
+        vision: kernel of the vision tower: sdpa, eager (plain PyTorch, if sdpa's kernels fail) or flash.
         text: kernel of the text layers: tree (sdpa; FlexAttention for packed trees on a GPU) or flash, which cannot
             read packed trees or questions after steps.
     """

@@ -1,4 +1,4 @@
-"""`vlprm.json`: what a checkpoint declares of itself beside its transformers files, so that nothing is guessed."""
+"""`vlprm.json`: the properties that a checkpoint declares in addition to its transformers files."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from vlprm.zoom.policy import ZoomPolicy
 
 FILE_NAME = "vlprm.json"
 Head = Literal["step", "verdict"]
-Bits = Literal[4, 8, 16]  # of the weights of a frozen backbone
+Bits = Literal[4, 8, 16]  # bits per weight of a frozen backbone
 Part = Literal["vision", "projector", "text"]
 
 
@@ -23,14 +23,19 @@ Part = Literal["vision", "projector", "text"]
 class CheckpointConfig:
     """The declared properties of a policy or a reward model.
 
-    `head` is `none` for a policy, and for a reward model `step` (a linear layer) or `verdict` (one of the two tokens
-    `verdicts`, correct and wrong, that answer the question of `verdict_template` after each step). `step_format` names
-    how solutions are cut into steps; there is one (`vlprm.steps`), and a checkpoint that was made for another is
-    refused. `min_pixels` and `max_pixels` limit each image, in pixels as the vision tower sees them; None is the limit
-    of the checkpoint's own processor. `zoom` is how the model zooms, and sees what was zoomed. `aggregation` is the
-    rule fixed in advance for turning step rewards into a solution's. `family` says what our code has to know of its
-    backbone, where `vlprm.model.families.FAMILIES` does not have it. `provenance` says what made the weights: command,
-    seed, data hash, hours.
+    Args:
+        head: none (a policy), step (a linear layer) or verdict (the LM head answers a question after each step).
+        verdicts: the two tokens with which a verdict head answers: correct, wrong.
+        verdict_template: the question to a verdict head.
+        step_format: how solutions are split into steps; only the format of `vlprm.steps` is known.
+        dialect: how the model writes boxes (see vlprm.zoom.boxes).
+        prompt_template: the prompt that the model was trained with (see vlprm.prompts).
+        min_pixels: images are enlarged to at least this many pixels; None: the processor's limit.
+        max_pixels: images are reduced to at most this many pixels; None: the processor's limit.
+        zoom: how the model zooms and sees the crop.
+        aggregation: how the rewards of steps become the reward of a solution, fixed in advance.
+        family: settings of the backbone's family if `vlprm.model.families.FAMILIES` does not list it.
+        provenance: origin of the weights: command, seed, data hash, hours.
     """
 
     head: Literal["none", "step", "verdict"] = "none"
@@ -47,12 +52,13 @@ class CheckpointConfig:
     provenance: dict[str, Any] = field(default_factory=dict)
 
     def save(self, folder: Path) -> None:
+        """Write `vlprm.json` into the folder."""
         (folder / FILE_NAME).write_text(json.dumps(asdict(self), indent=2) + "\n")
 
 
 def load_checkpoint_config(folder: Path) -> CheckpointConfig:
-    """Read a checkpoint's profile, which has to declare its box dialect. UserError names the folder, and what is
-    missing, foreign or of a wrong type."""
+    """Read a checkpoint's `vlprm.json`, which must declare a box dialect. UserError names the folder and the field that
+    is missing, unknown or of a wrong type."""
     path = folder / FILE_NAME
     if not path.is_file():
         raise UserError(
@@ -63,10 +69,10 @@ def load_checkpoint_config(folder: Path) -> CheckpointConfig:
         record = json.loads(path.read_text())
     except json.JSONDecodeError as error:
         raise UserError(f"{path} is not JSON ({error}); copy the checkpoint again") from error
-    checkpoint_config = structured(CheckpointConfig, record, f"{path} is not the profile of a checkpoint, correct it")
+    checkpoint_config = structured(CheckpointConfig, record, f"{path} does not describe a checkpoint, correct it")
     known = f"{', '.join(DIALECTS)}, or {NO_DIALECT} for a model that writes no boxes"
     if "dialect" not in record:
-        raise UserError(f'{path} declares no box dialect, and none is guessed; add "dialect": one of {known}')
+        raise UserError(f'{path} declares no box dialect; add "dialect": one of {known}')
     if checkpoint_config.dialect not in (*DIALECTS, NO_DIALECT):
         raise UserError(f"{path} declares the box dialect {checkpoint_config.dialect!r}; declare one of {known}")
     return checkpoint_config

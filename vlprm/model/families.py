@@ -1,7 +1,7 @@
-"""What differs between families of backbones, by the `model_type` of their config. A new family is one entry here; or
-the `family` that the `vlprm.json` of a checkpoint declares, without any change here.
+"""Settings of each family of backbones, by the `model_type` of their config.
 
-Everything else (processors, chat templates, vision towers) is asked of transformers' own classes.
+To support another family, add an entry here, or declare `family` in a checkpoint's `vlprm.json`. Everything else
+(processors, chat templates, vision towers) comes from transformers' own classes.
 """
 
 from __future__ import annotations
@@ -15,22 +15,22 @@ from vlprm.zoom.boxes import NO_DIALECT
 
 @dataclass(frozen=True)
 class Family:
-    """What our code has to know of a family.
+    """Settings of one family of backbones.
 
     Args:
-        positions: rotary positions of time, height and width (mrope), or one a token (linear).
-        vision: the vision tower's module in `model.model`.
-        projector: the module that brings its states to the text layers' width.
-        dialect: how models of the family write boxes, see vlprm.zoom.execute; none where that is documented nowhere.
-        pixel_limits: whether the processor takes the profile's smallest and largest image. Others bring every image to
-            a size of their own.
-        token_types: the name under which the backbone is told where images stand, if it has to be told.
-        tiles: how images of several tiles make one batch: padded to the most tiles, joined as one image, or, as most
-            do, one after the other.
-        template: what the chat template is given beside the messages.
-        cannot_pack: why a tree is not one sequence for it, if it is not.
-        stored_head: what a step head is called in a checkpoint. vLLM makes the text layers of some families as a model
-            of its own, and looks for the head there.
+        positions: rotary positions of time, height and width (mrope), or one per token (linear).
+        vision: name of the vision tower in `model.model`.
+        projector: name of the module that projects vision states to the text layers' width.
+        dialect: how models of the family write boxes (see vlprm.zoom.boxes); none if it is not documented.
+        pixel_limits: whether the processor accepts a minimum and maximum number of pixels. Others resize every image
+            to fixed sizes.
+        token_types: the backbone's argument that marks image tokens, if it has one.
+        tiles: how the tiles of several images form a batch: padded to the most tiles, joined as one image, or
+            concatenated (the default).
+        template: further arguments of the chat template.
+        cannot_pack: why the family cannot read a tree as one sequence; empty if it can.
+        stored_head: name of a step head in a saved checkpoint. vLLM loads the text layers of some families as a
+            separate model and expects the head inside it.
     """
 
     positions: Literal["mrope", "linear"]
@@ -48,8 +48,8 @@ class Family:
 _QWEN = Family("mrope", "visual", "visual.merger", "relative_1000", pixel_limits=True, token_types="mm_token_type_ids")
 _QWEN2 = replace(_QWEN, stored_head="language_model.score")
 _OTHER = Family("linear", "vision_tower", "multi_modal_projector", NO_DIALECT)
-_LINEAR_ATTENTION = "its linear attention has a running state, which no mask can branch"
-_OWN_MASKS = "its masks are its own: windows by position, and images that are seen both ways"
+_LINEAR_ATTENTION = "its linear attention keeps a running state, which a mask cannot branch"
+_OWN_MASKS = "it builds its own masks: windows by position, and bidirectional attention within images"
 
 FAMILIES: dict[str, Family] = {
     "qwen2_vl": _QWEN2,
@@ -64,10 +64,10 @@ FAMILIES: dict[str, Family] = {
 
 
 def family_of(config: Any) -> Family:
-    """The family of a transformers config. UserError names those that are known."""
+    """The family of a transformers config. UserError lists the known families."""
     if config.model_type not in FAMILIES:
         raise UserError(
-            f"no family {config.model_type!r} of backbones; known: {', '.join(FAMILIES)}; declare it in"
-            " vlprm.json, as docs/add_a_backbone.md says"
+            f"unknown family of backbones {config.model_type!r}; known: {', '.join(FAMILIES)}; declare it in"
+            " vlprm.json, as docs/add_a_backbone.md shows"
         )
     return FAMILIES[config.model_type]

@@ -1,10 +1,10 @@
-"""Problem and steps -> token ids, images, positions, step ends. The only place that makes model inputs.
+"""Make model inputs (token ids, images, positions, step ends) from a problem and steps. The only module that does.
 
-A sequence is a chain of *segments*: the prompt, then one a step (`vlprm.model.tokenize`). A segment's ids depend on
-what stands before it and on its own text, never on what follows, so that paths with a common prefix have common ids,
-and a new step never changes what came before.
+A sequence is a chain of *segments*: the prompt, then one per step (`vlprm.model.tokenize`). A segment's ids depend on
+its own text and on what precedes it, never on what follows. So paths with a common prefix share its ids, and a new step
+does not change earlier ids.
 
-The chat template renders the prompt and the turn that shows a zoom's crop, once each; then ids are concatenated.
+The chat template renders the prompt, and the turn that shows a crop, once each; the ids are then concatenated.
 
 Shapes: T tokens.
 """
@@ -32,21 +32,21 @@ from vlprm.model.tokenize import TurnText
 from vlprm.prompts import user_text, verdict_text
 from vlprm.schema import Problem, Region, Step
 
-CACHE_BYTES = 1 << 30  # of rendered prompts and crops: the pixel values of one large image are 100 MB
+CACHE_BYTES = 1 << 30  # limit of the cache; the pixel values of one large image are 100 MB
 
 
 class InputBuilder:
-    """Makes rows for one checkpoint: its processor, its profile, and a cache of what was rendered before. Limits of
-    images that the profile declares are set in the processor."""
+    """Makes input rows for one checkpoint. Caches rendered prompts and crops, and sets the checkpoint's image limits in
+    the processor."""
 
     def __init__(self, processor: Any, checkpoint_config: CheckpointConfig, config: Any) -> None:
         self.processor = processor
         self.config = checkpoint_config
         self.family = checkpoint_config.family or family_of(config)
-        self.context: int = config.get_text_config().max_position_embeddings  # tokens of a row
+        self.context: int = config.get_text_config().max_position_embeddings  # maximum number of tokens per row
         self.pixel_limits = set_limits(processor, self.family, checkpoint_config)
         self.tokenizer = processor.tokenizer
-        # The config's: Gemma's processor has the id of what a template writes, not of what the model fills.
+        # From the config: Gemma's processor has the id that a template writes, not the one that the model fills.
         self.image_token_id: int = config.image_token_id
         self._template = {
             **self.family.template,
@@ -65,20 +65,19 @@ class InputBuilder:
     # --- segments
 
     def prompt(self, problem: Problem) -> Segment:
-        """The rendered prompt with its images; cached by what it shows and asks. ProblemError where it cannot be made:
-        an image is too narrow, or the question spells out a control token."""
+        """The rendered prompt with its images, cached by question and images. ProblemError if an image is too narrow or
+        the question spells out a control token."""
         question, images = problem.question, problem.images
         return cached(self._rendered, (question, images), lambda: self._make_prompt(question, images))
 
     def step(self, problem: Problem, step: Step, after: Step | None, closes: bool = False) -> Segment:
-        """One step `after` another (None: the solution's first). A zoom step that was executed goes on with the turn
-        that shows its crop, and is scored after it; so does one that was refused, with what the policy was told. Of one
-        that `closes` the policy's turn, nothing is joined to what would follow."""
+        """The segment of a step `after` another (None: the first step). An executed zoom continues with the turn that
+        shows its crop, a refused one with the turn that says why; both are scored at the end of that turn. `closes`:
+        the step ends the policy's turn, so no separator is merged into its last token."""
         return self._observed(problem, step, self.text.step_ids(step, after, closes))
 
     def readable_step(self, problem: Problem, step: Step, after: Step | None, tokens: int) -> Segment | None:
-        """A step that is to be scored after so many tokens. None where it cannot be read: it is empty, or it does not
-        fit into the model's context."""
+        """The segment of a step after `tokens` tokens; None if the step is empty or exceeds the context length."""
         if not step.text.strip():
             return None
         segment = self.step(problem, step, after)
@@ -86,7 +85,7 @@ class InputBuilder:
         return segment if tokens + len(segment.ids) + asked <= self.context else None
 
     def readable(self, problem: Problem, steps: Sequence[Step]) -> Sequence[Step]:
-        """The steps before the first that cannot be read; those after it cannot be, either."""
+        """The steps before the first that is empty or exceeds the context length."""
         tokens = len(self.prompt(problem).ids)
         for k, step in enumerate(steps):
             segment = self.readable_step(problem, step, steps[k - 1] if k else None, tokens)
@@ -96,7 +95,7 @@ class InputBuilder:
         return steps
 
     def _observed(self, problem: Problem, step: Step, ids: tuple[int, ...]) -> Segment:
-        """What was written as these ids, and the turn that the step ends with, if it has one."""
+        """The segment of written ids and of the turn that follows the step, if any."""
         if not step.ends_turn:
             return Segment(ids, (False,) * len(ids), (), len(ids), len(ids) - 1)
         shown = self._told(step.told) if step.region is None else self._crop(problem, step.region)
@@ -106,7 +105,7 @@ class InputBuilder:
         return Segment(joined, mask, shown.images, len(ids) + 1, len(joined) - 1)
 
     def row(self, problem: Problem, steps: Sequence[Step], closed: bool = False) -> PackedRow:
-        """The sequence of a problem and steps; `closed` adds the end of the turn, as a finished solution has it."""
+        """The sequence of a problem and steps; `closed` adds the end of the turn, as in a finished solution."""
         nodes = self._nodes(problem, steps, range(-1, len(steps) - 1))
         if closed:
             assert self.config.head != "verdict"
@@ -117,7 +116,7 @@ class InputBuilder:
         return lay_out(nodes, self.positions)
 
     def rows_apart(self, problem: Problem, steps: Sequence[Step]) -> list[PackedRow]:
-        """The sequences in which the steps are scored where none may branch: all in one; for a verdict head one a step,
+        """The sequences that score the steps without branches: one for all steps; for a verdict head one per step,
         which ends with the question about it."""
         if self.config.head != "verdict":
             return [self.row(problem, steps)] if steps else []
@@ -128,8 +127,9 @@ class InputBuilder:
     def sampled_row(
         self, problem: Problem, steps: Sequence[Step], turns: Sequence[tuple[int, tuple[int, ...]]]
     ) -> PackedRow:
-        """The sequence of a problem and steps, the last of which were sampled in turns of so many steps and as those
-        ids: each turn has its ids to the end of its last step, and no tokenizer is asked what it would make of them."""
+        """The sequence of a problem and steps, with the ids that the policy sampled. `turns` lists the last turns as
+        (number of steps, sampled ids); these ids are kept up to the end of the turn's last step, without tokenizing
+        again."""
         at = len(steps) - sum(count for count, _ in turns)
         nodes = self._unscored(problem, steps[:at], range(-1, at - 1))
         for count, ids in turns:
@@ -140,14 +140,14 @@ class InputBuilder:
         return lay_out(nodes, self.positions)
 
     def asked_row(self, problem: Problem, steps: Sequence[Step], asked: str) -> PackedRow:
-        """The sequence of a problem, steps, and a question about them in a user's turn, to be answered. Without a
-        question, the answer is to go on where the steps end."""
+        """The sequence of a problem, its steps and the question `asked` in a user turn; without a question it ends at
+        the steps."""
         nodes = self._unscored(problem, steps, range(-1, len(steps) - 1))
         question = [Node(self._question(asked), len(steps))] if asked else []
         return lay_out([*nodes, *question], self.positions)
 
     def begun_row(self, problem: Problem, steps: Sequence[Step]) -> PackedRow:
-        """The sequence of a problem and steps after which one more has been begun."""
+        """The sequence of a problem and steps, with the separator that begins the next step."""
         nodes = self._unscored(problem, steps, range(-1, len(steps) - 1))
         if lead := self.text.lead(steps[-1] if steps else None):
             nodes.append(Node(Segment(lead, (False,) * len(lead)), len(steps)))
@@ -165,10 +165,9 @@ class InputBuilder:
         asked: str = "",
         answers: Sequence[tuple[int, str]] = (),
     ) -> list[Node]:
-        """What is laid out of a problem and a tree of steps, each after its parent step (-1: the prompt), which stands
-        before it. After some of them the question `asked`, if any, stands on a branch of its own, with an answer that
-        is taught.
-        UserError where the family's backbones cannot read branches."""
+        """The nodes of a problem and a tree of steps; `parents` gives each step's parent (-1: the prompt), which
+        precedes it. `answers` adds (step, text) pairs to train the LM head on: each is a branch after its step, behind
+        the question `asked` if there is one. UserError if the backbone cannot read branches."""
         if self.family.cannot_pack and (len(set(parents)) < len(parents) or answers):
             raise UserError(f"this backbone cannot read a tree in one sequence: {self.family.cannot_pack}; use paths")
         nodes = self._nodes(problem, steps, parents)
@@ -184,11 +183,11 @@ class InputBuilder:
         nodes = self._unscored(problem, steps, parents)
         if self.config.head != "verdict":
             return [replace(node, scores=node.writes) for node in nodes]
-        # A branch of its own after each step: what follows the step does not see the question about it.
+        # The question after each step is a branch, so that later steps do not attend to it.
         return [*nodes, *(Node(self.verdict_question(), k + 1, scores=k) for k in range(len(steps)))]
 
     def verdict_question(self) -> Segment:
-        """What a verdict head is asked after a step."""
+        """The user turn that asks a verdict head about the last step."""
         return self._question(verdict_text(self.config.verdict_template, self.config.verdicts))
 
     def _unscored(self, problem: Problem, steps: Sequence[Step], parents: Sequence[int]) -> list[Node]:
@@ -207,30 +206,31 @@ class InputBuilder:
         return {**batch, **joined_images([image for row in rows for image in row.images], self.family.tiles)}
 
     def step_batch(self, rows: Sequence[PackedRow]) -> dict[str, Tensor]:
-        """The same for a reward model, which is also told where the steps are."""
+        """The padded batch of rows with the places of the steps, for a reward model."""
         return {**self.batch(rows), **step_places(rows)}
 
     def with_an_image(self, rows: Sequence[PackedRow]) -> list[PackedRow]:
-        """The rows; if none of them has an image, the last goes on with one that no step sees. Where a model is sharded
-        over devices, a device whose batch skips the vision tower makes the others wait for ever."""
+        """The rows; if none has an image, the last one gets an image that no step attends to. In sharded training, a
+        rank that skips the vision tower blocks the others."""
         if any(row.images for row in rows):
             return list(rows)
         blank = lay_out([Node(self._process(self._observation_text, [Image.new("RGB", (32, 32))]), -1)], self.positions)
         last = join([rows[-1], blank])
-        if self.family.cannot_pack:  # what follows a step is not seen by it in any case
+        if self.family.cannot_pack:  # its causal mask hides the image from earlier steps
             last = replace(last, until=(len(last.ids),) * len(last.ids))
         return [*rows[:-1], last]
 
     def positions(self, segment: Segment, start: int) -> tuple[Tensor, int]:
-        """Positions of a segment's ids from `start` on; see `vlprm.model.packing.Positions`."""
+        """Positions of a segment's ids from `start` on, and the next segment's start; see
+        `vlprm.model.packing.Positions`."""
         if self.family.positions == "linear":
             return torch.arange(start, start + len(segment.ids))[None], start + len(segment.ids)
         grids = [tuple(grid) for image in segment.images for grid in image["image_grid_thw"].tolist()]
         return mrope_positions(segment.image_mask, grids, self.processor.image_processor.merge_size, start)
 
     def seen_size(self, problem: Problem, shown: int | Region = 0) -> tuple[int, int]:
-        """(width, height) in pixels of an image of the problem, or of a region's crop, as the vision tower sees it, by
-        its patch grid; of the image itself where the processor tells no grid."""
+        """(width, height) in pixels at which the vision tower sees an image of the problem (by index) or a region's
+        crop, from its patch grid; the image's own size if the processor reports no grid."""
         if isinstance(shown, Region):
             image, row, images = source_of(problem.images, shown), 0, self._crop(problem, shown).images
         else:
@@ -243,14 +243,14 @@ class InputBuilder:
         return width * patch, height * patch
 
     def crop_tokens(self, problem: Problem, region: Region) -> int:
-        """Tokens of the image that shows a region's crop."""
+        """Number of image tokens of a region's crop."""
         return sum(self._crop(problem, region).image_mask)
 
     def check_question(self, question: str) -> None:
-        """ProblemError where a question spells out a control token, which a rendered prompt would take for one."""
+        """ProblemError if a question spells out a control token, which the model would read as one."""
         if token := self.text.control_token(question):
             raise ProblemError(
-                "control_token", f"the question {question[:60]!r} has the control token {token}; remove it"
+                "control_token", f"the question {question[:60]!r} contains the control token {token}; remove it"
             )
 
     # --- rendering
@@ -279,13 +279,13 @@ class InputBuilder:
         return cached(self._rendered, (f"told: {message}", ()), lambda: self._process(turn, []))
 
     def _observation(self, text: str, n_images: int) -> dict[str, Any]:
-        """The turn in which a policy is shown a crop, or told why there is none."""
+        """The turn that shows a crop to the policy, or tells it why a zoom was refused."""
         return {**_user_turn(text, n_images), "role": self.config.zoom.observer}
 
     def _render_turn(self, turn: dict[str, Any]) -> str:
-        """What the chat template puts between an assistant's turn and its next, with this user's turn in between."""
+        """The text that the chat template puts between two assistant turns, including the turn between them."""
         mark = "\u241e"
-        # Some templates drop a content that is a plain string.
+        # Some templates drop content that is a plain string.
         written = {"role": "assistant", "content": [{"type": "text", "text": mark}]}
         text = self.processor.apply_chat_template(
             [_user_turn("q", 0), written, turn], add_generation_prompt=True, tokenize=False, **self._template
@@ -294,7 +294,7 @@ class InputBuilder:
         return str(text.split(mark)[1])
 
     def _question(self, text: str) -> Segment:
-        """A user's turn that asks something; its end is where the answer's first token is predicted."""
+        """A user turn that asks a question; its end predicts the answer's first token."""
         turn = cached(
             self._rendered,
             (f"after a turn: {text}", ()),
@@ -307,15 +307,15 @@ class InputBuilder:
         for verdict, pieces in zip(self.config.verdicts, ids, strict=True):
             if len(pieces) != 1:
                 raise UserError(
-                    f"the verdict {verdict!r} is {len(pieces)} tokens of this tokenizer; name two single tokens as"
+                    f"the verdict {verdict!r} is {len(pieces)} tokens in this tokenizer; name two single tokens as"
                     " verdicts in vlprm.json"
                 )
         return tuple(pieces[0] for pieces in ids)
 
     def _process(self, text: str, images: list[Image.Image]) -> Segment:
-        # The template has written the opening token already, where the family has one.
+        # The template already contains the opening token, if the family has one.
         kwargs: dict[str, Any] = {"text_kwargs": {"add_special_tokens": False}}
-        if self.family.tiles != "joined":  # of those, images of different numbers of tiles make no tensor
+        if self.family.tiles != "joined":  # joined images with different numbers of tiles are not one tensor
             kwargs["return_tensors"] = "pt"
         batch = self.processor(text=[text], images=[images] if images else None, **kwargs)
         ids = tuple(map(int, batch["input_ids"][0]))
@@ -328,7 +328,7 @@ class InputBuilder:
 
 
 def _shown_image(data: bytes) -> Image.Image:
-    """An image of a problem. UserError where it cannot be shown to a model."""
+    """Open an image of a problem. UserError if a model cannot see it."""
     name = f"image {content_hash(data)}"
     image = open_image(data, name)
     check_aspect(image, name)
@@ -336,7 +336,7 @@ def _shown_image(data: bytes) -> Image.Image:
 
 
 def _segment_bytes(segment: Segment) -> int:
-    """Pixels, and about 50 bytes per token for its id and its place in the mask."""
+    """Bytes of the pixels, and about 50 per token for its id and mask."""
     return sum(tensor.nbytes for image in segment.images for tensor in image.values()) + 50 * len(segment.ids)
 
 
@@ -346,8 +346,8 @@ def _user_turn(text: str, n_images: int) -> dict[str, Any]:
 
 
 def _placeholder_ids(tokenizer: Any, image_token_id: int, end_of_turn: int) -> tuple[int, ...]:
-    """Ids that a template or a processor writes, and a policy must not: an image placeholder that it samples breaks the
-    next forward pass. All special ids but those that end a text or a turn."""
+    """Ids that a policy must not sample because they break the next forward pass (image placeholders): all special ids
+    except those that end a text or a turn."""
     names = ("<|image_pad|>", "<|video_pad|>", "<|vision_start|>", "<|vision_end|>", "<|im_start|>")
     known = tokenizer.get_vocab()
     special = {known[name] for name in names if name in known} | set(tokenizer.all_special_ids) | {image_token_id}

@@ -1,4 +1,4 @@
-"""Load a checkpoint folder: model, processor, profile. Errors name the folder and the fix."""
+"""Load a checkpoint folder: model, processor and `vlprm.json`. Errors name the folder and the fix."""
 
 from __future__ import annotations
 
@@ -41,12 +41,13 @@ class Checkpoint:
 
     @property
     def config(self) -> CheckpointConfig:
+        """The checkpoint's declared properties."""
         return self.inputs.config
 
 
 def checkpoint_folder(name: str | Path) -> Path:
-    """The folder of a checkpoint: `builtin/policy`, `builtin/backbone`, a path, or a model of the Hub, which is fetched
-    if it is not in the cache. UserError if it is not there."""
+    """The folder of a checkpoint: `builtin/policy`, `builtin/backbone`, a path, or a model of the Hub, which is
+    downloaded if it is not cached. UserError if it does not exist."""
     if str(name) in BUILTIN:
         return Path(str(files("vlprm.builtin") / BUILTIN[str(name)]))
     if (folder := Path(name)).is_dir():
@@ -57,24 +58,26 @@ def checkpoint_folder(name: str | Path) -> Path:
     try:
         return Path(snapshot_download(str(name)))
     except (OSError, HFValidationError) as error:
-        raise UserError(f"no checkpoint folder {folder}, nor can the Hub be asked for it; {known}") from error
+        raise UserError(f"no checkpoint folder {folder}, and the Hub did not provide it; {known}") from error
 
 
 def checkpoint_config_of(folder: Path) -> CheckpointConfig:
-    """A checkpoint's profile. A folder without one is a model as the Hub has it: an instruction-tuned policy, with the
-    box dialect of its family. UserError where that is not known."""
+    """A checkpoint's `vlprm.json`. Without one, the folder is an instruction-tuned policy from the Hub that writes its
+    family's box dialect. UserError if the model or its family is unknown."""
     if (folder / FILE_NAME).is_file():
         return load_checkpoint_config(folder)
     _refuse_unknown_model(folder)
     family = family_of(AutoConfig.from_pretrained(folder))
-    log.info("%s has no %s: boxes are in %s, prompts are %s", folder, FILE_NAME, family.dialect, TAGGED.prompt_template)
+    log.info(
+        "%s has no %s: box dialect %s, prompt template %s", folder, FILE_NAME, family.dialect, TAGGED.prompt_template
+    )
     return replace(TAGGED, dialect=family.dialect)
 
 
 def placement(device: str, dtype: str) -> tuple[str, torch.dtype]:
-    """Where and in what a model computes, by the names that configs give them: `auto` is the GPU where there is one.
+    """The device and dtype of a model from their names in configs; `auto` is the GPU if there is one.
 
-    UserError names what this machine has.
+    UserError lists the devices of this machine.
     """
     gpus = torch.cuda.device_count()
     if device == "auto":
@@ -88,13 +91,13 @@ def placement(device: str, dtype: str) -> tuple[str, torch.dtype]:
 
 
 def load_policy(name: str | Path, device: str = "cpu", dtype: torch.dtype = torch.float32) -> Checkpoint:
-    """An image-text-to-text model with its processor and profile, in evaluation mode."""
+    """Load an image-text-to-text model with its processor and `vlprm.json`, in evaluation mode."""
     folder = checkpoint_folder(name)
     return load_checkpoint(folder, AutoModelForImageTextToText, device, dtype, load_inputs(folder))
 
 
 def load_inputs(folder: Path, checkpoint_config: CheckpointConfig | None = None) -> InputBuilder:
-    """The builder of a checkpoint's inputs, without its weights; by another profile than the folder's, if given."""
+    """The builder of a checkpoint's inputs, without loading weights; `checkpoint_config` replaces the folder's own."""
     if checkpoint_config is None:
         checkpoint_config = checkpoint_config_of(folder)
         _refuse_unknown_boxes(folder, checkpoint_config)
@@ -111,7 +114,7 @@ def load_inputs(folder: Path, checkpoint_config: CheckpointConfig | None = None)
 
 
 def part_of(parameter: str, family: Family) -> Part | None:
-    """Which part of a model a parameter belongs to, by its name; a step head is of none that can be frozen."""
+    """The part of a model that a parameter belongs to, by its name; None for a step head."""
     if parameter.startswith("score."):
         return None
     if parameter.startswith(f"model.{family.projector}."):
@@ -120,16 +123,17 @@ def part_of(parameter: str, family: Family) -> Part | None:
 
 
 def freeze(model: Any, family: Family, parts: Sequence[Part]) -> None:
-    """Nothing in these parts is trained. UserError where nothing else is left."""
+    """Exclude these parts from training. UserError if nothing remains to train."""
     for name, parameter in model.named_parameters():
         parameter.requires_grad_(part_of(name, family) not in parts)
     if not any(p.requires_grad for p in model.parameters()):
-        raise UserError(f"freeze: {', '.join(parts)} leaves nothing to train; take one of them out")
+        raise UserError(f"freeze: {', '.join(parts)} leaves nothing to train; remove one of them")
 
 
 def load_checkpoint(
     folder: Path, model_class: Any, device: str, dtype: torch.dtype, inputs: InputBuilder
 ) -> Checkpoint:
+    """Load a folder's weights with `model_class`, in evaluation mode. UserError if they cannot be loaded."""
     try:
         model = model_class.from_pretrained(folder, dtype=dtype).to(device).eval()
     except (OSError, SafetensorError, KeyError) as error:
@@ -145,26 +149,26 @@ def _refuse_unknown_boxes(folder: Path, checkpoint_config: CheckpointConfig) -> 
     asked = "[zoom]" in TEMPLATES.get(checkpoint_config.prompt_template, "") or checkpoint_config.zoom.tools
     if checkpoint_config.head == "none" and checkpoint_config.dialect == NO_DIALECT and asked:
         raise UserError(
-            f"the prompt of {folder} asks for zooms, and no box dialect is declared; write {folder / FILE_NAME} with"
-            f" one of {', '.join(DIALECTS)}, or with a prompt_template that asks for none"
+            f"the prompt of {folder} asks for zooms without a declared box dialect; write {folder / FILE_NAME} with"
+            f" one of {', '.join(DIALECTS)}, or with a prompt_template without zooms"
         )
 
 
 def _refuse_unknown_model(folder: Path) -> None:
     try:
-        # Code of a checkpoint's own is never run, nor is anybody asked whether it may.
+        # Code inside a checkpoint is never run, and transformers must not ask the user about it.
         config = AutoConfig.from_pretrained(folder, trust_remote_code=False)
         known = type(config) in AutoModelForImageTextToText._model_mapping
     except OSError as error:
         raise UserError(_unloadable(folder, error)) from error
-    except ValueError:  # what transformers says of a model_type that it does not know, or of none
+    except ValueError:  # raised by transformers if model_type is unknown or missing
         known = False
     if not known:
         if "auto_map" in json.loads((folder / "config.json").read_text()):
             raise UserError(
-                f"{folder} comes with code of its own (auto_map in config.json), which is not run here; give the model"
-                " in transformers' own classes (on the Hub, often under the same name with -hf)"
+                f"{folder} needs its own code (auto_map in config.json), which is not run here; give a version for"
+                " transformers' own classes (on the Hub, often the same name with -hf)"
             )
         raise UserError(
-            f"{folder / 'config.json'} names no image-text-to-text model of transformers; correct its model_type"
+            f"the model_type in {folder / 'config.json'} is not an image-text-to-text model of transformers; correct it"
         )

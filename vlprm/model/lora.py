@@ -1,5 +1,7 @@
-"""Low-rank adapters on the text layers of a reward model, through peft. The folder of such a model holds the adapters
-and the head, and names the backbone that they belong to; `merged` makes a model of its own of them."""
+"""LoRA adapters on the text layers of a reward model, through peft.
+
+A LoRA checkpoint's folder holds the adapters and the head, and names the backbone; `train.merge` makes it a full model.
+"""
 
 from __future__ import annotations
 
@@ -15,15 +17,14 @@ FILE_NAME = "adapter_config.json"
 
 
 def add_adapters(model: Any, rank: int, backbone: str, seed: int) -> Any:
-    """The model with adapters of this rank on all linear layers of its text layers; they and a step head are all that
-    is trained. They start from random weights that are the same for the same seed. UserError where peft is not
-    installed."""
+    """Add LoRA adapters of this rank to all linear layers of the text layers; only they and a step head are trained.
+    `seed` sets their initial weights. UserError if peft is not installed."""
     peft = _peft()
     config = peft.LoraConfig(
         r=rank,
         lora_alpha=2 * rank,
         target_modules=r".*language_model\.layers\..*_proj",
-        # Named here: peft would otherwise guess which layer is a head, or leave it frozen.
+        # Without this, peft would guess which layer is the head, or freeze it.
         modules_to_save=["score"] if hasattr(model, "score") else None,
     )
     with torch.random.fork_rng(list(range(torch.cuda.device_count()))):
@@ -34,14 +35,14 @@ def add_adapters(model: Any, rank: int, backbone: str, seed: int) -> Any:
 
 
 def backbone_of(folder: Path) -> str | None:
-    """The backbone that a folder's adapters belong to; None where it holds a whole model."""
+    """The backbone of a folder's adapters; None if the folder holds a full model."""
     path = folder / FILE_NAME
     return str(json.loads(path.read_text())["base_model_name_or_path"]) if path.is_file() else None
 
 
 def with_adapters(model: Any, folder: Path, merged: bool = True) -> Any:
-    """A backbone's model with a folder's adapters and head, merged into it; or beside it, as weights of few bits would
-    be rounded once more."""
+    """The backbone's model with a folder's adapters and head. Quantised weights need `merged=False`, because merging
+    would round them again."""
     adapted = _peft().PeftModel.from_pretrained(model, str(folder))
     return adapted.merge_and_unload() if merged else adapted.get_base_model()
 

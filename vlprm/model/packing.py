@@ -162,8 +162,8 @@ def collate(rows: Sequence[PackedRow], pad_id: int, side: str = "right") -> dict
 
 
 def step_places(rows: Sequence[PackedRow]) -> dict[str, Tensor]:
-    """What a reward model needs in addition to a batch of `collate`: step ends (B, S; padded with -1); per token (B, T)
-    the step that the policy wrote it in (-1: none) and the index of the token before it on its path; and, if the LM
+    """The inputs of a reward model in addition to a batch of `collate`: step ends (B, S; padded with -1); per token (B,
+    T) the step that the policy wrote it in (-1: none) and the index of the token before it on its path; and, if the LM
     head is trained, on which tokens."""
     shape = (len(rows), max(len(row.ids) for row in rows))
     ends_BS = torch.full((len(rows), max(len(row.step_ends) for row in rows)), -1)

@@ -40,13 +40,14 @@ def load_reward_model(
     bits: Bits = 16,
     attention: Attention = Attention(),
 ) -> Checkpoint:
-    """A reward model from its folder; or, with `new_head`, from a backbone's folder: a step head that starts at zero
-    weights (every step equally likely right or wrong) and reads surprise if it is to, or the LM head's `verdicts`.
-    `bits` below 16 hold the text layers of a backbone that only adapters are trained on, through bitsandbytes; those
-    of a folder of adapters then stand beside it, and are merged into it otherwise.
+    """Load a reward model from its folder, or make one from a backbone's folder with `new_head`.
 
-    UserError where a weight is missing that should be there, where a trained head is asked of a plain backbone, or
-    where a verdict is not a single token.
+    A new step head has zero weights (all outputs equally likely) and, with `reads_surprise`, two more features; a
+    verdict head compares the tokens `verdicts`. `bits` below 16 quantises the text layers with bitsandbytes and keeps
+    LoRA adapters separate; with 16 bits they are merged.
+
+    UserError if weights are missing, if the folder has no reward head and `new_head` is not given, or if a verdict is
+    not a single token.
     """
     folder = checkpoint_folder(name)
     checkpoint_config = checkpoint_config_of(folder)
@@ -85,8 +86,8 @@ def _of_adapters(
 
 
 def save_reward_model(checkpoint: Checkpoint, folder: Path, checkpoint_config: CheckpointConfig) -> None:
-    """A transformers folder that also holds `vlprm.json`, whose limits of images its processor declares too. The
-    profile is written last: a folder with one is whole."""
+    """Save a transformers folder with `vlprm.json`; its image limits also go into the saved processor. `vlprm.json` is
+    written last, so a folder that has one is complete."""
     checkpoint.model.save_pretrained(folder)
     processor = copy.deepcopy(checkpoint.inputs.processor)
     set_limits(processor, checkpoint.inputs.family, checkpoint_config)
@@ -96,7 +97,7 @@ def save_reward_model(checkpoint: Checkpoint, folder: Path, checkpoint_config: C
 
 @dataclass(frozen=True)
 class _Loader:
-    """Stands where `load_checkpoint` expects a model class, and checks what transformers only prints: missing keys."""
+    """Acts as the model class of `load_checkpoint`, and raises on missing keys, which transformers only prints."""
 
     class_of: Callable[[Any], type[PreTrainedModel]]
     family: Family
@@ -117,7 +118,7 @@ class _Loader:
             config=config,
             dtype=dtype,
             output_loading_info=True,
-            ignore_mismatched_sizes=True,  # they are named below
+            ignore_mismatched_sizes=True,  # reported below
             quantization_config=self._quantization(),
         )
         if report["mismatched_keys"]:
@@ -130,7 +131,7 @@ class _Loader:
             raise UserError(f"checkpoint {folder} lacks {len(missing)} weights, such as {min(missing)}; copy it again")
         if self.new_head:
             nn.init.zeros_(model.score.weight)
-            # transformers stores by the renamings that it has used, and no head was there to be renamed.
+            # transformers saves with the renamings that loading applied; a new head was not among the loaded keys.
             model._weight_conversions = [*(model._weight_conversions or []), *_head_renaming(self.family)]
         use_attention(model, self.attention, can_pack=not self.family.cannot_pack)
         return model
@@ -147,9 +148,11 @@ class _Loader:
 def _keep_key_names(
     model_class: type[PreTrainedModel], backbone: type[PreTrainedModel], model_type: str, family: Family
 ) -> None:
-    """transformers renames the keys of older checkpoints by class or type, for classes that it knows as its own: ours
-    would be given none of the language model's weights, or the one of the same name another's. A step head is stored by
-    the name that its family has for it."""
+    """Register the key renamings of the backbone and the head for our class.
+
+    transformers renames keys of older checkpoints by class name. Our class would get none, or those of its own class
+    with the same name, and would miss the language model's weights.
+    """
     known = get_checkpoint_conversion_mapping(backbone.__name__) or get_checkpoint_conversion_mapping(model_type)
     known = [*(known or []), *_head_renaming(family)]
     if known:

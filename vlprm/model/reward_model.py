@@ -1,14 +1,14 @@
-"""The step-reward model: an image-text-to-text backbone that scores each step of a sequence, in one pass.
+"""The step-reward model: an image-text-to-text backbone that scores all steps of a sequence in one forward pass.
 
-The *step head* is one linear layer named `score`, the LM head kept; it reads the state at a step's last token. The
-*verdict head* is the LM head itself: after each step it is asked whether the step is correct, and the two tokens that
-answer are compared. With `surprise` it also reads how unlikely the step was to the
-backbone's own LM head: a state cannot hold that by itself, since what the last layer predicts of a token is known only
-after it. (Likelihood as a process reward without a trained head: Yuan et al., arXiv 2412.01981.)
+The *step head* is one linear layer named `score`; it reads the state at a step's last token. The *verdict head* is the
+LM head: after each step the model is asked whether the step is correct, and the logits of the two answer tokens are
+compared. With `surprise`, the step head also reads how unlikely the step was under the backbone's LM head. A state
+cannot contain that itself, since the prediction of a token is only compared with the token afterwards. (Likelihood as a
+process reward without a trained head: Yuan et al., arXiv 2412.01981.)
 
-The class of a model with a step head is its backbone's with `score` added, named `<Family>ForTokenClassification`: the
-name by which servers recognise it, and one that transformers' loss lookup does not take for a language model's.
-Outputs of the step head: correct, perception error, reasoning error; of the verdict head: correct, wrong.
+The class of a model with a step head is its backbone's class plus `score`, named `<Family>ForTokenClassification`:
+servers recognise this name, and transformers' loss lookup does not take it for a language model. Outputs of the step
+head: correct, perception error, reasoning error; of the verdict head: correct, wrong.
 """
 
 from __future__ import annotations
@@ -28,14 +28,14 @@ from vlprm.schema import StepScore
 
 OUTPUTS = ("correct", "perception", "reasoning")
 CORRECT = 0
-SURPRISES = 2  # of the least likely token, of the whole step
+SURPRISES = 2  # features: the least likely token, the whole step
 
 
 @dataclass
 class StepOutput(TokenClassifierOutput):  # type: ignore[misc]
-    """`logits` (B, S, O), the first of them of `correct`; `surprise` (B, S, 2), where the head reads it; and
-    `taught_nats` (N), of the ids that the LM head is to learn, where there are any. Where keys and values are kept,
-    `states` (B, R + T, D) are those that were kept, then the new ones."""
+    """`logits` (B, S, O), correct first. `surprise` (B, S, 2) in nats, if the head reads it. `taught_nats` (N):
+    negative log-likelihoods of the ids that the LM head learns, if any. `states` (B, R + T, D) with a KV cache: the R
+    states given, then the new ones."""
 
     surprise: Tensor | None = None
     taught_nats: Tensor | None = None
@@ -43,11 +43,11 @@ class StepOutput(TokenClassifierOutput):  # type: ignore[misc]
 
 
 def step_scores(output: StepOutput, head: str) -> list[list[StepScore]]:
-    """Of each row, a score for each of its S places, those that pad included. UserError where the model gives none: a
-    NaN would rank like any number."""
+    """Per row, a score for each of its S places, padding included. UserError if a score is not finite, because a NaN
+    would rank like a number."""
     scores_BSO = output.logits.float().softmax(-1)
     if not scores_BSO.isfinite().all():
-        raise UserError("the reward model's scores are not finite numbers; train it again, or copy it again")
+        raise UserError("the reward model's scores are not finite numbers; train it or copy it again")
     if head == "verdict":
         return [[StepScore(right, None, None) for right, _ in scores] for scores in scores_BSO.tolist()]
     nats_BS = [[None] * len(s) for s in scores_BSO] if output.surprise is None else output.surprise[..., 0].tolist()
@@ -59,28 +59,28 @@ def step_scores(output: StepOutput, head: str) -> list[list[StepScore]]:
 
 @lru_cache
 def reward_class(backbone_class: Any) -> type[PreTrainedModel]:
-    """The backbone's class with a step head. `forward` takes our batch (`InputBuilder.step_batch`) and returns a
-    `StepOutput` of the ends of steps, and nothing over the vocabulary."""
+    """The backbone's class with a step head. `forward` takes a batch of `InputBuilder.step_batch` and returns a
+    `StepOutput` at the step ends, without logits over the vocabulary."""
 
     class StepRewardModel(backbone_class):  # type: ignore[misc]
-        # Tells the Trainer to count the labelled steps of a global batch and to leave the normalising to the loss.
+        # The Trainer then counts the labelled steps of a global batch and leaves normalisation to the loss.
         accepts_loss_kwargs = True
 
         def __init__(self, config: Any) -> None:
-            # A server reads from this how many outputs the head has; without it, two.
+            # Servers read the number of outputs from this; the default is two.
             config.id2label = dict(enumerate(OUTPUTS))
             config.label2id = {name: i for i, name in enumerate(OUTPUTS)}
-            # transformers' own class of this name, where it has one, would make a bias that starts at random.
+            # transformers' own class of this name, if any, would add a bias with random weights.
             config.token_classification_bias = False
             super().__init__(config)
             self.reads_surprise = getattr(config, "surprise", False)
             width = config.get_text_config().hidden_size + (SURPRISES if self.reads_surprise else 0)
-            # No dropout and no bias: scores are the same each time, and servers wrap such a head as it is.
+            # No dropout and no bias: scores are deterministic, and servers support such a head.
             self.score = nn.Linear(width, len(OUTPUTS), bias=False)
             self.post_init()
 
         def forward(self, step_ends: Tensor | None = None, **inputs: Any) -> Any:
-            if step_ends is None:  # to write, as the backbone does
+            if step_ends is None:  # generation, as in the backbone
                 return super().forward(**inputs)
             hidden_BTD, places, taught_N = _read(self, inputs)
             features_BSF = _at(hidden_BTD, step_ends)
@@ -99,8 +99,8 @@ def reward_class(backbone_class: Any) -> type[PreTrainedModel]:
 
 @lru_cache
 def verdict_class(backbone_class: Any, right: int, wrong: int) -> type[PreTrainedModel]:
-    """The backbone's class, under its own name, whose `forward` takes our batch and returns the log-probabilities of
-    the two verdicts where they are asked for."""
+    """The backbone's class, under its own name, whose `forward` takes a batch of `InputBuilder.step_batch` and returns
+    the log-probabilities of the two verdicts at the step ends."""
 
     class VerdictRewardModel(backbone_class):  # type: ignore[misc]
         accepts_loss_kwargs = True
@@ -118,9 +118,8 @@ def verdict_class(backbone_class: Any, right: int, wrong: int) -> type[PreTraine
 
 
 def _read(model: Any, batch: dict[str, Any]) -> tuple[Tensor, dict[str, Tensor], Tensor | None]:
-    """Of a batch of `InputBuilder.step_batch`: (B, T, D) last states, where rows branch each token as its own path has
-    it, after those that were `kept` (`vlprm.scoring.kv_tree`); where the steps are; and (N) nats of the ids that are
-    taught, if any are."""
+    """Run the backbone on a batch of `InputBuilder.step_batch`. Returns (B, T, D) last hidden states, after those that
+    were `kept` (`vlprm.scoring.kv_tree`); the places of the steps; and (N) nats of the ids to learn, or None."""
     places: dict[str, Tensor] = {name: batch[name] for name in ("written_in", "before", "taught") if name in batch}
     inputs = {name: value for name, value in batch.items() if name not in (*places, "until", "kept")}
     if "until" in batch:
@@ -138,7 +137,7 @@ def _at(hidden_BTD: Tensor, ends_BS: Tensor) -> Tensor:
 
 
 def _nats(lm_head: nn.Module, hidden_BTD: Tensor, ids_BT: Tensor, chosen_BT: Tensor, before_BT: Tensor) -> Tensor:
-    """(N) nats of the chosen ids, each as predicted from the one before."""
+    """(N) negative log-likelihoods of the chosen ids, each predicted from the token before it on its path."""
     rows, _ = chosen_BT.nonzero(as_tuple=True)
     log_p_NV = lm_head(hidden_BTD[rows, before_BT[chosen_BT]]).float().log_softmax(-1)
     nats_N: Tensor = -log_p_NV.gather(1, ids_BT[chosen_BT][:, None]).squeeze(1)
@@ -149,10 +148,10 @@ def _nats(lm_head: nn.Module, hidden_BTD: Tensor, ids_BT: Tensor, chosen_BT: Ten
 def surprise(
     lm_head: nn.Module, hidden_BTD: Tensor, ids_BT: Tensor, written_BT: Tensor, before_BT: Tensor, steps: int
 ) -> Tensor:
-    """(B, S, 2) nats: of each step's least likely token, and of all its tokens; 0 for a step that pads.
+    """(B, S, 2) nats of each step's least likely token and of all its tokens; 0 for padding.
 
-    Only ids that the policy wrote count, each as predicted from the one before. No gradient: labels of steps are not to
-    teach the LM head what is likely.
+    Only ids that the policy wrote count, each predicted from the token before it on its path. No gradient, so that step
+    labels do not train the LM head.
     """
     written = written_BT >= 0
     rows, _ = written.nonzero(as_tuple=True)

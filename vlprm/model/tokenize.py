@@ -1,9 +1,9 @@
 """Tokenize the steps of a policy's turn, and make the text that a server reads.
 
-A step's ids depend on its own text and the step before it, never on what follows. They end with the id that holds its
-last character. If the tokenizer merges that character and the separator into one token (Qwen's tokenizers merge a full
-stop with the line breaks after it), the id holds both, whether another step follows or not. So the ids of a turn are
-those of its full text, which the policy wrote and a server reads, and a step is scored where the policy ended it.
+A step's ids depend on its own text and the step before it, never on what follows, and end with the id that holds its
+last character. If the tokenizer merges that character with the separator into one token (Qwen's tokenizers merge a full
+stop with the line breaks after it), the id holds both, even if no step follows. So the ids of a turn are those of its
+full text, which the policy wrote and a server reads, and a step is scored where the policy ended it.
 """
 
 from __future__ import annotations
@@ -28,45 +28,46 @@ class TurnText:
         self.encode = lru_cache(1 << 16)(self._encode)
 
     def step_ids(self, step: Step, after: Step | None, closes: bool = False) -> tuple[int, ...]:
-        """The ids of a step `after` another (None: the solution's first), with what stands between the two. To one that
-        `closes` the turn nothing is joined."""
+        """The ids of a step `after` another (None: the first step), with the separator between them. `closes`: the step
+        ends the turn, so no separator is merged into its last id."""
         joined = not closes and self.joins(step)
         return self.lead(after) + self.encode(step.text + separator_after(step) * joined)
 
     def lead(self, after: Step | None) -> tuple[int, ...]:
-        """What stands between the ids of a step and those of the next."""
+        """The ids between those of a step and those of the next."""
         if after is None or after.ends_turn or self.joins(after):
             return ()
         return self.encode(separator_after(after))
 
     def joins(self, step: Step) -> bool:
-        """Whether the id that holds the step's last character holds the separator after it too."""
+        """Whether the id of the step's last character also holds the separator after it."""
         between = separator_after(step)
         if step.ends_turn or not between:
             return False
         return self.encode(step.text + between) != self.encode(step.text) + self.encode(between)
 
     def turn(self, steps: Sequence[Step]) -> str:
-        """The text of a turn, or of its beginning, whose ids `step_ids` gives."""
+        """The text of a turn or of its beginning, whose ids are those of `step_ids`."""
         return join_steps(steps) + (SEPARATOR if self.joins(steps[-1]) else "")
 
     def served_alike(self, steps: Sequence[Step]) -> bool:
         """Whether a server tokenizes the text of the steps to the same ids. It does not if a step spells out a control
-        token, which is text here and a control token there, or begins with white space that the tokenizer merges with
-        the separator before it."""
+        token, which is plain text here, or begins with white space that the tokenizer merges with the separator before
+        it."""
         if any(self.control_token(step.text) for step in steps):
             return False
         return all(self.encode(self.turn(turn)) == self._ids(turn, None) for turn in turns_of(steps))
 
     def to_the_end_of(self, steps: Sequence[Step], ids: tuple[int, ...], after: Step | None) -> tuple[int, ...]:
-        """The sampled ids up to the end of the steps; the ids of their text if no sampled id ends exactly there."""
+        """The sampled ids up to the end of the steps; if no sampled id ends exactly there, the ids of the steps'
+        text."""
         text = (SEPARATOR if self.lead(after) else "") + join_steps(steps)
         ends = (end for end in range(len(ids), 0, -1) if self.tokenizer.decode(ids[:end]) == text)
         end = next(ends, None)
         return self._ids(steps, after) if end is None else ids[:end]
 
     def control_token(self, text: str) -> str | None:
-        """A control token that the text spells out, or None."""
+        """The control token that the text spells out, or None."""
         return next((token for token in self._control if token in text), None)
 
     def _ids(self, steps: Sequence[Step], after: Step | None) -> tuple[int, ...]:
@@ -74,12 +75,12 @@ class TurnText:
         return tuple(itertools.chain(*(self.step_ids(s, b) for s, b in zip(steps, before, strict=True))))
 
     def _encode(self, text: str) -> tuple[int, ...]:
-        # Spelt-out control tokens stay text, so that a solution cannot close its turn or insert an image.
+        # Spelt-out control tokens are tokenized as text, so that a solution cannot end its turn or insert an image.
         return tuple(self.tokenizer(text, add_special_tokens=False, split_special_tokens=True)["input_ids"])
 
 
 def _control_tokens(tokenizer: Any) -> tuple[str, ...]:
-    """Tokens whose spelling is text in this process but a token to a server. Tool-call tokens are tokens to both,
-    unless the tokenizer marks them as special."""
+    """Tokens that are plain text here and control tokens to a server. Tool-call tokens are tokens in both, unless the
+    tokenizer marks them as special."""
     spelt = {token.content for token in tokenizer.added_tokens_decoder.values() if not token.special}
     return tuple(token for token in tokenizer.get_added_vocab() if token not in spelt & TOOL_CALL)

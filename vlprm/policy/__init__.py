@@ -17,7 +17,7 @@ from vlprm.zoom.policy import ZoomPolicy
 T = TypeVar("T")
 UNANSWERED = frozenset(
     {"timeout", "connection", "server_error"}
-)  # failures of a call that say nothing about what was asked
+)  # failures of a call that are unrelated to the question
 
 
 @dataclass(frozen=True)
@@ -56,9 +56,9 @@ class Request:
 
 @dataclass(frozen=True)
 class Continuation:
-    """What was written. `ended`: the policy ended its turn. `goes_on`: it ended the one step that was asked for, but
-    not its turn. If neither holds, `max_tokens` cut it off, which is *no result*. `failure` says why the call failed,
-    which is no result either. `ids` are the sampled token ids, if the policy knows them."""
+    """A sampled continuation. `ended`: the policy ended its turn. `goes_on`: it ended the requested step but not its
+    turn. If neither holds, `max_tokens` cut it off, which is *no result*. `failure`: why the call failed, which is also
+    no result. `ids`: the sampled token ids, if the policy knows them."""
 
     text: str
     tokens: int

@@ -119,7 +119,7 @@ async def sample_critiques(
         for i, written in zip(going, await engine.sample(request), strict=True):
             line = parse_critique(written.text) if written.ended and not written.failure else None
             if line and line.corrected and line.corrected.text == steps[end - 1].text.strip():
-                line = critique_of(steps[end - 1])  # the correction repeats the step, so the step is right
+                line = critique_of(steps[end - 1])  # a correction that repeats the step means that the step is right
             said[i] = [*said[i], line] if line else []
             if line and line.corrected is None:
                 going_on.append(i)

@@ -26,8 +26,8 @@ ANSWERS = "answers.jsonl"
 class ReplayPolicy:
     """Replays the unused answers of the last run and records the new ones.
 
-    `done` are the problems whose answers are not needed any more; the file is rid of them when it is opened, and when
-    `forget` is called. Failures are not kept: they are asked again.
+    `done` are the problems whose answers are no longer needed; they are removed when the file is opened and by
+    `forget`. Failures are not kept, so they are asked again.
     """
 
     def __init__(self, engine: Policy, path: Path, done: Container[str], stopping: asyncio.Event) -> None:
@@ -37,7 +37,8 @@ class ReplayPolicy:
         self._answers = {record["key"]: [_told(c) for c in record["answer"]] for record in kept}
 
     def forget(self, done: Container[str]) -> list[dict[str, Any]]:
-        """Rid the file of the answers of these problems; what is left in it. An empty file is removed."""
+        """Remove the answers of these problems from the file, and return the remaining records. An empty file is
+        deleted."""
         kept = [record for record in read_records(self.path) if record["problem"] not in done]
         if kept:
             write_atomically(self.path, "".join(json.dumps(record) + "\n" for record in kept))

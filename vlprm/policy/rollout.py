@@ -1,7 +1,7 @@
 """Sample solutions to the end: continue, cut the turn at its first zoom, execute it, show the crop, continue.
 
-A solution is a list of whole steps, from which text, ids and images are made together: what a limit cuts short is in
-none of them.
+A solution is a list of whole steps, from which text, ids and images are derived; a step that a limit cut short is
+dropped.
 """
 
 from __future__ import annotations
@@ -17,27 +17,27 @@ from vlprm.steps import SEPARATOR, separator_after, split_steps, untagged
 from vlprm.zoom.execute import View, execute_zoom, whole_images, with_refusal_message
 from vlprm.zoom.policy import REFUSALS, Refusal
 
-OPEN = "open"  # the stop of a solution that may go on
+OPEN = "open"  # the stop of a solution that may continue
 TOO_MANY_ZOOMS = "too_many_zooms"
-# Of an engine whose call failed, in the order in which one meets them; see vlprm.serving.client.
+# Stops of failed calls of a policy, in the order in which they occur; see vlprm.serving.client.
 FAILURES = (
     "control_token", "timeout", "connection", "refused", "busy", "server_error", "bad_answer", "no_choice", "no_text",
     "context",
 )  # fmt: skip
-# Why a solution ended. `answer` alone is a result. A refusal is that of its last zoom; its step is kept, without a
-# region. What a limit (`length`, `too_many_zooms`, `budget`) cut short is not. `max_steps` is that of a search.
+# Why a solution ended; only `answer` is a result. A refused last zoom is kept without a region. A step cut short by a
+# limit (`length`, `too_many_zooms`, `budget`) is dropped. `max_steps` comes from stepwise search.
 STOPS = ("answer", "no_answer", "length", TOO_MANY_ZOOMS, *REFUSALS, *FAILURES, "max_steps")
 
 
 async def rollouts(engine: Policy, request: Request) -> list[Solution]:
-    """`request.n` complete solutions that open with `request.steps`. Never raises for what a policy writes:
-    a solution without an answer has a `stop` that says why, and counts as no result."""
+    """`request.n` complete solutions that begin with `request.steps`. Never raises for what a policy writes: a solution
+    without an answer is no result, and its `stop` says why."""
     first = await engine.sample(request)
     return await all_answers(_finish(engine, request, i, continuation) for i, continuation in enumerate(first))
 
 
 async def next_steps(engine: Policy, request: Request, so_far: Solution) -> list[Solution]:
-    """`request.n` times the solution `so_far` with one more step; its stop is `open` where more may follow. A zoom is
+    """`request.n` solutions that extend `so_far` by one step; the stop is `open` if more may follow. A zoom is
     executed, and an answer ends the solution. Never raises for what a policy writes."""
     asked = dataclasses.replace(request, steps=so_far.steps, one_step=True)
     return [_advanced(engine, request.problem, so_far, c) for c in await engine.sample(asked)]
@@ -48,7 +48,7 @@ def _advanced(engine: Policy, problem: Problem, so_far: Solution, continuation: 
         return dataclasses.replace(so_far, stop=continuation.failure)
     tokens = so_far.tokens + continuation.tokens
     written = split_steps(continuation.text)
-    # What a single line break parts from the first step is written anew, after the step that is chosen.
+    # Text after a single line break is dropped; it is sampled again after the chosen step.
     more = len(written) > 1 and not separator_after(written[0])
     ended, goes_on = continuation.ended and not more, continuation.goes_on or more
     if not (ended or goes_on):
@@ -62,7 +62,7 @@ def _advanced(engine: Policy, problem: Problem, so_far: Solution, continuation: 
 
 
 def _answers(steps: Sequence[Step]) -> bool:
-    """Whether the last step is an answer; one that is a tag alone goes on in the paragraph after it."""
+    """Whether the last step is an answer. An answer tag on its own continues in the next paragraph."""
     kinds = [step.kind for step in steps[-2:]]
     if kinds == ["answer", "other"]:
         return not untagged(steps[-2].text)
@@ -78,7 +78,7 @@ async def _finish(engine: Policy, request: Request, index: int, continuation: Co
         tokens += continuation.tokens
         whole = split_steps(continuation.text)
         written = _up_to_zoom(whole)
-        if not continuation.ended and len(written) == len(whole):  # a zoom that others follow is not cut short itself
+        if not continuation.ended and len(written) == len(whole):  # a zoom with text after it is complete
             last_is_whole = continuation.text.endswith(SEPARATOR)
             kept = written if last_is_whole else written[:-1]
             return Solution(problem.id, (*steps, *kept), None, "length", tokens)
@@ -94,21 +94,21 @@ async def _finish(engine: Policy, request: Request, index: int, continuation: Co
 
 
 def _up_to_zoom(turn: Sequence[Step]) -> Sequence[Step]:
-    """A zoom ends its turn. What was written after it was written before the crop was seen, and is dropped."""
+    """The steps up to the first zoom, which ends the turn. Later text was written without seeing the crop."""
     zoom = next((i for i, step in enumerate(turn) if step.kind == "zoom"), len(turn))
     return turn[: zoom + 1]
 
 
 def closed(problem: Problem, steps: tuple[Step, ...], tokens: int) -> Solution:
-    """The solution that ends with these steps, whether there is an answer in them or not."""
+    """The finished solution with these steps, with or without an answer."""
     answer = extract_answer(steps, problem.answer_type, choices_of(problem))
     return Solution(problem.id, steps, answer, "no_answer" if answer is None else "answer", tokens)
 
 
 def _zoomed(engine: Policy, problem: Problem, steps: tuple[Step, ...], tokens: int) -> Solution:
-    """The solution whose last step is a zoom, once that was executed; open, unless a limit or a refusal ends it."""
+    """Execute the last step, a zoom. The solution stays open unless a limit or a refusal ends it."""
     before, policy = steps[:-1], engine.zoom
-    # The zooms of the prefix count too: what a state is worth must not depend on where its rollouts were sampled from.
+    # Zooms of the prefix count too, so that a state's value does not depend on where its rollouts began.
     if sum(step.ends_turn for step in before) >= policy.max_zooms:
         return Solution(problem.id, before, None, TOO_MANY_ZOOMS, tokens)
     images = [View(region, engine.seen_size(problem, k)) for k, region in enumerate(whole_images(problem))]
@@ -125,7 +125,7 @@ def _zoomed(engine: Policy, problem: Problem, steps: tuple[Step, ...], tokens: i
 
 
 def _over_budget(engine: Policy, problem: Problem, steps: Sequence[Step]) -> bool:
-    """Whether the crops of the steps are more than the policy allows."""
+    """Whether the crops of the steps exceed the policy's limits."""
     regions, policy = [step.region for step in steps if step.region is not None], engine.zoom
     if policy.max_images and len(problem.images) + len(regions) > policy.max_images:
         return True

@@ -48,8 +48,8 @@ class ServedPolicy:
         await self.servers.close()
 
     async def check(self) -> None:
-        """UserError that names a server which does not continue an assistant's turn, or which reads another prompt
-        than `inputs` makes: another chat template, other sizes of images."""
+        """UserError that names a server which does not continue an assistant's turn, or which reads other tokens than
+        `inputs` makes (another chat template or other image sizes)."""
         probe, steps = probe_problem(self.inputs), (parse_step("2"),)
         body = self._body(messages(probe, steps, self.inputs, self.servers.url))
         expected = len(self.inputs.row(probe, steps).ids)
@@ -58,7 +58,7 @@ class ServedPolicy:
             if isinstance(answer, Failure):
                 raise UserError(
                     f"the server {client.base_url} does not continue a turn of {self.config.model!r} ({answer.said});"
-                    " correct the fields of server, or start it as configs/server/trees.yaml says"
+                    " correct the fields of server, or start it as configs/server/trees.yaml shows"
                 )
             if answer.read not in (None, expected):
                 raise UserError(
@@ -69,7 +69,7 @@ class ServedPolicy:
     async def sample(self, request: Request) -> list[Continuation]:
         """Return `request.n` continuations; see `Policy.sample`."""
         if any(self.inputs.text.control_token(step.text) for step in request.steps):
-            # In this process the text stays text; a server would tokenize it to the control token that it spells.
+            # Here the text stays text; a server would tokenize it to the control token that it spells out.
             return [_failed("control_token")] * request.n
         answer = await self.servers.call(self._asked(request))
         if isinstance(answer, Failure):
@@ -104,7 +104,7 @@ class ServedPolicy:
         text, ended = said
         # Servers count the tokens of all choices together. The end of the turn counts as one, as in this process.
         tokens = len(self.inputs.tokenizer(text, add_special_tokens=False)["input_ids"]) + ended
-        if request.one_step:  # vLLM reports which stop string ended it; the end of the turn has none
+        if request.one_step:  # vLLM reports the stop string that ended it; there is none at the end of a turn
             goes_on = choice is not None and choice.get("stop_reason") == SEPARATOR
             return Continuation(text, tokens, ended and not goes_on, goes_on=goes_on)
         after_step = bool(request.steps) and not request.steps[-1].ends_turn and request.asked is None
@@ -142,7 +142,7 @@ class ChatModel:
             if isinstance(answer, Failure):
                 raise UserError(
                     f"the server {client.base_url} does not answer as {self.config.model!r} ({answer.said}); correct"
-                    " the fields of server, or start it as configs/server/judge.yaml says"
+                    " the fields of server, or start it as configs/server/judge.yaml shows"
                 )
 
     async def close(self) -> None:
@@ -173,7 +173,7 @@ class ChatModel:
 
 def _sampling(inputs: InputBuilder) -> dict[str, Any]:
     """Settings that make a server sample and render like the local policy, whatever the checkpoint's generation_config
-    says. Control tokens are shown, because they are part of what was written."""
+    says. Control tokens are shown, because they are part of the text."""
     extra = {"top_k": -1, "min_p": 0.0, "repetition_penalty": 1.0, "skip_special_tokens": False}
     return {
         "top_p": 1.0,

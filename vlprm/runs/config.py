@@ -1,10 +1,10 @@
-"""One way to configure every command: a frozen dataclass, a YAML file, flags that override it.
+"""Configure every command in the same way: a frozen dataclass, a YAML file, and flags that override it.
 
     vlprm train --config demo/prm --learning_rate 1e-4
     python -m train.prm --config configs/demo/prm.yaml --learning_rate 1e-4
 
-What a field may hold is its type, which jsonargparse checks: `PositiveInt` and its kin, `Literal` for a choice.
-A user's mistake is a `UserError` (or a record's `SchemaError`) with the fix in its message; `run` prints that sentence
+The type of a field limits its values, and jsonargparse checks it: `PositiveInt` and the like, `Literal` for a choice. A
+user's mistake is a `UserError` (or a record's `SchemaError`) with the fix in its message; `run` prints that sentence
 and exits with status 2. Any other error keeps its traceback.
 """
 
@@ -27,20 +27,17 @@ from vlprm.schema import SchemaError
 
 C = TypeVar("C")
 
-# Their progress bars and load reports say nothing that ours do not. Who sets a variable to another value sees them.
+# Their progress bars and load reports repeat ours. A user who sets a variable to another value sees them.
 QUIET = {
     "TRANSFORMERS_VERBOSITY": "error",
-    "HF_HUB_DISABLE_PROGRESS_BARS": "1",  # transformers' bars, too
+    "HF_HUB_DISABLE_PROGRESS_BARS": "1",  # also transformers' progress bars
     "HF_DATASETS_DISABLE_PROGRESS_BARS": "1",
 }
 
 
 def parse(cls: type[C], argv: Sequence[str], command: str | None = None) -> C:
-    """The dataclass that the recipe named by `--config` and the flags describe; flags win. `command` is what the help
-    calls it.
-
-    An unknown key is a UserError that names the nearest known one.
-    """
+    """The dataclass that results from the recipe of `--config` and the flags, which win. `command` is the name of the
+    command in the help. UserError on an unknown key suggests the nearest known one."""
     about = (cls.__doc__ or "").partition("\n")[0]
     parser = jsonargparse.ArgumentParser(exit_on_error=False, description=about, prog=command)
     parser.add_argument("--config", action="config", help="a recipe: its name, such as demo/prm, or a YAML file")
@@ -54,7 +51,7 @@ def parse(cls: type[C], argv: Sequence[str], command: str | None = None) -> C:
 
 
 def dump(config: Any) -> str:
-    """The resolved config as YAML, as it is kept in a run folder."""
+    """The resolved config as YAML, as stored in a run folder."""
     plain = dataclasses.asdict(config, dict_factory=lambda pairs: {k: _plain(v) for k, v in pairs})
     return yaml.safe_dump(plain, sort_keys=False)
 
@@ -79,14 +76,14 @@ def run(main: Callable[[Any], None], cls: type[Any], command: str | None = None)
 
 
 def _module_command() -> str | None:
-    """How `python -m` was asked for this program; None where it was not."""
+    """The command `python -m ...` that started this program; None if it was started another way."""
     spec = getattr(sys.modules["__main__"], "__spec__", None)
     return f"python -m {spec.name}" if spec else None
 
 
 def _unwrapped(value: Any) -> Any:
-    """Numbers as Python's own. A checked one is of a class of jsonargparse, which YAML cannot write and which a
-    Trainer's checkpoint, once it holds one (as a learning rate), refuses to load."""
+    """Replace jsonargparse's checked numbers by plain ones: YAML cannot write them, and a Trainer's checkpoint that
+    contains one (a learning rate) cannot be loaded."""
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         fields = dataclasses.fields(value)
         return dataclasses.replace(value, **{f.name: _unwrapped(getattr(value, f.name)) for f in fields})

@@ -19,10 +19,11 @@ import yaml
 from vlprm.errors import UserError
 from vlprm.runs.recipes import recipe
 
-Kinds = Mapping[str, Any]  # the type of each field, by its dotted name; None for a group of fields
+Kinds = Mapping[str, Any]  # type of each field by its dotted name; None for a group of fields
 
 
 def kinds_of(parser: jsonargparse.ArgumentParser) -> Kinds:
+    """The type of each field of a parser."""
     return {
         action.dest: getattr(action, "_typehint", None)
         for action in parser._actions
@@ -31,8 +32,8 @@ def kinds_of(parser: jsonargparse.ArgumentParser) -> Kinds:
 
 
 def taken(argv: Sequence[str], kinds: Kinds) -> list[str]:
-    """The same words, each flag as `--name=value`, with the recipes in front, so that flags win wherever they stand.
-    UserError names an unknown flag, an unknown key of a recipe, or a recipe that is not there."""
+    """The arguments with each flag as `--name=value` and the recipes first, so that flags win in any order. UserError
+    names an unknown flag, an unknown key of a recipe, or a missing recipe."""
     files: list[str] = []
     flags: list[str] = []
     for flag, value in _pairs(argv, kinds):
@@ -49,7 +50,7 @@ def taken(argv: Sequence[str], kinds: Kinds) -> list[str]:
 
 
 def _pairs(argv: Sequence[str], kinds: Kinds) -> Iterator[tuple[str, str | None]]:
-    """Each flag with its value; None for one that has none. A word that belongs to no flag stands alone."""
+    """Yield each flag with its value, or None without one. A word that belongs to no flag is yielded alone."""
     words = list(argv)
     while words:
         flag, equals, value = words.pop(0).partition("=")
@@ -68,7 +69,7 @@ def _given(flag: str, value: str | None) -> str:
 
 
 def _as_list(value: str, kind: Any) -> str:
-    """One value of a list as a list of one."""
+    """A single value of a list field as a list."""
     item = _item_of(kind)
     if item is None or value.lstrip().startswith("["):
         return value
@@ -76,7 +77,7 @@ def _as_list(value: str, kind: Any) -> str:
 
 
 def _item_of(kind: Any) -> Any:
-    """The type of a list's items; None where the type is another, or may be."""
+    """The type of a list's items; None if the field is not, or not only, a list."""
     if get_origin(kind) in (Union, types.UnionType):
         kinds = [one for one in get_args(kind) if one is not types.NoneType]
         return _item_of(kinds[0]) if len(kinds) == 1 else None
@@ -89,7 +90,7 @@ def _check_keys(path: Path, kinds: Kinds) -> None:
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise UserError(f"{path} is not YAML: {' '.join(str(error).split())}") from error
     if not isinstance(keys, dict):
-        raise UserError(f"{path} holds no `key: value` lines")
+        raise UserError(f"{path} is not a recipe; write `key: value` lines")
     for name in _dotted(keys, kinds):
         if not _is_known(name, kinds):
             raise UserError(_unknown(f"key {name!r} in {path}", name, kinds))
@@ -105,7 +106,7 @@ def _dotted(keys: dict[Any, Any], kinds: Kinds, before: str = "") -> Iterator[st
 
 
 def _is_known(name: str, kinds: Kinds) -> bool:
-    """A field of no group may have parts of its own, which jsonargparse checks."""
+    """Whether a name is a field, a part of a group, or a part of a field, which jsonargparse checks."""
     if name in kinds or name in ("help", "print_config"):
         return True
     above = name.rpartition(".")[0]

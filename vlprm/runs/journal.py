@@ -110,7 +110,7 @@ def finished_records(path: Path, stage: str) -> list[dict[str, Any]]:
 
 def iterate_finished(path: Path, stage: str) -> Iterator[dict[str, Any]]:
     """The records of a finished stage, one at a time. UserError if the stage has not ended, the file has changed since
-    (a number over a part would mislead), or there are no records."""
+    (numbers over a part would mislead), or there are no records."""
     refuse_unfinished(path, stage)
     record = None
     for record in read_records(path):

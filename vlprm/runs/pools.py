@@ -1,4 +1,4 @@
-"""The pools of candidates that a run of eval.run stored, for whatever asks about their solutions."""
+"""Read the candidate pools that a run of eval.run stored."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from vlprm.runs.journal import iterate_finished
 from vlprm.schema import Solution, from_json
 
 RECORDS = "records.jsonl"
-POOL = "pool"  # in records, the method of those that choose from whole samples
+POOL = "pool"  # the `method` of records with a pool of whole solutions
 
 
 def stored_pools(folder: Path) -> list[tuple[str, list[Solution]]]:
-    """The id of each problem and its candidates, in the order in which they were asked; a problem that failed has none.
-    UserError where the run has not ended, or has no pool."""
+    """The id and the candidates of each problem, in the order of the run; a failed problem has none. UserError if the
+    run has not ended or has no pool."""
     records = iterate_finished(folder / RECORDS, "eval.run")
     pools = [
         (record["at"], record["problem"], [from_json(Solution, c["solution"]) for c in record["candidates"]])

@@ -1,4 +1,4 @@
-"""The recipes that come with the package, and other files of it that a flag names."""
+"""The recipes and other files in the package that a flag can name."""
 
 from __future__ import annotations
 
@@ -12,23 +12,23 @@ RECIPES = PACKAGE / "recipes"  # configs/ of the repository
 
 
 def recipe_names() -> list[str]:
-    """Their names, such as demo/prm."""
+    """Names of the packaged recipes, such as demo/prm."""
     return sorted(str(path.relative_to(RECIPES).with_suffix("")) for path in RECIPES.glob("*/*.yaml"))
 
 
 def recipe(name: str | Path) -> Path:
-    """The file of this path, or the packaged recipe of this name: demo/prm, demo/prm.yaml or configs/demo/prm.yaml.
-    UserError names the nearest recipe."""
+    """The recipe at this path, or the packaged recipe of this name: demo/prm, demo/prm.yaml or configs/demo/prm.yaml.
+    UserError suggests the nearest recipe."""
     if (found := packaged(name)).is_file():
         return found
     plain = str(Path(name).with_suffix("")).removeprefix("configs/")
     nearest = difflib.get_close_matches(plain, recipe_names(), n=1)
-    hint = f"did you mean {nearest[0]}?" if nearest else "`vlprm recipes` lists those of the package"
-    raise UserError(f"config file {name} does not exist, and no recipe has that name; {hint}")
+    hint = f"did you mean {nearest[0]}?" if nearest else "`vlprm recipes` lists the packaged ones"
+    raise UserError(f"there is no config file or recipe {name}; {hint}")
 
 
 def packaged(name: str | Path) -> Path:
-    """The path where there is a file; else the file that the package has under that name, if it has one."""
+    """The path itself if a file exists there; otherwise the packaged file of that name, if any."""
     path = Path(name)
     if path.is_file() or path.is_absolute() or ".." in path.parts:
         return path
@@ -38,6 +38,6 @@ def packaged(name: str | Path) -> Path:
 
 
 def purpose(path: Path) -> str:
-    """The first line of the comment that opens a recipe."""
+    """The first line of a recipe's opening comment."""
     first = path.read_text(encoding="utf-8").partition("\n")[0]
     return first.removeprefix("#").strip()

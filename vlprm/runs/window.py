@@ -77,22 +77,23 @@ def leave_unless(done: bool) -> None:
 
 
 def drop_unanswered(records: Records, is_unanswered: Callable[[Mapping[str, Any]], bool]) -> None:
-    """Remove what an outage has spoilt from the records of a run, so that this run asks for it again. What was
-    answered, and is no result all the same, stays one."""
+    """Remove the records that an outage left without answers, so that this run asks again. Records with an answer stay,
+    even if it is no result."""
     spoilt = {record["key"] for record in records if is_unanswered(record)}
     if spoilt:
-        log.info("%d of %d records lack answers of servers, and are made again", len(spoilt), len(records.keys))
+        log.info("%d of %d records lack answers because servers failed; asking again", len(spoilt), len(records.keys))
         records.path.with_name(DONE).unlink(missing_ok=True)
         records.drop(spoilt)
 
 
 def tell_unanswered(count: int) -> None:
+    """Log how many records lack answers because servers failed."""
     if count:
-        log.warning("%d records lack answers that servers failed to give; the same command asks for them again", count)
+        log.warning("%d records lack answers because servers failed; run the same command again to ask for them", count)
 
 
 def append_of(total: int, records: Records, results: Iterable[Mapping[str, Any]]) -> None:
-    """Append some of a run's `total` records, and log progress at every twentieth of them."""
+    """Append results to a run of `total` records, and log progress in steps of 5%."""
     before = len(records.keys)
     records.append(results)
     done = len(records.keys)

@@ -31,9 +31,9 @@ CHUNK = 1024
 
 @dataclass
 class KVTree:
-    """What was read of one problem. Per node: its ancestors and itself (`above`), the position after it, its last
-    hidden state (while its tokens are kept) and its score, if it has one. Per kept token: its node (`owners`) and the
-    keys and values (H, P, D) of each layer."""
+    """The tokens read for one problem. Per node: its ancestors and itself (`above`), the next position, its last hidden
+    state (while its tokens are kept) and its score, if it has one. Per kept token: its node (`owners`) and the keys and
+    values (H, P, D) of each layer."""
 
     above: list[tuple[int, ...]] = field(default_factory=list)
     next_position: list[int] = field(default_factory=list)

@@ -24,8 +24,8 @@ _Key = tuple[ProblemKey, Hashable]  # problem and attempt: solutions that share 
 
 
 class LocalScorer:
-    """A reward model in this process. Requests that wait are batched; within an attempt at a problem, what the
-    solutions of the last request share with those of the next is computed once (`vlprm.scoring.kv_tree`)."""
+    """A reward model in this process. Waiting requests are batched. Within an attempt at a problem, tokens that the
+    next request shares with the last one are computed once (`vlprm.scoring.kv_tree`)."""
 
     def __init__(self, checkpoint: Checkpoint) -> None:
         self.checkpoint = checkpoint
@@ -33,6 +33,7 @@ class LocalScorer:
         self._batcher = Batcher(self._read, self._batches)
 
     async def score(self, problem: Problem, solutions: Solutions, attempt: Hashable = None) -> Scored:
+        """See `Scorer.score`."""
         return await self._batcher.ask((problem, solutions, attempt))
 
     def forget(self, problem: Problem, attempt: Hashable = None) -> None:
@@ -50,7 +51,7 @@ class LocalScorer:
         try:
             extend(self.checkpoint, [t.growth(s, keep=True) for t, (_, s, _) in zip(trees, requests, strict=True)])
         except Exception:
-            for problem, _, attempt in requests:  # their trees no longer match what was read
+            for problem, _, attempt in requests:  # their trees no longer match the cache
                 self.forget(problem, attempt)
             raise
         return [
@@ -76,12 +77,13 @@ class LocalScorer:
 
 
 class WholeSolutionScorer:
-    """A scorer of solutions that are each read as one step: every step of a turn gets the score at the turn's end."""
+    """Scores each solution as a single step: every step of a turn gets the score at the turn's end."""
 
     def __init__(self, scorer: Scorer) -> None:
         self.scorer = scorer
 
     async def score(self, problem: Problem, solutions: Solutions, attempt: Hashable = None) -> Scored:
+        """See `Scorer.score`."""
         found = await self.scorer.score(problem, [one_step_per_turn(steps) for steps in solutions], attempt)
         return Scored(
             [
@@ -92,4 +94,5 @@ class WholeSolutionScorer:
         )
 
     def forget(self, problem: Problem, attempt: Hashable = None) -> None:
+        """Drop the attempt's KV cache."""
         self.scorer.forget(problem, attempt)

@@ -40,8 +40,8 @@ async def open_scorer(
     server: ServerConfig,
     scorer: ScorerConfig = ScorerConfig(),
 ) -> AsyncIterator[Scorer]:
-    """Open the reward model of a folder, in this process or where it is served; the ensemble for several folders.
-    UserError if a server is asked for what it cannot do."""
+    """Open the reward model of a folder, in this process or on servers; for several folders, an ensemble. UserError if
+    servers are given for a scorer that they cannot provide."""
     folders = [reward_model] if isinstance(reward_model, str | Path) else reward_model
     if server.base_urls and (len(folders) > 1 or scorer.kind == "whole"):
         raise UserError("servers score the steps of one reward model only; leave out server.base_urls for this scorer")

@@ -61,7 +61,7 @@ class ServedScorer:
         self.head = self.inputs.config.head
         _refuse_unservable(self.folder, self.head)
         self.config = config
-        # The cheapest way: a step head scores all steps in one call, a verdict head one step per call, whose prefix the
+        # A step head scores all steps in one call, a verdict head one step per call with a prefix that the
         # server has cached.
         self.kind: Kind = "pooling" if self.head == "step" else "chat"
         log.info("%s has a %s head, which is read with %s calls", self.folder, self.head, self.kind)
@@ -73,7 +73,7 @@ class ServedScorer:
         await self.servers.close()
 
     async def check(self) -> None:
-        """UserError that names a server which gives no scores, or which reads another prompt than `inputs` makes."""
+        """UserError that names a server which returns no scores, or which reads other tokens than `inputs` makes."""
         problem, steps = probe_problem(self.inputs), (parse_step("2"),)
         row = self.inputs.row(problem, steps)
         for client in self.servers.clients:

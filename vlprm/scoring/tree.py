@@ -38,8 +38,8 @@ class ScoredTree:
         self._tokens: dict[int, int] = {}  # number of tokens on the path to a node
 
     def growth(self, solutions: Sequence[Sequence[Step]], keep: bool) -> Extension:
-        """What to read so that all steps of the solutions have scores. Tokens that belong to none of these solutions
-        are dropped."""
+        """The nodes to read so that all steps of the solutions have scores. Tokens outside these solutions are
+        dropped."""
         self._forget_others(solutions)
         first = len(self.read.above)
         prompt = self.inputs.prompt(self.problem)
@@ -67,7 +67,7 @@ class ScoredTree:
             above = self._node[above, step]
 
     def scores(self, steps: Sequence[Step]) -> list[StepScore | None]:
-        """The score of each step; None where there is none."""
+        """The score of each step; None if the tree has none."""
         return of_all([self.read.scores[self._scored_at[node]] for node in self._path(steps)], steps)
 
     def _add(self, nodes: list[Node], first: int, above: int, step: Step, segment: Segment) -> None:
@@ -98,8 +98,8 @@ class ScoredTree:
 
 
 def score_steps(checkpoint: Checkpoint, solutions: Sequence[ScoringRequest]) -> list[list[StepScore | None]]:
-    """One list of scores a solution, one score a step; None for a step that cannot be read, see `ScoredTree`. The
-    solutions of one problem need not stand together. UserError where the model gives no numbers."""
+    """One list of scores per solution, one score per step; None for a step that cannot be read (see `ScoredTree`).
+    Solutions of one problem may be in any order. UserError if a score is not finite."""
     inputs = checkpoint.inputs
     if inputs.family.cannot_pack:
         return [scores for scores, _ in score_apart(checkpoint, solutions)]
@@ -116,7 +116,7 @@ ProblemKey = tuple[str, tuple[bytes, ...]]
 
 
 def problem_key(problem: Problem) -> ProblemKey:
-    """What a model sees of a problem: all that its scores depend on."""
+    """The parts of a problem that a model sees, on which its scores depend."""
     return problem.question, problem.images
 
 
@@ -124,8 +124,8 @@ def problem_key(problem: Problem) -> ProblemKey:
 def score_apart(
     checkpoint: Checkpoint, solutions: Sequence[ScoringRequest]
 ) -> list[tuple[list[StepScore | None], int]]:
-    """Scores of each solution in rows of its own, for backbones that cannot read branches; and the tokens of its
-    rows."""
+    """For backbones that cannot read branches: the scores of each solution, read in rows of its own, and the tokens of
+    these rows."""
     inputs, model = checkpoint.inputs, checkpoint.model
     parts = [inputs.rows_apart(p, inputs.readable(p, steps)) for p, steps in solutions]
     rows = [row for of_solution in parts for row in of_solution]

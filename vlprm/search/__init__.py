@@ -3,9 +3,8 @@
     found = await solve("best_of_n", problem, LocalPolicy(policy), LocalScorer(reward_model), SearchConfig(n=8))
     print(found.chosen.solution.answer, found.cost)
 
-A method is a function that fills a pool of candidates and a rule that chooses from it: an entry of `METHODS`, or the
-`METHOD` of a module that is named by its path. To search many problems concurrently, await them together: policies and
-scorers batch the waiting requests.
+A method fills a pool of candidates and chooses from it: an entry of `METHODS`, or the `METHOD` of a module named by its
+path. To search many problems concurrently, await them together: policies and scorers batch the waiting requests.
 """
 
 from __future__ import annotations
@@ -30,7 +29,7 @@ Choose = Callable[[Sequence[Candidate], Aggregation], Shares]
 
 @dataclass(frozen=True)
 class Method:
-    """How candidates are found, and how one is chosen; where it `votes`, equal answers are counted together."""
+    """How candidates are found and how one is chosen. With `votes`, equal answers count together."""
 
     find: Callable[[Attempt], Awaitable[list[ScoredSolution]]]
     choose: Choose = select.best_of_n
@@ -82,9 +81,9 @@ async def solve(
     config: SearchConfig | None = None,
     critic: Critic | None = None,
 ) -> SearchResult:
-    """Run a method on one problem. It does not raise for what the policy writes: candidates without an answer are no
-    results, and a pool without answers has no right choice. UserError if the method needs a reward model or a critic
-    and none is given."""
+    """Run a method on one problem. Never raises for what the policy writes: a candidate without an answer is no result,
+    and a pool without answers has no right choice. UserError if the method needs a reward model or a critic and none is
+    given."""
     method, config = method_named(name), config or SearchConfig()
     attempt = Attempt(problem, policy, scorer, critic, config)
     try:

@@ -21,8 +21,9 @@ from vlprm.scoring.aggregate import AGGREGATIONS
 
 @dataclass(frozen=True)
 class Candidate:
-    """What selectors know of a candidate: its answer (None: no result), the rewards of its steps (None: scoring gave no
-    result), the reward of the whole solution read as one step, and the surprise (nats) of its least likely token."""
+    """The data on a candidate that selectors use: its answer (None: no result), the rewards of its steps (None: scoring
+    gave no result), the reward of the whole solution read as one step, and the surprise (nats) of its least likely
+    token."""
 
     answer: str | None
     rewards: tuple[float, ...] | None

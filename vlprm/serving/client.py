@@ -159,7 +159,7 @@ class Servers:
             self._noted = True
 
     def _plain(self, said: str) -> str:
-        """What a server said as one short line, without the key, which some servers repeat."""
+        """A server's reply as one short line, without the key, which some servers repeat."""
         return " ".join(said.replace(self._key, "(key)").split())[:200]
 
     def _count(self, failure: Failure) -> None:

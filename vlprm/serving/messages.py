@@ -17,7 +17,7 @@ from vlprm.serving.client import Message, user_turn
 from vlprm.steps import turns_of
 from vlprm.zoom.policy import ZoomPolicy
 
-PROBED_SIDE = 1448  # of a square of two megapixels
+PROBED_SIDE = 1448  # side of a square of two megapixels
 
 
 def messages(
@@ -26,8 +26,8 @@ def messages(
     inputs: InputBuilder,
     url: Callable[[bytes, Region | None, ZoomPolicy], str],
 ) -> list[Message]:
-    """The turns of a problem and steps. A zoom ends its turn; the next turn shows its crop or the message that answers
-    it. Steps after the last zoom form a turn to be continued."""
+    """The turns of a problem and steps. A zoom ends its turn; the next turn shows its crop or the message about its
+    refusal. Steps after the last zoom form a turn to be continued."""
     zoom = inputs.config.zoom
     shown = [url(image, None, zoom) for image in problem.images]
     turns = [user_turn(shown, user_text(inputs.config.prompt_template, problem))]
@@ -58,8 +58,8 @@ def with_question(turns: Sequence[Message], question: str) -> list[Message]:
 
 
 def probe_problem(inputs: InputBuilder) -> Problem:
-    """A question with an image that is to be enlarged and one that is to be shrunk, if its limits are those declared. A
-    limit above `PROBED_SIDE` is left to the images that are really sent: not every server takes so many tokens."""
+    """A question with an image below and an image above the declared pixel limits, to test a server's resizing. Images
+    larger than `PROBED_SIDE` are not probed, because some servers do not accept their number of tokens."""
     least, most = inputs.pixel_limits or (32 * 32, 128 * 128)
     sides = max(8, math.isqrt(least) // 2), min(2 * math.isqrt(most), PROBED_SIDE)
     return Problem("probe", "probe", "1", tuple(png(Image.new("RGB", (side, side))) for side in sides), None, "word")

@@ -73,7 +73,7 @@ class StepBenchmark:
     load(folder)                    -> its solutions, from a folder in the published layout
     measured(solutions, calls)      -> the official measures: a dict of numbers, with those of each group in `by_group`
     main                            -> the measure of a group that tables show
-    no_result_rule                  -> what the official measures make of a solution without a result
+    no_result_rule                  -> how the official measures count a solution without a result
     parse_prediction(record, solution) -> a line of stored verdicts in the benchmark's own layout; None: no layout
     key_field                       -> the field that names the solution in such a line
     """

@@ -24,7 +24,7 @@ def read_predictions(
         except RecordError as error:
             raise UserError(f"{path}, line {number}: {error}") from error
         if key in predictions:
-            raise UserError(f"{path}, line {number}: {key!r} is there already; remove one of the two lines")
+            raise UserError(f"{path}, line {number}: {key!r} occurs twice; remove one of the two lines")
         predictions[key] = prediction
     return {key: predictions.get(key, Prediction(no_result="missing")) for key in known}
 

@@ -1,4 +1,4 @@
-"""The truth of the drawn tasks, on candidates of a policy: a run folder of `eval.run` over built-in tasks.
+"""Ground truth of the drawn tasks on a policy's candidates: a run folder of `eval.run` over built-in tasks.
 
 A key is the item's id and the candidate's index. A step that does not parse as a claim about its scene has no label.
 """
@@ -16,6 +16,7 @@ from vlprm.tasks import TASKS, problem_by_id, refuse_other_tasks
 
 
 def load(folder: Path) -> LabelledSet:
+    """Read the run of a folder. UserError if it has not ended or has no pool."""
     pools = stored_pools(folder)
     refuse_other_tasks((problem_id for problem_id, _ in pools), TASKS)
     solutions = tuple(solution for pool in pools for solution in _of_pool(*pool))

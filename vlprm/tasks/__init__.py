@@ -1,5 +1,5 @@
 """The drawn image tasks by name. To add a task, write a file in this package and add a line below, or give a module
-path `pkg.module` (a module with a `FAMILY`) wherever a task name is accepted.
+path `pkg.module` (a module with a `FAMILY`) instead of a task name.
 
 A module is imported only if the user names it. Names from files (an item's id, a dataset's task) are looked up among
 the tasks that the user gave, so that no data file decides what code runs.
@@ -32,7 +32,7 @@ def load_task(name: str) -> SyntheticFamily:
     if "." in name:
         family = part_of_module(name, "FAMILY", SyntheticFamily, "task", "docs/examples/dominoes.py")
         if TASKS.get(family.name, family) is not family:
-            raise UserError(f"the family of {name} is named {family.name!r}, as a built-in task is; rename it")
+            raise UserError(f"the family of {name} has the name of a built-in task, {family.name!r}; rename it")
         return family
     nearest = difflib.get_close_matches(name, TASKS, n=1)
     hint = f"did you mean {nearest[0]!r}? " if nearest else ""
@@ -45,29 +45,29 @@ def load_tasks(names: Sequence[str]) -> Tasks:
     families = [load_task(name) for name in names]
     tasks = {family.name: family for family in families}
     if not tasks:
-        raise UserError(f"no tasks are given; known: {', '.join(TASKS)}, or the path of a module with a FAMILY")
+        raise UserError(f"no task is given; known: {', '.join(TASKS)}, or the path of a module with a FAMILY")
     if len(tasks) < len(families):
-        raise UserError(f"two of the tasks {', '.join(names)} have the same name; leave one out or rename its family")
+        raise UserError(f"two of the tasks {', '.join(names)} have the same name; remove one or rename its family")
     return tasks
 
 
 def known_regions(problem: Problem) -> Mapping[str, Region]:
-    """The regions that a drawn problem's question is about, by name; empty for any other problem."""
+    """The regions that a drawn problem asks about, by name; empty for other problems."""
     family, scene = TASKS.get(problem.task), problem.meta.get("scene")
     return family.regions(scene) if family and scene else {}
 
 
 def example_problem() -> Problem:
-    """A small problem to try things on, with its image and its ground truth: count the cells of one kind in a grid."""
+    """A small example problem with its image and ground truth: count the cells of one kind in a grid."""
     return count_grid.FAMILY.problem("test", 0)
 
 
 def task_of(name: str, tasks: Tasks) -> SyntheticFamily:
-    """The task that a file names, among those that the user gave; imports nothing. UserError if it is not among
+    """The task that a file names, among those that the user gave. Imports nothing. UserError if it is not among
     them."""
     if name not in tasks:
         raise UserError(
-            f"there are items of a task {name!r}, and --tasks gives {', '.join(tasks)}; add the task, or the path of "
+            f"items belong to the task {name!r}, but --tasks gives {', '.join(tasks)}; add the task, or the path of "
             "its module"
         )
     return tasks[name]

@@ -133,7 +133,7 @@ def _claimed_height(height: int, writer: Writer) -> int:
 
 
 def parse_claim(scene: Scene, stated: dict[str, Any], step: Step) -> Claim | None:
-    """What a step claims about the scene; None if it does not parse."""
+    """The claim of a step about the scene; None if it does not parse."""
     kind, asked, heights = scene["content"]["type"], scene["content"]["asked"], _true_heights(scene)
     facts = [said for key, said in stated.items() if key.startswith("heights")]
     known = {letter: int(height) for fact in facts for letter, height in _HEIGHT.findall(fact)}

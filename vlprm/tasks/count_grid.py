@@ -90,7 +90,7 @@ def _claimed_cell(kind: str, cell: list[str] | None, writer: Writer) -> str:
 
 
 def parse_claim(scene: Scene, stated: dict[str, Any], step: Step) -> Claim | None:
-    """What a step claims about the scene; None if it does not parse."""
+    """The claim of a step about the scene; None if it does not parse."""
     content = scene["content"]
     if row := _ROW.fullmatch(step.text):
         number = int(row[1])

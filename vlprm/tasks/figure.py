@@ -144,7 +144,7 @@ def _claimed(kind: str, number: int, scale: int, writer: Writer) -> int:
 
 
 def parse_claim(scene: Scene, stated: dict[str, Any], step: Step) -> Claim | None:
-    """What a step claims about the scene; None if it does not parse."""
+    """The claim of a step about the scene; None if it does not parse."""
     kind, numbers = scene["content"]["type"], scene["content"]["numbers"]
     if reading := _READING.fullmatch(step.text):
         if step.text != f"[perception] {READINGS[kind].format(reading[2], reading[4])}":

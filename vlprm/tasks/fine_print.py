@@ -132,7 +132,7 @@ def _shown(plates: dict[str, Any], colour: str, row: int, column: int) -> str:
 
 
 def parse_claim(scene: Scene, stated: dict[str, Any], step: Step) -> Claim | None:
-    """What a step claims about the scene; None if it does not parse."""
+    """The claim of a step about the scene; None if it does not parse."""
     content = scene["content"]
     plates, asked = content["plates"], content["asked"]
     if place := _PLACE.fullmatch(step.text):

@@ -167,7 +167,7 @@ def _missing(cells: list[str], cycle: list[str]) -> Any:
 
 
 def parse_claim(scene: Scene, stated: dict[str, Any], step: Step) -> Claim | None:
-    """What a step claims about the scene; None if it does not parse."""
+    """The claim of a step about the scene; None if it does not parse."""
     words = _words(scene)
     cells, true = stated.get("cells", "").split(), _rule(words)
     if row := _CELLS.fullmatch(step.text):

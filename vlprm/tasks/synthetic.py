@@ -47,7 +47,7 @@ def truthful(kind: ErrorKind, concept: str, truth: V, near: Sequence[V]) -> V:
 
 @dataclass(frozen=True)
 class Claim:
-    """What one step says. `key` names the fact; `said` is the step's value for it and `true` the scene's.
+    """The claim of one step. `key` names the fact; `said` is the step's value for it and `true` the scene's.
 
     `implied` is the value that follows from earlier statements, for a derived fact; None for a fact read off the image.
     `perceived` is the error kind of a wrong reading.
@@ -147,7 +147,7 @@ class SyntheticFamily:
         return next((t for t, c in zip(texts, claims, strict=True) if meant and c and c.key == meant.key), None)
 
     def _claims(self, scene: Scene, steps: Iterable[Step]) -> Iterator[Claim | None]:
-        """What each step claims, given the steps before it."""
+        """The claim of each step, given the steps before it."""
         stated: dict[str, Any] = {}
         for step in steps:
             claim = self.parse_claim(scene, stated, step)

@@ -53,7 +53,7 @@ def render_served(title: str, sections: Sequence[Markup], problems: Problems) ->
 
 
 def results_section(results: dict[str, Any]) -> Markup:
-    """What `eval.report` measured."""
+    """The section of `eval.report`'s results."""
     return _section(
         "results.html", results=results, curve=curve_points(results.get("best_of_n", {})), title=selector_title
     )

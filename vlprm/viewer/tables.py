@@ -10,7 +10,7 @@ NAMES = {
     "weighted_majority": "vote weighted by the reward model",
     "whole_solution": "best of N, whole solution as one step",
     "likeliest": "best of N, least surprising to the backbone (no training)",
-    "oracle": "oracle (a right one, where there is one)",
+    "oracle": "oracle (a right candidate, if the pool has one)",
 }
 
 

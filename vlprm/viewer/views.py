@@ -1,4 +1,4 @@
-"""What the pages show: problems with their candidates and search trees, whatever records they come from.
+"""The data that pages show: problems with their candidates and search trees, independent of the records they come from.
 
 Code that has records fills these types; the pages, the list of problems and the server read nothing else. All text
 passes through `plain`, which makes invisible characters visible.
@@ -125,8 +125,8 @@ class Joined(Problems):
 
 
 def facts(view: ProblemView) -> dict[str, Any]:
-    """What the list of problems shows and filters by. `outcomes`: whether each method's choice is correct (null: no
-    result); `differ`: whether methods chose different answers."""
+    """The fields by which the list of problems shows and filters them. `outcomes`: whether each method's choice is
+    correct (null: no result); `differ`: whether methods chose different answers."""
     solutions = [view.candidates[i] for i in view.chosen.values()]
     steps = [step for c in view.candidates for step in c.steps] + [node.step for node in view.tree]
     return {

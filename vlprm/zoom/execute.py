@@ -27,7 +27,7 @@ _ORIGINAL, _OBSERVATION = "original_image", "observation_"
 
 @dataclass(frozen=True)
 class Zoom:
-    """What a policy asks for: a box in its dialect, the number of the image, and the policy's label."""
+    """A parsed zoom request: a box in the policy's dialect, the index of the image, and the policy's label."""
 
     box: Box
     image: int = 0

@@ -77,7 +77,7 @@ def label_zooms(steps: Sequence[Step], truths: Mapping[str, Region], form: Form 
 
 def label_tree(tree: StepTree, truths: Mapping[str, Region]) -> dict[int, ZoomLabel]:
     """Labels of a tree's zooms by node, each after the crops of its own path. `truths` are the regions that the task
-    knows, empty where it knows none. `used` is None: it needs rollouts from a blank crop."""
+    knows; it may be empty. `used` is None, because it needs rollouts from a blank crop."""
     labels = {}
     for n, node in enumerate(tree.nodes):
         if node.step.kind == "zoom":

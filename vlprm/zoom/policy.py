@@ -1,5 +1,5 @@
-"""What a checkpoint declares about zooming: how a zoom is written, which boxes are refused, how a crop is shown, and
-limits. It is the field `zoom` of `vlprm.json`; docs/zoom.md has the table of refusals."""
+"""The zoom settings of a checkpoint: how a zoom is written, which boxes are refused, how a crop is shown, and limits.
+They are the field `zoom` of `vlprm.json`; docs/zoom.md has the table of refusals."""
 
 from __future__ import annotations
 
@@ -123,17 +123,17 @@ ZOOM_TOOL: dict[str, Any] = {
 }
 
 _SAID: dict[Refusal, str] = {
-    "bad_json": "this is no zoom; write it so: {example}",
+    "bad_json": "this is not a zoom; write it as {example}",
     "wrong_arity": "bbox_2d takes four numbers, as in {example}",
     "non_finite": "the box has a number that is not finite; the image goes from 0 to {width:g} and from 0 to"
     " {height:g}",
-    "inverted": "the box needs x0 < x1 and y0 < y1; the first corner is the upper left one",
+    "inverted": "the box needs x0 < x1 and y0 < y1; the first corner is the upper left",
     "too_small": "the region is too small to be shown; ask for a larger one",
     "aspect": "the region is too long and narrow to be shown; ask for one more like a square",
-    "out_of_frame": "the box is outside of the image, which goes from 0 to {width:g} and from 0 to {height:g}",
+    "out_of_frame": "the box is outside the image, which goes from 0 to {width:g} and from 0 to {height:g}",
     "unknown_image": "there is no such image; there are {images}, counted from 0",
     "duplicate": "this region was shown before; look at another one, or answer",
-    "budget": "no more can be shown; answer by what you have seen",
+    "budget": "no more images can be shown; answer from what you have seen",
 }
 
 
