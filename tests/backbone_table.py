@@ -1,4 +1,4 @@
-"""The table of backbones in docs/add_a_backbone.md and the README, from what the tests prove.
+"""The table of backbones in docs/add_a_backbone.md, from what the tests prove.
 
 python -m tests.backbone_table
 """

@@ -126,7 +126,6 @@ def ran(folder: Path, words: list[str]) -> str:
 
 def test_the_table_of_backbones_is_what_the_tests_prove() -> None:
     assert table() in (ROOT / "docs/add_a_backbone.md").read_text()
-    assert table() in (ROOT / "README.md").read_text()
 
 
 def test_the_profile_and_the_refusals_of_the_page_on_zooms_are_the_codes(tmp_path: Path) -> None:
