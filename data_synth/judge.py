@@ -17,13 +17,11 @@ import logging
 from collections import Counter
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
-from jsonargparse.typing import ClosedUnitInterval, PositiveInt
-
-from data_synth.judges.model import AskConfig, Judged, judge_tree
+from data_synth.judges.config import JudgeConfig
+from data_synth.judges.model import Judged, judge_tree
 from data_synth.judges.oracle import oracle_verdicts
 from data_synth.search.store import Searched, TreeRun
 from data_synth.search.tree import read_solutions
@@ -35,43 +33,9 @@ from vlprm.runs.config import dump, run
 from vlprm.runs.folder import open_run, timed
 from vlprm.runs.journal import Records, finish
 from vlprm.runs.window import drop_unanswered, in_window, leave_unless, stopped_by_sigint, tell_unanswered
-from vlprm.serving.config import ServerConfig
-from vlprm.tasks import TASKS, Tasks, load_tasks, refuse_other_tasks, task_of
+from vlprm.tasks import Tasks, load_tasks, refuse_other_tasks, task_of
 
 log = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True)
-class JudgeConfig:
-    """Judge the steps of search trees.
-
-    Args:
-        trees: the run folder of data_synth.trees.
-        run: folder to write.
-        judge: oracle (of synthetic tasks) or model.
-        tasks: oracle: task names or module paths, as they were given to data_synth.trees.
-        error_rate: oracle: declared rate of its errors.
-        seed: decides the oracle's errors, and the model's samples.
-        model: checkpoint folder of a model that judges in this process, where there are no servers.
-        ask: how a model is asked.
-        server: where the model is served.
-        in_flight: most trees that are judged at once.
-        device: auto (the GPU where there is one), cpu, cuda, or cuda:1 and so on.
-        dtype: float32, or bfloat16 for half the memory.
-    """
-
-    trees: Path
-    run: Path
-    judge: Literal["oracle", "model"] = "oracle"
-    tasks: tuple[str, ...] = tuple(TASKS)
-    error_rate: ClosedUnitInterval = 0.1
-    seed: int = 0
-    model: str | None = None
-    ask: AskConfig = AskConfig()
-    server: ServerConfig = ServerConfig()
-    in_flight: PositiveInt = 64
-    device: str = "auto"
-    dtype: str = "float32"
 
 
 def main(config: JudgeConfig) -> None:

@@ -8,12 +8,9 @@ from __future__ import annotations
 import asyncio
 import json
 from collections import defaultdict
-from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
-from jsonargparse.typing import NonNegativeInt, PositiveInt
-
+from eval.step_scores.config import CritiquesConfig
 from vlprm.metrics import grouped_interval
 from vlprm.model.loading import placement
 from vlprm.model.reward_loading import load_reward_model
@@ -25,32 +22,7 @@ from vlprm.runs.config import dump, run
 from vlprm.runs.folder import open_run, write_atomically
 from vlprm.runs.pools import RECORDS, stored_pools
 from vlprm.schema import Problem, Solution
-from vlprm.tasks import TASKS, load_tasks, problem_by_id, refuse_other_tasks, task_of
-
-
-@dataclass(frozen=True)
-class CritiquesConfig:
-    """Measure critiques.
-
-    Args:
-        candidates: run folder of eval.run.
-        reward_model: checkpoint folder of train.prm that has learnt critiques.
-        run: folder to write.
-        first: the problem to begin with.
-        problems: how many problems' candidates are criticised.
-        tasks: task names or module paths, as they were given to eval.run.
-        device: auto (the GPU where there is one), cpu, cuda, or cuda:1 and so on.
-        dtype: float32, or bfloat16 for half the memory.
-    """
-
-    candidates: Path
-    reward_model: Path
-    run: Path
-    first: NonNegativeInt = 0
-    problems: PositiveInt = 50
-    tasks: tuple[str, ...] = tuple(TASKS)
-    device: str = "auto"
-    dtype: str = "float32"
+from vlprm.tasks import load_tasks, problem_by_id, refuse_other_tasks, task_of
 
 
 def main(config: CritiquesConfig) -> None:

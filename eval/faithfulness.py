@@ -9,12 +9,9 @@ import asyncio
 import json
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
-from jsonargparse.typing import NonNegativeFloat, PositiveInt
-
+from eval.runs.config import FaithfulnessConfig
 from vlprm.answers import is_correct
 from vlprm.errors import UserError
 from vlprm.metrics import bootstrap_interval
@@ -25,7 +22,6 @@ from vlprm.policy.rollout import rollouts
 from vlprm.runs.config import dump, run
 from vlprm.runs.folder import open_run, write_atomically
 from vlprm.schema import Problem, Region, Solution, StepLabel
-from vlprm.serving.config import ServerConfig
 from vlprm.steps import parse_step
 from vlprm.tasks import Tasks, load_tasks, problem_by_id, task_of
 from vlprm.tasks.scene import rng_for
@@ -36,41 +32,6 @@ from vlprm.zoom.labels import ZoomLabel, label_zooms, true_region, zoom_label
 
 Measures = dict[str, float | None]  # what is measured of a solution; None where there is no result
 CONTROLS = ("own", "blank", "random", "right")
-
-
-@dataclass(frozen=True)
-class FaithfulnessConfig:
-    """Measure zooms.
-
-    Args:
-        run: folder to write.
-        policy: checkpoint of the policy.
-        tasks: task names or module paths; of families that know the regions that are asked about.
-        split: split of the tasks.
-        problems: how many, over all tasks, taking turns.
-        n: solutions a problem.
-        rollouts: from after a solution's last zoom, for each thing that is shown there.
-        temperature: of the sampling.
-        max_tokens: of one turn.
-        seed: decides every sample.
-        server: where the policy is served, in place of this process.
-        device: auto (the GPU where there is one), cpu, cuda, or cuda:1 and so on.
-        dtype: float32, or bfloat16 for half the memory.
-    """
-
-    run: Path
-    policy: str = "builtin/policy"
-    tasks: tuple[str, ...] = ("fine_print",)
-    split: str = "test"
-    problems: PositiveInt = 60
-    n: PositiveInt = 4
-    rollouts: PositiveInt = 2
-    temperature: NonNegativeFloat = 1.0
-    max_tokens: PositiveInt = 160
-    seed: int = 0
-    server: ServerConfig = ServerConfig()
-    device: str = "auto"
-    dtype: str = "float32"
 
 
 def main(config: FaithfulnessConfig) -> None:

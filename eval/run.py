@@ -16,8 +16,8 @@ import logging
 from collections.abc import Iterator, Sequence
 from functools import partial
 
+from eval.runs.config import RunConfig
 from eval.runs.jobs import Job, jobs_of
-from eval.runs.run_config import RunConfig
 from eval.runs.worker import Record, open_worker, open_worker_anew
 from vlprm.model.loading import checkpoint_folder, placement
 from vlprm.runs.config import dump, run

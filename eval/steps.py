@@ -13,12 +13,10 @@ import json
 import logging
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
-from jsonargparse.typing import NonNegativeInt, PositiveInt
-
-from eval.step_scores.images import ImageMode, Images
+from eval.step_scores.config import StepsConfig
+from eval.step_scores.images import Images
 from eval.step_scores.results import FIXED, Threshold, measured_all, print_results
 from vlprm.errors import ProblemError, RecordError, UserError
 from vlprm.model.loading import Checkpoint, checkpoint_folder, placement
@@ -34,39 +32,6 @@ from vlprm.step_benchmarks.predictions import Prediction, from_record, of_scores
 from vlprm.step_benchmarks.stored import read_predictions
 
 log = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True)
-class StepsConfig:
-    """Measure step rewards.
-
-    Args:
-        benchmark: visual_process_bench, process_bench, prm_bench, vlrm_bench, or synthetic.
-        data: folder of the benchmark as it is published; for synthetic, a run folder of eval.run.
-        run: folder to write.
-        checkpoint: folder of a reward model that scores the solutions.
-        predictions: in its place, a file of predictions: the benchmark's own layout or that of predictions.jsonl.
-        images: as they are (kept), none (removed), or those of another problem of the group (swapped).
-        threshold_from: run folder of eval.steps on other solutions, whose best threshold is used here beside 0.5.
-        groups: subsets, classes, sources or tasks that are measured; all if there are none.
-        rows: how many solutions, the groups taking turns; 0 for all.
-        unit: solutions that are scored together and recorded together.
-        device: auto (the GPU where there is one), cpu, cuda, or cuda:1 and so on; config.yaml keeps what auto was.
-        dtype: float32, or bfloat16 for half the memory.
-    """
-
-    benchmark: str
-    data: Path
-    run: Path
-    checkpoint: Path | None = None
-    predictions: Path | None = None
-    images: ImageMode = "kept"
-    threshold_from: Path | None = None
-    groups: tuple[str, ...] = ()
-    rows: NonNegativeInt = 0
-    unit: PositiveInt = 50
-    device: str = "auto"
-    dtype: str = "float32"
 
 
 def main(config: StepsConfig) -> None:

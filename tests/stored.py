@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
+from eval.runs.config import ProblemSetConfig, RunConfig
 from eval.runs.jobs import Job
-from eval.runs.problem_sets import ProblemSetConfig, open_problem_set
-from eval.runs.run_config import RunConfig
+from eval.runs.problem_sets import open_problem_set
 from eval.runs.worker import Record, found_record
 from vlprm.runs.config import dump
 from vlprm.runs.folder import open_run

@@ -12,10 +12,10 @@ from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
+from data_synth.search.config import TreeSearchConfig
 from data_synth.search.estimators import search
 from data_synth.search.source import Source
 from data_synth.search.store import Failed, Outcome, Searched, failure_record, tree_record
-from data_synth.search.tree import TreeSearchConfig
 from vlprm.errors import ProblemError
 from vlprm.policy import UNANSWERED, Policy
 from vlprm.policy.open import open_policy

@@ -5,9 +5,9 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
+from eval.runs.config import RunConfig
 from eval.runs.models import refuse_missing_models
 from eval.runs.problem_sets import ProblemSet, open_problem_set
-from eval.runs.run_config import RunConfig
 from vlprm.errors import UserError
 from vlprm.runs.pools import POOL
 

@@ -7,12 +7,13 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from fractions import Fraction
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Any, NamedTuple
 
 import yaml
 
 from eval.runs.jobs import POOLED
 from eval.runs.pools import Pool, Record, curve, pool_of, worth
+from eval.tables.config import Layout
 from vlprm.errors import UserError
 from vlprm.runs.folder import CONFIG
 from vlprm.runs.journal import iterate_finished
@@ -21,7 +22,6 @@ from vlprm.schema import SCHEMA_VERSION
 from vlprm.scoring.aggregate import AGGREGATIONS
 from vlprm.search.select import selectors
 
-Layout = Literal["methods", "aggregations", "curve"]
 Values = dict[str, dict[str, float]]  # by benchmark and problem: how right the choice is
 NOT_RESULTS = ("run", "shard", "ray", "workers", "device", "unit")  # settings that do not change what is measured
 POLICY = "policy alone"

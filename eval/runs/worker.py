@@ -14,9 +14,9 @@ from typing import Any
 
 from datasets import Features, List, Value
 
+from eval.runs.config import RunConfig
 from eval.runs.jobs import POOL, Job, jobs_of
 from eval.runs.models import Models, open_models
-from eval.runs.run_config import RunConfig
 from vlprm.errors import ProblemError
 from vlprm.policy import all_answers
 from vlprm.runs.ray import Work

@@ -13,8 +13,8 @@ import pytest
 from PIL import Image
 
 from data_synth import judge, label, trees
+from data_synth.search.config import TreeSearchConfig
 from data_synth.search.store import TREES, TreeRun
-from data_synth.search.tree import TreeSearchConfig
 from tests.stand_in import StandIn, config_of
 from vlprm.data.problem_file import ProblemFile
 from vlprm.errors import ProblemError

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from eval.solve import SolveConfig
+from eval.runs.config import SolveConfig
 from eval.solve import main as solve
 from tests.backbone_table import table
 from vlprm.data.dataset import read_rows

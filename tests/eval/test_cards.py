@@ -10,7 +10,8 @@ import yaml
 from huggingface_hub import EvalResult, ModelCard, parse_eval_result_entries
 from huggingface_hub.repocard_data import model_index_to_eval_results
 
-from eval.table import TableConfig, main
+from eval.table import main
+from eval.tables.config import TableConfig
 from tests.docs.test_docs import ROOT
 from tests.eval.test_tables import run_of, text_of
 from vlprm.runs.journal import Records, finish

@@ -20,9 +20,8 @@ import pytest
 from datasets import Dataset, load_dataset
 
 from eval.run import main
-from eval.runs.problem_sets import ProblemSetConfig
+from eval.runs.config import ProblemSetConfig, RunConfig
 from eval.runs.results import read_runs
-from eval.runs.run_config import RunConfig
 from eval.runs.worker import FEATURES
 from tests.docs.test_docs import ROOT
 from tests.ray_nodes import a_worker, two_nodes

@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from eval.faithfulness import CONTROLS, FaithfulnessConfig, main, measure, summary
+from eval.faithfulness import CONTROLS, main, measure, summary
+from eval.runs.config import FaithfulnessConfig
 from tests.teacher import TeacherEngine
 from vlprm.policy import Continuation, Request
 from vlprm.schema import BLANK, Problem, Region

@@ -9,10 +9,9 @@ import torch
 import yaml
 
 from data_synth import trees
-from data_synth.search.tree import TreeSearchConfig
+from data_synth.search.config import TreeSearchConfig
 from eval import run as evaluation
-from eval.runs.problem_sets import ProblemSetConfig
-from eval.runs.run_config import RunConfig
+from eval.runs.config import ProblemSetConfig, RunConfig
 from vlprm.model import loading as backbones
 from vlprm.model.checkpoint_config import CheckpointConfig
 from vlprm.model.loading import placement

@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 from PIL import Image
 
-from eval.solve import SolveConfig, as_text, is_right, main, problem_of, scored_view
+from eval.runs.config import SolveConfig
+from eval.solve import as_text, is_right, main, problem_of, scored_view
 from vlprm.images import png
 from vlprm.schema import Solution, StepScore
 from vlprm.scoring.config import ScorerConfig

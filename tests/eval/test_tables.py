@@ -18,12 +18,13 @@ import torch
 from datasets import load_dataset
 
 from eval.run import main
+from eval.runs.config import ProblemSetConfig, RunConfig
 from eval.runs.jobs import jobs_of
-from eval.runs.problem_sets import ProblemSetConfig, open_problem_set
+from eval.runs.problem_sets import open_problem_set
 from eval.runs.results import read_runs
-from eval.runs.run_config import RunConfig
-from eval.table import TableConfig, differences, published_rows, table_rows
+from eval.table import differences, published_rows, table_rows
 from eval.table import main as print_table
+from eval.tables.config import TableConfig
 from eval.tables.formats import FORMATS, as_csv
 from eval.tables.rows import TableRow
 from eval.view import run_problems

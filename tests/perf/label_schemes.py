@@ -17,9 +17,9 @@ import numpy as np
 
 from eval.run import main as evaluate
 from eval.runs import measures
+from eval.runs.config import RunConfig
 from eval.runs.pools import Pool
 from eval.runs.results import read_runs
-from eval.runs.run_config import RunConfig
 from tests.perf.results import FOLDER, write_result
 from train.prm import main as train
 from train.reward.config import PrmConfig

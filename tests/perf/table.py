@@ -18,13 +18,12 @@ from dataclasses import asdict
 from pathlib import Path
 
 from eval import view
+from eval.runs.config import ProblemSetConfig, RunConfig
 from eval.runs.jobs import Job
-from eval.runs.problem_sets import ProblemSetConfig, open_problem_set
-from eval.runs.results import Layout
-from eval.runs.run_config import RunConfig
+from eval.runs.problem_sets import open_problem_set
 from eval.runs.worker import Record, found_record
-from eval.table import TableConfig
 from eval.table import main as print_table
+from eval.tables.config import Layout, TableConfig
 from tests.perf.cost import in_a_process
 from tests.perf.pools import scores_of, solutions_of
 from tests.perf.results import write_result

@@ -11,13 +11,12 @@ from typing import get_args
 import pytest
 import torch
 
-from data_synth.judge import JudgeConfig
-from data_synth.label import LabelConfig
-from data_synth.search.tree import TreeSearchConfig
-from data_synth.trees import TreesConfig
-from eval.runs.run_config import RunConfig
-from eval.view import ViewConfig
-from train.builtin import BuiltinConfig
+from data_synth.judges.config import JudgeConfig
+from data_synth.labels.config import LabelConfig
+from data_synth.search.config import TreesConfig, TreeSearchConfig
+from eval.runs.config import RunConfig
+from eval.tables.config import ViewConfig
+from train.policy.config import BuiltinConfig
 from train.reward.config import PrmConfig
 from vlprm.labels.fusion import RULES, Rule
 from vlprm.runs.config import dump, parse, run

@@ -20,9 +20,8 @@ from pathlib import Path
 import pytest
 
 from data_synth import judge, label, trees
+from data_synth.search.config import TreesConfig, TreeSearchConfig
 from data_synth.search.store import IMAGES, TREES, TreeRun
-from data_synth.search.tree import TreeSearchConfig
-from data_synth.trees import TreesConfig
 from tests.perf.mock import continuation
 from tests.ray_nodes import a_worker, two_nodes
 from tests.stand_in import Answer, Body, StandIn, completion, config_of

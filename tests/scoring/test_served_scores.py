@@ -13,7 +13,8 @@ from typing import Any
 
 import pytest
 
-from eval.parity import Gaps, ParityConfig, gaps, main
+from eval.parity import Gaps, gaps, main
+from eval.step_scores.config import ParityConfig
 from tests.conftest import executed, solved
 from tests.stand_in import Answer, Body, StandIn, completion, config_of
 from tests.stored import pool_record, write_run

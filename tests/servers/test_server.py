@@ -11,10 +11,10 @@ from pathlib import Path
 import pytest
 
 from data_synth import judge
-from data_synth.judges.model import AskConfig
+from data_synth.judges.config import AskConfig
+from data_synth.search.config import TreeSearchConfig
 from data_synth.search.estimators import search
 from data_synth.search.store import IMAGES, TREES, Searched, tree_record
-from data_synth.search.tree import TreeSearchConfig
 from tests.conftest import executed, solved
 from tests.teacher import TeacherEngine
 from tests.vllm_server import LIMIT, vllm

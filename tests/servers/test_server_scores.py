@@ -12,7 +12,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from eval.parity import ParityConfig, gaps, main
+from eval.parity import gaps, main
+from eval.step_scores.config import ParityConfig
 from tests.conftest import executed, solved
 from tests.stored import pool_record, write_run
 from tests.tiny_backbones import qwen3_vl_with_tools

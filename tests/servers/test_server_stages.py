@@ -12,13 +12,11 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
+from data_synth.search.config import TreesConfig, TreeSearchConfig
 from data_synth.search.source import drawn_problems
-from data_synth.search.tree import TreeSearchConfig
-from data_synth.trees import TreesConfig
 from data_synth.trees import main as grow_trees
 from eval.run import main as sample_candidates
-from eval.runs.problem_sets import ProblemSetConfig
-from eval.runs.run_config import RunConfig
+from eval.runs.config import ProblemSetConfig, RunConfig
 from tests.stand_in import KEY, Answer, Body, StandIn, as_asked, completion, config_of, open_on
 from vlprm.runs.config import parse
 from vlprm.runs.journal import read_records, refuse_unfinished

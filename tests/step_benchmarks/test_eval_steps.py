@@ -13,9 +13,10 @@ import pytest
 import torch
 
 from eval import steps
+from eval.step_scores.config import StepsConfig
 from eval.step_scores.images import Images
 from eval.step_scores.results import FIXED, intervals, measured_all, reward_measures
-from eval.steps import StepsConfig, chosen
+from eval.steps import chosen
 from tests.step_benchmarks.test_step_benchmarks import process_row, spoilt_row, write_rows
 from tests.stored import pool_record, write_run
 from tests.teacher import TeacherEngine

@@ -1,0 +1,21 @@
+"""How large a built-in model is."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Size:
+    """Widths and depths of a small Qwen3-VL. Attention heads in the decoder have width 32."""
+
+    text_width: int = 192
+    text_layers: int = 4
+    text_heads: int = 6
+    kv_heads: int = 2
+    text_mlp: int = 512
+    vision_width: int = 128
+    vision_layers: int = 2
+    vision_heads: int = 4
+    vision_mlp: int = 512
+    patch: int = 16  # pixels; 2 x 2 patches make one token
