@@ -43,7 +43,7 @@ class RunConfig:
     Args:
         run: folder to write.
         policy: checkpoint of the policy.
-        benchmarks: what is asked; see eval/runs/problem_sets.py for the fields.
+        benchmarks: what is asked; `--benchmarks.help` explains the fields of one.
         methods: names of vlprm.search.METHODS, or paths of modules with a METHOD.
         search: what they share.
         reward_model: checkpoint of the reward model, where a method needs one.

@@ -7,12 +7,10 @@ from dataclasses import dataclass
 
 from eval.runs.config import RunConfig
 from eval.runs.models import refuse_missing_models
+from eval.runs.pools import POOLED
 from eval.runs.problem_sets import ProblemSet, open_problem_set
 from vlprm.errors import UserError
 from vlprm.runs.pools import POOL
-
-# Those that choose from `n` whole samples: they have one pool, and one record.
-POOLED = ("pass_at_1", "self_consistency", "best_of_n", "weighted_majority")
 
 
 @dataclass(frozen=True)

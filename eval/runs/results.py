@@ -11,8 +11,7 @@ from typing import Any, NamedTuple
 
 import yaml
 
-from eval.runs.jobs import POOLED
-from eval.runs.pools import Pool, Record, curve, pool_of, worth
+from eval.runs.pools import POOLED, Pool, Record, curve, pool_of, worth
 from eval.tables.config import Layout
 from vlprm.errors import UserError
 from vlprm.runs.folder import CONFIG

@@ -20,7 +20,7 @@ class BuiltinConfig:
         start_from: checkpoint whose tokenizer is taken, and whose weights where names and shapes are equal.
         families: task names or module paths; one named twice has a double share.
         proofread: lessons of proofreading a careless draft, beside one of solving, for each problem.
-        size: widths and depths of the model, see vlprm.builtin.make.Size.
+        size: widths and depths of the model.
         vocab_size: most tokens that the tokenizer may have.
         steps: optimizer steps.
         batch_size: solutions a step.

@@ -7,7 +7,20 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Size:
-    """Widths and depths of a small Qwen3-VL. Attention heads in the decoder have width 32."""
+    """Widths and depths of a small Qwen3-VL. Attention heads in the decoder have width 32.
+
+    Args:
+        text_width: width of the decoder.
+        text_layers: layers of the decoder.
+        text_heads: attention heads of the decoder.
+        kv_heads: heads of its keys and values.
+        text_mlp: width inside its feed-forward layers.
+        vision_width: width of the vision tower.
+        vision_layers: layers of the vision tower.
+        vision_heads: attention heads of the vision tower.
+        vision_mlp: width inside its feed-forward layers.
+        patch: side of a patch in pixels; 2 x 2 patches make one token.
+    """
 
     text_width: int = 192
     text_layers: int = 4
@@ -18,4 +31,4 @@ class Size:
     vision_layers: int = 2
     vision_heads: int = 4
     vision_mlp: int = 512
-    patch: int = 16  # pixels; 2 x 2 patches make one token
+    patch: int = 16

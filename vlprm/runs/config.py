@@ -23,6 +23,7 @@ import yaml
 
 from vlprm.errors import UserError
 from vlprm.runs.flags import kinds_of, taken
+from vlprm.runs.help import HelpFormatter
 from vlprm.schema import SchemaError
 
 C = TypeVar("C")
@@ -42,8 +43,13 @@ def parse(cls: type[C], argv: Sequence[str], command: str | None = None) -> C:
     An unknown key is a UserError that names the nearest known one.
     """
     about = (cls.__doc__ or "").partition("\n")[0]
-    parser = jsonargparse.ArgumentParser(exit_on_error=False, description=about, prog=command)
-    parser.add_argument("--config", action="config", help="a recipe: its name, such as demo/prm, or a YAML file")
+    usage = f"{command or '%(prog)s'} [--config RECIPE] [--flag value ...]"
+    parser = jsonargparse.ArgumentParser(
+        exit_on_error=False, description=about, usage=usage, formatter_class=HelpFormatter
+    )
+    parser.add_argument(
+        "--config", action="config", metavar="RECIPE", help="a recipe: its name, such as demo/prm, or a YAML file"
+    )
     parser.add_class_arguments(cls)
     words = taken(argv, kinds_of(parser))
     try:
