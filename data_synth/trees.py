@@ -21,9 +21,9 @@ from data_synth.search.source import Source, drawn_problems, parse_shard, proble
 from data_synth.search.store import IMAGES, TREES, shard_name
 from data_synth.search.tree import is_mixed
 from vlprm.errors import UserError
-from vlprm.model.loading import checkpoint_folder, placement
+from vlprm.model.loading import checkpoint_folder
 from vlprm.policy import UNANSWERED
-from vlprm.policy.open import open_policy
+from vlprm.policy.open import open_policy, placed
 from vlprm.runs.config import dump, run
 from vlprm.runs.folder import open_run, timed
 from vlprm.runs.journal import Records, finish
@@ -37,11 +37,10 @@ log = logging.getLogger(__name__)
 def main(config: TreesConfig) -> None:
     source = open_source(config)
     units = source.units(config.unit, config.shard)
-    device, _ = placement(config.device, config.dtype)
-    config = dataclasses.replace(config, device=device)
+    config = dataclasses.replace(config, policy=placed(config.policy))
     i, n = parse_shard(config.shard)
     folder = config.run / shard_name(i, n) if n > 1 else config.run
-    inputs = [checkpoint_folder(config.policy), *filter(None, [config.problem_file])]
+    inputs = [checkpoint_folder(config.policy.checkpoint), *filter(None, [config.problem_file])]
     open_run(folder, dump(config), config.seed, inputs)
     records = Records(folder / TREES)
     if all("failure" in record for record in records):
@@ -89,8 +88,8 @@ async def _search(source: Source, units: list[list[str]], records: Records, conf
         if config.ray:
             await on_cluster(work, config, open_source)
             return work.is_done
-        async with open_policy(config.policy, config.device, config.dtype, config.server) as engine:
-            await (served(work, engine, config.in_flight) if config.server.base_urls else in_process(work, engine))
+        async with open_policy(config.policy) as engine:
+            await (served(work, engine, config.in_flight) if config.policy.is_served else in_process(work, engine))
         return work.is_done
 
 

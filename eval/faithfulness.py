@@ -6,6 +6,7 @@ python -m eval.faithfulness --config configs/demo/faithfulness.yaml
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import json
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -15,9 +16,9 @@ from eval.runs.config import FaithfulnessConfig
 from vlprm.answers import is_correct
 from vlprm.errors import UserError
 from vlprm.metrics import bootstrap_interval
-from vlprm.model.loading import checkpoint_folder, placement
+from vlprm.model.loading import checkpoint_folder
 from vlprm.policy import Policy, Request, all_answers
-from vlprm.policy.open import open_policy
+from vlprm.policy.open import open_policy, placed
 from vlprm.policy.rollout import rollouts
 from vlprm.runs.config import dump, run
 from vlprm.runs.folder import open_run, write_atomically
@@ -40,8 +41,8 @@ def main(config: FaithfulnessConfig) -> None:
     for family in tasks.values():
         if not family.regions(family.scene(config.split, 0)):
             raise UserError(f"{family.name} knows no regions that are asked about; give tasks such as fine_print")
-    placement(config.device, config.dtype)
-    open_run(config.run, dump(config), config.seed, [checkpoint_folder(config.policy)])
+    config = dataclasses.replace(config, policy=placed(config.policy))
+    open_run(config.run, dump(config), config.seed, [checkpoint_folder(config.policy.checkpoint)])
     rows, stops = asyncio.run(_on_engine(problems, tasks, config))
     results = {**summary(rows), "stops": dict(stops.most_common())}
     write_atomically(config.run / "results.json", json.dumps(results, indent=2) + "\n")
@@ -51,7 +52,7 @@ def main(config: FaithfulnessConfig) -> None:
 async def _on_engine(
     problems: Sequence[Problem], tasks: Tasks, config: FaithfulnessConfig
 ) -> tuple[list[list[Measures]], Counter[str]]:
-    async with open_policy(config.policy, config.device, config.dtype, config.server) as engine:
+    async with open_policy(config.policy) as engine:
         return await measure(engine, problems, tasks, config)
 
 

@@ -46,12 +46,13 @@ class Gaps:
 def main(config: ParityConfig) -> None:
     solutions = _solutions(config)
     served = asyncio.run(_served(config, solutions))
-    checkpoint = load_reward_model(config.reward_model, *placement(config.device, config.dtype))
+    model = config.reward_model
+    checkpoint = load_reward_model(model.checkpoint, *placement(model.device, model.dtype))
     found = gaps(score_steps(checkpoint, solutions), served)
     print(found)
     if found.largest > config.bound:
         raise UserError(
-            f"the largest gap, {found.largest:.2e}, is above the bound of {config.bound:g}; serve {config.reward_model}"
+            f"the largest gap, {found.largest:.2e}, is above the bound of {config.bound:g}; serve {model.checkpoint}"
             " itself, in the dtype of this process, or raise bound"
         )
 
@@ -73,7 +74,7 @@ def _solutions(config: ParityConfig) -> Solutions:
 
 
 async def _served(config: ParityConfig, solutions: Solutions) -> list[list[StepScore | None]]:
-    async with open_served_scorer(config.reward_model, config.server) as scores:
+    async with open_served_scorer(config.reward_model) as scores:
         return await scores.score_steps(solutions)
 
 

@@ -29,7 +29,8 @@ log = logging.getLogger(__name__)
 
 def main(config: SolveConfig) -> None:
     problem = problem_of(config)
-    refuse_missing_models([config.method], config)
+    config.scorer.check(config.search.aggregation)
+    refuse_missing_models([config.method], config.reward_model, config.critic)
     open_run(config.run, dump(config), config.search.seed)
     found = asyncio.run(searched(problem, config))
     print(as_text(found))
@@ -56,7 +57,7 @@ def problem_of(config: SolveConfig) -> Problem:
 
 
 async def searched(problem: Problem, config: SolveConfig) -> SearchResult:
-    async with open_models(config) as models:
+    async with open_models(config.policy, config.reward_model, config.scorer, config.critic) as models:
         return await solve(config.method, problem, models.policy, models.scorer, config.search, models.critic)
 
 

@@ -1,6 +1,6 @@
 """A step-reward model, or stored predictions, on a benchmark of labelled steps.
 
-    python -m eval.steps --benchmark process_bench --data DIR --checkpoint runs/demo/prm --run runs/process_bench
+    python -m eval.steps --benchmark process_bench --data DIR --reward_model runs/demo/prm --run runs/process_bench
     python -m eval.steps --benchmark prm_bench --data DIR --predictions FILE --run runs/prm_bench
 
 Writes `predictions.jsonl` (as `vlprm.step_benchmarks.predictions` has it), `results.json`, and prints tables.
@@ -21,6 +21,7 @@ from eval.step_scores.results import FIXED, Threshold, measured_all, print_resul
 from vlprm.errors import ProblemError, RecordError, UserError
 from vlprm.model.loading import Checkpoint, checkpoint_folder, placement
 from vlprm.model.reward_loading import load_reward_model
+from vlprm.policy.open import placed
 from vlprm.runs.config import dump, run
 from vlprm.runs.folder import INPUTS, fingerprint, json_object, open_run, timed, write_atomically
 from vlprm.runs.journal import Records, finish, finished_records, in_units
@@ -57,10 +58,12 @@ def main(config: StepsConfig) -> None:
 def _refuse_mistakes(config: StepsConfig) -> None:
     if config.benchmark not in BENCHMARKS:
         raise UserError(f"unknown benchmark {config.benchmark!r}; known: {', '.join(BENCHMARKS)}")
-    if (config.checkpoint is None) == (config.predictions is None):
-        raise UserError("give --checkpoint, which scores the solutions, or --predictions, and not both")
+    if (config.reward_model is None) == (config.predictions is None):
+        raise UserError("give --reward_model, which scores the solutions, or --predictions, and not both")
+    if config.reward_model is not None and config.reward_model.is_served:
+        raise UserError("solutions are scored in this process; leave out reward_model.server")
     if config.predictions is not None and config.images != "kept":
-        raise UserError(f"--images {config.images} is of what a checkpoint is shown; leave out --predictions")
+        raise UserError(f"--images {config.images} is of what a reward model is shown; leave out --predictions")
 
 
 def chosen(solutions: Sequence[LabelledSolution], groups: Sequence[str], rows: int) -> list[LabelledSolution]:
@@ -89,10 +92,10 @@ def _other_threshold(config: StepsConfig, solutions: Sequence[LabelledSolution])
         raise UserError(f"{other} is of solutions that are measured here; choose the threshold on other data")
     if "threshold_for_other_data" not in found:
         raise UserError(f"{other} has no rewards to choose a threshold by; give a run that has")
-    if config.checkpoint is not None:
+    if config.reward_model is not None:
         known = json_object(other / INPUTS).values()
-        if fingerprint(checkpoint_folder(config.checkpoint)) not in known:
-            raise UserError(f"{other} is of another model than {config.checkpoint}; run it with this one")
+        if fingerprint(checkpoint_folder(config.reward_model.checkpoint)) not in known:
+            raise UserError(f"{other} is of another model than {config.reward_model.checkpoint}; run it with this one")
     return [Threshold(found["threshold_for_other_data"]["threshold"], f"best on {found['benchmark']}")]
 
 
@@ -114,14 +117,14 @@ def _record_stored(config: StepsConfig, labelled: LabelledSet, solutions: Sequen
 
 def _record_scores(config: StepsConfig, labelled: LabelledSet, solutions: Sequence[LabelledSolution]) -> Records:
     """The run's records, with what the checkpoint makes of the solutions."""
-    assert config.checkpoint is not None
-    device, dtype = placement(config.device, config.dtype)
+    assert config.reward_model is not None
+    model = placed(config.reward_model)
     images = Images(labelled, solutions, config.images)
-    config = dataclasses.replace(config, device=device)
-    records = _opened(config, [*labelled.files, checkpoint_folder(config.checkpoint)])
+    config = dataclasses.replace(config, reward_model=model)
+    records = _opened(config, [*labelled.files, checkpoint_folder(model.checkpoint)])
     with timed(config.run, "steps"):
         if units := list(in_units(solutions, config.unit, records, key=lambda s: s.key)):
-            checkpoint = load_reward_model(config.checkpoint, device, dtype)
+            checkpoint = load_reward_model(model.checkpoint, *placement(model.device, model.dtype))
             for unit in units:
                 rewarded = predicted(checkpoint, unit, images)
                 records.append(to_record(s.key, p) for s, p in zip(unit, rewarded, strict=True))

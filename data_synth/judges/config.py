@@ -8,7 +8,7 @@ from typing import Literal
 
 from jsonargparse.typing import ClosedUnitInterval, NonNegativeFloat, PositiveInt
 
-from vlprm.serving.config import ServerConfig
+from vlprm.serving.config import ModelConfig
 from vlprm.tasks import TASKS
 
 
@@ -45,12 +45,9 @@ class JudgeConfig:
         tasks: oracle: task names or module paths, as they were given to data_synth.trees.
         error_rate: oracle: declared rate of its errors.
         seed: decides the oracle's errors, and the model's samples.
-        model: checkpoint folder of a model that judges in this process, where there are no servers.
+        model: the model that judges. With servers, it may be any chat model: verdicts have `checkpoint` as its name.
         ask: how a model is asked.
-        server: where the model is served.
         in_flight: most trees that are judged at once.
-        device: auto (the GPU where there is one), cpu, cuda, or cuda:1 and so on.
-        dtype: float32, or bfloat16 for half the memory.
     """
 
     trees: Path
@@ -59,9 +56,6 @@ class JudgeConfig:
     tasks: tuple[str, ...] = tuple(TASKS)
     error_rate: ClosedUnitInterval = 0.1
     seed: int = 0
-    model: str | None = None
+    model: ModelConfig | None = None
     ask: AskConfig = AskConfig()
-    server: ServerConfig = ServerConfig()
     in_flight: PositiveInt = 64
-    device: str = "auto"
-    dtype: str = "float32"

@@ -8,7 +8,7 @@ from typing import Literal
 
 from jsonargparse.typing import ClosedUnitInterval, NonNegativeFloat, NonNegativeInt, OpenUnitInterval, PositiveInt
 
-from vlprm.serving.config import ServerConfig
+from vlprm.serving.config import ModelConfig
 from vlprm.tasks import TASKS
 
 
@@ -63,7 +63,7 @@ class TreesConfig:
 
     Args:
         run: folder to write.
-        policy: checkpoint of the policy whose steps are searched.
+        policy: the model whose steps are searched.
         tasks: task names or module paths.
         split: split of the tasks.
         problems: how many, over all tasks, taking turns.
@@ -75,13 +75,10 @@ class TreesConfig:
         shard: i/n: every n-th unit, from the i-th on (from 0), into a folder of its own in `run`.
         ray: address of a Ray cluster that does the work, `auto` for the one of this machine; none: this process does.
         workers: actors on the Ray cluster, each with an engine.
-        server: where the policy is served, in place of this process; `policy` is the folder that is served.
-        device: auto (the GPU where there is one), cpu, cuda, or cuda:1 and so on; config.yaml keeps what auto was.
-        dtype: float32, or bfloat16 for half the memory.
     """
 
     run: Path
-    policy: str = "builtin/policy"
+    policy: ModelConfig = ModelConfig("builtin/policy")
     tasks: tuple[str, ...] = tuple(TASKS)
     split: str = "train"
     problems: PositiveInt = 1000
@@ -93,6 +90,3 @@ class TreesConfig:
     shard: str = "0/1"
     ray: str = ""
     workers: PositiveInt = 1
-    server: ServerConfig = ServerConfig()
-    device: str = "auto"
-    dtype: str = "float32"

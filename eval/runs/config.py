@@ -10,7 +10,7 @@ from jsonargparse.typing import NonNegativeFloat, NonNegativeInt, PositiveInt
 from vlprm.schema import AnswerType
 from vlprm.scoring.config import ScorerConfig
 from vlprm.search import SearchConfig
-from vlprm.serving.config import ServerConfig
+from vlprm.serving.config import ModelConfig
 
 
 @dataclass(frozen=True)
@@ -42,41 +42,33 @@ class RunConfig:
 
     Args:
         run: folder to write.
-        policy: checkpoint of the policy.
+        policy: the model that writes solutions.
         benchmarks: what is asked; `--benchmarks.help` explains the fields of one.
         methods: names of vlprm.search.METHODS, or paths of modules with a METHOD.
         search: what they share.
-        reward_model: checkpoint of the reward model, where a method needs one.
+        reward_model: the model that rewards steps, where a method needs one.
         scorer: what is asked of the reward model.
         whole: score each candidate of a pool once more, as one step; with the reward model in this process.
-        critic: checkpoint of a reward model that has learnt critiques, where a method needs one.
-        server: where the policy is served, in place of this process; `policy` is the folder that is served.
-        scores: where the reward model is served, in place of this process.
+        critic: a reward model that has learnt critiques, where a method needs one.
         unit: problems that are solved side by side; with the policy in process, recorded together.
         shard: which part of the problems, such as 0/4.
         ray: address of a Ray cluster that does the work, `auto` for the one of this machine; none: this process does.
         workers: actors on the Ray cluster, each with the models that are not served, and a unit.
-        device: auto (the GPU where there is one), cpu, cuda, or cuda:1 and so on; config.yaml keeps what auto was.
-        dtype: float32, or bfloat16 for half the memory.
     """
 
     run: Path
-    policy: str
+    policy: ModelConfig
     benchmarks: tuple[ProblemSetConfig, ...]
     methods: tuple[str, ...] = ("best_of_n",)
     search: SearchConfig = SearchConfig()
-    reward_model: str | None = None
+    reward_model: ModelConfig | None = None
     scorer: ScorerConfig = ScorerConfig()
     whole: bool = False
-    critic: str | None = None
-    server: ServerConfig = ServerConfig()
-    scores: ServerConfig = ServerConfig()
+    critic: ModelConfig | None = None
     unit: PositiveInt = 32
     shard: str = "0/1"
     ray: str = ""
     workers: PositiveInt = 1
-    device: str = "auto"
-    dtype: str = "float32"
 
 
 @dataclass(frozen=True)
@@ -87,37 +79,29 @@ class SolveConfig:
         image: file of the image; of several, in the order in which the question speaks of them.
         question: what is asked.
         run: folder to write.
-        policy: checkpoint of the policy.
-        reward_model: checkpoint of the reward model, where the method needs one; of several, the mean is taken.
+        policy: the model that writes solutions.
+        reward_model: the model that rewards steps, where the method needs one; of several, the mean is taken.
         scorer: what is asked of it.
-        critic: checkpoint of a reward model that has learnt critiques, where the method needs one.
+        critic: a reward model that has learnt critiques, where the method needs one.
         method: one of vlprm.search.METHODS, or the path of a module with a METHOD.
         search: how many candidates, and how they are chosen.
         answer_type: integer, word, choice, float, text, list or expression.
         choices: the texts of the options, where there are any.
         answer: the right answer, where you know it; the candidates are marked by it.
-        server: where the policy is served, in place of this process; `policy` is the folder that is served.
-        scores: where the reward model is served, in place of this process.
-        device: auto (the GPU where there is one), cpu, cuda, or cuda:1 and so on.
-        dtype: float32, or bfloat16 for half the memory.
     """
 
     image: tuple[Path, ...]
     question: str
     run: Path = Path("runs/solve")
-    policy: str = "builtin/policy"
-    reward_model: tuple[Path, ...] | Path | None = None
+    policy: ModelConfig = ModelConfig("builtin/policy")
+    reward_model: tuple[ModelConfig, ...] = ()
     scorer: ScorerConfig = ScorerConfig()
-    critic: Path | None = None
+    critic: ModelConfig | None = None
     method: str = "best_of_n"
     search: SearchConfig = SearchConfig()
     answer_type: AnswerType = "word"
     choices: tuple[str, ...] = ()
     answer: str | None = None
-    server: ServerConfig = ServerConfig()
-    scores: ServerConfig = ServerConfig()
-    device: str = "auto"
-    dtype: str = "float32"
 
 
 @dataclass(frozen=True)
@@ -126,7 +110,7 @@ class FaithfulnessConfig:
 
     Args:
         run: folder to write.
-        policy: checkpoint of the policy.
+        policy: the model that writes solutions.
         tasks: task names or module paths; of families that know the regions that are asked about.
         split: split of the tasks.
         problems: how many, over all tasks, taking turns.
@@ -135,13 +119,10 @@ class FaithfulnessConfig:
         temperature: of the sampling.
         max_tokens: of one turn.
         seed: decides every sample.
-        server: where the policy is served, in place of this process.
-        device: auto (the GPU where there is one), cpu, cuda, or cuda:1 and so on.
-        dtype: float32, or bfloat16 for half the memory.
     """
 
     run: Path
-    policy: str = "builtin/policy"
+    policy: ModelConfig = ModelConfig("builtin/policy")
     tasks: tuple[str, ...] = ("fine_print",)
     split: str = "test"
     problems: PositiveInt = 60
@@ -150,6 +131,3 @@ class FaithfulnessConfig:
     temperature: NonNegativeFloat = 1.0
     max_tokens: PositiveInt = 160
     seed: int = 0
-    server: ServerConfig = ServerConfig()
-    device: str = "auto"
-    dtype: str = "float32"

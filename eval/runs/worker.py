@@ -60,7 +60,8 @@ FEATURES = Features(
 @asynccontextmanager
 async def open_worker(config: RunConfig) -> AsyncIterator[Work[Job, Record]]:
     """What solves units of jobs side by side with the models of the config, for one event loop."""
-    async with open_models(config) as models:
+    reward_models = [config.reward_model] if config.reward_model else []
+    async with open_models(config.policy, reward_models, config.scorer, config.critic) as models:
         whole = None
         if config.whole:
             assert isinstance(models.scorer, LocalScorer)

@@ -8,7 +8,7 @@ from typing import Literal
 
 from jsonargparse.typing import NonNegativeInt, PositiveFloat, PositiveInt
 
-from vlprm.serving.config import ServerConfig
+from vlprm.serving.config import ModelConfig
 from vlprm.tasks import TASKS
 
 ImageMode = Literal["kept", "removed", "swapped"]
@@ -22,29 +22,25 @@ class StepsConfig:
         benchmark: visual_process_bench, process_bench, prm_bench, vlrm_bench, or synthetic.
         data: folder of the benchmark as it is published; for synthetic, a run folder of eval.run.
         run: folder to write.
-        checkpoint: folder of a reward model that scores the solutions.
+        reward_model: the model that scores the solutions, in this process.
         predictions: in its place, a file of predictions: the benchmark's own layout or that of predictions.jsonl.
         images: as they are (kept), none (removed), or those of another problem of the group (swapped).
         threshold_from: run folder of eval.steps on other solutions, whose best threshold is used here beside 0.5.
         groups: subsets, classes, sources or tasks that are measured; all if there are none.
         rows: how many solutions, the groups taking turns; 0 for all.
         unit: solutions that are scored together and recorded together.
-        device: auto (the GPU where there is one), cpu, cuda, or cuda:1 and so on; config.yaml keeps what auto was.
-        dtype: float32, or bfloat16 for half the memory.
     """
 
     benchmark: str
     data: Path
     run: Path
-    checkpoint: Path | None = None
+    reward_model: ModelConfig | None = None
     predictions: Path | None = None
     images: ImageMode = "kept"
     threshold_from: Path | None = None
     groups: tuple[str, ...] = ()
     rows: NonNegativeInt = 0
     unit: PositiveInt = 50
-    device: str = "auto"
-    dtype: str = "float32"
 
 
 @dataclass(frozen=True)
@@ -53,23 +49,19 @@ class CritiquesConfig:
 
     Args:
         candidates: run folder of eval.run.
-        reward_model: checkpoint folder of train.prm that has learnt critiques.
+        reward_model: a reward model that has learnt critiques.
         run: folder to write.
         first: the problem to begin with.
         problems: how many problems' candidates are criticised.
         tasks: task names or module paths, as they were given to eval.run.
-        device: auto (the GPU where there is one), cpu, cuda, or cuda:1 and so on.
-        dtype: float32, or bfloat16 for half the memory.
     """
 
     candidates: Path
-    reward_model: Path
+    reward_model: ModelConfig
     run: Path
     first: NonNegativeInt = 0
     problems: PositiveInt = 50
     tasks: tuple[str, ...] = tuple(TASKS)
-    device: str = "auto"
-    dtype: str = "float32"
 
 
 @dataclass(frozen=True)
@@ -77,21 +69,15 @@ class ParityConfig:
     """Compare served scores with those of this process.
 
     Args:
-        reward_model: checkpoint folder of train.prm, which the servers serve.
+        reward_model: a reward model that servers serve; its device and dtype are those of this process.
         candidates: run folder of eval.run.
-        server: where the reward model is served.
         bound: the largest gap between two probabilities of correct that passes.
         problems: whose candidates are scored, from the first on.
         tasks: task names or module paths, as they were given to eval.run.
-        device: of this process: auto (the GPU where there is one), cpu, cuda, or cuda:1 and so on.
-        dtype: of this process: float32, or bfloat16 for half the memory. The server's is --dtype.
     """
 
-    reward_model: Path
+    reward_model: ModelConfig
     candidates: Path
-    server: ServerConfig
     bound: PositiveFloat = 1e-4
     problems: PositiveInt = 8
     tasks: tuple[str, ...] = tuple(TASKS)
-    device: str = "auto"
-    dtype: str = "float32"

@@ -23,7 +23,7 @@ import yaml
 
 from vlprm.errors import UserError
 from vlprm.runs.flags import kinds_of, taken
-from vlprm.runs.help import HelpFormatter
+from vlprm.runs.help import Parser
 from vlprm.schema import SchemaError
 
 C = TypeVar("C")
@@ -44,9 +44,7 @@ def parse(cls: type[C], argv: Sequence[str], command: str | None = None) -> C:
     """
     about = (cls.__doc__ or "").partition("\n")[0]
     usage = f"{command or '%(prog)s'} [--config RECIPE] [--flag value ...]"
-    parser = jsonargparse.ArgumentParser(
-        exit_on_error=False, description=about, usage=usage, formatter_class=HelpFormatter
-    )
+    parser = Parser(exit_on_error=False, description=about, usage=usage)
     parser.add_argument(
         "--config", action="config", metavar="RECIPE", help="a recipe: its name, such as demo/prm, or a YAML file"
     )
@@ -55,8 +53,8 @@ def parse(cls: type[C], argv: Sequence[str], command: str | None = None) -> C:
     try:
         made = parser.instantiate(parser.parse_args(words))
         return cls(**{f.name: _unwrapped(made[f.name]) for f in dataclasses.fields(cls)})  # type: ignore[arg-type]
-    except (jsonargparse.ArgumentError, TypeError) as error:
-        raise UserError(" ".join(str(error).split()).removeprefix("Parser key ")) from error
+    except (jsonargparse.ArgumentError, TypeError, ValueError) as error:
+        raise UserError(_sentence(str(error))) from error
 
 
 def dump(config: Any) -> str:
@@ -82,6 +80,14 @@ def run(main: Callable[[Any], None], cls: type[Any], command: str | None = None)
         return
     print(f"error: {said}", file=sys.stderr)
     raise SystemExit(2)
+
+
+def _sentence(said: str) -> str:
+    """What jsonargparse says, in one line; of a field that may be None, why its value is not of the other type."""
+    head, *lines = [line.strip() for line in said.splitlines()]
+    reasons = [line[2:] for line in lines if line.startswith("- ") and "NoneType" not in line]
+    key = head if head.startswith("Parser key ") else ""
+    return " ".join(" ".join([key, *reasons] if reasons else [head, *lines]).split()).removeprefix("Parser key ")
 
 
 def _module_command() -> str | None:

@@ -26,6 +26,13 @@ TAKES = {
 }
 
 
+class Parser(jsonargparse.ArgumentParser):
+    """What jsonargparse makes for groups of fields, too, so that their help looks the same."""
+
+    def __init__(self, *args: Any, **options: Any) -> None:
+        super().__init__(*args, **options, formatter_class=HelpFormatter)
+
+
 class HelpFormatter(jsonargparse.DefaultHelpFormatter):
     """jsonargparse's, which shows types as Python spells them."""
 
@@ -34,7 +41,7 @@ class HelpFormatter(jsonargparse.DefaultHelpFormatter):
         kind = getattr(action, "_typehint", None)
         if kind is None or action.nargs == 0:  # --config, groups of fields, and what prints help
             return sentence
-        facts = ["required"] if action.required else []
+        facts = ["required"] if action.required and action.default is None else []
         facts += filter(None, [takes(kind), default_words(action.default)])
         return f"{sentence} ({'; '.join(facts)})" if facts else sentence
 
@@ -51,7 +58,7 @@ def takes(kind: Any) -> str:
     if get_origin(kind) is dict:
         return f"names, each with {_item(get_args(kind)[1])}"
     if dataclasses.is_dataclass(kind):
-        return "fields and their values"
+        return "text, or fields and their values" if hasattr(kind, "PLAIN") else "fields and their values"
     return TAKES[kind]
 
 
