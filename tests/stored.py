@@ -16,6 +16,7 @@ from vlprm.runs.pools import POOL, RECORDS
 from vlprm.schema import Problem, Solution
 from vlprm.scoring.tree import StepScore
 from vlprm.search import Cost, ScoredSolution, SearchConfig, SearchResult
+from vlprm.serving.config import ModelConfig
 
 
 def pool_record(
@@ -35,7 +36,7 @@ def write_run(folder: Path, records: Iterable[Record], inputs: Sequence[Path] = 
     """A run that has ended."""
     records = list(records)
     sets = tuple(ProblemSetConfig(name, problems=1) for name in dict.fromkeys(r["benchmark"] for r in records))
-    open_run(folder, dump(RunConfig(folder, "policy", sets, reward_model="prm", device="cpu")), 0, inputs)
+    open_run(folder, dump(RunConfig(folder, ModelConfig("policy"), sets, reward_model=ModelConfig("prm"))), 0, inputs)
     written = Records(folder / RECORDS)
     written.append(records)
     finish(written)

@@ -32,6 +32,7 @@ from vlprm.runs.config import dump
 from vlprm.runs.journal import read_records
 from vlprm.runs.window import EXIT_STOPPED
 from vlprm.search import SearchConfig
+from vlprm.serving.config import ModelConfig
 from vlprm.tasks.figure import FAMILY
 
 Record = dict[str, Any]
@@ -78,8 +79,8 @@ def benchmark(tmp_path: Path) -> ProblemSetConfig:
 
 
 def served(run: Path, server: StandIn, *asked: ProblemSetConfig, **changes: Any) -> RunConfig:
-    base = RunConfig(run, "builtin/policy", asked, ("self_consistency", "adaptive"), SearchConfig(n=4), unit=4,
-                     server=config_of(server, concurrency=8), device="cpu")  # fmt: skip
+    base = RunConfig(run, ModelConfig("builtin/policy", config_of(server, concurrency=8)), asked,
+                     ("self_consistency", "adaptive"), SearchConfig(n=4), unit=4)  # fmt: skip
     return dataclasses.replace(base, **changes)
 
 
@@ -172,8 +173,8 @@ def test_models_in_workers_solve_as_in_one_process(
     checkpoint = load_reward_model(folder, new_head="step")
     save_reward_model(checkpoint, tmp_path / "prm", checkpoint.config)
     search, asked = SearchConfig(n=3, max_tokens=8, max_steps=2), (benchmark, ProblemSetConfig("chart", problems=10))
-    config = RunConfig(tmp_path / "whole", str(folder), asked, ("best_of_n",), search, str(tmp_path / "prm"), unit=2,
-                       device="cpu")  # fmt: skip
+    models = [ModelConfig(str(path), device="cpu") for path in (folder, tmp_path / "prm")]
+    config = RunConfig(tmp_path / "whole", models[0], asked, ("best_of_n",), search, models[1], unit=2)
     main(config)
     run, killed = tmp_path / "cluster", []
 

@@ -31,6 +31,7 @@ from vlprm.runs.config import dump
 from vlprm.runs.folder import open_run, write_atomically
 from vlprm.runs.journal import Records, finish
 from vlprm.search import Cost, ScoredSolution, SearchConfig, SearchResult
+from vlprm.serving.config import ModelConfig
 from vlprm.tasks import TASKS
 from vlprm.viewer.page import render_page
 from vlprm.viewer.serve import PageServer
@@ -60,7 +61,7 @@ def main() -> None:
 
 def write_run(folder: Path) -> None:
     sets = tuple(ProblemSetConfig(name, problems=RECORDS // len(TASKS)) for name in TASKS)
-    config = RunConfig(folder, "builtin/policy", sets, reward_model="builtin/backbone", device="cpu")
+    config = RunConfig(folder, ModelConfig("builtin/policy"), sets, reward_model=ModelConfig("builtin/backbone"))
     open_run(folder, dump(config), 0)
     with (folder / "records.jsonl").open("w") as file:
         for i, one in enumerate(sets):

@@ -22,6 +22,7 @@ from vlprm.runs.config import parse
 from vlprm.runs.journal import read_records, refuse_unfinished
 from vlprm.runs.pools import RECORDS
 from vlprm.search import SearchConfig
+from vlprm.serving.config import ModelConfig
 from vlprm.tasks import TASKS, load_tasks
 
 
@@ -31,7 +32,7 @@ def test_the_key_reaches_the_server_and_nothing_else(
     monkeypatch.setenv("VLPRM_TEST_KEY", KEY)
     caplog.set_level(logging.DEBUG)
     config = config_of(server, api_key_env="VLPRM_TEST_KEY")
-    grow_trees(TreesConfig(tmp_path / "run", str(backbone), ("count_grid",), problems=2, unit=1, server=config))
+    grow_trees(TreesConfig(tmp_path / "run", ModelConfig(str(backbone), config), ("count_grid",), problems=2, unit=1))
     assert server.keys == {f"Bearer {KEY}"}
     assert caplog.text
     assert KEY not in caplog.text
@@ -45,15 +46,15 @@ def test_the_key_reaches_the_server_and_nothing_else(
 @pytest.mark.parametrize(
     "flags",
     [
-        ["--server.base_urls", f"['http://me:{KEY}@host/v1']"],
-        ["--server.base_urls", f"['http://host/v1?key={KEY}']"],
-        ["--server.base_urls", "['http://host/v1']", "--server.api_key_env", KEY],
-        ["--server.base_urls", "[]"],
+        ["--policy.server.base_urls", f"['http://me:{KEY}@host/v1']"],
+        ["--policy.server.base_urls", f"['http://host/v1?key={KEY}']"],
+        ["--policy.server.base_urls", "['http://host/v1']", "--policy.server.api_key_env", KEY],
+        ["--policy.server.base_urls", "[]"],
     ],
 )
 def test_a_config_that_could_hold_a_key_is_refused_without_showing_it(flags: list[str]) -> None:
     with pytest.raises(ValueError, match="server") as caught:
-        parse(TreesConfig, ["--run", "x", "--server.model", "policy", *flags])
+        parse(TreesConfig, ["--run", "x", "--policy.server.model", "policy", *flags])
     assert KEY not in str(caught.value)
 
 
@@ -67,7 +68,7 @@ def test_stages_write_the_same_records_from_servers_that_answer_the_same(
     for name, config in {"one": config_of(one), "two": config_of(one, other)}.items():
         asked = (ProblemSetConfig("count_grid", problems=3),)
         methods, search = ("self_consistency",), SearchConfig(n=2)
-        sample_candidates(RunConfig(tmp_path / name, str(backbone), asked, methods, search, server=config))
+        sample_candidates(RunConfig(tmp_path / name, ModelConfig(str(backbone), config), asked, methods, search))
     pools = [
         sorted(
             (r["problem"], [c["solution"] for c in r["candidates"]]) for r in read_records(tmp_path / name / RECORDS)
@@ -76,7 +77,8 @@ def test_stages_write_the_same_records_from_servers_that_answer_the_same(
     ]
     assert pools[0] == pools[1]
     assert [solution["stop"] for solution in pools[0][0][1]] == ["answer", "no_text"]
-    grow_trees(TreesConfig(tmp_path / "trees", str(backbone), ("count_grid",), problems=1, server=config_of(one)))
+    policy = ModelConfig(str(backbone), config_of(one))
+    grow_trees(TreesConfig(tmp_path / "trees", policy, ("count_grid",), problems=1))
     (tree,) = (record["tree"] for record in read_records(tmp_path / "trees" / "trees.jsonl"))
     assert (tree["root"]["mc_total"], tree["root"]["mc_valid"]) == (8, 1)
     assert [leaf for leaf, _ in tree["leaves"]] == [0]  # what wrote nothing ends no solution
@@ -86,9 +88,8 @@ def test_a_tree_that_an_outage_spoilt_is_made_again_by_the_same_command(
     server: StandIn, tmp_path: Path, backbone: Path
 ) -> None:
     """Calls of one problem of three time out. The next run asks for that problem, and for no other."""
-    config = TreesConfig(
-        tmp_path / "trees", str(backbone), ("count_grid",), problems=3, server=config_of(server, timeout=2.0)
-    )
+    policy = ModelConfig(str(backbone), config_of(server, timeout=2.0))
+    config = TreesConfig(tmp_path / "trees", policy, ("count_grid",), problems=3)
     spoilt = drawn_problems(load_tasks(("count_grid",)), "train", 3)
     question = spoilt.problem(spoilt.ids[1]).question
 
@@ -121,8 +122,10 @@ def test_no_problem_that_can_be_searched_is_no_success(tmp_path: Path) -> None:
     """All images are missing; when they are there, the same command goes on."""
     line = {"id": "7", "question": "How many?", "images": ["a.png"], "answer": "3", "answer_type": "integer"}
     (tmp_path / "problems.jsonl").write_text(json.dumps(line) + "\n")
-    config = TreesConfig(tmp_path / "trees", problem_file=tmp_path / "problems.jsonl", device="cpu")
-    config = dataclasses.replace(config, search=TreeSearchConfig(root_rollouts=1, max_tokens=2))
+    config = TreesConfig(tmp_path / "trees", ModelConfig("builtin/policy", device="cpu"))
+    config = dataclasses.replace(
+        config, problem_file=tmp_path / "problems.jsonl", search=TreeSearchConfig(root_rollouts=1, max_tokens=2)
+    )
     with pytest.raises(ValueError, match=r"none of 1 problems can be searched .*the first: .*no image 'a\.png'"):
         grow_trees(config)
     Image.new("RGB", (64, 64)).save(tmp_path / "a.png")
