@@ -9,12 +9,11 @@ A record that cannot be read is dropped and counted by cause; see docs/datasets.
 from __future__ import annotations
 
 from data_synth.formats.config import ConvertConfig
+from data_synth.formats.conversion import convert
 from vlprm.runs.config import run
 
 
 def main(config: ConvertConfig) -> None:
-    from data_synth.formats.conversion import convert  # loads datasets, for which `--help` does not wait
-
     convert(config)
 
 

@@ -13,12 +13,11 @@ the rules.
 from __future__ import annotations
 
 from data_synth.decontamination.config import DecontaminateConfig
+from data_synth.decontamination.matching import decontaminate
 from vlprm.runs.config import run
 
 
 def main(config: DecontaminateConfig) -> None:
-    from data_synth.decontamination.matching import decontaminate  # loads datasets, for which `--help` does not wait
-
     decontaminate(config)
 
 

@@ -7,10 +7,10 @@ from __future__ import annotations
 
 import json
 import logging
-from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
+from data_synth.labels.config import FuseConfig
+from vlprm.data.dataset import read_rows, row_evidence, row_paths, write_dataset
 from vlprm.errors import UserError
 from vlprm.labels.fusion import Rule, fuse_tree, mined_corrections
 from vlprm.labels.judge_reliability import JudgeReliability
@@ -20,24 +20,7 @@ from vlprm.schema import structured, to_json
 log = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True)
-class FuseConfig:
-    """Fuse again.
-
-    Args:
-        dataset: parquet file of data_synth.label.
-        target: parquet file to write.
-        rule: fusion rule, see vlprm.labels.fusion.RULES.
-    """
-
-    dataset: Path
-    target: Path
-    rule: Rule
-
-
 def main(config: FuseConfig) -> None:
-    from vlprm.data.dataset import read_rows, write_dataset  # loads datasets, for which `--help` does not wait
-
     if config.target.exists():
         raise UserError(f"{config.target} is there; give another target, or remove it")
     old = read_rows(config.dataset)
@@ -49,8 +32,6 @@ def main(config: FuseConfig) -> None:
 
 def fused_row(row: dict[str, Any], rule: Rule) -> dict[str, Any]:
     """The row with its targets, error kinds and evidence as the rule has them."""
-    from vlprm.data.dataset import row_evidence, row_paths
-
     meta = json.loads(row["meta"])
     if "judge_quality" not in meta:
         raise UserError(f"row {row['id']} does not say what is believed of its judge; make it with data_synth.label")

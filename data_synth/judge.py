@@ -15,68 +15,31 @@ import asyncio
 import dataclasses
 import logging
 from collections import Counter
-from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
-from jsonargparse.typing import ClosedUnitInterval, PositiveInt
-
-from data_synth.judges.model import AskConfig, Judged, judge_tree
+from data_synth.judges.config import JudgeConfig
+from data_synth.judges.model import Judged, judge_tree
 from data_synth.judges.oracle import oracle_verdicts
 from data_synth.search.store import Searched, TreeRun
 from data_synth.search.tree import read_solutions
 from vlprm.errors import UserError
-from vlprm.policy import Policy
-from vlprm.policy.open import open_chat
+from vlprm.policy.open import open_chat, open_policy
 from vlprm.policy.replay import ANSWERS, ReplayPolicy
 from vlprm.runs.config import dump, run
 from vlprm.runs.folder import open_run, timed
 from vlprm.runs.journal import Records, finish
 from vlprm.runs.window import drop_unanswered, in_window, leave_unless, stopped_by_sigint, tell_unanswered
-from vlprm.serving.config import ServerConfig
-from vlprm.tasks import TASKS, Tasks, load_tasks, refuse_other_tasks, task_of
+from vlprm.serving.config import ModelConfig
+from vlprm.tasks import Tasks, load_tasks, refuse_other_tasks, task_of
 
 log = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True)
-class JudgeConfig:
-    """Judge the steps of search trees.
-
-    Args:
-        trees: the run folder of data_synth.trees.
-        run: folder to write.
-        judge: oracle (of synthetic tasks) or model.
-        tasks: oracle: task names or module paths, as they were given to data_synth.trees.
-        error_rate: oracle: declared rate of its errors.
-        seed: decides the oracle's errors, and the model's samples.
-        model: checkpoint folder of a model that judges in this process, where there are no servers.
-        ask: how a model is asked.
-        server: where the model is served.
-        in_flight: most trees that are judged at once.
-        device: auto (the GPU where there is one), cpu, cuda, or cuda:1 and so on.
-        dtype: float32, or bfloat16 for half the memory.
-    """
-
-    trees: Path
-    run: Path
-    judge: Literal["oracle", "model"] = "oracle"
-    tasks: tuple[str, ...] = tuple(TASKS)
-    error_rate: ClosedUnitInterval = 0.1
-    seed: int = 0
-    model: str | None = None
-    ask: AskConfig = AskConfig()
-    server: ServerConfig = ServerConfig()
-    in_flight: PositiveInt = 64
-    device: str = "auto"
-    dtype: str = "float32"
-
-
 def main(config: JudgeConfig) -> None:
-    if config.judge == "model" and bool(config.model) == bool(config.server.base_urls):
-        raise UserError("a model that judges is served (server.base_urls) or in this process (model); give one of them")
+    if config.judge == "model" and config.model is None:
+        raise UserError("no model is given that judges; give model, a checkpoint folder, or judge: oracle")
     trees = TreeRun(config.trees)
     tasks = load_tasks(config.tasks) if config.judge == "oracle" else {}
     if config.judge == "oracle":
@@ -90,7 +53,8 @@ def main(config: JudgeConfig) -> None:
         if config.judge == "oracle":
             _ask_oracle(trees, records, tasks, config)
         else:
-            asyncio.run(_ask_model(trees, records, config))
+            assert config.model is not None
+            asyncio.run(_ask_model(trees, records, config.model, config))
     leave_unless(len(records.keys) == len(trees))
     _refuse_none(records)
     finish(records)
@@ -107,11 +71,11 @@ def _ask_oracle(trees: TreeRun, records: Records, tasks: Tasks, config: JudgeCon
             records.append([_record(problem.id, f"oracle with error rate {config.error_rate}", judged)])
 
 
-async def _ask_model(trees: TreeRun, records: Records, config: JudgeConfig) -> None:
+async def _ask_model(trees: TreeRun, records: Records, model: ModelConfig, config: JudgeConfig) -> None:
     """Every tree goes its own way, `in_flight` of them at once. Answers are kept until their tree is written."""
-    name = f"{config.server.model or Path(config.model or '').name} with {config.ask.template}"
+    name = f"{Path(model.checkpoint).name} with {config.ask.template}"
     with stopped_by_sigint() as stopping:
-        async with _open(config) as engine:
+        async with open_chat(model.server) if model.is_served else open_policy(model) as engine:
             kept = ReplayPolicy(engine, config.run / ANSWERS, records.keys, stopping)
 
             async def judged(searched: Searched) -> dict[str, Any]:
@@ -126,18 +90,6 @@ async def _ask_model(trees: TreeRun, records: Records, config: JudgeConfig) -> N
                     unanswered.add(record["key"])
             if len(records.keys) == len(trees):
                 kept.forget(records.keys - unanswered)
-
-
-@asynccontextmanager
-async def _open(config: JudgeConfig) -> AsyncIterator[Policy]:
-    if config.model is not None:
-        from vlprm.model.loading import load_policy, placement
-        from vlprm.policy.local import LocalPolicy
-
-        yield LocalPolicy(load_policy(config.model, *placement(config.device, config.dtype)))
-        return
-    async with open_chat(config.server) as engine:
-        yield engine
 
 
 def _record(problem_id: str, judge: str, judged: Judged) -> dict[str, Any]:

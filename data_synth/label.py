@@ -9,10 +9,10 @@ import dataclasses
 import logging
 import math
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from data_synth.labels.config import LabelConfig
 from data_synth.search.store import Searched, TreeRun
 from data_synth.search.tree import is_mixed, outcomes, read_solutions
 from vlprm.data.dataset import tree_row, write_dataset
@@ -27,23 +27,6 @@ from vlprm.tasks import known_regions
 log = logging.getLogger(__name__)
 
 ESTIMATED_FROM = 400  # trees; more make the judge's rates no surer than it is constant
-
-
-@dataclass(frozen=True)
-class LabelConfig:
-    """Fuse counts and verdicts.
-
-    Args:
-        trees: the run folder of data_synth.trees.
-        run: folder to write `dataset.parquet` into.
-        judgements: the run folder of data_synth.judge; None, and the counts are all the evidence.
-        rule: fusion rule, see vlprm.labels.fusion.RULES.
-    """
-
-    trees: Path
-    run: Path
-    judgements: Path | None = None
-    rule: Rule = "bayes"
 
 
 def main(config: LabelConfig) -> None:

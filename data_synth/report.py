@@ -11,14 +11,13 @@ from __future__ import annotations
 import json
 import logging
 from collections import Counter
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from jsonargparse.typing import NonNegativeFloat
 from rich.console import Console
 from rich.table import Table
 
+from data_synth.reports.config import ReportConfig
 from data_synth.reports.tally import RuleTally, StepTally
 from data_synth.search.store import TreeRun
 from data_synth.search.tree import is_mixed
@@ -28,27 +27,12 @@ from vlprm.metrics import percent
 from vlprm.runs.config import run
 from vlprm.runs.folder import refuse_other_inputs, seconds_of, write_atomically
 from vlprm.runs.journal import iterate_finished
-from vlprm.tasks import TASKS, load_tasks
+from vlprm.tasks import load_tasks
 from vlprm.viewer.page import render_page, synthesis_section
 from vlprm.viewer.tables import plain_table
 from vlprm.viewer.trees import LabelledTrees
 
 log = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True)
-class ReportConfig:
-    """Report on a run.
-
-    Args:
-        run: folder whose stages are its sub-folders.
-        tasks: task names or module paths, whose truth labels are measured against.
-        price_per_million_tokens: of sampled tokens, for a cost a label; 0: none is shown.
-    """
-
-    run: Path
-    tasks: tuple[str, ...] = tuple(TASKS)
-    price_per_million_tokens: NonNegativeFloat = 0.0
 
 
 def main(config: ReportConfig) -> None:

@@ -13,80 +13,34 @@ import dataclasses
 import logging
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
-from jsonargparse.typing import PositiveInt
-
+from data_synth.search.config import TreesConfig
 from data_synth.search.drive import Work, in_process, on_cluster, served
 from data_synth.search.source import Source, drawn_problems, parse_shard, problems_of_file
 from data_synth.search.store import IMAGES, TREES, shard_name
-from data_synth.search.tree import TreeSearchConfig, is_mixed
+from data_synth.search.tree import is_mixed
 from vlprm.errors import UserError
-from vlprm.model.loading import checkpoint_folder, placement
+from vlprm.model.loading import checkpoint_folder
 from vlprm.policy import UNANSWERED
-from vlprm.policy.open import open_policy
+from vlprm.policy.open import open_policy, placed
 from vlprm.runs.config import dump, run
 from vlprm.runs.folder import open_run, timed
 from vlprm.runs.journal import Records, finish
 from vlprm.runs.window import drop_unanswered, leave_unless, stopped_by_sigint, tell_unanswered
 from vlprm.schema import StepTree, from_json
-from vlprm.serving.config import ServerConfig
-from vlprm.tasks import TASKS, load_tasks
+from vlprm.tasks import load_tasks
 
 log = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True)
-class TreesConfig:
-    """Grow search trees.
-
-    Args:
-        run: folder to write.
-        policy: checkpoint of the policy whose steps are searched.
-        tasks: task names or module paths.
-        split: split of the tasks.
-        problems: how many, over all tasks, taking turns.
-        problem_file: file of one's own problems, in place of the tasks; see vlprm/data/problem_file.py.
-        unit: problems that are searched together in this process; shards and Ray's workers are given whole units.
-        in_flight: most problems that are searched at once with servers.
-        search: the estimator and its numbers.
-        seed: decides every sample.
-        shard: i/n: every n-th unit, from the i-th on (from 0), into a folder of its own in `run`.
-        ray: address of a Ray cluster that does the work, `auto` for the one of this machine; none: this process does.
-        workers: actors on the Ray cluster, each with an engine.
-        server: where the policy is served, in place of this process; `policy` is the folder that is served.
-        device: auto (the GPU where there is one), cpu, cuda, or cuda:1 and so on; config.yaml keeps what auto was.
-        dtype: float32, or bfloat16 for half the memory.
-    """
-
-    run: Path
-    policy: str = "builtin/policy"
-    tasks: tuple[str, ...] = tuple(TASKS)
-    split: str = "train"
-    problems: PositiveInt = 1000
-    problem_file: Path | None = None
-    unit: PositiveInt = 125
-    in_flight: PositiveInt = 256
-    search: TreeSearchConfig = TreeSearchConfig()
-    seed: int = 0
-    shard: str = "0/1"
-    ray: str = ""
-    workers: PositiveInt = 1
-    server: ServerConfig = ServerConfig()
-    device: str = "auto"
-    dtype: str = "float32"
 
 
 def main(config: TreesConfig) -> None:
     source = open_source(config)
     units = source.units(config.unit, config.shard)
-    device, _ = placement(config.device, config.dtype)
-    config = dataclasses.replace(config, device=device)
+    config = dataclasses.replace(config, policy=placed(config.policy))
     i, n = parse_shard(config.shard)
     folder = config.run / shard_name(i, n) if n > 1 else config.run
-    inputs = [checkpoint_folder(config.policy), *filter(None, [config.problem_file])]
+    inputs = [checkpoint_folder(config.policy.checkpoint), *filter(None, [config.problem_file])]
     open_run(folder, dump(config), config.seed, inputs)
     records = Records(folder / TREES)
     if all("failure" in record for record in records):
@@ -134,8 +88,8 @@ async def _search(source: Source, units: list[list[str]], records: Records, conf
         if config.ray:
             await on_cluster(work, config, open_source)
             return work.is_done
-        async with open_policy(config.policy, config.device, config.dtype, config.server) as engine:
-            await (served(work, engine, config.in_flight) if config.server.base_urls else in_process(work, engine))
+        async with open_policy(config.policy) as engine:
+            await (served(work, engine, config.in_flight) if config.policy.is_served else in_process(work, engine))
         return work.is_done
 
 

@@ -8,71 +8,45 @@ from __future__ import annotations
 import asyncio
 import json
 from collections import defaultdict
-from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
-from jsonargparse.typing import NonNegativeInt, PositiveInt
-
+from eval.step_scores.config import CritiquesConfig
 from vlprm.metrics import grouped_interval
-from vlprm.model.loading import placement
-from vlprm.model.reward_loading import load_reward_model
+from vlprm.model.loading import checkpoint_folder
 from vlprm.policy import all_answers
 from vlprm.policy.critique import Critique, sample_critiques
-from vlprm.policy.local import LocalPolicy
 from vlprm.prompts import critique_question
 from vlprm.runs.config import dump, run
 from vlprm.runs.folder import open_run, write_atomically
 from vlprm.runs.pools import RECORDS, stored_pools
 from vlprm.schema import Problem, Solution
-from vlprm.tasks import TASKS, load_tasks, problem_by_id, refuse_other_tasks, task_of
-
-
-@dataclass(frozen=True)
-class CritiquesConfig:
-    """Measure critiques.
-
-    Args:
-        candidates: run folder of eval.run.
-        reward_model: checkpoint folder of train.prm that has learnt critiques.
-        run: folder to write.
-        first: the problem to begin with.
-        problems: how many problems' candidates are criticised.
-        tasks: task names or module paths, as they were given to eval.run.
-        device: auto (the GPU where there is one), cpu, cuda, or cuda:1 and so on.
-        dtype: float32, or bfloat16 for half the memory.
-    """
-
-    candidates: Path
-    reward_model: Path
-    run: Path
-    first: NonNegativeInt = 0
-    problems: PositiveInt = 50
-    tasks: tuple[str, ...] = tuple(TASKS)
-    device: str = "auto"
-    dtype: str = "float32"
+from vlprm.scoring.open import open_critic, prompt_template
+from vlprm.serving.config import ModelConfig
+from vlprm.tasks import load_tasks, problem_by_id, refuse_other_tasks, task_of
 
 
 def main(config: CritiquesConfig) -> None:
     tasks = load_tasks(config.tasks)
     pools = stored_pools(config.candidates)[config.first : config.first + config.problems]
     refuse_other_tasks((problem_id for problem_id, _ in pools), tasks)
-    open_run(config.run, dump(config), 0, [config.candidates / RECORDS, config.reward_model])
+    folder = checkpoint_folder(config.reward_model.checkpoint)
+    open_run(config.run, dump(config), 0, [config.candidates / RECORDS, folder])
     solutions = [(problem_by_id(i, tasks), solution) for i, pool in pools for solution in pool]
-    engine = LocalPolicy(load_reward_model(config.reward_model, *placement(config.device, config.dtype)))
-    critiques = asyncio.run(_asked(engine, solutions))
+    critiques = asyncio.run(_asked(config.reward_model, solutions))
     rows = [_row(p, s, c, tasks) for (p, s), c in zip(solutions, critiques, strict=True)]
     results = measured([row for row in rows if row is not None])
     write_atomically(config.run / "results.json", json.dumps(results, indent=2) + "\n")
     print(json.dumps(results, indent=2))
 
 
-async def _asked(engine: LocalPolicy, solutions: list[tuple[Problem, Solution]]) -> list[Critique | None]:
-    question = critique_question(engine.checkpoint.config.prompt_template)
-    asked = (
-        sample_critiques(engine, p, s.steps, question, f"{s.problem_id}/{i}", 0) for i, (p, s) in enumerate(solutions)
-    )
-    return [critique for (critique,) in await all_answers(asked)]
+async def _asked(model: ModelConfig, solutions: list[tuple[Problem, Solution]]) -> list[Critique | None]:
+    question = critique_question(prompt_template(model))
+    async with open_critic(model) as engine:
+        asked = (
+            sample_critiques(engine, p, s.steps, question, f"{s.problem_id}/{i}", 0)
+            for i, (p, s) in enumerate(solutions)
+        )
+        return [critique for (critique,) in await all_answers(asked)]
 
 
 def _row(problem: Problem, solution: Solution, critique: Critique | None, tasks: Any) -> dict[str, Any] | None:

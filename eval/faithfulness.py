@@ -6,26 +6,23 @@ python -m eval.faithfulness --config configs/demo/faithfulness.yaml
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import json
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
-from jsonargparse.typing import NonNegativeFloat, PositiveInt
-
+from eval.runs.config import FaithfulnessConfig
 from vlprm.answers import is_correct
 from vlprm.errors import UserError
 from vlprm.metrics import bootstrap_interval
-from vlprm.model.loading import checkpoint_folder, placement
+from vlprm.model.loading import checkpoint_folder
 from vlprm.policy import Policy, Request, all_answers
-from vlprm.policy.open import open_policy
+from vlprm.policy.open import open_policy, placed
 from vlprm.policy.rollout import rollouts
 from vlprm.runs.config import dump, run
 from vlprm.runs.folder import open_run, write_atomically
 from vlprm.schema import Problem, Region, Solution, StepLabel
-from vlprm.serving.config import ServerConfig
 from vlprm.steps import parse_step
 from vlprm.tasks import Tasks, load_tasks, problem_by_id, task_of
 from vlprm.tasks.scene import rng_for
@@ -38,49 +35,14 @@ Measures = dict[str, float | None]  # what is measured of a solution; None where
 CONTROLS = ("own", "blank", "random", "right")
 
 
-@dataclass(frozen=True)
-class FaithfulnessConfig:
-    """Measure zooms.
-
-    Args:
-        run: folder to write.
-        policy: checkpoint of the policy.
-        tasks: task names or module paths; of families that know the regions that are asked about.
-        split: split of the tasks.
-        problems: how many, over all tasks, taking turns.
-        n: solutions a problem.
-        rollouts: from after a solution's last zoom, for each thing that is shown there.
-        temperature: of the sampling.
-        max_tokens: of one turn.
-        seed: decides every sample.
-        server: where the policy is served, in place of this process.
-        device: auto (the GPU where there is one), cpu, cuda, or cuda:1 and so on.
-        dtype: float32, or bfloat16 for half the memory.
-    """
-
-    run: Path
-    policy: str = "builtin/policy"
-    tasks: tuple[str, ...] = ("fine_print",)
-    split: str = "test"
-    problems: PositiveInt = 60
-    n: PositiveInt = 4
-    rollouts: PositiveInt = 2
-    temperature: NonNegativeFloat = 1.0
-    max_tokens: PositiveInt = 160
-    seed: int = 0
-    server: ServerConfig = ServerConfig()
-    device: str = "auto"
-    dtype: str = "float32"
-
-
 def main(config: FaithfulnessConfig) -> None:
     tasks = load_tasks(config.tasks)
     problems = [problem_by_id(i, tasks) for i in item_ids(list(tasks.values()), config.split, config.problems)]
     for family in tasks.values():
         if not family.regions(family.scene(config.split, 0)):
             raise UserError(f"{family.name} knows no regions that are asked about; give tasks such as fine_print")
-    placement(config.device, config.dtype)
-    open_run(config.run, dump(config), config.seed, [checkpoint_folder(config.policy)])
+    config = dataclasses.replace(config, policy=placed(config.policy))
+    open_run(config.run, dump(config), config.seed, [checkpoint_folder(config.policy.checkpoint)])
     rows, stops = asyncio.run(_on_engine(problems, tasks, config))
     results = {**summary(rows), "stops": dict(stops.most_common())}
     write_atomically(config.run / "results.json", json.dumps(results, indent=2) + "\n")
@@ -90,7 +52,7 @@ def main(config: FaithfulnessConfig) -> None:
 async def _on_engine(
     problems: Sequence[Problem], tasks: Tasks, config: FaithfulnessConfig
 ) -> tuple[list[list[Measures]], Counter[str]]:
-    async with open_policy(config.policy, config.device, config.dtype, config.server) as engine:
+    async with open_policy(config.policy) as engine:
         return await measure(engine, problems, tasks, config)
 
 

@@ -15,7 +15,6 @@ import dataclasses
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from jsonargparse.typing import PositiveInt
@@ -34,8 +33,9 @@ from vlprm.runs.config import parse
 from vlprm.schema import AnswerType, Problem
 from vlprm.scoring.config import ScorerConfig
 from vlprm.search import SearchConfig, SearchResult, solve
-from vlprm.serving.config import ServerConfig
+from vlprm.serving.config import ModelConfig
 
+MODELS = ("policy", "reward_model", "critic")
 SEARCH = {field.name for field in dataclasses.fields(SearchConfig)}
 
 
@@ -44,32 +44,24 @@ class LmmsConfig:
     """What `--model_args` may hold; the fields of `search` stand there by their own names, such as `n=8`.
 
     Args:
-        policy: checkpoint of the policy.
+        policy: the model that writes solutions.
         method: one of vlprm.search.METHODS.
         search: how many candidates, and how they are chosen.
-        reward_model: checkpoint of the reward model, where the method needs one.
+        reward_model: the model that rewards steps, where the method needs one.
         scorer: what is asked of the reward model.
-        critic: checkpoint of a reward model that has learnt critiques, where the method needs one.
+        critic: a reward model that has learnt critiques, where the method needs one.
         answer_type: by which votes tell answers apart: text, choice, integer, float, list, expression or word.
         unit: problems that are solved side by side.
-        server: where the policy is served, in place of this process; `policy` is the folder that is served.
-        scores: where the reward model is served, in place of this process.
-        device: auto (the GPU where there is one), cpu, cuda, or cuda:1 and so on.
-        dtype: float32, or bfloat16 for half the memory.
     """
 
-    policy: str
+    policy: ModelConfig
     method: str = "best_of_n"
     search: SearchConfig = SearchConfig()
-    reward_model: Path | None = None
+    reward_model: ModelConfig | None = None
     scorer: ScorerConfig = ScorerConfig()
-    critic: Path | None = None
+    critic: ModelConfig | None = None
     answer_type: AnswerType = "text"
     unit: PositiveInt = 32
-    server: ServerConfig = ServerConfig()
-    scores: ServerConfig = ServerConfig()
-    device: str = "auto"
-    dtype: str = "float32"
 
 
 @dataclass(frozen=True)
@@ -88,10 +80,13 @@ def manifest() -> ModelManifest:
 class Vlprm(lmms):  # type: ignore[misc]
     """lmms-eval's `batch_size` is not read, nor are a task's generation_kwargs: the method's settings are its own."""
 
-    def __init__(self, batch_size: Any = None, max_batch_size: Any = None, **settings: Any) -> None:
+    def __init__(self, batch_size: Any = None, max_batch_size: Any = None, device: Any = None, **settings: Any) -> None:
         super().__init__()
+        if device is not None:
+            settings |= {f"{name}.device": device for name in MODELS if name in settings}
         self.config = parse(LmmsConfig, [_flag(name, value) for name, value in settings.items()])
-        refuse_missing_models([self.config.method], self.config)
+        self.config.scorer.check(self.config.search.aggregation)
+        refuse_missing_models([self.config.method], self.config.reward_model, self.config.critic)
 
     def generate_until(self, requests: Sequence[Instance]) -> list[GenerationResult]:
         said = asyncio.run(self._all(requests))
@@ -104,7 +99,9 @@ class Vlprm(lmms):  # type: ignore[misc]
     async def _all(self, requests: Sequence[Instance]) -> list[Response]:
         said: list[Response] = []
         seen: Counter[str] = Counter()
-        async with open_models(self.config) as models:
+        config = self.config
+        reward_models = [config.reward_model] if config.reward_model else []
+        async with open_models(config.policy, reward_models, config.scorer, config.critic) as models:
             for start in range(0, len(requests), self.config.unit):
                 unit = [(request, _id(request, seen)) for request in requests[start : start + self.config.unit]]
                 said += await all_answers(self._one(request, name, models) for request, name in unit)

@@ -11,10 +11,8 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
-from jsonargparse.typing import PositiveFloat, PositiveInt
-
+from eval.step_scores.config import ParityConfig
 from vlprm.errors import UserError
 from vlprm.model.loading import placement
 from vlprm.model.reward_loading import load_reward_model
@@ -23,35 +21,9 @@ from vlprm.runs.pools import stored_pools
 from vlprm.schema import Problem, Step
 from vlprm.scoring.open import open_served_scorer
 from vlprm.scoring.tree import StepScore, score_steps
-from vlprm.serving.config import ServerConfig
-from vlprm.tasks import TASKS, load_tasks, problem_by_id, refuse_other_tasks
+from vlprm.tasks import load_tasks, problem_by_id, refuse_other_tasks
 
 Solutions = Sequence[tuple[Problem, Sequence[Step]]]
-
-
-@dataclass(frozen=True)
-class ParityConfig:
-    """Compare served scores with those of this process.
-
-    Args:
-        reward_model: checkpoint folder of train.prm, which the servers serve.
-        candidates: run folder of eval.run.
-        server: where the reward model is served.
-        bound: the largest gap between two probabilities of correct that passes.
-        problems: whose candidates are scored, from the first on.
-        tasks: task names or module paths, as they were given to eval.run.
-        device: of this process: auto (the GPU where there is one), cpu, cuda, or cuda:1 and so on.
-        dtype: of this process: float32, or bfloat16 for half the memory. The server's is --dtype.
-    """
-
-    reward_model: Path
-    candidates: Path
-    server: ServerConfig
-    bound: PositiveFloat = 1e-4
-    problems: PositiveInt = 8
-    tasks: tuple[str, ...] = tuple(TASKS)
-    device: str = "auto"
-    dtype: str = "float32"
 
 
 @dataclass(frozen=True)
@@ -74,12 +46,13 @@ class Gaps:
 def main(config: ParityConfig) -> None:
     solutions = _solutions(config)
     served = asyncio.run(_served(config, solutions))
-    checkpoint = load_reward_model(config.reward_model, *placement(config.device, config.dtype))
+    model = config.reward_model
+    checkpoint = load_reward_model(model.checkpoint, *placement(model.device, model.dtype))
     found = gaps(score_steps(checkpoint, solutions), served)
     print(found)
     if found.largest > config.bound:
         raise UserError(
-            f"the largest gap, {found.largest:.2e}, is above the bound of {config.bound:g}; serve {config.reward_model}"
+            f"the largest gap, {found.largest:.2e}, is above the bound of {config.bound:g}; serve {model.checkpoint}"
             " itself, in the dtype of this process, or raise bound"
         )
 
@@ -101,7 +74,7 @@ def _solutions(config: ParityConfig) -> Solutions:
 
 
 async def _served(config: ParityConfig, solutions: Solutions) -> list[list[StepScore | None]]:
-    async with open_served_scorer(config.reward_model, config.server) as scores:
+    async with open_served_scorer(config.reward_model) as scores:
         return await scores.score_steps(solutions)
 
 

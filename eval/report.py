@@ -13,36 +13,22 @@ import gc
 import json
 import logging
 from collections.abc import Sequence
-from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from eval.runs import measures
 from eval.runs.pools import Pool
 from eval.runs.results import Run, evaluation_of, read_runs
+from eval.tables.config import ReportConfig
 from eval.tables.terminal import print_tables
 from eval.view import run_problems, run_sections
 from vlprm.data.dataset import LabelledPath, read_rows, row_paths
 from vlprm.errors import UserError
 from vlprm.runs.config import dump, run
 from vlprm.runs.folder import open_run, refuse_other_inputs, seconds_of, timed, write_atomically
-from vlprm.tasks import TASKS, Tasks, load_tasks
+from vlprm.tasks import Tasks, load_tasks
 from vlprm.viewer.page import render_page
 
 log = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True)
-class ReportConfig:
-    """Measure and show a run.
-
-    Args:
-        run: run folder of eval.run, or one whose stages are its sub-folders; the report is written into it.
-        tasks: task names or module paths; families from outside the package are imported where they are named here.
-    """
-
-    run: Path
-    tasks: tuple[str, ...] = tuple(TASKS)
 
 
 STAGES = ("trees", "judgements", "labels", "prm", "eval")

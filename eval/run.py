@@ -16,10 +16,11 @@ import logging
 from collections.abc import Iterator, Sequence
 from functools import partial
 
+from eval.runs.config import RunConfig
 from eval.runs.jobs import Job, jobs_of
-from eval.runs.run_config import RunConfig
 from eval.runs.worker import Record, open_worker, open_worker_anew
-from vlprm.model.loading import checkpoint_folder, placement
+from vlprm.model.loading import checkpoint_folder
+from vlprm.policy.open import placed
 from vlprm.runs.config import dump, run
 from vlprm.runs.folder import open_run, timed
 from vlprm.runs.journal import Records, finish, in_units
@@ -31,9 +32,10 @@ log = logging.getLogger(__name__)
 
 def main(config: RunConfig) -> None:
     jobs = jobs_of(config)
-    device, _ = placement(config.device, config.dtype)
-    config = dataclasses.replace(config, device=device)
-    folders = [checkpoint_folder(name) for name in (config.policy, config.reward_model, config.critic) if name]
+    names = ("policy", "reward_model", "critic")
+    models = {name: placed(model) for name in names if (model := getattr(config, name))}
+    config = dataclasses.replace(config, **models)
+    folders = [checkpoint_folder(model.checkpoint) for model in models.values()]
     open_run(config.run, dump(config), config.search.seed, folders)
     records = Records(config.run / "records.jsonl")
     with timed(config.run, "run"):
@@ -68,15 +70,15 @@ def open_units(jobs: Sequence[Job], records: Records, config: RunConfig) -> tupl
     """What is still to do, and how many units are under way at once. A policy in this process, or in a worker's, has
     whole units, one after the other: its batches, and with them the last bits of its results, are the same whatever
     interrupted the run. One that is served has every job on its own: none waits for another."""
-    if config.server.base_urls:
+    if config.policy.is_served:
         return ([job] for job in jobs if job.key not in records.keys), config.unit
     return in_units(jobs, config.unit, records, key=lambda job: job.key), 1
 
 
 def gpus_of(config: RunConfig) -> int:
-    """How many GPUs a worker needs: none where all its models are served."""
-    is_served = config.server.base_urls and (config.scores.base_urls or not config.reward_model) and not config.critic
-    return int(config.device.startswith("cuda") and not is_served)
+    """How many GPUs a worker needs: as many as its own models are put on."""
+    models = [model for model in (config.policy, config.reward_model, config.critic) if model and not model.is_served]
+    return len({model.device for model in models if model.device.startswith("cuda")})
 
 
 if __name__ == "__main__":

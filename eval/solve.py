@@ -10,9 +10,8 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Sequence
-from dataclasses import dataclass
-from pathlib import Path
 
+from eval.runs.config import SolveConfig
 from eval.runs.models import open_models, refuse_missing_models
 from eval.runs.views import candidate_view
 from vlprm.answers import CANONICAL, is_correct
@@ -20,60 +19,18 @@ from vlprm.errors import UserError
 from vlprm.images import check_aspect, open_image
 from vlprm.runs.config import dump, run
 from vlprm.runs.folder import open_run, write_atomically
-from vlprm.schema import AnswerType, Problem, Solution, StepScore
-from vlprm.scoring.config import ScorerConfig
-from vlprm.search import ScoredSolution, SearchConfig, SearchResult, solve
-from vlprm.serving.config import ServerConfig
+from vlprm.schema import Problem, Solution, StepScore
+from vlprm.search import ScoredSolution, SearchResult, solve
 from vlprm.viewer.page import render_page
 from vlprm.viewer.views import CandidateView, Problems, ProblemView
 
 log = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True)
-class SolveConfig:
-    """Solve one problem.
-
-    Args:
-        image: file of the image; of several, in the order in which the question speaks of them.
-        question: what is asked.
-        run: folder to write.
-        policy: checkpoint of the policy.
-        reward_model: checkpoint of the reward model, where the method needs one; of several, the mean is taken.
-        scorer: what is asked of it.
-        critic: checkpoint of a reward model that has learnt critiques, where the method needs one.
-        method: one of vlprm.search.METHODS, or the path of a module with a METHOD.
-        search: how many candidates, and how they are chosen.
-        answer_type: integer, word, choice, float, text, list or expression.
-        choices: the texts of the options, where there are any.
-        answer: the right answer, where you know it; the candidates are marked by it.
-        server: where the policy is served, in place of this process; `policy` is the folder that is served.
-        scores: where the reward model is served, in place of this process.
-        device: auto (the GPU where there is one), cpu, cuda, or cuda:1 and so on.
-        dtype: float32, or bfloat16 for half the memory.
-    """
-
-    image: tuple[Path, ...]
-    question: str
-    run: Path = Path("runs/solve")
-    policy: str = "builtin/policy"
-    reward_model: tuple[Path, ...] | Path | None = None
-    scorer: ScorerConfig = ScorerConfig()
-    critic: Path | None = None
-    method: str = "best_of_n"
-    search: SearchConfig = SearchConfig()
-    answer_type: AnswerType = "word"
-    choices: tuple[str, ...] = ()
-    answer: str | None = None
-    server: ServerConfig = ServerConfig()
-    scores: ServerConfig = ServerConfig()
-    device: str = "auto"
-    dtype: str = "float32"
-
-
 def main(config: SolveConfig) -> None:
     problem = problem_of(config)
-    refuse_missing_models([config.method], config)
+    config.scorer.check(config.search.aggregation)
+    refuse_missing_models([config.method], config.reward_model, config.critic)
     open_run(config.run, dump(config), config.search.seed)
     found = asyncio.run(searched(problem, config))
     print(as_text(found))
@@ -100,7 +57,7 @@ def problem_of(config: SolveConfig) -> Problem:
 
 
 async def searched(problem: Problem, config: SolveConfig) -> SearchResult:
-    async with open_models(config) as models:
+    async with open_models(config.policy, config.reward_model, config.scorer, config.critic) as models:
         return await solve(config.method, problem, models.policy, models.scorer, config.search, models.critic)
 
 

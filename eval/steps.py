@@ -1,6 +1,6 @@
 """A step-reward model, or stored predictions, on a benchmark of labelled steps.
 
-    python -m eval.steps --benchmark process_bench --data DIR --checkpoint runs/demo/prm --run runs/process_bench
+    python -m eval.steps --benchmark process_bench --data DIR --reward_model runs/demo/prm --run runs/process_bench
     python -m eval.steps --benchmark prm_bench --data DIR --predictions FILE --run runs/prm_bench
 
 Writes `predictions.jsonl` (as `vlprm.step_benchmarks.predictions` has it), `results.json`, and prints tables.
@@ -13,16 +13,15 @@ import json
 import logging
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
-from jsonargparse.typing import NonNegativeInt, PositiveInt
-
-from eval.step_scores.images import ImageMode, Images
+from eval.step_scores.config import StepsConfig
+from eval.step_scores.images import Images
 from eval.step_scores.results import FIXED, Threshold, measured_all, print_results
 from vlprm.errors import ProblemError, RecordError, UserError
 from vlprm.model.loading import Checkpoint, checkpoint_folder, placement
 from vlprm.model.reward_loading import load_reward_model
+from vlprm.policy.open import placed
 from vlprm.runs.config import dump, run
 from vlprm.runs.folder import INPUTS, fingerprint, json_object, open_run, timed, write_atomically
 from vlprm.runs.journal import Records, finish, finished_records, in_units
@@ -34,39 +33,6 @@ from vlprm.step_benchmarks.predictions import Prediction, from_record, of_scores
 from vlprm.step_benchmarks.stored import read_predictions
 
 log = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True)
-class StepsConfig:
-    """Measure step rewards.
-
-    Args:
-        benchmark: visual_process_bench, process_bench, prm_bench, vlrm_bench, or synthetic.
-        data: folder of the benchmark as it is published; for synthetic, a run folder of eval.run.
-        run: folder to write.
-        checkpoint: folder of a reward model that scores the solutions.
-        predictions: in its place, a file of predictions: the benchmark's own layout or that of predictions.jsonl.
-        images: as they are (kept), none (removed), or those of another problem of the group (swapped).
-        threshold_from: run folder of eval.steps on other solutions, whose best threshold is used here beside 0.5.
-        groups: subsets, classes, sources or tasks that are measured; all if there are none.
-        rows: how many solutions, the groups taking turns; 0 for all.
-        unit: solutions that are scored together and recorded together.
-        device: auto (the GPU where there is one), cpu, cuda, or cuda:1 and so on; config.yaml keeps what auto was.
-        dtype: float32, or bfloat16 for half the memory.
-    """
-
-    benchmark: str
-    data: Path
-    run: Path
-    checkpoint: Path | None = None
-    predictions: Path | None = None
-    images: ImageMode = "kept"
-    threshold_from: Path | None = None
-    groups: tuple[str, ...] = ()
-    rows: NonNegativeInt = 0
-    unit: PositiveInt = 50
-    device: str = "auto"
-    dtype: str = "float32"
 
 
 def main(config: StepsConfig) -> None:
@@ -92,10 +58,12 @@ def main(config: StepsConfig) -> None:
 def _refuse_mistakes(config: StepsConfig) -> None:
     if config.benchmark not in BENCHMARKS:
         raise UserError(f"unknown benchmark {config.benchmark!r}; known: {', '.join(BENCHMARKS)}")
-    if (config.checkpoint is None) == (config.predictions is None):
-        raise UserError("give --checkpoint, which scores the solutions, or --predictions, and not both")
+    if (config.reward_model is None) == (config.predictions is None):
+        raise UserError("give --reward_model, which scores the solutions, or --predictions, and not both")
+    if config.reward_model is not None and config.reward_model.is_served:
+        raise UserError("solutions are scored in this process; leave out reward_model.server")
     if config.predictions is not None and config.images != "kept":
-        raise UserError(f"--images {config.images} is of what a checkpoint is shown; leave out --predictions")
+        raise UserError(f"--images {config.images} is of what a reward model is shown; leave out --predictions")
 
 
 def chosen(solutions: Sequence[LabelledSolution], groups: Sequence[str], rows: int) -> list[LabelledSolution]:
@@ -124,10 +92,10 @@ def _other_threshold(config: StepsConfig, solutions: Sequence[LabelledSolution])
         raise UserError(f"{other} is of solutions that are measured here; choose the threshold on other data")
     if "threshold_for_other_data" not in found:
         raise UserError(f"{other} has no rewards to choose a threshold by; give a run that has")
-    if config.checkpoint is not None:
+    if config.reward_model is not None:
         known = json_object(other / INPUTS).values()
-        if fingerprint(checkpoint_folder(config.checkpoint)) not in known:
-            raise UserError(f"{other} is of another model than {config.checkpoint}; run it with this one")
+        if fingerprint(checkpoint_folder(config.reward_model.checkpoint)) not in known:
+            raise UserError(f"{other} is of another model than {config.reward_model.checkpoint}; run it with this one")
     return [Threshold(found["threshold_for_other_data"]["threshold"], f"best on {found['benchmark']}")]
 
 
@@ -149,14 +117,14 @@ def _record_stored(config: StepsConfig, labelled: LabelledSet, solutions: Sequen
 
 def _record_scores(config: StepsConfig, labelled: LabelledSet, solutions: Sequence[LabelledSolution]) -> Records:
     """The run's records, with what the checkpoint makes of the solutions."""
-    assert config.checkpoint is not None
-    device, dtype = placement(config.device, config.dtype)
+    assert config.reward_model is not None
+    model = placed(config.reward_model)
     images = Images(labelled, solutions, config.images)
-    config = dataclasses.replace(config, device=device)
-    records = _opened(config, [*labelled.files, checkpoint_folder(config.checkpoint)])
+    config = dataclasses.replace(config, reward_model=model)
+    records = _opened(config, [*labelled.files, checkpoint_folder(model.checkpoint)])
     with timed(config.run, "steps"):
         if units := list(in_units(solutions, config.unit, records, key=lambda s: s.key)):
-            checkpoint = load_reward_model(config.checkpoint, device, dtype)
+            checkpoint = load_reward_model(model.checkpoint, *placement(model.device, model.dtype))
             for unit in units:
                 rewarded = predicted(checkpoint, unit, images)
                 records.append(to_record(s.key, p) for s, p in zip(unit, rewarded, strict=True))

@@ -18,15 +18,15 @@ from __future__ import annotations
 import sys
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import yaml
 
 from eval.runs.pools import Pool, worth
-from eval.runs.results import POLICY, Key, Layout, Run, Values, read_runs
-from eval.tables.formats import FORMATS, Format
+from eval.runs.results import POLICY, Key, Run, Values, read_runs
+from eval.tables.config import TableConfig
+from eval.tables.formats import FORMATS
 from eval.tables.rows import Sample, TableRow
 from vlprm.benchmarks import BENCHMARKS
 from vlprm.errors import UserError
@@ -37,25 +37,6 @@ from vlprm.search import select
 from vlprm.search.tokens import affordable
 
 RESAMPLES = 2000
-
-
-@dataclass(frozen=True)
-class TableConfig:
-    """Print a table.
-
-    Args:
-        runs: run folders of eval.run.
-        layout: methods, aggregations (every rule of best-of-N), or curve (best-of-n by n).
-        format: text, markdown, latex or csv; model-index or eval-results, for the Hub.
-        pool: run folder of eval.run with a larger pool, for best of N at equal tokens.
-        published: a file of published rows to stand below, such as eval/published.yaml.
-    """
-
-    runs: tuple[Path, ...]
-    layout: Layout = "methods"
-    format: Format = "text"
-    pool: Path | None = None
-    published: Path | None = None
 
 
 def main(config: TableConfig) -> None:

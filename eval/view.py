@@ -11,39 +11,23 @@ trees. The same page with the first thousand problems inside, for mailing and ke
 from __future__ import annotations
 
 import logging
-from dataclasses import dataclass
 from pathlib import Path
 
-from jsonargparse.typing import NonNegativeInt
 from markupsafe import Markup
 
 from eval.runs.results import evaluation_of
 from eval.runs.views import RunViews
+from eval.tables.config import ViewConfig
 from vlprm.errors import UserError
 from vlprm.runs.config import run
 from vlprm.runs.folder import json_object
-from vlprm.tasks import TASKS, Tasks, load_tasks
+from vlprm.tasks import Tasks, load_tasks
 from vlprm.viewer.page import results_section, synthesis_section
 from vlprm.viewer.serve import PageServer
 from vlprm.viewer.trees import LabelledTrees
 from vlprm.viewer.views import Joined, Problems
 
 log = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True)
-class ViewConfig:
-    """Look at a run.
-
-    Args:
-        run: run folder of eval.run, or one whose stages are its sub-folders.
-        tasks: task names or module paths; families from outside the package are imported where they are named here.
-        port: of the page on this machine; 0: one that is free.
-    """
-
-    run: Path
-    tasks: tuple[str, ...] = tuple(TASKS)
-    port: NonNegativeInt = 8123
 
 
 def main(config: ViewConfig) -> None:

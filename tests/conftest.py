@@ -13,13 +13,14 @@ from pathlib import Path
 import pytest
 import torch
 
+from data_synth.search.config import TreeSearchConfig
 from data_synth.search.estimators import search
-from data_synth.search.tree import TreeSearchConfig
 from tests.stand_in import StandIn
 from tests.teacher import TeacherEngine
 from tests.tiny_backbones import BACKBONES, OUTSIDE
 from vlprm.answers import is_correct
-from vlprm.builtin.make import Size, make_model, make_processor, make_tokenizer
+from vlprm.builtin.make import make_model, make_processor, make_tokenizer
+from vlprm.builtin.size import Size
 from vlprm.data.dataset import tree_row, write_dataset
 from vlprm.labels.fusion import fuse_tree
 from vlprm.labels.judge_reliability import JudgeReliability, TreeEvidence

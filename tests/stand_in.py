@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from vlprm.policy.open import open_policy
-from vlprm.serving.config import ServerConfig
+from vlprm.serving.config import ModelConfig, ServerConfig
 
 Body = dict[str, Any]
 Answer = tuple[int, str, str]  # status, content type (`cut`: JSON that ends before its end), body
@@ -106,7 +106,7 @@ def config_of(*servers: StandIn, **changes: Any) -> ServerConfig:
 
 def open_on(backbone: Path, config: ServerConfig) -> None:
     async def enter() -> None:
-        async with open_policy(str(backbone), "cpu", "float32", config):
+        async with open_policy(ModelConfig(str(backbone), config)):
             pass
 
     asyncio.run(enter())

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
+from eval.runs.config import ProblemSetConfig, RunConfig
 from eval.runs.jobs import Job
-from eval.runs.problem_sets import ProblemSetConfig, open_problem_set
-from eval.runs.run_config import RunConfig
+from eval.runs.problem_sets import open_problem_set
 from eval.runs.worker import Record, found_record
 from vlprm.runs.config import dump
 from vlprm.runs.folder import open_run
@@ -16,6 +16,7 @@ from vlprm.runs.pools import POOL, RECORDS
 from vlprm.schema import Problem, Solution
 from vlprm.scoring.tree import StepScore
 from vlprm.search import Cost, ScoredSolution, SearchConfig, SearchResult
+from vlprm.serving.config import ModelConfig
 
 
 def pool_record(
@@ -35,7 +36,7 @@ def write_run(folder: Path, records: Iterable[Record], inputs: Sequence[Path] = 
     """Writes a finished run."""
     records = list(records)
     sets = tuple(ProblemSetConfig(name, problems=1) for name in dict.fromkeys(r["benchmark"] for r in records))
-    open_run(folder, dump(RunConfig(folder, "policy", sets, reward_model="prm", device="cpu")), 0, inputs)
+    open_run(folder, dump(RunConfig(folder, ModelConfig("policy"), sets, reward_model=ModelConfig("prm"))), 0, inputs)
     written = Records(folder / RECORDS)
     written.append(records)
     finish(written)

@@ -14,18 +14,16 @@ import json
 import logging
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 import torch
 from accelerate import PartialState
-from jsonargparse.typing import ClosedUnitInterval, NonNegativeInt, PositiveFloat, PositiveInt
 from transformers import PrinterCallback, Trainer, TrainingArguments
 
+from train.policy.config import BuiltinConfig
 from train.policy.lessons import Curriculum, Lessons, batch_lessons, lesson
 from train.reward.progress import Progress, last_whole_checkpoint, refuse_data_parallel
-from vlprm.builtin.make import Size, make_model, make_processor, make_tokenizer
+from vlprm.builtin.make import make_model, make_processor, make_tokenizer
 from vlprm.model.checkpoint_config import FILE_NAME, CheckpointConfig
 from vlprm.model.inputs import InputBuilder
 from vlprm.model.loading import checkpoint_folder, load_policy
@@ -34,44 +32,9 @@ from vlprm.runs.config import dump, run
 from vlprm.runs.folder import open_run
 from vlprm.schema import Problem
 from vlprm.steps import join_steps
-from vlprm.tasks import TASKS, load_task
+from vlprm.tasks import load_task
 
 log = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True)
-class BuiltinConfig:
-    """Teach the built-in policy or backbone.
-
-    Args:
-        output_dir: checkpoint folder to write.
-        start_from: checkpoint whose tokenizer is taken, and whose weights where names and shapes are equal.
-        families: task names or module paths; one named twice has a double share.
-        proofread: lessons of proofreading a careless draft, beside one of solving, for each problem.
-        size: widths and depths of the model, see vlprm.builtin.make.Size.
-        vocab_size: most tokens that the tokenizer may have.
-        steps: optimizer steps.
-        batch_size: solutions a step.
-        learning_rate: peak of a warm-up and cosine schedule.
-        workers: processes that draw problems.
-        blind_spots: concept -> probability that the teacher takes it for its likeliest confusion.
-        slip_rate: probability of any other claim being wrong.
-        seed: decides the weights, the problems and the teacher's slips.
-    """
-
-    output_dir: Path
-    start_from: str | None = None
-    families: tuple[str, ...] = tuple(TASKS)
-    proofread: NonNegativeInt = 0
-    size: Size = Size()
-    vocab_size: PositiveInt = 512
-    steps: PositiveInt = 4000
-    batch_size: PositiveInt = 64
-    learning_rate: PositiveFloat = 1.2e-3
-    workers: NonNegativeInt = 2
-    blind_spots: dict[str, ClosedUnitInterval] = field(default_factory=dict)
-    slip_rate: ClosedUnitInterval = 0.0
-    seed: int = 0
 
 
 def main(config: BuiltinConfig) -> None:

@@ -6,32 +6,17 @@ python -m train.merge --reward_model runs/prm_lora --run runs/prm_merged
 from __future__ import annotations
 
 import logging
-from dataclasses import dataclass
-from pathlib import Path
 
+from train.reward.config import MergeConfig
 from vlprm.errors import UserError
+from vlprm.model.lora import backbone_of
+from vlprm.model.reward_loading import load_reward_model, save_reward_model
 from vlprm.runs.config import run
 
 log = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True)
-class MergeConfig:
-    """Merge adapters.
-
-    Args:
-        reward_model: folder of a reward model that was trained with lora_rank.
-        run: checkpoint folder to write.
-    """
-
-    reward_model: Path
-    run: Path
-
-
 def main(config: MergeConfig) -> None:
-    from vlprm.model.lora import backbone_of  # loads torch, for which `--help` does not wait
-    from vlprm.model.reward_loading import load_reward_model, save_reward_model
-
     if config.run.exists():
         raise UserError(f"{config.run} is there; give another folder, or remove it")
     if backbone_of(config.reward_model) is None:

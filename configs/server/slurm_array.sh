@@ -16,4 +16,4 @@ until curl --silent --fail http://localhost:8000/v1/models > /dev/null; do
   sleep 5
 done
 python -m data_synth.trees --config configs/server/trees.yaml --policy "$checkpoint" --problem_file "$problems" \
-  --run "$run" --shard "$SLURM_ARRAY_TASK_ID/$SLURM_ARRAY_TASK_COUNT" --server.concurrency 512 --in_flight 1024
+  --run "$run" --shard "$SLURM_ARRAY_TASK_ID/$SLURM_ARRAY_TASK_COUNT" --policy.server.concurrency 512 --in_flight 1024

@@ -7,10 +7,8 @@ import re
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Literal
 
-from jsonargparse.typing import NonNegativeFloat, PositiveInt
-
+from data_synth.judges.config import AskConfig
 from data_synth.search.tree import read_solutions
 from vlprm.errors import ProblemError
 from vlprm.labels.judge import NoJudgement, judge_problem, judge_schema, majority, parse_judgement
@@ -19,28 +17,6 @@ from vlprm.schema import Problem, StepTree, Verdict
 
 EXAMPLE = 200  # characters of an answer that could not be read
 CONTROL_TOKEN = re.compile(r"<\|\w+\|>|</?s>|<(start|end)_of_turn>")  # as chat templates of all families spell them
-
-
-@dataclass(frozen=True)
-class AskConfig:
-    """How a model is asked.
-
-    Args:
-        template: judge@1 (no reference), judge_answer@1, or judge_reference@1 (answer and solution).
-        samples: judgements of a solution; a step's verdict is the majority's, and its agreement is kept.
-        tries: how often a judgement that cannot be read is asked for again; then it is no result.
-        solutions: most solutions of a tree that are judged, and that training will learn from
-            (vlprm/data/selection.py).
-        temperature: of the judge's sampling; above 0 where a second try is to differ from the first.
-        max_tokens: of a judgement.
-    """
-
-    template: Literal["judge@1", "judge_answer@1", "judge_reference@1"] = "judge@1"
-    samples: PositiveInt = 1
-    tries: PositiveInt = 3
-    solutions: PositiveInt = 8
-    temperature: NonNegativeFloat = 0.7
-    max_tokens: PositiveInt = 4096
 
 
 @dataclass

@@ -12,10 +12,10 @@ from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
+from data_synth.search.config import TreeSearchConfig
 from data_synth.search.estimators import search
 from data_synth.search.source import Source
 from data_synth.search.store import Failed, Outcome, Searched, failure_record, tree_record
-from data_synth.search.tree import TreeSearchConfig
 from vlprm.errors import ProblemError
 from vlprm.policy import UNANSWERED, Policy
 from vlprm.policy.open import open_policy
@@ -93,8 +93,8 @@ async def served(work: Work, engine: Policy, in_flight: int) -> None:
 
 async def on_cluster(work: Work, config: Any, open_source: Callable[[Any], Source]) -> None:
     """Units on the actors of a Ray cluster. `config` is a TreesConfig."""
-    is_served = bool(config.server.base_urls)
-    gpus = int(config.device.startswith("cuda") and not is_served)
+    is_served = config.policy.is_served
+    gpus = int(config.policy.device.startswith("cuda") and not is_served)
     cluster = Cluster(config.ray, config.workers, gpus, at_once=2 if is_served else 1)
     todo = ([i for i in unit if i not in work.records.keys] for unit in work.units)
     await on_ray(filter(None, todo), partial(_opened, config, open_source), work.write, cluster, work.stopping)
@@ -103,7 +103,7 @@ async def on_cluster(work: Work, config: Any, open_source: Callable[[Any], Sourc
 @asynccontextmanager
 async def _opened(config: Any, open_source: Callable[[Any], Source]) -> AsyncIterator[UnitWork[str, Outcome]]:
     source = open_source(config)
-    async with open_policy(config.policy, config.device, config.dtype, config.server) as engine:
+    async with open_policy(config.policy) as engine:
 
         async def searched(unit: Sequence[str]) -> list[Outcome]:
             asked = (search_one(i, source, engine, config.search, config.seed) for i in unit)

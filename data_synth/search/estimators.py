@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from data_synth.search.config import TreeSearchConfig
 from data_synth.search.flat import roll_every_prefix
 from data_synth.search.omega import search_first_errors
-from data_synth.search.tree import SearchTree, TreeSearchConfig
+from data_synth.search.tree import SearchTree
 from vlprm.policy import Policy
 from vlprm.schema import Problem, StepTree
 

@@ -15,11 +15,10 @@ import math
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Literal
 
-from jsonargparse.typing import ClosedUnitInterval, NonNegativeFloat, NonNegativeInt, OpenUnitInterval, PositiveInt
 from scipy.special import betainc
 
+from data_synth.search.config import TreeSearchConfig
 from vlprm.answers import is_correct
 from vlprm.data.selection import in_order, is_counted
 from vlprm.policy import Policy, Request, all_answers
@@ -28,51 +27,6 @@ from vlprm.schema import Problem, Solution, Step, StepLabel, StepTree, TreeNode
 
 Prefix = tuple[Step, ...]
 JEFFREYS = 0.5  # both shapes of the prior of a state's value
-
-
-@dataclass(frozen=True)
-class TreeSearchConfig:
-    """How a problem is searched. `alpha` to `c_puct` are OmegaPRM's, named as in the paper.
-
-    Args:
-        estimator: omega (binary search of first errors) or flat (rollouts at every prefix), see
-            data_synth.search.estimators.
-        root_rollouts: rollouts from the problem; all right or all wrong, and it is searched no further.
-        rollouts: k, rollouts from a prefix.
-        searches: omega: most binary searches a problem.
-        searches_at_once: omega: how many of them go on side by side; with more than the paper's one, a problem takes
-            fewer rounds of requests.
-        budget: rollouts of a problem after which no further prefix gets any.
-        solutions: flat: how many of the root's rollouts get rollouts at every prefix.
-        alpha: omega: weight of a state's value in Q.
-        beta: omega: weight of a rollout's length in Q.
-        length: omega: L, the length in tokens that Q counts as long.
-        c_puct: omega: weight of exploration.
-        decided: stop the rollouts of a prefix when the posterior that its value is above `threshold`, or below it, has
-            reached this level. For hard labels alone: a share of rollouts that stopped on success is biased. None:
-            make them all.
-        threshold: the value that decides whether a prefix is good, where `decided` is given.
-        chunk: rollouts between two looks at the posterior.
-        temperature: of the policy's sampling.
-        max_tokens: of one turn of a rollout.
-    """
-
-    estimator: Literal["omega", "flat"] = "omega"
-    root_rollouts: PositiveInt = 8
-    rollouts: PositiveInt = 4
-    searches: NonNegativeInt = 4
-    searches_at_once: PositiveInt = 1
-    budget: PositiveInt = 1000
-    solutions: PositiveInt = 4
-    alpha: ClosedUnitInterval = 0.5
-    beta: ClosedUnitInterval = 0.9
-    length: PositiveInt = 100
-    c_puct: NonNegativeFloat = 0.125
-    decided: OpenUnitInterval | None = None
-    threshold: ClosedUnitInterval = 0.2
-    chunk: PositiveInt = 2
-    temperature: NonNegativeFloat = 1.0
-    max_tokens: PositiveInt = 160
 
 
 @dataclass(eq=False)

@@ -5,14 +5,12 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
+from eval.runs.config import RunConfig
 from eval.runs.models import refuse_missing_models
+from eval.runs.pools import POOLED
 from eval.runs.problem_sets import ProblemSet, open_problem_set
-from eval.runs.run_config import RunConfig
 from vlprm.errors import UserError
 from vlprm.runs.pools import POOL
-
-# Those that choose from `n` whole samples: they have one pool, and one record.
-POOLED = ("pass_at_1", "self_consistency", "best_of_n", "weighted_majority")
 
 
 @dataclass(frozen=True)
@@ -49,11 +47,13 @@ def jobs_of(config: RunConfig) -> list[Job]:
 
 def methods_to_run(config: RunConfig) -> list[tuple[str, str]]:
     """Names of methods, and what they are called in records. UserError where a model that one needs is not given."""
-    refuse_missing_models(config.methods, config)
-    if config.whole and (config.reward_model is None or config.scorer.kind != "steps" or config.scores.base_urls):
+    config.scorer.check(config.search.aggregation)
+    refuse_missing_models(config.methods, config.reward_model, config.critic)
+    scored = config.reward_model
+    if config.whole and (scored is None or scored.is_served or config.scorer.kind != "steps"):
         raise UserError("whole needs a reward model that scores steps in this process; give one, or leave whole out")
     pooled = [name for name in config.methods if name in POOLED]
-    sampler = "best_of_n" if config.reward_model else "self_consistency"
+    sampler = "best_of_n" if scored else "self_consistency"
     return [*([(sampler, POOL)] if pooled else []), *((m, m) for m in config.methods if m not in POOLED)]
 
 

@@ -5,35 +5,16 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Protocol
 
 from vlprm.errors import UserError
-from vlprm.model.loading import placement
-from vlprm.model.reward_loading import load_reward_model
 from vlprm.policy import Policy
-from vlprm.policy.local import LocalPolicy
 from vlprm.policy.open import open_policy
 from vlprm.prompts import critique_question
 from vlprm.scoring import Scorer
 from vlprm.scoring.config import ScorerConfig
-from vlprm.scoring.open import open_scorer
-from vlprm.search import Critic, SearchConfig, method_named
-from vlprm.serving.config import ServerConfig
-
-
-class Named(Protocol):
-    """The fields of a config that name the models and where they run."""
-
-    policy: str
-    reward_model: str | Path | Sequence[str | Path] | None
-    scorer: ScorerConfig
-    critic: str | Path | None
-    search: SearchConfig
-    server: ServerConfig
-    scores: ServerConfig
-    device: str
-    dtype: str
+from vlprm.scoring.open import open_critic, open_scorer, prompt_template
+from vlprm.search import Critic, method_named
+from vlprm.serving.config import ModelConfig
 
 
 @dataclass(frozen=True)
@@ -43,27 +24,26 @@ class Models:
     critic: Critic | None
 
 
-def refuse_missing_models(methods: Sequence[str], named: Named) -> None:
-    """UserError where a model that a method needs is not given, or the scorer does not fit the search."""
-    named.scorer.check(named.search.aggregation)
+def refuse_missing_models(methods: Sequence[str], reward_model: object, critic: object) -> None:
+    """UserError where a model that a method needs is not given."""
     for name in methods:
         method = method_named(name)
-        if method.needs_scorer and named.reward_model is None:
+        if method.needs_scorer and not reward_model:
             raise UserError(f"{name} needs reward_model, a checkpoint folder of train.prm; give one")
-        if method.needs_critic and named.critic is None:
+        if method.needs_critic and not critic:
             raise UserError(f"{name} needs critic, a reward model that has learnt critiques; give one")
 
 
 @asynccontextmanager
-async def open_models(named: Named) -> AsyncIterator[Models]:
-    placed = named.device, named.dtype
+async def open_models(
+    policy: ModelConfig, reward_models: Sequence[ModelConfig], scorer: ScorerConfig, critic: ModelConfig | None
+) -> AsyncIterator[Models]:
+    """Open the policy, the scorer (of several reward models, their ensemble; of none, None) and the critic."""
     async with AsyncExitStack() as opened:
-        policy = await opened.enter_async_context(open_policy(named.policy, *placed, named.server))
-        scorer = critic = None
-        if named.reward_model is not None:
-            scores = open_scorer(named.reward_model, *placed, named.scores, named.scorer)
-            scorer = await opened.enter_async_context(scores)
-        if named.critic is not None:
-            engine = LocalPolicy(load_reward_model(named.critic, *placement(*placed)))
-            critic = Critic(engine, critique_question(engine.checkpoint.config.prompt_template))
-        yield Models(policy, scorer, critic)
+        writer = await opened.enter_async_context(open_policy(policy))
+        scores = await opened.enter_async_context(open_scorer(reward_models, scorer)) if reward_models else None
+        asked = None
+        if critic is not None:
+            engine = await opened.enter_async_context(open_critic(critic))
+            asked = Critic(engine, critique_question(prompt_template(critic)))
+        yield Models(writer, scores, asked)

@@ -17,6 +17,8 @@ from vlprm.search.select import Candidate, Selector, ranking, selectors, solutio
 from vlprm.search.tokens import tokens_of_first
 
 Record = dict[str, Any]
+# Methods that choose from `n` whole samples: they have one pool, and one record.
+POOLED = ("pass_at_1", "self_consistency", "best_of_n", "weighted_majority")
 # What a selector reads of a candidate beside its answer; all others read the rewards of its steps.
 READS = {"random": "", "majority": "", "whole_solution": "whole", "likeliest": "surprise"}
 

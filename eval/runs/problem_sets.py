@@ -8,8 +8,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from jsonargparse.typing import NonNegativeInt
-
+from eval.runs.config import ProblemSetConfig
 from vlprm import answers
 from vlprm.answers import is_correct
 from vlprm.benchmarks import BENCHMARKS, load_benchmark
@@ -19,29 +18,6 @@ from vlprm.errors import UserError
 from vlprm.schema import Problem, Solution, Step, Verdict
 from vlprm.tasks import TASKS, load_task
 from vlprm.tasks.synthetic import SyntheticFamily
-
-
-@dataclass(frozen=True)
-class ProblemSetConfig:
-    """One benchmark of a run.
-
-    Args:
-        name: a benchmark, a drawn family, or the path of a family's module; with `problem_file`, a name of your own.
-        data: the benchmark's folder, as in its public repository; without one, it is the Hub's.
-        subset: which of the benchmark's items.
-        style: how they are asked: steps, ours, or official, the authors' own prompt.
-        split: of a drawn family.
-        problems: how many, from the first on (0: all; a drawn family has no end).
-        problem_file: problems of your own, as vlprm/data/problem_file.py describes them.
-    """
-
-    name: str
-    data: Path | None = None
-    subset: str = "all"
-    style: str = "steps"
-    split: str = "test"
-    problems: NonNegativeInt = 0
-    problem_file: Path | None = None
 
 
 @dataclass(frozen=True)

@@ -7,12 +7,12 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from fractions import Fraction
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Any, NamedTuple
 
 import yaml
 
-from eval.runs.jobs import POOLED
-from eval.runs.pools import Pool, Record, curve, pool_of, worth
+from eval.runs.pools import POOLED, Pool, Record, curve, pool_of, worth
+from eval.tables.config import Layout
 from vlprm.errors import UserError
 from vlprm.runs.folder import CONFIG
 from vlprm.runs.journal import iterate_finished
@@ -21,9 +21,8 @@ from vlprm.schema import SCHEMA_VERSION
 from vlprm.scoring.aggregate import AGGREGATIONS
 from vlprm.search.select import selectors
 
-Layout = Literal["methods", "aggregations", "curve"]
 Values = dict[str, dict[str, float]]  # by benchmark and problem: how right the choice is
-NOT_RESULTS = ("run", "shard", "ray", "workers", "device", "unit")  # settings that do not change what is measured
+NOT_RESULTS = ("run", "shard", "ray", "workers", "unit")  # settings that do not change what is measured
 POLICY = "policy alone"
 ORACLE = "oracle"
 
@@ -77,7 +76,8 @@ class Run:
 
     @property
     def models(self) -> tuple[Any, Any]:
-        return self.settings["policy"], self.settings.get("reward_model")
+        policy, reward_model = self.settings["policy"], self.settings["reward_model"]
+        return policy["checkpoint"], reward_model and reward_model["checkpoint"]
 
     @property
     def scored(self) -> bool:
@@ -102,7 +102,7 @@ def read_runs(
             raise UserError(f"{folder} has no config.yaml; give the run folder of eval.run")
         settings = yaml.safe_load(path.read_text())
         part = Fraction(1, int(settings["shard"].partition("/")[2]))
-        settings = {name: value for name, value in settings.items() if name not in NOT_RESULTS}
+        settings = {name: without_device(value) for name, value in settings.items() if name not in NOT_RESULTS}
         label = label_of(settings)
         one, all_facts = runs.setdefault(label, (Run(label, settings), []))
         one.part += part
@@ -123,12 +123,17 @@ def evaluation_of(folder: Path) -> Path | None:
 
 
 def label_of(settings: dict[str, Any]) -> str:
-    names = [Path(settings[name]).name for name in ("policy", "critic") if settings.get(name)]
+    names = [Path(settings[name]["checkpoint"]).name for name in ("policy", "critic") if settings.get(name)]
     reward_model = settings.get("reward_model")
     if reward_model:
-        path = Path(reward_model)
+        path = Path(reward_model["checkpoint"])
         names.insert(1, path.name if path.name != "prm" else path.parent.name)
     return " + ".join(names)
+
+
+def without_device(value: Any) -> Any:
+    """A setting; of a model, what does not depend on the machine."""
+    return {name: of for name, of in value.items() if name != "device"} if isinstance(value, dict) else value
 
 
 def facts_of(record: Record, one: Run, layout: Layout, keep_pool: bool, steps: bool) -> RecordFacts:

@@ -8,9 +8,9 @@ from pathlib import Path
 from sys import intern
 from typing import Any, NamedTuple
 
+from eval.runs.config import RunConfig
 from eval.runs.pools import Record, candidate_of, known_selectors, pool_of
 from eval.runs.problem_sets import open_problem_set
-from eval.runs.run_config import RunConfig
 from vlprm.runs.config import parse
 from vlprm.runs.folder import CONFIG
 from vlprm.runs.journal import placed_records, record_at

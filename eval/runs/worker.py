@@ -14,9 +14,9 @@ from typing import Any
 
 from datasets import Features, List, Value
 
+from eval.runs.config import RunConfig
 from eval.runs.jobs import POOL, Job, jobs_of
 from eval.runs.models import Models, open_models
-from eval.runs.run_config import RunConfig
 from vlprm.errors import ProblemError
 from vlprm.policy import all_answers
 from vlprm.runs.ray import Work
@@ -61,7 +61,8 @@ FEATURES = Features(
 @asynccontextmanager
 async def open_worker(config: RunConfig) -> AsyncIterator[Work[Job, Record]]:
     """What solves units of jobs side by side with the models of the config, for one event loop."""
-    async with open_models(config) as models:
+    reward_models = [config.reward_model] if config.reward_model else []
+    async with open_models(config.policy, reward_models, config.scorer, config.critic) as models:
         whole = None
         if config.whole:
             assert isinstance(models.scorer, LocalScorer)

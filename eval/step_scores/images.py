@@ -5,13 +5,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Literal
 
+from eval.step_scores.config import ImageMode
 from vlprm.errors import RecordError, UserError
 from vlprm.schema import Step
 from vlprm.step_benchmarks.labelled import LabelledSet, LabelledSolution
 
-ImageMode = Literal["kept", "removed", "swapped"]
 Names = tuple[str, ...]
 
 

@@ -5,16 +5,15 @@ from __future__ import annotations
 import csv
 import io
 from collections.abc import Callable, Sequence
-from typing import Literal
 
 from rich.console import Console
 
+from eval.tables.config import Format
 from eval.tables.hub import as_eval_results, as_model_index
 from eval.tables.rows import TableRow
 from vlprm.metrics import percent
 from vlprm.viewer.tables import plain_table
 
-Format = Literal["text", "markdown", "latex", "csv", "model-index", "eval-results"]
 LATEX = str.maketrans({c: f"\\{c}" for c in "&%$#_{}"} | {"\\": r"\textbackslash{}", "~": r"\~{}", "^": r"\^{}"})
 
 

@@ -13,14 +13,15 @@ import pytest
 from PIL import Image
 
 from data_synth import judge, label, trees
+from data_synth.search.config import TreeSearchConfig
 from data_synth.search.store import TREES, TreeRun
-from data_synth.search.tree import TreeSearchConfig
 from tests.stand_in import StandIn, config_of
 from vlprm.data.problem_file import ProblemFile
 from vlprm.errors import ProblemError
 from vlprm.images import open_image
 from vlprm.model.inputs import InputBuilder
 from vlprm.runs.journal import read_records
+from vlprm.serving.config import ModelConfig, ServerConfig
 
 GOOD = {"id": "good", "question": "How many?", "images": ["a.png"], "answer": "3", "answer_type": "integer"}
 
@@ -149,10 +150,8 @@ def test_a_run_goes_on_without_the_problems_that_cannot_be_used(
     path = write(folder, *bad, {**GOOD, "solution": "1 + 2"}, spelt)
     search = TreeSearchConfig(root_rollouts=4, max_tokens=8)
     for name, served in (("here", False), ("served", True)):
-        config = trees.TreesConfig(tmp_path / name, str(backbone), problem_file=path, search=search, device="cpu")
-        if served:
-            config = trees.TreesConfig(**{**vars(config), "server": config_of(server)})
-        trees.main(config)
+        policy = ModelConfig(str(backbone), config_of(server) if served else ServerConfig(), "cpu")
+        trees.main(trees.TreesConfig(tmp_path / name, policy, problem_file=path, search=search))
         run = TreeRun(tmp_path / name)
         assert {i: failure for i, (failure, _) in run.failures.items()} == {f: f for f in (*RECORDS, "control_token")}
         (searched,) = run

@@ -5,9 +5,9 @@ from __future__ import annotations
 import dataclasses
 from pathlib import Path
 
+from train.reward.config import LossConfig, RowsConfig
 from train.reward.data import class_weights, labelled_row
-from train.reward.losses import LossConfig
-from train.reward.trees import RowsConfig, Tree, learnt_from, load_trees, merged
+from train.reward.trees import Tree, learnt_from, load_trees, merged
 from vlprm.model.inputs import InputBuilder
 
 

@@ -17,8 +17,8 @@ from datasets import Dataset, load_dataset
 from data_synth import convert
 from data_synth.formats.config import ConvertConfig
 from data_synth.formats.conversion import READERS
+from data_synth.search.config import TreeSearchConfig
 from data_synth.search.estimators import search
-from data_synth.search.tree import TreeSearchConfig
 from tests.teacher import TeacherEngine
 from vlprm.answers import is_correct
 from vlprm.data.dataset import read_rows, row_paths, tree_row, write_dataset

@@ -17,14 +17,16 @@ import pytest
 from PIL import Image
 
 from data_synth import convert, judge, label
-from data_synth.judge import JudgeConfig
-from data_synth.judges.model import AskConfig, judge_tree
+from data_synth.judges.config import AskConfig, JudgeConfig
+from data_synth.judges.model import judge_tree
+from data_synth.search.config import TreeSearchConfig
 from data_synth.search.estimators import search
 from data_synth.search.store import IMAGES, TREES, Searched, tree_record
-from data_synth.search.tree import TreeSearchConfig, outcomes, read_solutions
+from data_synth.search.tree import outcomes, read_solutions
 from tests.stand_in import Answer, Body, StandIn, completion, config_of
 from tests.teacher import TeacherEngine
-from train.reward.trees import RowsConfig, load_trees
+from train.reward.config import RowsConfig
+from train.reward.trees import load_trees
 from vlprm.data.dataset import read_rows
 from vlprm.errors import ProblemError
 from vlprm.labels.judge import NoJudgement, judge_problem, judge_schema, majority, parse_judgement
@@ -33,6 +35,7 @@ from vlprm.policy.replay import ANSWERS, ReplayPolicy
 from vlprm.runs.folder import DONE, open_run
 from vlprm.runs.journal import Records, finish, read_records, refuse_unfinished
 from vlprm.schema import Problem, Region, StepTree, Verdict
+from vlprm.serving.config import ModelConfig
 from vlprm.steps import parse_step
 from vlprm.tasks import TASKS
 from vlprm.zoom.policy import ZoomPolicy
@@ -206,7 +209,7 @@ def run(tmp_path: Path) -> Path:
 
 
 def model_config(run: Path, server: StandIn, **changes: Any) -> JudgeConfig:
-    config = JudgeConfig(run / "trees", run / "judgements", "model", server=config_of(server))
+    config = JudgeConfig(run / "trees", run / "judgements", "model", model=ModelConfig("policy", config_of(server)))
     return dataclasses.replace(config, **changes)
 
 
@@ -319,7 +322,7 @@ def test_garbage_becomes_no_label(
     answers(reply)
     config = model_config(run, server, ask=AskConfig(samples=2, solutions=2, tries=2))
     if garbage == "slow":
-        config = dataclasses.replace(config, server=config_of(server, timeout=0.3))
+        config = dataclasses.replace(config, model=ModelConfig("policy", config_of(server, timeout=0.3)))
     with pytest.raises(ValueError, match=r"no judgement could be read .* the first: .*; mend the judge"):
         judge.main(config)
     assert not (run / "judgements" / DONE).exists()
@@ -358,7 +361,7 @@ def test_what_servers_failed_to_answer_is_asked_again_and_nothing_else(
     answers(lambda body: reply(body) if spoilt in json.dumps(body) else all_right(body))
     ask = AskConfig(tries=1, solutions=2)
     timeout = 2.0 if reply is too_late else 20.0
-    config = dataclasses.replace(model_config(run, server, ask=ask), server=config_of(server, timeout=timeout))
+    config = model_config(run, server, ask=ask, model=ModelConfig("policy", config_of(server, timeout=timeout)))
     judge.main(config)
     assert [any(record["verdicts"]) for record in sorted_by_place(path)] == [False, True, True, True]
     refuse_unfinished(path, "data_synth.judge")
@@ -417,7 +420,7 @@ def test_a_judge_that_stays_busy_ends_the_run_and_judges_nothing(
 ) -> None:
     monkeypatch.setattr("vlprm.serving.client.PAUSES", (0.02, 0.1))
     answers(lambda body: (status, "text/plain", "quota"))
-    config = dataclasses.replace(model_config(run, server), server=config_of(server, patience=patience))
+    config = model_config(run, server, model=ModelConfig("policy", config_of(server, patience=patience)))
     with pytest.raises(ValueError, match=r"away or busy for 0\.3 seconds"):
         judge.main(config)
     assert not list(read_records(run / "judgements" / "judgements.jsonl"))
@@ -461,20 +464,17 @@ def test_a_problem_without_a_reference_is_a_no_result() -> None:
     assert (engine.asked, dict(result.failures)) == ([], {"no_reference": 2})
 
 
-@pytest.mark.parametrize("both", [True, False])
-def test_a_model_is_served_or_here(run: Path, server: StandIn, both: bool) -> None:
-    config = (
-        model_config(run, server, model="builtin/policy") if both else JudgeConfig(run / "trees", run / "j", "model")
-    )
-    with pytest.raises(ValueError, match=r"served \(server\.base_urls\) or in this process \(model\); give one"):
-        judge.main(config)
+def test_a_judge_that_is_a_model_has_a_name(run: Path) -> None:
+    with pytest.raises(ValueError, match="no model is given that judges; give model, a checkpoint folder"):
+        judge.main(JudgeConfig(run / "trees", run / "j", "model"))
 
 
 def test_a_model_in_this_process_judges_through_the_same_interface(run: Path, backbone: Path) -> None:
     """The model is random, so none of its answers can be read: every tree ends with no results, counted by cause."""
     ask = AskConfig(solutions=1, tries=1, max_tokens=5)
+    model = ModelConfig(str(backbone), device="cpu")
     with pytest.raises(ValueError, match="no judgement could be read"):
-        judge.main(JudgeConfig(run / "trees", run / "judgements", "model", model=str(backbone), ask=ask, device="cpu"))
+        judge.main(JudgeConfig(run / "trees", run / "judgements", "model", model=model, ask=ask))
     records = list(read_records(run / "judgements" / "judgements.jsonl"))
     assert [record["requests"] for record in records] == [1] * len(PROBLEMS)
     assert {cause for record in records for cause in record["failures"]} <= {"length", "not_json"}

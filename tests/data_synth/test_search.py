@@ -8,8 +8,9 @@ import dataclasses
 import pytest
 from scipy.stats import beta
 
+from data_synth.search.config import TreeSearchConfig
 from data_synth.search.estimators import search
-from data_synth.search.tree import State, TreeSearchConfig, is_decided, is_mixed
+from data_synth.search.tree import State, is_decided, is_mixed
 from tests.perf.mock import FAMILY, STEPS, MockEngine
 from tests.perf.synth_cost import Watched
 from tests.teacher import TeacherEngine

@@ -16,9 +16,9 @@ import pytest
 
 from data_synth import fuse, judge, label
 from data_synth import report as synthesis
+from data_synth.search.config import TreeSearchConfig
 from data_synth.search.estimators import search
 from data_synth.search.store import IMAGES, Searched, tree_record
-from data_synth.search.tree import TreeSearchConfig
 from eval import report
 from eval.runs.results import read_runs
 from eval.view import run_problems

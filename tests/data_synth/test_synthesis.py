@@ -9,8 +9,9 @@ from pathlib import Path
 import pytest
 
 from data_synth.judges.oracle import oracle_judge
+from data_synth.search.config import TreeSearchConfig
 from data_synth.search.estimators import search
-from data_synth.search.tree import TreeSearchConfig, is_mixed
+from data_synth.search.tree import is_mixed
 from tests.conftest import solved
 from tests.teacher import TeacherEngine
 from vlprm.answers import is_correct

@@ -10,10 +10,10 @@ from pathlib import Path
 import pytest
 
 from data_synth import judge, label, report
-from data_synth.report import ReportConfig
+from data_synth.reports.config import ReportConfig
+from data_synth.search.config import TreeSearchConfig
 from data_synth.search.estimators import search
 from data_synth.search.store import IMAGES, TREES, Failed, Searched, TreeRun, failure_record, tree_record
-from data_synth.search.tree import TreeSearchConfig
 from tests.teacher import TeacherEngine
 from vlprm.data.dataset import read_rows
 from vlprm.labels.fusion import RULES

@@ -15,8 +15,8 @@ from functools import cache
 import numpy as np
 import pytest
 
+from data_synth.search.config import TreeSearchConfig
 from data_synth.search.estimators import search
-from data_synth.search.tree import TreeSearchConfig
 from tests.perf.mock import FAMILY, STEPS, MockPolicy
 from vlprm.labels.judge_reliability import MIN_VALID
 from vlprm.schema import StepTree

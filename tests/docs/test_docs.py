@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from eval.solve import SolveConfig
+from eval.runs.config import SolveConfig
 from eval.solve import main as solve
 from tests.backbone_table import table
 from vlprm.data.dataset import read_rows
@@ -106,10 +106,14 @@ def test_the_commands_of_the_other_scorers_run(
     kinds = []
     for command in commands.replace("\\\n", " ").splitlines():
         config = parse(SolveConfig, shlex.split(command)[3:])
-        solve(dataclasses.replace(config, run=folder / str(len(kinds)), device="cpu"))
-        kinds.append((config.scorer.kind, isinstance(config.reward_model, tuple)))
+        solve(
+            dataclasses.replace(
+                config, run=folder / str(len(kinds)), policy=dataclasses.replace(config.policy, device="cpu")
+            )
+        )
+        kinds.append((config.scorer.kind, len(config.reward_model)))
         assert f"one of {config.search.n} candidates" in capsys.readouterr().out
-    assert kinds == [("steps", True), ("whole", False), ("critiques", False)]
+    assert kinds == [("steps", 2), ("whole", 1), ("critiques", 1)]
 
 
 def ran(folder: Path, words: list[str]) -> str:

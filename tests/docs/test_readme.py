@@ -9,7 +9,7 @@ import yaml
 from accelerate.commands.config.config_args import load_config_from_file
 from accelerate.commands.launch import launch_command_parser
 
-from train.builtin import BuiltinConfig
+from train.policy.config import BuiltinConfig
 from vlprm.model.checkpoint_config import CheckpointConfig
 from vlprm.model.loading import load_policy
 from vlprm.model.reward_loading import load_reward_model, save_reward_model

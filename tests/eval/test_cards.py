@@ -10,7 +10,8 @@ import yaml
 from huggingface_hub import EvalResult, ModelCard, parse_eval_result_entries
 from huggingface_hub.repocard_data import model_index_to_eval_results
 
-from eval.table import TableConfig, main
+from eval.table import main
+from eval.tables.config import TableConfig
 from tests.docs.test_docs import ROOT
 from tests.eval.test_tables import run_of, text_of
 from vlprm.runs.journal import Records, finish
@@ -96,6 +97,6 @@ def test_a_drawn_family_is_no_dataset_of_the_hub(tmp_path: Path, capsys: pytest.
 
 
 def test_a_card_is_of_one_model(tmp_path: Path) -> None:
-    runs = (run_of(tmp_path / "a", POOLS), run_of(tmp_path / "b", POOLS, policy="q"))
+    runs = (run_of(tmp_path / "a", POOLS), run_of(tmp_path / "b", POOLS, policy={"checkpoint": "q"}))
     with pytest.raises(ValueError, match="a model card is of one model, and these rows are of 2; give the runs of one"):
         main(TableConfig(runs, format="model-index"))

@@ -20,10 +20,9 @@ import pytest
 from datasets import Dataset, load_dataset
 
 from eval.run import main
+from eval.runs.config import ProblemSetConfig, RunConfig
 from eval.runs.pools import pool_of
-from eval.runs.problem_sets import ProblemSetConfig
 from eval.runs.results import read_runs
-from eval.runs.run_config import RunConfig
 from eval.runs.worker import FEATURES
 from tests.docs.test_docs import ROOT
 from tests.ray_nodes import a_worker, two_nodes
@@ -34,6 +33,7 @@ from vlprm.runs.config import dump
 from vlprm.runs.journal import read_records
 from vlprm.runs.window import EXIT_STOPPED
 from vlprm.search import SearchConfig, select
+from vlprm.serving.config import ModelConfig
 from vlprm.tasks.figure import FAMILY
 
 Record = dict[str, Any]
@@ -80,8 +80,8 @@ def benchmark(tmp_path: Path) -> ProblemSetConfig:
 
 
 def served(run: Path, server: StandIn, *asked: ProblemSetConfig, **changes: Any) -> RunConfig:
-    base = RunConfig(run, "builtin/policy", asked, ("self_consistency", "adaptive"), SearchConfig(n=4), unit=4,
-                     server=config_of(server, concurrency=8), device="cpu")  # fmt: skip
+    base = RunConfig(run, ModelConfig("builtin/policy", config_of(server, concurrency=8)), asked,
+                     ("self_consistency", "adaptive"), SearchConfig(n=4), unit=4)  # fmt: skip
     return dataclasses.replace(base, **changes)
 
 
@@ -190,8 +190,8 @@ def test_models_in_workers_solve_as_in_one_process(
     checkpoint = load_reward_model(folder, new_head="step")
     save_reward_model(checkpoint, tmp_path / "prm", checkpoint.config)
     search, asked = SearchConfig(n=3, max_tokens=8, max_steps=2), (benchmark, ProblemSetConfig("chart", problems=10))
-    config = RunConfig(tmp_path / "whole", str(folder), asked, ("best_of_n",), search, str(tmp_path / "prm"), unit=2,
-                       device="cpu")  # fmt: skip
+    models = [ModelConfig(str(path), device="cpu") for path in (folder, tmp_path / "prm")]
+    config = RunConfig(tmp_path / "whole", models[0], asked, ("best_of_n",), search, models[1], unit=2)
     main(config)
     run, killed = tmp_path / "cluster", []
 

@@ -6,10 +6,12 @@ from pathlib import Path
 
 import pytest
 
-from eval.faithfulness import CONTROLS, FaithfulnessConfig, main, measure, summary
+from eval.faithfulness import CONTROLS, main, measure, summary
+from eval.runs.config import FaithfulnessConfig
 from tests.teacher import TeacherEngine
 from vlprm.policy import Continuation, Request
 from vlprm.schema import BLANK, Problem, Region
+from vlprm.serving.config import ModelConfig
 from vlprm.tasks import TASKS
 
 CONFIG = FaithfulnessConfig(Path("unused"), problems=12, n=2, rollouts=2)
@@ -66,9 +68,9 @@ def test_a_policy_that_does_not_look_answers_as_before() -> None:
 
 
 def test_the_command_writes_what_it_found(backbone: Path, tmp_path: Path) -> None:
-    main(FaithfulnessConfig(tmp_path / "run", str(backbone), problems=2, n=1, rollouts=1, max_tokens=4))
+    main(FaithfulnessConfig(tmp_path / "run", ModelConfig(str(backbone)), problems=2, n=1, rollouts=1, max_tokens=4))
     written = json.loads((tmp_path / "run/results.json").read_text())
     assert written["tokens"]["of"] == 2
     assert sum(written["stops"].values()) == 2
     with pytest.raises(ValueError, match="chart knows no regions"):
-        main(FaithfulnessConfig(tmp_path / "other", str(backbone), tasks=("chart",)))
+        main(FaithfulnessConfig(tmp_path / "other", ModelConfig(str(backbone)), tasks=("chart",)))

@@ -9,16 +9,16 @@ import torch
 import yaml
 
 from data_synth import trees
-from data_synth.search.tree import TreeSearchConfig
+from data_synth.search.config import TreeSearchConfig
 from eval import run as evaluation
-from eval.runs.problem_sets import ProblemSetConfig
-from eval.runs.run_config import RunConfig
+from eval.runs.config import ProblemSetConfig, RunConfig
 from vlprm.model import loading as backbones
 from vlprm.model.checkpoint_config import CheckpointConfig
 from vlprm.model.loading import placement
 from vlprm.model.reward_loading import load_reward_model, save_reward_model
 from vlprm.scoring import open as scorers
 from vlprm.search import SearchConfig as SolveSettings
+from vlprm.serving.config import ModelConfig
 
 Stage = Callable[..., None]  # runs a command with these changes of its config
 STAGES = ("trees", "eval")
@@ -29,15 +29,22 @@ RECORDS = {"trees": "trees.jsonl", "eval": "records.jsonl"}
 def stages(backbone: Path, tmp_path: Path) -> dict[str, Stage]:
     """The stages by name."""
     save_reward_model(load_reward_model(backbone, new_head=True), tmp_path / "prm", CheckpointConfig(head="step"))
-    search, policy = TreeSearchConfig(root_rollouts=2, max_tokens=6), str(backbone)
+    search = TreeSearchConfig(root_rollouts=2, max_tokens=6)
     asked, settings = (ProblemSetConfig("chart", problems=3),), SolveSettings(n=2, max_tokens=6)
-    prm = str(tmp_path / "prm")
-    return {
-        "trees": lambda **c: trees.main(trees.TreesConfig(tmp_path / "trees", policy, problems=3, search=search, **c)),
-        "eval": lambda **c: evaluation.main(
-            RunConfig(tmp_path / "eval", policy, asked, search=settings, reward_model=prm, **c)
-        ),
-    }
+
+    def placed(folder: Path, device: str = "auto", dtype: str = "float32") -> ModelConfig:
+        return ModelConfig(str(folder), device=device, dtype=dtype)
+
+    def grow(unit: int = 125, **place: str) -> None:
+        policy = placed(backbone, **place)
+        trees.main(trees.TreesConfig(tmp_path / "trees", policy, problems=3, search=search, unit=unit))
+
+    def evaluate(unit: int = 32, **place: str) -> None:
+        models = placed(backbone, **place), placed(tmp_path / "prm", **place)
+        config = RunConfig(tmp_path / "eval", models[0], asked, search=settings, reward_model=models[1], unit=unit)
+        evaluation.main(config)
+
+    return {"trees": grow, "eval": evaluate}
 
 
 @pytest.fixture
@@ -62,7 +69,8 @@ def test_a_stage_computes_where_and_in_what_it_is_told(
     for name in STAGES:
         stages[name](dtype="bfloat16")
         kept = yaml.safe_load((tmp_path / name / "config.yaml").read_text())
-        assert (kept["device"], kept["dtype"]) == ("cpu", "bfloat16"), "auto would not say what was computed on"
+        place = kept["policy"]["device"], kept["policy"]["dtype"]
+        assert place == ("cpu", "bfloat16"), "auto would not say what was computed on"
     assert [(m.dtype, m.device.type) for m in loaded] == [(torch.bfloat16, "cpu")] * 3
 
 

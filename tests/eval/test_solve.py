@@ -9,11 +9,13 @@ from typing import Any
 import pytest
 from PIL import Image
 
-from eval.solve import SolveConfig, as_text, is_right, main, problem_of, scored_view
+from eval.runs.config import SolveConfig
+from eval.solve import as_text, is_right, main, problem_of, scored_view
 from vlprm.images import png
 from vlprm.schema import Solution, StepScore
 from vlprm.scoring.config import ScorerConfig
 from vlprm.search import Cost, ScoredSolution, SearchResult
+from vlprm.serving.config import ModelConfig
 from vlprm.steps import split_steps
 
 
@@ -33,7 +35,7 @@ def test_what_cannot_be_solved_is_said_at_once(tmp_path: Path, changes: dict[str
     asked = {
         "image": (tmp_path / "image.png",),
         "question": "Why?",
-        "reward_model": Path("prm"),
+        "reward_model": (ModelConfig("prm"),),
         "run": tmp_path / "run",
     }
     with pytest.raises(ValueError, match=said.replace("?", r"\?")):
@@ -57,7 +59,7 @@ def test_an_image_too_narrow_to_be_shown_is_refused(tmp_path: Path) -> None:
     line = tmp_path / "line.png"
     line.write_bytes(png(Image.new("RGB", (2010, 10))))
     with pytest.raises(ValueError, match=r"line\.png is 2010 x 10, with an aspect ratio above 200; pad it"):
-        main(SolveConfig((line,), "Why?", tmp_path / "run", reward_model=Path("prm")))
+        main(SolveConfig((line,), "Why?", tmp_path / "run", reward_model=(ModelConfig("prm"),)))
     assert not (tmp_path / "run").exists()
 
 

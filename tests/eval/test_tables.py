@@ -18,12 +18,13 @@ import torch
 from datasets import load_dataset
 
 from eval.run import main
+from eval.runs.config import ProblemSetConfig, RunConfig
 from eval.runs.jobs import jobs_of
-from eval.runs.problem_sets import ProblemSetConfig, open_problem_set
+from eval.runs.problem_sets import open_problem_set
 from eval.runs.results import read_runs
-from eval.runs.run_config import RunConfig
-from eval.table import TableConfig, differences, published_rows, table_rows
+from eval.table import differences, published_rows, table_rows
 from eval.table import main as print_table
+from eval.tables.config import TableConfig
 from eval.tables.formats import FORMATS, as_csv
 from eval.tables.rows import TableRow
 from eval.view import run_problems
@@ -38,6 +39,7 @@ from vlprm.scoring.aggregate import AGGREGATIONS
 from vlprm.scoring.config import ScorerConfig
 from vlprm.scoring.tree import score_whole
 from vlprm.search import SearchConfig
+from vlprm.serving.config import ModelConfig
 from vlprm.steps import split_steps
 from vlprm.tasks import TASKS, problem_by_id
 from vlprm.viewer.page import render_page
@@ -61,8 +63,9 @@ def reward_model(tiny_backbone: Folders, tmp_path: Path) -> Path:
 
 def tiny(run: Path, policy: Path, reward_model: Path | None, **fields: Any) -> RunConfig:
     search = SearchConfig(n=3, width=2, max_tokens=8, max_steps=2)
-    asked = {"benchmarks": DRAWN, "methods": ("best_of_n", "step_beam"), "search": search, "unit": 2, "device": "cpu"}
-    return RunConfig(run, str(policy), reward_model=str(reward_model) if reward_model else None, **{**asked, **fields})
+    asked = {"benchmarks": DRAWN, "methods": ("best_of_n", "step_beam"), "search": search, "unit": 2}
+    models = [folder and ModelConfig(str(folder), device="cpu") for folder in (policy, reward_model)]
+    return RunConfig(run, models[0], reward_model=models[1], **{**asked, **fields})
 
 
 def text_of(run: Path, capsys: pytest.CaptureFixture[str], **fields: Any) -> str:
@@ -165,8 +168,8 @@ def run_of(
 ) -> Path:
     """A run whose pools have this accuracy; by default, their second candidates have the best rewards."""
     config = {
-        "policy": "p",
-        "reward_model": "r/prm",
+        "policy": {"checkpoint": "p"},
+        "reward_model": {"checkpoint": "r/prm"},
         "search": {"aggregation": "min"},
         "methods": ["best_of_n", "dvts"],
         "benchmarks": [],
@@ -330,7 +333,7 @@ def test_a_pool_that_ends_first_is_said_to_and_may_be_replaced(
     assert "ended first" not in shown
     (row,) = [line for line in csv.reader(io.StringIO(shown)) if "at the tokens of" in line[0]]
     assert row[1:4] == ["100.0", "100.0", "+0.0 (+0.0 to +0.0)"]
-    other = run_of(tmp_path / "other", [[True], [True]], policy="q")
+    other = run_of(tmp_path / "other", [[True], [True]], policy={"checkpoint": "q"})
     with pytest.raises(ValueError, match="is of another policy or reward model than p"):
         print_table(TableConfig((folder,), pool=other))
 

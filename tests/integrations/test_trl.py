@@ -16,8 +16,8 @@ from data_synth import convert
 from data_synth.formats.config import ConvertConfig
 from tests.conftest import solved
 from train.prm import main
-from train.reward.config import PrmConfig
-from train.reward.trees import RowsConfig, load_trees
+from train.reward.config import PrmConfig, RowsConfig
+from train.reward.trees import load_trees
 from vlprm.data.dataset import read_rows, row_paths
 from vlprm.data.trl_format import training_rows
 from vlprm.images import encoded, open_image, png

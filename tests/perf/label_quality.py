@@ -27,6 +27,7 @@ from vlprm.answers import is_correct
 from vlprm.labels.fusion import RULES, fuse_tree, mined_corrections, rule_calls_wrong, with_verdicts
 from vlprm.labels.judge_reliability import MIN_VALID, JudgeReliability, TreeEvidence, estimate_reliability
 from vlprm.schema import Problem, Step, Verdict
+from vlprm.serving.config import ModelConfig
 from vlprm.tasks import TASKS
 from vlprm.tasks.scene import rng_for
 
@@ -51,7 +52,11 @@ class Tree:
 def main() -> None:
     logging.basicConfig(level=logging.INFO)
     if not (RUN / "done.json").exists():
-        trees.main(trees.TreesConfig(RUN, split="validation", problems=PROBLEMS, seed=21, device="cpu"))
+        trees.main(
+            trees.TreesConfig(
+                RUN, ModelConfig("builtin/policy", device="cpu"), split="validation", problems=PROBLEMS, seed=21
+            )
+        )
     known = [_with_truth(searched) for searched in TreeRun(RUN) if is_mixed(searched.tree)]
     styles: dict[str, Sayings] = {"independent": independent, "sticky": sticky}
     rows = [

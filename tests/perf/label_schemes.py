@@ -18,14 +18,15 @@ import numpy as np
 
 from eval.run import main as evaluate
 from eval.runs import measures
+from eval.runs.config import RunConfig
 from eval.runs.pools import Pool
 from eval.runs.results import read_runs
-from eval.runs.run_config import RunConfig
 from tests.perf.results import FOLDER, write_result
 from train.prm import main as train
 from train.reward.config import PrmConfig
 from vlprm.metrics import auroc, bootstrap_interval
 from vlprm.runs.config import parse
+from vlprm.serving.config import ModelConfig
 
 DEMO = Path("runs/demo")
 AGGREGATION = "min"
@@ -73,7 +74,7 @@ def measured(name: str, scheme: Scheme, right: dict[str, Any]) -> dict[str, Any]
     folder = FOLDER / "label_schemes" / name.replace(" ", "_")
     trained(folder / "prm", scheme)
     demo = parse(RunConfig, ["--config", "configs/demo/eval.yaml"])
-    evaluate(replace(demo, run=folder / "eval", reward_model=str(folder / "prm"), whole=False))
+    evaluate(replace(demo, run=folder / "eval", reward_model=ModelConfig(str(folder / "prm")), whole=False))
     pools = list(read_runs([folder / "eval"], pools=True, steps=True)[0].pools.values())
     steps, chosen = measures.steps(pools, AGGREGATION), measures.selection(pools, AGGREGATION)
     right[name] = np.array(measures.rightness(pools, AGGREGATION)[f"prm_{AGGREGATION}"])

@@ -17,9 +17,9 @@ import time
 from pathlib import Path
 from typing import Any
 
+from data_synth.search.config import TreeSearchConfig
 from data_synth.search.drive import Work, served
 from data_synth.search.source import drawn_problems
-from data_synth.search.tree import TreeSearchConfig
 from tests.perf.mock import FAMILY, MockEngine
 from tests.perf.results import write_result
 from vlprm.runs.journal import Records

@@ -17,8 +17,9 @@ from typing import Any
 
 import numpy as np
 
+from data_synth.search.config import TreeSearchConfig
 from data_synth.search.estimators import search
-from data_synth.search.tree import TreeSearchConfig, is_mixed
+from data_synth.search.tree import is_mixed
 from tests.perf.mock import FAMILY, MockEngine
 from tests.perf.results import write_result
 from vlprm.model.loading import load_policy

@@ -21,10 +21,10 @@ from pathlib import Path
 from typing import Any
 
 from data_synth import judge, label
+from data_synth.search.config import TreeSearchConfig
 from data_synth.search.drive import Work, served
 from data_synth.search.source import drawn_problems
 from data_synth.search.store import IMAGES, TREES
-from data_synth.search.tree import TreeSearchConfig
 from tests.perf.mock import FAMILY, MockPolicy
 from tests.perf.results import write_result
 from vlprm.runs.folder import open_run

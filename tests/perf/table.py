@@ -18,13 +18,12 @@ from dataclasses import asdict
 from pathlib import Path
 
 from eval import view
+from eval.runs.config import ProblemSetConfig, RunConfig
 from eval.runs.jobs import Job
-from eval.runs.problem_sets import ProblemSetConfig, open_problem_set
-from eval.runs.results import Layout
-from eval.runs.run_config import RunConfig
+from eval.runs.problem_sets import open_problem_set
 from eval.runs.worker import Record, found_record
-from eval.table import TableConfig
 from eval.table import main as print_table
+from eval.tables.config import Layout, TableConfig
 from tests.perf.cost import in_a_process
 from tests.perf.pools import scores_of, solutions_of
 from tests.perf.results import write_result
@@ -32,6 +31,7 @@ from vlprm.runs.config import dump
 from vlprm.runs.folder import open_run, write_atomically
 from vlprm.runs.journal import Records, finish
 from vlprm.search import Cost, ScoredSolution, SearchConfig, SearchResult
+from vlprm.serving.config import ModelConfig
 from vlprm.tasks import TASKS
 from vlprm.viewer.page import render_page
 from vlprm.viewer.serve import PageServer
@@ -61,7 +61,7 @@ def main() -> None:
 
 def write_run(folder: Path) -> None:
     sets = tuple(ProblemSetConfig(name, problems=RECORDS // len(TASKS)) for name in TASKS)
-    config = RunConfig(folder, "builtin/policy", sets, reward_model="builtin/backbone", device="cpu")
+    config = RunConfig(folder, ModelConfig("builtin/policy"), sets, reward_model=ModelConfig("builtin/backbone"))
     open_run(folder, dump(config), 0)
     with (folder / "records.jsonl").open("w") as file:
         for i, one in enumerate(sets):

@@ -25,8 +25,9 @@ from torch import Tensor
 
 from tests.tiny_backbones import mrope, qwen2_processor, write_qwen
 from train.reward.batches import batch_rows, model_inputs, plan_batches
+from train.reward.config import LossConfig
 from train.reward.data import Example, labelled_row
-from train.reward.losses import LossConfig, training_loss
+from train.reward.losses import training_loss
 from vlprm.data.dataset import LabelledPath
 from vlprm.model.checkpoint_config import CheckpointConfig
 from vlprm.model.loading import Checkpoint, checkpoint_folder

@@ -12,10 +12,10 @@ import torch
 
 from tests.conftest import solved
 from train.reward.batches import batch_rows, model_inputs
+from train.reward.config import LossConfig, RowsConfig
 from train.reward.critiques import critiques_of
 from train.reward.data import labelled_row
-from train.reward.losses import LossConfig
-from train.reward.trees import RowsConfig, load_trees
+from train.reward.trees import load_trees
 from vlprm.data.dataset import LabelledPath
 from vlprm.model.loading import Checkpoint, load_policy
 from vlprm.model.reward_loading import load_reward_model

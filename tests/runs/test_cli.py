@@ -1,27 +1,27 @@
 """The command `vlprm`, and what all commands share: the list, recipes by name, a fast start."""
 
+import importlib
 import json
 import os
+import re
 import resource
 import subprocess
 import sys
 from pathlib import Path
+from typing import get_type_hints
 
 import pytest
 
 import vlprm
+from tests.stored import pool_record, write_run
 from vlprm.errors import UserError
 from vlprm.runs import cli, ray
 from vlprm.runs.recipes import RECIPES, recipe, recipe_names
+from vlprm.schema import Solution
 
 ROOT = Path(__file__).parents[2]
 # CPU seconds of the process that `--help` of a command may take.
 START = 1.5
-# Commands whose files still load torch or datasets before they read their flags.
-HEAVY = {
-    "trees", "judge", "label", "synthesis-report", "train", "builtin", "solve", "run", "table", "steps", "report",
-    "view", "parity", "critiques", "faithfulness",
-}  # fmt: skip
 
 
 def python(*words: str, cwd: Path = ROOT, **env: str) -> subprocess.CompletedProcess[str]:
@@ -47,7 +47,14 @@ def test_the_list_of_commands(
 def test_every_command_of_the_stages_is_listed() -> None:
     files = {f"{stage}.{p.stem}" for stage in ("data_synth", "train", "eval") for p in (ROOT / stage).glob("*.py")}
     commands = {name for name in files if "\n    run(main, " in (ROOT / f"{name.replace('.', '/')}.py").read_text()}
-    assert commands == {module for module, _ in cli.COMMANDS.values()}
+    assert commands == {command.module for command in cli.COMMANDS.values()}
+
+
+@pytest.mark.parametrize("command", cli.COMMANDS.values(), ids=list(cli.COMMANDS))
+def test_a_command_takes_the_config_that_is_read_for_it(command: cli.Command) -> None:
+    module, _, name = command.config.partition(":")
+    taken = get_type_hints(importlib.import_module(command.module).main)["config"]
+    assert taken is getattr(importlib.import_module(module), name)
 
 
 @pytest.mark.parametrize(
@@ -96,17 +103,43 @@ def test_the_help_has_each_sentence_beside_its_flag() -> None:
     assert text.startswith("usage: vlprm fuse ")
     flags = text.partition("Fuse again:")[2]
     assert "parquet file of data_synth.label" in flags.partition("--dataset DATASET")[2].partition("--target")[0]
-    assert "class " not in text.replace("<class 'Path'>", "")
+    assert "(required; path)" in flags
+    assert "class" not in text
+    assert "Literal" not in text
     assert python("-m", "data_synth.fuse", "--help").stdout.startswith("usage: python -m data_synth.fuse ")
 
 
-@pytest.mark.parametrize("name", [name for name in cli.COMMANDS if name not in HEAVY])
-def test_a_start_is_light(name: str) -> None:
+def seconds_of(*words: str) -> tuple[float, subprocess.CompletedProcess[str]]:
+    """Seconds of CPU that a process takes, and what it says."""
     before = resource.getrusage(resource.RUSAGE_CHILDREN)
-    done = python("-m", cli.COMMANDS[name][0], "--help")
+    done = python(*words)
     after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return (after.ru_utime + after.ru_stime) - (before.ru_utime + before.ru_stime), done
+
+
+@pytest.mark.parametrize("name", cli.COMMANDS)
+def test_a_start_is_light(name: str) -> None:
+    seconds, done = seconds_of("-m", "vlprm", name, "--help")
     assert done.returncode == 0, done.stderr
-    assert (after.ru_utime + after.ru_stime) - (before.ru_utime + before.ru_stime) < START
+    assert not re.findall(r"(--[\w.]+) \S+\s+\(", done.stdout), "flags without a sentence"
+    assert seconds < START
+
+
+@pytest.mark.parametrize("name", ["trees", "train"])
+def test_a_mistake_is_named_at_once(name: str) -> None:
+    seconds, done = seconds_of("-m", "vlprm", name, "--seeed", "1")
+    assert done.returncode == 2
+    assert done.stderr == "error: unknown flag --seeed; did you mean 'seed'?\n"
+    assert seconds < START
+
+
+def test_a_table_of_a_small_run_is_printed_at_once(tmp_path: Path) -> None:
+    problem = vlprm.example_problem()
+    solution = Solution(problem.id, (), str(problem.answer), "answer", 3)
+    run = write_run(tmp_path / "run", [pool_record(0, problem, [solution] * 2)])
+    seconds, done = seconds_of("-m", "vlprm", "table", "--runs", str(run), "--format", "csv")
+    assert "policy + " in done.stdout
+    assert seconds < START
 
 
 @pytest.mark.parametrize("argv", [["-c", "import vlprm"], ["-m", "vlprm", "--help"], ["-m", "vlprm", "recipes"]])

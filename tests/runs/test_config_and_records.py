@@ -11,20 +11,21 @@ from typing import get_args
 import pytest
 import torch
 
-from data_synth.judge import JudgeConfig
-from data_synth.label import LabelConfig
-from data_synth.search.tree import TreeSearchConfig
-from data_synth.trees import TreesConfig
-from eval.runs.run_config import RunConfig
-from eval.view import ViewConfig
-from train.builtin import BuiltinConfig
+from data_synth.judges.config import JudgeConfig
+from data_synth.labels.config import LabelConfig
+from data_synth.search.config import TreesConfig, TreeSearchConfig
+from eval.runs.config import RunConfig
+from eval.tables.config import ViewConfig
+from train.policy.config import BuiltinConfig
 from train.reward.config import PrmConfig
+from vlprm.errors import UserError
 from vlprm.labels.fusion import RULES, Rule
 from vlprm.runs.config import dump, parse, run
 from vlprm.runs.folder import fingerprint, open_run, refuse_other_inputs, timed
 from vlprm.runs.journal import Records, finish, finished_records, in_units, read_records
 from vlprm.schema import Aggregation
 from vlprm.scoring.aggregate import AGGREGATIONS
+from vlprm.serving.config import ModelConfig, ServerConfig
 from vlprm.tasks import TASKS, problem_by_id
 
 
@@ -55,6 +56,76 @@ def test_flags_win_over_the_file(tmp_path: Path) -> None:
     assert parse(Example, ["--learning_rate=0.25", f"--config={file}"]) == config
     (tmp_path / "again.yaml").write_text(dump(config))
     assert parse(Example, ["--config", str(tmp_path / "again.yaml")]) == config
+
+
+@dataclass(frozen=True)
+class Asked:
+    """Models.
+
+    Args:
+        policy: one.
+        reward_model: one, or none.
+        others: several.
+    """
+
+    policy: ModelConfig = ModelConfig("builtin/policy")
+    reward_model: ModelConfig | None = None
+    others: tuple[ModelConfig, ...] = ()
+
+
+B_ON_GPU = ModelConfig("b", device="cuda:1")
+SERVER = ServerConfig(("http://localhost:8000/v1",), "m")
+MAPPING = '{checkpoint: b, device: "cuda:1"}'
+
+
+@pytest.mark.parametrize(
+    ("argv", "text", "models"),
+    [
+        ([], "policy: a\nreward_model: b\nothers: c", Asked(*map(ModelConfig, "ab"), (ModelConfig("c"),))),
+        ([], f"policy: a\nothers: [c, {MAPPING}]", Asked(ModelConfig("a"), None, (ModelConfig("c"), B_ON_GPU))),
+        (["--policy", "a", "--reward_model=b"], "", Asked(*map(ModelConfig, "ab"))),
+        (["--others", "c"], "", Asked(others=(ModelConfig("c"),))),
+        (["--others", f"[c, {MAPPING}]"], "", Asked(others=(ModelConfig("c"), B_ON_GPU))),
+        (["--reward_model", MAPPING], "", Asked(reward_model=B_ON_GPU)),
+        (["--reward_model.device", "cuda:1"], "reward_model: b", Asked(reward_model=B_ON_GPU)),
+        (["--reward_model", "b"], "reward_model: {checkpoint: a, device: 'cuda:1'}", Asked(reward_model=B_ON_GPU)),
+        (["--reward_model", "null"], "reward_model: b", Asked()),
+        (
+            ["--policy.server.base_urls", "http://localhost:8000/v1", "--policy.server.model=m"],
+            "policy: a",
+            Asked(ModelConfig("a", SERVER)),
+        ),
+    ],
+)
+def test_a_plain_text_stands_for_the_checkpoint_of_a_model(
+    tmp_path: Path, argv: list[str], text: str, models: Asked
+) -> None:
+    (tmp_path / "c.yaml").write_text(text)
+    made = parse(Asked, ["--config", str(tmp_path / "c.yaml"), *argv])
+    assert made == models
+    (tmp_path / "again.yaml").write_text(dump(made))
+    assert parse(Asked, ["--config", str(tmp_path / "again.yaml")]) == models
+
+
+@pytest.mark.parametrize(
+    ("argv", "text", "message"),
+    [
+        (
+            ["--reward_model.devise", "cpu"],
+            "",
+            "unknown flag --reward_model.devise; did you mean 'reward_model.device'?",
+        ),
+        ([], "reward_model: {devise: cpu}", "unknown key 'reward_model.devise' in .* 'reward_model.device'?"),
+        (["--others.device", "cpu"], "", r"others is a list, whose items have fields: others: \[{device: \.\.\.}\]"),
+        (["--policy.server.model", "m"], "", "^server.base_urls and server.model go together"),
+        (["--reward_model.server.model", "m"], "reward_model: b", "^server.base_urls and server.model go together"),
+        (["--others", "[c"], "", "--others is not YAML"),
+    ],
+)
+def test_mistakes_about_models_are_named(tmp_path: Path, argv: list[str], text: str, message: str) -> None:
+    (tmp_path / "c.yaml").write_text(text)
+    with pytest.raises(UserError, match=message):
+        parse(Asked, ["--config", str(tmp_path / "c.yaml"), *argv])
 
 
 @pytest.mark.parametrize(
@@ -99,7 +170,7 @@ def test_commands_exit_with_status_2_and_one_sentence(tmp_path: Path, command: l
 
 
 def ours(config: Example) -> None:
-    raise ValueError(
+    raise UserError(
         "the width is odd; make it even"  # in two lines, as many of ours are
     )
 

@@ -20,9 +20,8 @@ from pathlib import Path
 import pytest
 
 from data_synth import judge, label, trees
+from data_synth.search.config import TreesConfig, TreeSearchConfig
 from data_synth.search.store import IMAGES, TREES, TreeRun
-from data_synth.search.tree import TreeSearchConfig
-from data_synth.trees import TreesConfig
 from tests.perf.mock import continuation
 from tests.ray_nodes import a_worker, two_nodes
 from tests.stand_in import Answer, Body, StandIn, completion, config_of
@@ -30,6 +29,7 @@ from vlprm.data.dataset import read_rows
 from vlprm.policy import all_answers
 from vlprm.runs.journal import read_records
 from vlprm.runs.window import EXIT_STOPPED, Stopped, in_window
+from vlprm.serving.config import ModelConfig
 from vlprm.tasks.scene import rng_for
 
 SEARCH = TreeSearchConfig(root_rollouts=4, rollouts=4, searches=3, max_tokens=400)
@@ -63,8 +63,8 @@ def policy(server: StandIn) -> Policy:
 
 
 def config(run: Path, server: StandIn, **changes: object) -> TreesConfig:
-    served = config_of(server, concurrency=4)
-    base = TreesConfig(run, tasks=TASK, problems=30, unit=5, search=SEARCH, server=served, device="cpu")
+    policy = ModelConfig("builtin/policy", config_of(server, concurrency=4))
+    base = TreesConfig(run, policy, tasks=TASK, problems=30, unit=5, search=SEARCH)
     return dataclasses.replace(base, **changes)  # type: ignore[arg-type]
 
 

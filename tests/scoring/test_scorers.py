@@ -29,7 +29,7 @@ from vlprm.scoring.local import LocalScorer, WholeSolutionScorer
 from vlprm.scoring.open import open_scorer
 from vlprm.scoring.tree import score, score_steps, score_whole
 from vlprm.search import SearchConfig, SearchResult, solve
-from vlprm.serving.config import ServerConfig
+from vlprm.serving.config import ModelConfig
 from vlprm.tasks import TASKS
 from vlprm.zoom.policy import ZoomPolicy
 
@@ -86,20 +86,21 @@ def test_folders_are_opened_as_what_is_asked_of_them(checkpoint: Checkpoint, bac
     new = load_reward_model(backbone, new_head="step")
     save_reward_model(new, tmp_path / "new", new.config)
 
-    async def last(folders: Path | list[Path], kind: str) -> float:
+    async def last(names: list[str], kind: str) -> float:
         asked = ScorerConfig(kind)  # type: ignore[arg-type]
-        async with open_scorer(folders, "cpu", "float32", ServerConfig(), asked) as scorer:
+        models = [ModelConfig(str(tmp_path / name), device="cpu") for name in names]
+        async with open_scorer(models, asked) as scorer:
             score = (await scorer.score(problem, [steps])).steps[0][-1]
         assert score is not None
         return score.correct
 
     alone = score(checkpoint, [(problem, steps)])[0][-1]
     assert alone is not None
-    assert asyncio.run(last(tmp_path / "a", "steps")) == pytest.approx(alone, abs=1e-5)
+    assert asyncio.run(last(["a"], "steps")) == pytest.approx(alone, abs=1e-5)
     whole = score_whole(checkpoint, [(problem, steps)])[0]
     assert whole != pytest.approx(alone, abs=1e-4)
-    assert asyncio.run(last(tmp_path / "a", "whole")) == pytest.approx(whole, abs=1e-5)
-    both = asyncio.run(last([tmp_path / "a", tmp_path / "new"], "steps"))
+    assert asyncio.run(last(["a"], "whole")) == pytest.approx(whole, abs=1e-5)
+    both = asyncio.run(last(["a", "new"], "steps"))
     assert both == pytest.approx((alone + 1 / 3) / 2, abs=1e-5)
 
 

@@ -13,7 +13,8 @@ from typing import Any
 
 import pytest
 
-from eval.parity import Gaps, ParityConfig, gaps, main
+from eval.parity import Gaps, gaps, main
+from eval.step_scores.config import ParityConfig
 from tests.conftest import executed, solved
 from tests.stand_in import Answer, Body, StandIn, completion, config_of
 from tests.stored import pool_record, write_run
@@ -26,7 +27,7 @@ from vlprm.scoring import Scored
 from vlprm.scoring.config import ScorerConfig
 from vlprm.scoring.open import open_scorer, open_served_scorer
 from vlprm.scoring.served import ServedScorer, _seen_from
-from vlprm.serving.config import ServerConfig
+from vlprm.serving.config import ModelConfig, ServerConfig
 from vlprm.serving.messages import probe_problem
 from vlprm.steps import parse_step
 from vlprm.tasks import TASKS
@@ -274,26 +275,25 @@ def test_a_served_critic_scores_by_its_critiques(server: StandIn, made: Callable
 
     async def ask() -> Scored:
         asked = ScorerConfig("critiques", critiques=4)
-        async with open_scorer(made("step"), "cpu", "float32", config_of(server), asked) as scorer:
+        async with open_scorer([ModelConfig(str(made("step")), config_of(server))], asked) as scorer:
             return await scorer.score(PROBLEM, [STEPS[:1]])
 
     assert [s and s.correct for s in asyncio.run(ask()).steps[0]] == [0.75]
 
 
-@pytest.mark.parametrize("asked", [{"reward_model": ["a", "b"]}, {"scorer": ScorerConfig("whole")}])
-def test_a_server_is_not_asked_for_what_it_cannot_give(asked: dict[str, Any]) -> None:
+def test_a_server_is_not_asked_for_what_it_cannot_give() -> None:
     async def enter() -> None:
-        server = ServerConfig(("http://localhost/v1",), "prm")
-        async with open_scorer(**{"reward_model": "a", "device": "cpu", "dtype": "float32", "server": server, **asked}):
+        model = ModelConfig("a", ServerConfig(("http://localhost/v1",), "prm"))
+        async with open_scorer([model], ScorerConfig("whole")):
             pass
 
-    with pytest.raises(ValueError, match="servers score the steps of one reward model only; leave out"):
+    with pytest.raises(ValueError, match=r"servers score steps only; leave out server\.base_urls"):
         asyncio.run(enter())
 
 
 def opened(folder: Path, config: ServerConfig) -> None:
     async def enter() -> None:
-        async with open_served_scorer(folder, config):
+        async with open_served_scorer(ModelConfig(str(folder), config)):
             pass
 
     asyncio.run(enter())
@@ -331,7 +331,7 @@ def test_a_gap_above_the_bound_ends_the_command(
     folder = made("step")
     write_run(tmp_path / "pools", [pool_record(0, PROBLEM, [Solution(PROBLEM.id, tuple(STEPS), None, "answer", 1)])])
     candidate, probed = len(row_of(folder).ids), len(row_of(folder, *probe_of(folder)).ids)
-    config = ParityConfig(folder, tmp_path / "pools", config_of(server), device="cpu")
+    config = ParityConfig(ModelConfig(str(folder), config_of(server), "cpu"), tmp_path / "pools")
 
     def reply(body: Body, correct: float) -> Answer:
         answered = any(turn["role"] == "assistant" and turn["content"] != "2" for turn in body["messages"])

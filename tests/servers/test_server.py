@@ -11,10 +11,10 @@ from pathlib import Path
 import pytest
 
 from data_synth import judge
-from data_synth.judges.model import AskConfig
+from data_synth.judges.config import AskConfig
+from data_synth.search.config import TreeSearchConfig
 from data_synth.search.estimators import search
 from data_synth.search.store import IMAGES, TREES, Searched, tree_record
-from data_synth.search.tree import TreeSearchConfig
 from tests.conftest import executed, solved
 from tests.teacher import TeacherEngine
 from tests.vllm_server import LIMIT, vllm
@@ -26,7 +26,7 @@ from vlprm.policy.rollout import rollouts
 from vlprm.runs.folder import open_run
 from vlprm.runs.journal import Records, finish, read_records
 from vlprm.schema import Problem, Solution, Step
-from vlprm.serving.config import ServerConfig
+from vlprm.serving.config import ModelConfig, ServerConfig
 from vlprm.tasks import TASKS
 
 pytestmark = [pytest.mark.server, pytest.mark.timeout(LIMIT)]
@@ -59,7 +59,7 @@ def solved_by(server: ServerConfig, requests: Sequence[Request]) -> list[list[So
 
 def run_on(server, work):  # type: ignore[no-untyped-def]
     async def opened():  # type: ignore[no-untyped-def]
-        async with open_policy(POLICY, "cpu", "float32", server) as engine:
+        async with open_policy(ModelConfig(POLICY, server)) as engine:
             return await work(engine)
 
     return asyncio.run(opened())
@@ -129,8 +129,8 @@ def test_a_judge_is_held_to_the_form_of_its_answer(server: ServerConfig, tmp_pat
         tree = asyncio.run(search(problem, TeacherEngine(0.3), TreeSearchConfig(searches=0), seed=1))
         records.append([tree_record(at, Searched(problem, tree), tmp_path / "trees" / IMAGES)])
     finish(records)
-    ask = AskConfig(solutions=2, tries=1, max_tokens=1500)
-    judge.main(judge.JudgeConfig(tmp_path / "trees", tmp_path / "judged", "model", ask=ask, server=server))
+    ask, model = AskConfig(solutions=2, tries=1, max_tokens=1500), ModelConfig(POLICY, server)
+    judge.main(judge.JudgeConfig(tmp_path / "trees", tmp_path / "judged", "model", ask=ask, model=model))
     made = list(read_records(tmp_path / "judged" / "judgements.jsonl"))
     assert [record["requests"] for record in made] == [2, 2, 2]
     causes = {cause for record in made for cause in record["failures"]}

@@ -12,7 +12,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from eval.parity import ParityConfig, gaps, main
+from eval.parity import gaps, main
+from eval.step_scores.config import ParityConfig
 from tests.conftest import executed, solved
 from tests.stored import pool_record, write_run
 from tests.tiny_backbones import qwen3_vl_with_tools
@@ -23,7 +24,7 @@ from vlprm.model.reward_loading import load_reward_model, save_reward_model
 from vlprm.schema import Problem, Region, Solution, Step
 from vlprm.scoring.open import open_served_scorer
 from vlprm.scoring.tree import StepScore, score_steps
-from vlprm.serving.config import ServerConfig
+from vlprm.serving.config import ModelConfig, ServerConfig
 from vlprm.steps import parse_step
 from vlprm.tasks import TASKS
 
@@ -62,7 +63,7 @@ def model(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
 
 def scored(model: Served, solutions: list[tuple[Problem, list[Step]]]) -> list[list[StepScore | None]]:
     async def ask() -> list[list[StepScore | None]]:
-        async with open_served_scorer(model.folder, model.server) as scores:
+        async with open_served_scorer(ModelConfig(str(model.folder), model.server)) as scores:
             return await scores.score_steps(solutions)
 
     return asyncio.run(ask())
@@ -135,7 +136,7 @@ def test_the_command_measures_stored_candidates(
         for problem, steps in SOLUTIONS[:10]
     ]
     write_run(tmp_path / "pools", [pool_record(at, *pool) for at, pool in enumerate(pools)])
-    config = ParityConfig(model.folder, tmp_path / "pools", model.server, problems=8, device="cpu")
+    config = ParityConfig(ModelConfig(str(model.folder), model.server, "cpu"), tmp_path / "pools", problems=8)
     main(config)
     expected = sum(1 + len(steps) for _, steps in SOLUTIONS[:8])
     assert f"over {expected} steps; no results 0" in capsys.readouterr().out

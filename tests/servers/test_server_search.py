@@ -17,7 +17,7 @@ from vlprm.model.reward_loading import load_reward_model, save_reward_model
 from vlprm.policy.open import open_policy
 from vlprm.scoring.open import open_scorer
 from vlprm.search import SearchConfig, SearchResult, solve
-from vlprm.serving.config import ServerConfig
+from vlprm.serving.config import ModelConfig, ServerConfig
 from vlprm.tasks import TASKS
 
 pytestmark = [pytest.mark.server, pytest.mark.timeout(LIMIT)]
@@ -57,8 +57,8 @@ def found(
 ) -> list[SearchResult]:
     async def search() -> list[SearchResult]:
         async with (
-            open_policy(POLICY, "cpu", "float32", policy) as engine,
-            open_scorer(served.reward_model, "cpu", "float32", scores) as scorer,
+            open_policy(ModelConfig(POLICY, policy, "cpu")) as engine,
+            open_scorer([ModelConfig(str(served.reward_model), scores, "cpu")]) as scorer,
         ):
             return list(await asyncio.gather(*(solve(method, p, engine, scorer, config) for p in PROBLEMS)))
 

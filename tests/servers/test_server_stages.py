@@ -12,18 +12,17 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
+from data_synth.search.config import TreesConfig, TreeSearchConfig
 from data_synth.search.source import drawn_problems
-from data_synth.search.tree import TreeSearchConfig
-from data_synth.trees import TreesConfig
 from data_synth.trees import main as grow_trees
 from eval.run import main as sample_candidates
-from eval.runs.problem_sets import ProblemSetConfig
-from eval.runs.run_config import RunConfig
+from eval.runs.config import ProblemSetConfig, RunConfig
 from tests.stand_in import KEY, Answer, Body, StandIn, as_asked, completion, config_of, open_on
 from vlprm.runs.config import parse
 from vlprm.runs.journal import read_records, refuse_unfinished
 from vlprm.runs.pools import RECORDS
 from vlprm.search import SearchConfig
+from vlprm.serving.config import ModelConfig
 from vlprm.tasks import TASKS, load_tasks
 
 
@@ -33,7 +32,7 @@ def test_the_key_reaches_the_server_and_nothing_else(
     monkeypatch.setenv("VLPRM_TEST_KEY", KEY)
     caplog.set_level(logging.DEBUG)
     config = config_of(server, api_key_env="VLPRM_TEST_KEY")
-    grow_trees(TreesConfig(tmp_path / "run", str(backbone), ("count_grid",), problems=2, unit=1, server=config))
+    grow_trees(TreesConfig(tmp_path / "run", ModelConfig(str(backbone), config), ("count_grid",), problems=2, unit=1))
     assert server.keys == {f"Bearer {KEY}"}
     assert caplog.text
     assert KEY not in caplog.text
@@ -47,15 +46,15 @@ def test_the_key_reaches_the_server_and_nothing_else(
 @pytest.mark.parametrize(
     "flags",
     [
-        ["--server.base_urls", f"['http://me:{KEY}@host/v1']"],
-        ["--server.base_urls", f"['http://host/v1?key={KEY}']"],
-        ["--server.base_urls", "['http://host/v1']", "--server.api_key_env", KEY],
-        ["--server.base_urls", "[]"],
+        ["--policy.server.base_urls", f"['http://me:{KEY}@host/v1']"],
+        ["--policy.server.base_urls", f"['http://host/v1?key={KEY}']"],
+        ["--policy.server.base_urls", "['http://host/v1']", "--policy.server.api_key_env", KEY],
+        ["--policy.server.base_urls", "[]"],
     ],
 )
 def test_a_config_that_could_hold_a_key_is_refused_without_showing_it(flags: list[str]) -> None:
     with pytest.raises(ValueError, match="server") as caught:
-        parse(TreesConfig, ["--run", "x", "--server.model", "policy", *flags])
+        parse(TreesConfig, ["--run", "x", "--policy.server.model", "policy", *flags])
     assert KEY not in str(caught.value)
 
 
@@ -70,7 +69,7 @@ def test_stages_write_the_same_records_from_servers_that_answer_the_same(
     for name, config in {"one": config_of(one), "two": config_of(one, other)}.items():
         asked = (ProblemSetConfig("count_grid", problems=3),)
         methods, search = ("self_consistency",), SearchConfig(n=2)
-        sample_candidates(RunConfig(tmp_path / name, str(backbone), asked, methods, search, server=config))
+        sample_candidates(RunConfig(tmp_path / name, ModelConfig(str(backbone), config), asked, methods, search))
     pools = [
         sorted(
             (r["problem"], [c["solution"] for c in r["candidates"]]) for r in read_records(tmp_path / name / RECORDS)
@@ -79,7 +78,8 @@ def test_stages_write_the_same_records_from_servers_that_answer_the_same(
     ]
     assert pools[0] == pools[1]
     assert [solution["stop"] for solution in pools[0][0][1]] == ["answer", "no_text"]
-    grow_trees(TreesConfig(tmp_path / "trees", str(backbone), ("count_grid",), problems=1, server=config_of(one)))
+    policy = ModelConfig(str(backbone), config_of(one))
+    grow_trees(TreesConfig(tmp_path / "trees", policy, ("count_grid",), problems=1))
     (tree,) = (record["tree"] for record in read_records(tmp_path / "trees" / "trees.jsonl"))
     assert (tree["root"]["mc_total"], tree["root"]["mc_valid"]) == (8, 1)
     assert [leaf for leaf, _ in tree["leaves"]] == [0]  # an empty answer does not end a solution
@@ -89,9 +89,8 @@ def test_a_tree_that_an_outage_spoilt_is_made_again_by_the_same_command(
     server: StandIn, tmp_path: Path, backbone: Path
 ) -> None:
     """Calls of one problem of three time out. The next run asks only for that problem."""
-    config = TreesConfig(
-        tmp_path / "trees", str(backbone), ("count_grid",), problems=3, server=config_of(server, timeout=2.0)
-    )
+    policy = ModelConfig(str(backbone), config_of(server, timeout=2.0))
+    config = TreesConfig(tmp_path / "trees", policy, ("count_grid",), problems=3)
     spoilt = drawn_problems(load_tasks(("count_grid",)), "train", 3)
     question = spoilt.problem(spoilt.ids[1]).question
 
@@ -124,8 +123,10 @@ def test_no_problem_that_can_be_searched_is_no_success(tmp_path: Path) -> None:
     """All images are missing; once they exist, the same command continues."""
     line = {"id": "7", "question": "How many?", "images": ["a.png"], "answer": "3", "answer_type": "integer"}
     (tmp_path / "problems.jsonl").write_text(json.dumps(line) + "\n")
-    config = TreesConfig(tmp_path / "trees", problem_file=tmp_path / "problems.jsonl", device="cpu")
-    config = dataclasses.replace(config, search=TreeSearchConfig(root_rollouts=1, max_tokens=2))
+    config = TreesConfig(tmp_path / "trees", ModelConfig("builtin/policy", device="cpu"))
+    config = dataclasses.replace(
+        config, problem_file=tmp_path / "problems.jsonl", search=TreeSearchConfig(root_rollouts=1, max_tokens=2)
+    )
     with pytest.raises(ValueError, match=r"none of 1 problems can be searched .*the first: .*no image 'a\.png'"):
         grow_trees(config)
     Image.new("RGB", (64, 64)).save(tmp_path / "a.png")

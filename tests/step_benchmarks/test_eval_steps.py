@@ -13,9 +13,10 @@ import pytest
 import torch
 
 from eval import steps
+from eval.step_scores.config import StepsConfig
 from eval.step_scores.images import Images
 from eval.step_scores.results import FIXED, intervals, measured_all, reward_measures
-from eval.steps import StepsConfig, chosen
+from eval.steps import chosen
 from tests.step_benchmarks.test_step_benchmarks import process_row, spoilt_row, write_rows
 from tests.stored import pool_record, write_run
 from tests.teacher import TeacherEngine
@@ -26,6 +27,7 @@ from vlprm.policy import Request
 from vlprm.policy.rollout import rollouts
 from vlprm.schema import Problem
 from vlprm.scoring.tree import score
+from vlprm.serving.config import ModelConfig
 from vlprm.step_benchmarks import BENCHMARKS
 from vlprm.step_benchmarks.labelled import LabelledSolution, labelled
 from vlprm.step_benchmarks.predictions import Prediction
@@ -60,7 +62,11 @@ def texts(tmp_path: Path) -> Path:
 
 
 def config(data: Path, run: Path, **changes: Any) -> StepsConfig:
-    return dataclasses.replace(StepsConfig("synthetic", data, run, unit=5, device="cpu"), **changes)
+    return dataclasses.replace(StepsConfig("synthetic", data, run, unit=5), **changes)
+
+
+def on_cpu(folder: Path) -> ModelConfig:
+    return ModelConfig(str(folder), device="cpu")
 
 
 def results_of(run: Path) -> dict[str, Any]:
@@ -78,7 +84,7 @@ def rewards_of(run: Path) -> dict[str, list[float]]:
 def test_a_run_scores_every_solution_and_goes_on_where_it_was_killed(
     candidates: Path, reward_model: Path, tmp_path: Path
 ) -> None:
-    ran = config(candidates, tmp_path / "run", checkpoint=reward_model)
+    ran = config(candidates, tmp_path / "run", reward_model=on_cpu(reward_model))
     steps.main(ran)
     whole, results = (ran.run / "predictions.jsonl").read_text(), results_of(ran.run)
     solutions = BENCHMARKS["synthetic"].load(candidates).solutions
@@ -111,20 +117,24 @@ def test_images_are_shown_removed_or_swapped(candidates: Path, reward_model: Pat
     }
     for mode, of_mode in wanted.items():
         run = tmp_path / mode
-        steps.main(config(candidates, run, checkpoint=reward_model, images=mode))
+        steps.main(config(candidates, run, reward_model=on_cpu(reward_model), images=mode))
         for solution, rewards in zip(solutions, of_mode, strict=True):
             assert rewards_of(run)[solution.key] == pytest.approx(rewards, abs=1e-5)
 
 
 def test_problems_of_text_alone_are_scored(texts: Path, reward_model: Path, tmp_path: Path) -> None:
-    steps.main(config(texts, tmp_path / "run", benchmark="process_bench", checkpoint=reward_model, rows=3))
+    steps.main(config(texts, tmp_path / "run", benchmark="process_bench", reward_model=on_cpu(reward_model), rows=3))
     found = rewards_of(tmp_path / "run")
     solutions = BENCHMARKS["process_bench"].load(texts).solutions[:3]
     problems = [(Problem("", "", s.question, (), None, "word"), s.steps) for s in solutions]
     for solution, rewards in zip(solutions, score(load_reward_model(reward_model), problems), strict=True):
         assert found[solution.key] == pytest.approx(rewards, abs=1e-5)
     with pytest.raises(ValueError, match="the benchmark has no images; nothing can be removed"):
-        steps.main(config(texts, tmp_path / "r", benchmark="process_bench", checkpoint=reward_model, images="removed"))
+        steps.main(
+            config(
+                texts, tmp_path / "r", benchmark="process_bench", reward_model=on_cpu(reward_model), images="removed"
+            )
+        )
 
 
 def test_what_cannot_be_shown_has_no_result_and_the_others_go_on(reward_model: Path, tmp_path: Path) -> None:
@@ -140,7 +150,7 @@ def test_what_cannot_be_shown_has_no_result_and_the_others_go_on(reward_model: P
         spoilt_row(id="long", reasoning_error="STEP1: a\nSTEP2: " + "b 7 " * 3000),
     ]
     write_rows(folder / "location_error.jsonl", rows)
-    steps.main(config(folder, tmp_path / "run", benchmark="vlrm_bench", checkpoint=reward_model))
+    steps.main(config(folder, tmp_path / "run", benchmark="vlrm_bench", reward_model=on_cpu(reward_model)))
     results = results_of(tmp_path / "run")
     causes = {"image_missing": 1, "image_unreadable": 1, "control_token": 1, "unread_step": 1}
     assert (results["no_result"]["solutions"], results["no_result"]["causes"]) == (4, causes)
@@ -178,19 +188,21 @@ def test_an_image_is_never_swapped_with_itself_nor_with_one_that_is_not_there(tm
 def test_a_threshold_comes_from_other_solutions_of_the_same_model(
     candidates: Path, texts: Path, reward_model: Path, tmp_path: Path
 ) -> None:
-    steps.main(config(candidates, tmp_path / "other", checkpoint=reward_model))
-    here = config(texts, tmp_path / "here", benchmark="process_bench", checkpoint=reward_model)
+    steps.main(config(candidates, tmp_path / "other", reward_model=on_cpu(reward_model)))
+    here = config(texts, tmp_path / "here", benchmark="process_bench", reward_model=on_cpu(reward_model))
     steps.main(dataclasses.replace(here, threshold_from=tmp_path / "other"))
     fixed, other = results_of(here.run)["official"]
     assert (fixed["threshold"], fixed["origin"]) == (0.5, FIXED.origin)
     best = results_of(tmp_path / "other")["threshold_for_other_data"]["threshold"]
     assert (other["threshold"], other["origin"]) == (best, "best on synthetic")
     with pytest.raises(ValueError, match="is of solutions that are measured here"):
-        steps.main(config(candidates, tmp_path / "x", checkpoint=reward_model, threshold_from=tmp_path / "other"))
+        steps.main(
+            config(candidates, tmp_path / "x", reward_model=on_cpu(reward_model), threshold_from=tmp_path / "other")
+        )
     another = tmp_path / "another"
     save_reward_model(load_reward_model(reward_model), another, CheckpointConfig(head="step", aggregation="mean"))
     with pytest.raises(ValueError, match="is of another model than"):
-        steps.main(dataclasses.replace(here, checkpoint=another, threshold_from=tmp_path / "other"))
+        steps.main(dataclasses.replace(here, reward_model=on_cpu(another), threshold_from=tmp_path / "other"))
     assert not (tmp_path / "x").exists()
 
 
@@ -200,7 +212,7 @@ def test_a_threshold_comes_from_other_solutions_of_the_same_model(
 def test_stored_rewards_are_measured_as_those_of_a_checkpoint(
     candidates: Path, reward_model: Path, tmp_path: Path
 ) -> None:
-    steps.main(config(candidates, tmp_path / "scored", checkpoint=reward_model))
+    steps.main(config(candidates, tmp_path / "scored", reward_model=on_cpu(reward_model)))
     stored = tmp_path / "scored" / "predictions.jsonl"
     steps.main(config(candidates, tmp_path / "stored", predictions=stored))
     assert results_of(tmp_path / "stored") == results_of(tmp_path / "scored")
@@ -281,15 +293,15 @@ def test_no_failure_can_look_better_than_results() -> None:
     ("changes", "message"),
     [
         ({"benchmark": "odd"}, "unknown benchmark 'odd'; known: visual_process_bench, "),
-        ({"checkpoint": None}, "give --checkpoint, which scores the solutions, or --predictions, and not both"),
+        ({"reward_model": None}, "give --reward_model, which scores the solutions, or --predictions, and not both"),
         ({"predictions": Path("p.jsonl")}, "and not both"),
-        ({"checkpoint": None, "predictions": Path("p.jsonl"), "images": "swapped"}, "leave out --predictions"),
-        ({"checkpoint": None, "predictions": Path("absent.jsonl")}, r"there is no file absent\.jsonl"),
+        ({"reward_model": None, "predictions": Path("p.jsonl"), "images": "swapped"}, "leave out --predictions"),
+        ({"reward_model": None, "predictions": Path("absent.jsonl")}, r"there is no file absent\.jsonl"),
     ],
 )
 def test_a_mistaken_command_is_refused_and_leaves_no_folder(
     candidates: Path, tmp_path: Path, changes: dict[str, Any], message: str
 ) -> None:
     with pytest.raises(ValueError, match=message):
-        steps.main(config(candidates, tmp_path / "run", **{"checkpoint": Path("prm"), **changes}))
+        steps.main(config(candidates, tmp_path / "run", **{"reward_model": ModelConfig("prm"), **changes}))
     assert not (tmp_path / "run").exists()

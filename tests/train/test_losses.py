@@ -12,10 +12,10 @@ import torch
 from torch import Tensor
 
 from train.reward.batches import batch_rows, model_inputs
+from train.reward.config import LossConfig, RowsConfig
 from train.reward.data import LabelledRow, class_weights, labelled_row
 from train.reward.losses import (
     IGNORE,
-    LossConfig,
     beta_binomial,
     candidate_means,
     log_probabilities,
@@ -23,7 +23,7 @@ from train.reward.losses import (
     step_loss,
     training_loss,
 )
-from train.reward.trees import RowsConfig, load_trees, merged
+from train.reward.trees import load_trees, merged
 from vlprm.data.dataset import LabelledPath
 from vlprm.model.inputs import InputBuilder
 from vlprm.model.loading import Checkpoint

@@ -12,8 +12,8 @@ import pytest
 from PIL import Image
 
 from train.prm import split_rows
-from train.reward.config import PrmConfig
-from train.reward.trees import RowsConfig, load_trees
+from train.reward.config import PrmConfig, RowsConfig
+from train.reward.trees import load_trees
 from vlprm.images import open_image, png
 from vlprm.model.inputs import InputBuilder
 

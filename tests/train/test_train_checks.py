@@ -12,10 +12,9 @@ import pytest
 
 from train import prm
 from train.reward.checks import check
-from train.reward.config import PrmConfig
+from train.reward.config import LossConfig, PrmConfig, RowsConfig
 from train.reward.data import check_pairs
-from train.reward.losses import LossConfig
-from train.reward.trees import RowsConfig, load_trees
+from train.reward.trees import load_trees
 from vlprm.model.attention import Attention
 from vlprm.model.checkpoint_config import load_checkpoint_config
 from vlprm.model.lora import add_adapters

@@ -10,9 +10,7 @@ import pytest
 import torch
 
 from train.prm import make_trainer, new_model, split_rows, trainable
-from train.reward.config import PrmConfig
-from train.reward.losses import LossConfig
-from train.reward.trees import RowsConfig
+from train.reward.config import LossConfig, PrmConfig, RowsConfig
 
 
 def test_adapters_depend_on_the_seed_alone(backbone: Path, dataset: Path, tmp_path: Path) -> None:

@@ -16,12 +16,12 @@ from train import merge, prm
 from train.policy.lessons import Curriculum, Lesson, batch_lessons, executed_steps, lesson, lesson_row, teacher
 from train.prm import make_trainer, split_rows
 from train.reward.batches import batch_rows, plan_batches
-from train.reward.config import PrmConfig
+from train.reward.config import LossConfig, PrmConfig, RowsConfig
 from train.reward.data import KIND_INDEX, examples_of, labelled_row
-from train.reward.losses import IGNORE, LossConfig
+from train.reward.losses import IGNORE
 from train.reward.progress import Progress
 from train.reward.trainer import StepTrainer
-from train.reward.trees import RowsConfig, load_trees
+from train.reward.trees import load_trees
 from vlprm.data.dataset import read_rows, row_paths
 from vlprm.model.inputs import InputBuilder
 from vlprm.model.loading import load_inputs, load_policy

@@ -1,4 +1,4 @@
-"""The config of `train.prm`."""
+"""What `train.prm` and `train.merge` are asked for."""
 
 from __future__ import annotations
 
@@ -8,11 +8,67 @@ from typing import Literal
 
 from jsonargparse.typing import ClosedUnitInterval, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
 
-from train.reward.losses import LossConfig
-from train.reward.trees import RowsConfig
 from vlprm.model.attention import Attention
 from vlprm.model.checkpoint_config import Bits, CheckpointConfig, Head, Part
 from vlprm.schema import Aggregation
+
+
+@dataclass(frozen=True)
+class RowsConfig:
+    """What is learnt from, and in which batches.
+
+    Args:
+        of: a row is a solution (paths) or all solutions of a problem, with what they share once (trees).
+        max_paths_per_tree: solutions taken of one problem, and no more than a judge has read of it.
+        after_first_error: of a solution's steps after its first wrong one: leave them out (stop), show them without
+            targets (mask), or learn from them too (keep).
+        mixed: take only problems that have right and wrong solutions.
+        batch_tokens: tokens of a device's batch, padding included.
+        longest: tokens of a row that is still taken.
+        over_long: a longer row stops the run (refuse), or is left out and counted (drop). It is never cut.
+    """
+
+    of: Literal["paths", "trees"] = "trees"
+    max_paths_per_tree: PositiveInt = 8
+    after_first_error: Literal["stop", "mask", "keep"] = "keep"
+    mixed: bool = False
+    batch_tokens: PositiveInt = 4096
+    longest: PositiveInt = 16_384
+    over_long: Literal["refuse", "drop"] = "refuse"
+
+
+@dataclass(frozen=True)
+class LossConfig:
+    """The loss.
+
+    Args:
+        labels: what a step is learnt from: its target as it is (soft), whether that calls it wrong (hard), or its
+            counts of right rollouts, as a Beta-Binomial draw (counts).
+        threshold: a step whose target is not above it is wrong, be it for hard labels, for what comes after a first
+            error, for weights, pairs or critiques. Without one, as the rule of its label says: no right rollout of a
+            Monte Carlo value, else below one half.
+        concentration: of the Beta distribution around the predicted reward, in rollouts (counts).
+        error_kinds: learn to tell errors of perception from errors of reasoning; without it, right from wrong alone.
+        wrong_weight: weight of a wrong step, where a correct one has 1.
+        balance: within each type of question, give correct and wrong steps the same weight in all, before wrong_weight.
+        siblings: weight of the pairwise loss between steps of one prefix, a correct and a wrong one.
+        candidates: weight of the pairwise loss between right and wrong solutions of a problem.
+        steps: weight of the loss of steps; 0 to learn critiques alone.
+        critique: weight of the loss of critiques, which the LM head learns to write.
+        vocabulary: a verdict's probability is taken over the whole vocabulary, not over the two verdicts.
+    """
+
+    labels: Literal["soft", "hard", "counts"] = "soft"
+    threshold: ClosedUnitInterval | None = None
+    concentration: PositiveFloat = 10.0
+    error_kinds: bool = True
+    wrong_weight: PositiveFloat = 1.0
+    balance: bool = False
+    siblings: NonNegativeFloat = 0.0
+    candidates: NonNegativeFloat = 0.0
+    steps: NonNegativeFloat = 1.0
+    critique: NonNegativeFloat = 0.0
+    vocabulary: bool = False
 
 
 @dataclass(frozen=True)
@@ -80,3 +136,16 @@ class PrmConfig:
     report_to: Literal["none", "wandb", "trackio", "tensorboard"] = "none"
     aggregation: Aggregation = "min"
     seed: int = 0
+
+
+@dataclass(frozen=True)
+class MergeConfig:
+    """Merge adapters.
+
+    Args:
+        reward_model: folder of a reward model that was trained with lora_rank.
+        run: checkpoint folder to write.
+    """
+
+    reward_model: Path
+    run: Path

@@ -7,9 +7,10 @@ from collections import Counter, defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from train.reward.config import LossConfig, RowsConfig
 from train.reward.critiques import critiques_of
-from train.reward.losses import IGNORE, LossConfig
-from train.reward.trees import RowsConfig, Tree, is_wrong
+from train.reward.losses import IGNORE
+from train.reward.trees import Tree, is_wrong
 from vlprm.data.dataset import LabelledPath
 from vlprm.errors import UserError
 from vlprm.model.inputs import InputBuilder

@@ -6,51 +6,16 @@ batch is split into parts, devices or trees changes them. Shapes: B rows, S step
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 import torch
-from jsonargparse.typing import ClosedUnitInterval, NonNegativeFloat, PositiveFloat
 from torch import Tensor
 from torch.nn import functional as F
 
+from train.reward.config import LossConfig
 from vlprm.model.reward_model import CORRECT, StepOutput
 
 IGNORE = -100
-
-
-@dataclass(frozen=True)
-class LossConfig:
-    """The loss.
-
-    Args:
-        labels: what a step is learnt from: its target as it is (soft), whether that calls it wrong (hard), or its
-            counts of right rollouts, as a Beta-Binomial draw (counts).
-        threshold: a step whose target is not above it is wrong, be it for hard labels, for what comes after a first
-            error, for weights, pairs or critiques. Without one, as the rule of its label says: no right rollout of a
-            Monte Carlo value, else below one half.
-        concentration: of the Beta distribution around the predicted reward, in rollouts (counts).
-        error_kinds: learn to tell errors of perception from errors of reasoning; without it, right from wrong alone.
-        wrong_weight: weight of a wrong step, where a correct one has 1.
-        balance: within each type of question, give correct and wrong steps the same weight in all, before wrong_weight.
-        siblings: weight of the pairwise loss between steps of one prefix, a correct and a wrong one.
-        candidates: weight of the pairwise loss between right and wrong solutions of a problem.
-        steps: weight of the loss of steps; 0 to learn critiques alone.
-        critique: weight of the loss of critiques, which the LM head learns to write.
-        vocabulary: a verdict's probability is taken over the whole vocabulary, not over the two verdicts.
-    """
-
-    labels: Literal["soft", "hard", "counts"] = "soft"
-    threshold: ClosedUnitInterval | None = None
-    concentration: PositiveFloat = 10.0
-    error_kinds: bool = True
-    wrong_weight: PositiveFloat = 1.0
-    balance: bool = False
-    siblings: NonNegativeFloat = 0.0
-    candidates: NonNegativeFloat = 0.0
-    steps: NonNegativeFloat = 1.0
-    critique: NonNegativeFloat = 0.0
-    vocabulary: bool = False
 
 
 def training_loss(output: StepOutput, batch: dict[str, Any], totals_4: Tensor, config: LossConfig) -> Tensor:

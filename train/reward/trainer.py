@@ -12,8 +12,9 @@ from torch.utils.data import Dataset
 from transformers import EvalPrediction, PreTrainedModel, Trainer
 
 from train.reward.batches import batch_rows, model_inputs
+from train.reward.config import LossConfig
 from train.reward.data import Example, LabelledRow, labelled_row
-from train.reward.losses import IGNORE, LossConfig, training_loss
+from train.reward.losses import IGNORE, training_loss
 from vlprm.errors import UserError
 from vlprm.metrics import auroc, calibration_error
 from vlprm.model.inputs import InputBuilder

@@ -11,12 +11,11 @@ from __future__ import annotations
 import logging
 from collections import defaultdict
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
-from jsonargparse.typing import PositiveInt
-
+from train.reward.config import RowsConfig
 from vlprm.data.dataset import LabelledPath, row_paths
 from vlprm.data.selection import in_order, is_counted
 from vlprm.data.trl_format import training_rows
@@ -27,30 +26,6 @@ from vlprm.schema import StepLabel
 log = logging.getLogger(__name__)
 
 Tree = Sequence[LabelledPath]  # solutions of one problem; nodes that they share are one step
-
-
-@dataclass(frozen=True)
-class RowsConfig:
-    """What is learnt from, and in which batches.
-
-    Args:
-        of: a row is a solution (paths) or all solutions of a problem, with what they share once (trees).
-        max_paths_per_tree: solutions taken of one problem, and no more than a judge has read of it.
-        after_first_error: of a solution's steps after its first wrong one: leave them out (stop), show them without
-            targets (mask), or learn from them too (keep).
-        mixed: take only problems that have right and wrong solutions.
-        batch_tokens: tokens of a device's batch, padding included.
-        longest: tokens of a row that is still taken.
-        over_long: a longer row stops the run (refuse), or is left out and counted (drop). It is never cut.
-    """
-
-    of: Literal["paths", "trees"] = "trees"
-    max_paths_per_tree: PositiveInt = 8
-    after_first_error: Literal["stop", "mask", "keep"] = "keep"
-    mixed: bool = False
-    batch_tokens: PositiveInt = 4096
-    longest: PositiveInt = 16_384
-    over_long: Literal["refuse", "drop"] = "refuse"
 
 
 def is_wrong(label: StepLabel, threshold: float | None) -> bool:

@@ -6,7 +6,6 @@ The built-in policy and backbone and the tests' random models are made here, wit
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -19,6 +18,8 @@ from transformers import (
     Qwen3VLProcessor,
     Qwen3VLVideoProcessor,
 )
+
+from vlprm.builtin.size import Size
 
 SPECIAL = (
     "<|endoftext|>",
@@ -45,22 +46,6 @@ CHAT_TEMPLATE = (
     "{%- else %}{{ part.text }}{%- endif %}{%- endfor %}{%- endif %}{{ '<|im_end|>\n' }}"
     "{%- endfor -%}{%- if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{%- endif %}"
 )
-
-
-@dataclass(frozen=True)
-class Size:
-    """Widths and depths of a small Qwen3-VL. Attention heads in the decoder have width 32."""
-
-    text_width: int = 192
-    text_layers: int = 4
-    text_heads: int = 6
-    kv_heads: int = 2
-    text_mlp: int = 512
-    vision_width: int = 128
-    vision_layers: int = 2
-    vision_heads: int = 4
-    vision_mlp: int = 512
-    patch: int = 16  # pixels; 2 x 2 patches make one token
 
 
 def make_tokenizer(texts: Iterable[str], vocab_size: int) -> PreTrainedTokenizerFast:

@@ -5,26 +5,36 @@ from __future__ import annotations
 import logging
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from typing import Any
 
 from vlprm.errors import UserError
 from vlprm.policy import Policy
-from vlprm.serving.config import ServerConfig
+from vlprm.serving.config import ModelConfig, ServerConfig
 
 
 @asynccontextmanager
-async def open_policy(policy: str, device: str, dtype: str, server: ServerConfig) -> AsyncIterator[Policy]:
-    """Open the policy of a checkpoint folder, for one event loop. With servers, the server has the weights and the
-    folder gives the processor and the config. UserError if a server does not answer as it must."""
+async def open_policy(model: ModelConfig) -> AsyncIterator[Policy]:
+    """Open a policy, for one event loop. With servers, the server has the weights and the checkpoint folder gives the
+    processor and the config. UserError if a server does not answer as it must."""
     # Imported here, because a served or scripted judge needs no torch in its process.
     from vlprm.model.loading import checkpoint_folder, load_inputs, load_policy, placement
     from vlprm.policy.local import LocalPolicy
 
-    if not server.base_urls:
-        yield LocalPolicy(load_policy(policy, *placement(device, dtype)))
+    if not model.is_served:
+        yield LocalPolicy(load_policy(model.checkpoint, *placement(model.device, model.dtype)))
         return
-    async with checked(require_server_package().ServedPolicy(load_inputs(checkpoint_folder(policy)), server)) as engine:
+    inputs = load_inputs(checkpoint_folder(model.checkpoint))
+    async with checked(require_server_package().ServedPolicy(inputs, model.server)) as engine:
         yield engine
+
+
+def placed(model: ModelConfig) -> ModelConfig:
+    """The same model with the device that `auto` is on this machine. UserError if the machine has no such device, or
+    there is no such dtype."""
+    from vlprm.model.loading import placement
+
+    return model if model.is_served else replace(model, device=placement(model.device, model.dtype)[0])
 
 
 @asynccontextmanager

@@ -3,7 +3,7 @@
     vlprm trees --config demo/trees
     vlprm recipes                     lists the recipes of the package; `vlprm recipes demo/prm` prints one
 
-The library knows the stages by name alone: what is listed here is imported when it is asked for.
+The library knows the stages by name alone: what is listed here is imported when it is asked for, its config first.
 """
 
 from __future__ import annotations
@@ -12,36 +12,84 @@ import difflib
 import importlib
 import importlib.util
 import sys
-import typing
 from importlib.machinery import PathFinder
 from pathlib import Path
 from types import ModuleType
+from typing import NamedTuple
 
 from vlprm.errors import UserError
 from vlprm.runs.recipes import RECIPES, purpose, recipe, recipe_names
 
-COMMANDS: dict[str, tuple[str, str]] = {
-    "trees": ("data_synth.trees", "problems -> search trees over a policy's own steps"),
-    "judge": ("data_synth.judge", "search trees -> a judge's verdicts on their steps"),
-    "label": ("data_synth.label", "trees and verdicts -> a dataset of fused step labels"),
-    "fuse": ("data_synth.fuse", "a dataset's labels made again by another rule"),
-    "synthesis-report": ("data_synth.report", "what trees, judge and labels cost, and how right they are: a page"),
-    "convert": ("data_synth.convert", "other groups' datasets of step labels -> ours, and ours -> theirs"),
-    "decontaminate": ("data_synth.decontaminate", "a dataset without the problems of benchmarks"),
-    "train": ("train.prm", "a dataset -> a reward model"),
-    "merge": ("train.merge", "adapters and their backbone -> one checkpoint"),
-    "builtin": ("train.builtin", "make the built-in policy and backbone again"),
-    "solve": ("eval.solve", "one image and one question -> a scored solution, and a page"),
-    "run": ("eval.run", "a policy, a reward model, methods and benchmarks -> records"),
-    "table": ("eval.table", "records of runs -> tables"),
-    "score": ("eval.score", "the score of stored outputs by a benchmark's own rule"),
-    "steps": ("eval.steps", "a reward model on a benchmark of labelled steps"),
-    "report": ("eval.report", "a whole run -> its results, and a page"),
-    "view": ("eval.view", "a run, problem by problem, in the browser"),
-    "parity": ("eval.parity", "whether servers score as this process does"),
-    "critiques": ("eval.critiques", "written critiques against the truth"),
-    "faithfulness": ("eval.faithfulness", "whether a policy looks at what it zooms to"),
-    "reproduced": ("eval.reproduced", "published outputs scored again by their authors' rules"),
+
+class Command(NamedTuple):
+    """A stage: its module, whose `main` runs it; its config, in a module that imports nothing heavy, so that flags are
+    read before torch is; what it does."""
+
+    module: str
+    config: str
+    about: str
+
+
+COMMANDS: dict[str, Command] = {
+    "trees": Command(
+        "data_synth.trees", "data_synth.search.config:TreesConfig", "problems -> search trees over a policy's own steps"
+    ),
+    "judge": Command(
+        "data_synth.judge", "data_synth.judges.config:JudgeConfig", "search trees -> a judge's verdicts on their steps"
+    ),
+    "label": Command(
+        "data_synth.label",
+        "data_synth.labels.config:LabelConfig",
+        "trees and verdicts -> a dataset of fused step labels",
+    ),
+    "fuse": Command(
+        "data_synth.fuse", "data_synth.labels.config:FuseConfig", "a dataset's labels made again by another rule"
+    ),
+    "synthesis-report": Command(
+        "data_synth.report",
+        "data_synth.reports.config:ReportConfig",
+        "what trees, judge and labels cost, and how right they are: a page",
+    ),
+    "convert": Command(
+        "data_synth.convert",
+        "data_synth.formats.config:ConvertConfig",
+        "other groups' datasets of step labels -> ours, and ours -> theirs",
+    ),
+    "decontaminate": Command(
+        "data_synth.decontaminate",
+        "data_synth.decontamination.config:DecontaminateConfig",
+        "a dataset without the problems of benchmarks",
+    ),
+    "train": Command("train.prm", "train.reward.config:PrmConfig", "a dataset -> a reward model"),
+    "merge": Command("train.merge", "train.reward.config:MergeConfig", "adapters and their backbone -> one checkpoint"),
+    "builtin": Command(
+        "train.builtin", "train.policy.config:BuiltinConfig", "make the built-in policy and backbone again"
+    ),
+    "solve": Command(
+        "eval.solve", "eval.runs.config:SolveConfig", "one image and one question -> a scored solution, and a page"
+    ),
+    "run": Command(
+        "eval.run", "eval.runs.config:RunConfig", "a policy, a reward model, methods and benchmarks -> records"
+    ),
+    "table": Command("eval.table", "eval.tables.config:TableConfig", "records of runs -> tables"),
+    "score": Command("eval.score", "eval.score:ScoreConfig", "the score of stored outputs by a benchmark's own rule"),
+    "steps": Command(
+        "eval.steps", "eval.step_scores.config:StepsConfig", "a reward model on a benchmark of labelled steps"
+    ),
+    "report": Command("eval.report", "eval.tables.config:ReportConfig", "a whole run -> its results, and a page"),
+    "view": Command("eval.view", "eval.tables.config:ViewConfig", "a run, problem by problem, in the browser"),
+    "parity": Command(
+        "eval.parity", "eval.step_scores.config:ParityConfig", "whether servers score as this process does"
+    ),
+    "critiques": Command(
+        "eval.critiques", "eval.step_scores.config:CritiquesConfig", "written critiques against the truth"
+    ),
+    "faithfulness": Command(
+        "eval.faithfulness", "eval.runs.config:FaithfulnessConfig", "whether a policy looks at what it zooms to"
+    ),
+    "reproduced": Command(
+        "eval.reproduced", "eval.reproduced:ReproducedConfig", "published outputs scored again by their authors' rules"
+    ),
 }
 RECIPES_COMMAND = "recipes"
 ROOT = Path(__file__).parents[2]  # the folder of vlprm and the stages
@@ -71,9 +119,10 @@ def _run(name: str) -> None:
         raise UserError(f"unknown command {name!r}; {hint}")
     from vlprm.runs.config import run
 
-    command = own_module(COMMANDS[name][0])
+    command = COMMANDS[name]
+    module, _, config = command.config.partition(":")
     del sys.argv[1]
-    run(command.main, typing.get_type_hints(command.main)["config"], f"vlprm {name}")
+    run(lambda made: own_module(command.module).main(made), getattr(own_module(module), config), f"vlprm {name}")
 
 
 def own_module(path: str) -> ModuleType:
@@ -91,7 +140,7 @@ def own_module(path: str) -> ModuleType:
 
 def _listed() -> str:
     recipes = "the recipes of the package; with a name, that recipe"
-    lines = [*((name, about) for name, (_, about) in COMMANDS.items()), (RECIPES_COMMAND, recipes)]
+    lines = [*((name, command.about) for name, command in COMMANDS.items()), (RECIPES_COMMAND, recipes)]
     width = max(len(name) for name, _ in lines)
     return "\n".join(
         [

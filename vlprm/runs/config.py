@@ -23,6 +23,7 @@ import yaml
 
 from vlprm.errors import UserError
 from vlprm.runs.flags import kinds_of, taken
+from vlprm.runs.help import Parser
 from vlprm.schema import SchemaError
 
 C = TypeVar("C")
@@ -39,15 +40,18 @@ def parse(cls: type[C], argv: Sequence[str], command: str | None = None) -> C:
     """The dataclass that results from the recipe of `--config` and the flags, which win. `command` is the name of the
     command in the help. UserError on an unknown key suggests the nearest known one."""
     about = (cls.__doc__ or "").partition("\n")[0]
-    parser = jsonargparse.ArgumentParser(exit_on_error=False, description=about, prog=command)
-    parser.add_argument("--config", action="config", help="a recipe: its name, such as demo/prm, or a YAML file")
+    usage = f"{command or '%(prog)s'} [--config RECIPE] [--flag value ...]"
+    parser = Parser(exit_on_error=False, description=about, usage=usage)
+    parser.add_argument(
+        "--config", action="config", metavar="RECIPE", help="a recipe: its name, such as demo/prm, or a YAML file"
+    )
     parser.add_class_arguments(cls)
     words = taken(argv, kinds_of(parser))
     try:
         made = parser.instantiate(parser.parse_args(words))
         return cls(**{f.name: _unwrapped(made[f.name]) for f in dataclasses.fields(cls)})  # type: ignore[arg-type]
-    except (jsonargparse.ArgumentError, TypeError) as error:
-        raise UserError(" ".join(str(error).split()).removeprefix("Parser key ")) from error
+    except (jsonargparse.ArgumentError, TypeError, ValueError) as error:
+        raise UserError(_sentence(str(error))) from error
 
 
 def dump(config: Any) -> str:
@@ -73,6 +77,14 @@ def run(main: Callable[[Any], None], cls: type[Any], command: str | None = None)
         return
     print(f"error: {said}", file=sys.stderr)
     raise SystemExit(2)
+
+
+def _sentence(said: str) -> str:
+    """What jsonargparse says, in one line; of a field that may be None, why its value is not of the other type."""
+    head, *lines = [line.strip() for line in said.splitlines()]
+    reasons = [line[2:] for line in lines if line.startswith("- ") and "NoneType" not in line]
+    key = head if head.startswith("Parser key ") else ""
+    return " ".join(" ".join([key, *reasons] if reasons else [head, *lines]).split()).removeprefix("Parser key ")
 
 
 def _module_command() -> str | None:

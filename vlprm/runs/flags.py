@@ -1,17 +1,19 @@
 """Prepare the command line and the recipes for jsonargparse.
 
 A list takes a single value as a list of one, a boolean flag without a value is true, and an unknown name is an error
-that suggests the nearest known one.
+that suggests the nearest known one. A plain text in the place of a group of fields stands for one of them, if the group
+names that one in `PLAIN`: `policy: builtin/policy` for `policy: {checkpoint: builtin/policy}`.
 """
 
 from __future__ import annotations
 
+import dataclasses
 import difflib
 import json
 import types
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Union, get_args, get_origin
+from typing import Any, Union, get_args, get_origin, get_type_hints
 
 import jsonargparse
 import yaml
@@ -19,16 +21,27 @@ import yaml
 from vlprm.errors import UserError
 from vlprm.runs.recipes import recipe
 
-Kinds = Mapping[str, Any]  # type of each field by its dotted name; None for a group of fields
+Kinds = Mapping[str, Any]  # type of each field by its dotted name; a dataclass for a group of fields
 
 
 def kinds_of(parser: jsonargparse.ArgumentParser) -> Kinds:
     """The type of each field of a parser."""
-    return {
-        action.dest: getattr(action, "_typehint", None)
-        for action in parser._actions
-        if action.dest not in ("help", "config", "print_config")
-    }
+    kinds: dict[str, Any] = {}
+    for action in parser._actions:
+        if action.dest not in ("help", "config", "print_config"):
+            kind = getattr(action, "_typehint", None) or getattr(action, "basetype", None)
+            kinds |= {action.dest: None} if action.dest.endswith(".help") else _with_parts(action.dest, kind)
+    return kinds
+
+
+def _with_parts(name: str, kind: Any) -> dict[str, Any]:
+    """A field and, if its type is a dataclass, the fields of that group."""
+    group = _only(kind)
+    if not dataclasses.is_dataclass(group):
+        return {name: kind}
+    hints = get_type_hints(group)
+    parts = (_with_parts(f"{name}.{f.name}", hints[f.name]) for f in dataclasses.fields(group))
+    return {name: group} | {inner: of for part in parts for inner, of in part.items()}
 
 
 def taken(argv: Sequence[str], kinds: Kinds) -> list[str]:
@@ -39,14 +52,52 @@ def taken(argv: Sequence[str], kinds: Kinds) -> list[str]:
     for flag, value in _pairs(argv, kinds):
         if flag == "--config":
             file = recipe(_given(flag, value))
-            _check_keys(file, kinds)
-            files.append(f"--config={file}")
+            files.append(f"--config={json.dumps(_written_out(_keys_of(file, kinds), kinds))}")
             continue
         name = flag.removeprefix("--")
         if flag.startswith("--") and not _is_known(name, kinds):
             raise UserError(_unknown(f"flag {flag}", name, kinds))
-        flags.append(flag if value is None else f"{flag}={_as_list(value, kinds.get(name))}")
+        flags.append(flag if value is None else _full(flag, value, kinds.get(name)))
     return files + flags
+
+
+def _full(flag: str, value: str, kind: Any) -> str:
+    """A flag with its value. A single value of a list is a list of one, and a plain text in the place of a group that
+    has a field for it is that field."""
+    plain, item = getattr(kind, "PLAIN", None), _item_of(kind)
+    if plain is not None and not value.lstrip().startswith("{") and value != "null":
+        return f"{flag}.{plain}={value}"
+    if hasattr(item, "PLAIN"):
+        return f"{flag}={json.dumps(_whole(_from_yaml(flag, value), kind))}"
+    if item is None or value.lstrip().startswith("["):
+        return f"{flag}={value}"
+    return f"{flag}={json.dumps([value]) if item in (str, Path) else f'[{value}]'}"
+
+
+def _from_yaml(flag: str, value: str) -> Any:
+    try:
+        return yaml.safe_load(value)
+    except yaml.YAMLError as error:
+        raise UserError(f"{flag} is not YAML: {' '.join(str(error).split())}") from error
+
+
+def _written_out(keys: dict[str, Any], kinds: Kinds, before: str = "") -> dict[str, Any]:
+    """The keys of a recipe, with groups of fields in the place of plain texts that stand for them."""
+    written: dict[str, Any] = {}
+    for key, value in keys.items():
+        kind = kinds.get(f"{before}{key}")
+        is_group = isinstance(value, dict) and dataclasses.is_dataclass(kind)
+        written[key] = _written_out(value, kinds, f"{before}{key}.") if is_group else _whole(value, kind)
+    return written
+
+
+def _whole(value: Any, kind: Any) -> Any:
+    plain, item = getattr(kind, "PLAIN", None), _item_of(kind)
+    if plain is not None and isinstance(value, str):
+        return {plain: value}
+    if hasattr(item, "PLAIN") and value is not None:
+        return [_whole(one, item) for one in (value if isinstance(value, list) else [value])]
+    return value
 
 
 def _pairs(argv: Sequence[str], kinds: Kinds) -> Iterator[tuple[str, str | None]]:
@@ -68,23 +119,21 @@ def _given(flag: str, value: str | None) -> str:
     return value
 
 
-def _as_list(value: str, kind: Any) -> str:
-    """A single value of a list field as a list."""
-    item = _item_of(kind)
-    if item is None or value.lstrip().startswith("["):
-        return value
-    return json.dumps([value]) if item in (str, Path) else f"[{value}]"
-
-
 def _item_of(kind: Any) -> Any:
     """The type of a list's items; None if the field is not, or not only, a list."""
-    if get_origin(kind) in (Union, types.UnionType):
-        kinds = [one for one in get_args(kind) if one is not types.NoneType]
-        return _item_of(kinds[0]) if len(kinds) == 1 else None
+    kind = _only(kind)
     return get_args(kind)[0] if get_origin(kind) in (list, tuple) else None
 
 
-def _check_keys(path: Path, kinds: Kinds) -> None:
+def _only(kind: Any) -> Any:
+    """The type of a field that may be None; the same type for any other field."""
+    if get_origin(kind) in (Union, types.UnionType):
+        kinds = [one for one in get_args(kind) if one is not types.NoneType]
+        return kinds[0] if len(kinds) == 1 else kind
+    return kind
+
+
+def _keys_of(path: Path, kinds: Kinds) -> dict[str, Any]:
     try:
         keys = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
     except (yaml.YAMLError, UnicodeDecodeError) as error:
@@ -94,26 +143,33 @@ def _check_keys(path: Path, kinds: Kinds) -> None:
     for name in _dotted(keys, kinds):
         if not _is_known(name, kinds):
             raise UserError(_unknown(f"key {name!r} in {path}", name, kinds))
+    return keys
 
 
 def _dotted(keys: dict[Any, Any], kinds: Kinds, before: str = "") -> Iterator[str]:
     for key, value in keys.items():
         name = f"{before}{key}"
-        if isinstance(value, dict) and kinds.get(name, ...) is None:
+        if isinstance(value, dict) and dataclasses.is_dataclass(kinds.get(name)):
             yield from _dotted(value, kinds, f"{name}.")
         else:
             yield name
 
 
 def _is_known(name: str, kinds: Kinds) -> bool:
-    """Whether a name is a field, a part of a group, or a part of a field, which jsonargparse checks."""
+    """Whether a name is a field, a part of a group, or a part of a dict, which jsonargparse checks."""
     if name in kinds or name in ("help", "print_config"):
         return True
     above = name.rpartition(".")[0]
-    return bool(above) and (kinds.get(above) is not None or (above not in kinds and _is_known(above, kinds)))
+    if above in kinds:
+        return get_origin(_only(kinds[above])) is dict
+    return bool(above) and _is_known(above, kinds)
 
 
 def _unknown(what: str, name: str, kinds: Kinds) -> str:
-    nearest = difflib.get_close_matches(name, kinds, n=1)
-    hint = f"did you mean {nearest[0]!r}?" if nearest else f"known: {', '.join(kinds)}"
+    above, _, part = name.rpartition(".")
+    if dataclasses.is_dataclass(_item_of(kinds.get(above))):
+        return f"unknown {what}; {above} is a list, whose items have fields: {above}: [{{{part}: ...}}]"
+    known = [name for name in kinds if not name.endswith(".help")]
+    nearest = difflib.get_close_matches(name, known, n=1)
+    hint = f"did you mean {nearest[0]!r}?" if nearest else f"known: {', '.join(known)}"
     return f"unknown {what}; {hint}"

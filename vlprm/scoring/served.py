@@ -3,7 +3,8 @@
     vllm serve CHECKPOINT --served-model-name prm --dtype float32 --runner pooling     # a step head
     vllm serve CHECKPOINT --served-model-name prm --dtype float32                      # a verdict head
 
-    async with open_served_scorer("CHECKPOINT", ServerConfig(("http://localhost:8000/v1",), "prm")) as served:
+    model = ModelConfig("CHECKPOINT", ServerConfig(("http://localhost:8000/v1",), "prm"))
+    async with open_served_scorer(model) as served:
         scores = await served.score_steps([(problem, solution.steps)])
 
 A step head takes one call per solution, for the outputs of all tokens. A verdict head takes one call per step, for the

@@ -1,9 +1,10 @@
-"""Configuration of servers."""
+"""Where a model runs: in this process, or on servers."""
 
 from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from typing import ClassVar
 
 from jsonargparse.typing import NonNegativeInt, PositiveFloat, PositiveInt
 
@@ -49,3 +50,26 @@ class ServerConfig:
             )
         if self.api_key_env is not None and not _VARIABLE.fullmatch(self.api_key_env):
             raise UserError("server.api_key_env takes the name of an environment variable such as VLPRM_KEY, not a key")
+
+
+@dataclass(frozen=True)
+class ModelConfig:
+    """A model, and where it runs. In flags and recipes, a plain text stands for its checkpoint.
+
+    Args:
+        checkpoint: its folder, builtin/policy or builtin/backbone.
+        server: where it is served, in place of this process; `checkpoint` is the folder that is served.
+        device: auto (the GPU where there is one), cpu, cuda, or cuda:1 and so on; config.yaml keeps what auto was.
+        dtype: float32, or bfloat16 for half the memory.
+    """
+
+    PLAIN: ClassVar[str] = "checkpoint"  # what a plain text stands for, see vlprm/runs/flags.py
+
+    checkpoint: str
+    server: ServerConfig = ServerConfig()
+    device: str = "auto"
+    dtype: str = "float32"
+
+    @property
+    def is_served(self) -> bool:
+        return bool(self.server.base_urls)

@@ -1,0 +1,1 @@
+"""Runs of methods on benchmarks: jobs, records, pools, measures."""

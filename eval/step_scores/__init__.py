@@ -1,0 +1,1 @@
+"""Rewards of labelled steps against their labels."""
