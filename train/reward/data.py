@@ -12,6 +12,7 @@ from train.reward.critiques import critiques_of
 from train.reward.losses import IGNORE
 from train.reward.trees import Tree, is_wrong
 from vlprm.data.dataset import LabelledPath
+from vlprm.data.prefix_tree import prefix_tree
 from vlprm.errors import UserError
 from vlprm.model.inputs import InputBuilder
 from vlprm.model.packing import Node, PackedRow, depth_first, lay_out
@@ -149,16 +150,8 @@ def labelled_row(
 def _merged(example: Example) -> tuple[list[Step], dict[int, int], list[int]]:
     """The steps of some solutions, each once and after its parent; the place of each node among them; and the places of
     their parents (-1: the prompt)."""
-    steps: list[Step] = []
-    place: dict[int, int] = {}
-    parents: list[int] = []
-    for path in example:
-        for before, node, step in zip((-1, *path.nodes), path.nodes, path.steps, strict=False):
-            if node not in place:
-                place[node] = len(place)
-                steps.append(step)
-                parents.append(place.get(before, -1))
-    return steps, place, parents
+    _, parents, nodes = prefix_tree([[*zip(path.nodes, path.steps, strict=True)] for path in example])
+    return [step for _, step in nodes], {node: k for k, (node, _) in enumerate(nodes)}, parents
 
 
 def _target(label: StepLabel, loss: LossConfig, problem_id: str) -> float:

@@ -17,6 +17,7 @@ from typing import Any
 
 from train.reward.config import RowsConfig
 from vlprm.data.dataset import LabelledPath, row_paths
+from vlprm.data.prefix_tree import prefix_tree
 from vlprm.data.selection import in_order, is_counted
 from vlprm.data.trl_format import training_rows
 from vlprm.errors import UserError
@@ -73,18 +74,15 @@ def merged(trees: Sequence[Tree]) -> Tree:
     """The solutions of several trees of one problem as one tree, which is named as the first of them."""
     if len(trees) == 1:
         return trees[0]
-    place: dict[tuple[Any, ...], int] = {}
-
-    def nodes_of(path: LabelledPath) -> tuple[int, ...]:
-        nodes = [-1]
-        for step, label, corrected in zip(path.steps, path.labels, path.corrected, strict=True):
-            # What a loss is made of; a judge's reasons may differ.
-            learnt = label.target, label.error_kind, label.rule, label.mc_correct, label.mc_valid, corrected
-            nodes.append(place.setdefault((nodes[-1], step, learnt), len(place)))
-        return tuple(nodes[1:])
-
+    paths = [path for tree in trees for path in tree]
+    nodes, _, _ = prefix_tree([[*zip(p.steps, map(_learnt, p.labels), p.corrected, strict=True)] for p in paths])
     problem = trees[0][0].problem
-    return [replace(path, problem=problem, nodes=nodes_of(path)) for tree in trees for path in tree]
+    return [replace(path, problem=problem, nodes=of_path) for path, of_path in zip(paths, nodes, strict=True)]
+
+
+def _learnt(label: StepLabel) -> tuple[Any, ...]:
+    """The parts of a label that a loss reads. A judge's reasons may differ between equal steps."""
+    return label.target, label.error_kind, label.rule, label.mc_correct, label.mc_valid
 
 
 def selected(tree: Tree, most: int) -> list[LabelledPath]:
