@@ -23,7 +23,7 @@ from vlprm.search import guided, refined, sampled, select
 from vlprm.search.attempt import Attempt, Cost, Critic, ScoredSolution, SearchConfig, SearchResult
 from vlprm.search.select import Candidate, Shares, voters
 
-__all__ = ["METHODS", "Attempt", "Cost", "Critic", "Found", "Method", "ScoredSolution", "SearchConfig", "solve"]
+__all__ = ["METHODS", "Attempt", "Cost", "Critic", "Method", "ScoredSolution", "SearchConfig", "SearchResult", "solve"]
 
 Choose = Callable[[Sequence[Candidate], Aggregation], Shares]
 
