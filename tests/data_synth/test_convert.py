@@ -15,6 +15,7 @@ import pytest
 from datasets import Dataset, load_dataset
 
 from data_synth import convert
+from data_synth.formats import conversion
 from data_synth.formats.config import ConvertConfig
 from data_synth.formats.conversion import READERS
 from data_synth.search.config import TreeSearchConfig
@@ -514,12 +515,12 @@ def test_what_is_read_but_cannot_be_written_is_told_apart(tmp_path: Path) -> Non
 def test_a_push_needs_a_token_and_sends_what_was_written(
     own: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(convert, "get_token", lambda: None)
+    monkeypatch.setattr(conversion, "get_token", lambda: None)
     with pytest.raises(ValueError, match="no token for the Hub; log in with `hf auth login`"):
         converted(own, "vlprm", "trl", tmp_path / "t.parquet", push_to="me/steps")
     assert not (tmp_path / "t.parquet").exists()
     pushed: list[tuple[Any, ...]] = []
-    monkeypatch.setattr(convert, "get_token", lambda: "token")
+    monkeypatch.setattr(conversion, "get_token", lambda: "token")
     monkeypatch.setattr(Dataset, "push_to_hub", lambda self, name: pushed.append((name, self.column_names, len(self))))
     converted(own, "vlprm", "trl", tmp_path / "t.parquet", push_to="me/steps")
     paths = sum(len(row_paths(row)) for row in read_rows(own))
