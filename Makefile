@@ -1,6 +1,6 @@
 # make demo    the whole loop on this machine, needs only a package index; ends with runs/demo/report.html
 # make test    the tests
-# make lint    ruff, mypy on vlprm/, the import contracts
+# make lint    ruff, mypy, the import contracts
 # make test-server   the tests against a real vLLM on the CPU, in an environment of its own (make vllm-env; 4 GB)
 # make test-lmms     the tests of the plug-in in a real lmms-eval, in an environment of its own (make lmms-env; 7 GB)
 # make test-zero     the tests of training by ZeRO in a real DeepSpeed on the CPU, in an environment of its own

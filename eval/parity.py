@@ -18,9 +18,9 @@ from vlprm.model.loading import placement
 from vlprm.model.reward_loading import load_reward_model
 from vlprm.runs.config import run
 from vlprm.runs.pools import stored_pools
-from vlprm.schema import Problem, Step
+from vlprm.schema import Problem, Step, StepScore
 from vlprm.scoring.open import open_served_scorer
-from vlprm.scoring.tree import StepScore, score_steps
+from vlprm.scoring.tree import score_steps
 from vlprm.tasks import load_tasks, problem_by_id, refuse_other_tasks
 
 Solutions = Sequence[tuple[Problem, Sequence[Step]]]

@@ -26,16 +26,16 @@ from vlprm.runs.folder import open_run, timed
 from vlprm.runs.journal import Records, finish, in_units
 from vlprm.runs.ray import Cluster, on_ray
 from vlprm.runs.window import append_of, in_window, leave_unless, stopped_by_sigint
+from vlprm.serving.config import ModelConfig
 
 log = logging.getLogger(__name__)
 
 
 def main(config: RunConfig) -> None:
     jobs = jobs_of(config)
-    names = ("policy", "reward_model", "critic")
-    models = {name: placed(model) for name in names if (model := getattr(config, name))}
-    config = dataclasses.replace(config, **models)
-    folders = [checkpoint_folder(model.checkpoint) for model in models.values()]
+    reward_model, critic = config.reward_model and placed(config.reward_model), config.critic and placed(config.critic)
+    config = dataclasses.replace(config, policy=placed(config.policy), reward_model=reward_model, critic=critic)
+    folders = [checkpoint_folder(model.checkpoint) for model in models_of(config)]
     open_run(config.run, dump(config), config.search.seed, folders)
     records = Records(config.run / "records.jsonl")
     with timed(config.run, "run"):
@@ -77,8 +77,12 @@ def open_units(jobs: Sequence[Job], records: Records, config: RunConfig) -> tupl
 
 def gpus_of(config: RunConfig) -> int:
     """How many GPUs a worker needs: as many as its own models are put on."""
-    models = [model for model in (config.policy, config.reward_model, config.critic) if model and not model.is_served]
-    return len({model.device for model in models if model.device.startswith("cuda")})
+    devices = {model.device for model in models_of(config) if not model.is_served}
+    return sum(device.startswith("cuda") for device in devices)
+
+
+def models_of(config: RunConfig) -> list[ModelConfig]:
+    return [model for model in (config.policy, config.reward_model, config.critic) if model is not None]
 
 
 if __name__ == "__main__":

@@ -103,7 +103,8 @@ class OneProblem(Problems):
 
 
 def scored_view(scored: ScoredSolution, right: bool | None = None) -> CandidateView:
-    return candidate_view(scored.solution, [score and score.correct for score in scored.scores], right)
+    rewards = [None if score is None else score.correct for score in scored.scores]
+    return candidate_view(scored.solution, rewards, right)
 
 
 def is_right(problem: Problem, solution: Solution) -> bool | None:

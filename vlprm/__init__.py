@@ -16,6 +16,7 @@ from typing import Any
 _MODULES = {
     "LocalPolicy": "vlprm.policy.local",
     "LocalScorer": "vlprm.scoring.local",
+    "ModelConfig": "vlprm.serving.config",
     "Problem": "vlprm.schema",
     "SearchConfig": "vlprm.search.attempt",
     "Solution": "vlprm.schema",

@@ -199,7 +199,7 @@ def _kept(
                 removed.append(found)
                 continue
             if alike:
-                likest[:] = heapq.nlargest(LIKEST, [*likest, alike], key=lambda one: one.cosine)
+                likest[:] = heapq.nlargest(LIKEST, [*likest, alike], key=lambda one: one.cosine or 0.0)
             yield row
 
 

@@ -71,9 +71,9 @@ def prm800k(record: Record, _: ImageFolder) -> DatasetRow:
             raise RecordError("chosen_completion_value")
         parent = first + chosen if chosen is not None else first + len(options) if human else None
     gold, finish = question.get("ground_truth_answer"), label.get("finish_reason")
-    solved = (
-        {parent: (None if gold is None else str(gold), True)} if finish == "solution" and parent is not None else {}
-    )
+    solved: dict[int, tuple[str | None, bool | None]] = {}
+    if finish == "solution" and parent is not None:
+        solved[parent] = None if gold is None else str(gold), True
     return made_row("prm800k", required_field(question, "problem", str), (), gold, nodes, solved, finish=finish)
 
 

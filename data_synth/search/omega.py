@@ -53,8 +53,9 @@ def _select(tree: SearchTree) -> WrongRollout | None:
     visits = tree.root.visits + sum(state.visits for state in tree.states)
 
     def priority(pair: WrongRollout) -> float:
-        q = config.alpha ** (1 - pair.start.value) * config.beta ** (pair.solution.tokens / config.length)
-        return q + config.c_puct * math.sqrt(visits) / (1 + pair.start.visits)
+        q: float = config.alpha ** (1 - pair.start.value) * config.beta ** (pair.solution.tokens / config.length)
+        u: float = config.c_puct * math.sqrt(visits) / (1 + pair.start.visits)
+        return q + u
 
     chosen = max(open_pairs, key=priority)
     tree.wrong.remove(chosen)

@@ -87,7 +87,8 @@ class SearchTree:
     @property
     def affordable(self) -> int:
         """How many more prefixes may get their rollouts."""
-        return max(0, -(-(self.config.budget - self.rollouts) // self.config.rollouts))
+        prefixes: int = -(-(self.config.budget - self.rollouts) // self.config.rollouts)
+        return max(0, prefixes)
 
     def state(self, prefix: Prefix) -> State:
         state = self.root

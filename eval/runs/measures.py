@@ -145,7 +145,8 @@ def _within(pool: Pool, aggregation: Aggregation) -> float | None:
     ranked = [(c, right) for c, right in ranked if c.rewards]
     if len({right for _, right in ranked}) < 2:
         return None
-    return auroc(solution_rewards([c for c, _ in ranked], aggregation), [right for _, right in ranked])
+    rewards = [reward for reward in solution_rewards([c for c, _ in ranked], aggregation) if reward is not None]
+    return auroc(rewards, [right for _, right in ranked])
 
 
 def _first_errors_found(pool: Pool) -> list[bool]:

@@ -63,7 +63,8 @@ def pool_of(record: Record, steps: bool = False) -> Pool:
     """The pool of a record; with `steps`, also what is known of each step, which takes memory. UserError where a score
     is missing, or is not a finite number."""
     stored = record["candidates"]
-    scores = truth = ()
+    scores: tuple[tuple[StepScore | None, ...], ...] = ()
+    truth: tuple[tuple[Verdict | None, ...], ...] | None = ()
     if steps:
         _refuse_bad_scores(record)
         scores = tuple(_step_scores(c) for c in stored)
@@ -102,7 +103,8 @@ def known_selectors(pools: Iterable[Pool], aggregation: Aggregation) -> dict[str
 
 def worth(shares: Sequence[float], values: Sequence[float]) -> float:
     """What a choice is worth, in expectation."""
-    return sum(map(mul, shares, values))
+    expected: float = sum(map(mul, shares, values))
+    return expected
 
 
 def curve(pool: Pool, aggregation: Aggregation) -> dict[int, float]:
@@ -129,7 +131,7 @@ def _step_scores(stored: Record) -> tuple[StepScore | None, ...]:
 
 
 def _verdicts(stored: Sequence[Record | None]) -> tuple[Verdict | None, ...]:
-    return tuple(verdict and Verdict(verdict["correct"], verdict["error_kind"]) for verdict in stored)
+    return tuple(Verdict(said["correct"], said["error_kind"]) if said else None for said in stored)
 
 
 def _refuse_bad_scores(record: Record) -> None:

@@ -94,11 +94,15 @@ class RunViews(Problems):
 
 
 def listed(record: dict[str, Any]) -> Listed:
-    question = record["question"][:QUESTION_LENGTH]
     return Listed(
-        *(intern(record[name]) for name in ("benchmark", "problem", "question_type")), question, record["gold"],
-        record["images"], []
-    )  # fmt: skip
+        intern(record["benchmark"]),
+        intern(record["problem"]),
+        intern(record["question_type"]),
+        record["question"][:QUESTION_LENGTH],
+        record["gold"],
+        record["images"],
+        [],
+    )
 
 
 def kept(place: int, record: Record, aggregation: Aggregation) -> Kept:
@@ -139,10 +143,10 @@ def stored_view(stored: Record) -> CandidateView:
     solution = from_json(Solution, stored["solution"])
     rewards = [score and score["correct"] for score in stored["scores"]]
     known = candidate_of(stored).rewards
-    by_rule = {name: rule(known) for name, rule in AGGREGATIONS.items()} if known else {}
+    by_rule: dict[str, float | None] = {name: rule(known) for name, rule in AGGREGATIONS.items()} if known else {}
     whole = {} if stored["whole"] is None else {"whole": stored["whole"]}
     view = candidate_view(solution, rewards, stored["right"], stored["truth"])
-    return replace(view, answer=stored["answer"], rewards={**by_rule, **whole})
+    return replace(view, answer=stored["answer"], rewards=by_rule | whole)
 
 
 def candidate_view(
@@ -153,11 +157,11 @@ def candidate_view(
 ) -> CandidateView:
     """A solution, and what is known of it: rewards of its steps where it was scored, and the truth of each."""
     nothing = [None] * len(solution.steps)
+    known = [verdict or {} for verdict in truth or nothing]
     steps = [
         StepView(
-            step.text, step.kind, reward, verdict and verdict["correct"], verdict and verdict["error_kind"],
-            region=step.region,
+            step.text, step.kind, reward, verdict.get("correct"), verdict.get("error_kind"), region=step.region
         )
-        for step, reward, verdict in zip(solution.steps, rewards or nothing, truth or nothing, strict=True)
+        for step, reward, verdict in zip(solution.steps, rewards or nothing, known, strict=True)
     ]  # fmt: skip
     return CandidateView(tuple(steps), solution.answer, right, solution.stop)

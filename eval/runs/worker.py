@@ -15,12 +15,13 @@ from typing import Any
 from datasets import Features, List, Value
 
 from eval.runs.config import RunConfig
-from eval.runs.jobs import POOL, Job, jobs_of
+from eval.runs.jobs import Job, jobs_of
 from eval.runs.models import Models, open_models
 from vlprm.errors import ProblemError
 from vlprm.policy import all_answers
+from vlprm.runs.pools import POOL
 from vlprm.runs.ray import Work
-from vlprm.schema import SCHEMA_VERSION, Problem, to_json
+from vlprm.schema import SCHEMA_VERSION, Problem, Step, to_json
 from vlprm.scoring import Scorer
 from vlprm.scoring.local import LocalScorer, WholeSolutionScorer
 from vlprm.search import Cost, SearchConfig, SearchResult, method_named, solve
@@ -141,10 +142,10 @@ def truths(job: Job, problem: Problem, found: SearchResult) -> list[list[Record 
     once."""
     if job.problem_set.truth is None:
         return [None] * len(found.pool)
-    known = {}
+    known: dict[tuple[Step, ...], list[Record | None]] = {}
     for steps in {scored.solution.steps for scored in found.pool}:
         verdicts = job.problem_set.truth(problem, steps)
-        known[steps] = [v and {"correct": v.correct, "error_kind": v.error_kind} for v in verdicts]
+        known[steps] = [{"correct": v.correct, "error_kind": v.error_kind} if v else None for v in verdicts]
     return [known[scored.solution.steps] for scored in found.pool]
 
 

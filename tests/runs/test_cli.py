@@ -106,6 +106,7 @@ def test_the_help_has_each_sentence_beside_its_flag() -> None:
     assert "(required; path)" in flags
     assert "class" not in text
     assert "Literal" not in text
+    assert "the same as --policy.checkpoint" in python("-m", "vlprm", "trees", "--help").stdout
     assert python("-m", "data_synth.fuse", "--help").stdout.startswith("usage: python -m data_synth.fuse ")
 
 

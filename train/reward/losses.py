@@ -23,7 +23,7 @@ def training_loss(output: StepOutput, batch: dict[str, Any], totals_4: Tensor, c
     labelled steps, pairs of siblings, pairs of candidates, weight of the ids of critiques."""
     log_p_BSO = log_probabilities(output.logits, config)
     steps, siblings, candidates, taught = totals_4.clamp(min=1e-6)
-    loss = config.steps * step_loss(log_p_BSO, batch, config) / steps
+    loss: Tensor = config.steps * step_loss(log_p_BSO, batch, config) / steps
     if config.critique and output.taught_nats is not None:
         loss = loss + config.critique * (batch["taught_weights"] * output.taught_nats).sum() / taught
     logit_BS = log_p_BSO[..., CORRECT] - log_p_BSO[..., CORRECT + 1 :].logsumexp(-1)
@@ -45,7 +45,8 @@ def step_loss(log_p_BSO: Tensor, batch: dict[str, Any], config: LossConfig) -> T
     likelihood of the counts, and of the kind of what is wrong. Where the kind is not known or not to be learnt, the
     error outputs count as one."""
     labelled_BS = batch["labels"] != IGNORE
-    log_p_NO, weight_N = log_p_BSO[labelled_BS], batch["weights"][labelled_BS]
+    log_p_NO = log_p_BSO[labelled_BS]
+    weight_N: Tensor = batch["weights"][labelled_BS]
     log_right_N, log_error_N = log_p_NO[:, CORRECT], log_p_NO[:, CORRECT + 1 :].logsumexp(-1)
     target_N, kind_N = batch["labels"][labelled_BS], batch["error_kinds"][labelled_BS]
     log_kind_N = log_error_N
@@ -54,8 +55,10 @@ def step_loss(log_p_BSO: Tensor, batch: dict[str, Any], config: LossConfig) -> T
         log_kind_N = torch.where(kind_N >= 0, log_kind_N, log_error_N)
     if config.labels == "counts":
         log_p_N = beta_binomial(log_right_N, batch["counts"][labelled_BS], config.concentration)
-        return -(weight_N * (log_p_N + (1 - target_N) * (log_kind_N - log_error_N))).sum()
-    return -(weight_N * (target_N * log_right_N + (1 - target_N) * log_kind_N)).sum()
+        log_N: Tensor = log_p_N + (1 - target_N) * (log_kind_N - log_error_N)
+    else:
+        log_N = target_N * log_right_N + (1 - target_N) * log_kind_N
+    return -(weight_N * log_N).sum()
 
 
 def beta_binomial(log_right_N: Tensor, counts_N2: Tensor, concentration: float) -> Tensor:

@@ -47,7 +47,7 @@ def last_whole_checkpoint(folder: Path) -> str | None:
 FILE_NAME = "metrics.jsonl"
 
 
-class Progress(TrainerCallback):
+class Progress(TrainerCallback):  # type: ignore[misc]
     """Logs each of the Trainer's log events, and appends it to `metrics.jsonl` in the output folder, after a line of
     what is `known` before the first step.
 

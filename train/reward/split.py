@@ -34,7 +34,8 @@ def held_out(trees: Sequence[Tree], share: float, seed: int) -> tuple[list[Tree]
         if len(kept) + len(members) <= wanted:
             kept.update(members)
     if not kept:
-        kept.update(min(together.values(), key=len))
+        smallest = min(together.values(), key=len)
+        kept.update(smallest)
     return [tree for n, tree in enumerate(shuffled) if n not in kept], [shuffled[n] for n in sorted(kept)]
 
 

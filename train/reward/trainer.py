@@ -47,10 +47,12 @@ class Batches(Dataset[list[LabelledRow]]):
         return {**batch_rows(rows, self.inputs), "ids": [row.id for row in rows]}
 
 
-class StepTrainer(Trainer):
+class StepTrainer(Trainer):  # type: ignore[misc]
     """The Trainer with our loss. Our own `compute_loss`, since the stock one hands over one label tensor only; and our
     own count of what a global batch has, since steps have weights and pairs are counted too. `parameters` groups a
     model's for AdamW."""
+
+    optimizer: torch.optim.Optimizer | None
 
     def __init__(self, loss: LossConfig, parameters: Callable[[Any], list[dict[str, Any]]], **kwargs: Any) -> None:
         super().__init__(**kwargs)

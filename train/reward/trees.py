@@ -48,7 +48,7 @@ def load_trees(path: Path, config: RowsConfig, threshold: float | None = None) -
         )
     if len(chosen) < len(trees):
         log.info("%d of %d problems have right and wrong solutions", len(chosen), len(trees))
-    taken = [
+    taken: list[Tree] = [
         [learnt_from(p, config.after_first_error, threshold) for p in selected(tree, config.max_paths_per_tree)]
         for tree in chosen
     ]

@@ -39,7 +39,11 @@ class HelpFormatter(jsonargparse.DefaultHelpFormatter):
     def _get_help_string(self, action: argparse.Action) -> str:
         sentence = action.help or ""
         kind = getattr(action, "_typehint", None)
-        if kind is None or action.nargs == 0:  # --config, groups of fields, and what prints help
+        group = getattr(action, "basetype", None)
+        if group is not None:
+            plain = getattr(group, "PLAIN", None)
+            return f"the same as --{action.dest}.{plain}" if plain else "these fields, as a mapping"
+        if kind is None or action.nargs == 0:  # --config, and what prints help
             return sentence
         facts = ["required"] if action.required and action.default is None else []
         facts += filter(None, [takes(kind), default_words(action.default)])
