@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -70,14 +71,14 @@ def has_lines(path: Path, n: int) -> bool:
 @pytest.mark.timeout(1800)
 def test_killed_at_every_stage_the_results_are_the_same(tmp_path: Path) -> None:
     whole, killed = tmp_path / "whole", tmp_path / "killed"
-    for stage in SIZES:
-        run(stage, whole)
+    undisturbed = ThreadPoolExecutor(1).submit(lambda: [run(stage, whole) for stage in SIZES])
     run_killed("data_synth.trees", killed, lambda: has_lines(killed / "trees/trees.jsonl", 4))
     run("data_synth.judge", killed)
     run("data_synth.label", killed)
     run_killed("train.prm", killed, lambda: any(killed.glob("prm/checkpoint-*/trainer_state.json")))
     run_killed("eval.run", killed, lambda: has_lines(killed / "eval/records.jsonl", 5))
     run("eval.report", killed)
+    undisturbed.result()
 
     assert (killed / "trees/trees.jsonl").read_text() == (whole / "trees/trees.jsonl").read_text()
     assert timeless(killed / "eval/records.jsonl") == timeless(whole / "eval/records.jsonl")
