@@ -24,7 +24,7 @@ class ConvertConfig:
         to: format of the target: vlprm (trees), vlprm_paths (one solution per row), trl or chat.
         target: parquet file to write; without images, trl may also be .jsonl.
         images: folder that contains the source's image paths.
-        threshold: trl and chat: a step is correct if its target is above this value.
+        threshold: trl and chat targets: a step is correct if its label is above this value.
         push_to: USER/NAME of a Hub dataset to push the target to, with the token of `hf auth login`.
     """
 

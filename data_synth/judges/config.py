@@ -41,7 +41,7 @@ class JudgeConfig:
     Args:
         trees: run folder of data_synth.trees.
         run: run folder to write.
-        judge: oracle (synthetic tasks only) or model.
+        judge: who judges: the ground truth with errors (oracle; synthetic tasks only), or a model.
         tasks: oracle: task names or module paths, as given to data_synth.trees.
         error_rate: oracle: probability of a wrong verdict.
         seed: random seed of the oracle's errors and of the model's samples.

@@ -71,7 +71,7 @@ class TreesConfig:
         search: estimator and its parameters.
         seed: random seed of all samples.
         shard: i/n: search every n-th unit from the i-th on (i starts at 0), in a subfolder of `run`.
-        ray: address of the Ray cluster to use, or `auto` for this machine's; empty runs in this process.
+        ray: address of the Ray cluster to use, or `auto` for this machine's; leave empty to run in this process.
         workers: Ray actors, each with its own policy engine.
     """
 

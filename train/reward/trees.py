@@ -94,7 +94,7 @@ def selected(tree: Tree, most: int) -> list[LabelledPath]:
 
 
 def learnt_from(path: LabelledPath, after_first_error: str, threshold: float | None) -> LabelledPath:
-    """The path with the steps after its first wrong one removed (`stop`), without targets (`mask`) or as is (`keep`)."""
+    """The path with steps after its first wrong one removed (`stop`), without targets (`mask`) or as is (`keep`)."""
     wrong = [is_wrong(label, threshold) for label in path.labels]
     if after_first_error == "keep" or True not in wrong:
         return path
