@@ -1,1 +1,1 @@
-"""Problems -> search trees -> a judge's verdicts -> fused step labels -> a dataset. The files here are commands."""
+"""Problems -> search trees -> judge verdicts -> fused step labels -> dataset. Each file here is a command."""

@@ -1,9 +1,9 @@
-"""Step-label datasets of the field -> ours, and ours -> theirs.
+"""Convert published step-label datasets to ours, and ours to other formats.
 
     python -m data_synth.convert --source FILE --format math_shepherd --to vlprm --target runs/shepherd.parquet
     python -m data_synth.convert --source runs/demo/labels/dataset.parquet --format vlprm --to trl --target trl.parquet
 
-A record that cannot be read is dropped and counted by cause; see docs/datasets.md for what each format keeps.
+Records that cannot be read are dropped and counted by cause; docs/datasets.md says what each format keeps.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from vlprm.runs.config import run
 
 
 def main(config: ConvertConfig) -> None:
+    """Run `vlprm convert`."""
     convert(config)
 
 

@@ -1,13 +1,13 @@
-"""A dataset without the problems of benchmarks: rows whose image or question is an item's are left out.
+"""Remove the rows of a dataset whose image or question occurs in a benchmark.
 
     python -m data_synth.decontaminate --dataset runs/demo/labels/dataset.parquet \\
       --benchmark_dir '[../shared/data/mathvista, ../shared/data/puzzlevqa]' --target runs/clean.parquet
 
-`--embedding FOLDER --cosine 0.95` compares images by a timm model as well, where its weights are at hand.
+`--embedding FOLDER --cosine 0.95` also compares images by their embeddings from a timm model.
 
 A benchmark is a folder with items.jsonl (or problems.jsonl, see vlprm/data/problem_file.py) and the images that it
-names. What was left out, and by what it matched, is in the target's report, clean.removed.json. docs/datasets.md has
-the rules.
+names. The report next to the target, clean.removed.json, lists the removed rows and what matched. docs/datasets.md
+gives the rules.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from vlprm.runs.config import run
 
 
 def main(config: DecontaminateConfig) -> None:
+    """Run `vlprm decontaminate`."""
     decontaminate(config)
 
 

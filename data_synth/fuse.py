@@ -1,4 +1,4 @@
-"""A dataset's labels made again by another fusion rule, from the evidence that it keeps: no rollout, no judge.
+"""Fuse a dataset's labels again with another rule, from its stored evidence: no new rollouts or judgements.
 
 python -m data_synth.fuse --dataset runs/demo/labels/dataset.parquet --rule consensus --target runs/consensus.parquet
 """
@@ -21,21 +21,22 @@ log = logging.getLogger(__name__)
 
 
 def main(config: FuseConfig) -> None:
+    """Run `vlprm fuse`."""
     if config.target.exists():
-        raise UserError(f"{config.target} is there; give another target, or remove it")
+        raise UserError(f"{config.target} already exists; choose another target, or remove it")
     old = read_rows(config.dataset)
     new = [fused_row(row, config.rule) for row in old]
     write_dataset(config.target, new)
     before, after = (sum(target is not None for row in rows for target in row["labels"]) for rows in (old, new))
-    log.info("%d labelled steps by %s, %d before, in %s", after, config.rule, before, config.target)
+    log.info("%d steps labelled by %s (before: %d), in %s", after, config.rule, before, config.target)
 
 
 def fused_row(row: dict[str, Any], rule: Rule) -> dict[str, Any]:
-    """The row with its targets, error kinds and evidence as the rule has them."""
+    """The row with targets, error kinds and evidence from the rule. UserError if it lacks the judge's reliability."""
     meta = json.loads(row["meta"])
     if "judge_quality" not in meta:
-        raise UserError(f"row {row['id']} does not say what is believed of its judge; make it with data_synth.label")
-    quality = structured(JudgeReliability, meta["judge_quality"], f"what row {row['id']} believes of its judge")
+        raise UserError(f"row {row['id']} lacks the judge's reliability; make the dataset with data_synth.label")
+    quality = structured(JudgeReliability, meta["judge_quality"], f"the judge's reliability in row {row['id']}")
     paths = [(path.nodes, path.right) for path in row_paths(row)]
     labels = fuse_tree(row_evidence(row), paths, rule, quality)
     corrections = mined_corrections(labels, row["parents"])

@@ -1,12 +1,12 @@
-"""Search trees -> a judge's verdict on the steps.
+"""Judge the steps of search trees.
 
     python -m data_synth.judge --config configs/demo/judge.yaml      the tasks' oracle, with a declared error rate
     python -m data_synth.judge --config configs/server/judge.yaml    a served vision-language model
 
-Writes `judgements.jsonl` (a record a tree): `verdicts` has a verdict or null (no result, or not asked) for each node of
-the tree, `solutions` the leaves of the solutions that it read, `failures` counts what could not be read or answered.
-Killed, or stopped by SIGINT, the same command goes on. Ended, it asks again for what servers failed to answer, and for
-everything if nothing could be read.
+Writes `judgements.jsonl`, one record per tree: `verdicts` has a verdict or null (no result, or not asked) per node,
+`solutions` the leaves of the judged solutions, `failures` the number of judgements without result by cause. The same
+command resumes a run that was killed or stopped by SIGINT. On a finished run, it repeats requests that servers failed
+to answer, or all of them if no judgement could be read.
 """
 
 from __future__ import annotations
@@ -38,8 +38,9 @@ log = logging.getLogger(__name__)
 
 
 def main(config: JudgeConfig) -> None:
+    """Run `vlprm judge`."""
     if config.judge == "model" and config.model is None:
-        raise UserError("no model is given that judges; give model, a checkpoint folder, or judge: oracle")
+        raise UserError("judge: model needs a model; set model to a checkpoint folder, or judge: oracle")
     trees = TreeRun(config.trees)
     tasks = load_tasks(config.tasks) if config.judge == "oracle" else {}
     if config.judge == "oracle":
@@ -47,7 +48,7 @@ def main(config: JudgeConfig) -> None:
     open_run(config.run, dump(config), config.seed, trees.files)
     records = Records(config.run / "judgements.jsonl")
     if not any(map(_has_verdict, records)):
-        records.drop(set(records.keys))  # the judge may have been mended
+        records.drop(set(records.keys))  # the judge may work now
     drop_unanswered(records, _is_unanswered)
     with timed(config.run, "judge"):
         if config.judge == "oracle":
@@ -72,7 +73,7 @@ def _ask_oracle(trees: TreeRun, records: Records, tasks: Tasks, config: JudgeCon
 
 
 async def _ask_model(trees: TreeRun, records: Records, model: ModelConfig, config: JudgeConfig) -> None:
-    """Every tree goes its own way, `in_flight` of them at once. Answers are kept until their tree is written."""
+    """Judge up to `in_flight` trees concurrently. Answers are stored until the record of their tree is written."""
     name = f"{Path(model.checkpoint).name} with {config.ask.template}"
     with stopped_by_sigint() as stopping:
         async with open_chat(model.server) if model.is_served else open_policy(model) as engine:
@@ -115,7 +116,7 @@ def _is_unanswered(record: Mapping[str, Any]) -> bool:
 
 
 def _refuse_none(records: Records) -> None:
-    """UserError where a judge was asked, and nothing that it said could be read."""
+    """UserError if the judge was asked and none of its answers could be read."""
     failures: Counter[str] = Counter()
     example = ""
     for record in records:
@@ -125,8 +126,8 @@ def _refuse_none(records: Records) -> None:
         example = example or record["example"]
     if failures:
         raise UserError(
-            f"no judgement could be read ({dict(failures)}); the first: {example}; mend the judge, then run the same"
-            " command again, which asks for all of them"
+            f"no judgement could be read ({dict(failures)}); the first: {example}; fix the judge, then run the same"
+            " command again, which repeats all requests"
         )
 
 
@@ -138,7 +139,7 @@ def _report(records: Records) -> None:
         said += sum(verdict is not None for verdict in record["verdicts"])
         unanswered += _is_unanswered(record)
     log.info(
-        "%d trees judged, %d steps with a verdict; no results: %s", len(records.keys), said, dict(failures) or "none"
+        "%d trees judged, %d steps with a verdict; no result: %s", len(records.keys), said, dict(failures) or "none"
     )
     tell_unanswered(unanswered)
 

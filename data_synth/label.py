@@ -1,4 +1,4 @@
-"""Search trees and a judge's verdicts -> fused step labels -> the dataset that `train.prm` reads.
+"""Fuse the counts of search trees and a judge's verdicts into step labels: the dataset that `train.prm` reads.
 
 python -m data_synth.label --config configs/demo/label.yaml
 """
@@ -26,16 +26,17 @@ from vlprm.tasks import known_regions
 
 log = logging.getLogger(__name__)
 
-ESTIMATED_FROM = 400  # trees; more make the judge's rates no surer than it is constant
+ESTIMATED_FROM = 400  # trees; with more, the estimate is finer than the rates are constant
 
 
 def main(config: LabelConfig) -> None:
+    """Run `vlprm label`."""
     trees = TreeRun(config.trees)
     judgements = Judgements(config.judgements, trees.files)
     target = config.run / "dataset.parquet"
     open_run(config.run, dump(config), 0, [*trees.files, *judgements.files])
     if target.exists():
-        log.info("%s is there", target)
+        log.info("%s already exists", target)
         return
     with timed(config.run, "label"):
         quality = _estimate(trees, judgements)
@@ -45,8 +46,8 @@ def main(config: LabelConfig) -> None:
 
 
 class Judgements:
-    """The verdicts of a finished run of data_synth.judge, one tree's in memory at a time. Without a run, there are
-    none. UserError where it judged other trees than these."""
+    """Verdicts of a finished run of data_synth.judge, read one tree at a time; none if `folder` is None. UserError if
+    the run is not finished or judged other trees."""
 
     def __init__(self, folder: Path | None, trees: list[Path]) -> None:
         self.files = [] if folder is None else [folder / "judgements.jsonl"]
@@ -59,6 +60,7 @@ class Judgements:
                 self._places[record["key"]], self.judge = place, record["judge"]
 
     def of(self, tree: StepTree) -> list[Verdict | None]:
+        """The verdict on each node of a tree, or None."""
         record = self._record(tree.problem_id)
         if record is None:
             return [None] * len(tree.nodes)
@@ -66,7 +68,7 @@ class Judgements:
         return [None if v is None else structured(Verdict, v, f"a verdict on {tree.problem_id}") for v in said]
 
     def solutions(self, problem: Problem, tree: StepTree) -> list[int]:
-        """The leaves of the solutions that the judge read, in order; where nobody says, of those that one would."""
+        """Leaves of the judged solutions, in order; without a record, of those that a judge would read."""
         read = (self._record(tree.problem_id) or {}).get("solutions")
         return read_solutions(problem, tree) if read is None else list(read)
 
@@ -75,7 +77,7 @@ class Judgements:
 
 
 def _mixed(trees: Iterable[Searched], judgements: Judgements) -> Iterator[Searched]:
-    """The trees that teach something, with the judge's verdicts on their steps."""
+    """The trees of problems that the policy solves sometimes but not always, with the judge's verdicts."""
     for searched in trees:
         if is_mixed(searched.tree):
             labels = with_verdicts([node.label for node in searched.tree.nodes], judgements.of(searched.tree))
@@ -83,7 +85,7 @@ def _mixed(trees: Iterable[Searched], judgements: Judgements) -> Iterator[Search
 
 
 def _estimate(trees: TreeRun, judgements: Judgements) -> JudgeReliability:
-    """What is believed of the judge, from some hundred trees evenly drawn from the run."""
+    """Estimate the judge's error rates from about ESTIMATED_FROM trees, evenly spaced over the run."""
     drawn = trees.every(max(1, len(trees) // ESTIMATED_FROM))
     quality = estimate_reliability([TreeEvidence.of(searched.tree) for searched in _mixed(drawn, judgements)])
     for name, rate in quality.rates.items():

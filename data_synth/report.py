@@ -1,9 +1,9 @@
-"""What a run of the synthesizer made, and what it cost: a table, `synthesis.json`, and a page.
+"""Report the labels of a data synthesis run and their cost: tables, `synthesis.json`, and a page.
 
     python -m data_synth.report --run runs/demo
 
-Reads the folders `trees`, `judgements` (may be absent) and `labels` of the run. On synthetic tasks every fusion rule is
-measured against the truth, on the same steps.
+Reads the run's folders `trees`, `labels` and, if present, `judgements`. On synthetic tasks it measures every fusion
+rule against the ground truth, on the same steps.
 """
 
 from __future__ import annotations
@@ -36,6 +36,7 @@ log = logging.getLogger(__name__)
 
 
 def main(config: ReportConfig) -> None:
+    """Run `vlprm synthesis-report`."""
     dataset = config.run / "labels" / "dataset.parquet"
     steps, rules = StepTally(), RuleTally(load_tasks(config.tasks))
     trees = TreeRun(config.run / "trees")
@@ -97,7 +98,7 @@ def _judge(folder: Path) -> dict[str, Any] | None:
 
 
 def _cost(results: dict[str, Any], config: ReportConfig) -> dict[str, float]:
-    """Of a labelled step, everything included: also the search of problems that taught nothing."""
+    """Cost per labelled step, including the search of problems that gave no labels."""
     labelled = max(1, results["steps"]["labelled"])
     judge = results["judge"] or Counter()
     tokens = results["trees"]["tokens"] + judge["tokens"]
@@ -140,10 +141,10 @@ def _print(results: dict[str, Any]) -> None:
             table.add_row(str(key), *(str(row[k]) for k in ("steps", "labelled", "wrong")))
         console.print(table)
     _counts(console, "Steps by target", steps["targets"])
-    _counts(console, "Solutions that training learns from", steps["learnt_from"])
-    _counts(console, "Kinds of the wrong steps", steps["error_kinds"])
+    _counts(console, "Solutions selected for training", steps["learnt_from"])
+    _counts(console, "Error kinds of wrong steps", steps["error_kinds"])
     _counts(console, "Monte Carlo and judge", {k: v for k, v in steps["agreement"].items() if k != "share"})
-    table = plain_table("Cost of a labelled step", "of", "amount")
+    table = plain_table("Cost per labelled step", "resource", "amount")
     for name, value in results["cost"].items():
         table.add_row(name, f"{value:.4g}")
     console.print(table)
@@ -153,7 +154,7 @@ def _print(results: dict[str, Any]) -> None:
 
 def _truth(truth: dict[str, Any]) -> Table:
     table = plain_table(
-        f"Wrong steps found, by the truth ({truth['steps']} steps)",
+        f"Detection of wrong steps against the ground truth ({truth['steps']} steps)",
         "rule", "precision", "recall", "F1", "labelled %", "calibration error", "Brier",
     )  # fmt: skip
     for rule, row in truth["rules"].items():

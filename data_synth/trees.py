@@ -1,9 +1,9 @@
-"""Problems -> search trees: sample a policy's steps and give every prefix its Monte Carlo counts.
+"""Grow search trees: sample solutions from a policy and count right rollouts per prefix.
 
     python -m data_synth.trees --config configs/demo/trees.yaml
 
-Writes `trees.jsonl` (a record a problem, see data_synth.search.store) into the run folder. Killed, or stopped by
-SIGINT, the same command goes on; ended, it asks again for what servers failed to answer.
+Writes `trees.jsonl` (one record per problem, see data_synth.search.store) into the run folder. The same command resumes
+a run that was killed or stopped by SIGINT; on a finished run, it repeats requests that servers failed to answer.
 """
 
 from __future__ import annotations
@@ -35,6 +35,7 @@ log = logging.getLogger(__name__)
 
 
 def main(config: TreesConfig) -> None:
+    """Run `vlprm trees`."""
     source = open_source(config)
     units = source.units(config.unit, config.shard)
     config = dataclasses.replace(config, policy=placed(config.policy))
@@ -44,7 +45,7 @@ def main(config: TreesConfig) -> None:
     open_run(folder, dump(config), config.seed, inputs)
     records = Records(folder / TREES)
     if all("failure" in record for record in records):
-        records.drop(set(records.keys))  # the problems may have been mended
+        records.drop(set(records.keys))  # the problems may be readable now
     drop_unanswered(records, _is_unanswered)
     with timed(folder, "trees"):
         done = asyncio.run(_search(source, units, records, config))
@@ -59,7 +60,7 @@ def _is_unanswered(record: Mapping[str, Any]) -> bool:
 
 
 def _refuse_none(records: Records) -> None:
-    """UserError where no problem could be searched."""
+    """UserError if no problem could be searched."""
     causes: Counter[str] = Counter()
     first = ""
     for record in records:
@@ -68,19 +69,20 @@ def _refuse_none(records: Records) -> None:
         causes[record["failure"]] += 1
         first = first or record["said"]
     raise UserError(
-        f"none of {causes.total()} problems can be searched ({dict(causes)}); the first: {first}; mend them, then run"
-        " the same command again"
+        f"none of {causes.total()} problems can be searched ({dict(causes)}); the first: {first}; correct them, then"
+        " run the same command again"
     )
 
 
 def open_source(config: TreesConfig) -> Source:
+    """The problems of a config: its problem file, or drawn tasks."""
     if config.problem_file is not None:
         return problems_of_file(config.problem_file)
     return drawn_problems(load_tasks(config.tasks), config.split, config.problems)
 
 
 async def _search(source: Source, units: list[list[str]], records: Records, config: TreesConfig) -> bool:
-    """Whether all is done: SIGINT may have stopped it."""
+    """Search all units; False if SIGINT stopped the run first."""
     with stopped_by_sigint() as stopping:
         work = Work(source, units, config.search, config.seed, records, config.run / IMAGES, stopping)
         if work.is_done:
@@ -106,7 +108,7 @@ def _report(records: Records) -> None:
         sums.update(failed=tree.root.mc_total - tree.root.mc_valid)
         unanswered += _is_unanswered(record)
     log.info(
-        "%(trees)d trees, %(mixed)d solved sometimes and not always; %(rollouts)d rollouts, %(steps)d steps, "
+        "%(trees)d trees, %(mixed)d with right and wrong root rollouts; %(rollouts)d rollouts, %(steps)d steps, "
         "%(failed)d root rollouts without result", sums
     )  # fmt: skip
     tell_unanswered(unanswered)

@@ -1,1 +1,1 @@
-"""A dataset of step labels -> a reward model; and the built-in models. The files here are commands."""
+"""Train reward models on step labels, and the built-in models. Each file here is a command."""

@@ -1,10 +1,9 @@
-"""Teach a small Qwen3-VL to solve the synthetic families in steps: the built-in policy, and the built-in backbone.
+"""Train the built-in policy and the built-in backbone: a small Qwen3-VL that solves the synthetic families in steps.
 
     python -m train.builtin --config configs/builtin/policy.yaml
 
-The teacher is a family's own solver. A truthful teacher, who also puts careless drafts right, makes the backbone; a
-careless one, with blind spots that are declared in the config, makes a policy whose errors are systematic, as those of
-real policies are.
+The teacher is each family's own solver. For the backbone it is always right, and also corrects wrong drafts. For the
+policy it has blind spots, declared in the config, so that the policy errs systematically, as real policies do.
 """
 
 from __future__ import annotations
@@ -38,12 +37,13 @@ log = logging.getLogger(__name__)
 
 
 def main(config: BuiltinConfig) -> None:
+    """Run `vlprm builtin`."""
     refuse_data_parallel()
     sources = [checkpoint_folder(config.start_from)] if config.start_from else []
     with PartialState().main_process_first():
         open_run(config.output_dir, dump(config), config.seed, sources)
     if (config.output_dir / FILE_NAME).exists():
-        log.info("%s is trained", config.output_dir)
+        log.info("%s is already trained", config.output_dir)
         return
     started = time.time()
     model, processor = start(config)
@@ -66,7 +66,7 @@ def main(config: BuiltinConfig) -> None:
 
 
 def start(config: BuiltinConfig) -> tuple[Any, Any]:
-    """The model to teach and its processor."""
+    """The untrained model, or one with the weights of `start_from`, and its processor."""
     if config.start_from is None:
         tokenizer = make_tokenizer(_corpus(config), config.vocab_size)
         model = make_model(config.size, tokenizer, config.seed)
@@ -77,11 +77,12 @@ def start(config: BuiltinConfig) -> tuple[Any, Any]:
         own, weights = model.state_dict(), source.model.state_dict()
         taken = {name: weight for name, weight in weights.items() if name in own and own[name].shape == weight.shape}
         model.load_state_dict(taken, strict=False)
-        log.info("%d of %d weights are of %s", len(taken), len(own), config.start_from)
+        log.info("%d of %d weights loaded from %s", len(taken), len(own), config.start_from)
     return model, make_processor(tokenizer, config.size.patch)
 
 
 def curriculum(config: BuiltinConfig) -> Curriculum:
+    """The families and the teacher of a config."""
     families = tuple(load_task(name) for name in config.families)
     return Curriculum(families, config.proofread, config.blind_spots, config.slip_rate, config.seed)
 
@@ -94,7 +95,7 @@ def _first_lessons(config: BuiltinConfig) -> Iterator[tuple[Problem, str]]:
 
 
 def _corpus(config: BuiltinConfig) -> list[str]:
-    """What the tokenizer is trained on: rendered questions and solutions of the first lessons."""
+    """Training text of the tokenizer: questions and solutions of the first lessons."""
     return [f"user\n{user_text('plain@1', problem)}\nassistant\n{text}\n" for problem, text in _first_lessons(config)]
 
 
@@ -125,13 +126,13 @@ def _arguments(config: BuiltinConfig) -> TrainingArguments:
 
 
 def data_hash(config: BuiltinConfig) -> str:
-    """A hash over the ids and solutions of the first lessons: equal for equal tasks, teacher and seed."""
+    """Hash of the ids and solutions of the first lessons: equal for equal tasks, teacher and seed."""
     rows = [(problem.id, text) for problem, text in _first_lessons(config)]
     return hashlib.sha256(json.dumps(rows).encode()).hexdigest()[:16]
 
 
 def save(config: BuiltinConfig, model: Any, processor: Any, hours: float) -> None:
-    """Weights in bfloat16, the processor, and a profile that says how they were made."""
+    """Save the weights in bfloat16, the processor, and `vlprm.json` with provenance."""
     provenance = {
         "command": "python -m train.builtin --config config.yaml",
         "seed": config.seed,

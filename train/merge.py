@@ -1,4 +1,4 @@
-"""Adapters and their backbone -> one checkpoint, as servers and other programs load it.
+"""Merge LoRA adapters into their backbone: one checkpoint that servers and other programs can load.
 
 python -m train.merge --reward_model runs/prm_lora --run runs/prm_merged
 """
@@ -17,11 +17,12 @@ log = logging.getLogger(__name__)
 
 
 def main(config: MergeConfig) -> None:
+    """Run `vlprm merge`."""
     if config.run.exists():
-        raise UserError(f"{config.run} is there; give another folder, or remove it")
+        raise UserError(f"{config.run} already exists; choose another folder, or remove it")
     if backbone_of(config.reward_model) is None:
-        raise UserError(f"{config.reward_model} has no adapters; it can be loaded as it is")
-    checkpoint = load_reward_model(config.reward_model)  # which merges
+        raise UserError(f"{config.reward_model} has no adapters to merge; load it directly")
+    checkpoint = load_reward_model(config.reward_model)  # merges the adapters
     save_reward_model(checkpoint, config.run, checkpoint.config)
     log.info("wrote %s", config.run)
 

@@ -1,9 +1,9 @@
-"""Step labels -> a step-reward model.
+"""Train a step-reward model on step labels.
 
     python -m train.prm --config configs/demo/prm.yaml
     accelerate launch --config_file configs/accelerate/fsdp2.yaml -m train.prm --config configs/train/vl_prm.yaml
 
-Killed, it goes on from its last checkpoint, and ends with the weights of an undisturbed run.
+The same command resumes a killed run from its last checkpoint, and reaches the weights of an uninterrupted run.
 """
 
 from __future__ import annotations
@@ -42,6 +42,7 @@ log = logging.getLogger(__name__)
 
 
 def main(config: PrmConfig) -> None:
+    """Run `vlprm train`."""
     refuse_data_parallel()
     check(config)
     if config.dry_run:
@@ -50,9 +51,9 @@ def main(config: PrmConfig) -> None:
     with PartialState().main_process_first():
         open_run(config.run, dump(config), config.seed, [config.dataset, checkpoint_folder(config.backbone)])
     if (config.run / FILE_NAME).exists():
-        log.info("%s is trained", config.run)
+        log.info("%s is already trained", config.run)
         return
-    # All processes work for the same seconds.
+    # All processes take the same time, so one of them measures it.
     with timed(config.run, "train") if PartialState().is_main_process else nullcontext():
         checkpoint = new_model(config)
         trainer = make_trainer(config, checkpoint, *split_rows(config, checkpoint.inputs))
@@ -61,6 +62,7 @@ def main(config: PrmConfig) -> None:
 
 
 def new_model(config: PrmConfig) -> Checkpoint:
+    """The backbone with a new reward head, and the config's pixel limits."""
     checkpoint = load_reward_model(
         config.backbone,
         new_head=config.head,
@@ -76,7 +78,7 @@ def new_model(config: PrmConfig) -> Checkpoint:
 
 
 def split_rows(config: PrmConfig, inputs: InputBuilder) -> tuple[Batches, Batches]:
-    """Training and held-out batches; all solutions of the problems that share an image are on one side."""
+    """Training and held-out batches. Problems that share an image are on the same side. UserError on unusable data."""
     problems = load_trees(config.dataset, config.rows, config.loss.threshold)
     try:
         learnt, kept = held_out(problems, config.held_out, config.seed)
@@ -86,11 +88,11 @@ def split_rows(config: PrmConfig, inputs: InputBuilder) -> tuple[Batches, Batche
     train, sizes = examples_of(learnt, config.rows, inputs, config.loss)
     check_pairs(train, config.loss)
     shown, _ = examples_of(kept, config.rows, inputs, config.loss)
-    log.info("%d problems in %d rows of %d tokens, %d held out", len(learnt), len(train), sum(sizes), len(kept))
+    log.info("%d problems in %d rows (%d tokens), %d held out", len(learnt), len(train), sum(sizes), len(kept))
     budget = config.rows.batch_tokens
     batches = [b for epoch in range(config.epochs) for b in plan_batches(train, sizes, budget, config.seed + epoch)]
     batches = evened(batches, config.accumulate * PartialState().num_processes)
-    # One row each: what devices have measured is put together and counted row by row.
+    # One row per batch, because metrics from all devices are gathered row by row.
     held_batches = [[example] for example in shown]
     left_out = [len(rows_of(part, config.rows)) - len(taken) for part, taken in ((learnt, train), (kept, shown))]
     return (
@@ -100,7 +102,7 @@ def split_rows(config: PrmConfig, inputs: InputBuilder) -> tuple[Batches, Batche
 
 
 def describe(config: PrmConfig) -> None:
-    """Print the resolved config, and what `train.reward.plan` knows of the run."""
+    """Print the resolved config and the plan of the run (`train.reward.plan`)."""
     checkpoint = new_model(config)
     train, _ = split_rows(config, checkpoint.inputs)
     trainable(config, checkpoint)
@@ -109,6 +111,7 @@ def describe(config: PrmConfig) -> None:
 
 
 def make_trainer(config: PrmConfig, checkpoint: Checkpoint, train: Batches, held_out: Batches) -> Trainer:
+    """The Trainer of a config, with progress lines in place of its own."""
     model = trainable(config, checkpoint)
     trainer = StepTrainer(
         loss=config.loss,
@@ -131,20 +134,20 @@ def make_trainer(config: PrmConfig, checkpoint: Checkpoint, train: Batches, held
 
 
 def trainable(config: PrmConfig, checkpoint: Checkpoint) -> Any:
-    """The model with what is not to be trained frozen, and with adapters if there are to be any."""
+    """Freeze the model's untrained parts, and add LoRA adapters if `lora_rank` is set."""
     if config.lora_rank:
         return add_adapters(checkpoint.model, config.lora_rank, config.backbone, config.seed)
     model = checkpoint.model
     freeze(model, checkpoint.inputs.family, config.freeze)
     tied = model.lm_head.weight is model.get_input_embeddings().weight
     if config.head == "step" and not config.loss.critique and not tied:
-        # No loss reaches it. ZeRO would hold moments for it, and let it decay.
+        # No loss reaches it, but ZeRO would store its moments and apply weight decay.
         model.lm_head.requires_grad_(False)
     return model
 
 
 def parameter_groups(config: PrmConfig, model: Any) -> list[dict[str, Any]]:
-    """What AdamW trains, and how fast: a step head learns at a rate of its own."""
+    """AdamW's parameter groups: the step head has its own learning rate."""
     trained = [("score." in name, p) for name, p in model.named_parameters() if p.requires_grad]
     groups = [
         {"params": [p for is_head, p in trained if not is_head], "lr": config.learning_rate},
@@ -154,17 +157,18 @@ def parameter_groups(config: PrmConfig, model: Any) -> list[dict[str, Any]]:
 
 
 def training_arguments(config: PrmConfig) -> TrainingArguments:
+    """The Trainer's arguments for a config."""
     return TrainingArguments(
         output_dir=str(config.run),
-        num_train_epochs=1,  # the order of the batches repeats the rows
+        num_train_epochs=1,  # the planned batches already contain all epochs
         train_sampling_strategy="sequential",
-        per_device_train_batch_size=1,  # an item is a batch
+        per_device_train_batch_size=1,  # a dataset item is a whole batch
         per_device_eval_batch_size=1,
         gradient_accumulation_steps=config.accumulate,
         activation_checkpointing=config.checkpointing,
-        activation_checkpointing_kwargs={"use_reentrant": False},  # the other kind gives frozen inputs no gradients
-        # Without it, checkpointing makes the Trainer expect a gradient for every trained parameter at every step; some
-        # families have layers whose states nothing reads.
+        activation_checkpointing_kwargs={"use_reentrant": False},  # re-entrant needs inputs with gradients
+        # With checkpointing, the Trainer would otherwise require a gradient of every trained parameter at every step;
+        # some families have layers whose output is not used.
         ddp_find_unused_parameters=True,
         bf16=config.bfloat16,
         learning_rate=config.learning_rate,
@@ -187,8 +191,8 @@ def training_arguments(config: PrmConfig) -> TrainingArguments:
 
 
 def save(config: PrmConfig, checkpoint: Checkpoint, trainer: Trainer) -> None:
-    """A transformers folder that also holds `vlprm.json`, written last: a folder with one is whole."""
-    trainer.save_model(str(config.run))  # all processes: each may hold a part of the weights
+    """Save a transformers folder with `vlprm.json`. That file is written last and marks the folder as complete."""
+    trainer.save_model(str(config.run))  # on all processes, as each may hold a shard of the weights
     if not PartialState().is_main_process:
         return
     provenance = {

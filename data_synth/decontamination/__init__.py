@@ -1,1 +1,1 @@
-"""Likeness of images."""
+"""Match dataset rows to benchmark items by image hash, question or embedding."""

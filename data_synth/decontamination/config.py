@@ -1,4 +1,4 @@
-"""What `data_synth.decontaminate` is asked for."""
+"""Config of `data_synth.decontaminate`."""
 
 from __future__ import annotations
 
@@ -10,16 +10,16 @@ from jsonargparse.typing import ClosedUnitInterval, NonNegativeInt
 
 @dataclass(frozen=True)
 class DecontaminateConfig:
-    """Leave out the rows of a dataset that match items of benchmarks.
+    """Remove the rows of a dataset that match benchmark items.
 
     Args:
         dataset: dataset file (parquet).
-        benchmark_dir: folders of benchmarks.
+        benchmark_dir: benchmark folders.
         target: dataset file to write.
-        distance: bits of 256 in which the perceptual hashes of the same image may differ.
-        near: bits within which images count as alike where their questions are the same template.
-        embedding: a timm model that images are compared by as well: a folder as timm saves one, or a name.
-        cosine: from which on images count as the same by it; what it should be depends on the model.
+        distance: images are the same if their 256-bit perceptual hashes differ in at most this many bits.
+        near: bits by which the hashes may differ if both questions are the same.
+        embedding: timm model that also compares images: a folder saved by timm, or a model name.
+        cosine: images are the same from this cosine similarity of their embeddings on; depends on the model.
     """
 
     dataset: Path

@@ -1,5 +1,4 @@
-"""Images as vectors, by a timm model whose weights are at hand: data_synth.decontaminate finds copies by them that a
-hash does not see."""
+"""Embed images with a timm model, to find copies that the perceptual hash misses."""
 
 from __future__ import annotations
 
@@ -22,14 +21,14 @@ BATCH = 64  # images
 
 @dataclass(frozen=True)
 class Embedder:
-    """A timm model without its classifier, and the transform that it was trained with."""
+    """A timm model without its classifier, and its image transform."""
 
     model: Any
     transform: Any
     device: str
 
     def __call__(self, images: Iterable[bytes]) -> np.ndarray:
-        """Vectors of length 1: (images, width), of one image or more."""
+        """Unit vectors (images, width) of at least one image."""
         return np.concatenate([self._batch(batch) for batch in batches(images, BATCH)])
 
     @torch.inference_mode()
@@ -40,8 +39,8 @@ class Embedder:
 
 
 def load_embedder(name: str) -> Embedder:
-    """The model in a folder as timm saves one (`config.json` and weights), or of a name in timm, whose weights are
-    fetched if they are not in the cache. UserError where timm is not installed, or it cannot be loaded."""
+    """Load a timm model from a folder saved by timm (`config.json` and weights), or by name, downloading its weights if
+    they are not cached. UserError if timm is not installed or the model cannot be loaded."""
     if find_spec("timm") is None:
         raise UserError("an embedding needs timm; pip install 'vlprm[timm]'")
     import timm
@@ -49,11 +48,11 @@ def load_embedder(name: str) -> Embedder:
     source = f"local-dir:{name}" if Path(name).is_dir() else name
     try:
         model = timm.create_model(source, pretrained=True, num_classes=0)
-    except Exception as error:  # of timm, the Hub's client, torch or safetensors: each has its own
+    except Exception as error:  # timm, the Hub client, torch and safetensors each raise their own
         said = " ".join(str(error).split())[:200]
         raise UserError(
-            f"embedding {name!r} cannot be loaded ({said}); give a folder that timm saved, or a name in timm whose"
-            " weights can be fetched"
+            f"embedding {name!r} cannot be loaded ({said}); give a folder saved by timm, or the name of a timm"
+            " model whose weights can be downloaded"
         ) from error
     transform = timm.data.create_transform(**timm.data.resolve_model_data_config(model))
     device, _ = placement("auto", "float32")
@@ -62,8 +61,8 @@ def load_embedder(name: str) -> Embedder:
 
 @dataclass
 class Likeness:
-    """The vectors of the items' images, (images, width), each with its item's index; and what is nearest to each of a
-    dataset's images, of which an image that stands in several rows is embedded once."""
+    """Embeddings of the benchmark images, (images, width), and the index of the item that owns each. `known` caches the
+    nearest item of each dataset image by content hash."""
 
     embedder: Embedder
     vectors: np.ndarray
@@ -71,7 +70,8 @@ class Likeness:
     known: dict[str, tuple[float, int]] = field(default_factory=dict)
 
     def nearest(self, rows: Sequence[Sequence[bytes]]) -> list[tuple[float, int] | None]:
-        """The highest cosine between an image of each row and an item's, and that item; None where it has no image."""
+        """For each row, the highest cosine between its images and the items' images, and that item's index; None for a
+        row without images."""
         new = {content_hash(data): data for images in rows for data in images}
         new = {key: data for key, data in new.items() if key not in self.known}
         found = self.embedder(new.values()) @ self.vectors.T if new else ()

@@ -1,4 +1,4 @@
-"""Rows of a dataset that are items of benchmarks: by their images, their questions, or an embedding."""
+"""Find dataset rows that are benchmark items, by image hash, question or image embedding."""
 
 from __future__ import annotations
 
@@ -26,10 +26,10 @@ from vlprm.runs.journal import placed_lines
 
 log = logging.getLogger(__name__)
 
-HASH_SIZE = 16  # 256 bits: at 64, drawn figures on white of one family are too often the same
-LIKEST = 20  # of the kept rows, whose nearest items the report names, so that a cosine can be chosen
-WORDS = 8  # of a question that is long enough to be an item's own
-# What evaluations put around a question: marks of images, a hint, a heading, and the options.
+HASH_SIZE = 16  # 256 bits: with 64, drawn figures of one family on a white background collide too often
+LIKEST = 20  # the report lists this many kept rows with the highest cosine, to help choose a threshold
+WORDS = 8  # a question of at least this many words identifies its item
+# What evaluations put around a question: image marks, a hint, a heading, and the options.
 _AROUND = re.compile(
     r"<image\s*\d*>|^hint:[^\n]*\n|^question:|^(?:choices|options):.*", re.IGNORECASE | re.MULTILINE | re.DOTALL
 )
@@ -37,20 +37,21 @@ _AROUND = re.compile(
 
 @dataclass(frozen=True)
 class Match:
-    """A row, and the item of which it has the `image`, the `question`, a template's `question_and_image`, or an image
-    that is the same by the `embedding`."""
+    """A row and the benchmark item that it matches. `by` says what matched: `image`, `question`, `question_and_image`
+    or `embedding`."""
 
     row: str
     benchmark: str
     item: str
     by: str
-    bits: int | None  # between their nearest images
-    cosine: float | None = None  # of the embedding's vectors of their nearest images
+    bits: int | None  # Hamming distance of their nearest image hashes
+    cosine: float | None = None  # similarity of their nearest image embeddings
 
 
 @dataclass
 class Items:
-    """The items of all benchmarks: their names, normalised questions, and image hashes, each with its item's index."""
+    """Items of all benchmarks. `asked` maps a normalised question to item indices; `owners` has the item index of each
+    image hash."""
 
     names: list[tuple[str, str]] = field(default_factory=list)
     asked: dict[str, list[int]] = field(default_factory=dict)
@@ -58,6 +59,7 @@ class Items:
     hashes: list[np.ndarray] = field(default_factory=list)
 
     def add(self, benchmark: str, item: str, question: str, images: Iterable[np.ndarray]) -> None:
+        """Add an item with the hashes of its images."""
         index = len(self.names)
         self.names.append((benchmark, item))
         self.asked.setdefault(normalised(question), []).append(index)
@@ -66,7 +68,7 @@ class Items:
             self.hashes.append(image)
 
     def bits(self, images: Sequence[np.ndarray]) -> np.ndarray:
-        """Bits between the nearest of each item's images and of these: (items,); more than any where there is none."""
+        """(items,) smallest Hamming distance between these hashes and each item's; above 256 for no images."""
         nearest = np.full(len(self.names), 8 * HASH_SIZE**2)
         if images and self.hashes:
             apart = np.bitwise_count(np.stack(self.hashes)[:, None] ^ np.stack(images)).sum(-1).min(-1)
@@ -75,33 +77,33 @@ class Items:
 
 
 def normalised(question: str) -> str:
-    """A question's words and numbers in lower case, without what a prompt puts around it."""
+    """The words and numbers of a question in lower case, without prompt text around it."""
     return " ".join(re.findall(r"\w+", _AROUND.sub(" ", question).casefold()))
 
 
 def image_hash(data: bytes, name: str) -> np.ndarray:
-    """Perceptual hash (DCT of the grey image, `imagehash`) as bytes. UserError names an image that cannot be read."""
+    """Perceptual hash (DCT of the grey image, `imagehash`) as bytes. UserError names an unreadable image."""
     return np.packbits(imagehash.phash(open_image(data, name), hash_size=HASH_SIZE).hash)
 
 
 def read_benchmark(folder: Path, items: Items) -> None:
-    """Add a benchmark's items."""
+    """Add the items of a benchmark folder."""
     for item, question, images in benchmark_items(folder):
         items.add(folder.name, item, question, (image_hash(data, f"{folder.name}: {name}") for name, data in images))
 
 
 def benchmark_items(folder: Path) -> Iterator[tuple[str, str, list[tuple[str, bytes]]]]:
-    """The id, the question and the images of each item. UserError where the folder holds none, or an image that it
-    names is not there."""
+    """Yield the id, question and images (name, bytes) of each item. UserError if the folder has no items file, or if a
+    line or an image cannot be read."""
     path = next((folder / name for name in ("items.jsonl", "problems.jsonl") if (folder / name).is_file()), None)
     if path is None:
-        raise UserError(f"{folder} has no items.jsonl or problems.jsonl; give a benchmark's folder")
+        raise UserError(f"{folder} has no items.jsonl or problems.jsonl; give a benchmark folder")
     for number, (_, line) in enumerate(placed_lines(path), 1):
         try:
             record = json.loads(line)
             question = str(record["question"])
         except (ValueError, KeyError, TypeError) as error:
-            raise UserError(f"{path}, line {number} is no item with a question; correct it") from error
+            raise UserError(f"{path}, line {number} is not an object with a question; correct it") from error
         item = str(record.get("id", record.get("pid", record.get("image", number))))
         yield item, question, list(_item_images(folder, item, record))
 
@@ -112,12 +114,12 @@ def _item_images(folder: Path, item: str, record: dict[str, Any]) -> Iterator[tu
         try:
             data = read_inside(folder.resolve(), name)
         except (OSError, ValueError) as error:
-            raise UserError(f"{folder}: there is no image {name!r} of the item {item}; copy it there") from error
+            raise UserError(f"{folder}: image {name!r} of item {item} is missing; copy it there") from error
         yield name, data
 
 
 def templates(dataset: Path) -> set[str]:
-    """Questions that the dataset asks of two problems or more."""
+    """Normalised questions that two or more problems of the dataset share."""
     first: dict[str, str] = {}
     repeated = set()
     for row in iterate_rows(dataset):
@@ -128,7 +130,7 @@ def templates(dataset: Path) -> set[str]:
 
 
 def match(row: dict[str, Any], items: Items, repeated: set[str], config: DecontaminateConfig) -> Match | None:
-    """The item that a row is, if it is one."""
+    """The benchmark item that a row matches by image hash or question; None if it matches none."""
     bits = items.bits([image_hash(image["bytes"], f"row {row['id']}") for image in row["images"]])
     nearest = int(bits.argmin())
     if bits[nearest] <= config.distance:
@@ -146,15 +148,16 @@ def match(row: dict[str, Any], items: Items, repeated: set[str], config: Deconta
 
 
 def decontaminate(config: DecontaminateConfig) -> None:
-    """Write the dataset without the rows that are items of the benchmarks, and the report of what was left out."""
+    """Write the dataset without rows that match benchmark items, and a report of the removed rows. UserError if the
+    target exists, the config is incomplete, or every row matches."""
     report = config.target.with_suffix(".removed.json")
     if config.target.exists():
-        raise UserError(f"{config.target} is there; give another target, or remove it")
+        raise UserError(f"{config.target} already exists; choose another target, or remove it")
     if not config.benchmark_dir:
-        raise UserError("there is no benchmark to compare with; give folders with --benchmark_dir")
+        raise UserError("no benchmark to compare with; give folders with --benchmark_dir")
     if (config.embedding is None) != (config.cosine is None):
-        raise UserError("embedding and cosine go together: a model, and from where on images are the same by it")
-    open_parquet(config.dataset).close()  # whether it is there, before the benchmarks are read
+        raise UserError("only one of embedding and cosine is set; set both, or neither")
+    open_parquet(config.dataset).close()  # fail early, before the benchmarks are read
     items = Items()
     for folder in config.benchmark_dir:
         read_benchmark(folder, items)
@@ -172,15 +175,15 @@ def decontaminate(config: DecontaminateConfig) -> None:
     log.info("%d rows kept, %d removed %s; see %s", kept, len(removed), counts or "", report)
     if not kept:
         config.target.unlink()
-        raise UserError(f"every row of {config.dataset} is an item of a benchmark; see {report}")
+        raise UserError(f"every row of {config.dataset} matches a benchmark item; see {report}")
 
 
 def likeness_to(items: Items, config: DecontaminateConfig) -> Likeness | None:
-    """The items' images as the embedding has them, in the order of their hashes; None where there is no embedding."""
+    """Embed the items' images, in the order of their hashes; None without `config.embedding`."""
     if config.embedding is None:
         return None
     if not items.owners:
-        raise UserError("the benchmarks have no images; leave embedding out")
+        raise UserError("the benchmarks have no images to embed; leave out embedding and cosine")
     embedder = load_embedder(config.embedding)
     found = (data for folder in config.benchmark_dir for _, _, images in benchmark_items(folder) for _, data in images)
     return Likeness(embedder, embedder(found), items.owners)
@@ -189,8 +192,7 @@ def likeness_to(items: Items, config: DecontaminateConfig) -> Likeness | None:
 def _kept(
     config: DecontaminateConfig, items: Items, likeness: Likeness | None, removed: list[Match], likest: list[Match]
 ) -> Iterator[dict[str, Any]]:
-    """The rows that are no item's. The others' matches go to `removed`, and to `likest` what the kept rows would match
-    first if the cosine were lower."""
+    """Yield the rows to keep. Append matches to `removed`, and collect the highest cosines of kept rows in `likest`."""
     repeated = templates(config.dataset)
     for rows in batches(iterate_rows(config.dataset), BATCH):
         for row, alike in zip(rows, _alike(rows, items, likeness), strict=True):
@@ -204,7 +206,7 @@ def _kept(
 
 
 def _alike(rows: Sequence[dict[str, Any]], items: Items, likeness: Likeness | None) -> list[Match | None]:
-    """The item that each row's images are nearest to by the embedding; None without one, or without an image."""
+    """The nearest item of each row by embedding; None without an embedding or an image."""
     if likeness is None:
         return [None] * len(rows)
     nearest = likeness.nearest([[image["bytes"] for image in row["images"]] for row in rows])

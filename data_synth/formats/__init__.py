@@ -1,1 +1,1 @@
-"""The field's step-label formats, read and written."""
+"""Readers and writers of published step-label formats."""

@@ -1,4 +1,4 @@
-"""What `data_synth.convert` is asked for."""
+"""Config of `data_synth.convert`."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ class ConvertConfig:
     """Convert a dataset of step labels.
 
     Args:
-        source: file, or folder of files, that ends in .jsonl, .json or .parquet.
-        format: what the source is.
-        to: vlprm (trees), vlprm_paths (a solution a row), trl or chat.
-        target: file to write; trl may also be .jsonl, where it has no images.
-        images: folder that the source's image paths are in.
-        threshold: trl and chat: a target above it is correct.
-        push_to: USER/NAME of a dataset on the Hub that the target is also pushed to, with the token of `hf auth login`.
+        source: .jsonl, .json or .parquet file, or a folder of such files.
+        format: format of the source.
+        to: format of the target: vlprm (trees), vlprm_paths (one solution per row), trl or chat.
+        target: parquet file to write; without images, trl may also be .jsonl.
+        images: folder that contains the source's image paths.
+        threshold: trl and chat targets: a step is correct if its label is above this value.
+        push_to: USER/NAME of a Hub dataset to push the target to, with the token of `hf auth login`.
     """
 
     source: Path

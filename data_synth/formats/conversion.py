@@ -1,4 +1,4 @@
-"""A dataset read by one format and written by another."""
+"""Read a dataset in one format and write it in another."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ READERS: dict[Format, Callable[[Record, ImageFolder], dict[str, Any]]] = {
     "trl": stepwise_row,
     "visual_process_bench": readers_vl.visual_process_bench,
 }
-# What a record raises whose values are of other types, or larger, than its format has.
+# Errors raised by records whose values have unexpected types or sizes.
 MALFORMED = (AttributeError, IndexError, KeyError, OverflowError, TypeError, ValueError)
 _TURN = {"role": Value("string"), "content": Value("string")}
 TARGETS: dict[str, dict[str, Any]] = {
@@ -46,15 +46,17 @@ TARGETS: dict[str, dict[str, Any]] = {
 
 
 def convert(config: ConvertConfig) -> None:
+    """Convert a dataset, log dropped records and lost evidence, and push to the Hub if asked. UserError if the target
+    exists, the Hub token is missing, or nothing could be converted."""
     if config.target.exists():
-        raise UserError(f"{config.target} is there; give another target, or remove it")
+        raise UserError(f"{config.target} already exists; choose another target, or remove it")
     if config.push_to and not get_token():
-        raise UserError("no token for the Hub; log in with `hf auth login`, or set HF_TOKEN")
+        raise UserError("no Hub token for push_to; log in with `hf auth login`, or set HF_TOKEN")
     drops, target = Drops(), Target(config.threshold)
     written = _write(config, _converted(config, drops, target))
     log.info("%d rows in %s; %s", written, config.target, drops)
     if lost := {what: n for what, n in target.lost.items() if n}:
-        log.info("%s holds no: %s", config.to, ", ".join(f"{what} ({n})" for what, n in lost.items()))
+        log.info("%s cannot hold: %s", config.to, ", ".join(f"{what} ({n})" for what, n in lost.items()))
     if not written:
         config.target.unlink()
         raise UserError(_nothing(config, drops, target))
@@ -82,7 +84,7 @@ def _write(config: ConvertConfig, rows: Iterator[Record]) -> int:
     if config.target.suffix == ".jsonl":
         return _write_lines(config, rows)
     if config.target.suffix != ".parquet":
-        raise UserError(f"{config.target} has to end in .parquet, or, for trl without images, in .jsonl")
+        raise UserError(f"{config.target} must end in .parquet, or, for trl without images, in .jsonl")
     return write_parquet(config.target, rows, Features(TARGETS[config.to]))
 
 
@@ -101,18 +103,18 @@ def _write_lines(config: ConvertConfig, rows: Iterator[Record]) -> int:
 
 def _nothing(config: ConvertConfig, drops: Drops, target: Target) -> str:
     if target.rows:
-        return f"{config.source} was read, and nothing of it can be written as {config.to}; give another --to"
+        return f"no row of {config.source} can be written as {config.to}; choose another --to"
     first = next((record for _, record in records(config.source, Drops())), None)
     fits = [name for name in READERS if name != config.format and first is not None and _looks_like(name, first)]
     hint = f"; its first record looks like {' or '.join(fits)}" if fits else ""
-    return f"nothing of {config.source} could be read as {config.format} ({drops}){hint}"
+    return f"no record of {config.source} could be read as {config.format} ({drops}){hint}"
 
 
 def _looks_like(name: Format, record: Record) -> bool:
     try:
         checked(READERS[name](record, ImageFolder(None)))
     except RecordError as dropped:
-        return dropped.cause == "no_image_folder"  # its images are all that it lacks
+        return dropped.cause == "no_image_folder"  # the record is readable but for its images
     except MALFORMED:
         return False
     return True

@@ -1,4 +1,4 @@
-"""Readers of text-only step labels. Each makes one row of one record, or raises Dropped."""
+"""Readers of text-only step labels. Each turns one record into one row, or raises RecordError."""
 
 from __future__ import annotations
 
@@ -31,8 +31,8 @@ RATINGS: dict[int | None, tuple[str, float | None]] = {
 
 
 def math_shepherd(record: Record, _: ImageFolder) -> DatasetRow:
-    """Math-Shepherd (arXiv 2312.08935): `label` is `input` with + or - for each tag. The last step is labelled by the
-    answer itself, so its sign says whether the solution is right."""
+    """Math-Shepherd (arXiv 2312.08935): `label` is `input` with each tag replaced by + or -. The sign of the last step
+    says whether the answer is right."""
     parts, signed = required_field(record, "input", str).split(TAG), required_field(record, "label", str)
     signs = []
     for part in parts[:-1]:
@@ -53,7 +53,8 @@ def math_shepherd(record: Record, _: ImageFolder) -> DatasetRow:
 
 
 def prm800k(record: Record, _: ImageFolder) -> DatasetRow:
-    """PRM800K (arXiv 2305.20050): the completions of a step are siblings; the chosen one, or the human's, goes on."""
+    """PRM800K (arXiv 2305.20050): the completions of a step are siblings; the solution continues from the chosen one,
+    or from the human's."""
     question, label = required_field(record, "question", dict), required_field(record, "label", dict)
     nodes: list[TreeNode] = []
     parent: int | None = -1
@@ -84,7 +85,7 @@ def _rating(option: Record) -> int | None:
 
 
 def omega_prm(record: Record, _: ImageFolder) -> DatasetRow:
-    """OmegaPRM as openr writes it, nested or flat. The root holds the question, and no step."""
+    """OmegaPRM trees as written by openr, nested or flat. The root holds the question, not a step."""
     question, found = required_field(record, "question", str), record.get("reasoning_steps")
     if isinstance(found, dict):
         nodes = _nested(found)
@@ -99,14 +100,14 @@ def omega_prm(record: Record, _: ImageFolder) -> DatasetRow:
 def _nested(root: Record) -> list[TreeNode]:
     nodes: list[TreeNode] = []
     waiting: list[tuple[Any, int]] = [(child, -1) for child in root.get("children", [])]
-    for child, parent in waiting:  # grows as it is walked: a parent comes before its children
+    for child, parent in waiting:  # grows during iteration: parents come before their children
         nodes.append(_node(step_texts([child.get("text")])[0], parent, child))
         waiting += [(grandchild, len(nodes) - 1) for grandchild in child.get("children", [])]
     return nodes
 
 
 def _flat(question: str, states: list[Record]) -> list[TreeNode]:
-    """A state's parent is the longest earlier state that its prefix goes on from."""
+    """The parent of a state is the longest earlier state that is a prefix of it."""
     nodes: list[TreeNode] = []
     places: dict[str, int] = {}
     lengths: list[int] = []
@@ -116,7 +117,7 @@ def _flat(question: str, states: list[Record]) -> list[TreeNode]:
             continue
         if not prefix.startswith(question):
             raise RecordError("prefix_without_question")
-        # From the longest known length down: there are few lengths, and each is one look-up.
+        # Try known lengths from the longest down: there are few, and each needs one lookup.
         known = next((n for n in reversed(lengths) if n < len(prefix) and prefix[:n] in places), None)
         text = prefix[len(question) :] if known is None else prefix[known:]
         nodes.append(_node(text, -1 if known is None else places[prefix[:known]], state))

@@ -1,4 +1,4 @@
-"""Readers of step labels with images. Each makes one row of one record, or raises Dropped."""
+"""Readers of step labels with images. Each turns one record into one row, or raises RecordError."""
 
 from __future__ import annotations
 
@@ -27,13 +27,14 @@ PRM_TAG = "<prm>"
 SIGNS = {"+": 1.0, "-": 0.0}
 _FIRST_TURN = re.compile(r"\s*### Question:\n(.*?)\n\n### Solution Process:\n(.*)", re.DOTALL)
 
-# A question may have a line that opens so: the last counts, and where steps are numbered the last before step 1.
+# A question may itself contain a line that starts with "Process:". The last match counts; with numbered steps, the
+# last one before step 1.
 _MM_PRM_OPENING = re.compile(r"\s*Question: ?(.*)\nProcess: ?(Step 1:.*)", re.DOTALL)
 _MM_PRM_OPENING_UNNUMBERED = re.compile(r"\s*Question: ?(.*)\nProcess: ?(.*)", re.DOTALL)
 
 
 def counted(record: Record, images: ImageFolder) -> DatasetRow:
-    """`steps_with_score`: VL-PRM's rollouts and VisualPRM400K v1.1 as they were made, counts and all."""
+    """Records with `steps_with_score`: VL-PRM's rollouts and VisualPRM400K v1.1, with their counts."""
     steps = required_field(record, "steps_with_score", list)
     nodes = chain(step_texts([_get(s, "step") for s in steps]), [_counts(s, record) for s in steps])
     shown = images.load(record.get("image") or record.get("image_path"))
@@ -41,8 +42,8 @@ def counted(record: Record, images: ImageFolder) -> DatasetRow:
 
 
 def vl_prm300k(record: Record, images: ImageFolder) -> DatasetRow:
-    """VL-PRM300K (arXiv 2509.23250) as released: `conversations` has a + or - for the steps that were kept, in order;
-    those that follow have none. `first_incorrect_step` names the section of the first error, and with it its kind."""
+    """VL-PRM300K (arXiv 2509.23250) as released: `conversations` has + or - for the first steps; later steps have no
+    label. `first_incorrect_step` names the section of the first error, which gives its kind."""
     if "conversations" not in record:
         return counted(record, images)
     steps = required_field(record, "steps_with_score", list)
@@ -64,8 +65,8 @@ def vl_prm300k(record: Record, images: ImageFolder) -> DatasetRow:
 
 
 def visual_prm400k(record: Record, images: ImageFolder) -> DatasetRow:
-    """VisualPRM400K (arXiv 2503.10291): with counts, or in turns of human steps and signs; the first turn opens with
-    the question."""
+    """VisualPRM400K (arXiv 2503.10291): with counts, or as a chat of steps (human) and signs (gpt) whose first turn
+    starts with the question."""
     if "steps_with_score" in record:
         return counted(record, images)
     turns = [(speaker, value) for speaker, value in _turns(record) if speaker != "system"]
@@ -82,12 +83,12 @@ def visual_prm400k(record: Record, images: ImageFolder) -> DatasetRow:
 
 
 def mm_prm(record: Record, images: ImageFolder) -> DatasetRow:
-    """MM-PRM (arXiv 2505.13427): a tree with `mc_value` and `children`, or a training row whose text has a tag after
-    each step and whose answer is the list of their soft values."""
+    """MM-PRM (arXiv 2505.13427): a tree with `mc_value` and `children`, or a training row with a tag after each step
+    and a list of soft values as the answer."""
     if "conversations" in record:
         return _tagged(record, images)
     nodes, waiting = [], [(child, -1) for child in required_field(record, "children", list)]
-    for child, parent in waiting:  # grows as it is walked: a parent comes before its children
+    for child, parent in waiting:  # grows during iteration: parents come before their children
         text = _get(child, "partial_solution") or _get(child, "text")
         label = label_without_counts("mm-prm", soft_value(_get(child, "mc_value")))
         nodes.append(TreeNode(parse_step(step_texts([text])[0]), parent, label))
@@ -104,7 +105,7 @@ def mm_prm(record: Record, images: ImageFolder) -> DatasetRow:
 
 
 def _tagged(record: Record, images: ImageFolder) -> DatasetRow:
-    """A training row of MM-PRM, whose text opens with the question by name, and then the process."""
+    """An MM-PRM training row. Its text is `Question: ...`, then `Process: ...`."""
     turns = _turns(record)
     if [speaker for speaker, _ in turns] != ["human", "gpt"]:
         raise RecordError("turns")
@@ -129,7 +130,8 @@ def _tagged(record: Record, images: ImageFolder) -> DatasetRow:
 
 
 def visual_process_bench(record: Record, images: ImageFolder) -> DatasetRow:
-    """VisualProcessBench: human labels 1, -1 and 0 (neutral), which has no label here and a rule that says so."""
+    """VisualProcessBench (arXiv 2503.10291): human labels 1, -1 and 0. A neutral step (0) gets no target and the rule
+    `human neutral`."""
     response = required_field(record, "response", dict)
     marks = response.get("process_correctness")
     if not isinstance(marks, list) or not set(marks) <= {1, 0, -1}:
@@ -144,7 +146,7 @@ def visual_process_bench(record: Record, images: ImageFolder) -> DatasetRow:
 
 
 def vlprm(record: Record, images: ImageFolder) -> DatasetRow:
-    """Our own dataset, as it is, without columns that somebody added."""
+    """A row of our own dataset, without added columns."""
     if missing := set(COLUMNS) - set(record):
         raise RecordError(f"no_{min(missing)}")
     refuse_blank_question(required_field(record, "prompt", str))
@@ -154,7 +156,7 @@ def vlprm(record: Record, images: ImageFolder) -> DatasetRow:
 
 def _counts(step: Any, record: Record) -> StepLabel:
     correct, total = _get(step, "num_mc_correct"), _get(step, "num_mc_total") or record.get("num_mc_sequences")
-    if not (type(correct) is type(total) is int and 0 <= correct <= total > 0):  # True is no count
+    if not (type(correct) is type(total) is int and 0 <= correct <= total > 0):  # a bool is not a count
         raise RecordError("count_value")
     return StepLabel(correct, total, total, None, correct / total, None, "mc")
 
@@ -168,7 +170,7 @@ def _answer(record: Record) -> Any:
 
 
 def _turns(record: Record) -> Sequence[tuple[str, Any]]:
-    """(system, human or gpt; value) of each turn, in either of two spellings."""
+    """(speaker, value) of each turn; the speaker is system, human or gpt. Accepts from/value and role/content."""
     names = {"user": "human", "assistant": "gpt"}
     turns = []
     for turn in required_field(record, "conversations", list):

@@ -1,4 +1,4 @@
-"""What a dataset row has to be before it is written."""
+"""Validate a dataset row before it is written."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ _SCHEMA = Features(FEATURES).arrow_schema
 
 
 def checked(row: DatasetRow) -> DatasetRow:
-    """The row, if a dataset can hold it and its reader understands it: one that it cannot would stop the whole file
-    when it is written, or whoever reads it. Dropped, or another error, where it is not."""
-    pyarrow.Table.from_pylist([row], schema=_SCHEMA)  # of the right types, in text that UTF-8 can write
+    """Return the row if it can be written and read back; otherwise it would break the whole file. Raises RecordError,
+    or an error from pyarrow or the reader."""
+    pyarrow.Table.from_pylist([row], schema=_SCHEMA)  # checks types and that text is valid UTF-8
     parents, steps = row["parents"], len(row["completions"])
     if any(len(row[column]) != steps for column in ("parents", "labels", "error_kinds")):
         raise RecordError("label_count")
-    if not all(-1 <= parent < n for n, parent in enumerate(parents)):  # else a path may never end
+    if not all(-1 <= parent < n for n, parent in enumerate(parents)):  # otherwise a path could be a cycle
         raise RecordError("parent_value")
     if not all(0 <= leaf["node"] < steps for leaf in row["leaves"]):
         raise RecordError("leaf_value")

@@ -1,4 +1,4 @@
-"""What a source holds, one record at a time, and what of it had to be left out and why."""
+"""Read the records of a source one at a time, and count dropped records by cause."""
 
 from __future__ import annotations
 
@@ -18,13 +18,14 @@ SUFFIXES = (".jsonl", ".json", ".parquet")
 
 
 class Drops:
-    """How many records were left out, by cause, and where the first one of each cause stands."""
+    """Number of dropped records by cause, and the place of the first one of each cause."""
 
     def __init__(self) -> None:
         self.counts: Counter[str] = Counter()
         self._first: dict[str, str] = {}
 
     def add(self, cause: str, place: str, rows: int = 1) -> None:
+        """Count `rows` dropped records."""
         self.counts[cause] += rows
         self._first.setdefault(cause, place)
 
@@ -34,8 +35,8 @@ class Drops:
 
 
 def records(source: Path, drops: Drops) -> Iterator[tuple[str, Record]]:
-    """The records of a file, or of all files of a folder, each with its place. A JSON Lines or parquet file is read a
-    few records at a time; a JSON file (one record, or a list of them) is read whole."""
+    """Yield the place and content of each record of a file, or of all files in a folder. JSON Lines and parquet files
+    are streamed; a JSON file (one record, or a list) is read whole. UserError if there is no such file."""
     for path in _files(source):
         read = {".jsonl": _lines, ".json": _document, ".parquet": _table}[path.suffix]
         for place, record in read(path, drops):
@@ -48,11 +49,11 @@ def records(source: Path, drops: Drops) -> Iterator[tuple[str, Record]]:
 
 def _files(source: Path) -> list[Path]:
     if not source.exists():
-        raise UserError(f"no source {source}; give a file or a folder of {', '.join(SUFFIXES)}")
+        raise UserError(f"no source {source}; give a file or a folder of {', '.join(SUFFIXES)} files")
     found = [source] if source.is_file() else sorted(p for p in source.rglob("*") if p.is_file())
     files = [path for path in found if path.suffix in SUFFIXES]
     if not files:
-        raise UserError(f"{source} holds no file that ends in {', '.join(SUFFIXES)}; rename or convert it first")
+        raise UserError(f"{source} has no {', '.join(SUFFIXES)} file; rename or convert it first")
     return files
 
 
@@ -85,5 +86,5 @@ def _table(path: Path, drops: Drops) -> Iterator[tuple[str, Any]]:
                 for record in batch.to_pylist():
                     number += 1
                     yield f"row {number}", record
-    except (ArrowException, OSError, ValueError):  # a ValueError is text that is not UTF-8
-        drops.add("not_parquet", f"row {number + 1}", rows - number)  # the file is of no use from there on
+    except (ArrowException, OSError, ValueError):  # ValueError: text is not UTF-8
+        drops.add("not_parquet", f"row {number + 1}", rows - number)  # the rest of the file is unreadable

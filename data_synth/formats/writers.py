@@ -1,4 +1,4 @@
-"""Writers of rows in other formats. Each makes the records of one row of ours, and counts what they cannot hold."""
+"""Writers of other formats. Each turns one of our rows into records, and counts the evidence they cannot hold."""
 
 from __future__ import annotations
 
@@ -24,24 +24,26 @@ SYSTEM = (
 
 @dataclass
 class Target:
-    """How a hard label is made of a soft one (above the threshold: correct), how many rows came, what was lost."""
+    """Threshold of hard labels (correct if above), number of rows read, and counts of lost evidence."""
 
     threshold: float
     rows: int = 0
     lost: Counter[str] = field(default_factory=Counter)
 
     def hard(self, value: float | None) -> bool | None:
-        """Compared as a dataset stores a target: 0.1 is above 0.1 once a file has rounded only one of them."""
+        """Whether a target is above the threshold; None for no target."""
+        # In float32, as a dataset stores targets: otherwise a stored 0.1 would be above a threshold of 0.1.
         return None if value is None else bool(np.float32(value) > np.float32(self.threshold))
 
 
 def tree(row: DatasetRow, target: Target) -> Iterator[DatasetRow]:
+    """The row unchanged."""
     yield row
 
 
 def paths(row: DatasetRow, target: Target) -> Iterator[DatasetRow]:
-    """A row for each complete solution, labels and evidence kept; steps are repeated where solutions share them. Those
-    that training learns from come first, in their order."""
+    """One row per complete solution, with labels and evidence; shared steps are repeated. Solutions selected for
+    training come first, in their order."""
     meta = json.loads(row["meta"])
     for path in sorted(row_paths(row), key=lambda path: math.inf if path.place is None else path.place):
         nodes = [TreeNode(s, n - 1, label) for n, (s, label) in enumerate(zip(path.steps, path.labels, strict=True))]
@@ -53,7 +55,7 @@ def paths(row: DatasetRow, target: Target) -> Iterator[DatasetRow]:
 
 
 def trl(row: DatasetRow, target: Target) -> Iterator[Record]:
-    """TRL's stepwise format, a record a solution: prompt, completions, labels (true, false, null) and images."""
+    """TRL's stepwise format, one record per solution: prompt, completions, labels (true, false, null) and images."""
     for path in row_paths(row):
         _count_lost(path, target)
         yield {
@@ -65,7 +67,7 @@ def trl(row: DatasetRow, target: Target) -> Iterator[Record]:
 
 
 def chat(row: DatasetRow, target: Target) -> Iterator[Record]:
-    """Turns as VL-PRM300K and VisualPRM400K train on: a step a turn, + or - in answer, up to the last label."""
+    """Chat format of VL-PRM300K and VisualPRM400K: one step per user turn, answered by + or -, up to the last label."""
     for path in row_paths(row):
         _count_lost(path, target)
         labelled = [n for n, label in enumerate(path.labels) if label.target is not None]

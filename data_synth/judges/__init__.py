@@ -1,1 +1,1 @@
-"""Judges of search trees."""
+"""Judges of search trees: a vision-language model, or the oracle of synthetic tasks."""

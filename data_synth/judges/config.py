@@ -1,4 +1,4 @@
-"""What `data_synth.judge` is asked for."""
+"""Config of `data_synth.judge`."""
 
 from __future__ import annotations
 
@@ -14,16 +14,16 @@ from vlprm.tasks import TASKS
 
 @dataclass(frozen=True)
 class AskConfig:
-    """How a model is asked.
+    """Prompt and sampling of the judge model.
 
     Args:
-        template: judge@1 (no reference), judge_answer@1, or judge_reference@1 (answer and solution).
-        samples: judgements of a solution; a step's verdict is the majority's, and its agreement is kept.
-        tries: how often a judgement that cannot be read is asked for again; then it is no result.
-        solutions: most solutions of a tree that are judged, and that training will learn from
-            (vlprm/data/selection.py).
-        temperature: of the judge's sampling; above 0 where a second try is to differ from the first.
-        max_tokens: of a judgement.
+        template: judge prompt: judge@1 (no reference), judge_answer@1 (gold answer), or judge_reference@1 (gold answer
+            and solution).
+        samples: judgements per solution; the majority gives a step's verdict, and the agreement is stored.
+        tries: requests for a judgement until it can be read; after them it counts as no result.
+        solutions: maximum number of solutions per tree that are judged, and used for training.
+        temperature: sampling temperature of the judge; above 0, a second try can differ from the first.
+        max_tokens: maximum tokens per judgement.
     """
 
     template: Literal["judge@1", "judge_answer@1", "judge_reference@1"] = "judge@1"
@@ -39,15 +39,15 @@ class JudgeConfig:
     """Judge the steps of search trees.
 
     Args:
-        trees: the run folder of data_synth.trees.
-        run: folder to write.
-        judge: oracle (of synthetic tasks) or model.
-        tasks: oracle: task names or module paths, as they were given to data_synth.trees.
-        error_rate: oracle: declared rate of its errors.
-        seed: decides the oracle's errors, and the model's samples.
-        model: the model that judges. With servers, it may be any chat model: verdicts have `checkpoint` as its name.
-        ask: how a model is asked.
-        in_flight: most trees that are judged at once.
+        trees: run folder of data_synth.trees.
+        run: run folder to write.
+        judge: who judges: the ground truth with errors (oracle; synthetic tasks only), or a model.
+        tasks: oracle: task names or module paths, as given to data_synth.trees.
+        error_rate: oracle: probability of a wrong verdict.
+        seed: random seed of the oracle's errors and of the model's samples.
+        model: the judge model; a served one may be any chat model, and verdicts name its `checkpoint`.
+        ask: prompt and sampling of the judge model.
+        in_flight: maximum number of trees judged at once.
     """
 
     trees: Path

@@ -1,4 +1,4 @@
-"""A vision-language model as the judge of search trees: which solutions it sees, how often it is asked, what counts."""
+"""Judge search trees with a vision-language model: choose solutions, sample judgements, take majorities."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ from vlprm.labels.judge import NoJudgement, judge_problem, judge_schema, majorit
 from vlprm.policy import UNANSWERED, Continuation, Policy, Request, all_answers
 from vlprm.schema import Problem, StepTree, Verdict
 
-EXAMPLE = 200  # characters of an answer that could not be read
-CONTROL_TOKEN = re.compile(r"<\|\w+\|>|</?s>|<(start|end)_of_turn>")  # as chat templates of all families spell them
+EXAMPLE = 200  # characters shown of an unreadable answer
+CONTROL_TOKEN = re.compile(r"<\|\w+\|>|</?s>|<(start|end)_of_turn>")  # control tokens of all families' chat templates
 
 
 @dataclass
 class Judged:
-    """The verdicts on a tree's nodes (None: no result, or not asked), the leaves of the solutions that were read, in
-    order; what failed, with an `example`, and how many solutions lack answers that servers failed to give; and what it
-    cost."""
+    """Verdicts on a tree's nodes (None: no result, or not asked), leaves of the judged `solutions` in order, and cost.
+    `failures` counts judgements without result by cause, `example` shows the first; `unanswered` counts solutions for
+    which servers failed."""
 
     verdicts: list[Verdict | None]
     solutions: list[int]
@@ -35,7 +35,8 @@ class Judged:
 
 
 async def judge_tree(problem: Problem, tree: StepTree, engine: Policy, config: AskConfig, seed: int) -> Judged:
-    """Verdicts on a tree. A step that several judged solutions share has the majority of all that was said of it."""
+    """Judge up to `config.solutions` solutions of a tree. The verdict on a shared step is the majority over all of its
+    judgements."""
     judged = Judged([None] * len(tree.nodes), read_solutions(problem, tree, config.solutions))
     paths = [tree.path(leaf) for leaf in judged.solutions]
     asked = (_judgements(problem, tree, path, engine, config, seed, judged) for path in paths)
@@ -52,10 +53,10 @@ async def judge_tree(problem: Problem, tree: StepTree, engine: Policy, config: A
 async def _judgements(
     problem: Problem, tree: StepTree, path: list[int], engine: Policy, config: AskConfig, seed: int, judged: Judged
 ) -> list[list[Verdict]]:
-    """Up to `config.samples` judgements of one solution that can be read."""
+    """Up to `config.samples` readable judgements of one solution."""
     steps = [tree.nodes[n].step for n in path]
     if any(CONTROL_TOKEN.search(step.text) for step in steps):
-        # A server would take it for what it names: a policy must not be able to close the judge's turn.
+        # A server would read it as a control token, and the policy could then close the judge's turn.
         judged.failures["control_token"] += 1
         return []
     read: list[list[Verdict]] = []

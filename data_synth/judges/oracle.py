@@ -1,8 +1,5 @@
-"""The stand-in for a strong judge: it knows the scene of a synthetic problem and errs at a declared, seeded rate, in
-its verdicts and in what it says that a first wrong step should have been.
-
-It exists so that the demo needs no server; its numbers are those of a simulated judge wherever they appear.
-"""
+"""A simulated judge for demos without a server: it knows the scene of a synthetic problem, and its verdicts and
+corrections are wrong at a declared, seeded rate."""
 
 from __future__ import annotations
 
@@ -15,13 +12,13 @@ from vlprm.tasks.scene import rng_for
 from vlprm.tasks.synthetic import SyntheticFamily, V, truthful
 
 KINDS = ("perception", "reasoning")
-SLIP_RATE = 0.3  # of a correction that is to be wrong
+SLIP_RATE = 0.3  # probability of a slip per claim, in a wrong correction
 
 
 def oracle_verdicts(
     family: SyntheticFamily, problem: Problem, tree: StepTree, error_rate: float, seed: int
 ) -> list[Verdict | None]:
-    """A verdict on each node of a tree. A prefix that solutions share is judged once."""
+    """One verdict per node of a tree; a shared prefix gets the same verdicts in all of its solutions."""
     verdicts: list[Verdict | None] = [None] * len(tree.nodes)
     for leaf, _ in tree.leaves:
         path = tree.path(leaf)
@@ -34,10 +31,10 @@ def oracle_verdicts(
 def oracle_judge(
     family: SyntheticFamily, problem: Problem, steps: Sequence[Step], error_rate: float, seed: int
 ) -> list[Verdict | None]:
-    """A verdict a step, wrong with probability `error_rate`; None where the step's text does not parse. The first that
-    calls its step wrong has a correction, as a model's has (`vlprm.labels.judge`).
+    """One verdict per step, wrong with probability `error_rate`; None if the step's text does not parse. The first
+    verdict that calls its step wrong has a correction, as a model's does (`vlprm.labels.judge`).
 
-    The same prefix gets the same verdict in every solution that it opens.
+    Verdicts are a function of the prefix and the seed.
     """
     truth = family.verdicts(problem, steps)
     said: list[Verdict | None] = []
@@ -53,6 +50,7 @@ def oracle_judge(
 
 
 def noisy(verdict: Verdict | None, rng: random.Random, error_rate: float) -> Verdict | None:
+    """The verdict, flipped with probability `error_rate`; None stays None."""
     if verdict is None or rng.random() >= error_rate:
         return verdict
     return Verdict(False, rng.choice(KINDS)) if verdict.correct else Verdict(True)  # type: ignore[arg-type]
@@ -61,8 +59,8 @@ def noisy(verdict: Verdict | None, rng: random.Random, error_rate: float) -> Ver
 def _correction(
     family: SyntheticFamily, problem: Problem, steps: Sequence[Step], rng: random.Random, error_rate: float
 ) -> str:
-    """What the last step should have been; with probability `error_rate`, and always where nothing was wrong with it,
-    something that it should not have been. Empty where the truth, or a slip, has nothing to put in its place."""
+    """A correction of the last step: the right step or, with probability `error_rate` and always if the step was right,
+    a wrong one. Empty if there is none."""
 
     def slipping(kind: ErrorKind, concept: str, truth: V, near: Sequence[V]) -> V:
         return rng.choice(near) if near and rng.random() < SLIP_RATE else truth

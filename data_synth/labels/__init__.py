@@ -1,1 +1,1 @@
-"""Settings of fused labels."""
+"""Configs of label fusion."""

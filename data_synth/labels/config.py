@@ -1,4 +1,4 @@
-"""What `data_synth.label` and `data_synth.fuse` are asked for."""
+"""Configs of `data_synth.label` and `data_synth.fuse`."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from vlprm.labels.fusion import Rule
 
 @dataclass(frozen=True)
 class LabelConfig:
-    """Fuse counts and verdicts.
+    """Fuse rollout counts and judge verdicts into step labels.
 
     Args:
-        trees: the run folder of data_synth.trees.
-        run: folder to write `dataset.parquet` into.
-        judgements: the run folder of data_synth.judge; None, and the counts are all the evidence.
+        trees: run folder of data_synth.trees.
+        run: run folder to write; the dataset is its `dataset.parquet`.
+        judgements: run folder of data_synth.judge; without it, labels use the rollout counts alone.
         rule: fusion rule, see vlprm.labels.fusion.RULES.
     """
 
@@ -27,7 +27,7 @@ class LabelConfig:
 
 @dataclass(frozen=True)
 class FuseConfig:
-    """Fuse again.
+    """Fuse the labels of a dataset again with another rule.
 
     Args:
         dataset: parquet file of data_synth.label.

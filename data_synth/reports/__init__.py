@@ -1,1 +1,1 @@
-"""Counts for reports."""
+"""Config and statistics of `data_synth.report`."""

@@ -1,4 +1,4 @@
-"""What `data_synth.report` is asked for."""
+"""Config of `data_synth.report`."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from vlprm.tasks import TASKS
 
 @dataclass(frozen=True)
 class ReportConfig:
-    """Report on a run.
+    """Report the labels of a data synthesis run and their cost.
 
     Args:
-        run: folder whose stages are its sub-folders.
-        tasks: task names or module paths, whose truth labels are measured against.
-        price_per_million_tokens: of sampled tokens, for a cost a label; 0: none is shown.
+        run: folder that contains the stages' run folders: trees, judgements and labels.
+        tasks: task names or module paths that give the ground truth of the labels.
+        price_per_million_tokens: price of a million sampled tokens, to show a price per label; 0 shows none.
     """
 
     run: Path

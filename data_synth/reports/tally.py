@@ -1,4 +1,4 @@
-"""Counts over the rows of a dataset, one row at a time: what is labelled, and how right each rule is."""
+"""Statistics of a dataset, row by row: which steps have labels, and how accurate each fusion rule is."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ BINS = 10
 
 
 class StepTally:
-    """Steps by source, kind and position, targets, error kinds, how far counts and judge agree, and how many of the
-    steps that training learns from have a verdict and a target."""
+    """Counts of steps by source, kind, position, target and error kind; the agreement of counts and judge; and how many
+    steps selected for training have a verdict and a target."""
 
     def __init__(self) -> None:
         self._by: dict[str, dict[Any, Counter[str]]] = {"by_source": {}, "by_kind": {}, "by_position": {}}
@@ -32,6 +32,7 @@ class StepTally:
         self.quality: dict[str, Any] = {}
 
     def add(self, row: DatasetRow, evidence: TreeEvidence) -> None:
+        """Count the steps of a row."""
         meta = json.loads(row["meta"])
         self.quality = meta.get("judge_quality", {})
         depths: list[int] = []
@@ -66,6 +67,7 @@ class StepTally:
         )
 
     def result(self) -> dict[str, Any]:
+        """The counts as JSON values."""
         agreed = self._agreement["counts correct, judge correct"] + self._agreement["counts wrong, judge wrong"]
         return {
             **{name: {key: dict(groups[key]) for key in sorted(groups)} for name, groups in self._by.items()},
@@ -79,8 +81,8 @@ class StepTally:
 
 
 class RuleTally:
-    """Each rule's targets against the truth, over the steps that have enough counts, a verdict (where there is a
-    judge), and a known truth. A row of a task that is not given has none."""
+    """Each rule's targets against the ground truth, over steps with enough rollouts and, if judged, a verdict. Skips
+    rows of other tasks."""
 
     def __init__(self, tasks: Tasks) -> None:
         self.tasks = tasks
@@ -90,6 +92,7 @@ class RuleTally:
         self._squares: Counter[str] = Counter()
 
     def add(self, row: DatasetRow, evidence: TreeEvidence) -> None:
+        """Compare all rules with the ground truth on the steps of a row."""
         meta = json.loads(row["meta"])
         if meta["task"] not in self.tasks or "scene" not in meta or "judge_quality" not in meta:
             return
@@ -100,7 +103,7 @@ class RuleTally:
             for node, (label, verdict) in known.items()
             if label.mc_valid >= MIN_VALID and (label.judge is not None or not judged)
         }
-        quality = structured(JudgeReliability, meta["judge_quality"], f"what row {row['id']} believes of its judge")
+        quality = structured(JudgeReliability, meta["judge_quality"], f"the judge's reliability in row {row['id']}")
         self._steps += len(truth)
         for rule, targets_of in RULES.items():
             targets = targets_of(evidence, quality)
@@ -118,8 +121,8 @@ class RuleTally:
             self._squares[rule] += (target - correct) ** 2  # type: ignore[assignment]
 
     def result(self) -> dict[str, Any] | None:
-        """None where no row has a truth. `bins` has, for each tenth, how many steps, their mean target, and the share
-        of them that is correct."""
+        """Metrics per rule; None without ground truth. `bins` has, per tenth of the target, the number of steps, their
+        mean target, and the share that is correct."""
         if not self._steps:
             return None
         return {"steps": self._steps, "rules": {rule: self._measured(rule) for rule in RULES}}

@@ -1,1 +1,1 @@
-"""Search trees: estimators, the tree, and the run folder that keeps it."""
+"""Search trees: estimators, the growing tree, and the run folder that stores it."""

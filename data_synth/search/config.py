@@ -1,4 +1,4 @@
-"""What `data_synth.trees` is asked for."""
+"""Config of `data_synth.trees`."""
 
 from __future__ import annotations
 
@@ -14,29 +14,27 @@ from vlprm.tasks import TASKS
 
 @dataclass(frozen=True)
 class TreeSearchConfig:
-    """How a problem is searched. `alpha` to `c_puct` are OmegaPRM's, named as in the paper.
+    """Search of one problem. `alpha`, `beta`, `length` (L) and `c_puct` are named as in OmegaPRM (arXiv 2406.06592).
 
     Args:
-        estimator: omega (binary search of first errors) or flat (rollouts at every prefix), see
-            data_synth.search.estimators.
-        root_rollouts: rollouts from the problem; all right or all wrong, and it is searched no further.
-        rollouts: k, rollouts from a prefix.
-        searches: omega: most binary searches a problem.
-        searches_at_once: omega: how many of them go on side by side; with more than the paper's one, a problem takes
-            fewer rounds of requests.
-        budget: rollouts of a problem after which no further prefix gets any.
-        solutions: flat: how many of the root's rollouts get rollouts at every prefix.
-        alpha: omega: weight of a state's value in Q.
-        beta: omega: weight of a rollout's length in Q.
-        length: omega: L, the length in tokens that Q counts as long.
+        estimator: omega (binary search for first errors) or flat (rollouts at every prefix).
+        root_rollouts: rollouts from the problem itself; if all are right or all wrong, the search ends there.
+        rollouts: rollouts per prefix (OmegaPRM's k).
+        searches: omega: maximum number of binary searches per problem.
+        searches_at_once: omega: binary searches run concurrently (the paper's algorithm: 1); more take fewer rounds of
+            requests.
+        budget: rollouts per problem; once they are used, no other prefix is sampled.
+        solutions: flat: number of root rollouts whose prefixes are all sampled.
+        alpha: omega: base of the value term alpha^(1 - value) in Q.
+        beta: omega: base of the length term beta^(tokens / length) in Q.
+        length: omega: length scale L of Q, in tokens.
         c_puct: omega: weight of exploration.
-        decided: stop the rollouts of a prefix when the posterior that its value is above `threshold`, or below it, has
-            reached this level. For hard labels alone: a share of rollouts that stopped on success is biased. None:
-            make them all.
-        threshold: the value that decides whether a prefix is good, where `decided` is given.
-        chunk: rollouts between two looks at the posterior.
-        temperature: of the policy's sampling.
-        max_tokens: of one turn of a rollout.
+        decided: stop sampling a prefix once the posterior probability that its value is above (or below) `threshold`
+            reaches this level. For hard labels only, because early stopping biases the value. Default: never stop.
+        threshold: with `decided`: value above which a prefix counts as correct.
+        chunk: with `decided`: rollouts between two checks of the posterior.
+        temperature: sampling temperature of the policy.
+        max_tokens: maximum tokens per turn of a rollout.
     """
 
     estimator: Literal["omega", "flat"] = "omega"
@@ -62,19 +60,19 @@ class TreesConfig:
     """Grow search trees.
 
     Args:
-        run: folder to write.
-        policy: the model whose steps are searched.
+        run: run folder to write.
+        policy: the policy whose steps are searched.
         tasks: task names or module paths.
         split: split of the tasks.
-        problems: how many, over all tasks, taking turns.
-        problem_file: file of one's own problems, in place of the tasks; see vlprm/data/problem_file.py.
-        unit: problems that are searched together in this process; shards and Ray's workers are given whole units.
-        in_flight: most problems that are searched at once with servers.
-        search: the estimator and its numbers.
-        seed: decides every sample.
-        shard: i/n: every n-th unit, from the i-th on (from 0), into a folder of its own in `run`.
-        ray: address of a Ray cluster that does the work, `auto` for the one of this machine; none: this process does.
-        workers: actors on the Ray cluster, each with an engine.
+        problems: number of problems, spread evenly over the tasks.
+        problem_file: file with your own problems, used in place of the tasks; see vlprm/data/problem_file.py.
+        unit: problems searched together in one process; shards and Ray workers get whole units.
+        in_flight: maximum number of problems searched at once with a served policy.
+        search: estimator and its parameters.
+        seed: random seed of all samples.
+        shard: i/n: search every n-th unit from the i-th on (i starts at 0), in a subfolder of `run`.
+        ray: address of the Ray cluster to use, or `auto` for this machine's; leave empty to run in this process.
+        workers: Ray actors, each with its own policy engine.
     """
 
     run: Path

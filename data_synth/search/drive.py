@@ -1,6 +1,5 @@
-"""The ways to work a run's problems off: in this process, with servers, or on a Ray cluster. What they do to a problem
-is the same function, and what they write the same records.
-"""
+"""Search a run's problems in this process, with servers, or on a Ray cluster. All call the same search function and
+write the same records."""
 
 from __future__ import annotations
 
@@ -28,7 +27,7 @@ from vlprm.runs.window import append_of, in_window
 
 @dataclass(frozen=True)
 class Work:
-    """What there is to do, where it is written, and the event that stops it."""
+    """Problems to search, the records and image folder to write, and the event that stops the run."""
 
     source: Source
     units: Sequence[Sequence[str]]
@@ -40,13 +39,16 @@ class Work:
 
     @property
     def is_done(self) -> bool:
+        """Whether every problem has a record."""
         return all(problem_id in self.records.keys for unit in self.units for problem_id in unit)
 
     @cached_property
     def total(self) -> int:
+        """Number of problems."""
         return sum(map(len, self.units))
 
     def write(self, outcomes: Sequence[Outcome]) -> None:
+        """Append the records of finished problems."""
         append_of(self.total, self.records, map(self._record, outcomes))
 
     def _record(self, outcome: Outcome) -> dict[str, Any]:
@@ -56,7 +58,7 @@ class Work:
 
 
 async def search_one(problem_id: str, source: Source, engine: Policy, config: TreeSearchConfig, seed: int) -> Outcome:
-    """A problem's tree, or why it cannot have one."""
+    """Search one problem; Failed if the problem itself cannot be searched."""
     try:
         problem = source.problem(problem_id)
         return Searched(problem, await search(problem, engine, config, seed))
@@ -65,8 +67,8 @@ async def search_one(problem_id: str, source: Source, engine: Policy, config: Tr
 
 
 async def in_process(work: Work, engine: Policy) -> None:
-    """A unit after the other: the engine's batches, and with them the last bits of its results, are the same whatever
-    interrupted the run. To stop is to end after a unit."""
+    """Search unit by unit: batches, and so rounding errors, are the same however often the run was interrupted. SIGINT
+    takes effect after a unit."""
     for units in work.units:
         for unit in in_units(units, len(units), work.records, key=lambda i: i):
             if not work.stopping.is_set():
@@ -75,8 +77,8 @@ async def in_process(work: Work, engine: Policy) -> None:
 
 
 async def served(work: Work, engine: Policy, in_flight: int) -> None:
-    """Every problem goes its own way, `in_flight` of them at once. Answers are kept until their problem is
-    written with nothing left to ask again."""
+    """Search up to `in_flight` problems concurrently. Answers are stored until their problem's record is written with
+    every request answered."""
     kept = ReplayPolicy(engine, work.records.path.with_name(ANSWERS), work.records.keys, work.stopping)
     todo = (i for unit in work.units for i in unit if i not in work.records.keys)
     results = in_window(
@@ -92,7 +94,7 @@ async def served(work: Work, engine: Policy, in_flight: int) -> None:
 
 
 async def on_cluster(work: Work, config: Any, open_source: Callable[[Any], Source]) -> None:
-    """Units on the actors of a Ray cluster. `config` is a TreesConfig."""
+    """Search units on the actors of a Ray cluster. `config` is a TreesConfig."""
     is_served = config.policy.is_served
     gpus = int(config.policy.device.startswith("cuda") and not is_served)
     cluster = Cluster(config.ray, config.workers, gpus, at_once=2 if is_served else 1)

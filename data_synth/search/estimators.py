@@ -1,4 +1,4 @@
-"""The search of one problem: rollouts from the root, then, where the policy solves it sometimes, an estimator's."""
+"""Search one problem: rollouts from the root, then an estimator if some of them, but not all, are right."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ ESTIMATORS = {"omega": search_first_errors, "flat": roll_every_prefix}
 
 
 async def search(problem: Problem, engine: Policy, config: TreeSearchConfig, seed: int) -> StepTree:
-    """The tree of one problem. A problem that the policy always or never solves keeps its root's rollouts alone."""
+    """The tree of one problem. A problem that the policy always or never solves has only root rollouts."""
     tree = SearchTree(problem, engine, config, seed)
     (solutions,) = await tree.roll([()], config.root_rollouts)
     if 0 < tree.root.value < 1:

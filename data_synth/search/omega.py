@@ -1,10 +1,9 @@
-"""OmegaPRM (arXiv 2406.06592, Algorithm 1): binary search for the first error of the rollouts that promise most.
+"""OmegaPRM (arXiv 2406.06592, Algorithm 1): binary search for the first errors of the most promising wrong rollouts.
 
-From the pool of wrong rollouts the one with the largest Q + U is taken, and binary search over its interior cuts finds
-the first step after which no rollout reaches the answer. Departures from the paper, each of which saves rollouts: the
-rollouts that filter a problem are the root's; a prefix that was met before is not rolled again; a correct rollout that
-passed through a prefix proves its value positive, so that it needs none of its own (and has no counts, see
-data_synth.search.tree).
+The wrong rollout with the largest Q + U leaves the pool, and a binary search over its interior cuts finds the first
+step after which no rollout reaches the answer. Differences from the paper, each of which saves rollouts: root rollouts
+also filter problems; no prefix is sampled twice; a right rollout through a prefix proves its value positive, so the
+prefix needs none of its own (and has no counts, see data_synth.search.tree).
 """
 
 from __future__ import annotations
@@ -19,8 +18,8 @@ from vlprm.schema import Solution
 
 @dataclass
 class _Search:
-    """Binary search of a wrong rollout's first error: good up to `low` steps, bad from `high` on. The complete solution
-    is known to be wrong and is never rolled."""
+    """Binary search for a wrong rollout's first error: it is after `low` steps and within `high`. The complete solution
+    is known to be wrong and is never sampled from."""
 
     steps: Prefix
     low: int
@@ -32,7 +31,7 @@ class _Search:
 
 
 async def search_first_errors(tree: SearchTree, root: Sequence[Solution]) -> None:
-    """Grow a tree whose root has the rollouts `root`; the wrong ones are in its pool already."""
+    """Grow a tree from its root rollouts `root`, whose wrong ones are already in the tree's pool."""
     left = tree.config.searches
     while left and tree.affordable:
         chosen = [pair for _ in range(min(left, tree.config.searches_at_once)) if (pair := _select(tree))]
@@ -45,7 +44,7 @@ async def search_first_errors(tree: SearchTree, root: Sequence[Solution]) -> Non
 
 
 def _select(tree: SearchTree) -> WrongRollout | None:
-    """Take the pair of state and wrong rollout with the largest Q + U out of the pool."""
+    """Remove the pair of state and wrong rollout with the largest Q + U from the pool."""
     open_pairs = [pair for pair in tree.wrong if 0 < pair.start.value < 1]
     if not open_pairs:
         return None
@@ -64,12 +63,12 @@ def _select(tree: SearchTree) -> WrongRollout | None:
 
 
 async def _find_first_errors(tree: SearchTree, searches: Sequence[_Search]) -> None:
-    """Halve all intervals in step, so that the tree does not depend on which answer came first."""
+    """Halve all intervals in lockstep, so that the tree does not depend on the order of answers."""
     while searches := [search for search in searches if search.high - search.low > 1]:
         states = {search.prefix: tree.state(search.prefix) for search in searches}
         unknown = [prefix for prefix, state in states.items() if not state.rolled and not state.solved]
         await tree.roll(unknown, tree.config.rollouts, tree.config.decided)
-        # Where there is no result the prefix is neither good nor bad, and the search ends.
+        # Without a result, the prefix is neither good nor bad: its search ends.
         searches = [s for s in searches if states[s.prefix].valid or states[s.prefix].solved]
         for search in searches:
             cut = len(search.prefix)

@@ -1,4 +1,4 @@
-"""The problems of a run: their ids in order, each one's place, and which of them a shard has."""
+"""The problems of a run: their ids in order, and the units of each shard."""
 
 from __future__ import annotations
 
@@ -13,45 +13,46 @@ from vlprm.schema import Problem
 from vlprm.tasks import Tasks, problem_by_id
 from vlprm.tasks.synthetic import item_ids
 
-FIRST_ITEM = 900_000  # far behind the items that the built-in models were taught with
+FIRST_ITEM = 900_000  # far beyond the items that the built-in models were trained on
 
 
 @dataclass(frozen=True)
 class Source:
-    """`problem` makes a problem from its id, whenever it is needed: no run holds all its images in memory."""
+    """Problem ids in order. `problem` makes a problem from its id on demand: a run never holds all images in memory."""
 
     ids: Sequence[str]
     problem: Callable[[str], Problem]
 
     @cached_property
     def places(self) -> dict[str, int]:
+        """The index of each problem id in the run."""
         return {problem_id: at for at, problem_id in enumerate(self.ids)}
 
     def units(self, size: int, shard: str) -> list[list[str]]:
-        """The units of `size` problems of which shard "i/n" has every n-th, from the i-th on. UserError if it has
-        none."""
+        """Units of `size` problem ids in shard "i/n": every n-th unit from the i-th on. UserError if there is none."""
         i, n = parse_shard(shard)
         units = [list(self.ids[start : start + size]) for start in range(0, len(self.ids), size)]
         if i >= len(units):
             raise UserError(
-                f"shard {shard} of {len(units)} units is empty; use at most {len(units)} shards, or a smaller unit"
+                f"shard {shard} is empty; for {len(units)} units use at most {len(units)} shards, or set a smaller unit"
             )
         return units[i::n]
 
 
 def drawn_problems(tasks: Tasks, split: str, problems: int) -> Source:
-    """So many problems of the synthetic tasks, which take turns."""
+    """`problems` problems of the synthetic tasks, in round-robin order."""
     ids = item_ids(list(tasks.values()), split, problems, FIRST_ITEM)
     return Source(ids, lambda problem_id: problem_by_id(problem_id, tasks))
 
 
 def problems_of_file(path: Path) -> Source:
-    """All problems of a file, in its order."""
+    """All problems of a file, in file order."""
     problems = ProblemFile(path)
     return Source(problems.ids, problems.problem)
 
 
 def parse_shard(shard: str) -> tuple[int, int]:
+    """(i, n) of a shard "i/n". UserError unless 0 <= i < n."""
     i, _, n = shard.partition("/")
     if not (i.isdecimal() and n.isdecimal() and int(i) < int(n)):
         raise UserError(f"shard {shard!r} is not i/n with i from 0 to n-1, such as 0/4")

@@ -1,10 +1,10 @@
-"""What the search leaves behind: a run folder of trees, read one at a time and in the run's order by every later stage.
+"""The run folder of a search. Later stages read its trees one at a time, in the run's order.
 
-    RUN/trees.jsonl                    a record a problem; of a run in n shards, RUN/shard-I-of-N/trees.jsonl
-    RUN/images/                        the problems' images, each once, by the hash of its bytes
+    RUN/trees.jsonl                    one record per problem; in a run of n shards, RUN/shard-I-of-N/trees.jsonl
+    RUN/images/                        the problems' images, each stored once under the hash of its bytes
 
-A record has `key` (the problem's id), `at` (its place in the run), and either `problem` and `tree`, or the `failure` of
-a problem that could not be searched and what was `said` of it: such a problem is counted, never labelled.
+A record has `key` (problem id), `at` (index in the run), and either `problem` and `tree`, or, for a problem that could
+not be searched, `failure` (one word) and `said` (a sentence). Failed problems are counted but not labelled.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ class Searched:
 
 @dataclass(frozen=True)
 class Failed:
-    """A problem that cannot be searched: one word to count it by, and a sentence."""
+    """A problem that cannot be searched: the cause in one word, and a sentence."""
 
     problem_id: str
     failure: str
@@ -50,7 +50,7 @@ Outcome = Searched | Failed
 
 
 def tree_record(at: int, searched: Searched, images: Path) -> dict[str, Any]:
-    """The record of a tree. The problem's images go into the folder, if they are not there yet."""
+    """The record of a tree. Writes the problem's images into the folder unless they are already there."""
     problem = searched.problem
     plain = {**to_json(problem), "images": [_keep(image, images) for image in problem.images]}
     return {"key": problem.id, "at": at, "problem": plain, "tree": to_json(searched.tree)}
@@ -62,7 +62,7 @@ def failure_record(at: int, failed: Failed) -> dict[str, Any]:
 
 
 def searched(record: Mapping[str, Any], images: Path) -> Searched:
-    """What `tree_record` wrote. UserError where an image is gone or not what it was."""
+    """Read a record of `tree_record`. UserError if an image is missing or changed."""
     shown = [_kept(name, images) for name in record["problem"]["images"]]
     problem = from_json(Problem, {**record["problem"], "images": []})
     return Searched(
@@ -72,24 +72,24 @@ def searched(record: Mapping[str, Any], images: Path) -> Searched:
 
 
 class TreeRun:
-    """The finished trees of a run folder, sharded or not. Iterate for each `Searched`, in the run's order; only one is
-    in memory at a time. `failures` has the problems without a tree: what failed, by id.
+    """The trees of a finished run folder, sharded or not. Iteration yields `Searched` in the run's order, one in memory
+    at a time. `failures` maps the ids of problems without a tree to (cause, message).
 
-    UserError where a shard is missing or not finished, or where two runs were mixed.
+    UserError if a shard is missing or not finished, or if two runs are mixed.
     """
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.files = tree_files(folder)
         self.failures: dict[str, tuple[str, str]] = {}
-        # Of each tree: its place in the run, the number of its file, and its first byte there.
+        # Per tree: its index in the run, the number of its file, and its byte offset there.
         places = array("q")
         keys: set[str] = set()
         for number, path in enumerate(self.files):
             refuse_unfinished(path, STAGE)
             for byte, record in placed_records(path):
                 if record["key"] in keys:
-                    raise UserError(f"{folder} has two trees of {record['key']}; its shards are of different runs")
+                    raise UserError(f"{folder} has two trees of {record['key']}; keep only the shards of one run")
                 keys.add(record["key"])
                 if "failure" in record:
                     self.failures[record["key"]] = (record["failure"], record["said"])
@@ -108,27 +108,27 @@ class TreeRun:
         return self.every(1)
 
     def every(self, nth: int) -> Iterator[Searched]:
-        """Each n-th tree; the others are not read."""
+        """Yield every n-th tree; the others are not read."""
         for _, number, byte in self._places[::nth]:
             yield searched(record_at(self.files[number], int(byte)), self.folder / IMAGES)
 
 
 def tree_files(folder: Path) -> list[Path]:
-    """The files of a run folder that hold its trees. UserError where a shard is missing."""
+    """The files with the trees of a run folder. UserError if a shard is missing or runs are mixed."""
     shards = {path.name: _SHARD.fullmatch(path.name) for path in folder.glob("shard-*")}
     known = {(int(match[1]), int(match[2])) for match in shards.values() if match}
     if not known:
         return [folder / TREES]
     counts = {n for _, n in known}
     if len(counts) > 1 or (folder / TREES).exists():
-        raise UserError(f"{folder} holds more than one run ({', '.join(sorted(shards))}); keep the parts of one")
+        raise UserError(f"{folder} holds more than one run ({', '.join(sorted(shards))}); keep the shards of one run")
     (n,) = counts
     if missing := sorted(set(range(n)) - {i for i, _ in known}):
         raise UserError(f"{folder} lacks shard {missing[0]} of {n}; run `python -m {STAGE} --shard {missing[0]}/{n}`")
     parts = [folder / shard_name(i, n) for i in range(n)]
     configs = [_config_but_shard(part) for part in parts]
     if other := [part for part, config in zip(parts, configs, strict=True) if config != configs[0]]:
-        raise UserError(f"{other[0]} was made with another config than {parts[0]}; make the shards of one run alike")
+        raise UserError(f"{other[0]} was made with another config than {parts[0]}; use one config for all shards")
     return [part / TREES for part in parts]
 
 
@@ -138,6 +138,7 @@ def _config_but_shard(folder: Path) -> list[str]:
 
 
 def shard_name(index: int, count: int) -> str:
+    """Name of a shard's folder."""
     return f"shard-{index}-of-{count}"
 
 

@@ -1,12 +1,11 @@
-"""A problem's search tree while it grows: a state for each prefix, and the rollouts that were made from it.
+"""A growing search tree of one problem: one state per prefix, with the counts of its rollouts.
 
-A *state* is a prefix of steps. Equal prefixes are one state, however they were reached. A rollout counts for the state
-that it was made from, and for no state on its way: a search looks at a prefix because of the rollouts that passed
-through it (one of them was wrong; none of them was right), so counting them would bias its value. All that is kept of
-them is whether one was right, which proves that the policy can reach the answer from there. A state that ends a
-solution is not sampled on from: its counts are the outcome of that solution.
+A *state* is a prefix of steps; equal prefixes share one state. A rollout counts only for the state that it started
+from. The search visits a prefix because rollouts through it were wrong, so counting those would bias its value; a state
+only remembers whether one of them was right, which proves that the policy can reach the answer from there. A state
+that ends a solution is not sampled from: its counts are the outcome of that solution.
 
-A zoom step is a step like any other; what follows it is sampled with its crop in view.
+After a zoom step, rollouts continue with its crop in view.
 """
 
 from __future__ import annotations
@@ -26,13 +25,13 @@ from vlprm.policy.rollout import rollouts
 from vlprm.schema import Problem, Solution, Step, StepLabel, StepTree, TreeNode
 
 Prefix = tuple[Step, ...]
-JEFFREYS = 0.5  # both shapes of the prior of a state's value
+JEFFREYS = 0.5  # both shape parameters of the Beta prior on a state's value
 
 
 @dataclass(eq=False)
 class State:
-    """Counts of the rollouts that were made from a prefix, and whether they were; whether any that came through it was
-    right; and how often it was selected."""
+    """Counts of the rollouts from a prefix. `rolled`: it was sampled from; `solved`: a rollout from or through it was
+    right; `visits`: number of selections (OmegaPRM)."""
 
     node: int
     correct: int = 0
@@ -45,20 +44,23 @@ class State:
 
     @property
     def value(self) -> float:
+        """Share of right rollouts among valid ones; NaN if there are none."""
         return self.correct / self.valid if self.valid else math.nan
 
     def add(self, right: bool | None) -> None:
+        """Count one rollout; None: no result."""
         self.total += 1
         self.valid += right is not None
         self.correct += right is True
 
     def label(self) -> StepLabel:
+        """The counts as a label without target."""
         return StepLabel(mc_correct=self.correct, mc_valid=self.valid, mc_total=self.total)
 
 
 @dataclass(frozen=True, eq=False)
 class WrongRollout:
-    """A rollout that ended in a wrong answer, the state that it started from, and how many steps that has."""
+    """A rollout with a wrong answer, the state it started from, and that state's number of steps `cut`."""
 
     start: State
     cut: int
@@ -86,11 +88,12 @@ class SearchTree:
 
     @property
     def affordable(self) -> int:
-        """How many more prefixes may get their rollouts."""
+        """Number of prefixes that the budget still allows to sample from."""
         prefixes: int = -(-(self.config.budget - self.rollouts) // self.config.rollouts)
         return max(0, prefixes)
 
     def state(self, prefix: Prefix) -> State:
+        """The state of a prefix, created if it is new."""
         state = self.root
         for step in prefix:
             state = self._next(state, step)
@@ -104,15 +107,15 @@ class SearchTree:
         return state.after[step]
 
     async def roll(self, prefixes: Sequence[Prefix], n: int, decided: float | None = None) -> list[list[Solution]]:
-        """Sample up to `n` solutions that open with each prefix; fewer of those whose outcomes decide before.
+        """Sample up to `n` solutions from each prefix; stop earlier once its outcomes are `decided`.
 
-        Requests of all prefixes are open at once, and counted in the order of the prefixes: the tree does not depend on
-        which answer came first.
+        All prefixes are requested concurrently and counted in their order, so the tree does not depend on the order of
+        answers.
         """
         made: list[list[Solution]] = [[] for _ in prefixes]
         for prefix in prefixes:
             state = self.state(prefix)
-            assert not state.rolled, "a second batch would be made because of what the first one said"
+            assert not state.rolled, "a second batch that depends on the first would bias the value"
             state.rolled, state.correct, state.valid, state.total = True, 0, 0, 0
         self.planned += n * len(prefixes)
         while pending := [
@@ -136,13 +139,13 @@ class SearchTree:
         return await rollouts(self.engine, request)
 
     def _count(self, start: Prefix, solution: Solution) -> None:
-        """Count a rollout for the state `start`, and for the one that it ends in."""
+        """Count a rollout for the state it started from and the state it ends in."""
         assert self.problem.answer is not None, f"{self.problem.id} has no gold answer"
         right = is_correct(solution.answer, self.problem.answer, self.problem.answer_type)
         self.rollouts += 1
         self.tokens += solution.tokens
         self.stops[solution.stop] += 1
-        # What follows a zoom is asked for by a request of its own.
+        # The continuation after a zoom is a separate request.
         self.requests += sum(step.ends_turn for step in solution.steps[len(start) :])
         first = state = self.state(start)
         state.add(right)
@@ -150,7 +153,7 @@ class SearchTree:
         for step in solution.steps[len(start) :]:
             state = self._next(state, step)
             state.solved |= right is True
-        if len(solution.steps) > len(start):  # a rollout that wrote nothing ends no solution
+        if len(solution.steps) > len(start):  # an empty rollout does not end a solution
             self.leaves[state.node] = solution.answer
             if not state.rolled:
                 state.add(right)
@@ -158,6 +161,7 @@ class SearchTree:
             self.wrong.append(WrongRollout(first, len(start), solution))
 
     def frozen(self) -> StepTree:
+        """The tree as an immutable StepTree."""
         nodes = tuple(
             TreeNode(step, parent, state.label()) for (step, parent), state in zip(self.steps, self.states, strict=True)
         )
@@ -168,25 +172,25 @@ class SearchTree:
 
 
 def is_decided(state: State, threshold: float, level: float) -> bool:
-    """Whether the counts say, with posterior probability `level` at least, on which side of the threshold the state's
-    value lies (a Beta posterior under Jeffreys' prior). How the sampling was stopped does not matter to a posterior."""
+    """Whether the state's value is above, or below, the threshold with posterior probability of at least `level` (Beta
+    posterior with Jeffreys prior; early stopping does not affect it)."""
     above = 1 - betainc(state.correct + JEFFREYS, state.valid - state.correct + JEFFREYS, threshold)
     return bool(state.valid) and bool(max(above, 1 - above) >= level)
 
 
 def outcomes(problem: Problem, tree: StepTree) -> list[bool | None]:
-    """Whether the answer of each of a tree's complete solutions is the gold one; None: no result."""
+    """Whether each complete solution of a tree has the gold answer; None: no result."""
     assert problem.answer is not None, f"{problem.id} has no gold answer"
     return [is_correct(answer, problem.answer, problem.answer_type) for _, answer in tree.leaves]
 
 
 def read_solutions(problem: Problem, tree: StepTree, most: int | None = None) -> list[int]:
-    """The leaves of the solutions that are read, in order: see vlprm.data.selection."""
+    """Leaves of at most `most` solutions to judge or train on, in order (see vlprm.data.selection)."""
     counted = {n for n, node in enumerate(tree.nodes) if is_counted(node.label)}
     paths = [tree.path(leaf) for leaf, _ in tree.leaves]
     return [tree.leaves[i][0] for i in in_order(paths, outcomes(problem, tree), counted, most)]
 
 
 def is_mixed(tree: StepTree) -> bool:
-    """Whether the policy solves the problem sometimes and not always: only then does a tree teach anything."""
+    """Whether some root rollouts are right and others wrong; other trees carry no training signal."""
     return 0 < tree.root.mc_correct < tree.root.mc_valid

@@ -333,7 +333,7 @@ def test_paths_and_trees_hold_the_same(own: Path, tmp_path: Path) -> None:
 def test_trl_keeps_every_hard_label(own: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.INFO)
     target = converted(own, "vlprm", "trl", tmp_path / "trl.parquet", threshold=0.5)
-    assert "trl holds no: counts (" in caplog.text
+    assert "trl cannot hold: counts (" in caplog.text
     paths = [path for row in read_rows(own) for path in row_paths(row)]
     records = list(load_dataset("parquet", data_files=str(target), split="train"))
     for path, record in zip(paths, records, strict=True):
@@ -499,16 +499,16 @@ def test_what_is_of_another_format_is_named(tmp_path: Path) -> None:
         converted(source, "trl", "vlprm", tmp_path / "d.parquet")
     with pytest.raises(ValueError, match=r"no source .*none; give a file or a folder"):
         converted(tmp_path / "none", "trl", "vlprm", tmp_path / "d.parquet")
-    with pytest.raises(ValueError, match=r"has to end in \.parquet"):
+    with pytest.raises(ValueError, match=r"must end in \.parquet"):
         converted(source, "trl", "vlprm", tmp_path / "d.csv")
     (tmp_path / "there.parquet").touch()
-    with pytest.raises(ValueError, match=r"there\.parquet is there"):
+    with pytest.raises(ValueError, match=r"there\.parquet already exists"):
         converted(source, "trl", "vlprm", tmp_path / "there.parquet")
 
 
 def test_what_is_read_but_cannot_be_written_is_told_apart(tmp_path: Path) -> None:
     source = write_lines(tmp_path / "s.jsonl", [{"prompt": "What?", "completions": ["a", "b"], "labels": [None, True]}])
-    with pytest.raises(ValueError, match="was read, and nothing of it can be written as chat; give another --to"):
+    with pytest.raises(ValueError, match=r"no row of .* can be written as chat; choose another --to"):
         converted(source, "trl", "chat", tmp_path / "d.parquet")
 
 
@@ -516,7 +516,7 @@ def test_a_push_needs_a_token_and_sends_what_was_written(
     own: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(conversion, "get_token", lambda: None)
-    with pytest.raises(ValueError, match="no token for the Hub; log in with `hf auth login`"):
+    with pytest.raises(ValueError, match="no Hub token for push_to; log in with `hf auth login`"):
         converted(own, "vlprm", "trl", tmp_path / "t.parquet", push_to="me/steps")
     assert not (tmp_path / "t.parquet").exists()
     pushed: list[tuple[Any, ...]] = []

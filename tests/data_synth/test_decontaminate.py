@@ -161,14 +161,14 @@ def test_an_embedding_that_cannot_be_had_says_so(
     tmp_path: Path, benchmark: Path, embedding: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for name in ("no_such_model", "timm/no_such", "resnet18", str(benchmark)):
-        with pytest.raises(ValueError, match=rf"embedding '{name}' cannot be loaded .*; give a folder that timm saved"):
+        with pytest.raises(ValueError, match=rf"embedding '{name}' cannot be loaded .*; give a folder saved by timm"):
             load_embedder(name)
     write_dataset(tmp_path / "all.parquet", [row("x", drawn("chart", 0))])
     for fields in ((embedding, None), (None, 0.9)):
-        with pytest.raises(ValueError, match="embedding and cosine go together"):
+        with pytest.raises(ValueError, match="only one of embedding and cosine is set; set both"):
             main(config_of(tmp_path, benchmark, *fields))
     (benchmark / "items.jsonl").write_text(json.dumps({"question": LONG}))
-    with pytest.raises(ValueError, match="the benchmarks have no images; leave embedding out"):
+    with pytest.raises(ValueError, match="the benchmarks have no images to embed; leave out embedding"):
         main(config_of(tmp_path, benchmark, embedding, 0.9))
 
 
@@ -181,15 +181,15 @@ def test_what_cannot_be_compared_says_so(tmp_path: Path, benchmark: Path) -> Non
             main(DecontaminateConfig(tmp_path / "all.parquet", folders, target))
         assert not target.exists()
 
-    refused("there is no benchmark to compare with", [])
+    refused("no benchmark to compare with; give folders", [])
     refused("has no items.jsonl or problems.jsonl", [tmp_path])
-    refused("every row of .* is an item of a benchmark", [benchmark])
+    refused("every row of .* matches a benchmark item", [benchmark])
     (benchmark / "0.png").write_bytes(b"no image")
     refused("bench: 0.png cannot be read", [benchmark])
     (benchmark / "0.png").unlink()
-    refused("there is no image '0.png' of the item 0", [benchmark])
+    refused("image '0.png' of item 0 is missing", [benchmark])
     (benchmark / "items.jsonl").write_text('{"id": "1"}\n')
-    refused("line 1 is no item with a question", [benchmark])
+    refused("line 1 is not an object with a question", [benchmark])
     (tmp_path / "all.parquet").unlink()
     refused("no dataset .*all.parquet", [benchmark])
 

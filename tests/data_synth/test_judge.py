@@ -323,7 +323,7 @@ def test_garbage_becomes_no_label(
     config = model_config(run, server, ask=AskConfig(samples=2, solutions=2, tries=2))
     if garbage == "slow":
         config = dataclasses.replace(config, model=ModelConfig("policy", config_of(server, timeout=0.3)))
-    with pytest.raises(ValueError, match=r"no judgement could be read .* the first: .*; mend the judge"):
+    with pytest.raises(ValueError, match=r"no judgement could be read .* the first: .*; fix the judge"):
         judge.main(config)
     assert not (run / "judgements" / DONE).exists()
     records = list(read_records(run / "judgements" / "judgements.jsonl"))
@@ -465,7 +465,7 @@ def test_a_problem_without_a_reference_is_a_no_result() -> None:
 
 
 def test_a_judge_that_is_a_model_has_a_name(run: Path) -> None:
-    with pytest.raises(ValueError, match="no model is given that judges; give model, a checkpoint folder"):
+    with pytest.raises(ValueError, match="judge: model needs a model; set model to a checkpoint folder"):
         judge.main(JudgeConfig(run / "trees", run / "j", "model"))
 
 

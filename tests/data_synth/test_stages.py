@@ -235,7 +235,7 @@ def test_another_rule_needs_the_evidence_alone(run: Path, tmp_path: Path, rule: 
     again = tmp_path / "again.parquet"
     fuse.main(fuse.FuseConfig(run / "labels" / "dataset.parquet", again, rule))
     assert read_rows(again) == read_rows(tmp_path / "labels" / "dataset.parquet")
-    with pytest.raises(ValueError, match=r"again\.parquet is there"):
+    with pytest.raises(ValueError, match=r"again\.parquet already exists"):
         fuse.main(fuse.FuseConfig(again, again, rule))
 
 

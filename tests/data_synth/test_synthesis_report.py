@@ -81,7 +81,7 @@ def test_the_counts_are_those_of_the_run(run: Path, capsys: pytest.CaptureFixtur
     assert results["cost"]["tokens"] == pytest.approx(sum(tree.tokens for tree in trees) / steps["labelled"])
     shown = " ".join(capsys.readouterr().out.split())  # a title breaks where its table ends: seconds have any length
     assert "image missing" in shown
-    assert "Cost of a labelled step" in shown
+    assert "Cost per labelled step" in shown
     page = (run / "synthesis.html").read_text()
     assert "image missing" in page
     assert "://" not in page.replace("http://www.w3.org", "")

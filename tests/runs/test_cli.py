@@ -101,7 +101,7 @@ def test_a_recipe_has_a_path_and_a_name(tmp_path: Path, monkeypatch: pytest.Monk
 def test_the_help_has_each_sentence_beside_its_flag() -> None:
     text = python("-m", "vlprm", "fuse", "--help").stdout
     assert text.startswith("usage: vlprm fuse ")
-    flags = text.partition("Fuse again:")[2]
+    flags = text.partition("Fuse the labels of a dataset again with another rule:")[2]
     assert "parquet file of data_synth.label" in flags.partition("--dataset DATASET")[2].partition("--target")[0]
     assert "(required; path)" in flags
     assert "class" not in text

@@ -153,7 +153,7 @@ def test_shards_make_the_dataset_of_the_whole_run(server: StandIn, policy: Polic
     [
         ("4/4", "shard '4/4' is not i/n with i from 0 to n-1"),
         ("one", "shard 'one' is not i/n"),
-        ("9/10", "shard 9/10 of 6 units is empty; use at most 6 shards, or a smaller unit"),
+        ("9/10", "shard 9/10 is empty; for 6 units use at most 6 shards, or set a smaller unit"),
     ],
 )
 def test_a_shard_that_is_none_is_refused(shard: str, message: str, server: StandIn, tmp_path: Path) -> None:

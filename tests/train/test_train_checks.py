@@ -27,26 +27,26 @@ def test_pairs_that_are_not_there_are_refused(dataset: Path) -> None:
     trees = load_trees(dataset, RowsConfig())
     check_pairs(trees, LossConfig(siblings=1.0, candidates=1.0))
     chains = [tree[:1] for tree in trees]
-    with pytest.raises(ValueError, match=r"right and wrong solutions, .* loss.candidates learns; set it to 0, or"):
+    with pytest.raises(ValueError, match=r"right and wrong solutions, .* loss.candidates compares; set it to 0, or"):
         check_pairs(chains, LossConfig(candidates=1.0))
-    with pytest.raises(ValueError, match=r"a right and a wrong step .* loss.siblings learns; set it to 0, or"):
+    with pytest.raises(ValueError, match=r"a right and a wrong step .* loss.siblings compares; set it to 0, or"):
         check_pairs(chains, LossConfig(siblings=1.0))
 
 
 CONTRADICTIONS: dict[str, tuple[dict[str, Any], str]] = {
     "pairs of paths": (
         {"rows": RowsConfig(of="paths"), "loss": LossConfig(siblings=1.0, candidates=1.0)},
-        "which loss.siblings and loss.candidates would learn from; set rows.of: trees",
+        "has no pairs for loss.siblings and loss.candidates; set rows.of: trees",
     ),
     "vocabulary of a step head": (
         {"loss": LossConfig(vocabulary=True)},
-        "the loss has no bound; set loss.vocabulary: false, or head: verdict",
+        "so the loss has no bound; set loss.vocabulary: false, or head: verdict",
     ),
     "vocabulary and counts": (
         {"head": "verdict", "loss": LossConfig(vocabulary=True, labels="counts")},
         "set loss.vocabulary: false, or loss.labels to soft or hard",
     ),
-    "verdicts of a step head": ({"verdicts": ("Yes", "No")}, "Yes and No have no effect; leave verdicts out"),
+    "verdicts of a step head": ({"verdicts": ("Yes", "No")}, "Yes and No have no effect; leave out verdicts"),
     "surprise of a verdict head": ({"head": "verdict", "surprise": True}, "set surprise: false, or head: step"),
     "frozen text with adapters": ({"lora_rank": 4, "freeze": ("text",)}, "take text out of freeze, or set lora_rank"),
     "flash for trees": ({"attention": Attention(text="flash"), "bfloat16": True}, "as with rows.of: trees; set"),
@@ -54,7 +54,7 @@ CONTRADICTIONS: dict[str, tuple[dict[str, Any], str]] = {
         {"attention": Attention(text="flash"), "rows": RowsConfig(of="paths"), "head": "verdict", "bfloat16": True},
         "as with head: verdict; set attention.text: tree",
     ),
-    "flash in float32": ({"attention": Attention(vision="flash")}, "takes no float32; set bfloat16: true"),
+    "flash in float32": ({"attention": Attention(vision="flash")}, "does not support float32; set bfloat16: true"),
     "too few pixels": ({"max_pixels": 100}, "min_pixels 1024 is above max_pixels 100; lower min_pixels"),
     "few bits without adapters": ({"bits": 4}, "set lora_rank, or bits: 16"),
 }
@@ -86,7 +86,7 @@ def test_what_is_asked_on_a_branch_is_refused_where_none_can_be_read(
 ) -> None:
     rows = RowsConfig(of="paths")
     config = PrmConfig(Path("d"), Path("r"), str(tiny_backbone(family)), rows=rows, **asked)
-    with pytest.raises(ValueError, match=f"stands on a branch, which .* cannot read: its? .*; set {instead}"):
+    with pytest.raises(ValueError, match=f"is a branch, which .* cannot read: its? .*; set {instead}"):
         check(config)
     check(replace(config, backbone=str(tiny_backbone("qwen3_vl"))))
 

@@ -123,7 +123,7 @@ def test_adapters_are_trained_on_a_quantized_backbone(
     vision = {**QWEN_TOWER, "patch_size": 14, "out_hidden_size": 128, "fullatt_block_indexes": [1]}
     write_qwen(folder, transformers.Qwen2_5_VLForConditionalGeneration, processor, text, vision)
     config = PrmConfig(dataset, tmp_path / "run", str(folder), rows=rows, held_out=0.2, bits=bits)  # type: ignore[arg-type]
-    with pytest.raises(ValueError, match="cannot be trained; set lora_rank"):
+    with pytest.raises(ValueError, match="cannot be trained without adapters; set lora_rank"):
         prm.main(config)
     config = dataclasses.replace(config, lora_rank=4)
     loaded = prm.new_model(config).model.model.language_model.layers[0].mlp.up_proj.weight.dtype
@@ -188,7 +188,7 @@ def test_over_long_rows_are_refused_or_dropped_and_never_cut(dataset: Path, inpu
     examples, sizes = examples_of(trees, RowsConfig(of="paths"), inputs, LossConfig())
     assert sizes == [len(labelled_row(e, inputs, LossConfig(), {}).row.ids) for e in examples]
     limit = sorted(sizes)[len(sizes) // 2]
-    with pytest.raises(ValueError, match=r"raise rows.longest \(now .*\), or leave them out with rows.over_long: drop"):
+    with pytest.raises(ValueError, match=r"raise rows.longest \(now .*\), or skip them with rows.over_long: drop"):
         examples_of(trees, RowsConfig(of="paths", longest=limit), inputs, LossConfig())
     kept, short = examples_of(trees, RowsConfig(of="paths", longest=limit, over_long="drop"), inputs, LossConfig())
     assert short == [size for size in sizes if size <= limit]
@@ -222,7 +222,7 @@ def test_rows_that_were_left_out_are_counted_in_the_metrics(dataset: Path, backb
 
 
 def test_too_few_problems_are_refused(dataset: Path, backbone: Path, inputs: InputBuilder, tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match="training needs one beside 10 held out"):
+    with pytest.raises(ValueError, match="with 10 held out leave none to train on; add problems"):
         split_rows(PrmConfig(dataset, tmp_path, held_out=1.0), inputs)
 
 

@@ -1,1 +1,1 @@
-"""Training of policies."""
+"""Training of the built-in policy and backbone."""

@@ -1,4 +1,4 @@
-"""What `train.builtin` is asked for."""
+"""Config of `train.builtin`."""
 
 from __future__ import annotations
 
@@ -13,22 +13,22 @@ from vlprm.tasks import TASKS
 
 @dataclass(frozen=True)
 class BuiltinConfig:
-    """Teach the built-in policy or backbone.
+    """Train the built-in policy or backbone.
 
     Args:
         output_dir: checkpoint folder to write.
-        start_from: checkpoint whose tokenizer is taken, and whose weights where names and shapes are equal.
-        families: task names or module paths; one named twice has a double share.
-        proofread: lessons of proofreading a careless draft, beside one of solving, for each problem.
+        start_from: checkpoint that provides the tokenizer, and the weights whose names and shapes match.
+        families: task names or module paths; a name given twice gets a double share of the problems.
+        proofread: lessons per problem that correct a wrong draft, in addition to one that solves the problem.
         size: widths and depths of the model.
-        vocab_size: most tokens that the tokenizer may have.
+        vocab_size: maximum size of the tokenizer's vocabulary.
         steps: optimizer steps.
-        batch_size: solutions a step.
-        learning_rate: peak of a warm-up and cosine schedule.
-        workers: processes that draw problems.
-        blind_spots: concept -> probability that the teacher takes it for its likeliest confusion.
-        slip_rate: probability of any other claim being wrong.
-        seed: decides the weights, the problems and the teacher's slips.
+        batch_size: lessons per optimizer step.
+        learning_rate: peak learning rate of the warm-up and cosine schedule.
+        workers: data loader processes.
+        blind_spots: maps a concept to the probability that the teacher confuses it with the most similar one.
+        slip_rate: probability that any other claim of the teacher is wrong.
+        seed: random seed of the weights, the problems and the teacher's errors.
     """
 
     output_dir: Path

@@ -1,12 +1,12 @@
-"""What the built-in models are taught: solved problems of the training split and, for a backbone, proofread drafts.
+"""Training data of the built-in models: solved problems of the training split and, for a backbone, corrected drafts.
 
-A *solving* lesson is a problem and its teacher's steps. A *proofreading* lesson is a problem and a careless draft of
-its solution, cut at one wrong step, which is put right in the same line:
+A *solving* lesson is a problem and the teacher's steps. A *proofreading* lesson is a problem and a draft solution that
+ends at a wrong step, which is corrected in the same line:
 
     [perception] row 1: red none blue (wrong: [perception] row 1: red red blue)
 
-What is wrong carries no loss, so that a backbone learns to notice slips and not to write them. The slips of drafts are
-drawn evenly from plausible confusions: nothing of a policy, of its blind spots or of step labels goes into them.
+Wrong steps carry no loss, so a backbone learns to notice errors but not to write them. Errors of drafts are drawn
+uniformly from plausible confusions, independent of any policy, its blind spots and step labels.
 """
 
 from __future__ import annotations
@@ -32,13 +32,13 @@ from vlprm.zoom.execute import View, execute_zoom, whole_images
 V = TypeVar("V")
 
 DRAFT_SLIP_RATES = (0.03, 0.1, 0.3)
-SWAPPED = 0.5  # share of drafts in which one word is taken from another problem's solution
+SWAPPED = 0.5  # share of drafts with one word from another problem's solution
 
 
 @dataclass(frozen=True)
 class Curriculum:
-    """Who teaches what. Lesson `i` is the same in every run: families take turns, and the lessons of a problem, one of
-    solving and `proofread` of proofreading, follow each other, so that its image is drawn and processed once."""
+    """Families and teacher of the lessons. Lesson `i` is the same in every run. Families alternate; the lessons of a
+    problem (one solving, `proofread` proofreading) are consecutive."""
 
     families: tuple[SyntheticFamily, ...]
     proofread: int
@@ -49,7 +49,7 @@ class Curriculum:
 
 @dataclass(frozen=True)
 class Lesson:
-    """Steps of a problem, which of them are wrong, and what the last one should have been."""
+    """Steps of a problem, which of them are wrong, and the correction of the last one."""
 
     problem: Problem
     steps: tuple[Step, ...]
@@ -58,7 +58,7 @@ class Lesson:
 
     @property
     def corrected_steps(self) -> tuple[Step, ...]:
-        """The steps with the correction written behind the last; behind a zoom, once its crop was shown."""
+        """The steps with the correction appended to the last; after a zoom, it follows the crop as a separate step."""
         if self.correction is None:
             return self.steps
         last, note = self.steps[-1], f" (wrong: {self.correction})"
@@ -68,7 +68,7 @@ class Lesson:
 
 
 class Lessons(Dataset[PackedRow]):
-    """Lessons made into rows when asked for; a row's `written_in` says which ids carry a loss."""
+    """Lessons as rows, made on demand. `written_in` of a row says which ids carry a loss."""
 
     def __init__(self, curriculum: Curriculum, inputs: InputBuilder, size: int) -> None:
         self.curriculum, self.inputs, self.size = curriculum, inputs, size
@@ -81,6 +81,7 @@ class Lessons(Dataset[PackedRow]):
 
 
 def lesson(curriculum: Curriculum, index: int) -> Lesson:
+    """Lesson `index` of a curriculum."""
     number, draft = divmod(index, 1 + curriculum.proofread)
     family = curriculum.families[number % len(curriculum.families)]
     problem = family.problem("train", number)
@@ -91,14 +92,14 @@ def lesson(curriculum: Curriculum, index: int) -> Lesson:
 
 
 def teacher(curriculum: Curriculum, problem_id: str) -> Writer:
-    """A writer that errs as declared, the same way each time it meets the same problem."""
+    """The teacher of a problem: it errs at the declared rates, with the same errors in every run."""
     if not curriculum.blind_spots and not curriculum.slip_rate:
         return truthful
     return _careless(rng_for("teacher", curriculum.seed, problem_id), curriculum.blind_spots, curriculum.slip_rate)
 
 
 def _careless(rng: random.Random, blind_spots: Mapping[str, float], slip_rate: float) -> Writer:
-    """A blind spot is a habit: who takes one orange cell for red takes them all, in this solution."""
+    """Blind spots are consistent within a solution: if one orange cell is read as red, all of them are."""
     blind_today = {concept: rng.random() < rate for concept, rate in blind_spots.items()}
 
     def write(kind: ErrorKind, concept: str, truth: V, near: Sequence[V]) -> V:
@@ -127,7 +128,7 @@ def _proofreading(family: SyntheticFamily, problem: Problem, rng: random.Random)
 
 
 def _with_swapped_word(family: SyntheticFamily, scene: Any, texts: list[str], rng: random.Random) -> list[str]:
-    """One word replaced by the word at its place in the solution of another problem with the same type of question."""
+    """Replace one word by the word at the same place in the solution of another problem of the same question type."""
     for _ in range(8):
         other = family.scene("train", rng.randrange(1 << 30))
         if other["content"]["type"] == scene["content"]["type"]:
@@ -150,7 +151,7 @@ def _with_swapped_word(family: SyntheticFamily, scene: Any, texts: list[str], rn
 
 
 def executed_steps(problem: Problem, texts: Sequence[str]) -> tuple[Step, ...]:
-    """The steps as a rollout has them: the regions of zooms are known. The teacher's boxes count in thousandths."""
+    """Parse the steps and execute their zooms, as in a rollout. The teacher's boxes use the dialect relative_1000."""
     images = [View(region, (int(region.x1), int(region.y1))) for region in whole_images(problem)]
     steps = []
     for text in texts:
@@ -162,8 +163,8 @@ def executed_steps(problem: Problem, texts: Sequence[str]) -> tuple[Step, ...]:
 
 
 def lesson_row(taught: Lesson, inputs: InputBuilder) -> PackedRow:
-    """The row of a finished solution. No loss on a wrong step, what leads to it, and the id after it if it
-    goes uncorrected."""
+    """The row of a finished lesson. A wrong step carries no loss, nor does the separator before it, nor the id after it
+    unless the step is corrected."""
     row = inputs.row(taught.problem, taught.corrected_steps, closed=True)
     written = list(row.written_in)
     ends = inputs.row(taught.problem, taught.steps).step_ends
@@ -176,7 +177,7 @@ def lesson_row(taught: Lesson, inputs: InputBuilder) -> PackedRow:
 
 
 def batch_lessons(rows: Sequence[PackedRow], inputs: InputBuilder) -> dict[str, torch.Tensor]:
-    """The padded batch, with `labels` (B, T) of what was written."""
+    """The padded batch, with `labels` (B, T): ids that carry a loss, IGNORE elsewhere."""
     batch = inputs.batch(rows)
     labels_BT = torch.full_like(batch["input_ids"], IGNORE)
     for b, row in enumerate(rows):

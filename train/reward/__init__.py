@@ -1,1 +1,1 @@
-"""Training of reward models: rows, batches, losses, the Trainer."""
+"""Training of reward models: rows, batches, losses and the Trainer."""

@@ -1,6 +1,6 @@
-"""Training rows -> batches under a token budget, as tensors.
+"""Plan batches of training rows under a token budget, and turn them into tensors.
 
-Shapes: B rows, S steps (padded), C candidates (padded), P pairs, N ids that are taught.
+Shapes: B rows, S steps (padded), C candidates (padded), P pairs, N critique ids.
 """
 
 from __future__ import annotations
@@ -18,17 +18,17 @@ from vlprm.errors import UserError
 from vlprm.model.inputs import InputBuilder
 from vlprm.model.packing import padded_batches
 
-# What a batch has beside the inputs of the model.
+# Keys of a batch that are not model inputs.
 ANSWERS = ("labels", "error_kinds", "wrong", "counts", "weights", "siblings", "candidates", "paths", "taught_weights",
            "totals", "ids")  # fmt: skip
-SORTED_RUN = 16  # batches whose rows are sorted by length together
+SORTED_RUN = 16  # rows are sorted by length within runs of about this many batches
 
 
 def plan_batches(examples: Sequence[Example], sizes: Sequence[int], budget: int, seed: int) -> list[list[Example]]:
-    """All examples, in a random order of batches whose padded size stays under the budget.
+    """Split all examples into shuffled batches of at most `budget` tokens, padding included.
 
-    Rows are drawn at random in runs of some batches, and sorted by length within a run, so that little is padded; the
-    batches are then shuffled, so that the order of lengths means nothing.
+    Examples are drawn in random runs and sorted by length within each run, to reduce padding. The batches are then
+    shuffled, so that their order does not depend on length.
     """
     rng = random.Random(seed)
     order = rng.sample(range(len(examples)), len(examples))
@@ -42,25 +42,24 @@ def plan_batches(examples: Sequence[Example], sizes: Sequence[int], budget: int,
 
 
 def evened(batches: Sequence[list[Example]], multiple: int) -> list[list[Example]]:
-    """As many batches as whole optimizer steps have, by halving the largest: where some devices have a batch and others
-    none, the Trainer would give them rows a second time. UserError where there are too few rows."""
+    """Halve the largest batches until their number is a multiple of `multiple`; otherwise the Trainer would repeat rows
+    to give every device a batch. UserError if there are too few rows."""
     batches = list(batches)
     while len(batches) % multiple:
         largest = max(range(len(batches)), key=lambda i: len(batches[i]))
         rows = batches[largest]
         if len(rows) < 2:
             raise UserError(
-                f"{len(batches)} rows do not make whole steps of {multiple} batches; take fewer devices or parts"
+                f"{len(batches)} rows do not fill steps of {multiple} batches; use fewer devices, or lower accumulate"
             )
         batches[largest : largest + 1] = [rows[: len(rows) // 2], rows[len(rows) // 2 :]]
     return batches
 
 
 def batch_rows(rows: Sequence[LabelledRow], inputs: InputBuilder) -> dict[str, Tensor]:
-    """A padded batch with `labels` (B, S) float, `IGNORE` where there is no loss, `error_kinds` (B, S), `counts`
-    (B, S, 2), `wrong` and `weights` (B, S), `siblings` and `candidates` (P, 3) of (row, better, worse), `paths`
-    (B, C, S), `taught_weights` (N) of the ids that are taught, and `totals` (4): what the batch adds to the sums that
-    the loss is divided by."""
+    """A padded batch: `labels` (B, S) float, `IGNORE` for no loss; `error_kinds`, `wrong` and `weights` (B, S);
+    `counts` (B, S, 2) of right and valid rollouts; `siblings` and `candidates` (P, 3) of (row, better, worse); `paths`
+    (B, C, S); `taught_weights` (N) of critique ids; `totals` (4), this batch's part of the loss's denominators."""
     batch = inputs.step_batch(inputs.with_an_image([r.row for r in rows]))
     shape = batch["step_ends"].shape
     labels_BS, kinds_BS, weights_BS = torch.full(shape, float(IGNORE)), torch.full(shape, -1), torch.zeros(shape)
@@ -85,7 +84,7 @@ def batch_rows(rows: Sequence[LabelledRow], inputs: InputBuilder) -> dict[str, T
 
 
 def model_inputs(batch: dict[str, Any]) -> dict[str, Any]:
-    """What of a batch the model is given."""
+    """The model inputs of a batch."""
     return {name: value for name, value in batch.items() if name not in ANSWERS}
 
 

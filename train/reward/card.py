@@ -1,4 +1,4 @@
-"""The model card of a trained reward model, written from its run."""
+"""The model card of a trained reward model."""
 
 from __future__ import annotations
 
@@ -27,11 +27,11 @@ from vlprm.scoring import score
 rewards = score(load_reward_model("{folder}"), [(problem, solution.steps)])
 ```
 
-- head: {head}; a solution's reward is the {aggregation} of its steps' unless said otherwise
+- head: {head}; by default, a solution's reward is the {aggregation} of its step rewards
 - prompt template {template}, boxes in {dialect}, {images}
-- made from {backbone} by `{command}`, on data with the hash {data}, seed {seed}
+- trained from {backbone} by `{command}`, on data with hash {data}, seed {seed}
 
-## Held-out steps, against their labels
+## Metrics of held-out steps, against their labels
 
 {metrics}
 
@@ -45,6 +45,7 @@ Versions: {versions}
 
 
 def model_card(checkpoint_config: CheckpointConfig, limits: Limits | None, config: str, run: Path) -> str:
+    """The text of the card: config and provenance, and the last held-out metrics of the run folder."""
     said = checkpoint_config.provenance
     return CARD.format(
         folder=run.name, head=checkpoint_config.head, aggregation=checkpoint_config.aggregation,
@@ -59,6 +60,6 @@ def _last_metrics(run: Path) -> str:
     lines = [json.loads(line) for line in (run / FILE_NAME).read_text().splitlines()]
     shown = [line for line in lines if "eval_step_auroc" in line]
     if not shown:
-        return "None were measured."
+        return "No metrics were measured."
     names = [name for name in shown[-1] if name.startswith(("eval_step", "eval_found"))]
     return "\n".join(f"- {name.removeprefix('eval_')}: {shown[-1][name]:.3f}" for name in names)

@@ -1,4 +1,4 @@
-"""What `train.prm` and `train.merge` are asked for."""
+"""Configs of `train.prm` and `train.merge`."""
 
 from __future__ import annotations
 
@@ -15,17 +15,17 @@ from vlprm.schema import Aggregation
 
 @dataclass(frozen=True)
 class RowsConfig:
-    """What is learnt from, and in which batches.
+    """Training rows and batches.
 
     Args:
-        of: a row is a solution (paths) or all solutions of a problem, with what they share once (trees).
-        max_paths_per_tree: solutions taken of one problem, and no more than a judge has read of it.
-        after_first_error: of a solution's steps after its first wrong one: leave them out (stop), show them without
-            targets (mask), or learn from them too (keep).
-        mixed: take only problems that have right and wrong solutions.
-        batch_tokens: tokens of a device's batch, padding included.
-        longest: tokens of a row that is still taken.
-        over_long: a longer row stops the run (refuse), or is left out and counted (drop). It is never cut.
+        of: one row per solution (paths), or one per problem with shared prefixes stored once (trees).
+        max_paths_per_tree: maximum number of solutions per problem; if a judge read them, only judged ones.
+        after_first_error: steps after a solution's first wrong step: drop them (stop), keep them as context without
+            loss (mask), or train on them too (keep).
+        mixed: use only problems with both right and wrong solutions.
+        batch_tokens: maximum tokens per device batch, padding included.
+        longest: maximum tokens per row.
+        over_long: what to do with a longer row: stop the run (refuse), or skip and count it (drop).
     """
 
     of: Literal["paths", "trees"] = "trees"
@@ -39,23 +39,22 @@ class RowsConfig:
 
 @dataclass(frozen=True)
 class LossConfig:
-    """The loss.
+    """Labels, weights and terms of the loss.
 
     Args:
-        labels: what a step is learnt from: its target as it is (soft), whether that calls it wrong (hard), or its
-            counts of right rollouts, as a Beta-Binomial draw (counts).
-        threshold: a step whose target is not above it is wrong, be it for hard labels, for what comes after a first
-            error, for weights, pairs or critiques. Without one, as the rule of its label says: no right rollout of a
-            Monte Carlo value, else below one half.
-        concentration: of the Beta distribution around the predicted reward, in rollouts (counts).
-        error_kinds: learn to tell errors of perception from errors of reasoning; without it, right from wrong alone.
-        wrong_weight: weight of a wrong step, where a correct one has 1.
-        balance: within each type of question, give correct and wrong steps the same weight in all, before wrong_weight.
-        siblings: weight of the pairwise loss between steps of one prefix, a correct and a wrong one.
+        labels: training signal of a step: its target (soft), its target thresholded to 0 or 1 (hard), or its count of
+            right rollouts with a Beta-Binomial likelihood (counts).
+        threshold: a step is wrong if its target is at most this value; used by hard labels, after_first_error, weights,
+            pairs and critiques. Default: by fusion rule: Monte Carlo values are wrong at 0, others below 0.5.
+        concentration: labels=counts: concentration of the Beta distribution around the predicted reward, in rollouts.
+        error_kinds: train the head to tell perception errors from reasoning errors; otherwise only right from wrong.
+        wrong_weight: weight of a wrong step; a correct step has weight 1.
+        balance: give correct and wrong steps equal total weight within each question type, before wrong_weight.
+        siblings: weight of the pairwise loss between a correct and a wrong step after the same prefix.
         candidates: weight of the pairwise loss between right and wrong solutions of a problem.
-        steps: weight of the loss of steps; 0 to learn critiques alone.
-        critique: weight of the loss of critiques, which the LM head learns to write.
-        vocabulary: a verdict's probability is taken over the whole vocabulary, not over the two verdicts.
+        steps: weight of the step loss; 0 trains on critiques alone.
+        critique: weight of the language-modelling loss on critiques, written by the LM head.
+        vocabulary: verdict head: normalise verdict probabilities over the whole vocabulary, not over the two verdicts.
     """
 
     labels: Literal["soft", "hard", "counts"] = "soft"
@@ -79,32 +78,33 @@ class PrmConfig:
         dataset: parquet file of data_synth.label or data_synth.convert, or a file in TRL's stepwise format.
         run: checkpoint folder to write.
         backbone: checkpoint folder of the backbone, or builtin/backbone.
-        head: a linear layer at the end of each step (step), or the LM head's answer after it (verdict).
-        verdicts: the tokens of a verdict head that call a step correct and wrong.
-        surprise: let a step head read how unlikely a step was to the backbone, beside the state at its end.
-        freeze: parts that stay as they are: vision, projector, text.
-        lora_rank: of adapters on the text layers, which are then all that is trained beside a step head; 0: none.
-        bits: of the text layers' weights while adapters are trained on them.
-        attention: by what the vision tower and the text layers attend.
-        min_pixels: of an image as it is read, smaller ones being enlarged; without it, the limit of the backbone.
-        max_pixels: the same of the largest, larger ones being shrunk.
-        rows: what is learnt from, and in which batches.
-        loss: the loss.
+        head: new linear layer at the last token of each step (step), or a verdict token from the LM head (verdict).
+        verdicts: verdict head: the two tokens for correct and wrong.
+        surprise: step head: also read how unlikely the step was under the backbone's LM head.
+        freeze: parts of the model that are not trained: vision, projector, text.
+        lora_rank: rank of LoRA adapters on the text layers; only they and a step head are trained; 0 trains without
+            adapters.
+        bits: quantise the frozen text layers to 4 or 8 bits (LoRA only).
+        attention: attention kernels of the vision tower and of the text layers.
+        min_pixels: smaller images are enlarged to at least this many pixels; default: the backbone's limit.
+        max_pixels: larger images are shrunk to at most this many pixels; default: the backbone's limit.
+        rows: training rows and batches.
+        loss: labels, weights and terms of the loss.
         epochs: passes over the data.
-        accumulate: device steps of an optimizer step.
-        learning_rate: its peak.
-        head_learning_rate: the same for a step head, which starts from nothing.
-        schedule: how the learning rate falls after its warm-up.
-        warmup: share of the steps in which it rises.
-        weight_decay: of AdamW.
-        checkpointing: compute activations again in the backward pass, to save memory.
-        bfloat16: train in mixed precision.
-        held_out: share of the problems kept for the metrics shown while training; they share no image with the others.
-        checkpoint_every: optimizer steps between checkpoints to resume from.
-        dry_run: say what would be trained, on what and in how much memory, and stop.
-        report_to: where metrics go beside metrics.jsonl: none, wandb, trackio or tensorboard.
-        aggregation: the rule that turns step rewards into a solution's, fixed before any result is seen.
-        seed: decides the held-out problems and the order of the rows.
+        accumulate: batches per device in one optimizer step.
+        learning_rate: peak learning rate.
+        head_learning_rate: peak learning rate of the step head, which is trained from scratch.
+        schedule: decay of the learning rate after warm-up.
+        warmup: fraction of the optimizer steps used for learning rate warm-up.
+        weight_decay: weight decay of AdamW.
+        checkpointing: recompute activations in the backward pass, to save memory.
+        bfloat16: train in bfloat16 mixed precision.
+        held_out: fraction of problems held out for metrics during training; they share no image with the others.
+        checkpoint_every: optimizer steps between checkpoints (and held-out metrics).
+        dry_run: print the plan (trained parameters, batches, memory, a decoded row) and stop.
+        report_to: tracker that receives metrics in addition to metrics.jsonl.
+        aggregation: default rule that turns step rewards into a solution's reward, stored in the checkpoint.
+        seed: random seed of the held-out split, the order of the rows and LoRA weights.
     """
 
     dataset: Path
@@ -140,10 +140,10 @@ class PrmConfig:
 
 @dataclass(frozen=True)
 class MergeConfig:
-    """Merge adapters.
+    """Merge LoRA adapters into their backbone.
 
     Args:
-        reward_model: folder of a reward model that was trained with lora_rank.
+        reward_model: checkpoint folder of a reward model trained with lora_rank.
         run: checkpoint folder to write.
     """
 

@@ -1,4 +1,4 @@
-"""Which critiques a model learns to write, from the labels of a tree and the corrections in it."""
+"""Training critiques, made from the labels and corrections of a tree."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from vlprm.policy.critique import critique_answer, critique_of
 def critiques_of(
     paths: Sequence[LabelledPath], place: Mapping[int, int], question: str, threshold: float | None = None
 ) -> list[tuple[int, str]]:
-    """After which step, by its place, which critique stands: after each that is right, up to a first wrong one, and
-    after that if it has a correction. Where the truth of a step is unknown, so is that of what follows."""
+    """(step index, critique text) pairs: one per correct step up to a solution's first error, and one for this error if
+    it has a correction. A solution's critiques end at its first step without a target."""
     found: dict[int, str] = {}
     for path in paths:
         for node, step, label, corrected in zip(path.nodes, path.steps, path.labels, path.corrected, strict=True):

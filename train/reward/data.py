@@ -1,4 +1,4 @@
-"""Labelled solutions -> training rows: paths or whole trees, with what is learnt of each step."""
+"""Turn labelled solutions into training rows (paths or whole trees) with a target per step."""
 
 from __future__ import annotations
 
@@ -22,18 +22,18 @@ from vlprm.schema import Step, StepLabel
 
 log = logging.getLogger(__name__)
 
-# A wrong step whose kind is not known may be of either; a zoom at the wrong place is a way of not seeing.
+# -1: a wrong step of unknown kind may be either. A zoom to the wrong region counts as a perception error.
 KIND_INDEX = {None: -1, "perception": OUTPUTS.index("perception"), "action": OUTPUTS.index("perception"),
               "reasoning": OUTPUTS.index("reasoning")}  # fmt: skip
-Example = Tree  # that makes a row
+Example = Tree  # the solutions that make one row
 
 
 @dataclass(frozen=True)
 class LabelledRow:
-    """A row with, for each step, its target (IGNORE: no loss), error kind (index of the head's output; -1 unknown),
-    whether it is called wrong, right and valid rollouts, and weight, the number of solutions that it stands for; and
-    that number for each id that is taught. Pairs are of better and worse siblings, and of right and wrong candidates;
-    `paths` has the steps of each candidate."""
+    """A packed row with labels per step: target (IGNORE: no loss), error kind (index of the head's output; -1 unknown),
+    whether it is wrong, counts (right, valid), and weight, which grows with the number of solutions that share it.
+    `taught` has the weight of each critique id. `siblings` and `candidates` are (better, worse) pairs; `paths` lists
+    each candidate's steps."""
 
     id: str
     row: PackedRow
@@ -48,19 +48,19 @@ class LabelledRow:
     paths: tuple[tuple[int, ...], ...] = ()
 
 
-# --- what is learnt from
+# --- examples
 
 
 def rows_of(trees: Sequence[Tree], config: RowsConfig) -> list[Example]:
-    """What makes a row each."""
+    """Examples, each of which becomes one row."""
     return [*trees] if config.of == "trees" else [[path] for tree in trees for path in tree]
 
 
 def examples_of(
     trees: Sequence[Tree], config: RowsConfig, inputs: InputBuilder, loss: LossConfig
 ) -> tuple[list[Example], list[int]]:
-    """What makes a row each, and how many tokens it will have. UserError on a row that is over-long, or has a solution
-    that the backbone cannot read to its end, unless such rows are dropped."""
+    """Examples and their lengths in tokens. Rows longer than `config.longest`, or with a solution longer than the
+    backbone's context, raise UserError or are dropped, as `config.over_long` says."""
     examples = rows_of(trees, config)
     lengths = [_lengths(_nodes(example, inputs, loss)) for example in examples]
     fits = [size <= config.longest and depth <= inputs.context for size, depth in lengths]
@@ -69,21 +69,21 @@ def examples_of(
         size, depth = map(max, zip(*lengths, strict=True))
         if depth > inputs.context:
             raise UserError(
-                f"{first} or one after it has a solution of {depth} tokens, and the backbone reads {inputs.context};"
-                " leave such rows out with rows.over_long: drop, or show smaller images"
+                f"{first} or a later problem has a solution of {depth} tokens, and the backbone reads {inputs.context};"
+                " skip it with rows.over_long: drop, or lower max_pixels"
             )
         raise UserError(
-            f"{first} and {fits.count(False) - 1} more have up to {size} tokens; raise rows.longest (now"
-            f" {config.longest}), or leave them out with rows.over_long: drop"
+            f"the row of {first} and {fits.count(False) - 1} more have up to {size} tokens; raise rows.longest (now"
+            f" {config.longest}), or skip them with rows.over_long: drop"
         )
     if False in fits:
-        log.info("%d of %d rows are too long and left out", fits.count(False), len(examples))
+        log.info("%d of %d rows are too long and were skipped", fits.count(False), len(examples))
     kept = [i for i, fit in enumerate(fits) if fit]
     return [examples[i] for i in kept], [lengths[i][0] for i in kept]
 
 
 def _lengths(nodes: Sequence[Node]) -> tuple[int, int]:
-    """Tokens of a row, and of its longest path."""
+    """Number of tokens of a row, and of its longest path."""
     depths: list[int] = []
     for node in nodes:
         depths.append(len(node.segment.ids) + (depths[node.parent] if node.parent >= 0 else 0))
@@ -98,7 +98,7 @@ def _nodes(example: Example, inputs: InputBuilder, loss: LossConfig) -> list[Nod
 
 
 def class_weights(trees: Sequence[Tree], loss: LossConfig) -> dict[tuple[str, bool], float]:
-    """Weight of a step by its question's type and whether its target calls it wrong."""
+    """Weight of a step by question type and by whether it is wrong, as `loss.balance` and `loss.wrong_weight` say."""
     counts: dict[tuple[str, bool], float] = defaultdict(float)
     for tree in trees:
         for path in tree:
@@ -123,7 +123,7 @@ def _question_type(path: LabelledPath) -> str:
 def labelled_row(
     example: Example, inputs: InputBuilder, loss: LossConfig, weights: dict[tuple[str, bool], float]
 ) -> LabelledRow:
-    """The row of some solutions of one problem. UserError on a target outside [0, 1]: the loss would be nonsense."""
+    """The labelled row of an example. UserError on a target outside [0, 1]."""
     problem = example[0].problem
     _, place, parents = _merged(example)
     labels = _labels(example)
@@ -148,8 +148,8 @@ def labelled_row(
 
 
 def _merged(example: Example) -> tuple[list[Step], dict[int, int], list[int]]:
-    """The steps of some solutions, each once and after its parent; the place of each node among them; and the places of
-    their parents (-1: the prompt)."""
+    """The steps of an example, each once and after its parent; the index of each node in this list; and the index of
+    each step's parent (-1: the prompt)."""
     _, parents, nodes = prefix_tree([[*zip(path.nodes, path.steps, strict=True)] for path in example])
     return [step for _, step in nodes], {node: k for k, (node, _) in enumerate(nodes)}, parents
 
@@ -167,12 +167,12 @@ def _labels(example: Example) -> dict[int, StepLabel]:
 
 
 def _taught(nodes: Sequence[Node], share: Sequence[int]) -> tuple[float, ...]:
-    """Of each id that is taught, in the order of the row: how many solutions have the step that it is about."""
+    """For each critique id, in row order: the number of solutions that share the criticised step."""
     counts: list[float] = []
     for k in depth_first(nodes):
         if nodes[k].taught:
             above = nodes[nodes[k].parent]
-            step = above.writes if above.writes >= 0 else nodes[above.parent].writes  # a question may stand between
+            step = above.writes if above.writes >= 0 else nodes[above.parent].writes  # a question may be in between
             counts += [share[step]] * nodes[k].segment.written
     return tuple(counts)
 
@@ -188,16 +188,16 @@ def _sibling_pairs(
 
 
 def check_pairs(examples: Sequence[Example], loss: LossConfig) -> None:
-    """UserError where pairs are to be learnt from and no row has one."""
+    """UserError if a pairwise loss is on and no example has a pair for it."""
     if loss.candidates and not any(map(_candidate_pairs, examples)):
         raise UserError(
-            "no problem has right and wrong solutions, between which loss.candidates learns; set it to 0, or give a"
-            " dataset that says which are right"
+            "no problem has both right and wrong solutions, which loss.candidates compares; set it to 0, or give a"
+            " dataset that says which solutions are right"
         )
     if loss.siblings and not any(_has_siblings(example, loss) for example in examples):
         raise UserError(
-            "no problem has a right and a wrong step after the same steps, between which loss.siblings learns; set it"
-            " to 0, or give a dataset of trees"
+            "no problem has a right and a wrong step after the same prefix, which loss.siblings compares; set it to 0,"
+            " or give a dataset of trees"
         )
 
 
@@ -210,7 +210,7 @@ def _has_siblings(example: Example, loss: LossConfig) -> bool:
 
 
 def _candidate_pairs(example: Example) -> tuple[tuple[int, int], ...]:
-    """Right and wrong solutions; those that came to no result are in no pair."""
+    """(right, wrong) solutions; solutions without a result are in no pair."""
     right = [i for i, path in enumerate(example) if path.right]
     wrong = [i for i, path in enumerate(example) if path.right is False]
     return tuple((a, b) for a in right for b in wrong)

@@ -1,7 +1,7 @@
-"""The losses of a step-reward model: of steps against their targets or counts, and of pairs that should differ.
+"""Losses of a step-reward model: step losses against targets or counts, and pairwise losses.
 
-All are sums, divided by totals over the whole global batch (`totals`), so that neither padding nor the way in which a
-batch is split into parts, devices or trees changes them. Shapes: B rows, S steps (padded), O outputs, N labelled steps.
+All are sums divided by `totals` over the global batch, so that padding and the split into micro-batches, devices or
+trees do not change them. Shapes: B rows, S steps (padded), O outputs, N labelled steps, P pairs, C candidates.
 """
 
 from __future__ import annotations
@@ -19,8 +19,8 @@ IGNORE = -100
 
 
 def training_loss(output: StepOutput, batch: dict[str, Any], totals_4: Tensor, config: LossConfig) -> Tensor:
-    """The loss of a batch of `train.reward.batches.batch_rows`, given the totals of its global batch: weight of the
-    labelled steps, pairs of siblings, pairs of candidates, weight of the ids of critiques."""
+    """The loss of a batch of `train.reward.batches.batch_rows`. `totals_4` of the global batch: weight of labelled
+    steps, sibling pairs, candidate pairs, weight of critique ids."""
     log_p_BSO = log_probabilities(output.logits, config)
     steps, siblings, candidates, taught = totals_4.clamp(min=1e-6)
     loss: Tensor = config.steps * step_loss(log_p_BSO, batch, config) / steps
@@ -36,14 +36,15 @@ def training_loss(output: StepOutput, batch: dict[str, Any], totals_4: Tensor, c
 
 
 def log_probabilities(logits_BSO: Tensor, config: LossConfig) -> Tensor:
-    """A verdict head's logits are log-probabilities over the vocabulary already."""
+    """Log-probabilities of the outputs (B, S, O)."""
+    # With `vocabulary`, the logits are already log-probabilities over the whole vocabulary.
     return logits_BSO.float() if config.vocabulary else F.log_softmax(logits_BSO.float(), dim=-1)
 
 
 def step_loss(log_p_BSO: Tensor, batch: dict[str, Any], config: LossConfig) -> Tensor:
-    """Weighted sum over the labelled steps: the cross-entropy of the target (p correct, 1 - p its error kind), or the
-    likelihood of the counts, and of the kind of what is wrong. Where the kind is not known or not to be learnt, the
-    error outputs count as one."""
+    """Weighted sum over labelled steps: cross-entropy with the target (p for correct, 1 - p for the error kind), or the
+    negative log-likelihood of the counts and of the error kind. If the kind is unknown or not trained, the error
+    outputs are summed."""
     labelled_BS = batch["labels"] != IGNORE
     log_p_NO = log_p_BSO[labelled_BS]
     weight_N: Tensor = batch["weights"][labelled_BS]
@@ -62,8 +63,8 @@ def step_loss(log_p_BSO: Tensor, batch: dict[str, Any], config: LossConfig) -> T
 
 
 def beta_binomial(log_right_N: Tensor, counts_N2: Tensor, concentration: float) -> Tensor:
-    """Log-likelihood of (right, all) rollouts whose rate is Beta-distributed around the predicted reward, without the
-    binomial coefficient, which no parameter changes."""
+    """Log-likelihood (N,) of counts (right, valid) under a Beta-Binomial with the predicted reward as its mean, without
+    the constant binomial coefficient."""
     right_N, all_N = counts_N2.unbind(-1)
     mean_N = log_right_N.exp().clamp(1e-4, 1 - 1e-4)
     a_N, b_N = mean_N * concentration, (1 - mean_N) * concentration
@@ -71,13 +72,13 @@ def beta_binomial(log_right_N: Tensor, counts_N2: Tensor, concentration: float) 
 
 
 def pairwise_loss(logit_BK: Tensor, pairs_P3: Tensor) -> Tensor:
-    """Sum of -log sigmoid(better - worse), after Bradley and Terry; a pair is (row, better, worse)."""
+    """Bradley-Terry loss: sum of -log sigmoid(better - worse) over pairs (row, better, worse)."""
     row_P, better_P, worse_P = pairs_P3.unbind(-1)
     return -F.logsigmoid(logit_BK[row_P, better_P] - logit_BK[row_P, worse_P]).sum()
 
 
 def candidate_means(logit_BS: Tensor, paths_BCS: Tensor) -> Tensor:
-    """(B, C) mean logit of each candidate's steps; `paths` is 1 where a candidate has the step."""
+    """(B, C) mean logit of each candidate's steps; `paths_BCS` is 1 for the steps of a candidate."""
     paths_BCS = paths_BCS.to(logit_BS.dtype)
     return torch.einsum("bs,bcs->bc", logit_BS, paths_BCS) / paths_BCS.sum(-1).clamp(min=1)
 

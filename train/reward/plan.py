@@ -1,4 +1,4 @@
-"""What a training run would be: parameters, tokens, an estimate of memory, and one row with its labels marked."""
+"""The plan of a training run: trained parameters, batches, estimated memory, and one decoded row with its labels."""
 
 from __future__ import annotations
 
@@ -11,22 +11,23 @@ from train.reward.trainer import Batches
 from vlprm.model.loading import Checkpoint, part_of
 
 GB = 1 << 30
-ADAM_BYTES = 8  # two moments in float32 for each trained parameter
-# Bytes that a layer keeps of a token for the backward pass, by its width: about 16 numbers a unit of width, in
-# attention and MLP together. A rule of thumb; with checkpointing it is 1 and one layer's 16.
+ADAM_BYTES = 8  # two float32 moments per trained parameter
+# A layer (attention and MLP) stores about 16 numbers per token and unit of width for the backward pass. A rule of
+# thumb; with activation checkpointing it is 1, plus 16 for a single layer.
 KEPT_NUMBERS = 16
 
 
 def report(checkpoint: Checkpoint, batches: Batches, accumulate: int, bfloat16: bool) -> str:
+    """The plan as text."""
     first = batches[0]
     sizes = [len(row.row.ids) for row in first]
     lines = [
         *_parameters(checkpoint),
-        f"batches: {len(batches)}, of which {accumulate} make a step on each device; the first has {len(first)} rows of"
-        f" {min(sizes)} to {max(sizes)} tokens, {sum(row.row.image_mask.count(True) for row in first)} of images",
+        f"batches: {len(batches)}, {accumulate} per device and optimizer step; the first has {len(first)} rows of"
+        f" {min(sizes)} to {max(sizes)} tokens, {sum(row.row.image_mask.count(True) for row in first)} image tokens",
         _memory(checkpoint, max(sizes) * len(first), bfloat16),
         "",
-        "The first row; after each step, its target and kind:",
+        "The first row; after each step, its target and weight:",
         _decoded(first[0], checkpoint),
     ]
     return "\n".join(lines)
@@ -47,14 +48,14 @@ def _memory(checkpoint: Checkpoint, tokens: int, bfloat16: bool) -> str:
     kept = tokens * text.hidden_size * text.num_hidden_layers * KEPT_NUMBERS * (2 if bfloat16 else 4)
     total = weights + trained * (4 + ADAM_BYTES) + kept
     return (
-        f"memory of a GPU that holds all: about {total / GB:.2f} GB (weights {weights / GB:.2f}, gradients and AdamW"
+        f"memory on one GPU: about {total / GB:.2f} GB (weights {weights / GB:.2f}, gradients and AdamW"
         f" {trained * (4 + ADAM_BYTES) / GB:.2f}, activations of the text layers {kept / GB:.2f}); FSDP2 and ZeRO-3"
         " divide the first two by the number of GPUs"
     )
 
 
 def _decoded(row: LabelledRow, checkpoint: Checkpoint) -> str:
-    """The row's text as the model reads it; a run of image tokens shows as one mark."""
+    """The row's text as the model reads it, with one mark for a run of image tokens."""
     ends = {end: step for step, end in enumerate(row.row.step_ends)}
     pieces: list[str] = []
     waiting: list[int] = []

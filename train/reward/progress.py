@@ -1,4 +1,4 @@
-"""Progress of a training run: a line with loss, steps per second and the time left, and `metrics.jsonl`."""
+"""Progress of a training run: log lines with loss, steps per second and time left; `metrics.jsonl`; resuming."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ log = logging.getLogger(__name__)
 
 
 def refuse_data_parallel() -> None:
-    """Our batches are not made to be scattered over devices, as the Trainer does where one process sees several."""
+    """UserError if one process sees several GPUs: the Trainer would use DataParallel, which cannot split a batch."""
     if torch.cuda.device_count() > 1 and "LOCAL_RANK" not in os.environ:
         raise UserError(
             f"{torch.cuda.device_count()} GPUs are visible to one process; start it with accelerate launch, or set"
@@ -31,8 +31,8 @@ def refuse_data_parallel() -> None:
 
 
 def last_whole_checkpoint(folder: Path) -> str | None:
-    """The newest checkpoint that was written to its end (the Trainer writes its state last), to resume from. Others
-    are removed, by the main process alone; the others wait for it."""
+    """Path of the newest complete checkpoint to resume from; None if there is none. The Trainer writes its state file
+    last. The main process removes incomplete checkpoints while the others wait."""
     process = PartialState()
     checkpoints = {path: (path / "trainer_state.json").exists() for path in folder.glob("checkpoint-*")}
     whole = [path for path, is_whole in checkpoints.items() if is_whole]
@@ -48,11 +48,10 @@ FILE_NAME = "metrics.jsonl"
 
 
 class Progress(TrainerCallback):  # type: ignore[misc]
-    """Logs each of the Trainer's log events, and appends it to `metrics.jsonl` in the output folder, after a line of
-    what is `known` before the first step.
+    """Logs each of the Trainer's log events and appends it to `metrics.jsonl` in the output folder. Its first line has
+    the `known` values as step 0.
 
-    A run that was killed has logged steps past the checkpoint that it goes on from; they are taken again, and their
-    lines with them, so that each stands there once.
+    A resumed run repeats the steps after its checkpoint, so their earlier lines are removed.
     """
 
     def __init__(self, total_steps: int, known: Mapping[str, int] | None = None) -> None:
@@ -60,6 +59,7 @@ class Progress(TrainerCallback):  # type: ignore[misc]
         self.started, self.first_step = 0.0, 0
 
     def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        """Start the clock, and remove lines of steps that will be repeated."""
         self.started, self.first_step = time.time(), state.global_step
         path = Path(args.output_dir) / FILE_NAME
         if state.is_world_process_zero:
@@ -68,6 +68,7 @@ class Progress(TrainerCallback):  # type: ignore[misc]
             write_atomically(path, "".join(f"{line}\n" for line in lines))
 
     def on_log(self, args: Any, state: Any, control: Any, logs: dict[str, float] | None = None, **kwargs: Any) -> None:
+        """Write a log event to the log and to `metrics.jsonl`."""
         if not state.is_world_process_zero:
             return
         step = state.global_step
@@ -80,8 +81,8 @@ class Progress(TrainerCallback):  # type: ignore[misc]
 
 
 def _lines_until(path: Path, step: int) -> list[str]:
-    """The lines of steps up to one, without the Trainer's summary, which comes again at the end of every run. What a
-    kill cut short has no end of line and is none."""
+    """The lines of steps 1 to `step`, without the Trainer's summary, which every run writes again. A line without a
+    newline was cut short by a kill and is dropped."""
     lines = path.read_text().split("\n")[:-1]
     logged = [(line, json.loads(line)) for line in lines]
     return [line for line, logs in logged if 0 < logs["step"] <= step and "train_runtime" not in logs]

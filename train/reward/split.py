@@ -1,4 +1,4 @@
-"""Which problems are held out: none that shares an image with a problem that is learnt from."""
+"""Split problems into training and held-out ones that share no image."""
 
 from __future__ import annotations
 
@@ -14,20 +14,22 @@ from vlprm.schema import Problem
 
 
 def held_out(trees: Sequence[Tree], share: float, seed: int) -> tuple[list[Tree], list[Tree]]:
-    """The problems to learn from, and at least one that is held out: this share of them, or less where the problems
-    that share images do not fit into it. UserError where one side would be empty."""
+    """Training and held-out problems. Problems that share images stay together, so fewer than `share` may be held out,
+    but at least one is. UserError if one side would be empty."""
     shuffled = list(trees)
     random.Random(seed).shuffle(shuffled)
     wanted = max(1, int(len(shuffled) * share))
     if len(shuffled) <= wanted:
-        raise UserError(f"{len(shuffled)} problem(s); training needs one beside {wanted} held out")
+        raise UserError(
+            f"{len(shuffled)} problem(s) with {wanted} held out leave none to train on; add problems, or lower held_out"
+        )
     together: dict[int, list[int]] = defaultdict(list)
     for n, group in enumerate(groups([tree[0].problem for tree in shuffled])):
         together[group].append(n)
     if len(together) == 1:
         raise UserError(
-            f"its {len(shuffled)} problems share their images (or, without images, their question), and what is held"
-            " out must not be seen in training; add problems with other images"
+            f"its {len(shuffled)} problems share their images (or, without images, their question), and held-out ones"
+            " must not be seen in training; add problems with other images"
         )
     kept: set[int] = set()
     for members in together.values():
@@ -40,8 +42,8 @@ def held_out(trees: Sequence[Tree], share: float, seed: int) -> tuple[list[Tree]
 
 
 def groups(problems: Sequence[Problem]) -> list[int]:
-    """The group of each problem, by its first member. Problems that share an image are in one, and so are those that
-    others link; problems without images are, where they ask the same."""
+    """The group of each problem, as the index of its first member. Groups are connected components: problems are linked
+    by equal images or, without images, by equal questions."""
     first: dict[str, int] = {}
     above = list(range(len(problems)))
 
@@ -63,6 +65,6 @@ def groups(problems: Sequence[Problem]) -> list[int]:
 
 
 def _pixel_hash(data: bytes) -> str:
-    """Equal for files of the same pixels, however they are stored."""
+    """Hash of an image's pixels, independent of the file format."""
     image = open_image(data, f"image {content_hash(data)}")
     return hashlib.sha256(f"{image.size}".encode() + image.tobytes()).hexdigest()

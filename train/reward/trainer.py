@@ -1,4 +1,4 @@
-"""transformers' Trainer with our batches and our loss, and the metrics of held-out steps."""
+"""transformers' Trainer with our batches and loss, and the metrics of held-out steps."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ from vlprm.model.reward_model import CORRECT, OUTPUTS
 
 
 class Batches(Dataset[list[LabelledRow]]):
-    """Planned batches, made into model inputs when asked for. An item is a whole batch, so that a device step has the
-    size of the token budget and not a number of rows. `left_out` rows were too long."""
+    """Planned batches, turned into model inputs on demand. An item is a whole batch, because batches are sized by
+    tokens, not by rows. `left_out`: number of rows skipped as too long."""
 
     def __init__(
         self,
@@ -43,14 +43,15 @@ class Batches(Dataset[list[LabelledRow]]):
         return [labelled_row(example, self.inputs, self.loss, self.weights) for example in self.batches[index]]
 
     def collate(self, items: list[list[LabelledRow]]) -> dict[str, Any]:
+        """Tensors of one item (see `batch_rows`), and the `ids` of its problems."""
         (rows,) = items
         return {**batch_rows(rows, self.inputs), "ids": [row.id for row in rows]}
 
 
 class StepTrainer(Trainer):  # type: ignore[misc]
-    """The Trainer with our loss. Our own `compute_loss`, since the stock one hands over one label tensor only; and our
-    own count of what a global batch has, since steps have weights and pairs are counted too. `parameters` groups a
-    model's for AdamW."""
+    """Trainer with our loss. It overrides `compute_loss`, because the stock one passes a single label tensor, and the
+    count of items per global batch, because steps have weights and pairs count too. `parameters` makes AdamW's
+    parameter groups."""
 
     optimizer: torch.optim.Optimizer | None
 
@@ -59,8 +60,8 @@ class StepTrainer(Trainer):  # type: ignore[misc]
         self.step_loss, self.parameters = loss, parameters
 
     def create_optimizer(self, model: Any = None) -> torch.optim.Optimizer:
-        """Made when the Trainer asks for it: FSDP takes none that was made before, and DeepSpeed drops it for one of a
-        single learning rate."""
+        """Create AdamW when the Trainer asks for it: FSDP rejects one made earlier, and DeepSpeed would replace it with
+        one of a single learning rate."""
         if self.optimizer is None:
             self.optimizer = torch.optim.AdamW(self.parameters(self.model if model is None else model))
         return self.optimizer
@@ -72,30 +73,32 @@ class StepTrainer(Trainer):  # type: ignore[misc]
     def compute_loss(
         self, model: Any, inputs: dict[str, Any], return_outputs: bool = False, num_items_in_batch: Any = None
     ) -> Any:
+        """The loss of a batch, scaled for the average over devices. UserError if a global batch has no labels, or if
+        the loss is not finite."""
         outputs = model(**model_inputs(inputs))
-        # A held-out batch counts by itself: which batches are measured at once depends on the number of processes.
+        # A held-out batch is normalised by its own totals, independent of the number of processes.
         totals_4 = num_items_in_batch if model.training and num_items_in_batch is not None else inputs["totals"]
         if model.training and self.step_loss.steps and totals_4[0] == 0:
-            said = "; give them counts, or learn from targets" if self.step_loss.labels == "counts" else ""
+            said = "; use a dataset with counts, or loss.labels: soft" if self.step_loss.labels == "counts" else ""
             raise UserError(f"no step of the batch of {', '.join(inputs['ids'])} has a label{said}")
         loss = training_loss(outputs, inputs, totals_4, self.step_loss)
         if not loss.isfinite():
-            raise UserError(f"the loss is {float(loss)} in the batch of {', '.join(inputs['ids'])}; look at its rows")
+            raise UserError(f"the loss is {float(loss)} in the batch of {', '.join(inputs['ids'])}; check its rows")
         if model.training:  # gradients are averaged over devices afterwards
             loss = loss * self.accelerator.num_processes
-        # Metrics are made of the logits alone; the Trainer would gather whatever else stands in the outputs.
+        # Metrics need only the logits; the Trainer would also gather every other output.
         return (loss, {"logits": outputs.logits}) if return_outputs else loss
 
     def _save(self, output_dir: str | None = None, state_dict: dict[str, Tensor] | None = None) -> None:
-        """Weights gathered from shards hold tied weights under both names. They are stored under one, as always."""
+        """Weights gathered from shards contain tied weights under both names; store them under one."""
         if state_dict is not None:
             tied = getattr(self.model, "all_tied_weights_keys", {})
             state_dict = {name: weight for name, weight in state_dict.items() if name not in tied}
         super()._save(output_dir, state_dict)
 
     def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:
-        """The Trainer looks for weights by the names of the model, and passes over all others without a word. Some are
-        stored by other names (of Qwen2.5-VL, the text layers and the head), and would be those from before the run."""
+        """The Trainer matches weights by the model's names and silently skips the rest. Some have other names on disk
+        (Qwen2.5-VL's text layers and head), and would keep their values from before the run."""
         model = model or self.model
         if self.is_fsdp_enabled or not isinstance(model, PreTrainedModel):  # sharded, or adapters: not by these names
             super()._load_from_checkpoint(resume_from_checkpoint, model)
@@ -105,8 +108,8 @@ class StepTrainer(Trainer):  # type: ignore[misc]
 
 
 def held_out_metrics(prediction: EvalPrediction) -> dict[str, float]:
-    """Of the held-out steps, against their (fused, not true) labels: AUROC, accuracy and calibration of `correct`, and
-    how often a wrong step of each kind is found."""
+    """Metrics of held-out steps against their labels (fused, not ground truth): AUROC, accuracy, calibration error and
+    Brier score of `correct`, and the recall of wrong steps per error kind."""
     labels_BS, kinds_BS, wrong_BS = prediction.label_ids
     labelled_BS = labels_BS != IGNORE
     logits_NO = torch.tensor(prediction.predictions[labelled_BS])

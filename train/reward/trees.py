@@ -1,9 +1,8 @@
-"""Dataset file -> the labelled solutions of each problem, as one tree, cut and selected as the config says.
+"""Load the labelled solutions of each problem from a dataset, as one tree per problem, selected and cut as configured.
 
-Where a dataset has a row for each solution (TRL's format, most data of the field), the rows of one question and images
-are merged into a tree: steps are one where all before them are, and their text and their label are the same. Labels
-that disagree, as two estimates of the same value do, are both learnt: such steps stand apart, and so does what follows
-them. A problem that has one row stays as it was written.
+If a dataset has one row per solution (TRL's format, most published data), rows with the same question and images are
+merged into a tree. Steps merge if their prefix, text and label are equal. If labels disagree, as two estimates of one
+value do, the steps and all after them stay separate, and both labels are used. A problem with one row is unchanged.
 """
 
 from __future__ import annotations
@@ -26,43 +25,43 @@ from vlprm.schema import StepLabel
 
 log = logging.getLogger(__name__)
 
-Tree = Sequence[LabelledPath]  # solutions of one problem; nodes that they share are one step
+Tree = Sequence[LabelledPath]  # solutions of one problem; equal node numbers are the same step
 
 
 def is_wrong(label: StepLabel, threshold: float | None) -> bool:
-    """Whether a label calls its step wrong: by a threshold, or else by the rule that made it."""
+    """Whether a label's target is at most the threshold or, without one, wrong under the label's fusion rule."""
     if threshold is None:
         return called_wrong(label)
     return label.target is not None and label.target <= threshold
 
 
 def load_trees(path: Path, config: RowsConfig, threshold: float | None = None) -> list[Tree]:
-    """Labelled solutions of each problem, right and wrong ones taking turns, as the config cuts and selects them.
-    UserError where it selects none."""
+    """The labelled solutions of each problem, selected and cut as configured; right and wrong ones alternate. UserError
+    if `config.mixed` leaves no problem."""
     trees = _problems(path)
     chosen = [tree for tree in trees if not config.mixed or has_both(tree)]
     if not chosen:
         raise UserError(
-            f"no problem of {path} has solutions that are known to be right and others that are known to be wrong;"
-            " leave out rows.mixed"
+            f"no problem of {path} has solutions known to be right and solutions known to be wrong; leave out"
+            " rows.mixed"
         )
     if len(chosen) < len(trees):
-        log.info("%d of %d problems have right and wrong solutions", len(chosen), len(trees))
+        log.info("%d of %d problems have both right and wrong solutions", len(chosen), len(trees))
     taken: list[Tree] = [
         [learnt_from(p, config.after_first_error, threshold) for p in selected(tree, config.max_paths_per_tree)]
         for tree in chosen
     ]
-    log.info("%d of %d solutions of %d problems are taken", sum(map(len, taken)), sum(map(len, chosen)), len(chosen))
+    log.info("%d of %d solutions of %d problems selected", sum(map(len, taken)), sum(map(len, chosen)), len(chosen))
     return taken
 
 
 def has_both(tree: Tree) -> bool:
-    """Whether a problem has right and wrong solutions."""
+    """Whether a problem has both right and wrong solutions."""
     return {True, False} <= {path.right for path in tree}
 
 
 def _problems(path: Path) -> list[Tree]:
-    """The solutions of each question about the same images, in the order of the file."""
+    """The solutions of each question and images, in file order."""
     rows: dict[tuple[str, tuple[bytes, ...]], list[Tree]] = defaultdict(list)
     for row in training_rows(path):
         if paths := row_paths(row):
@@ -71,7 +70,7 @@ def _problems(path: Path) -> list[Tree]:
 
 
 def merged(trees: Sequence[Tree]) -> Tree:
-    """The solutions of several trees of one problem as one tree, which is named as the first of them."""
+    """Merge several trees of one problem into one, with the first one's problem (and id)."""
     if len(trees) == 1:
         return trees[0]
     paths = [path for tree in trees for path in tree]
@@ -81,13 +80,13 @@ def merged(trees: Sequence[Tree]) -> Tree:
 
 
 def _learnt(label: StepLabel) -> tuple[Any, ...]:
-    """The parts of a label that a loss reads. A judge's reasons may differ between equal steps."""
+    """The parts of a label that the loss reads; a judge's reasons may differ between equal steps."""
     return label.target, label.error_kind, label.rule, label.mc_correct, label.mc_valid
 
 
 def selected(tree: Tree, most: int) -> list[LabelledPath]:
-    """The solutions that are learnt from: those that the dataset names, which a judge has read where there was one, or
-    those that it would have read."""
+    """At most `most` solutions to train on: those the dataset lists (judged ones, if there was a judge), or else those
+    that a judge would read (see vlprm.data.selection)."""
     if named := [path for path in tree if path.place is not None]:
         return sorted(named, key=lambda path: path.place or 0)[:most]
     counted = {n for path in tree for n, label in zip(path.nodes, path.labels, strict=True) if is_counted(label)}
@@ -95,7 +94,7 @@ def selected(tree: Tree, most: int) -> list[LabelledPath]:
 
 
 def learnt_from(path: LabelledPath, after_first_error: str, threshold: float | None) -> LabelledPath:
-    """The path with what comes after its first wrong step left out (`stop`), without targets (`mask`), or as it is."""
+    """The path with steps after its first wrong one removed (`stop`), without targets (`mask`) or as is (`keep`)."""
     wrong = [is_wrong(label, threshold) for label in path.labels]
     if after_first_error == "keep" or True not in wrong:
         return path
