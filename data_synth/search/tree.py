@@ -1,10 +1,9 @@
 """A problem's search tree while it grows: a state for each prefix, and the rollouts that were made from it.
 
 A *state* is a prefix of steps. Equal prefixes are one state, however they were reached. A rollout counts for the state
-that it was made from, and for no state on its way: a search looks at a prefix because of the rollouts that passed
-through it (one of them was wrong; none of them was right), so counting them would bias its value. All that is kept of
-them is whether one was right, which proves that the policy can reach the answer from there. A state that ends a
-solution is not sampled on from: its counts are the outcome of that solution.
+that it was made from. On its way it is counted apart, as passed: a search looks at a prefix because of the rollouts
+that passed through it (one of them was wrong; none of them was right), so adding them would bias the prefix's value. A
+state that ends a solution is not sampled on from: its counts are the outcome of that solution.
 
 A zoom step is a step like any other; what follows it is sampled with its crop in view.
 """
@@ -31,15 +30,16 @@ JEFFREYS = 0.5  # both shapes of the prior of a state's value
 
 @dataclass(eq=False)
 class State:
-    """Counts of the rollouts that were made from a prefix, and whether they were; whether any that came through it was
-    right; and how often it was selected."""
+    """A prefix: the counts of rollouts made from it (`rolled`: they were asked for), the counts of rollouts that passed
+    through it, and how often it was selected."""
 
     node: int
     correct: int = 0
     valid: int = 0
     total: int = 0
+    passed_correct: int = 0
+    passed_valid: int = 0
     rolled: bool = False
-    solved: bool = False
     visits: int = 0
     after: dict[Step, State] = field(default_factory=dict)
 
@@ -47,13 +47,29 @@ class State:
     def value(self) -> float:
         return self.correct / self.valid if self.valid else math.nan
 
+    @property
+    def solved(self) -> bool:
+        """Whether a rollout from or through the prefix was right: the policy can reach the answer from there."""
+        return self.correct + self.passed_correct > 0
+
     def add(self, right: bool | None) -> None:
         self.total += 1
         self.valid += right is not None
         self.correct += right is True
 
+    def add_passed(self, right: bool | None) -> None:
+        self.passed_valid += right is not None
+        self.passed_correct += right is True
+
+    def begin_rollouts(self) -> None:
+        """Outcomes of solutions that ended here so far are those of rollouts from elsewhere."""
+        self.passed_correct += self.correct
+        self.passed_valid += self.valid
+        self.rolled, self.correct, self.valid, self.total = True, 0, 0, 0
+
     def label(self) -> StepLabel:
-        return StepLabel(mc_correct=self.correct, mc_valid=self.valid, mc_total=self.total)
+        passed = {"passed_correct": self.passed_correct, "passed_valid": self.passed_valid}
+        return StepLabel(self.correct, self.valid, self.total, **passed)
 
 
 @dataclass(frozen=True, eq=False)
@@ -113,7 +129,7 @@ class SearchTree:
         for prefix in prefixes:
             state = self.state(prefix)
             assert not state.rolled, "a second batch would be made because of what the first one said"
-            state.rolled, state.correct, state.valid, state.total = True, 0, 0, 0
+            state.begin_rollouts()
         self.planned += n * len(prefixes)
         while pending := [
             i for i, prefix in enumerate(prefixes) if len(made[i]) < n and not self._is_decided(prefix, decided)
@@ -146,14 +162,14 @@ class SearchTree:
         self.requests += sum(step.ends_turn for step in solution.steps[len(start) :])
         first = state = self.state(start)
         state.add(right)
-        state.solved |= right is True
-        for step in solution.steps[len(start) :]:
+        written = solution.steps[len(start) :]
+        for step in written[:-1]:
             state = self._next(state, step)
-            state.solved |= right is True
-        if len(solution.steps) > len(start):  # a rollout that wrote nothing ends no solution
+            state.add_passed(right)
+        if written:  # a rollout that wrote nothing ends no solution
+            state = self._next(state, written[-1])
             self.leaves[state.node] = solution.answer
-            if not state.rolled:
-                state.add(right)
+            state.add_passed(right) if state.rolled else state.add(right)
         if right is False:
             self.wrong.append(WrongRollout(first, len(start), solution))
 
