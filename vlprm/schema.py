@@ -132,7 +132,9 @@ class StepLabel:
 
     Of `mc_total` rollouts from the prefix that ends here, `mc_valid` have a result and `mc_correct` are correct; only
     `mc_valid` counts in denominators. `judge` is None if the judge was not asked or gave no result. `target` in [0, 1]
-    was computed by the fusion rule `rule`; None means no loss.
+    was computed by the fusion rule `rule`; None means no loss. `passed_valid` and `passed_correct` count rollouts from
+    an earlier prefix that passed through the step. A search chooses prefixes by their outcomes, so adding them to the
+    Monte Carlo value would bias it; a posterior may use them.
     """
 
     mc_correct: int = 0
@@ -142,6 +144,18 @@ class StepLabel:
     target: float | None = None
     error_kind: ErrorKind | None = None
     rule: str = ""
+    passed_correct: int = 0
+    passed_valid: int = 0
+
+    @property
+    def seen_correct(self) -> int:
+        """Correct rollouts from or through the step."""
+        return self.mc_correct + self.passed_correct
+
+    @property
+    def seen_valid(self) -> int:
+        """Rollouts from or through the step that have a result."""
+        return self.mc_valid + self.passed_valid
 
 
 @dataclass(frozen=True)

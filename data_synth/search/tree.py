@@ -1,9 +1,9 @@
 """A growing search tree of one problem: one state per prefix, with the counts of its rollouts.
 
-A *state* is a prefix of steps; equal prefixes share one state. A rollout counts only for the state that it started
-from. The search visits a prefix because rollouts through it were wrong, so counting those would bias its value; a state
-only remembers whether one of them was right, which proves that the policy can reach the answer from there. A state
-that ends a solution is not sampled from: its counts are the outcome of that solution.
+A *state* is a prefix of steps; equal prefixes share one state. A rollout counts for the state that it started from. For
+the states that it passes through it is counted apart: the search visits a prefix because rollouts through it were
+wrong, so adding those would bias the prefix's value. A state that ends a solution is not sampled from: its counts are
+the outcome of that solution.
 
 After a zoom step, rollouts continue with its crop in view.
 """
@@ -30,15 +30,16 @@ JEFFREYS = 0.5  # both shape parameters of the Beta prior on a state's value
 
 @dataclass(eq=False)
 class State:
-    """Counts of the rollouts from a prefix. `rolled`: it was sampled from; `solved`: a rollout from or through it was
-    right; `visits`: number of selections (OmegaPRM)."""
+    """Counts of the rollouts from a prefix, and of those that passed through it. `rolled`: it was sampled from; `visits`:
+    number of selections (OmegaPRM)."""
 
     node: int
     correct: int = 0
     valid: int = 0
     total: int = 0
+    passed_correct: int = 0
+    passed_valid: int = 0
     rolled: bool = False
-    solved: bool = False
     visits: int = 0
     after: dict[Step, State] = field(default_factory=dict)
 
@@ -47,15 +48,32 @@ class State:
         """Share of right rollouts among valid ones; NaN if there are none."""
         return self.correct / self.valid if self.valid else math.nan
 
+    @property
+    def solved(self) -> bool:
+        """Whether a rollout from or through the prefix was right: the policy can reach the answer from there."""
+        return self.correct + self.passed_correct > 0
+
     def add(self, right: bool | None) -> None:
         """Count one rollout; None: no result."""
         self.total += 1
         self.valid += right is not None
         self.correct += right is True
 
+    def add_passed(self, right: bool | None) -> None:
+        """Count one rollout from an earlier prefix; None: no result."""
+        self.passed_valid += right is not None
+        self.passed_correct += right is True
+
+    def begin_rollouts(self) -> None:
+        """Reset the counts. Solutions that ended here so far were rollouts from elsewhere."""
+        self.passed_correct += self.correct
+        self.passed_valid += self.valid
+        self.rolled, self.correct, self.valid, self.total = True, 0, 0, 0
+
     def label(self) -> StepLabel:
         """The counts as a label without target."""
-        return StepLabel(mc_correct=self.correct, mc_valid=self.valid, mc_total=self.total)
+        passed = {"passed_correct": self.passed_correct, "passed_valid": self.passed_valid}
+        return StepLabel(self.correct, self.valid, self.total, **passed)
 
 
 @dataclass(frozen=True, eq=False)
@@ -116,7 +134,7 @@ class SearchTree:
         for prefix in prefixes:
             state = self.state(prefix)
             assert not state.rolled, "a second batch that depends on the first would bias the value"
-            state.rolled, state.correct, state.valid, state.total = True, 0, 0, 0
+            state.begin_rollouts()
         self.planned += n * len(prefixes)
         while pending := [
             i for i, prefix in enumerate(prefixes) if len(made[i]) < n and not self._is_decided(prefix, decided)
@@ -149,14 +167,14 @@ class SearchTree:
         self.requests += sum(step.ends_turn for step in solution.steps[len(start) :])
         first = state = self.state(start)
         state.add(right)
-        state.solved |= right is True
-        for step in solution.steps[len(start) :]:
+        written = solution.steps[len(start) :]
+        for step in written[:-1]:
             state = self._next(state, step)
-            state.solved |= right is True
-        if len(solution.steps) > len(start):  # an empty rollout does not end a solution
+            state.add_passed(right)
+        if written:  # an empty rollout does not end a solution
+            state = self._next(state, written[-1])
             self.leaves[state.node] = solution.answer
-            if not state.rolled:
-                state.add(right)
+            state.add_passed(right) if state.rolled else state.add(right)
         if right is False:
             self.wrong.append(WrongRollout(first, len(start), solution))
 

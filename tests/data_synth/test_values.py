@@ -15,11 +15,15 @@ from functools import cache
 import numpy as np
 import pytest
 
+from data_synth.judges.oracle import oracle_verdicts
 from data_synth.search.config import TreeSearchConfig
 from data_synth.search.estimators import search
 from tests.perf.mock import FAMILY, STEPS, MockPolicy
-from vlprm.labels.judge_reliability import MIN_VALID
+from tests.teacher import TeacherEngine
+from vlprm.labels.fusion import with_verdicts
+from vlprm.labels.judge_reliability import MIN_VALID, TreeEvidence, estimate_reliability
 from vlprm.schema import StepTree
+from vlprm.tasks import TASKS
 
 FLAT = TreeSearchConfig(estimator="flat", solutions=2)
 # A search, the changes of its policy, and a number of problems for which chance is small compared to 0.01.
@@ -70,3 +74,19 @@ def test_values_are_off_by_chance_alone(case: str, at_least: int) -> None:
     print(f"{case}, {at_least}: bias {bias:+.4f} +- {deviation:.4f} of {sizes.sum()} prefixes")
     assert abs(bias) < 3 * deviation
     assert abs(bias) < 0.01
+
+
+@pytest.mark.slow
+def test_a_judges_rates_are_found_in_trees_of_a_search() -> None:
+    """A search makes rollouts mostly near errors: counts of these rollouts alone make the judge seem to raise false
+    alarms on three steps of four."""
+    seen = []
+    for i in range(80):
+        family = list(TASKS.values())[i % 5]
+        problem = family.problem("train", i)
+        tree = asyncio.run(search(problem, TeacherEngine(0.25), TreeSearchConfig(searches=4), seed=1))
+        evidence, verdicts = TreeEvidence.of(tree), oracle_verdicts(family, problem, tree, error_rate=0.1, seed=3)
+        seen.append(dataclasses.replace(evidence, labels=with_verdicts(evidence.labels, verdicts)))
+    rates = estimate_reliability(seen).rates
+    for name in ("specificity", "sensitivity/perception", "sensitivity/reasoning"):
+        assert rates[name] == pytest.approx(0.9, abs=0.08), name

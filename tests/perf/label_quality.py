@@ -119,7 +119,7 @@ def _with_truth(searched: Searched) -> Tree:
         for node, verdict in zip(path, verdicts, strict=True):
             truth[node] = verdict  # type: ignore[call-overload]
         for node, verdict in zip(path[:-1], verdicts, strict=False):
-            if verdict is not None and tree.nodes[node].label.mc_valid >= MIN_VALID:
+            if verdict is not None and tree.nodes[node].label.seen_valid >= MIN_VALID:
                 measured.add(node)
             if verdict is None or not verdict.correct:
                 break

@@ -33,8 +33,7 @@ def consensus_rule(label: StepLabel) -> float | None:
     None if no rollout succeeds or there are too few."""
     if label.judge is None or not label.judge.correct:
         return judge_rule(label)
-    value = mc_rule(label)
-    return 1.0 if value else None
+    return 1.0 if label.seen_correct and label.seen_valid >= MIN_VALID else None
 
 
 def hybrid_rule(label: StepLabel) -> float | None:
@@ -105,8 +104,9 @@ def mined_corrections(labels: Sequence[StepLabel], parents: Sequence[int]) -> li
     wrong = [called_wrong(label) for label in labels]
 
     def value(node: int) -> float:
-        called_right = labels[node].target is not None and not wrong[node]
-        return (mc_rule(labels[node]) or 0.0) if called_right else 0.0
+        label = labels[node]
+        is_known = label.target is not None and not wrong[node] and label.seen_valid >= MIN_VALID
+        return label.seen_correct / label.seen_valid if is_known else 0.0
 
     corrections: list[int | None] = []
     spoilt: list[bool] = []  # whether the step or one before it is called wrong

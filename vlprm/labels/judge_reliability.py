@@ -12,6 +12,9 @@ Dawid and Skene, 1979):
   the kind with the fewest alarms bounds the false alarm rate from above. So specificity is, if anything,
   underestimated.
 
+Counts are of all rollouts from a step or through it. A search chooses where to make rollouts by what it has seen, which
+does not matter to a likelihood.
+
 Both use only steps with no judged error before them, because later steps may carry an earlier error on. The share of
 steps that do is estimated from the alarms after an error, given the judge's rates.
 """
@@ -220,13 +223,13 @@ def _rows(tree: TreeEvidence) -> list[tuple[int, ...]]:
     rows: list[tuple[int, ...]] = []
     for node, (label, kind, parent) in enumerate(zip(tree.labels, tree.kinds, tree.parents, strict=True)):
         above = tree.root if parent < 0 else counted[parent]
-        counted.append(label if label.mc_valid else above)
+        counted.append(label if label.seen_valid else above)
         judge = None if parent < 0 else tree.labels[parent].judge
         clean.append(parent < 0 or (clean[parent] and judge is not None and judge.correct))
         verdict = -1 if label.judge is None else VERDICTS.index(label.judge.error_kind or "correct")
         rows.append(
-            (label.mc_correct, label.mc_valid, above.mc_correct, above.mc_valid, STEP_KINDS.index(kind), verdict,
-             clean[node], node in inner)
+            (label.seen_correct, label.seen_valid, above.seen_correct, above.seen_valid, STEP_KINDS.index(kind),
+             verdict, clean[node], node in inner)
         )  # fmt: skip
     return rows
 
