@@ -49,7 +49,7 @@ class LmmsConfig:
         reward_model: model that scores steps, if the method needs one.
         scorer: how the reward model scores.
         critic: reward model trained to write critiques, if the method needs one.
-        answer_type: how votes compare answers: text, choice, integer, float, list, expression or word.
+        answer_type: how votes compare answers: as text, choice, integer, float, list, expression or word.
         unit: problems solved concurrently.
     """
 

@@ -85,7 +85,7 @@ class SolveConfig:
         critic: reward model trained to write critiques, if the method needs one.
         method: search method: a name of vlprm.search.METHODS, or the path of a module with a METHOD.
         search: settings of the search method.
-        answer_type: type of the answer: integer, word, choice, float, text, list or expression.
+        answer_type: type of the answer, which decides how answers are compared.
         choices: texts of the answer options of a multiple-choice question.
         answer: correct answer, if known; each candidate is then marked right or wrong.
     """
