@@ -1,1 +1,1 @@
-"""A policy, a reward model and benchmarks -> records, tables and pages. The files here are commands."""
+"""Commands that evaluate policies and reward models on benchmarks: records, tables and pages."""

@@ -1,4 +1,4 @@
-"""Critiques of stored candidates, against the truth: are first errors found, and is what replaces them right?
+"""Compare a model's critiques of stored candidates with the ground truth: first errors and their corrections.
 
 python -m eval.critiques --config configs/demo/critiques.yaml
 """
@@ -26,6 +26,7 @@ from vlprm.tasks import load_tasks, problem_by_id, refuse_other_tasks, task_of
 
 
 def main(config: CritiquesConfig) -> None:
+    """Write the measures of the critiques to `results.json` and print them."""
     tasks = load_tasks(config.tasks)
     pools = stored_pools(config.candidates)[config.first : config.first + config.problems]
     refuse_other_tasks((problem_id for problem_id, _ in pools), tasks)
@@ -50,7 +51,7 @@ async def _asked(model: ModelConfig, solutions: list[tuple[Problem, Solution]]) 
 
 
 def _row(problem: Problem, solution: Solution, critique: Critique | None, tasks: Any) -> dict[str, Any] | None:
-    """What came of one critique; None where the truth does not know each step up to the first error."""
+    """Compare one critique with the truth; None if the truth is unknown for a step up to the first error."""
     task = task_of(problem.task, tasks)
     truth = task.verdicts(problem, solution.steps)
     first = next((i for i, v in enumerate(truth) if v is None or not v.correct), None)
@@ -69,8 +70,8 @@ def _row(problem: Problem, solution: Solution, critique: Critique | None, tasks:
 
 
 def measured(rows: list[dict[str, Any]]) -> dict[str, Any]:
-    """Shares with 95% intervals over problems: of critiques that could be read, of solutions whose first error (or
-    whose having none) is found, and of the found first errors whose correction is right."""
+    """Shares with 95% bootstrap intervals over problems: critiques that could be parsed, wrong solutions whose first
+    error is found, correct solutions in which no error is found, and right corrections of found first errors."""
     parts = {
         "read": [(row["problem"], row["read"]) for row in rows],
         "first_error_found": [(row["problem"], row["found"]) for row in rows if row["wrong"]],

@@ -1,4 +1,4 @@
-"""Does a policy look at what it zooms to? Its crops against the truth, and its answers after other crops.
+"""Measure whether a policy uses its crops: zooms against the true regions, and answers after other crops.
 
 python -m eval.faithfulness --config configs/demo/faithfulness.yaml
 """
@@ -31,16 +31,17 @@ from vlprm.zoom.counterfactual import blank_like, elsewhere, prefix_with
 from vlprm.zoom.execute import View, execute_zoom, whole_images
 from vlprm.zoom.labels import ZoomLabel, label_zooms, true_region, zoom_label
 
-Measures = dict[str, float | None]  # what is measured of a solution; None where there is no result
+Measures = dict[str, float | None]  # measures of one solution; None for no result
 CONTROLS = ("own", "blank", "random", "right")
 
 
 def main(config: FaithfulnessConfig) -> None:
+    """Write the measures of the policy's zooms to `results.json` and print them."""
     tasks = load_tasks(config.tasks)
     problems = [problem_by_id(i, tasks) for i in item_ids(list(tasks.values()), config.split, config.problems)]
     for family in tasks.values():
         if not family.regions(family.scene(config.split, 0)):
-            raise UserError(f"{family.name} knows no regions that are asked about; give tasks such as fine_print")
+            raise UserError(f"{family.name} has no true regions for its questions; pass tasks such as fine_print")
     config = dataclasses.replace(config, policy=placed(config.policy))
     open_run(config.run, dump(config), config.seed, [checkpoint_folder(config.policy.checkpoint)])
     rows, stops = asyncio.run(_on_engine(problems, tasks, config))
@@ -59,7 +60,7 @@ async def _on_engine(
 async def measure(
     engine: Policy, problems: Sequence[Problem], tasks: Tasks, config: FaithfulnessConfig
 ) -> tuple[list[list[Measures]], Counter[str]]:
-    """What is measured of each solution of each problem, and how the solutions ended."""
+    """Measures of each solution of each problem, and the number of solutions per stop reason."""
     pools = await all_answers(
         rollouts(engine, Request(p, (), config.n, p.id, config.seed, config.temperature, config.max_tokens))
         for p in problems
@@ -99,7 +100,7 @@ async def _row(
         return row
     last = max(k for k, step in enumerate(solution.steps) if step.region is not None)
     crops = _shown_instead(problem, solution, last, family, engine, config.seed)
-    # The same chance whatever is shown, so that what changes is due to it.
+    # The same random draws for every crop, so that only the crop changes the answers.
     chance = (config.rollouts, f"{key}/after", config.seed, config.temperature, config.max_tokens)
     asked = {
         name: Request(problem, prefix_with(solution.steps, last, region), *chance) for name, region in crops.items()
@@ -127,7 +128,7 @@ def _of_crops(labels: Sequence[ZoomLabel]) -> Measures:
 def _shown_instead(
     problem: Problem, solution: Solution, zoom: int, family: SyntheticFamily, engine: Policy, seed: int
 ) -> dict[str, Region]:
-    """What is shown after the zoom of that number: its own crop, and those in its place."""
+    """The crops to show after step `zoom`: the policy's own and the controls."""
     step, scene = solution.steps[zoom], problem.meta["scene"]
     assert step.region is not None
     frame = whole_images(problem)[step.region.image]
@@ -142,7 +143,7 @@ def _shown_instead(
 
 
 def _right_crop(problem: Problem, texts: Sequence[str], truth: Region) -> Region:
-    """The region that the right solution zooms to, for that of the truth."""
+    """The zoom region of the correct solution that overlaps most with the true region."""
     views = [View(region, (int(region.x1), int(region.y1))) for region in whole_images(problem)]
     zooms = [execute_zoom(step, "relative_1000", views) for step in map(parse_step, texts) if step.kind == "zoom"]
     regions = [zoom.region for zoom in zooms if not isinstance(zoom, str) and zoom.region is not None]
@@ -159,8 +160,8 @@ def _mean(values: Sequence[float]) -> float | None:
 
 
 def summary(problems: Sequence[Sequence[Measures]]) -> dict[str, Any]:
-    """Means over problems of the means over their solutions, with 95% intervals over problems; `of` says how many
-    problems have a result."""
+    """Means over problems of the per-problem means, with 95% bootstrap intervals over problems. `of`: number of
+    problems with a result."""
     names = list(dict.fromkeys(name for rows in problems for row in rows for name in row))
     results = {name: _interval([_of_problem(rows, name) for rows in problems]) for name in names}
     for name in CONTROLS[1:]:

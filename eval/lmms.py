@@ -1,11 +1,10 @@
-"""A policy, a reward model and a method, as one model of lmms-eval.
+"""A policy, a reward model and a search method as one model for lmms-eval.
 
     lmms-eval --model vlprm --model_args policy=builtin/policy,reward_model=runs/demo/prm,method=best_of_n,n=8 --tasks T
 
-lmms-eval finds it by the entry point that pyproject.toml declares. Its tasks score texts: they get what authors' rules
-read of the chosen solution (`eval.runs.problem_sets.answer_text`), since their extractors take letters and numbers of
-any step for answers. It has no word for a *no result*: that is an empty text, and how many there were, and why, is
-logged.
+lmms-eval finds it through the entry point in pyproject.toml. Its tasks score the answer text of the chosen solution
+(`eval.runs.problem_sets.answer_text`), because their extractors would take letters and numbers of any step for answers.
+No result is an empty text; the log counts these by cause.
 """
 
 from __future__ import annotations
@@ -41,17 +40,17 @@ SEARCH = {field.name for field in dataclasses.fields(SearchConfig)}
 
 @dataclass(frozen=True)
 class LmmsConfig:
-    """What `--model_args` may hold; the fields of `search` stand there by their own names, such as `n=8`.
+    """Fields of `--model_args`. Fields of `search` are given without a prefix, such as `n=8`.
 
     Args:
-        policy: the model that writes solutions.
-        method: one of vlprm.search.METHODS.
-        search: how many candidates, and how they are chosen.
-        reward_model: the model that rewards steps, where the method needs one.
-        scorer: what is asked of the reward model.
-        critic: a reward model that has learnt critiques, where the method needs one.
-        answer_type: by which votes tell answers apart: text, choice, integer, float, list, expression or word.
-        unit: problems that are solved side by side.
+        policy: model that writes solutions.
+        method: search method, one of vlprm.search.METHODS.
+        search: settings of the search method.
+        reward_model: model that scores steps, if the method needs one.
+        scorer: how the reward model scores.
+        critic: reward model trained to write critiques, if the method needs one.
+        answer_type: how votes compare answers: as text, choice, integer, float, list, expression or word.
+        unit: problems solved concurrently.
     """
 
     policy: ModelConfig
@@ -66,7 +65,7 @@ class LmmsConfig:
 
 @dataclass(frozen=True)
 class Response:
-    """What a task gets of a request; `failure` says why it is empty."""
+    """The text that a task scores, and its tokens. `failure`: why the text is empty."""
 
     text: str
     tokens: int
@@ -74,11 +73,12 @@ class Response:
 
 
 def manifest() -> ModelManifest:
+    """The model's entry in lmms-eval's registry."""
     return ModelManifest("vlprm", simple_class_path="eval.lmms.Vlprm")
 
 
 class Vlprm(lmms):  # type: ignore[misc]
-    """lmms-eval's `batch_size` is not read, nor are a task's generation_kwargs: the method's settings are its own."""
+    """The model class. It ignores lmms-eval's `batch_size` and the tasks' generation_kwargs."""
 
     def __init__(self, batch_size: Any = None, max_batch_size: Any = None, device: Any = None, **settings: Any) -> None:
         super().__init__()
@@ -89,11 +89,12 @@ class Vlprm(lmms):  # type: ignore[misc]
         refuse_missing_models([self.config.method], self.config.reward_model, self.config.critic)
 
     def generate_until(self, requests: Sequence[Instance]) -> list[GenerationResult]:
+        """Solve each request and return the answer texts."""
         said = asyncio.run(self._all(requests))
         failures = Counter(one.failure for one in said if one.failure)
         if failures:
             why = ", ".join(f"{name} {count}" for name, count in failures.most_common())
-            logger.warning(f"{failures.total()} of {len(said)} have no result, and are empty texts: {why}")
+            logger.warning(f"{failures.total()} of {len(said)} requests have no result and return an empty text: {why}")
         return [GenerationResult(one.text, TokenCounts(output_tokens=one.tokens)) for one in said]
 
     async def _all(self, requests: Sequence[Instance]) -> list[Response]:
@@ -105,7 +106,7 @@ class Vlprm(lmms):  # type: ignore[misc]
             for start in range(0, len(requests), self.config.unit):
                 unit = [(request, _id(request, seen)) for request in requests[start : start + self.config.unit]]
                 said += await all_answers(self._one(request, name, models) for request, name in unit)
-                logger.info(f"{len(said)} of {len(requests)} done")
+                logger.info(f"{len(said)} of {len(requests)} requests done")
         return said
 
     async def _one(self, request: Instance, name: str, models: Models) -> Response:
@@ -125,13 +126,16 @@ class Vlprm(lmms):  # type: ignore[misc]
         return Problem(name, task, question, images, None, self.config.answer_type)
 
     def loglikelihood(self, requests: Sequence[Instance]) -> list[tuple[float, bool]]:
-        raise UserError("vlprm writes solutions and has no likelihood of given ones; choose a task of generate_until")
+        """Not supported: UserError."""
+        raise UserError("vlprm does not compute the likelihood of given texts; choose a generate_until task")
 
     def generate_until_multi_round(self, requests: Sequence[Instance]) -> list[str]:
-        raise UserError("vlprm answers one question and holds no dialogue; choose a task of generate_until")
+        """Not supported: UserError."""
+        raise UserError("vlprm does not support multi-round generation; choose a generate_until task")
 
 
 def response_of(found: SearchResult) -> Response:
+    """The answer text of the chosen candidate; empty without a candidate or an answer."""
     tokens = found.cost.policy_tokens + found.cost.critic_tokens
     if found.chosen is None:
         return Response("", tokens, "no_candidate")
@@ -144,7 +148,7 @@ def _flag(name: str, value: Any) -> str:
 
 
 def _id(request: Instance, seen: Counter[str]) -> str:
-    """Of each time that a document is asked: equal ids would sample equal candidates."""
+    """A separate id for each repeat of a document: equal ids would sample equal candidates."""
     _, _, _, doc, task, split = request.args
     document = f"{task}/{split}/{doc}"
     seen[document] += 1
@@ -153,7 +157,7 @@ def _id(request: Instance, seen: Counter[str]) -> str:
 
 def _file(image: Any, name: str) -> bytes:
     if not isinstance(image, Image.Image):
-        raise UserError(f"{name} shows a {type(image).__name__}, and vlprm reads images alone; choose another task")
+        raise UserError(f"{name} contains a {type(image).__name__}, but vlprm reads only images; choose another task")
     try:
         data = encoded(image)
         open_image(data, name)

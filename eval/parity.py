@@ -1,9 +1,9 @@
-"""Whether servers score as this process does: the same stored candidates both ways.
+"""Check that servers score like this process: score the same stored candidates both ways.
 
     vllm serve runs/demo/prm --served-model-name prm --dtype float32 --runner pooling
     python -m eval.parity --config configs/server/parity.yaml
 
-Prints the largest and the mean gap between the two rewards of a step. UserError if the largest is above the bound.
+Prints the largest and the mean gap between the two rewards of a step. UserError if the largest exceeds `bound`.
 """
 
 from __future__ import annotations
@@ -28,8 +28,8 @@ Solutions = Sequence[tuple[Problem, Sequence[Step]]]
 
 @dataclass(frozen=True)
 class Gaps:
-    """Between rewards of the same steps, in probability: the largest and the mean over the `steps` that both ways
-    score; how many steps the servers gave no score, which are in neither."""
+    """Largest and mean absolute difference between the two rewards of a step, in probability, over the `steps` with
+    both. `no_results`: steps that lack a reward."""
 
     largest: float
     mean: float
@@ -38,12 +38,13 @@ class Gaps:
 
     def __str__(self) -> str:
         return (
-            f"largest gap {self.largest:.2e}, mean {self.mean:.2e}, over {self.steps} steps;"
-            f" no results {self.no_results}"
+            f"largest gap {self.largest:.2e}, mean gap {self.mean:.2e}, over {self.steps} steps;"
+            f" {self.no_results} steps without a result"
         )
 
 
 def main(config: ParityConfig) -> None:
+    """Print the gaps between served and in-process rewards."""
     solutions = _solutions(config)
     served = asyncio.run(_served(config, solutions))
     model = config.reward_model
@@ -53,16 +54,16 @@ def main(config: ParityConfig) -> None:
     if found.largest > config.bound:
         raise UserError(
             f"the largest gap, {found.largest:.2e}, is above the bound of {config.bound:g}; serve {model.checkpoint}"
-            " itself, in the dtype of this process, or raise bound"
+            " in the dtype of this process, or raise bound"
         )
 
 
 def gaps(own: Sequence[Sequence[StepScore | None]], served: Sequence[Sequence[StepScore | None]]) -> Gaps:
-    """The gaps of one list of scores a solution. UserError where no step is scored both ways."""
+    """The gaps between two lists of scores per solution. UserError if no step has both scores."""
     pairs = [pair for a, b in zip(own, served, strict=True) for pair in zip(a, b, strict=True)]
     apart = [abs(here.correct - there.correct) for here, there in pairs if here is not None and there is not None]
     if not apart:
-        raise UserError(f"the servers score none of {len(pairs)} steps; look at their logs")
+        raise UserError(f"the servers scored none of the {len(pairs)} steps; check their logs")
     return Gaps(max(apart), sum(apart) / len(apart), len(apart), len(pairs) - len(apart))
 
 

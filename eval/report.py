@@ -1,10 +1,10 @@
-"""A run of eval.run and a labelled dataset -> `results.json`, tables in the terminal, and one self-contained page.
+"""Measure a run: write `results.json` and a self-contained page, and print tables.
 
     python -m eval.report --run runs/demo
     python -m eval.report --run runs/eval/builtin
 
-Reads the run folder of eval.run alone; or a folder whose stages are its sub-folders, `eval` among them, and says of its
-`labels` how right they are.
+Reads a run folder of eval.run, or the folder that holds the run folders of all stages (`eval`, `labels`, ...); then it
+also measures the quality of the labels.
 """
 
 from __future__ import annotations
@@ -35,16 +35,17 @@ STAGES = ("trees", "judgements", "labels", "prm", "eval")
 
 
 def main(config: ReportConfig) -> None:
+    """Write `results.json` and `report.html` to the run folder, and print tables."""
     tasks = load_tasks(config.tasks)
     evaluation, labels = evaluation_of(config.run), config.run / "labels" / "dataset.parquet"
     if evaluation is None:
         raise UserError(
-            f"{config.run} has no records.jsonl, and no folder eval that has; give a run folder of eval.run, or the "
-            "folder that holds those of all stages"
+            f"{config.run} has no records.jsonl and no eval/records.jsonl; pass a run folder of eval.run, or the "
+            "folder that holds the run folders of all stages"
         )
     if (config.run / "prm").is_dir():
         refuse_other_inputs(evaluation, [config.run / "prm"])
-    gc.freeze()  # what the imports left would be walked again and again while the pools are made
+    gc.freeze()  # without it, each garbage collection below would scan all imported objects
     with timed(config.run, "report"):
         (found,) = read_runs([evaluation], pools=True, steps=True)
         results = measured(found)
@@ -58,12 +59,12 @@ def main(config: ReportConfig) -> None:
     write_atomically(config.run / "results.json", json.dumps(results, indent=2) + "\n")
     write_atomically(config.run / "report.html", render_page(config.run.name, run_sections(config.run), problems))
     print_tables(results)
-    log.info("results in %s, page in %s", config.run / "results.json", config.run / "report.html")
+    log.info("wrote %s and %s", config.run / "results.json", config.run / "report.html")
 
 
 def measured(found: Run) -> dict[str, Any]:
-    """What the pools say; what was not scored, or whose truth is not known, has no numbers of it. The aggregation was
-    fixed in the run's config, before any result was seen."""
+    """The measures of a run's pools, as far as scores and ground truth are known. The aggregation was fixed in the
+    run's config, before any result was seen."""
     pools, aggregation = list(found.pools.values()), found.aggregation
     searched = {name: [v for of in found.rows[name].values() for v in of.values()] for name in found.spent}
     problems = set(found.pools) | {key for spent in found.spent.values() for key in spent}
@@ -85,10 +86,12 @@ def measured(found: Run) -> dict[str, Any]:
 
 
 def of_known_truth(pools: Sequence[Pool]) -> list[Pool]:
+    """The pools whose steps have a ground truth."""
     return [pool for pool in pools if pool.truth is not None]
 
 
 def measured_labels(trees: Sequence[Sequence[LabelledPath]], tasks: Tasks) -> dict[str, Any]:
+    """The quality of the labels, and the name of their judge."""
     judge = trees[0][0].problem.meta.get("judge", "not named in the dataset")
     return {"judge": judge, "labels": measures.label_quality(trees, tasks)}
 

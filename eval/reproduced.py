@@ -1,4 +1,4 @@
-"""The table of published numbers in the README, made again from the published outputs.
+"""Recompute the published benchmark numbers from the published model outputs.
 
 python -m eval.reproduced --data data
 """
@@ -14,10 +14,10 @@ from vlprm.runs.config import run
 
 @dataclass(frozen=True)
 class ReproducedConfig:
-    """Print the table.
+    """Print published and recomputed scores.
 
     Args:
-        data: folder with a folder for each benchmark, which holds its items and the public `outputs`.
+        data: folder with one folder per benchmark, each with its items and the published `outputs`.
     """
 
     data: Path
@@ -25,7 +25,7 @@ class ReproducedConfig:
 
 @dataclass(frozen=True)
 class PublishedRun:
-    """Outputs in a benchmark's public repository, and how many of them are right according to it."""
+    """Outputs from a benchmark's public repository, and how many of them it counts as right."""
 
     title: str
     name: str
@@ -60,7 +60,7 @@ RUNS = (
 
 
 def table(data: Path) -> str:
-    """Markdown: right answers of the items, as published and as scored here."""
+    """Markdown table of the number of right answers, as published and as scored here."""
     rows = ["| benchmark | published run | rule | published | here |", "|---|---|---|---|---|"]
     for r in RUNS:
         folder = data / r.benchmark
@@ -73,6 +73,7 @@ def table(data: Path) -> str:
 
 
 def main(config: ReproducedConfig) -> None:
+    """Print the table."""
     print(table(config.data))
 
 

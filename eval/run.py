@@ -1,11 +1,10 @@
-"""A policy, a reward model, methods and benchmarks -> append-only records, which `eval.table` reads.
+"""Run search methods on benchmarks and append one record per problem and method, for `eval.table`.
 
     python -m eval.run --config configs/eval/builtin.yaml
 
-One record a problem and method, with all its candidates. The methods that choose from whole samples have one pool
-together: it is drawn and scored once, and every selector of `eval.table` reads it. Killed, or stopped by SIGINT, the
-same command goes on. `shard: 0/4` takes every fourth problem, into a folder of its own; with `ray`, a cluster does the
-work.
+A record holds all candidates. Methods that choose among whole samples share one pool, which is sampled and scored once
+and read by every selector of `eval.table`. To resume a run that was killed or stopped by SIGINT, run the same command
+again. `shard: 0/4` runs every fourth problem, in a folder of its own; `ray` runs the work on a cluster.
 """
 
 from __future__ import annotations
@@ -32,6 +31,7 @@ log = logging.getLogger(__name__)
 
 
 def main(config: RunConfig) -> None:
+    """Write the records of all jobs to the run folder."""
     jobs = jobs_of(config)
     reward_model, critic = config.reward_model and placed(config.reward_model), config.critic and placed(config.critic)
     config = dataclasses.replace(config, policy=placed(config.policy), reward_model=reward_model, critic=critic)
@@ -46,7 +46,7 @@ def main(config: RunConfig) -> None:
 
 
 async def solve_all(jobs: Sequence[Job], records: Records, config: RunConfig) -> None:
-    """Append the records of all jobs that have none yet; SIGINT ends it when those under way are done."""
+    """Append a record for each job that has none. After SIGINT, only the running jobs are completed."""
 
     def write(done: Sequence[Record]) -> None:
         for record in done:
@@ -67,21 +67,22 @@ async def solve_all(jobs: Sequence[Job], records: Records, config: RunConfig) ->
 
 
 def open_units(jobs: Sequence[Job], records: Records, config: RunConfig) -> tuple[Iterator[list[Job]], int]:
-    """What is still to do, and how many units are under way at once. A policy in this process, or in a worker's, has
-    whole units, one after the other: its batches, and with them the last bits of its results, are the same whatever
-    interrupted the run. One that is served has every job on its own: none waits for another."""
+    """Units of unfinished jobs, and the number of concurrent units. An in-process policy gets whole units, one at a
+    time, so that its batches, and the last bits of its results, do not depend on interruptions. A served policy gets
+    single jobs, so that no job waits for another."""
     if config.policy.is_served:
         return ([job] for job in jobs if job.key not in records.keys), config.unit
     return in_units(jobs, config.unit, records, key=lambda job: job.key), 1
 
 
 def gpus_of(config: RunConfig) -> int:
-    """How many GPUs a worker needs: as many as its own models are put on."""
+    """GPUs per worker: the number of distinct CUDA devices of its in-process models."""
     devices = {model.device for model in models_of(config) if not model.is_served}
     return sum(device.startswith("cuda") for device in devices)
 
 
 def models_of(config: RunConfig) -> list[ModelConfig]:
+    """The models that the config names."""
     return [model for model in (config.policy, config.reward_model, config.critic) if model is not None]
 
 

@@ -1,4 +1,4 @@
-"""The score of stored outputs on a benchmark, by its authors' own rule.
+"""Score stored outputs on a benchmark with its authors' own rule.
 
 python -m eval.score --benchmark mathvision --outputs outputs/Gemini-Pro.jsonl --data data/mathvision
 """
@@ -19,7 +19,7 @@ from vlprm.errors import UserError
 from vlprm.runs.config import run
 from vlprm.runs.folder import write_atomically
 
-SEED = 42  # of MMMU's official scorer
+SEED = 42  # as in MMMU's official scorer
 
 
 @dataclass(frozen=True)
@@ -27,13 +27,13 @@ class ScoreConfig:
     """Score a file of outputs.
 
     Args:
-        benchmark: its name.
-        outputs: the file, in a layout that vlprm/benchmarks/outputs.py names.
-        data: the benchmark's folder, as in its public repository.
-        rule: official, as_published where published numbers came of another reading, or another rule of the benchmark.
-        subset: which of its items count.
-        guess: take what the official scorer takes where there is no answer (seeded), counted in random_fallbacks.
-        json: where to write the result, with the ids that have no answer or no output.
+        benchmark: name of the benchmark.
+        outputs: file of outputs, in one of the layouts in vlprm/benchmarks/outputs.py.
+        data: folder of the benchmark, as in its public repository.
+        rule: scoring rule: official, as_published (reproduces published numbers), or another rule of the benchmark.
+        subset: subset of the items to score.
+        guess: replace missing answers as the official scorer does (seeded); random_fallbacks counts them.
+        json: file to write the result to, with the ids of items without an answer or an output.
     """
 
     benchmark: str
@@ -46,6 +46,7 @@ class ScoreConfig:
 
 
 def main(config: ScoreConfig) -> None:
+    """Print the score, and write it to `config.json` if set."""
     result = score(config)
     if config.json:
         write_atomically(config.json, json.dumps(result, indent=2) + "\n")
@@ -53,7 +54,7 @@ def main(config: ScoreConfig) -> None:
 
 
 def score(config: ScoreConfig) -> dict[str, Any]:
-    """Counts over every item of the subset: one without an output or without an answer is in `total`, and not right."""
+    """Counts over all items of the subset. An item without an output or an answer is in `total`, but not right."""
     benchmark = load_benchmark(config.benchmark)
     if config.rule not in benchmark.rules:
         raise UserError(f"{benchmark.name} has no rule {config.rule!r}; known: {', '.join(benchmark.rules)}")
@@ -88,10 +89,10 @@ def score(config: ScoreConfig) -> dict[str, Any]:
 
 
 def counted_items(benchmark: Benchmark, config: ScoreConfig, outputs: Outputs) -> tuple[dict[str, Item], set[str], int]:
-    """The items that count, which of them have no output, and how many more count whose ids nobody knows.
+    """The items to score, the ids of those without an output, and the number of further items with unknown ids.
 
-    They are the folder's. Where records carry their items, they are those, and all else of the same parts of the
-    benchmark, since the public scorers are run by part and the public files hold one each.
+    Items come from the folder. If output records carry their own items, only these and the rest of the same parts of
+    the benchmark count: public scorers run per part, and each public file holds one part.
     """
     carried = carried_items(benchmark, config.subset, outputs)
     try:
@@ -103,8 +104,8 @@ def counted_items(benchmark: Benchmark, config: ScoreConfig, outputs: Outputs) -
     for item_id in carried.keys() & items.keys():
         if items[item_id].gold != carried[item_id].gold:
             raise UserError(
-                f"{item_id}: {config.outputs} has the answer {carried[item_id].gold}, and {config.data} has "
-                f"{items[item_id].gold}; give the folder that the outputs were made with"
+                f"{item_id}: {config.outputs} has the answer {carried[item_id].gold}, but {config.data} has "
+                f"{items[item_id].gold}; pass the folder that the outputs were generated from"
             )
     parts = {benchmark.part(item, config.subset): item for item in carried.values()}
     if carried:
@@ -113,14 +114,14 @@ def counted_items(benchmark: Benchmark, config: ScoreConfig, outputs: Outputs) -
         items = {i: item for i, item in absent.items() if i not in outputs.by_id} | items | carried
     if not items.keys() & outputs.by_id.keys():
         raise UserError(
-            f"none of the {len(outputs.by_id)} ids in {config.outputs} is of {benchmark.name}, subset "
-            f"{config.subset}; the first is {next(iter(outputs.by_id))!r}"
+            f"none of the {len(outputs.by_id)} ids in {config.outputs} belongs to {benchmark.name}, subset "
+            f"{config.subset}; check both names (the first id is {next(iter(outputs.by_id))!r})"
         )
     return items, items.keys() - outputs.by_id.keys(), max(0, sum(size for _, size in parts) - len(items))
 
 
 def carried_items(benchmark: Benchmark, subset: str, outputs: Outputs) -> dict[str, Item]:
-    """The items that the records of outputs hold. One that holds no whole item is looked up by its id."""
+    """The items stored in the output records. Records without a complete item are left out."""
     items: dict[str, Item] = {}
     for item_id, output in outputs.by_id.items() if benchmark.carried else ():
         try:
@@ -135,7 +136,7 @@ def carried_items(benchmark: Benchmark, subset: str, outputs: Outputs) -> dict[s
 def guessed(
     benchmark: Benchmark, items: Mapping[str, Item], outputs: Outputs, no_answer: list[str]
 ) -> dict[str, Reading]:
-    """What the official scorer takes for these, in the order in which it does, of one generator with its seed."""
+    """The official scorer's random answers to these items, with its seed and in its order."""
     rng, guesses = random.Random(SEED), {}
     order = {item_id: place for place, item_id in enumerate(outputs.by_id)}
     for item_id in sorted(no_answer, key=lambda i: (benchmark.order(i), order[i])):
@@ -148,7 +149,7 @@ def guessed(
 def breakdowns(
     benchmark: Benchmark, items: Mapping[str, Item], outputs: Outputs, right: set[str]
 ) -> dict[str, dict[str, dict[str, float]]]:
-    """Right and counted items of each part of each breakdown."""
+    """Right answers, items and accuracy per part of each breakdown."""
     by: dict[str, dict[str, dict[str, float]]] = {}
     for item_id, item in items.items():
         output = outputs.by_id.get(item_id)

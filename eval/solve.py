@@ -1,8 +1,8 @@
-"""One image and one question -> a solution with its rewards, and a page of all that was found.
+"""Solve one question about images: a solution with step rewards, and a page with all candidates.
 
     python -m eval.solve --image grid.png --question "How many red cells are there?" --reward_model runs/demo/prm
 
-Prints the chosen solution, a step a line with its reward, and writes `report.html` into the run folder.
+Prints the chosen solution, one step per line with its reward, and writes `report.html` into the run folder.
 """
 
 from __future__ import annotations
@@ -28,6 +28,7 @@ log = logging.getLogger(__name__)
 
 
 def main(config: SolveConfig) -> None:
+    """Solve the problem, print the chosen solution, and write the page."""
     problem = problem_of(config)
     config.scorer.check(config.search.aggregation)
     refuse_missing_models([config.method], config.reward_model, config.critic)
@@ -38,12 +39,12 @@ def main(config: SolveConfig) -> None:
         print({True: "right", False: "wrong", None: "no result"}[is_right(problem, found.chosen.solution)])
     page = render_page(config.question, [], OneProblem(problem, found))
     write_atomically(config.run / "report.html", page)
-    log.info("the page is %s", config.run / "report.html")
+    log.info("wrote %s", config.run / "report.html")
 
 
 def problem_of(config: SolveConfig) -> Problem:
-    """UserError names an image that is missing, cannot be read, or is too narrow to be shown, and an answer that is
-    not of its type."""
+    """The problem to solve. UserError if an image is missing, unreadable or too narrow, or if the answer does not have
+    its type."""
     if config.answer is not None and CANONICAL[config.answer_type](config.answer) is None:
         raise UserError(f"the answer {config.answer!r} is not of type {config.answer_type}; give another answer_type")
     images = []
@@ -57,12 +58,13 @@ def problem_of(config: SolveConfig) -> Problem:
 
 
 async def searched(problem: Problem, config: SolveConfig) -> SearchResult:
+    """Run the search method on the problem."""
     async with open_models(config.policy, config.reward_model, config.scorer, config.critic) as models:
         return await solve(config.method, problem, models.policy, models.scorer, config.search, models.critic)
 
 
 def as_text(found: SearchResult) -> str:
-    """The chosen solution, a step a line with its reward, and what it cost."""
+    """The chosen solution, one step per line with its reward, and the cost."""
     chosen, cost = found.chosen, found.cost
     if chosen is None:
         return "no candidate was found"
@@ -71,9 +73,9 @@ def as_text(found: SearchResult) -> str:
     answer = chosen.solution.answer or f"none ({chosen.solution.stop})"
     return "\n".join([
         *lines,
-        f"answer: {answer}; one of {len(found.pool)} candidates by {found.method}",
-        f"tokens: {cost.policy_tokens} of the policy, {cost.scorer_tokens} read by the reward model,"
-        f" {cost.critic_tokens} of the critic; {cost.seconds:.1f} seconds",
+        f"answer: {answer}; chosen from {len(found.pool)} candidates by {found.method}",
+        f"tokens: {cost.policy_tokens} written by the policy, {cost.scorer_tokens} read by the reward model,"
+        f" {cost.critic_tokens} written by the critic; {cost.seconds:.1f} seconds",
     ])  # fmt: skip
 
 
@@ -82,7 +84,7 @@ def _padded(scored: ScoredSolution) -> Sequence[StepScore | None]:
 
 
 class OneProblem(Problems):
-    """What was found, as a page shows it."""
+    """The search result as the single problem of a page."""
 
     def __init__(self, problem: Problem, found: SearchResult) -> None:
         self.problem, self.found = problem, found
@@ -91,9 +93,11 @@ class OneProblem(Problems):
         return 1
 
     def images(self, at: int) -> tuple[bytes, ...]:
+        """The problem's images, as encoded files."""
         return self.problem.images
 
     def view(self, at: int) -> ProblemView:
+        """The problem with its candidates and the choice."""
         best = {self.found.method: self.found.shares.index(max(self.found.shares))} if self.found.pool else {}
         candidates = tuple(scored_view(scored, is_right(self.problem, scored.solution)) for scored in self.found.pool)
         return ProblemView(
@@ -103,12 +107,13 @@ class OneProblem(Problems):
 
 
 def scored_view(scored: ScoredSolution, right: bool | None = None) -> CandidateView:
+    """A candidate with its step rewards, for a page."""
     rewards = [None if score is None else score.correct for score in scored.scores]
     return candidate_view(scored.solution, rewards, right)
 
 
 def is_right(problem: Problem, solution: Solution) -> bool | None:
-    """None for a *no result*, and where nobody has said what is right."""
+    """Whether the answer is right; None for no result or an unknown gold answer."""
     return None if problem.answer is None else is_correct(solution.answer, problem.answer, problem.answer_type)
 
 

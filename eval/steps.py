@@ -1,9 +1,9 @@
-"""A step-reward model, or stored predictions, on a benchmark of labelled steps.
+"""Evaluate a step reward model, or stored predictions, on a benchmark of labelled steps.
 
     python -m eval.steps --benchmark process_bench --data DIR --reward_model runs/demo/prm --run runs/process_bench
     python -m eval.steps --benchmark prm_bench --data DIR --predictions FILE --run runs/prm_bench
 
-Writes `predictions.jsonl` (as `vlprm.step_benchmarks.predictions` has it), `results.json`, and prints tables.
+Writes `predictions.jsonl` (see `vlprm.step_benchmarks.predictions`) and `results.json`, and prints tables.
 """
 
 from __future__ import annotations
@@ -36,6 +36,7 @@ log = logging.getLogger(__name__)
 
 
 def main(config: StepsConfig) -> None:
+    """Write predictions and `results.json` to the run folder, and print tables."""
     _refuse_mistakes(config)
     benchmark = BENCHMARKS[config.benchmark]
     labelled = benchmark.load(config.data)
@@ -59,18 +60,18 @@ def _refuse_mistakes(config: StepsConfig) -> None:
     if config.benchmark not in BENCHMARKS:
         raise UserError(f"unknown benchmark {config.benchmark!r}; known: {', '.join(BENCHMARKS)}")
     if (config.reward_model is None) == (config.predictions is None):
-        raise UserError("give --reward_model, which scores the solutions, or --predictions, and not both")
+        raise UserError("pass either --reward_model, which scores the solutions, or --predictions, not both")
     if config.reward_model is not None and config.reward_model.is_served:
-        raise UserError("solutions are scored in this process; leave out reward_model.server")
+        raise UserError("eval.steps scores in this process; remove reward_model.server")
     if config.predictions is not None and config.images != "kept":
-        raise UserError(f"--images {config.images} is of what a reward model is shown; leave out --predictions")
+        raise UserError(f"--images {config.images} changes the input of a reward model; remove --predictions")
 
 
 def chosen(solutions: Sequence[LabelledSolution], groups: Sequence[str], rows: int) -> list[LabelledSolution]:
-    """Of the groups named (all, if none is) so many solutions, the groups taking turns; in the benchmark's order."""
+    """The first `rows` solutions (0: all) of the groups (none: all), taken in turn; in the benchmark's order."""
     known = dict.fromkeys(solution.group for solution in solutions)
     if unknown := set(groups) - set(known):
-        raise UserError(f"there is no group {min(unknown)!r} in the data; there are {', '.join(known)}")
+        raise UserError(f"unknown group {min(unknown)!r}; the data has {', '.join(known)}")
     seen: Counter[str] = Counter()
     turns = []
     for i, solution in enumerate(solutions):
@@ -81,21 +82,23 @@ def chosen(solutions: Sequence[LabelledSolution], groups: Sequence[str], rows: i
 
 
 def _other_threshold(config: StepsConfig, solutions: Sequence[LabelledSolution]) -> list[Threshold]:
-    """The threshold chosen on another run; UserError where it was chosen on solutions that are measured here, or for
-    another model."""
+    """The best threshold of another run. UserError if that run used another model or solutions that are measured
+    here."""
     if config.threshold_from is None:
         return []
     other = config.threshold_from
     keys = {record["key"] for record in finished_records(other / "predictions.jsonl", "eval.steps")}
     found = json_object(other / "results.json")
     if found.get("benchmark") == config.benchmark and keys & {solution.key for solution in solutions}:
-        raise UserError(f"{other} is of solutions that are measured here; choose the threshold on other data")
+        raise UserError(f"{other} contains solutions that are measured here; choose the threshold on other data")
     if "threshold_for_other_data" not in found:
-        raise UserError(f"{other} has no rewards to choose a threshold by; give a run that has")
+        raise UserError(f"{other} has no rewards to choose a threshold from; pass a run with rewards")
     if config.reward_model is not None:
         known = json_object(other / INPUTS).values()
         if fingerprint(checkpoint_folder(config.reward_model.checkpoint)) not in known:
-            raise UserError(f"{other} is of another model than {config.reward_model.checkpoint}; run it with this one")
+            raise UserError(
+                f"{other} used another model than {config.reward_model.checkpoint}; repeat it with this model"
+            )
     return [Threshold(found["threshold_for_other_data"]["threshold"], f"best on {found['benchmark']}")]
 
 
@@ -106,7 +109,7 @@ def _opened(config: StepsConfig, inputs: Sequence[Path]) -> Records:
 
 
 def _record_stored(config: StepsConfig, labelled: LabelledSet, solutions: Sequence[LabelledSolution]) -> Records:
-    """The run's records, with the stored predictions of the solutions."""
+    """Record the stored predictions of the solutions."""
     assert config.predictions is not None
     stored = read_predictions(config.predictions, BENCHMARKS[config.benchmark], labelled.solutions)
     records = _opened(config, [*labelled.files, config.predictions])
@@ -116,7 +119,7 @@ def _record_stored(config: StepsConfig, labelled: LabelledSet, solutions: Sequen
 
 
 def _record_scores(config: StepsConfig, labelled: LabelledSet, solutions: Sequence[LabelledSolution]) -> Records:
-    """The run's records, with what the checkpoint makes of the solutions."""
+    """Score the solutions with the checkpoint and record the predictions."""
     assert config.reward_model is not None
     model = placed(config.reward_model)
     images = Images(labelled, solutions, config.images)
@@ -133,8 +136,8 @@ def _record_scores(config: StepsConfig, labelled: LabelledSet, solutions: Sequen
 
 
 def predicted(checkpoint: Checkpoint, solutions: Sequence[LabelledSolution], images: Images) -> list[Prediction]:
-    """Rewards of each solution, or why it has none: an image that is not there, a question that no prompt can
-    hold, a step that cannot be read."""
+    """The step rewards of each solution, or why it has none: a missing image, a question that does not fit a prompt,
+    an unreadable step."""
     found: dict[str, Prediction] = {}
     shown: list[tuple[Problem, Sequence[Step]]] = []
     keys = []

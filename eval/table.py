@@ -1,16 +1,16 @@
-"""The records of runs -> the field's tables: a policy, then what a reward model and a method make of it.
+"""Print tables from the records of runs: the policy alone, then selectors and search methods.
 
     python -m eval.table --runs '[runs/eval/builtin]' --format markdown
 
-A column a benchmark, then their mean, the paired difference of means to the policy's own row with its 95% bootstrap
-interval over problems, the number of problems, candidates, and tokens and seconds a problem: those of the row's
-candidates, the reward model's where it was asked. Below each search method stands plain best-of-N on as many tokens as
-the method took for the same problem, candidates of the run's pool in their order, and how much better the method is;
-where the pool ends first, `--pool` names a run with a larger one. Shards of one run are read together. `--layout
-aggregations` has a row for each rule that makes one reward of step rewards (the tables of MM-PRM), and `--layout curve`
-the best of 1, 2, 4, ... A candidate without an answer is not right; how many there are is said below the table, and how
-many problems each benchmark has. `--format model-index` and `eval-results` write the measured rows as the Hub's
-metadata (eval/tables/hub.py).
+One column per benchmark, then: their mean; the paired difference of means to the policy alone, with its 95% bootstrap
+interval over problems; the number of problems and of candidates; tokens and seconds per problem, including the reward
+model if the row uses it. The row below a search method is plain best-of-N at equal tokens: the first candidates of the
+run's pool that the method's tokens pay for, problem by problem. If the pool is too small, `--pool` names a run with a
+larger one. Shards of one run are read together.
+
+`--layout aggregations` has rows for each aggregation of step rewards (as in MM-PRM), and `--layout curve` for best of
+1, 2, 4, ... A candidate without an answer is not right; a line below the table counts these and each benchmark's
+problems. `--format model-index` and `eval-results` write the measured rows as Hub metadata (eval/tables/hub.py).
 """
 
 from __future__ import annotations
@@ -40,6 +40,7 @@ RESAMPLES = 2000
 
 
 def main(config: TableConfig) -> None:
+    """Print the table, and the counts of problems and failures to stderr."""
     runs = read_runs(config.runs, config.layout)
     larger = read_runs([config.pool], "methods", pools=True)[0] if config.pool else None
     rows = [row for one in runs for row in table_rows(one, pools_for(one, larger, config.pool))]
@@ -53,6 +54,7 @@ def main(config: TableConfig) -> None:
 
 
 def table_rows(one: Run, pools: Mapping[Key, Pool]) -> Iterator[TableRow]:
+    """The rows of a run. `pools` serve the comparison of search methods with best-of-N at equal tokens."""
     apart = differences(one.rows, POLICY) if POLICY in one.rows else {}
     for name, values in one.rows.items():
         tokens, seconds = zip(*one.costs[name], strict=True)
@@ -66,17 +68,17 @@ def table_rows(one: Run, pools: Mapping[Key, Pool]) -> Iterator[TableRow]:
 
 
 def pools_for(one: Run, larger: Run | None, folder: Path | None) -> Mapping[Key, Pool]:
-    """The pools that a run's methods are compared with: its own, or the larger ones of the run in a folder. UserError
-    where these are of other models."""
+    """The pools that a run's methods are compared with: its own, or the larger ones of the run in `folder`. UserError
+    if that run has other models."""
     if larger is None:
         return one.pools
     if larger.models != one.models:
-        raise UserError(f"{folder} is of another policy or reward model than {one.label}; give a pool of the same")
+        raise UserError(f"{folder} has another policy or reward model than {one.label}; pass a pool of the same models")
     return larger.pools
 
 
 def at_equal_tokens(one: Run, method: str, pools: Mapping[Key, Pool]) -> TableRow:
-    """Plain best-of-N on as many tokens as a method took, and the difference of the method to it."""
+    """Plain best-of-N with the tokens that a method spent, and the method's difference to it."""
     plain: Values = defaultdict(dict)
     sizes, tokens, ended = [], [], 0
     for (benchmark, problem), spent in one.spent[method].items():
@@ -86,21 +88,22 @@ def at_equal_tokens(one: Run, method: str, pools: Mapping[Key, Pool]) -> TableRo
         plain[benchmark][problem] = worth(shares, pool.values[:n])
         sizes.append(n)
         tokens.append(pool.first[n - 1])
-        ended += spent - pool.first[-1] >= pool.first[-1] / len(pool.first)  # they pay for a further one
-    title = f"+ best of N at the tokens of {method}, and {method} less that"
+        ended += spent - pool.first[-1] >= pool.first[-1] / len(pool.first)  # enough for one more
+    title = f"+ best of N at the token cost of {method} (difference: {method} minus this row)"
     if ended:
-        title += f" (its pool ended first for {ended} of {len(sizes)} problems)"
+        title += f" (pool too small for {ended} of {len(sizes)} problems)"
     apart = differences({method: one.rows[method], "plain": plain}, "plain")
     return TableRow(title, means(plain), apart.get(method), round(float(np.mean(sizes))), float(np.mean(tokens)))
 
 
 def means(values: Values) -> dict[str, float]:
+    """Accuracy per benchmark."""
     return {benchmark: float(np.mean(list(of.values()))) for benchmark, of in values.items()}
 
 
 def sample(one: Run, benchmark: str, values: Sequence[float]) -> Sample:
-    """What a cell is the mean of. It is a whole benchmark of the Hub where nothing was left out, by the config, a shard
-    that is not here, or a failure."""
+    """The problems behind a cell. They are a whole benchmark of the Hub if none is missing: no limit in the config, no
+    unread shard, no failure."""
     interval = bootstrap_interval(values)
     if benchmark not in BENCHMARKS:
         return Sample(len(values), interval, None, False)
@@ -112,8 +115,8 @@ def sample(one: Run, benchmark: str, values: Sequence[float]) -> Sample:
 
 
 def differences(rows: Mapping[str, Values], base: str) -> dict[str, tuple[float, float, float]]:
-    """For each other row, the difference of its mean over benchmarks to that of the base, and its interval: problems
-    are drawn anew within each benchmark, the same for all rows. A row that was not asked the same has none."""
+    """Difference of each row's mean over benchmarks to the base row's, with its 95% interval (paired bootstrap over
+    the problems of each benchmark). Rows with other problems than the base are left out."""
     asked = {benchmark: list(of) for benchmark, of in rows[base].items()}
     alike = [name for name, values in rows.items() if name != base and _same(values, rows[base])]
     rng = np.random.default_rng(0)
@@ -122,7 +125,7 @@ def differences(rows: Mapping[str, Values], base: str) -> dict[str, tuple[float,
         columns = [[rows[name][benchmark][i] for i in problems] for name in [base, *alike]]
         apart_PR = np.array(columns[1:]).reshape(len(alike), len(problems)).T - np.array(columns[0])[:, None]
         means += apart_PR.mean(axis=0) / len(asked)
-        for k in range(RESAMPLES):  # all at once, the draws would fill the memory
+        for k in range(RESAMPLES):  # a single array of all draws would not fit into memory
             times_P = np.bincount(rng.integers(0, len(problems), len(problems)), minlength=len(problems))
             drawn[k] += times_P.astype(float) @ apart_PR / len(problems) / len(asked)
     low, high = np.quantile(drawn, [0.025, 0.975], axis=0) if alike else ((), ())
@@ -134,14 +137,14 @@ def _same(values: Values, base: Values) -> bool:
 
 
 def published_rows(path: Path) -> list[TableRow]:
-    """Rows of others, quoted: `{label, source, cells: {benchmark: percent}}`. UserError where one has no source."""
+    """Quoted rows of a YAML file: `{label, source, cells: {benchmark: percent}}`. UserError if one has no source."""
     file = packaged(path)
     if not file.is_file():
-        raise UserError(f"there is no file {path}; eval/published.yaml is one that the package has")
+        raise UserError(f"there is no file {path}; the package contains eval/published.yaml")
     rows = yaml.safe_load(file.read_text())
     for row in rows:
         if not row.get("source"):
-            raise UserError(f"{path}: the row {row.get('label')!r} names no source; add one")
+            raise UserError(f"{path}: row {row.get('label')!r} has no source; add its source")
     return [
         TableRow(f"{row['label']} [{row['source']}]", {k: v / 100 for k, v in row["cells"].items()}, None, row.get("n"))
         for row in rows

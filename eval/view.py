@@ -1,11 +1,9 @@
-"""A run folder in the browser, however large: a page on this machine alone, which asks for its problems as they are
-opened.
+"""Show a run folder of any size in the browser: a local page that loads each problem when it is opened.
 
     python -m eval.view --run runs/demo
 
-Shows the results that are there (`results.json`, `synthesis.json`), the candidates with their rewards, and the search
-trees. The same page with the first thousand problems inside, for mailing and keeping, is the `report.html` that
-`eval.report` writes.
+Shows the available results (`results.json`, `synthesis.json`), the candidates with their rewards, and the search trees.
+`eval.report` writes the same page as one file (`report.html`), with the first thousand problems.
 """
 
 from __future__ import annotations
@@ -31,31 +29,34 @@ log = logging.getLogger(__name__)
 
 
 def main(config: ViewConfig) -> None:
+    """Serve the page until Ctrl-C."""
     problems = run_problems(config.run, load_tasks(config.tasks))
     log.info("reading %d problems of %s", len(problems), config.run)
     with PageServer(config.port, config.run.name, run_sections(config.run), problems) as server:
-        log.info("open %s in a browser; Ctrl-C ends it", server.url)
+        log.info("open %s in a browser; stop with Ctrl-C", server.url)
         try:
             server.serve_forever()
         except KeyboardInterrupt:
-            log.info("ended")
+            log.info("stopped")
 
 
 def run_sections(folder: Path) -> list[Markup]:
-    """What the reports of a run measured, as far as they were made."""
+    """Sections for the results files that the run folder has."""
     parts = (("results.json", results_section), ("synthesis.json", synthesis_section))
     return [section(found) for name, section in parts if (found := json_object(folder / name))]
 
 
 def run_problems(folder: Path, tasks: Tasks) -> Problems:
-    """What the run of `eval.run` in this folder or in its folder `eval` found, and after it the search trees of a
-    folder of stages. UserError where there is neither."""
+    """The problems of the eval.run run in this folder or its subfolder `eval`, then the search trees of `labels`.
+    UserError if there is neither."""
     evaluation, dataset = evaluation_of(folder), folder / "labels" / "dataset.parquet"
     sources: list[Problems] = [RunViews(evaluation, tasks)] if evaluation else []
     if dataset.exists():
         sources.append(LabelledTrees(dataset))
     if not sources:
-        raise UserError(f"{folder} has neither records nor labels; give a run folder of eval.run or of all stages")
+        raise UserError(
+            f"{folder} has neither records nor labels; pass a run folder of eval.run, or the folder of all stages"
+        )
     return sources[0] if len(sources) == 1 else Joined(*sources)
 
 

@@ -1,4 +1,4 @@
-"""What the commands that solve problems are asked for: `eval.run`, `eval.solve`, `eval.faithfulness`."""
+"""Configs of the commands that solve problems: `eval.run`, `eval.solve`, `eval.faithfulness`."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ class ProblemSetConfig:
     """One benchmark of a run.
 
     Args:
-        name: a benchmark, a drawn family, or the path of a family's module; with `problem_file`, a name of your own.
-        data: the benchmark's folder, as in its public repository; without one, it is the Hub's.
-        subset: which of the benchmark's items.
-        style: how they are asked: steps, ours, or official, the authors' own prompt.
-        split: of a drawn family.
-        problems: how many, from the first on (0: all; a drawn family has no end).
-        problem_file: problems of your own, as vlprm/data/problem_file.py describes them.
+        name: published benchmark, drawn task family, or module path of a family; any name for a problem_file.
+        data: folder of the benchmark, as in its public repository; omit to download it from the Hub.
+        subset: subset of the benchmark's items.
+        style: prompt style: steps (asks for tagged steps) or official (the authors' own prompt).
+        split: split of a drawn task family.
+        problems: number of problems, from the first; 0 for all (drawn families need a number).
+        problem_file: file of your own problems, in the format of vlprm/data/problem_file.py.
     """
 
     name: str
@@ -42,18 +42,18 @@ class RunConfig:
 
     Args:
         run: folder to write.
-        policy: the model that writes solutions.
-        benchmarks: what is asked; `--benchmarks.help` explains the fields of one.
-        methods: names of vlprm.search.METHODS, or paths of modules with a METHOD.
-        search: what they share.
-        reward_model: the model that rewards steps, where a method needs one.
-        scorer: what is asked of the reward model.
-        whole: score each candidate of a pool once more, as one step; with the reward model in this process.
-        critic: a reward model that has learnt critiques, where a method needs one.
-        unit: problems that are solved side by side; with the policy in process, recorded together.
-        shard: which part of the problems, such as 0/4.
-        ray: address of a Ray cluster that does the work, `auto` for the one of this machine; none: this process does.
-        workers: actors on the Ray cluster, each with the models that are not served, and a unit.
+        policy: model that writes solutions.
+        benchmarks: benchmarks to run; `--benchmarks.help` explains their fields.
+        methods: search methods: names of vlprm.search.METHODS, or paths of modules with a METHOD.
+        search: settings shared by all search methods.
+        reward_model: model that scores steps, if a method needs one.
+        scorer: how the reward model scores.
+        whole: score each candidate of a pool also as a single step; needs an in-process reward model.
+        critic: reward model trained to write critiques, if a method needs one.
+        unit: problems solved concurrently; with an in-process policy, also recorded together.
+        shard: part of the problems to run, such as 0/4 for the first of four.
+        ray: address of a Ray cluster that runs the work, or auto for the local one; empty for this process.
+        workers: number of Ray actors, each with its own in-process models and its own unit of problems.
     """
 
     run: Path
@@ -76,18 +76,18 @@ class SolveConfig:
     """Solve one problem.
 
     Args:
-        image: file of the image; of several, in the order in which the question speaks of them.
-        question: what is asked.
+        image: image files, in the order in which the question mentions them.
+        question: question about the images.
         run: folder to write.
-        policy: the model that writes solutions.
-        reward_model: the model that rewards steps, where the method needs one; of several, the mean is taken.
-        scorer: what is asked of it.
-        critic: a reward model that has learnt critiques, where the method needs one.
-        method: one of vlprm.search.METHODS, or the path of a module with a METHOD.
-        search: how many candidates, and how they are chosen.
-        answer_type: integer, word, choice, float, text, list or expression.
-        choices: the texts of the options, where there are any.
-        answer: the right answer, where you know it; the candidates are marked by it.
+        policy: model that writes solutions.
+        reward_model: model that scores steps, if the method needs one; scores of several models are averaged.
+        scorer: how the reward model scores.
+        critic: reward model trained to write critiques, if the method needs one.
+        method: search method: a name of vlprm.search.METHODS, or the path of a module with a METHOD.
+        search: settings of the search method.
+        answer_type: type of the answer, which decides how answers are compared.
+        choices: texts of the answer options of a multiple-choice question.
+        answer: correct answer, if known; each candidate is then marked right or wrong.
     """
 
     image: tuple[Path, ...]
@@ -106,19 +106,19 @@ class SolveConfig:
 
 @dataclass(frozen=True)
 class FaithfulnessConfig:
-    """Measure zooms.
+    """Measure whether zooms are used.
 
     Args:
         run: folder to write.
-        policy: the model that writes solutions.
-        tasks: task names or module paths; of families that know the regions that are asked about.
+        policy: model that writes solutions.
+        tasks: task names or module paths; the families must have true regions, such as fine_print.
         split: split of the tasks.
-        problems: how many, over all tasks, taking turns.
-        n: solutions a problem.
-        rollouts: from after a solution's last zoom, for each thing that is shown there.
-        temperature: of the sampling.
-        max_tokens: of one turn.
-        seed: decides every sample.
+        problems: number of problems, taken from the tasks in turn.
+        n: solutions per problem.
+        rollouts: rollouts from a solution's last zoom, for each crop shown there.
+        temperature: sampling temperature of the policy.
+        max_tokens: maximum number of tokens of one turn of the policy.
+        seed: random seed of every sample.
     """
 
     run: Path

@@ -1,4 +1,4 @@
-"""What a run of `eval.run` has to do: a job for each problem and method."""
+"""Jobs of eval.run: one per problem and method."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ from vlprm.runs.pools import POOL
 
 @dataclass(frozen=True)
 class Job:
-    """A problem and a method; `record` is the name that the method has in records, `at` its place in the whole run,
-    of which a shard has a part."""
+    """A problem and a method. `record`: the method's name in records. `at`: the job's index in the whole run, over all
+    shards."""
 
     at: int
     problem_set: ProblemSet
@@ -26,12 +26,13 @@ class Job:
 
     @property
     def key(self) -> str:
+        """The key of the job's record."""
         return f"{self.problem_set.name}/{self.problem_id}/{self.record}"
 
 
 def jobs_of(config: RunConfig) -> list[Job]:
-    """All there is to do: a method after another, the benchmarks taking turns, so that a run that was cut short has
-    something of each. UserError names what is missing."""
+    """All jobs of the shard, method by method and alternating between benchmarks, so that an interrupted run covers all
+    benchmarks. UserError if the config is not valid."""
     methods = methods_to_run(config)
     first, of = shard_of(config.shard)
     sets = [open_problem_set(benchmark) for benchmark in config.benchmarks]
@@ -39,25 +40,28 @@ def jobs_of(config: RunConfig) -> list[Job]:
     every = ((sets[s], sets[s].ids[k], method, record, k) for method, record in methods for k, s in turns)
     jobs = [Job(at, one, i, method, record) for at, (one, i, method, record, k) in enumerate(every) if k % of == first]
     if len({job.key for job in jobs}) < len(jobs):
-        raise UserError("a benchmark or a method is named twice; name it once")
+        raise UserError("a benchmark or a method is named twice; list it once")
     if not jobs:
-        raise UserError("there are no problems; name a benchmark that has some, or fewer shards")
+        raise UserError("there are no problems to solve; add a benchmark with problems, or use fewer shards")
     return jobs
 
 
 def methods_to_run(config: RunConfig) -> list[tuple[str, str]]:
-    """Names of methods, and what they are called in records. UserError where a model that one needs is not given."""
+    """Method names, each with its name in records. UserError if a method lacks a model that it needs."""
     config.scorer.check(config.search.aggregation)
     refuse_missing_models(config.methods, config.reward_model, config.critic)
     scored = config.reward_model
     if config.whole and (scored is None or scored.is_served or config.scorer.kind != "steps"):
-        raise UserError("whole needs a reward model that scores steps in this process; give one, or leave whole out")
+        raise UserError(
+            "whole needs a reward model that scores steps in this process; set reward_model, or remove whole"
+        )
     pooled = [name for name in config.methods if name in POOLED]
     sampler = "best_of_n" if scored else "self_consistency"
     return [*([(sampler, POOL)] if pooled else []), *((m, m) for m in config.methods if m not in POOLED)]
 
 
 def shard_of(shard: str) -> tuple[int, int]:
+    """Index and number of shards. UserError unless `shard` is `i/n` with i < n."""
     parts = re.fullmatch(r"(\d+)/(\d+)", shard)
     if parts is None or not int(parts[1]) < int(parts[2]):
         raise UserError(f"shard {shard!r} is not of the form i/n with i below n, such as 0/4")

@@ -1,7 +1,7 @@
-"""What the pools of a run and a labelled dataset say, in numbers: selection, best-of-n, steps, labels.
+"""Measures of pools and labelled datasets: selection, best-of-n, step rewards, labels.
 
-Pure functions from pools to plain dicts, as they stand in `results.json`. A candidate without an answer is a *no
-result*, counted here and never right; what selectors do about it stands in `vlprm.search.select`.
+Pure functions from pools to the plain dicts of `results.json`. A candidate without an answer is counted as no result
+and is never right; `vlprm.search.select` defines how selectors treat it.
 """
 
 from __future__ import annotations
@@ -22,15 +22,15 @@ from vlprm.schema import Aggregation, StepLabel, Verdict
 from vlprm.search.select import solution_rewards
 from vlprm.tasks import Tasks
 
-THRESHOLD = 0.5  # a step with a lower reward is called wrong; fixed, not tuned
+THRESHOLD = 0.5  # steps with a lower reward are called wrong; not tuned
 PERCEPTUAL = ("perception", "action")
 
 
-# --- which candidate is chosen
+# --- selection
 
 
 def no_results(pools: Sequence[Pool]) -> dict[str, int]:
-    """Candidates without an answer, and problems of which no candidate has one: not solved, whoever chooses."""
+    """Number of candidates without an answer, and of problems whose candidates all lack one."""
     return {
         "candidates": sum(right is None for pool in pools for right in pool.right),
         "problems": sum(all(right is None for right in pool.right) for pool in pools),
@@ -40,8 +40,8 @@ def no_results(pools: Sequence[Pool]) -> dict[str, int]:
 def selection(
     pools: Sequence[Pool], aggregation: Aggregation, searched: Mapping[str, Sequence[float]] = {}
 ) -> dict[str, Any]:
-    """Accuracy of every selector with its 95% interval over problems, and, where the truth is known, how often its
-    choice has every step right; then the accuracy of the methods that `searched` has, problem by problem."""
+    """Accuracy of each selector with its 95% interval over problems and, if the ground truth is known, how often every
+    step of its choice is right; then the accuracy of the search methods in `searched` (per-problem values)."""
     rows = {name: with_interval(values) for name, values in rightness(pools, aggregation).items()}
     if pools and all(pool.truth is not None for pool in pools):
         for name, values in _by_selector(pools, aggregation, lambda pool: pool.every_step).items():
@@ -50,14 +50,14 @@ def selection(
 
 
 def rightness(pools: Sequence[Pool], aggregation: Aggregation) -> dict[str, list[float]]:
-    """How often each selector's choice has the right answer, problem by problem."""
+    """Expected accuracy of each selector's choice, per problem."""
     return _by_selector(pools, aggregation, lambda pool: pool.values)
 
 
 def _by_selector(
     pools: Sequence[Pool], aggregation: Aggregation, values: Callable[[Pool], list[float]]
 ) -> dict[str, list[float]]:
-    """What each selector's choice is worth, problem by problem; and what that of an oracle is."""
+    """Expected value of each selector's choice and of the oracle's, per problem."""
     if not pools:
         return {}
     choosers = known_selectors(pools, aggregation)
@@ -70,7 +70,7 @@ def _by_selector(
 
 
 def differences(pools: Sequence[Pool], aggregation: Aggregation) -> dict[str, Any]:
-    """Paired differences between selectors, with their intervals, and the share of the room that best-of-N closes."""
+    """Paired differences between selectors, with intervals; share of the random-to-oracle gap that best-of-N closes."""
     best = f"prm_{aggregation}"
     values = {name: np.array(right) for name, right in rightness(pools, aggregation).items()}
     room = float((values["oracle"] - values["random"]).mean())
@@ -83,14 +83,14 @@ def differences(pools: Sequence[Pool], aggregation: Aggregation) -> dict[str, An
 
 
 def mean_curve(pools: Sequence[Pool], aggregation: Aggregation) -> dict[str, float]:
-    """The curve of the best of n, by n: the mean over pools, for the n that all have."""
+    """Mean best-of-n curve over pools, for each n that all pools have."""
     curves = [curve(pool, aggregation) for pool in pools]
     shared = set.intersection(*(set(of_pool) for of_pool in curves))
     return {str(n): _mean([of_pool[n] for of_pool in curves]) for n in sorted(shared)}
 
 
 def by_question_type(pools: Sequence[Pool], aggregation: Aggregation) -> dict[str, Any]:
-    """For each question type: problems, the share with right and wrong answers, and accuracies by selector."""
+    """Per question type: problems, share of problems with right and wrong answers, accuracy of each selector."""
     groups: dict[str, list[Pool]] = defaultdict(list)
     for pool in pools:
         groups[pool.question_type].append(pool)
@@ -105,15 +105,16 @@ def by_question_type(pools: Sequence[Pool], aggregation: Aggregation) -> dict[st
 
 
 def with_interval(values: Any) -> dict[str, Any]:
+    """The mean of per-problem values with its 95% bootstrap interval."""
     return {"accuracy": float(np.mean(values)), "ci": list(bootstrap_interval(values))}
 
 
-# --- how right the rewards are, step by step
+# --- step rewards
 
 
 def steps(pools: Sequence[Pool], aggregation: Aggregation) -> dict[str, Any]:
-    """Step rewards against the truth, of pools whose tasks know it. Steps whose text does not parse, and those without
-    a score, are counted and left out."""
+    """Step rewards against the ground truth. Steps that do not parse or have no score are counted and left out. The
+    pools must have a ground truth."""
     pairs = [
         pair for pool in pools for scores, truth in zip(pool.scores, pool.truth or (), strict=True)
         for pair in zip(scores, truth, strict=True)
@@ -141,7 +142,7 @@ def steps(pools: Sequence[Pool], aggregation: Aggregation) -> dict[str, Any]:
 
 
 def _within(pool: Pool, aggregation: Aggregation) -> float | None:
-    """How often a right candidate of this problem has a larger reward than a wrong one; None if not both exist."""
+    """How often a right candidate has a higher reward than a wrong one; None without both kinds."""
     ranked = [(c, right) for c, right in zip(pool.candidates, pool.right, strict=True) if right is not None]
     ranked = [(c, right) for c, right in ranked if c.rewards]
     if len({right for _, right in ranked}) < 2:
@@ -151,8 +152,8 @@ def _within(pool: Pool, aggregation: Aggregation) -> float | None:
 
 
 def _first_errors_found(pool: Pool) -> list[bool]:
-    """Of each candidate of which the truth says which step is the first wrong one, or that none is: whether the rewards
-    say the same (ProcessBench's rule)."""
+    """For each candidate with a known first error (or known to have none): whether the rewards find the same one
+    (ProcessBench's rule)."""
     found = []
     for candidate, truth in zip(pool.candidates, pool.truth or (), strict=True):
         first = _first_wrong(truth)
@@ -162,18 +163,18 @@ def _first_errors_found(pool: Pool) -> list[bool]:
 
 
 def _first_wrong(truth: Sequence[Verdict | None]) -> int:
-    """The first step that is wrong, or does not parse; -1 if there is none."""
+    """Index of the first step that is wrong or does not parse; -1 if there is none."""
     return next((i for i, verdict in enumerate(truth) if verdict is None or not verdict.correct), -1)
 
 
-# --- how right the labels are
+# --- labels
 
 
 def label_quality(trees: Sequence[Sequence[LabelledPath]], tasks: Tasks) -> dict[str, Any]:
-    """Precision, recall and F1 of *wrong* among the steps before and at a solution's first true error.
+    """Precision, recall and F1 of detecting wrong steps, up to and including a solution's first true error.
 
-    The last step is left out (its label is the answer's), and so is a step on which one of the three has no evidence:
-    all are measured on the same steps. `labelled` is the share of the steps that each has a label for.
+    All three label sources are measured on the same steps: steps that one of them has no label for are left out, and so
+    is the last step, whose label is that of the answer. `labelled`: share of steps with a label.
     """
     verdicts = [pair for tree in trees for pair in labels_and_truth(tree, tasks).values()]
     rules: dict[str, Callable[[StepLabel], bool | None]] = {

@@ -1,4 +1,4 @@
-"""The models that methods need: named before anything is loaded, and opened for one event loop."""
+"""Check and open the models that search methods need."""
 
 from __future__ import annotations
 
@@ -19,26 +19,28 @@ from vlprm.serving.config import ModelConfig
 
 @dataclass(frozen=True)
 class Models:
+    """The open models of a run; None for a model that the config does not name."""
+
     policy: Policy
     scorer: Scorer | None
     critic: Critic | None
 
 
 def refuse_missing_models(methods: Sequence[str], reward_model: object, critic: object) -> None:
-    """UserError where a model that a method needs is not given."""
+    """UserError if a method lacks a model that it needs. Call it before models are loaded."""
     for name in methods:
         method = method_named(name)
         if method.needs_scorer and not reward_model:
-            raise UserError(f"{name} needs reward_model, a checkpoint folder of train.prm; give one")
+            raise UserError(f"{name} needs a reward model; set reward_model to a checkpoint folder of train.prm")
         if method.needs_critic and not critic:
-            raise UserError(f"{name} needs critic, a reward model that has learnt critiques; give one")
+            raise UserError(f"{name} needs a critic; set critic to a reward model trained to write critiques")
 
 
 @asynccontextmanager
 async def open_models(
     policy: ModelConfig, reward_models: Sequence[ModelConfig], scorer: ScorerConfig, critic: ModelConfig | None
 ) -> AsyncIterator[Models]:
-    """Open the policy, the scorer (of several reward models, their ensemble; of none, None) and the critic."""
+    """Open the policy, the scorer (an ensemble for several reward models, None for none) and the critic."""
     async with AsyncExitStack() as opened:
         writer = await opened.enter_async_context(open_policy(policy))
         scores = await opened.enter_async_context(open_scorer(reward_models, scorer)) if reward_models else None

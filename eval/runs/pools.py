@@ -1,5 +1,5 @@
-"""The pool of candidates of one problem, from the record of eval.run: what each selector chooses, and the curve of the
-best of n. Whatever a table, a report or a page says of a pool is made here."""
+"""The pool of candidates of one problem, read from a record of eval.run, for tables, reports and pages: choices of
+selectors, and the best-of-n curve."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ from vlprm.search.select import Candidate, Selector, ranking, selectors, solutio
 from vlprm.search.tokens import tokens_of_first
 
 Record = dict[str, Any]
-# Methods that choose from `n` whole samples: they have one pool, and one record.
+# Methods that choose among `n` whole samples: they share one pool and one record.
 POOLED = ("pass_at_1", "self_consistency", "best_of_n", "weighted_majority")
-# What a selector reads of a candidate beside its answer; all others read the rewards of its steps.
+# What a selector reads in addition to the answer of a candidate; all others read step rewards.
 READS = {"random": "", "majority": "", "whole_solution": "whole", "likeliest": "surprise"}
 
 
@@ -27,9 +27,9 @@ READS = {"random": "", "majority": "", "whole_solution": "whole", "likeliest": "
 class Pool:
     """The candidates of one problem, in the order of sampling.
 
-    `right` is None for a *no result*; `first` are the tokens of the first 1, 2, ... candidates. Of each candidate's
-    steps, `scores` has None for one that could not be scored, and `truth` for one that does not parse; `truth` is None
-    where the task does not know it, and both are empty where only candidates were asked for.
+    `right` is None for no result. `first`: tokens of the first 1, 2, ... candidates. `scores` and `truth` hold a list
+    of steps per candidate, with None for a step that could not be scored or does not parse; both are empty unless
+    steps were asked for. `truth` itself is None if the task has no ground truth.
     """
 
     benchmark: str
@@ -43,25 +43,25 @@ class Pool:
 
     @property
     def values(self) -> list[float]:
-        """How right each candidate is: a *no result* is not."""
+        """1 for each right candidate, 0 for wrong ones and no result."""
         return [float(right is True) for right in self.right]
 
     @property
     def every_step(self) -> list[float]:
-        """Whether the answer is right and so is every step, of a task that knows."""
+        """1 for each candidate with a right answer and only right steps. Needs a ground truth."""
         assert self.truth is not None
         known = zip(self.right, self.truth, strict=True)
         return [float(right is True and all(v is not None and v.correct for v in steps)) for right, steps in known]
 
     @property
     def is_mixed(self) -> bool:
-        """Some answers are right and some are wrong; a candidate without one is neither."""
+        """Whether some answers are right and some are wrong."""
         return {True, False} <= set(self.right)
 
 
 def pool_of(record: Record, steps: bool = False) -> Pool:
-    """The pool of a record; with `steps`, also what is known of each step, which takes memory. UserError where a score
-    is missing, or is not a finite number."""
+    """The pool of a record; `steps` adds scores and ground truth per step, which take memory. UserError if a score is
+    missing or not finite."""
     stored = record["candidates"]
     scores: tuple[tuple[StepScore | None, ...], ...] = ()
     truth: tuple[tuple[Verdict | None, ...], ...] | None = ()
@@ -82,7 +82,7 @@ def pool_of(record: Record, steps: bool = False) -> Pool:
 
 
 def candidate_of(stored: Record) -> Candidate:
-    """What selectors know of a stored candidate."""
+    """What selectors need of a stored candidate."""
     scores = stored["scores"]
     known = [score for score in scores if score]
     rewards = tuple(score["correct"] for score in known) if known and len(known) == len(scores) else None
@@ -91,7 +91,7 @@ def candidate_of(stored: Record) -> Candidate:
 
 
 def known_selectors(pools: Iterable[Pool], aggregation: Aggregation) -> dict[str, Selector]:
-    """The selectors that find what they read in some candidate of these pools."""
+    """The selectors whose input some candidate of these pools has."""
     candidates = [candidate for pool in pools for candidate in pool.candidates]
     known = {name for name in ("rewards", "whole", "surprise") if any(getattr(c, name) is not None for c in candidates)}
     return {
@@ -102,7 +102,7 @@ def known_selectors(pools: Iterable[Pool], aggregation: Aggregation) -> dict[str
 
 
 def worth(shares: Sequence[float], values: Sequence[float]) -> float:
-    """What a choice is worth, in expectation."""
+    """Expected value of a choice."""
     expected: float = sum(map(mul, shares, values))
     return expected
 
@@ -110,13 +110,13 @@ def worth(shares: Sequence[float], values: Sequence[float]) -> float:
 def curve(pool: Pool, aggregation: Aggregation) -> dict[int, float]:
     """Exact expected accuracy of the best of n candidates drawn from the pool, for n of 1, 2, 4, ... and all.
 
-    They are drawn from those that may be chosen, and are all of them where there are fewer than n: the curve opens at
-    the accuracy of a random candidate and ends at that of the best of all.
+    Draws only candidates that may be chosen, all of them if there are fewer than n. The curve starts at the accuracy of
+    a random candidate and ends at that of the best of all.
     """
     groups: dict[float, list[float]] = defaultdict(list)
     for i, reward in ranking(pool.candidates, solution_rewards(pool.candidates, aggregation)).items():
         groups[reward].append(pool.values[i])
-    # Those of equal reward each have their mean: none of them is chosen before another.
+    # Ties: candidates with equal rewards are equally likely to be chosen, so each gets their mean value.
     ranked = [sum(group) / len(group) for _, group in sorted(groups.items(), reverse=True) for _ in group]
     return {n: expected_best_of(ranked, min(n, len(ranked))) for n in sizes(len(pool.candidates))}
 
@@ -137,7 +137,9 @@ def _verdicts(stored: Sequence[Record | None]) -> tuple[Verdict | None, ...]:
 def _refuse_bad_scores(record: Record) -> None:
     stored = record["candidates"]
     if any(c["scores"] and len(c["scores"]) != len(c["solution"]["steps"]) for c in stored):
-        raise UserError(f"{record['key']} does not have one score for each step; remove its run and run it again")
+        raise UserError(
+            f"{record['key']} does not have one score for each step; remove the run folder and repeat the run"
+        )
     values = [value for c in stored for score in c["scores"] if score for value in score.values()]
     if not all(value is None or math.isfinite(value) for value in (*values, *(c["whole"] for c in stored))):
-        raise UserError(f"{record['key']} has rewards that are not finite numbers; correct them or run it again")
+        raise UserError(f"{record['key']} has rewards that are not finite numbers; correct them or repeat the run")

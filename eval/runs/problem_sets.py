@@ -1,5 +1,4 @@
-"""What a run asks: the problems of benchmarks, of the drawn families and of one's own files, and how an answer to each
-is judged."""
+"""Problem sets of a run: published benchmarks, drawn task families and your own files, with their rules for answers."""
 
 from __future__ import annotations
 
@@ -22,8 +21,8 @@ from vlprm.tasks.synthetic import SyntheticFamily
 
 @dataclass(frozen=True)
 class ProblemSet:
-    """The problems of one benchmark by their ids, what its rule reads in a solution, and the truth of a solution's
-    steps, where the task knows it (None for a step that does not parse)."""
+    """The problems of one benchmark by id, the rule that extracts and judges answers, and the ground truth of steps if
+    the task has it (None for a step that does not parse)."""
 
     name: str
     ids: tuple[str, ...]
@@ -33,11 +32,13 @@ class ProblemSet:
 
 
 def open_problem_set(config: ProblemSetConfig) -> ProblemSet:
-    """UserError names the nearest benchmark, and what a folder lacks."""
+    """Open a problem set. UserError if the name is unknown or the folder incomplete."""
     known = [*BENCHMARKS, *TASKS]
     if config.problem_file is not None:
         if config.name in known or config.data is not None:
-            raise UserError(f"{config.problem_file} is a benchmark of your own; give it a name of its own, and no data")
+            raise UserError(
+                f"{config.problem_file} holds your own problems; choose a name that is not taken, and remove data"
+            )
         return _own(ProblemFile(config.problem_file), config)
     if config.name in BENCHMARKS:
         return _benchmark(load_benchmark(config.name), config)
@@ -45,8 +46,8 @@ def open_problem_set(config: ProblemSetConfig) -> ProblemSet:
         nearest = difflib.get_close_matches(config.name, known, n=1)
         hint = f"did you mean {nearest[0]!r}? " if nearest else ""
         raise UserError(
-            f"unknown benchmark {config.name!r}; {hint}known: {', '.join(known)}; for problems of your own, give "
-            "problem_file beside the name"
+            f"unknown benchmark {config.name!r}; {hint}known: {', '.join(known)}; for problems of your own, set "
+            "problem_file too"
         )
     return _drawn(load_task(config.name), config)
 
@@ -75,15 +76,14 @@ def _official(benchmark: Benchmark, item: Item, solution: Solution) -> Reading:
 
 
 def answer_text(solution: Solution) -> str | None:
-    """What authors' rules read of a solution: of one with a tagged answer that answer alone, since the rules were made
-    for responses that are prose, and take letters and numbers of any step for answers. None where it was cut short, or
-    failed."""
+    """The text for an authors' rule: the tagged answer if there is one, otherwise the whole solution; None if it was
+    cut short or failed. The rules expect prose, and would take letters and numbers of any step for answers."""
     return answers.answer_text(solution.steps) if solution.stop in ("answer", "no_answer") else None
 
 
 def _drawn(family: SyntheticFamily, config: ProblemSetConfig) -> ProblemSet:
     if not config.problems:
-        raise UserError(f"{family.name} is drawn and has no end; say how many problems")
+        raise UserError(f"{family.name} has unlimited problems; set problems to a number above 0")
     ids = tuple(family.item_id(config.split, i) for i in range(config.problems))
     return ProblemSet(family.name, ids, family.problem_by_id, _exact, family.verdicts)
 

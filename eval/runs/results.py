@@ -1,4 +1,4 @@
-"""The records of runs, as tables and reports need them: how right each row is, what it cost, what has no result."""
+"""Read the records of runs for tables and reports: accuracy and cost per row, failures, missing answers."""
 
 from __future__ import annotations
 
@@ -21,15 +21,15 @@ from vlprm.schema import SCHEMA_VERSION
 from vlprm.scoring.aggregate import AGGREGATIONS
 from vlprm.search.select import selectors
 
-Values = dict[str, dict[str, float]]  # by benchmark and problem: how right the choice is
-NOT_RESULTS = ("run", "shard", "ray", "workers", "unit")  # settings that do not change what is measured
+Values = dict[str, dict[str, float]]  # accuracy by benchmark and problem
+NOT_RESULTS = ("run", "shard", "ray", "workers", "unit")  # settings that do not affect results
 POLICY = "policy alone"
 ORACLE = "oracle"
 
 
 class Cell(NamedTuple):
-    """What a record says of a row: its number of candidates, how right the choice is, its tokens and its seconds; None
-    for seconds that were not measured, since others' work was in them."""
+    """One row's values for one problem: candidates, expected accuracy of the choice, tokens, and seconds (None if the
+    measured time includes work that the row does not need)."""
 
     name: str
     n: int
@@ -39,7 +39,7 @@ class Cell(NamedTuple):
 
 
 class RecordFacts(NamedTuple):
-    """What is kept of a record: its cells; of a pool that is asked for, the pool; of a search, the tokens that it
+    """The parts of a record that are kept: its cells, its pool if asked for, and for a search method the tokens it
     spent."""
 
     at: int
@@ -59,8 +59,8 @@ Key = tuple[str, str]  # a benchmark and a problem
 
 @dataclass
 class Run:
-    """What the shards of one run say: how right each row is, what a problem cost, and what has no result. `part` is
-    the share of the problems in the shards that were read; `spent` are the tokens of each search."""
+    """The merged shards of one run: accuracy, cost and failures. `part`: share of the problems covered by the shards
+    that were read. `spent`: tokens of each search method per problem."""
 
     label: str
     settings: dict[str, Any]
@@ -76,30 +76,32 @@ class Run:
 
     @property
     def models(self) -> tuple[Any, Any]:
+        """Checkpoints of the policy and the reward model."""
         policy, reward_model = self.settings["policy"], self.settings["reward_model"]
         return policy["checkpoint"], reward_model and reward_model["checkpoint"]
 
     @property
     def scored(self) -> bool:
-        """Whether the pool was scored. A problem of which all candidates failed is in the rows of those that were."""
+        """Whether the run has a reward model. Rows that use it include problems whose candidates all failed."""
         return self.models[1] is not None
 
     @property
     def aggregation(self) -> Any:
+        """The aggregation fixed in the config."""
         return self.settings["search"]["aggregation"]
 
 
 def read_runs(
     folders: Sequence[Path], layout: Layout = "methods", pools: bool = False, steps: bool = False
 ) -> list[Run]:
-    """Runs by what they are of, with their `pools`, if those are asked for or a search of the run is compared with
-    them; with `steps`, also what is known of each step of these. UserError where two of different settings would have
-    one name."""
+    """Read runs, and merge shards by the names of their models. Pools are kept if `pools`, or if a search method is
+    compared with them; `steps` adds scores and ground truth per step. UserError if runs with the same name have
+    different settings."""
     runs: dict[str, tuple[Run, list[RecordFacts]]] = {}
     for folder in folders:
         path = folder / CONFIG
         if not path.is_file():
-            raise UserError(f"{folder} has no config.yaml; give the run folder of eval.run")
+            raise UserError(f"{folder} has no config.yaml; pass a run folder of eval.run")
         settings = yaml.safe_load(path.read_text())
         part = Fraction(1, int(settings["shard"].partition("/")[2]))
         settings = {name: without_device(value) for name, value in settings.items() if name not in NOT_RESULTS}
@@ -112,17 +114,18 @@ def read_runs(
         for record in iterate_finished(folder / RECORDS, "eval.run"):
             all_facts.append(facts_of(record, one, layout, keep, steps))
     for one, all_facts in runs.values():
-        for facts in sorted(all_facts, key=lambda facts: facts.at):  # they stand in the order in which they were done
+        for facts in sorted(all_facts, key=lambda facts: facts.at):  # the file is in order of completion
             add(one, facts)
     return [one for one, _ in runs.values()]
 
 
 def evaluation_of(folder: Path) -> Path | None:
-    """The run folder of eval.run: this one, or the folder `eval` of a folder whose stages are its sub-folders."""
+    """The run folder of eval.run: `folder` itself or its subfolder `eval`; None if neither has records."""
     return next((one for one in (folder, folder / "eval") if (one / RECORDS).is_file()), None)
 
 
 def label_of(settings: dict[str, Any]) -> str:
+    """The name of a run: its models, joined by `+`."""
     names = [Path(settings[name]["checkpoint"]).name for name in ("policy", "critic") if settings.get(name)]
     reward_model = settings.get("reward_model")
     if reward_model:
@@ -132,14 +135,15 @@ def label_of(settings: dict[str, Any]) -> str:
 
 
 def without_device(value: Any) -> Any:
-    """A setting; of a model, what does not depend on the machine."""
+    """A setting; for a model, without its device, which depends on the machine."""
     return {name: of for name, of in value.items() if name != "device"} if isinstance(value, dict) else value
 
 
 def facts_of(record: Record, one: Run, layout: Layout, keep_pool: bool, steps: bool) -> RecordFacts:
+    """The parts of a record that a layout needs. UserError for another schema."""
     if record.get("schema") != SCHEMA_VERSION:
         raise UserError(
-            f"{record['key']} has schema {record.get('schema')!r}, this code reads {SCHEMA_VERSION}; run eval.run again"
+            f"{record['key']} has schema {record.get('schema')!r}, but this code reads {SCHEMA_VERSION}; repeat the run"
         )
     named = record["at"], record["benchmark"], record["problem"], record["failure"]
     if record["failure"]:
@@ -158,6 +162,7 @@ def facts_of(record: Record, one: Run, layout: Layout, keep_pool: bool, steps: b
 
 
 def add(one: Run, facts: RecordFacts) -> None:
+    """Add a record to its run."""
     if facts.failure:
         one.failures[facts.benchmark, facts.failure] += 1
         return
@@ -175,7 +180,7 @@ def add(one: Run, facts: RecordFacts) -> None:
 
 
 def pool_cells(record: Record, pool: Pool, one: Run, layout: Layout) -> Iterator[Cell]:
-    """What a pool says of each row. What is chosen without the reward model does not pay for it."""
+    """The cells of a pool. Rows that do not use the reward model do not include its cost."""
     values, n, seconds = pool.values, len(pool.candidates), record["cost"]["seconds"]
     written = sum(c["solution"]["tokens"] for c in record["candidates"])
     unscored = None if one.scored else seconds

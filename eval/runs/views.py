@@ -1,4 +1,4 @@
-"""A run of `eval.run` as problems of a page: the candidates of all methods side by side, and what each method chose."""
+"""Problems of a run on a page: the candidates of all methods next to each other, and each method's choice."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ from vlprm.viewer.views import QUESTION_LENGTH, CandidateView, Problems, Problem
 
 
 class Kept(NamedTuple):
-    """What stays in memory of a record: where it is, and what the list of problems shows. `chosen` has the index of
-    the candidate that each method chose; those that choose from a pool are several."""
+    """The part of a record that stays in memory: its place in the file, and what the list of problems shows. `chosen`:
+    index of the candidate that each method of the record chose."""
 
     at: int
     place: int
@@ -33,7 +33,7 @@ class Kept(NamedTuple):
 
 
 class Listed(NamedTuple):
-    """A problem of the list, and what is kept of its records."""
+    """A problem in the list, with its records."""
 
     benchmark: str
     id: str
@@ -45,11 +45,11 @@ class Listed(NamedTuple):
 
 
 class RunViews(Problems):
-    """The records are read once for the list, and those of a problem again when it is opened. Benchmarks stand in the
-    order in which they were named, their problems and methods in the order in which they were asked.
+    """Reads all records once for the list, and a problem's records again when it is opened. Benchmarks, problems and
+    methods keep the order of the run.
 
-    Images come from where the run had them. A family from outside the package is one of the `tasks` that the user
-    gives: no run folder decides what code is imported. UserError where it is not given.
+    Images come from the run's own sources. A task family from outside the package must be in `tasks`, so that no run
+    folder decides which code is imported; UserError if it is not.
     """
 
     def __init__(self, folder: Path, tasks: Tasks) -> None:
@@ -74,17 +74,20 @@ class RunViews(Problems):
         return len(self._problems)
 
     def images(self, at: int) -> tuple[bytes, ...]:
+        """The problem's images, as encoded files."""
         problem = self._problems[at]
         if problem.benchmark in self._sets:
             return self._sets[problem.benchmark].problem(problem.id).images
         return problem_by_id(problem.id, self._tasks).images
 
     def view(self, at: int) -> ProblemView:
+        """The problem with the candidates of all its records."""
         records = [record_at(self._path, kept.place) for kept in self._problems[at].records]
         pools = [[stored_view(stored) for stored in record["candidates"]] for record in records]
         return problem_view(self._problems[at], records[0]["question"], pools)
 
     def facts(self, at: int) -> dict[str, Any]:
+        """The problem's entry in the list."""
         problem = self._problems[at]
         pools = [
             [CandidateView((), answer, right) for answer, right in zip(kept.answers, kept.right, strict=True)]
@@ -94,6 +97,7 @@ class RunViews(Problems):
 
 
 def listed(record: dict[str, Any]) -> Listed:
+    """The list entry of a record's problem, still without records."""
     return Listed(
         intern(record["benchmark"]),
         intern(record["problem"]),
@@ -106,6 +110,7 @@ def listed(record: dict[str, Any]) -> Listed:
 
 
 def kept(place: int, record: Record, aggregation: Aggregation) -> Kept:
+    """The part of a record that stays in memory."""
     candidates = record["candidates"]
     return Kept(
         record["at"], place, chosen_of(record, aggregation),
@@ -114,8 +119,8 @@ def kept(place: int, record: Record, aggregation: Aggregation) -> Kept:
 
 
 def chosen_of(record: Record, aggregation: Aggregation) -> dict[str, int]:
-    """The candidate to which each method gives the largest share, the first of equals. A random choice is none; of the
-    rules that make one reward of a solution's steps, the one that was fixed has a choice."""
+    """Index of the candidate with the largest share of each method, the first if tied. Random choice and other
+    aggregations than the run's are left out."""
     if record["method"] != POOL:
         shares = {intern(record["method"]): record["shares"]}
     else:
@@ -127,7 +132,7 @@ def chosen_of(record: Record, aggregation: Aggregation) -> dict[str, int]:
 
 
 def problem_view(problem: Listed, question: str, pools: Sequence[Sequence[CandidateView]]) -> ProblemView:
-    """The candidates of all records side by side, with what each method chose among its own."""
+    """The candidates of all records in one list, with each method's choice."""
     candidates: list[CandidateView] = []
     chosen: dict[str, int] = {}
     for record, pool in zip(problem.records, pools, strict=True):
@@ -140,6 +145,7 @@ def problem_view(problem: Listed, question: str, pools: Sequence[Sequence[Candid
 
 
 def stored_view(stored: Record) -> CandidateView:
+    """A stored candidate with its rewards by every aggregation."""
     solution = from_json(Solution, stored["solution"])
     rewards = [score and score["correct"] for score in stored["scores"]]
     known = candidate_of(stored).rewards
@@ -155,7 +161,7 @@ def candidate_view(
     right: bool | None = None,
     truth: Sequence[Record | None] | None = None,
 ) -> CandidateView:
-    """A solution, and what is known of it: rewards of its steps where it was scored, and the truth of each."""
+    """A solution with the rewards and the ground truth of its steps, if known."""
     nothing = [None] * len(solution.steps)
     known = [verdict or {} for verdict in truth or nothing]
     steps = [

@@ -1,7 +1,7 @@
-"""The solving of a run's jobs, in whatever process its models are, and the record that a job leaves.
+"""Worker of eval.run: solves jobs and builds their records.
 
-All records have the same fields, of a problem that cannot be used as well. A field may be null in every record of a
-file's beginning, so that a reader who guesses types from it has to be told them: they are `FEATURES`.
+All records have the same fields, also those of failed problems. `FEATURES` declares their types, for readers that would
+infer them from the first records of a file, where a field may always be null.
 """
 
 from __future__ import annotations
@@ -61,7 +61,7 @@ FEATURES = Features(
 
 @asynccontextmanager
 async def open_worker(config: RunConfig) -> AsyncIterator[Work[Job, Record]]:
-    """What solves units of jobs side by side with the models of the config, for one event loop."""
+    """A function that solves the jobs of a unit concurrently, with the config's models. For one event loop."""
     reward_models = [config.reward_model] if config.reward_model else []
     async with open_models(config.policy, reward_models, config.scorer, config.critic) as models:
         whole = None
@@ -77,14 +77,14 @@ async def open_worker(config: RunConfig) -> AsyncIterator[Work[Job, Record]]:
 
 @asynccontextmanager
 async def open_worker_anew(config: RunConfig) -> AsyncIterator[Work[str, Record]]:
-    """The same for keys of jobs, in a process that was given no more than the config."""
+    """The same for job keys, in a process that knows only the config."""
     jobs = {job.key: job for job in jobs_of(config)}
     async with open_worker(config) as solved:
         yield lambda keys: solved([jobs[key] for key in keys])
 
 
 async def record_of(job: Job, models: Models, whole: Scorer | None, search: SearchConfig) -> Record:
-    """A problem that cannot be used has a record too, which says why."""
+    """Solve a job and return its record; for an unusable problem, a record with the cause."""
     try:
         problem = job.problem_set.problem(job.problem_id)
         found = await solve(job.method, problem, models.policy, models.scorer, search, models.critic)
@@ -95,7 +95,7 @@ async def record_of(job: Job, models: Models, whole: Scorer | None, search: Sear
 
 
 async def whole_rewards(problem: Problem, found: SearchResult, scorer: Scorer) -> list[float | None]:
-    """The rewards of the candidates, each read as one step; None for one that could not be read."""
+    """The reward of each candidate, scored as a single step; None if it could not be scored."""
     scored = await scorer.score(problem, [candidate.solution.steps for candidate in found.pool], problem.id)
     scorer.forget(problem, problem.id)
     return [scores[-1].correct if scores and scores[-1] is not None else None for scores in scored.steps]
@@ -104,8 +104,8 @@ async def whole_rewards(problem: Problem, found: SearchResult, scorer: Scorer) -
 def found_record(
     job: Job, problem: Problem, found: SearchResult, search: SearchConfig, whole: Sequence[float | None] | None = None
 ) -> Record:
-    """The candidates as the benchmark's rule reads them, and the choice among its answers: `vote` is the answer that a
-    vote counts a candidate for, since equal answers are written in several ways."""
+    """The record of a solved problem, with answers as the benchmark's rule extracts them. `vote`: the answer that a
+    candidate counts for in a vote, since equal answers can be written in several ways."""
     readings = [job.problem_set.read(problem, scored.solution) for scored in found.pool]
     read = [dataclasses.replace(s.candidate, answer=r.answer) for s, r in zip(found.pool, readings, strict=True)]
     pool = voters(problem, read)
@@ -138,7 +138,7 @@ def found_record(
 
 
 def truths(job: Job, problem: Problem, found: SearchResult) -> list[list[Record | None] | None]:
-    """The truth of each candidate's steps, where the task knows it. A pool holds many solutions twice: each is read
+    """Ground truth of each candidate's steps, or None if the task has none. Duplicate solutions are checked only
     once."""
     if job.problem_set.truth is None:
         return [None] * len(found.pool)
@@ -150,6 +150,7 @@ def truths(job: Job, problem: Problem, found: SearchResult) -> list[list[Record 
 
 
 def failure_record(job: Job, error: ProblemError) -> Record:
+    """The record of an unusable problem."""
     nothing = {"question_type": "", "question": "", "images": 0, "gold": None, "candidates": [], "shares": []}
     return {**_head(job), "failure": error.failure, "said": str(error), **nothing, "cost": asdict(Cost())}
 

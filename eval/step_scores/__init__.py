@@ -1,1 +1,1 @@
-"""Rewards of labelled steps against their labels."""
+"""Evaluation of step rewards against step labels."""

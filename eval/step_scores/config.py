@@ -1,4 +1,4 @@
-"""What the commands that read or score stored steps are asked for: `eval.steps`, `eval.critiques`, `eval.parity`."""
+"""Configs of the commands that read or score stored steps: `eval.steps`, `eval.critiques`, `eval.parity`."""
 
 from __future__ import annotations
 
@@ -16,19 +16,19 @@ ImageMode = Literal["kept", "removed", "swapped"]
 
 @dataclass(frozen=True)
 class StepsConfig:
-    """Measure step rewards.
+    """Evaluate step rewards.
 
     Args:
-        benchmark: visual_process_bench, process_bench, prm_bench, vlrm_bench, or synthetic.
-        data: folder of the benchmark as it is published; for synthetic, a run folder of eval.run.
+        benchmark: step benchmark: visual_process_bench, process_bench, prm_bench, vlrm_bench, or synthetic.
+        data: folder of the benchmark as published; for synthetic, a run folder of eval.run.
         run: folder to write.
-        reward_model: the model that scores the solutions, in this process.
-        predictions: in its place, a file of predictions: the benchmark's own layout or that of predictions.jsonl.
-        images: as they are (kept), none (removed), or those of another problem of the group (swapped).
-        threshold_from: run folder of eval.steps on other solutions, whose best threshold is used here beside 0.5.
-        groups: subsets, classes, sources or tasks that are measured; all if there are none.
-        rows: how many solutions, the groups taking turns; 0 for all.
-        unit: solutions that are scored together and recorded together.
+        reward_model: model that scores the solutions, in this process.
+        predictions: file of predictions to evaluate instead, in the benchmark's layout or that of predictions.jsonl.
+        images: images that the model sees: its own (kept), none (removed), or of another problem (swapped).
+        threshold_from: run folder of eval.steps on other solutions; its best threshold is used in addition to 0.5.
+        groups: groups to measure, such as subsets, classes, sources or tasks; empty for all.
+        rows: number of solutions, taken from the groups in turn; 0 for all.
+        unit: solutions scored and recorded together.
     """
 
     benchmark: str
@@ -45,15 +45,15 @@ class StepsConfig:
 
 @dataclass(frozen=True)
 class CritiquesConfig:
-    """Measure critiques.
+    """Evaluate critiques.
 
     Args:
-        candidates: run folder of eval.run.
-        reward_model: a reward model that has learnt critiques.
+        candidates: run folder of eval.run with the candidates.
+        reward_model: reward model trained to write critiques.
         run: folder to write.
-        first: the problem to begin with.
-        problems: how many problems' candidates are criticised.
-        tasks: task names or module paths, as they were given to eval.run.
+        first: index of the first problem.
+        problems: number of problems whose candidates are critiqued.
+        tasks: task names or module paths, as passed to eval.run.
     """
 
     candidates: Path
@@ -66,14 +66,14 @@ class CritiquesConfig:
 
 @dataclass(frozen=True)
 class ParityConfig:
-    """Compare served scores with those of this process.
+    """Compare served with in-process scores.
 
     Args:
-        reward_model: a reward model that servers serve; its device and dtype are those of this process.
-        candidates: run folder of eval.run.
-        bound: the largest gap between two probabilities of correct that passes.
-        problems: whose candidates are scored, from the first on.
-        tasks: task names or module paths, as they were given to eval.run.
+        reward_model: reward model and its servers; device and dtype apply to this process.
+        candidates: run folder of eval.run with the candidates.
+        bound: largest allowed gap between the two probabilities that a step is correct.
+        problems: number of problems whose candidates are scored, from the first.
+        tasks: task names or module paths, as passed to eval.run.
     """
 
     reward_model: ModelConfig

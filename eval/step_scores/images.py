@@ -1,5 +1,5 @@
-"""What a reward model is shown of a benchmark's images: their own, none, or another problem's. A model whose numbers
-stay what they were has not looked."""
+"""The images that a reward model sees on a step benchmark: the problem's own, none, or another problem's. If its
+numbers do not change, the model ignores the images."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ Names = tuple[str, ...]
 
 
 class Images:
-    """The images that each solution is shown. A problem whose own images cannot be opened has none in any mode, so that
-    the three are measured on the same solutions. UserError where there are no images to take away."""
+    """The images of each solution. If a problem's own images cannot be opened, it fails in every mode, so that all
+    modes are measured on the same solutions. UserError if the benchmark has no images to change."""
 
     def __init__(self, labelled: LabelledSet, solutions: Sequence[LabelledSolution], mode: ImageMode) -> None:
         self._open, self._mode = labelled.open_images, mode
@@ -26,23 +26,23 @@ class Images:
             if solution.images and solution.images not in names:
                 names.append(solution.images)
         if mode != "kept" and not any(self._of_group.values()):
-            raise UserError(f"the benchmark has no images; nothing can be {mode}")
+            raise UserError(f"the benchmark has no images, so none can be {mode}; set images to kept")
 
     def of(self, solution: LabelledSolution) -> tuple[bytes, ...]:
-        """Encoded files. Dropped where there is no image, or none to swap it with."""
+        """Encoded image files. RecordError if one is missing, or if there is none to swap it with."""
         own = self._open(solution.images)
         if self._mode == "removed":
             return ()
         return self._others(solution) if self._mode == "swapped" and own else own
 
     def steps_of(self, solution: LabelledSolution) -> tuple[Step, ...]:
-        """A zoom that has no image to look at shows nothing."""
+        """The steps; without images, zooms have no region."""
         if self._mode == "removed":
             return tuple(replace(step, region=None) for step in solution.steps)
         return solution.steps
 
     def _others(self, solution: LabelledSolution) -> tuple[bytes, ...]:
-        """Those of the next problem of the group that has other images, which can be opened."""
+        """The images of the group's next problem with other, readable images."""
         names = self._of_group[solution.group]
         start = names.index(solution.images) + 1
         for other in names[start:] + names[: start - 1]:

@@ -1,4 +1,4 @@
-"""What predictions of labelled steps are worth: the benchmark's own measures, and those that need no threshold."""
+"""Measures of predictions for labelled steps: the benchmark's own, and threshold-free ones."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from vlprm.viewer.tables import plain_table
 
 @dataclass(frozen=True)
 class Threshold:
-    """A step with this reward or more is called correct."""
+    """Steps with at least this reward are called correct."""
 
     value: float
     origin: str
@@ -37,7 +37,7 @@ def measured_all(
     predictions: Sequence[Prediction],
     thresholds: Sequence[Threshold],
 ) -> dict[str, Any]:
-    """As it stands in `results.json`. `official` has an entry for each threshold, or one for verdicts that were stored
+    """The content of `results.json`. `official` has one entry per threshold, or a single one for stored verdicts
     without rewards."""
     rewards, correct = _known(solutions, predictions)
     if not rewards and any(p.calls is not None for p in predictions):
@@ -71,9 +71,8 @@ def _official(
     predictions: Sequence[Prediction],
     threshold: Threshold,
 ) -> dict[str, Any]:
-    """The benchmark's measures, with 95% intervals of those that tables show. Where some solutions have no result, also
-    those of the others alone; and what they would be were all steps of a failure called falsely: no failure can have
-    made a model look better than that."""
+    """The benchmark's measures, with 95% intervals of those in tables. If some solutions have no result, also the
+    measures of the others alone, and the worst case: all steps without a result are called wrongly."""
     calls: list[Calls] = [None if p.no_result else p.called(threshold.value) for p in predictions]
 
     def of(chosen: Sequence[int]) -> dict[str, float]:
@@ -95,7 +94,7 @@ def _official(
 
 
 def headline(measures: dict[str, Any], main: str) -> dict[str, float]:
-    """What tables show of a benchmark's measures: those of all solutions, and the main one of each group."""
+    """The measures in tables: all measures over all solutions, and the main one per group."""
     overall = {name: value for name, value in measures.items() if name != "by_group"}
     return overall | {f"{main}, {group}": row[main] for group, row in measures["by_group"].items()}
 
@@ -103,8 +102,8 @@ def headline(measures: dict[str, Any], main: str) -> dict[str, float]:
 def intervals(
     solutions: Sequence[LabelledSolution], measure: Callable[[Sequence[int]], dict[str, float]]
 ) -> dict[str, list[float]]:
-    """95% percentile intervals of what `measure` makes of indices of solutions: whole problems are drawn again, since
-    solutions of one problem are right and wrong together."""
+    """95% percentile bootstrap intervals of `measure`, a function of solution indices. Whole problems are resampled,
+    since solutions of one problem are correlated."""
     of_problem: dict[str, list[int]] = defaultdict(list)
     for i, solution in enumerate(solutions):
         of_problem[solution.problem_id].append(i)
@@ -119,17 +118,17 @@ def intervals(
 
 
 def reward_measures(solutions: Sequence[LabelledSolution], predictions: Sequence[Prediction]) -> dict[str, Any]:
-    """Of the labelled steps that have a reward. `average_precision_error` is that of finding wrong steps by a low one.
+    """Measures over the labelled steps with a reward. `average_precision_error`: for detecting wrong steps.
 
-    Within-problem accuracy: how often, of two solutions of one problem, the one whose steps are all correct has a
-    larger least reward than one with a wrong step. A model that only knows which problems are hard has a half there.
+    Within-problem accuracy: how often a fully correct solution has a higher minimum reward than a solution of the same
+    problem with a wrong step. A model that only knows which problems are hard scores 0.5.
     """
 
     def of(chosen: Sequence[int]) -> dict[str, float]:
         known = _known([solutions[i] for i in chosen], [predictions[i] for i in chosen])
         rewards, correct = np.array(known[0], dtype=float), np.array(known[1], dtype=bool)
         ranked = {"auroc": auroc(rewards, correct), "average_precision_error": average_precision(-rewards, ~correct)}
-        return {name: value for name, value in ranked.items() if not math.isnan(value)}  # there is one kind of step
+        return {name: value for name, value in ranked.items() if not math.isnan(value)}  # NaN: all steps are alike
 
     correct = _known(solutions, predictions)[1]
     ranked = of(range(len(solutions)))
@@ -152,7 +151,7 @@ def _known(solutions: Sequence[LabelledSolution], predictions: Sequence[Predicti
 
 
 def _within(solutions: Sequence[LabelledSolution], predictions: Sequence[Prediction]) -> list[float]:
-    """A number a problem that has both kinds of solutions."""
+    """One AUROC per problem with both kinds of solutions."""
     of_problem: dict[str, list[tuple[float, bool]]] = defaultdict(list)
     for s, p in zip(solutions, predictions, strict=True):
         if p.rewards and (False in s.correct or all(s.correct)):
@@ -165,23 +164,26 @@ def _within(solutions: Sequence[LabelledSolution], predictions: Sequence[Predict
 
 
 def print_results(results: dict[str, Any], main: str) -> None:
+    """Print the tables of `results.json`. `main`: the benchmark's main measure."""
     console, none = Console(), results["no_result"]
     console.print(f"{results['benchmark']}, images {results['images']}: {results['solutions']} solutions")
     if causes := none["causes"]:
         counts = ", ".join(f"{cause} {count}" for cause, count in causes.items())
-        console.print(f"{none['solutions']} without a result ({counts}); official rule: {none['official_rule']}")
+        console.print(
+            f"{none['solutions']} solutions without a result ({counts}); official rule: {none['official_rule']}"
+        )
     for row in results["official"]:
-        from_on = "" if row["threshold"] is None else f" with a reward of {row['threshold']:.3f} or more"
-        console.print(f"Called correct{from_on}: {row['origin']}")
+        from_on = "" if row["threshold"] is None else f" at a reward of {row['threshold']:.3f} or more"
+        console.print(f"Steps called correct{from_on} ({row['origin']})")
         console.print(_official_table(row, main))
     if "rewards" in results:
         console.print(_reward_table(results["rewards"]))
 
 
-READINGS = {  # of solutions without a result
+READINGS = {  # how solutions without a result count
     "measures": "official",
-    "results_alone": "those with a result",
-    "were_no_results_false": "were no results false",
+    "results_alone": "only with a result",
+    "were_no_results_false": "no result counted as wrong",
 }
 
 
@@ -196,7 +198,7 @@ def _official_table(row: dict[str, Any], main: str) -> Table:
 
 
 def _reward_table(measures: dict[str, Any]) -> Table:
-    table = plain_table("Rewards, without a threshold", "measure", "value", "95% interval")
+    table = plain_table("Threshold-free measures of rewards", "measure", "value", "95% interval")
     for name, value in measures.items():
         if name != "ci":
             table.add_row(name, _shown(value), _interval(measures["ci"].get(name)))

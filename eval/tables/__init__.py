@@ -1,1 +1,1 @@
-"""Rows of tables, and their formats."""
+"""Table rows and formats."""

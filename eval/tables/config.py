@@ -1,4 +1,4 @@
-"""What the commands that show runs are asked for: `eval.table`, `eval.report`, `eval.view`."""
+"""Configs of the commands that show runs: `eval.table`, `eval.report`, `eval.view`."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ Format = Literal["text", "markdown", "latex", "csv", "model-index", "eval-result
 
 @dataclass(frozen=True)
 class TableConfig:
-    """Print a table.
+    """Print a table of runs.
 
     Args:
         runs: run folders of eval.run.
-        layout: methods, aggregations (every rule of best-of-N), or curve (best-of-n by n).
-        format: text, markdown, latex or csv; model-index or eval-results, for the Hub.
-        pool: run folder of eval.run with a larger pool, for best of N at equal tokens.
-        published: a file of published rows to stand below, such as eval/published.yaml.
+        layout: rows: methods, aggregations (best-of-N by each aggregation), or curve (best of 1, 2, 4, ...).
+        format: output format: text, markdown, latex, csv; or metadata for the Hub: model-index, eval-results.
+        pool: run folder of eval.run with more candidates per problem, for best-of-N at equal tokens.
+        published: YAML file of published rows to append, such as eval/published.yaml.
     """
 
     runs: tuple[Path, ...]
@@ -37,11 +37,11 @@ class TableConfig:
 
 @dataclass(frozen=True)
 class ReportConfig:
-    """Measure and show a run.
+    """Measure a run and write its page.
 
     Args:
-        run: run folder of eval.run, or one whose stages are its sub-folders; the report is written into it.
-        tasks: task names or module paths; families from outside the package are imported where they are named here.
+        run: run folder of eval.run, or the folder of all stages; the report is written into it.
+        tasks: task names or module paths; name families from outside the package here.
     """
 
     run: Path
@@ -50,12 +50,12 @@ class ReportConfig:
 
 @dataclass(frozen=True)
 class ViewConfig:
-    """Look at a run.
+    """Show a run in the browser.
 
     Args:
-        run: run folder of eval.run, or one whose stages are its sub-folders.
-        tasks: task names or module paths; families from outside the package are imported where they are named here.
-        port: of the page on this machine; 0: one that is free.
+        run: run folder of eval.run, or the folder of all stages.
+        tasks: task names or module paths; name families from outside the package here.
+        port: local port of the page; 0 for a free one.
     """
 
     run: Path

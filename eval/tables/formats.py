@@ -1,4 +1,4 @@
-"""One table in four formats, and in the Hub's two. Accuracies are in percent; a cell that was not measured is empty."""
+"""Table formats: text, Markdown, LaTeX, CSV and the Hub's two. Accuracies in percent; empty cell: not measured."""
 
 from __future__ import annotations
 
@@ -18,16 +18,18 @@ LATEX = str.maketrans({c: f"\\{c}" for c in "&%$#_{}"} | {"\\": r"\textbackslash
 
 
 def header(rows: Sequence[TableRow]) -> list[str]:
+    """Column titles; the first column is the row's title."""
     return ["", *benchmarks(rows), "mean", "difference (95% interval)", "problems", "N", "tokens", "seconds"]
 
 
 def benchmarks(rows: Sequence[TableRow]) -> list[str]:
-    """Those of our own rows; a table of quoted rows alone has theirs."""
+    """Benchmarks of the measured rows; of all rows if none is measured."""
     own = [row for row in rows if row.tokens is not None] or rows
     return list(dict.fromkeys(name for row in own for name in row.cells))
 
 
 def cells(row: TableRow, columns: Sequence[str]) -> list[str]:
+    """The cells of a row as text. The mean is empty unless all benchmarks were measured."""
     shares = [percent(row.cells[name]) if name in row.cells else "" for name in columns]
     whole = set(columns) <= set(row.cells)
     mean = percent(sum(row.cells[name] for name in columns) / len(columns)) if whole and columns else ""
@@ -38,11 +40,13 @@ def cells(row: TableRow, columns: Sequence[str]) -> list[str]:
 
 
 def table(rows: Sequence[TableRow]) -> list[list[str]]:
+    """Header and rows as text."""
     columns = benchmarks(rows)
     return [header(rows), *(cells(row, columns) for row in rows)]
 
 
 def as_text(rows: Sequence[TableRow]) -> str:
+    """Table for the terminal."""
     first, *others = table(rows)
     printed = plain_table("Accuracy %", *first)
     for line in others:
@@ -53,12 +57,14 @@ def as_text(rows: Sequence[TableRow]) -> str:
 
 
 def as_markdown(rows: Sequence[TableRow]) -> str:
+    """Markdown table."""
     first, *others = [[cell.replace("|", "\\|") for cell in line] for line in table(rows)]
     lines = [first, ["---"] * len(first), *others]
     return "".join(f"| {' | '.join(line)} |\n" for line in lines)
 
 
 def as_latex(rows: Sequence[TableRow]) -> str:
+    """LaTeX table with booktabs rules."""
     first, *others = [[cell.translate(LATEX) for cell in line] for line in table(rows)]
     body = [" & ".join(line) + r" \\" for line in others]
     columns = "l" + "r" * (len(first) - 1)
@@ -67,6 +73,7 @@ def as_latex(rows: Sequence[TableRow]) -> str:
 
 
 def as_csv(rows: Sequence[TableRow]) -> str:
+    """CSV with a header line."""
     written = io.StringIO()
     csv.writer(written, lineterminator="\n").writerows(table(rows))
     return written.getvalue()

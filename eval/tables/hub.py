@@ -1,9 +1,8 @@
-"""Measured rows of a table as the Hub's metadata: the `model-index` of a model card, and a file of `.eval_results/`.
+"""Measured table rows as Hub metadata: the `model-index` of a model card, and a file of `.eval_results/`.
 
     python -m eval.table --runs '[runs/eval/builtin]' --format model-index > model_index.yaml
 
-huggingface_hub makes both, and reads them back. A quoted row is not ours to publish, and the oracle is no method:
-neither is written. Values are in percent.
+Both are written with huggingface_hub. Quoted rows and the oracle are left out. Values are in percent.
 """
 
 from __future__ import annotations
@@ -22,24 +21,26 @@ TASK = "image-text-to-text"
 
 
 def as_model_index(rows: Sequence[TableRow]) -> str:
-    """The head of a model card. UserError where the rows are of several models, or none is measured."""
+    """YAML header of a model card. UserError if the rows have several models, or none is measured."""
     own = list(_measured(rows))
     models = list(dict.fromkeys(row.model for row, _, _ in own))
     if len(models) != 1:
-        raise UserError(f"a model card is of one model, and these rows are of {len(models)}; give the runs of one")
+        raise UserError(
+            f"a model card describes one model, but these rows have {len(models)}; pass the runs of one model"
+        )
     return ModelCardData(model_name=models[0], eval_results=[_result(*cell) for cell in own]).to_yaml() + "\n"
 
 
 def as_eval_results(rows: Sequence[TableRow]) -> str:
-    """A file of `.eval_results/`, whose values enter the leaderboards of datasets: of whole benchmarks alone.
-    UserError where there is none."""
+    """A file of `.eval_results/`, which dataset leaderboards read; only whole benchmarks. UserError if there is
+    none."""
     entries = [
         EvalResultEntry(sample.hub.path, _config(sample) or "default", _value(row, name), notes=_notes(row, sample))
         for row, name, sample in _measured(rows)
         if sample.hub is not None and sample.whole
     ]
     if not entries:
-        raise UserError("no row is of all items of a benchmark on the Hub; run one whole, or use model-index")
+        raise UserError("no row covers all items of a benchmark on the Hub; run a whole benchmark, or use model-index")
     return yaml.safe_dump(eval_result_entries_to_yaml(entries), sort_keys=False, allow_unicode=True)
 
 
@@ -64,7 +65,7 @@ def _result(row: TableRow, name: str, sample: Sample) -> EvalResult:
 
 
 def _config(sample: Sample) -> str | None:
-    """The dataset's configuration, where there is one alone."""
+    """The dataset's configuration, if it has exactly one."""
     configs = sample.hub.configs if sample.hub else ()
     return configs[0] if len(configs) == 1 else None
 

@@ -1,4 +1,4 @@
-"""A row of a table: what layouts print, and what cards publish."""
+"""Table rows, as formats print them and model cards publish them."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from vlprm.benchmarks.benchmark import Hub
 
 @dataclass(frozen=True)
 class Sample:
-    """The problems whose mean a cell of ours is: how many, the 95% interval of the mean, where the Hub has them, and
-    whether they are all that it has there."""
+    """The problems behind a measured cell: their number, the 95% interval of their mean, their dataset on the Hub, and
+    whether they are the whole dataset."""
 
     problems: int
     interval: tuple[float, float]
@@ -21,8 +21,8 @@ class Sample:
 
 @dataclass(frozen=True)
 class TableRow:
-    """A row: shares by benchmark, the difference to the policy alone with its interval, candidates, and tokens and
-    seconds a problem. None for what was not measured, as in a quoted row, which has no samples either."""
+    """One row: accuracy in [0, 1] per benchmark, difference to the policy alone with its interval, candidates, and
+    tokens and seconds per problem. None: not measured, as in quoted rows, which also have no samples."""
 
     title: str
     cells: dict[str, float]

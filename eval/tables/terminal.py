@@ -1,4 +1,4 @@
-"""Tables for the terminal, from `results.json`."""
+"""Print the tables of `results.json` in the terminal."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from vlprm.viewer.tables import plain_table, selector_title
 
 
 def print_tables(results: dict[str, Any]) -> None:
-    """The tables of what was measured."""
+    """Print a table for each measured part."""
     tables = {
         "selection": _selection,
         "differences": _differences,
@@ -29,9 +29,9 @@ def print_tables(results: dict[str, Any]) -> None:
 def _selection(results: dict[str, Any]) -> Table:
     none, failed = results["no_answer"], results["failed"]
     table = plain_table(
-        f"Which of {results['n_candidates']} candidates? ({results['n_problems']} problems"
-        + (f", beside {failed} that failed" if failed else "")
-        + f"; without an answer: {none['candidates']} candidates, and all those of {none['problems']} problems)",
+        f"Selection from {results['n_candidates']} candidates ({results['n_problems']} problems"
+        + (f", {failed} more failed" if failed else "")
+        + f"; no answer: {none['candidates']} candidates, all candidates of {none['problems']} problems)",
         "selector", "accuracy %", "95% interval", "every step right %",
     )  # fmt: skip
     for name, row in results["selection"].items():
@@ -43,24 +43,24 @@ def _selection(results: dict[str, Any]) -> Table:
 
 
 def _differences(results: dict[str, Any]) -> Table:
-    table = plain_table("Paired differences", "of", "points", "95% interval")
+    table = plain_table("Paired differences", "difference", "points", "95% interval")
     for name, row in results["differences"].items():
         if isinstance(row, dict):
             table.add_row(name, percent(row["accuracy"]), " to ".join(map(percent, row["ci"])))
-    table.add_row("share of the room from random to oracle that best of N closes",
+    table.add_row("share of the gap from random to oracle closed by best of N",
                   percent(results["differences"]["share_of_room_closed"]) + "%", "")  # fmt: skip
     return table
 
 
 def _curve(results: dict[str, Any]) -> Table:
-    table = plain_table(f"Best of n by {results['aggregation']}, exact expectation", "n", "accuracy %")
+    table = plain_table(f"Expected accuracy of best of n by {results['aggregation']} (exact)", "n", "accuracy %")
     for n, accuracy in results["best_of_n"].items():
         table.add_row(n, percent(accuracy))
     return table
 
 
 def _steps(results: dict[str, Any]) -> Table:
-    table = plain_table("Step rewards against the truth", "measure", "value")
+    table = plain_table("Step rewards against the ground truth", "measure", "value")
     for name, value in results["steps"].items():
         table.add_row(name.replace("_", " "), f"{value:.3f}" if isinstance(value, float) else str(value))
     return table
@@ -68,7 +68,7 @@ def _steps(results: dict[str, Any]) -> Table:
 
 def _labels(results: dict[str, Any]) -> Table:
     table = plain_table(
-        f"Labels against the truth: finding wrong steps (judge: {results['judge']})",
+        f"Labels against the ground truth: detection of wrong steps (judge: {results['judge']})",
         "labels by", "precision", "recall", "F1", "share of steps labelled",
     )  # fmt: skip
     for name in ("mc", "judge", "fused"):

@@ -134,12 +134,12 @@ def test_a_run_is_served_until_it_is_interrupted(run: Path) -> None:
 
 
 def test_a_folder_without_anything_to_show_is_named(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match="has neither records nor labels; give a run folder"):
+    with pytest.raises(ValueError, match="has neither records nor labels; pass a run folder"):
         run_problems(tmp_path, TASKS)
 
 
 def test_a_mistyped_run_leaves_no_folder(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match=r"typo has no records\.jsonl, and no folder eval that has; give a run folder"):
+    with pytest.raises(ValueError, match=r"typo has no records\.jsonl and no eval/records\.jsonl; pass a run folder"):
         report.main(report.ReportConfig(tmp_path / "typo"))
     assert not (tmp_path / "typo").exists()
 

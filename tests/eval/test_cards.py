@@ -85,7 +85,7 @@ def test_a_problem_that_failed_is_missing_from_the_whole(tmp_path: Path) -> None
 
 
 def refused(folder: Path) -> None:
-    with pytest.raises(ValueError, match="no row is of all items of a benchmark on the Hub"):
+    with pytest.raises(ValueError, match="no row covers all items of a benchmark on the Hub"):
         main(TableConfig((folder,), format="eval-results"))
 
 
@@ -98,5 +98,7 @@ def test_a_drawn_family_is_no_dataset_of_the_hub(tmp_path: Path, capsys: pytest.
 
 def test_a_card_is_of_one_model(tmp_path: Path) -> None:
     runs = (run_of(tmp_path / "a", POOLS), run_of(tmp_path / "b", POOLS, policy={"checkpoint": "q"}))
-    with pytest.raises(ValueError, match="a model card is of one model, and these rows are of 2; give the runs of one"):
+    with pytest.raises(
+        ValueError, match="a model card describes one model, but these rows have 2; pass the runs of one model"
+    ):
         main(TableConfig(runs, format="model-index"))

@@ -98,7 +98,7 @@ def test_problems_of_ones_own_are_a_benchmark(server: StandIn, policy: Policy, t
     assert [found[i]["failure"] for i in "012"] == ["", "", "image_missing"]
     assert {(c["answer"], c["right"]) for c in found["0"]["candidates"]} <= {(str(k), k == 2) for k in range(4)}
     assert read_runs((tmp_path / "run",))[0].failures == {("mine", "image_missing"): 1}
-    with pytest.raises(ValueError, match="is a benchmark of your own; give it a name of its own"):
+    with pytest.raises(ValueError, match="holds your own problems; choose a name that is not taken"):
         main(served(tmp_path / "other", server, ProblemSetConfig("chart", problem_file=path)))
 
 

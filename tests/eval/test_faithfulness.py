@@ -72,5 +72,5 @@ def test_the_command_writes_what_it_found(backbone: Path, tmp_path: Path) -> Non
     written = json.loads((tmp_path / "run/results.json").read_text())
     assert written["tokens"]["of"] == 2
     assert sum(written["stops"].values()) == 2
-    with pytest.raises(ValueError, match="chart knows no regions"):
+    with pytest.raises(ValueError, match="chart has no true regions"):
         main(FaithfulnessConfig(tmp_path / "other", ModelConfig(str(backbone)), tasks=("chart",)))

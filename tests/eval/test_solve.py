@@ -24,9 +24,12 @@ from vlprm.steps import split_steps
     [
         ({"image": (Path("nowhere.png"),)}, "there is no image nowhere.png; give the path of a PNG or JPEG file"),
         ({"image": (Path("README.md"),)}, "README.md cannot be read"),
-        ({"reward_model": None}, "best_of_n needs reward_model, a checkpoint folder of train.prm; give one"),
+        (
+            {"reward_model": None},
+            "best_of_n needs a reward model; set reward_model to a checkpoint folder of train.prm",
+        ),
         ({"scorer": ScorerConfig("whole")}, "scorer.kind whole rewards a solution only at its end; set search.agg"),
-        ({"method": "refined_best_of_n"}, "refined_best_of_n needs critic"),
+        ({"method": "refined_best_of_n"}, "refined_best_of_n needs a critic"),
         ({"method": "best_of_m"}, "unknown method 'best_of_m'; did you mean 'best_of_n'?"),
     ],
 )

@@ -145,7 +145,9 @@ def test_shards_are_one_run_and_records_are_plain_json(
     whole = read_runs((tmp_path / "whole",), "methods")
     parts = read_runs((tmp_path / "shard0", tmp_path / "shard1"), "methods")
     cells = [[(row.title, row.cells) for one in runs for row in table_rows(one, one.pools)] for runs in (whole, parts)]
-    assert any("at the tokens of step_beam, and step_beam less that" in title for title, _ in cells[0])
+    assert any(
+        "at the token cost of step_beam (difference: step_beam minus this row)" in title for title, _ in cells[0]
+    )
     assert cells[0] == cells[1]
     path = tmp_path / "whole" / "records.jsonl"
     frame = pandas.read_json(path, lines=True)
@@ -311,7 +313,7 @@ def test_below_a_search_stands_best_of_n_at_its_tokens(tmp_path: Path) -> None:
     searched(folder, [16, 17, 26])
     (one,) = read_runs((folder,), "methods")
     titles = [row.title for row in table_rows(one, one.pools)]
-    title = "+ best of N at the tokens of dvts, and dvts less that"
+    title = "+ best of N at the token cost of dvts (difference: dvts minus this row)"
     assert titles.index(title) == titles.index("+ dvts") + 1
     row = {row.title: row for row in table_rows(one, one.pools)}[title]
     assert row.cells == {"b": pytest.approx(1 / 3)}  # no, yes, no
@@ -319,7 +321,7 @@ def test_below_a_search_stands_best_of_n_at_its_tokens(tmp_path: Path) -> None:
     assert row.difference is not None
     assert row.difference[0] == pytest.approx(2 / 3)
     assert row.difference[1] < row.difference[0] < row.difference[2]
-    assert not any("at the tokens of" in row.title for row in table_rows(one, {}))
+    assert not any("at the token cost of" in row.title for row in table_rows(one, {}))
 
 
 def test_a_pool_that_ends_first_is_said_to_and_may_be_replaced(
@@ -327,14 +329,14 @@ def test_a_pool_that_ends_first_is_said_to_and_may_be_replaced(
 ) -> None:
     folder = run_of(tmp_path / "r", [[False], [False]])
     searched(folder, [17, 24])
-    assert "(its pool ended first for 1 of 2 problems)" in text_of(folder, capsys)
+    assert "(pool too small for 1 of 2 problems)" in text_of(folder, capsys)
     larger = run_of(tmp_path / "larger", [[False, True, True], [False, True, True]], search={"aggregation": "last"})
     shown = text_of(folder, capsys, pool=larger, format="csv")
-    assert "ended first" not in shown
-    (row,) = [line for line in csv.reader(io.StringIO(shown)) if "at the tokens of" in line[0]]
+    assert "too small" not in shown
+    (row,) = [line for line in csv.reader(io.StringIO(shown)) if "at the token cost of" in line[0]]
     assert row[1:4] == ["100.0", "100.0", "+0.0 (+0.0 to +0.0)"]
     other = run_of(tmp_path / "other", [[True], [True]], policy={"checkpoint": "q"})
-    with pytest.raises(ValueError, match="is of another policy or reward model than p"):
+    with pytest.raises(ValueError, match="has another policy or reward model than p"):
         print_table(TableConfig((folder,), pool=other))
 
 
@@ -352,11 +354,14 @@ def test_quoted_rows_name_their_source_and_fill_our_columns() -> None:
     ("changes", "said"),
     [
         ({"benchmarks": (ProblemSetConfig("mathvistas"),)}, "did you mean 'mathvista'"),
-        ({"benchmarks": (ProblemSetConfig("chart"),)}, "chart is drawn and has no end; say how many problems"),
+        (
+            {"benchmarks": (ProblemSetConfig("chart"),)},
+            "chart has unlimited problems; set problems to a number above 0",
+        ),
         ({"benchmarks": ()}, "there are no problems"),
         ({"methods": ("best_of_m",)}, "did you mean 'best_of_n'"),
-        ({"methods": ("best_of_n",), "reward_model": None}, "best_of_n needs reward_model"),
-        ({"methods": ("refined_best_of_n",)}, "refined_best_of_n needs critic"),
+        ({"methods": ("best_of_n",), "reward_model": None}, "best_of_n needs a reward model; set reward_model"),
+        ({"methods": ("refined_best_of_n",)}, "refined_best_of_n needs a critic; set critic"),
         (
             {"whole": True, "methods": ("self_consistency",), "reward_model": None},
             "whole needs a reward model that scores",
@@ -383,7 +388,7 @@ def test_tables_refuse_what_they_cannot_compare(tmp_path: Path) -> None:
     path.write_text(path.read_text().replace('"schema": 1', '"schema": 0'))
     (first / "done.json").unlink()
     finish(Records(path))
-    with pytest.raises(ValueError, match=r"has schema 0, this code reads 1; run eval\.run again"):
+    with pytest.raises(ValueError, match=r"has schema 0, but this code reads 1; repeat the run"):
         read_runs((first,), "methods")
 
 

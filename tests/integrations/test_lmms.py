@@ -110,7 +110,7 @@ async def found_here(reward_model: Path) -> list[SearchResult]:
 def test_a_solution_that_was_cut_short_is_empty_and_counted(folder: Path) -> None:
     said, samples = evaluated(folder, "cut", method="self_consistency", max_tokens=2)
     assert [(s["filtered_resps"], s["empty"]) for s in samples] == [("", 1.0)] * 3
-    assert "3 of 3 have no result, and are empty texts: length 3" in said
+    assert "3 of 3 requests have no result and return an empty text: length 3" in said
 
 
 CALLS = """
@@ -147,9 +147,9 @@ def test_what_cannot_be_asked_is_said_in_a_sentence(folder: Path) -> None:
     said = [line.removeprefix("said: ") for line in ran(folder, "-c", CALLS).splitlines() if line.startswith("said: ")]
     assert said == [
         "unknown flag --metod; did you mean 'method'?",
-        "best_of_n needs reward_model, a checkpoint folder of train.prm; give one",
-        "vlprm writes solutions and has no likelihood of given ones; choose a task of generate_until",
-        "vlprm answers one question and holds no dialogue; choose a task of generate_until",
-        "t/test/0/1 shows a str, and vlprm reads images alone; choose another task",
+        "best_of_n needs a reward model; set reward_model to a checkpoint folder of train.prm",
+        "vlprm does not compute the likelihood of given texts; choose a generate_until task",
+        "vlprm does not support multi-round generation; choose a generate_until task",
+        "t/test/0/1 contains a str, but vlprm reads only images; choose another task",
         "['', '']",
     ]

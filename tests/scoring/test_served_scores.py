@@ -320,7 +320,7 @@ def test_gaps_are_of_steps_that_both_ways_score() -> None:
     own = [[StepScore(0.5, 0.5, 0.0), StepScore(0.2, 0.8, 0.0)], [StepScore(0.1, 0.9, 0.0)], []]
     other: list[list[StepScore | None]] = [[StepScore(0.5, 0.5, 0.0), None], [StepScore(0.4, 0.6, 0.0)], []]
     assert gaps(own, other) == Gaps(pytest.approx(0.3), pytest.approx(0.15), 2, 1)
-    with pytest.raises(ValueError, match="the servers score none of 3 steps"):
+    with pytest.raises(ValueError, match="the servers scored none of the 3 steps"):
         gaps(own, [[None, None], [None], []])
 
 
@@ -339,7 +339,7 @@ def test_a_gap_above_the_bound_ends_the_command(
 
     server.reply = lambda body: reply(body, 1 / 3)
     main(config)
-    assert f"over {len(STEPS)} steps; no results 0" in capsys.readouterr().out
+    assert f"over {len(STEPS)} steps; 0 steps without a result" in capsys.readouterr().out
     server.reply = lambda body: reply(body, 0.35)
     with pytest.raises(ValueError, match=r"the largest gap, 1\.67e-02, is above the bound of 0\.0001; serve"):
         main(config)

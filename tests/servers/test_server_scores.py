@@ -139,7 +139,7 @@ def test_the_command_measures_stored_candidates(
     config = ParityConfig(ModelConfig(str(model.folder), model.server, "cpu"), tmp_path / "pools", problems=8)
     main(config)
     expected = sum(1 + len(steps) for _, steps in SOLUTIONS[:8])
-    assert f"over {expected} steps; no results 0" in capsys.readouterr().out
+    assert f"over {expected} steps; 0 steps without a result" in capsys.readouterr().out
     with pytest.raises(ValueError, match="is above the bound of 1e-12"):
         main(dataclasses.replace(config, bound=1e-12))
 

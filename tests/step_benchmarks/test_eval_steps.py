@@ -129,7 +129,7 @@ def test_problems_of_text_alone_are_scored(texts: Path, reward_model: Path, tmp_
     problems = [(Problem("", "", s.question, (), None, "word"), s.steps) for s in solutions]
     for solution, rewards in zip(solutions, score(load_reward_model(reward_model), problems), strict=True):
         assert found[solution.key] == pytest.approx(rewards, abs=1e-5)
-    with pytest.raises(ValueError, match="the benchmark has no images; nothing can be removed"):
+    with pytest.raises(ValueError, match="the benchmark has no images, so none can be removed"):
         steps.main(
             config(
                 texts, tmp_path / "r", benchmark="process_bench", reward_model=on_cpu(reward_model), images="removed"
@@ -195,13 +195,13 @@ def test_a_threshold_comes_from_other_solutions_of_the_same_model(
     assert (fixed["threshold"], fixed["origin"]) == (0.5, FIXED.origin)
     best = results_of(tmp_path / "other")["threshold_for_other_data"]["threshold"]
     assert (other["threshold"], other["origin"]) == (best, "best on synthetic")
-    with pytest.raises(ValueError, match="is of solutions that are measured here"):
+    with pytest.raises(ValueError, match="contains solutions that are measured here"):
         steps.main(
             config(candidates, tmp_path / "x", reward_model=on_cpu(reward_model), threshold_from=tmp_path / "other")
         )
     another = tmp_path / "another"
     save_reward_model(load_reward_model(reward_model), another, CheckpointConfig(head="step", aggregation="mean"))
-    with pytest.raises(ValueError, match="is of another model than"):
+    with pytest.raises(ValueError, match="used another model than"):
         steps.main(dataclasses.replace(here, reward_model=on_cpu(another), threshold_from=tmp_path / "other"))
     assert not (tmp_path / "x").exists()
 
@@ -229,7 +229,7 @@ def test_stored_verdicts_need_no_threshold(texts: Path, tmp_path: Path) -> None:
     assert "rewards" not in results
     (tmp_path / "math.json").write_text(json.dumps([process_row(id="math-0")]))
     ran = config(tmp_path, tmp_path / "x", benchmark="process_bench", predictions=write_rows(tmp_path / "q.jsonl", []))
-    with pytest.raises(ValueError, match="has no rewards to choose a threshold by"):
+    with pytest.raises(ValueError, match="has no rewards to choose a threshold from"):
         steps.main(dataclasses.replace(ran, threshold_from=tmp_path / "run"))
 
 
@@ -245,7 +245,7 @@ def test_rows_are_taken_from_groups_in_turn() -> None:
     assert [s.key for s in chosen(rows, (), 0)] == ["a0", "a1", "a2", "b0"]
     assert [s.key for s in chosen(rows, (), 3)] == ["a0", "a1", "b0"]
     assert [s.key for s in chosen(rows, ("a",), 2)] == ["a0", "a1"]
-    with pytest.raises(ValueError, match="no group 'c' in the data; there are a, b"):
+    with pytest.raises(ValueError, match="unknown group 'c'; the data has a, b"):
         chosen(rows, ("c",), 0)
 
 
@@ -293,9 +293,9 @@ def test_no_failure_can_look_better_than_results() -> None:
     ("changes", "message"),
     [
         ({"benchmark": "odd"}, "unknown benchmark 'odd'; known: visual_process_bench, "),
-        ({"reward_model": None}, "give --reward_model, which scores the solutions, or --predictions, and not both"),
-        ({"predictions": Path("p.jsonl")}, "and not both"),
-        ({"reward_model": None, "predictions": Path("p.jsonl"), "images": "swapped"}, "leave out --predictions"),
+        ({"reward_model": None}, "pass either --reward_model, which scores the solutions, or --predictions, not both"),
+        ({"predictions": Path("p.jsonl")}, "or --predictions, not both"),
+        ({"reward_model": None, "predictions": Path("p.jsonl"), "images": "swapped"}, "remove --predictions"),
         ({"reward_model": None, "predictions": Path("absent.jsonl")}, r"there is no file absent\.jsonl"),
     ],
 )

@@ -1,9 +1,9 @@
-"""The command `vlprm`: each stage by its name.
+"""The console command `vlprm`, which runs each stage by name.
 
     vlprm trees --config demo/trees
-    vlprm recipes                     lists the recipes of the package; `vlprm recipes demo/prm` prints one
+    vlprm recipes                     lists the packaged recipes; `vlprm recipes demo/prm` prints one
 
-The library knows the stages by name alone: what is listed here is imported when it is asked for, its config first.
+The library refers to stages only by name. A command is imported when it is called, its config first.
 """
 
 from __future__ import annotations
@@ -22,8 +22,8 @@ from vlprm.runs.recipes import RECIPES, purpose, recipe, recipe_names
 
 
 class Command(NamedTuple):
-    """A stage: its module, whose `main` runs it; its config, in a module that imports nothing heavy, so that flags are
-    read before torch is; what it does."""
+    """A stage: the module with its `main`; its config (`module:class`, from a light module, so that flags are checked
+    before torch is imported); and its description."""
 
     module: str
     config: str
@@ -32,63 +32,67 @@ class Command(NamedTuple):
 
 COMMANDS: dict[str, Command] = {
     "trees": Command(
-        "data_synth.trees", "data_synth.search.config:TreesConfig", "problems -> search trees over a policy's own steps"
+        "data_synth.trees", "data_synth.search.config:TreesConfig", "grow search trees from a policy's own steps"
     ),
     "judge": Command(
-        "data_synth.judge", "data_synth.judges.config:JudgeConfig", "search trees -> a judge's verdicts on their steps"
+        "data_synth.judge",
+        "data_synth.judges.config:JudgeConfig",
+        "collect a judge's verdicts on the steps of search trees",
     ),
     "label": Command(
         "data_synth.label",
         "data_synth.labels.config:LabelConfig",
-        "trees and verdicts -> a dataset of fused step labels",
+        "fuse search trees and verdicts into a dataset of step labels",
     ),
     "fuse": Command(
-        "data_synth.fuse", "data_synth.labels.config:FuseConfig", "a dataset's labels made again by another rule"
+        "data_synth.fuse", "data_synth.labels.config:FuseConfig", "relabel a dataset with another fusion rule"
     ),
     "synthesis-report": Command(
         "data_synth.report",
         "data_synth.reports.config:ReportConfig",
-        "what trees, judge and labels cost, and how right they are: a page",
+        "report the cost and quality of trees, verdicts and labels",
     ),
     "convert": Command(
         "data_synth.convert",
         "data_synth.formats.config:ConvertConfig",
-        "other groups' datasets of step labels -> ours, and ours -> theirs",
+        "convert step label datasets from and to other formats",
     ),
     "decontaminate": Command(
         "data_synth.decontaminate",
         "data_synth.decontamination.config:DecontaminateConfig",
-        "a dataset without the problems of benchmarks",
+        "remove benchmark problems from a dataset",
     ),
-    "train": Command("train.prm", "train.reward.config:PrmConfig", "a dataset -> a reward model"),
-    "merge": Command("train.merge", "train.reward.config:MergeConfig", "adapters and their backbone -> one checkpoint"),
+    "train": Command("train.prm", "train.reward.config:PrmConfig", "train a reward model on a dataset"),
+    "merge": Command(
+        "train.merge", "train.reward.config:MergeConfig", "merge LoRA adapters and their backbone into one checkpoint"
+    ),
     "builtin": Command(
-        "train.builtin", "train.policy.config:BuiltinConfig", "make the built-in policy and backbone again"
+        "train.builtin", "train.policy.config:BuiltinConfig", "rebuild the built-in policy and backbone"
     ),
     "solve": Command(
-        "eval.solve", "eval.runs.config:SolveConfig", "one image and one question -> a scored solution, and a page"
+        "eval.solve", "eval.runs.config:SolveConfig", "solve one question about images, with step rewards and a page"
     ),
     "run": Command(
-        "eval.run", "eval.runs.config:RunConfig", "a policy, a reward model, methods and benchmarks -> records"
+        "eval.run", "eval.runs.config:RunConfig", "run search methods on benchmarks and record the candidates"
     ),
-    "table": Command("eval.table", "eval.tables.config:TableConfig", "records of runs -> tables"),
-    "score": Command("eval.score", "eval.score:ScoreConfig", "the score of stored outputs by a benchmark's own rule"),
+    "table": Command("eval.table", "eval.tables.config:TableConfig", "print tables of runs"),
+    "score": Command("eval.score", "eval.score:ScoreConfig", "score stored outputs with a benchmark's own rule"),
     "steps": Command(
-        "eval.steps", "eval.step_scores.config:StepsConfig", "a reward model on a benchmark of labelled steps"
+        "eval.steps", "eval.step_scores.config:StepsConfig", "evaluate a reward model on a benchmark of labelled steps"
     ),
-    "report": Command("eval.report", "eval.tables.config:ReportConfig", "a whole run -> its results, and a page"),
-    "view": Command("eval.view", "eval.tables.config:ViewConfig", "a run, problem by problem, in the browser"),
+    "report": Command("eval.report", "eval.tables.config:ReportConfig", "measure a run and write its page"),
+    "view": Command("eval.view", "eval.tables.config:ViewConfig", "show a run in the browser, problem by problem"),
     "parity": Command(
-        "eval.parity", "eval.step_scores.config:ParityConfig", "whether servers score as this process does"
+        "eval.parity", "eval.step_scores.config:ParityConfig", "check that servers score like this process"
     ),
     "critiques": Command(
-        "eval.critiques", "eval.step_scores.config:CritiquesConfig", "written critiques against the truth"
+        "eval.critiques", "eval.step_scores.config:CritiquesConfig", "evaluate critiques against the ground truth"
     ),
     "faithfulness": Command(
-        "eval.faithfulness", "eval.runs.config:FaithfulnessConfig", "whether a policy looks at what it zooms to"
+        "eval.faithfulness", "eval.runs.config:FaithfulnessConfig", "measure whether a policy uses its zooms"
     ),
     "reproduced": Command(
-        "eval.reproduced", "eval.reproduced:ReproducedConfig", "published outputs scored again by their authors' rules"
+        "eval.reproduced", "eval.reproduced:ReproducedConfig", "recompute published scores from published outputs"
     ),
 }
 RECIPES_COMMAND = "recipes"
@@ -96,7 +100,7 @@ ROOT = Path(__file__).parents[2]  # the folder of vlprm and the stages
 
 
 def main() -> None:
-    """The console script."""
+    """Entry point of the console script."""
     words = sys.argv[1:]
     try:
         if not words or words[0] in ("-h", "--help"):
@@ -126,11 +130,11 @@ def _run(name: str) -> None:
 
 
 def own_module(path: str) -> ModuleType:
-    """The module with this dotted path that is installed next to vlprm, even where Python would first find a `train.py`
-    or a folder `eval` in the user's working directory."""
+    """Import a module that is installed next to vlprm, even if Python would first find a `train.py` or a folder `eval`
+    in the user's working directory."""
     package = path.partition(".")[0]
     spec = PathFinder.find_spec(package, [str(ROOT)])
-    assert spec is not None, f"{package} is not installed beside vlprm"
+    assert spec is not None, f"{package} is not installed next to vlprm"
     assert spec.loader is not None
     if getattr(sys.modules.get(package), "__file__", None) != spec.origin:
         sys.modules[package] = importlib.util.module_from_spec(spec)
@@ -139,7 +143,7 @@ def own_module(path: str) -> ModuleType:
 
 
 def _listed() -> str:
-    recipes = "the recipes of the package; with a name, that recipe"
+    recipes = "list the packaged recipes, or print one by name"
     lines = [*((name, command.about) for name, command in COMMANDS.items()), (RECIPES_COMMAND, recipes)]
     width = max(len(name) for name, _ in lines)
     return "\n".join(
@@ -148,7 +152,7 @@ def _listed() -> str:
             "",
             *(f"  {name:{width}}  {about}" for name, about in lines),
             "",
-            "`vlprm COMMAND --help` explains the flags of one.",
+            "`vlprm COMMAND --help` explains the flags of a command.",
         ]
     )
 

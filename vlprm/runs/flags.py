@@ -1,8 +1,8 @@
 """Prepare the command line and the recipes for jsonargparse.
 
-A list takes a single value as a list of one, a boolean flag without a value is true, and an unknown name is an error
-that suggests the nearest known one. A plain text in the place of a group of fields stands for one of them, if the group
-names that one in `PLAIN`: `policy: builtin/policy` for `policy: {checkpoint: builtin/policy}`.
+A single value for a list becomes a list of one, a boolean flag without a value is true, and an unknown name is an error
+that suggests the nearest known one. A plain text for a group of fields sets the field that the group names in `PLAIN`:
+`policy: builtin/policy` is short for `policy: {checkpoint: builtin/policy}`.
 """
 
 from __future__ import annotations
@@ -45,8 +45,8 @@ def _with_parts(name: str, kind: Any) -> dict[str, Any]:
 
 
 def taken(argv: Sequence[str], kinds: Kinds) -> list[str]:
-    """The arguments with each flag as `--name=value` and the recipes first, so that flags win in any order. UserError
-    names an unknown flag, an unknown key of a recipe, or a missing recipe."""
+    """The arguments, with each flag as `--name=value` and recipes first, so that flags override them in any order.
+    UserError for an unknown flag or recipe key, or a missing recipe."""
     files: list[str] = []
     flags: list[str] = []
     for flag, value in _pairs(argv, kinds):
@@ -62,8 +62,8 @@ def taken(argv: Sequence[str], kinds: Kinds) -> list[str]:
 
 
 def _full(flag: str, value: str, kind: Any) -> str:
-    """A flag with its value. A single value of a list is a list of one, and a plain text in the place of a group that
-    has a field for it is that field."""
+    """A flag with its value. A single value for a list becomes a list of one; a plain text for a group sets the
+    group's `PLAIN` field."""
     plain, item = getattr(kind, "PLAIN", None), _item_of(kind)
     if plain is not None and not value.lstrip().startswith("{") and value != "null":
         return f"{flag}.{plain}={value}"
@@ -82,7 +82,7 @@ def _from_yaml(flag: str, value: str) -> Any:
 
 
 def _written_out(keys: dict[str, Any], kinds: Kinds, before: str = "") -> dict[str, Any]:
-    """The keys of a recipe, with groups of fields in the place of plain texts that stand for them."""
+    """The keys of a recipe, with plain texts for groups expanded into groups."""
     written: dict[str, Any] = {}
     for key, value in keys.items():
         kind = kinds.get(f"{before}{key}")
@@ -101,7 +101,7 @@ def _whole(value: Any, kind: Any) -> Any:
 
 
 def _pairs(argv: Sequence[str], kinds: Kinds) -> Iterator[tuple[str, str | None]]:
-    """Yield each flag with its value, or None without one. A word that belongs to no flag is yielded alone."""
+    """Yield each flag with its value (None if it has none). A word without a flag is yielded alone."""
     words = list(argv)
     while words:
         flag, equals, value = words.pop(0).partition("=")
@@ -115,18 +115,18 @@ def _pairs(argv: Sequence[str], kinds: Kinds) -> Iterator[tuple[str, str | None]
 
 def _given(flag: str, value: str | None) -> str:
     if not value:
-        raise UserError(f"{flag} has no value; give the name of a recipe, such as demo/prm, or a file")
+        raise UserError(f"{flag} has no value; pass the name of a recipe, such as demo/prm, or a file")
     return value
 
 
 def _item_of(kind: Any) -> Any:
-    """The type of a list's items; None if the field is not, or not only, a list."""
+    """The item type of a list field; None for any other field."""
     kind = _only(kind)
     return get_args(kind)[0] if get_origin(kind) in (list, tuple) else None
 
 
 def _only(kind: Any) -> Any:
-    """The type of a field that may be None; the same type for any other field."""
+    """The type without None, for an optional field; any other type unchanged."""
     if get_origin(kind) in (Union, types.UnionType):
         kinds = [one for one in get_args(kind) if one is not types.NoneType]
         return kinds[0] if len(kinds) == 1 else kind
@@ -156,7 +156,7 @@ def _dotted(keys: dict[Any, Any], kinds: Kinds, before: str = "") -> Iterator[st
 
 
 def _is_known(name: str, kinds: Kinds) -> bool:
-    """Whether a name is a field, a part of a group, or a part of a dict, which jsonargparse checks."""
+    """Whether a name is a field or a key of a dict field. jsonargparse checks dict keys."""
     if name in kinds or name in ("help", "print_config"):
         return True
     above = name.rpartition(".")[0]

@@ -1,4 +1,4 @@
-"""How reward models score, in a config."""
+"""Config of scorers."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ class ScorerConfig:
     """How reward models score.
 
     Args:
-        kind: steps (one reward per step), whole (the solution is read as one step and rewarded at its end), or
-            critiques (share of sampled critiques that call a step right; needs a model trained to write critiques).
+        kind: kind of rewards: steps (one per step), whole (one per solution, read as a single step), or critiques
+            (share of sampled critiques that call a step right; needs a model trained to write critiques).
         critiques: critiques sampled per solution.
     """
 

@@ -29,10 +29,10 @@ class SearchConfig:
     Args:
         n: candidates per problem; for stepwise methods, next steps sampled at each depth.
         width: next steps sampled for each kept prefix.
-        aggregation: rule that turns the step rewards of a candidate or a prefix into one.
-        budget: tokens per problem, of policy, critic and scorer together; nothing new starts when they are spent
-            (0: no limit).
-        rounds: rounds of correction, in methods that correct candidates.
+        aggregation: rule that aggregates the step rewards of a candidate or a prefix into one reward.
+        budget: maximum tokens per problem of policy, critic and scorer together; nothing new starts once they are
+            spent; 0 for no limit.
+        rounds: number of correction rounds, in methods that correct candidates.
         unfaulted: Refined Best-of-N, if the critic finds no error in a candidate: draw a new one (resample) or not
             (keep).
         max_steps: maximum number of steps of a solution in stepwise methods.

@@ -18,15 +18,15 @@ _VARIABLE = re.compile(r"[A-Z_][A-Z0-9_]*")
 
 @dataclass(frozen=True)
 class ServerConfig:
-    """Servers (such as vLLM) of one model, with OpenAI's chat protocol and continuation of an assistant's turn.
+    """Servers of one model, such as vLLM: OpenAI's chat protocol, with continuation of an assistant turn.
 
     Args:
-        base_urls: their addresses, such as http://localhost:8000/v1; requests take turns. Empty: no server.
-        model: name under which they serve the model.
+        base_urls: server addresses, such as http://localhost:8000/v1, used in turn; empty for no server.
+        model: name under which the servers serve the model.
         concurrency: maximum number of open requests, over all servers.
-        timeout: seconds that one attempt of a request may take.
-        retries: further attempts after a failed request, with a growing pause between them.
-        patience: seconds that all servers may be away or busy before the run stops.
+        timeout: timeout of one attempt of a request, in seconds.
+        retries: maximum number of further attempts after a failed request, with growing pauses.
+        patience: seconds that all servers may be unavailable or busy before the run stops.
         api_key_env: name of the environment variable that holds the API key, if the servers require one.
     """
 
@@ -39,14 +39,13 @@ class ServerConfig:
     api_key_env: str | None = None
 
     def __post_init__(self) -> None:
-        """UserError for invalid fields. A config is written into run folders, so no field may hold a key, and no
-        message shows one."""
+        """UserError for invalid fields. Run folders store the config, so no field and no message may contain a key."""
         if bool(self.base_urls) != bool(self.model):
             raise UserError("server.base_urls and server.model go together; give both, or neither for no server")
         if not all(_URL.fullmatch(url) for url in self.base_urls):
             raise UserError(
                 "server.base_urls takes addresses such as http://localhost:8000/v1, without user, key or query;"
-                " put a key into the variable that server.api_key_env names"
+                " put the key into the variable that server.api_key_env names"
             )
         if self.api_key_env is not None and not _VARIABLE.fullmatch(self.api_key_env):
             raise UserError("server.api_key_env takes the name of an environment variable such as VLPRM_KEY, not a key")
@@ -54,16 +53,16 @@ class ServerConfig:
 
 @dataclass(frozen=True)
 class ModelConfig:
-    """A model, and where it runs. In flags and recipes, a plain text stands for its checkpoint.
+    """A model and where it runs. In flags and recipes, a plain text is its checkpoint.
 
     Args:
-        checkpoint: its folder, builtin/policy or builtin/backbone.
-        server: where it is served, in place of this process; `checkpoint` is the folder that is served.
-        device: auto (the GPU where there is one), cpu, cuda, or cuda:1 and so on; config.yaml keeps what auto was.
+        checkpoint: checkpoint folder, or builtin/policy or builtin/backbone.
+        server: servers that run the model instead of this process; they must serve the folder `checkpoint`.
+        device: auto (a GPU if available), cpu, cuda, cuda:1 and so on; config.yaml records what auto chose.
         dtype: float32, or bfloat16 for half the memory.
     """
 
-    PLAIN: ClassVar[str] = "checkpoint"  # what a plain text stands for, see vlprm/runs/flags.py
+    PLAIN: ClassVar[str] = "checkpoint"  # the field that a plain text sets, see vlprm/runs/flags.py
 
     checkpoint: str
     server: ServerConfig = ServerConfig()
@@ -72,4 +71,5 @@ class ModelConfig:
 
     @property
     def is_served(self) -> bool:
+        """Whether servers run the model."""
         return bool(self.server.base_urls)
