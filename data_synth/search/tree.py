@@ -30,8 +30,8 @@ JEFFREYS = 0.5  # both shape parameters of the Beta prior on a state's value
 
 @dataclass(eq=False)
 class State:
-    """Counts of the rollouts from a prefix, and of those that passed through it. `rolled`: it was sampled from; `visits`:
-    number of selections (OmegaPRM)."""
+    """Counts of the rollouts from a prefix, and of those that passed through it. `rolled`: it was sampled from;
+    `visits`: number of selections (OmegaPRM)."""
 
     node: int
     correct: int = 0

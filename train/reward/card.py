@@ -21,7 +21,7 @@ tags: [process-reward-model, vision-language]
 Scores each step of a solution to a question about images: the probability that the step is correct.
 
 ```python
-from vlprm.reward_model import load_reward_model
+from vlprm.model.reward_loading import load_reward_model
 from vlprm.scoring import score
 
 rewards = score(load_reward_model("{folder}"), [(problem, solution.steps)])
