@@ -72,8 +72,13 @@ class State:
 
     def label(self) -> StepLabel:
         """The counts as a label without target."""
-        passed = {"passed_correct": self.passed_correct, "passed_valid": self.passed_valid}
-        return StepLabel(self.correct, self.valid, self.total, **passed)
+        return StepLabel(
+            self.correct,
+            self.valid,
+            self.total,
+            passed_correct=self.passed_correct,
+            passed_valid=self.passed_valid,
+        )
 
 
 @dataclass(frozen=True, eq=False)

@@ -34,7 +34,10 @@ def test_the_walk_from_a_dataset_to_a_scored_pool_runs(tmp_path: Path) -> None:
         said = ran(tmp_path, shlex.split(command)[1:])
         if "--dry_run" in command:
             assert "The first row" in said
-    assert "step_auroc" in (tmp_path / "runs/walk/prm/README.md").read_text()
+    card = (tmp_path / "runs/walk/prm/README.md").read_text()
+    assert "step_auroc" in card
+    (example,) = re.findall(r"```python\n(.*?)```", card, re.DOTALL)
+    ran(tmp_path, ["-c", f"{example}\nassert len(rewards[0]) == 2"])
     assert (tmp_path / "runs/walk/report.html").exists()
 
 

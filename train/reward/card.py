@@ -21,10 +21,10 @@ tags: [process-reward-model, vision-language]
 Scores each step of a solution to a question about images: the probability that the step is correct.
 
 ```python
-from vlprm.model.reward_loading import load_reward_model
-from vlprm.scoring import score
+import vlprm
 
-rewards = score(load_reward_model("{folder}"), [(problem, solution.steps)])
+steps = vlprm.split_steps("[perception] row 1: red none blue\\n\\n[answer] 1")
+rewards = vlprm.score(vlprm.load_reward_model("{folder}"), [(vlprm.example_problem(), steps)])
 ```
 
 - head: {head}; by default, a solution's reward is the {aggregation} of its step rewards
