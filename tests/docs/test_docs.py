@@ -115,7 +115,7 @@ def test_the_commands_of_the_other_scorers_run(
             )
         )
         kinds.append((config.scorer.kind, len(config.reward_model)))
-        assert f"one of {config.search.n} candidates" in capsys.readouterr().out
+        assert f"chosen from {config.search.n} candidates" in capsys.readouterr().out
     assert kinds == [("steps", 2), ("whole", 1), ("critiques", 1)]
 
 
