@@ -209,7 +209,7 @@ def test_a_run_of_eval_run_is_reported_by_itself(run: Path, capsys: pytest.Captu
     page = (run / "eval" / "report.html").read_text()
     assert 'id="selection"' in page
     assert 'id="curve"' in page
-    assert "Labels against the truth" not in page
+    assert "Labels against the ground truth" not in page
     assert "best of n by min (exact)" in capsys.readouterr().out
     assert (run / "eval" / "config.yaml").read_bytes() == config
 

@@ -45,7 +45,7 @@ async def open_scorer(models: Sequence[ModelConfig], scorer: ScorerConfig = Scor
 
 @asynccontextmanager
 async def open_critic(model: ModelConfig) -> AsyncIterator[Policy]:
-    """Open a reward model that has learnt critiques, to write them."""
+    """Open a reward model that was trained to write critiques."""
     if model.is_served:
         async with open_policy(model) as engine:
             yield engine
