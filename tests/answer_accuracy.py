@@ -50,7 +50,7 @@ def readings(data: Path = DATA) -> Iterator[Reading]:
 
 
 def table(rows: list[Reading]) -> list[str]:
-    lines = ["| type | responses | as the reader % | missed | misread |", "|---|---|---|---|---|"]
+    lines = ["| type | responses | agrees with the reader, % | missed | misread |", "|---|---|---|---|---|"]
     for name in (*CANONICAL, "all"):
         of_type = [row for row in rows if name in (row.answer_type, "all")]
         wrong = [row for row in of_type if not row.agrees]

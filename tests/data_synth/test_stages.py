@@ -210,7 +210,7 @@ def test_a_run_of_eval_run_is_reported_by_itself(run: Path, capsys: pytest.Captu
     assert 'id="selection"' in page
     assert 'id="curve"' in page
     assert "Labels against the ground truth" not in page
-    assert "best of n by min (exact)" in capsys.readouterr().out
+    assert "best of n by min (exact)" in " ".join(capsys.readouterr().out.split())
     assert (run / "eval" / "config.yaml").read_bytes() == config
 
 

@@ -75,8 +75,8 @@ def test_the_counts_are_those_of_the_run(run: Path, capsys: pytest.CaptureFixtur
         == sum(t is not None and t < 0.5 for t in targets)
     )
     labels = [e["label"] for row in rows for e in json.loads(row["evidence"])]
-    both = [x for x in labels if x["judge"] and x["mc_valid"] >= 3]
-    agreed = sum((x["mc_correct"] > 0) == x["judge"]["correct"] for x in both)
+    both = [x for x in labels if x["judge"] and x["mc_valid"] + x["passed_valid"] >= 3]
+    agreed = sum((x["mc_correct"] + x["passed_correct"] > 0) == x["judge"]["correct"] for x in both)
     assert steps["agreement"]["share"] == pytest.approx(agreed / len(both))
     assert results["cost"]["tokens"] == pytest.approx(sum(tree.tokens for tree in trees) / steps["labelled"])
     shown = " ".join(capsys.readouterr().out.split())  # a title breaks where its table ends: seconds have any length
@@ -130,7 +130,8 @@ def test_without_a_judge_the_rest_is_reported(run: Path) -> None:
     assert results["judge"] is None
     assert results["steps"]["agreement"] == {"share": None}
     rules = results["truth"]["rules"]
-    assert (rules["mc"]["labelled"], rules["judge"]["labelled"]) == (1.0, 0.0)
+    assert 0 < rules["mc"]["labelled"] < 1, "steps that rollouts only passed through have no value"
+    assert rules["judge"]["labelled"] == 0
     assert results["steps"]["labelled"] > 0
 
 
