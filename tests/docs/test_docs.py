@@ -116,7 +116,7 @@ def test_the_commands_of_the_other_scorers_run(
         )
         kinds.append((config.scorer.kind, len(config.reward_model)))
         assert f"chosen from {config.search.n} candidates" in capsys.readouterr().out
-    assert kinds == [("steps", 2), ("whole", 1), ("critiques", 1)]
+    assert kinds == [("steps", 2), ("whole", 1), ("critiques", 1), ("steps", 1)]
 
 
 def ran(folder: Path, words: list[str]) -> str:
