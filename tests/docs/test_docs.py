@@ -37,7 +37,7 @@ def test_the_walk_from_a_dataset_to_a_scored_pool_runs(tmp_path: Path) -> None:
     card = (tmp_path / "runs/walk/prm/README.md").read_text()
     assert "step_auroc" in card
     (example,) = re.findall(r"```python\n(.*?)```", card, re.DOTALL)
-    ran(tmp_path, ["-c", f"{example}\nassert len(rewards[0]) == 2"])
+    ran(tmp_path / "runs/walk", ["-c", f"{example}\nassert len(rewards[0]) == 2"])  # the card names the folder
     assert (tmp_path / "runs/walk/report.html").exists()
 
 
