@@ -13,7 +13,8 @@
 # hash of its inputs.
 
 PYTHON ?= python3
-ENV_HASH := $(shell cat pyproject.toml constraints.txt | sha256sum | cut -c1-16)
+# Settings of tools ([tool.*]) change no package.
+ENV_HASH := $(shell sed '/^\[tool\./,$$d' pyproject.toml | cat - constraints.txt | sha256sum | cut -c1-16)
 VENV ?= $(if $(ENV_CACHE),$(ENV_CACHE)/vlprm-$(ENV_HASH),.venv)
 RUN := PYTHONUNBUFFERED=1 HF_HUB_OFFLINE=1 TOKENIZERS_PARALLELISM=false $(VENV)/bin/python
 READY := $(VENV)/.ready-$(ENV_HASH)

@@ -85,8 +85,13 @@ class Vlprm(lmms):  # type: ignore[misc]
         if device is not None:
             settings |= {f"{name}.device": device for name in MODELS if name in settings}
         self.config = parse(LmmsConfig, [_flag(name, value) for name, value in settings.items()])
-        self.config.scorer.check(self.config.search.aggregation)
-        refuse_missing_models([self.config.method], self.config.reward_model, self.config.critic)
+        refuse_missing_models(
+            [self.config.method],
+            self.config.reward_model,
+            self.config.critic,
+            self.config.scorer,
+            self.config.search.aggregation,
+        )
 
     def generate_until(self, requests: Sequence[Instance]) -> list[GenerationResult]:
         """Solve each request and return the answer texts."""

@@ -25,7 +25,7 @@ from vlprm.runs.folder import open_run, timed
 from vlprm.runs.journal import Records, finish, in_units
 from vlprm.runs.ray import Cluster, on_ray
 from vlprm.runs.window import append_of, in_window, leave_unless, stopped_by_sigint
-from vlprm.serving.config import ModelConfig
+from vlprm.serving.config import ModelConfig, gpus_of
 
 log = logging.getLogger(__name__)
 
@@ -58,7 +58,7 @@ async def solve_all(jobs: Sequence[Job], records: Records, config: RunConfig) ->
         units, at_once = open_units(jobs, records, config)
         if config.ray:
             keys = ([job.key for job in unit] for unit in units)
-            cluster = Cluster(config.ray, config.workers, gpus_of(config), at_once)
+            cluster = Cluster(config.ray, config.workers, gpus_of(models_of(config)), at_once)
             await on_ray(keys, partial(open_worker_anew, config), write, cluster, stopping)
             return
         async with open_worker(config) as solved:
@@ -73,12 +73,6 @@ def open_units(jobs: Sequence[Job], records: Records, config: RunConfig) -> tupl
     if config.policy.is_served:
         return ([job] for job in jobs if job.key not in records.keys), config.unit
     return in_units(jobs, config.unit, records, key=lambda job: job.key), 1
-
-
-def gpus_of(config: RunConfig) -> int:
-    """GPUs per worker: the number of distinct CUDA devices of its in-process models."""
-    devices = {model.device for model in models_of(config) if not model.is_served}
-    return sum(device.startswith("cuda") for device in devices)
 
 
 def models_of(config: RunConfig) -> list[ModelConfig]:

@@ -30,8 +30,7 @@ log = logging.getLogger(__name__)
 def main(config: SolveConfig) -> None:
     """Solve the problem, print the chosen solution, and write the page."""
     problem = problem_of(config)
-    config.scorer.check(config.search.aggregation)
-    refuse_missing_models([config.method], config.reward_model, config.critic)
+    refuse_missing_models([config.method], config.reward_model, config.critic, config.scorer, config.search.aggregation)
     open_run(config.run, dump(config), config.search.seed)
     found = asyncio.run(searched(problem, config))
     print(as_text(found))

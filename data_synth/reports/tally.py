@@ -8,8 +8,8 @@ from typing import Any
 
 from vlprm.data.dataset import row_paths
 from vlprm.data.ground_truth import labels_and_truth
-from vlprm.labels.fusion import RULES, rule_calls_wrong
-from vlprm.labels.judge_reliability import MIN_VALID, JudgeReliability, TreeEvidence
+from vlprm.labels.fusion import RULES, rule_calls_wrong, seen_value
+from vlprm.labels.judge_reliability import JudgeReliability, TreeEvidence
 from vlprm.schema import structured
 from vlprm.steps import step_kind
 from vlprm.tasks import Tasks
@@ -52,8 +52,8 @@ class StepTally:
                 self._kinds[row["error_kinds"][node] or "not named"] += 1
         self._add_learnt(row, evidence)
         for label in evidence.labels:
-            if label.judge is not None and label.seen_valid >= MIN_VALID:
-                counts_say = "correct" if label.seen_correct else "wrong"
+            if label.judge is not None and (value := seen_value(label)) is not None:
+                counts_say = "correct" if value else "wrong"
                 self._agreement[f"counts {counts_say}, judge {'correct' if label.judge.correct else 'wrong'}"] += 1
 
     def _add_learnt(self, row: DatasetRow, evidence: TreeEvidence) -> None:
@@ -101,7 +101,7 @@ class RuleTally:
         truth = {
             node: verdict.correct
             for node, (label, verdict) in known.items()
-            if label.seen_valid >= MIN_VALID and (label.judge is not None or not judged)
+            if seen_value(label) is not None and (label.judge is not None or not judged)
         }
         quality = structured(JudgeReliability, meta["judge_quality"], f"the judge's reliability in row {row['id']}")
         self._steps += len(truth)

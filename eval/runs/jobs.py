@@ -48,8 +48,7 @@ def jobs_of(config: RunConfig) -> list[Job]:
 
 def methods_to_run(config: RunConfig) -> list[tuple[str, str]]:
     """Method names, each with its name in records. UserError if a method lacks a model that it needs."""
-    config.scorer.check(config.search.aggregation)
-    refuse_missing_models(config.methods, config.reward_model, config.critic)
+    refuse_missing_models(config.methods, config.reward_model, config.critic, config.scorer, config.search.aggregation)
     scored = config.reward_model
     if config.whole and (scored is None or scored.is_served or config.scorer.kind != "steps"):
         raise UserError(

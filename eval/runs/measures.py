@@ -15,8 +15,7 @@ import numpy as np
 from eval.runs.pools import Pool, curve, known_selectors, worth
 from vlprm.data.dataset import LabelledPath
 from vlprm.data.ground_truth import labels_and_truth
-from vlprm.labels.fusion import rule_calls_wrong
-from vlprm.labels.judge_reliability import MIN_VALID
+from vlprm.labels.fusion import rule_calls_wrong, seen_value
 from vlprm.metrics import auroc, bootstrap_interval, class_f1s, precision_recall_f1
 from vlprm.schema import Aggregation, StepLabel, Verdict
 from vlprm.search.select import solution_rewards
@@ -195,7 +194,8 @@ def label_quality(trees: Sequence[Sequence[LabelledPath]], tasks: Tasks) -> dict
 
 def _mc_wrong(label: StepLabel) -> bool | None:
     """Math-Shepherd's hard estimate, from all rollouts from the step or through it: wrong if none is right."""
-    return None if label.seen_valid < MIN_VALID else label.seen_correct == 0
+    value = seen_value(label)
+    return None if value is None else value == 0
 
 
 def _judge_wrong(label: StepLabel) -> bool | None:

@@ -10,6 +10,7 @@ from vlprm.errors import UserError
 from vlprm.policy import Policy
 from vlprm.policy.open import open_policy
 from vlprm.prompts import critique_question
+from vlprm.schema import Aggregation
 from vlprm.scoring import Scorer
 from vlprm.scoring.config import ScorerConfig
 from vlprm.scoring.open import open_critic, open_scorer, prompt_template
@@ -26,8 +27,12 @@ class Models:
     critic: Critic | None
 
 
-def refuse_missing_models(methods: Sequence[str], reward_model: object, critic: object) -> None:
-    """UserError if a method lacks a model that it needs. Call it before models are loaded."""
+def refuse_missing_models(
+    methods: Sequence[str], reward_model: object, critic: object, scorer: ScorerConfig, aggregation: Aggregation
+) -> None:
+    """UserError if a method lacks a model that it needs, or the scorer does not fit the aggregation. Call it before
+    models are loaded."""
+    scorer.check(aggregation)
     for name in methods:
         method = method_named(name)
         if method.needs_scorer and not reward_model:

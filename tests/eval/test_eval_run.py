@@ -19,7 +19,7 @@ import pandas
 import pytest
 from datasets import Dataset, load_dataset
 
-from eval.run import gpus_of, main
+from eval.run import main, models_of
 from eval.runs.config import ProblemSetConfig, RunConfig
 from eval.runs.pools import pool_of
 from eval.runs.results import read_runs
@@ -33,7 +33,7 @@ from vlprm.runs.config import dump
 from vlprm.runs.journal import read_records
 from vlprm.runs.window import EXIT_STOPPED
 from vlprm.search import SearchConfig, select
-from vlprm.serving.config import ModelConfig, ServerConfig
+from vlprm.serving.config import ModelConfig, ServerConfig, gpus_of
 from vlprm.tasks.figure import FAMILY
 
 Record = dict[str, Any]
@@ -186,9 +186,9 @@ def test_a_cluster_that_loses_a_worker_makes_the_records_of_one_process(
 def test_a_worker_has_a_gpu_for_each_device_of_its_models(devices: tuple[str, str], gpus: int, tmp_path: Path) -> None:
     policy, reward_model = (ModelConfig("a", device=device) for device in devices)
     config = RunConfig(tmp_path, policy, (), reward_model=reward_model)
-    assert gpus_of(config) == gpus
+    assert gpus_of(models_of(config)) == gpus
     served = ModelConfig("a", ServerConfig(("http://localhost/v1",), "a"), "cuda")
-    assert gpus_of(dataclasses.replace(config, policy=served, reward_model=served)) == 0
+    assert gpus_of(models_of(dataclasses.replace(config, policy=served, reward_model=served))) == 0
 
 
 @pytest.mark.slow

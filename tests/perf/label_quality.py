@@ -24,8 +24,8 @@ from data_synth.search.store import Searched, TreeRun
 from data_synth.search.tree import is_mixed
 from tests.perf.results import FOLDER, write_result
 from vlprm.answers import is_correct
-from vlprm.labels.fusion import RULES, fuse_tree, mined_corrections, rule_calls_wrong, with_verdicts
-from vlprm.labels.judge_reliability import MIN_VALID, JudgeReliability, TreeEvidence, estimate_reliability
+from vlprm.labels.fusion import RULES, fuse_tree, mined_corrections, rule_calls_wrong, seen_value, with_verdicts
+from vlprm.labels.judge_reliability import JudgeReliability, TreeEvidence, estimate_reliability
 from vlprm.schema import Problem, Step, Verdict
 from vlprm.serving.config import ModelConfig
 from vlprm.tasks import TASKS
@@ -119,7 +119,7 @@ def _with_truth(searched: Searched) -> Tree:
         for node, verdict in zip(path, verdicts, strict=True):
             truth[node] = verdict  # type: ignore[call-overload]
         for node, verdict in zip(path[:-1], verdicts, strict=False):
-            if verdict is not None and tree.nodes[node].label.seen_valid >= MIN_VALID:
+            if verdict is not None and seen_value(tree.nodes[node].label) is not None:
                 measured.add(node)
             if verdict is None or not verdict.correct:
                 break

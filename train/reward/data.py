@@ -150,8 +150,9 @@ def labelled_row(
 def _merged(example: Example) -> tuple[list[Step], dict[int, int], list[int]]:
     """The steps of an example, each once and after its parent; the index of each node in this list; and the index of
     each step's parent (-1: the prompt)."""
-    _, parents, nodes = prefix_tree([[*zip(path.nodes, path.steps, strict=True)] for path in example])
-    return [step for _, step in nodes], {node: k for k, (node, _) in enumerate(nodes)}, parents
+    step_of = {node: step for path in example for node, step in zip(path.nodes, path.steps, strict=True)}
+    _, parents, nodes = prefix_tree(path.nodes for path in example)
+    return [step_of[node] for node in nodes], {node: k for k, node in enumerate(nodes)}, parents
 
 
 def _target(label: StepLabel, loss: LossConfig, problem_id: str) -> float:

@@ -23,6 +23,12 @@ def mc_rule(label: StepLabel) -> float | None:
     return label.mc_correct / label.mc_valid if label.mc_valid >= MIN_VALID else None
 
 
+def seen_value(label: StepLabel) -> float | None:
+    """The share of right rollouts from or through the step; None below MIN_VALID. Not a Monte Carlo value, see
+    `StepLabel`."""
+    return label.seen_correct / label.seen_valid if label.seen_valid >= MIN_VALID else None
+
+
 def judge_rule(label: StepLabel) -> float | None:
     """The judge's verdict as 1 or 0; None without a verdict."""
     return None if label.judge is None else float(label.judge.correct)
@@ -33,7 +39,7 @@ def consensus_rule(label: StepLabel) -> float | None:
     None if no rollout succeeds or there are too few."""
     if label.judge is None or not label.judge.correct:
         return judge_rule(label)
-    return 1.0 if label.seen_correct and label.seen_valid >= MIN_VALID else None
+    return 1.0 if seen_value(label) else None
 
 
 def hybrid_rule(label: StepLabel) -> float | None:
@@ -104,9 +110,8 @@ def mined_corrections(labels: Sequence[StepLabel], parents: Sequence[int]) -> li
     wrong = [called_wrong(label) for label in labels]
 
     def value(node: int) -> float:
-        label = labels[node]
-        is_known = label.target is not None and not wrong[node] and label.seen_valid >= MIN_VALID
-        return label.seen_correct / label.seen_valid if is_known else 0.0
+        called_right = labels[node].target is not None and not wrong[node]
+        return (seen_value(labels[node]) or 0.0) if called_right else 0.0
 
     corrections: list[int | None] = []
     spoilt: list[bool] = []  # whether the step or one before it is called wrong

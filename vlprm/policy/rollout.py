@@ -31,7 +31,7 @@ STOPS = ("answer", "no_answer", "length", TOO_MANY_ZOOMS, *REFUSALS, *FAILURES, 
 
 async def rollouts(engine: Policy, request: Request) -> list[Solution]:
     """`request.n` complete solutions that begin with `request.steps`. Never raises for what a policy writes: a solution
-    without an answer is no result, and its `stop` says why."""
+    without an answer counts as no result, and its `stop` says why."""
     first = await engine.sample(request)
     return await all_answers(_finish(engine, request, i, continuation) for i, continuation in enumerate(first))
 

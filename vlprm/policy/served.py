@@ -1,7 +1,7 @@
 """Models behind chat servers: a policy whose turn is continued, and any chat model that answers a question.
 
 The server's chat template renders a policy's messages to the same text that `InputBuilder` makes of the problem and
-steps. A call that fails becomes continuations with a `failure`, which are no results.
+steps. A call that fails becomes continuations with a `failure`, which count as no result.
 """
 
 from __future__ import annotations

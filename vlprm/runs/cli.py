@@ -13,12 +13,11 @@ import importlib
 import importlib.util
 import sys
 from importlib.machinery import PathFinder
-from pathlib import Path
 from types import ModuleType
 from typing import NamedTuple
 
 from vlprm.errors import UserError
-from vlprm.runs.recipes import RECIPES, purpose, recipe, recipe_names
+from vlprm.runs.recipes import RECIPES, ROOT, purpose, recipe, recipe_names
 
 
 class Command(NamedTuple):
@@ -96,7 +95,6 @@ COMMANDS: dict[str, Command] = {
     ),
 }
 RECIPES_COMMAND = "recipes"
-ROOT = Path(__file__).parents[2]  # the folder of vlprm and the stages
 
 
 def main() -> None:

@@ -74,11 +74,11 @@ def _full(flag: str, value: str, kind: Any) -> str:
     return f"{flag}={json.dumps([value]) if item in (str, Path) else f'[{value}]'}"
 
 
-def _from_yaml(flag: str, value: str) -> Any:
+def _from_yaml(name: str | Path, text: str | bytes) -> Any:
     try:
-        return yaml.safe_load(value)
-    except yaml.YAMLError as error:
-        raise UserError(f"{flag} is not YAML: {' '.join(str(error).split())}") from error
+        return yaml.safe_load(text)
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise UserError(f"{name} is not YAML: {' '.join(str(error).split())}") from error
 
 
 def _written_out(keys: dict[str, Any], kinds: Kinds, before: str = "") -> dict[str, Any]:
@@ -134,10 +134,7 @@ def _only(kind: Any) -> Any:
 
 
 def _keys_of(path: Path, kinds: Kinds) -> dict[str, Any]:
-    try:
-        keys = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise UserError(f"{path} is not YAML: {' '.join(str(error).split())}") from error
+    keys = _from_yaml(path, path.read_bytes()) or {}
     if not isinstance(keys, dict):
         raise UserError(f"{path} is not a recipe; write `key: value` lines")
     for name in _dotted(keys, kinds):

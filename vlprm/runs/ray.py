@@ -14,13 +14,11 @@ import socket
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from contextlib import AbstractAsyncContextManager, AsyncExitStack
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, TypeVar
 
 from vlprm.errors import UserError
+from vlprm.runs.recipes import ROOT
 from vlprm.runs.window import in_window
-
-ROOT = Path(__file__).parents[2]
 
 T = TypeVar("T")
 R = TypeVar("R")

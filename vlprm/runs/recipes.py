@@ -8,6 +8,7 @@ from pathlib import Path
 from vlprm.errors import UserError
 
 PACKAGE = Path(__file__).parents[1]
+ROOT = PACKAGE.parent  # the folder of vlprm and the stages
 RECIPES = PACKAGE / "recipes"  # configs/ of the repository
 
 
@@ -33,7 +34,7 @@ def packaged(name: str | Path) -> Path:
     if path.is_file() or path.is_absolute() or ".." in path.parts:
         return path
     recipe = Path(*path.parts[1:]) if path.parts[:1] == ("configs",) else path
-    inside = (RECIPES / recipe, RECIPES / f"{recipe}.yaml", PACKAGE.parent / path)
+    inside = (RECIPES / recipe, RECIPES / f"{recipe}.yaml", ROOT / path)
     return next((file for file in inside if file.is_file()), path)
 
 

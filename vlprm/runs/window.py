@@ -78,7 +78,7 @@ def leave_unless(done: bool) -> None:
 
 def drop_unanswered(records: Records, is_unanswered: Callable[[Mapping[str, Any]], bool]) -> None:
     """Remove the records that an outage left without answers, so that this run asks again. Records with an answer stay,
-    even if it is no result."""
+    even if it counts as no result."""
     spoilt = {record["key"] for record in records if is_unanswered(record)}
     if spoilt:
         log.info("%d of %d records lack answers because servers failed; asking again", len(spoilt), len(records.keys))

@@ -14,8 +14,8 @@ from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 
 from vlprm.errors import UserError
-from vlprm.plugins import part_of_module
 from vlprm.policy import Policy
+from vlprm.runs.plugins import part_of_module
 from vlprm.schema import Aggregation, Problem
 from vlprm.scoring import Scorer
 from vlprm.search import guided, refined, sampled, select
@@ -81,9 +81,9 @@ async def solve(
     config: SearchConfig | None = None,
     critic: Critic | None = None,
 ) -> SearchResult:
-    """Run a method on one problem. Never raises for what the policy writes: a candidate without an answer is no result,
-    and a pool without answers has no right choice. UserError if the method needs a reward model or a critic and none is
-    given."""
+    """Run a method on one problem. Never raises for what the policy writes: a candidate without an answer counts as no
+    result, and a pool without answers has no right choice. UserError if the method needs a reward model or a critic and
+    none is given."""
     method, config = method_named(name), config or SearchConfig()
     attempt = Attempt(problem, policy, scorer, critic, config)
     try:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -11,8 +12,6 @@ from jsonargparse.typing import NonNegativeInt, PositiveFloat, PositiveInt
 from vlprm.errors import UserError
 
 _URL = re.compile(r"https?://[^@?#\s]+")
-
-
 _VARIABLE = re.compile(r"[A-Z_][A-Z0-9_]*")
 
 
@@ -73,3 +72,9 @@ class ModelConfig:
     def is_served(self) -> bool:
         """Whether servers run the model."""
         return bool(self.server.base_urls)
+
+
+def gpus_of(models: Iterable[ModelConfig]) -> int:
+    """The number of distinct CUDA devices of the models that run in this process."""
+    devices = {model.device for model in models if not model.is_served}
+    return sum(device.startswith("cuda") for device in devices)

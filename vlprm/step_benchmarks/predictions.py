@@ -52,8 +52,8 @@ def from_record(record: Record, steps: int) -> Prediction:
 
 
 def of_rewards(rewards: Any, steps: int) -> Prediction:
-    """Parse rewards. A wrong number of steps is no result, because it is unknown which steps they belong to; so is
-    null. RecordError if they are not numbers."""
+    """Parse rewards. A wrong number of steps counts as no result, because it is unknown which steps they belong to;
+    null counts likewise. RecordError if they are not numbers."""
     if rewards is None:
         return Prediction(no_result="null")
     if not isinstance(rewards, Sequence) or not all(type(reward) in (int, float) for reward in rewards):

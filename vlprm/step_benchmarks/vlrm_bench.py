@@ -52,7 +52,7 @@ def _labelled(record: Record, task: str) -> LabelledSolution:
 
 
 def parse_prediction(record: Record, solution: LabelledSolution) -> Prediction:
-    """`{"id": ..., "prediction": [0, 1, ...]}`, 1 for a step called wrong; null is no result."""
+    """`{"id": ..., "prediction": [0, 1, ...]}`, 1 for a step called wrong; null counts as no result."""
     called = of_calls(record.get("prediction"), len(solution.steps))
     return called if called.calls is None else Prediction(calls=tuple(not wrong for wrong in called.calls))
 

@@ -11,7 +11,7 @@ import difflib
 from collections.abc import Iterable, Mapping, Sequence
 
 from vlprm.errors import UserError
-from vlprm.plugins import part_of_module
+from vlprm.runs.plugins import part_of_module
 from vlprm.schema import Problem, Region
 from vlprm.tasks import chart, count_grid, figure, fine_print, pattern
 from vlprm.tasks.synthetic import SyntheticFamily
