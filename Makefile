@@ -1,5 +1,5 @@
 # make demo    the whole loop on this machine, needs only a package index; ends with runs/demo/report.html
-# make test    the tests
+# make test    the tests, in two processes (PROCESSES=4 uses four)
 # make lint    ruff, mypy, the import contracts
 # make test-server   the tests against a real vLLM on the CPU, in an environment of its own (make vllm-env; 4 GB)
 # make test-lmms     the tests of the plug-in in a real lmms-eval, in an environment of its own (make lmms-env; 7 GB)
@@ -18,6 +18,7 @@ ENV_HASH := $(shell sed '/^\[tool\./,$$d' pyproject.toml | cat - constraints.txt
 VENV ?= $(if $(ENV_CACHE),$(ENV_CACHE)/vlprm-$(ENV_HASH),.venv)
 RUN := PYTHONUNBUFFERED=1 HF_HUB_OFFLINE=1 TOKENIZERS_PARALLELISM=false $(VENV)/bin/python
 READY := $(VENV)/.ready-$(ENV_HASH)
+PROCESSES ?= 2
 OUT ?= runs/demo
 POLICY ?= builtin/policy
 BACKBONE ?= builtin/backbone
@@ -57,8 +58,9 @@ demo-from-scratch: env
 	$(RUN) -m train.builtin --config configs/builtin/policy.yaml
 	$(MAKE) demo POLICY=runs/builtin/policy BACKBONE=runs/builtin/backbone OUT=runs/demo-from-scratch
 
+# The tests of a file stay in one process, which makes the file's fixtures once.
 test: env
-	$(RUN) -m pytest -m "not gpu and not server and not lmms and not deepspeed"
+	OMP_NUM_THREADS=1 $(RUN) -m pytest -n $(PROCESSES) --dist loadfile -m "not gpu and not server and not lmms and not deepspeed"
 
 test-server: env $(VLLM_READY)
 	VLLM_PYTHON=$(abspath $(VLLM_VENV))/bin/python $(RUN) -m pytest -m server

@@ -135,4 +135,5 @@ def server(servers: Callable[[], StandIn]) -> StandIn:
 
 @pytest.fixture(autouse=True)
 def _one_thread() -> None:
-    torch.set_num_threads(2)
+    """Sums depend on the number of threads, and the processes of the tests share the cores."""
+    torch.set_num_threads(1)

@@ -91,7 +91,7 @@ def evaluated(folder: Path, out: str, **args: Any) -> tuple[str, list[dict[str, 
 def test_a_task_gets_the_answer_that_the_method_chooses(folder: Path) -> None:
     """Texts and token counts are equal, with the problems of a unit solved concurrently."""
     said, samples = evaluated(folder, "best", reward_model="prm", method="best_of_n", n=4, unit=2)
-    assert "2 of 3 done" in said
+    assert "2 of 3 requests done" in said
     found = asyncio.run(found_here(folder / "prm"))
     assert [s["filtered_resps"] for s in samples] == [answer_text(f.chosen.solution) for f in found if f.chosen]
     assert [s["token_counts"] for s in samples] == [[{"output_tokens": f.cost.policy_tokens}] for f in found]
