@@ -61,5 +61,6 @@ def require_server_package() -> Any:
         from vlprm.policy import served as server
     except ModuleNotFoundError as error:
         raise UserError(f"using a server requires the package {error.name}; pip install 'vlprm[server]'") from error
-    logging.getLogger("httpx2").setLevel(logging.WARNING)  # it logs every request
+    for name in ("httpx2", "openai"):  # they log every request and every retry
+        logging.getLogger(name).setLevel(logging.WARNING)
     return server
