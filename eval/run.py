@@ -18,8 +18,7 @@ from functools import partial
 from eval.runs.config import RunConfig
 from eval.runs.jobs import Job, jobs_of
 from eval.runs.worker import Record, open_worker, open_worker_anew
-from vlprm.model.loading import checkpoint_folder
-from vlprm.policy.open import placed
+from vlprm.policy.open import folders_of, placed
 from vlprm.runs.config import dump, run
 from vlprm.runs.folder import open_run, timed
 from vlprm.runs.journal import Records, finish, in_units
@@ -35,8 +34,7 @@ def main(config: RunConfig) -> None:
     jobs = jobs_of(config)
     reward_model, critic = config.reward_model and placed(config.reward_model), config.critic and placed(config.critic)
     config = dataclasses.replace(config, policy=placed(config.policy), reward_model=reward_model, critic=critic)
-    folders = [checkpoint_folder(model.checkpoint) for model in models_of(config)]
-    open_run(config.run, dump(config), config.search.seed, folders)
+    open_run(config.run, dump(config), config.search.seed, *folders_of(models_of(config)))
     records = Records(config.run / "records.jsonl")
     with timed(config.run, "run"):
         if len(records.keys) < len(jobs):

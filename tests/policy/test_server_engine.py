@@ -14,6 +14,7 @@ import shutil
 import threading
 import time
 from collections.abc import Callable
+from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any
 
@@ -26,12 +27,14 @@ from vlprm.images import crop, open_image
 from vlprm.model.checkpoint_config import CheckpointConfig
 from vlprm.model.inputs import InputBuilder
 from vlprm.policy import Continuation, Request
+from vlprm.policy.open import folders_of
 from vlprm.policy.rollout import FAILURES, rollouts
 from vlprm.policy.served import ServedPolicy
 from vlprm.schema import Problem, Step
+from vlprm.scoring.open import prompt_template
 from vlprm.serving import client as servers_module
 from vlprm.serving.client import FAILURES_IN_A_ROW
-from vlprm.serving.config import ServerConfig
+from vlprm.serving.config import ModelConfig, ServerConfig
 from vlprm.serving.messages import messages, probe_problem, probe_steps
 from vlprm.steps import parse_step
 from vlprm.zoom.execute import execute_zoom
@@ -400,3 +403,23 @@ def test_a_wrong_address_is_named_with_its_fix(
     root = dataclasses.replace(config_of(server), base_urls=(server.url.removesuffix("/v1"),))
     with pytest.raises(ValueError, match=r"end the address in server\.base_urls with /v1"):
         open_on(backbone, root)
+
+
+def test_the_weights_of_a_served_model_are_not_downloaded(
+    server: StandIn, backbone: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    wanted: list[list[str] | None] = []
+
+    def downloaded(name: str, allow_patterns: list[str] | None) -> str:
+        wanted.append(allow_patterns)
+        return str(backbone)
+
+    monkeypatch.setattr("vlprm.model.loading.snapshot_download", downloaded)
+    served = ModelConfig("someone/72b", config_of(server))
+    open_on(Path("someone/72b"), config_of(server))
+    assert folders_of([served]) == ([], [backbone])
+    assert prompt_template(served) == "plain@1"
+    assert all(patterns and not any(fnmatch("model.safetensors", p) for p in patterns) for patterns in wanted)
+    assert len(wanted) == 3
+    assert folders_of([ModelConfig("someone/7b")]) == ([backbone], [])
+    assert wanted[-1] is None

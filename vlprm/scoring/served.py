@@ -56,7 +56,7 @@ class ServedScorer:
     """
 
     def __init__(self, reward_model: str | Path, config: ServerConfig) -> None:
-        self.folder = checkpoint_folder(reward_model)
+        self.folder = checkpoint_folder(reward_model, weights=False)
         self.inputs = load_inputs(self.folder)
         self.head = self.inputs.config.head
         _refuse_unservable(self.folder, self.head)
