@@ -19,7 +19,7 @@ from vlprm.errors import UserError
 from vlprm.model.inputs import InputBuilder
 from vlprm.model.loading import Checkpoint
 from vlprm.model.packing import PackedRow, consecutive
-from vlprm.policy import Continuation, Request
+from vlprm.policy import Continuation, Request, read_by_first
 from vlprm.policy.batcher import Batcher
 from vlprm.schema import Problem, Region
 from vlprm.steps import separator_after, step_end
@@ -63,7 +63,8 @@ def generate(checkpoint: Checkpoint, requests: Sequence[Request]) -> list[list[C
     rows = [_row(checkpoint.inputs, request) for request in requests]
     fits = [len(row.ids) + r.max_tokens <= checkpoint.inputs.context for row, r in zip(rows, requests, strict=True)]
     fitting = [i for i, fit in enumerate(fits) if fit]
-    written = iter(_generate(checkpoint, [requests[i] for i in fitting], [rows[i] for i in fitting]) if fitting else [])
+    found = _generate(checkpoint, [requests[i] for i in fitting], [rows[i] for i in fitting]) if fitting else []
+    written = (read_by_first(of, len(rows[i].ids)) for i, of in zip(fitting, found, strict=True))
     too_long = Continuation("", 0, False, failure="context")
     return [next(written) if fit else [too_long] * r.n for r, fit in zip(requests, fits, strict=True)]
 

@@ -14,7 +14,7 @@ from typing import Any
 from vlprm.errors import UserError
 from vlprm.model.image_limits import to_serve
 from vlprm.model.inputs import InputBuilder
-from vlprm.policy import Continuation, Request
+from vlprm.policy import Continuation, Request, read_by_first
 from vlprm.schema import Problem, Region
 from vlprm.serving.client import Answer, Failure, Message, Servers, text_of, unanswered, user_turn
 from vlprm.serving.config import ServerConfig
@@ -78,7 +78,12 @@ class ServedPolicy:
         answer = await self.servers.call(self._asked(request))
         if isinstance(answer, Failure):
             return [_failed(answer.stop)] * request.n
-        return [self._continuation(answer.choices.get(i), request) for i in range(request.n)]
+        continuations = [self._continuation(answer.choices.get(i), request) for i in range(request.n)]
+        return read_by_first(continuations, self._prompt_tokens(request) if answer.read is None else answer.read)
+
+    def _prompt_tokens(self, request: Request) -> int:
+        """Tokens of a request's prompt, for a server that does not report them."""
+        return len(self.inputs.asked_row(request.problem, request.steps, request.asked or "").ids)
 
     def _asked(self, request: Request) -> dict[str, Any]:
         self.inputs.check_question(request.problem.question)
@@ -177,7 +182,7 @@ class ChatModel:
                 self._takes_schema = False
         if isinstance(answer, Failure):
             return [_failed(answer.stop)] * request.n
-        return [_told(answer, i, request.n) for i in range(request.n)]
+        return read_by_first([_told(answer, i, request.n) for i in range(request.n)], answer.read or 0)
 
     def _body(self, request: Request, with_schema: bool) -> dict[str, Any]:
         problem = request.problem
