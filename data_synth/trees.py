@@ -21,9 +21,8 @@ from data_synth.search.source import Source, drawn_problems, parse_shard, proble
 from data_synth.search.store import IMAGES, TREES, shard_name
 from data_synth.search.tree import is_mixed
 from vlprm.errors import UserError
-from vlprm.model.loading import checkpoint_folder
 from vlprm.policy import UNANSWERED
-from vlprm.policy.open import open_policy, placed
+from vlprm.policy.open import folders_of, open_policy, placed
 from vlprm.runs.config import dump, run
 from vlprm.runs.folder import open_run, timed
 from vlprm.runs.journal import Records, finish
@@ -41,8 +40,8 @@ def main(config: TreesConfig) -> None:
     config = dataclasses.replace(config, policy=placed(config.policy))
     i, n = parse_shard(config.shard)
     folder = config.run / shard_name(i, n) if n > 1 else config.run
-    inputs = [checkpoint_folder(config.policy.checkpoint), *filter(None, [config.problem_file])]
-    open_run(folder, dump(config), config.seed, inputs)
+    own, served = folders_of([config.policy])
+    open_run(folder, dump(config), config.seed, [*own, *filter(None, [config.problem_file])], served)
     records = Records(folder / TREES)
     if all("failure" in record for record in records):
         records.drop(set(records.keys))  # the problems may be readable now

@@ -12,9 +12,9 @@ from typing import Any
 
 from eval.step_scores.config import CritiquesConfig
 from vlprm.metrics import grouped_interval
-from vlprm.model.loading import checkpoint_folder
 from vlprm.policy import all_answers
 from vlprm.policy.critique import Critique, sample_critiques
+from vlprm.policy.open import folders_of
 from vlprm.prompts import critique_question
 from vlprm.runs.config import dump, run
 from vlprm.runs.folder import open_run, write_atomically
@@ -30,8 +30,8 @@ def main(config: CritiquesConfig) -> None:
     tasks = load_tasks(config.tasks)
     pools = stored_pools(config.candidates)[config.first : config.first + config.problems]
     refuse_other_tasks((problem_id for problem_id, _ in pools), tasks)
-    folder = checkpoint_folder(config.reward_model.checkpoint)
-    open_run(config.run, dump(config), 0, [config.candidates / RECORDS, folder])
+    own, served = folders_of([config.reward_model])
+    open_run(config.run, dump(config), 0, [config.candidates / RECORDS, *own], served)
     solutions = [(problem_by_id(i, tasks), solution) for i, pool in pools for solution in pool]
     critiques = asyncio.run(_asked(config.reward_model, solutions))
     rows = [_row(p, s, c, tasks) for (p, s), c in zip(solutions, critiques, strict=True)]

@@ -16,9 +16,8 @@ from eval.runs.config import FaithfulnessConfig
 from vlprm.answers import is_correct
 from vlprm.errors import UserError
 from vlprm.metrics import bootstrap_interval
-from vlprm.model.loading import checkpoint_folder
 from vlprm.policy import Policy, Request, all_answers
-from vlprm.policy.open import open_policy, placed
+from vlprm.policy.open import folders_of, open_policy, placed
 from vlprm.policy.rollout import rollouts
 from vlprm.runs.config import dump, run
 from vlprm.runs.folder import open_run, write_atomically
@@ -43,7 +42,7 @@ def main(config: FaithfulnessConfig) -> None:
         if not family.regions(family.scene(config.split, 0)):
             raise UserError(f"{family.name} has no true regions for its questions; pass tasks such as fine_print")
     config = dataclasses.replace(config, policy=placed(config.policy))
-    open_run(config.run, dump(config), config.seed, [checkpoint_folder(config.policy.checkpoint)])
+    open_run(config.run, dump(config), config.seed, *folders_of([config.policy]))
     rows, stops = asyncio.run(_on_engine(problems, tasks, config))
     results = {**summary(rows), "stops": dict(stops.most_common())}
     write_atomically(config.run / "results.json", json.dumps(results, indent=2) + "\n")

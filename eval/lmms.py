@@ -141,7 +141,7 @@ class Vlprm(lmms):  # type: ignore[misc]
 
 def response_of(found: SearchResult) -> Response:
     """The answer text of the chosen candidate; empty without a candidate or an answer."""
-    tokens = found.cost.policy_tokens + found.cost.critic_tokens
+    tokens = found.cost.policy_sampled + found.cost.critic_sampled
     if found.chosen is None:
         return Response("", tokens, "no_candidate")
     text = answer_text(found.chosen.solution)

@@ -11,20 +11,24 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
+import json
 import logging
 from collections.abc import Iterator, Sequence
+from dataclasses import asdict
 from functools import partial
 
 from eval.runs.config import RunConfig
 from eval.runs.jobs import Job, jobs_of
 from eval.runs.worker import Record, open_worker, open_worker_anew
-from vlprm.model.loading import checkpoint_folder
-from vlprm.policy.open import placed
+from vlprm.model.loading import checkpoint_folder, parameter_count
+from vlprm.policy.open import folders_of, placed
 from vlprm.runs.config import dump, run
-from vlprm.runs.folder import open_run, timed
+from vlprm.runs.folder import open_run, timed, write_atomically
 from vlprm.runs.journal import Records, finish, in_units
+from vlprm.runs.pools import PARAMETERS, RECORDS
 from vlprm.runs.ray import Cluster, on_ray
 from vlprm.runs.window import append_of, in_window, leave_unless, stopped_by_sigint
+from vlprm.search.tokens import Parameters
 from vlprm.serving.config import ModelConfig, gpus_of
 
 log = logging.getLogger(__name__)
@@ -35,9 +39,9 @@ def main(config: RunConfig) -> None:
     jobs = jobs_of(config)
     reward_model, critic = config.reward_model and placed(config.reward_model), config.critic and placed(config.critic)
     config = dataclasses.replace(config, policy=placed(config.policy), reward_model=reward_model, critic=critic)
-    folders = [checkpoint_folder(model.checkpoint) for model in models_of(config)]
-    open_run(config.run, dump(config), config.search.seed, folders)
-    records = Records(config.run / "records.jsonl")
+    open_run(config.run, dump(config), config.search.seed, *folders_of(models_of(config)))
+    write_atomically(config.run / PARAMETERS, json.dumps(asdict(parameters_of(config))) + "\n")
+    records = Records(config.run / RECORDS)
     with timed(config.run, "run"):
         if len(records.keys) < len(jobs):
             asyncio.run(solve_all(jobs, records, config))
@@ -73,6 +77,15 @@ def open_units(jobs: Sequence[Job], records: Records, config: RunConfig) -> tupl
     if config.policy.is_served:
         return ([job] for job in jobs if job.key not in records.keys), config.unit
     return in_units(jobs, config.unit, records, key=lambda job: job.key), 1
+
+
+def parameters_of(config: RunConfig) -> Parameters:
+    """Number of parameters of the config's models; served ones are counted by their config."""
+
+    def count(model: ModelConfig | None) -> int:
+        return parameter_count(checkpoint_folder(model.checkpoint, weights=False)) if model else 0
+
+    return Parameters(count(config.policy), count(config.reward_model), count(config.critic))
 
 
 def models_of(config: RunConfig) -> list[ModelConfig]:

@@ -73,8 +73,9 @@ def as_text(found: SearchResult) -> str:
     return "\n".join([
         *lines,
         f"answer: {answer}; chosen from {len(found.pool)} candidates by {found.method}",
-        f"tokens: {cost.policy_tokens} written by the policy, {cost.scorer_tokens} read by the reward model,"
-        f" {cost.critic_tokens} written by the critic; {cost.seconds:.1f} seconds",
+        f"tokens: the policy sampled {cost.policy_sampled} and read {cost.policy_read}, the reward model read"
+        f" {cost.scorer_read}, the critic sampled {cost.critic_sampled} and read {cost.critic_read};"
+        f" {cost.seconds:.1f} seconds",
     ])  # fmt: skip
 
 

@@ -3,10 +3,11 @@
     python -m eval.table --runs '[runs/eval/builtin]' --format markdown
 
 One column per benchmark, then: their mean; the paired difference of means to the policy alone, with its 95% bootstrap
-interval over problems; the number of problems and of candidates; tokens and seconds per problem, including the reward
-model if the row uses it. The row below a search method is plain best-of-N at equal tokens: the first candidates of the
-run's pool that the method's tokens pay for, problem by problem. If the pool is too small, `--pool` names a run with a
-larger one. Shards of one run are read together.
+interval over problems; the number of problems and of candidates; per problem, the tokens that the policy, the critic
+and the reward model sample and read (the reward model's if the row uses it), FLOPs (2 per token and parameter), and
+seconds. The rows below a search method are plain best-of-N at equal tokens and at equal FLOPs: the first candidates of
+the run's pool that the method's cost pays for, problem by problem. If the pool is too small, `--pool` names a run with
+a larger one. Shards of one run are read together.
 
 `--layout aggregations` has rows for each aggregation of step rewards (as in MM-PRM), and `--layout curve` for best of
 1, 2, 4, ... A candidate without an answer is not right; a line below the table counts these and each benchmark's
@@ -34,7 +35,7 @@ from vlprm.metrics import bootstrap_interval
 from vlprm.runs.config import run
 from vlprm.runs.recipes import packaged
 from vlprm.search import select
-from vlprm.search.tokens import affordable
+from vlprm.search.tokens import UNITS, Spend, Unit, affordable, is_too_small, spend_of_first
 
 RESAMPLES = 2000
 
@@ -54,17 +55,18 @@ def main(config: TableConfig) -> None:
 
 
 def table_rows(one: Run, pools: Mapping[Key, Pool]) -> Iterator[TableRow]:
-    """The rows of a run. `pools` serve the comparison of search methods with best-of-N at equal tokens."""
+    """The rows of a run. `pools` serve the comparison of search methods with best-of-N at equal tokens and FLOPs."""
     apart = differences(one.rows, POLICY) if POLICY in one.rows else {}
     for name, values in one.rows.items():
-        tokens, seconds = zip(*one.costs[name], strict=True)
+        spends, seconds = zip(*one.costs[name], strict=True)
         took = None if None in seconds else float(np.mean(seconds))
         title = one.label if name == POLICY else f"+ {name}"
         samples = {benchmark: sample(one, benchmark, list(of.values())) for benchmark, of in values.items()}
         cells, n = means(values), one.sizes[name]
-        yield TableRow(title, cells, apart.get(name), n, float(np.mean(tokens)), took, one.label, name, samples)
+        yield TableRow(title, cells, apart.get(name), n, mean_spend(spends), took, one.label, name, samples)
         if one.scored and name in one.spent and one.spent[name].keys() <= pools.keys():
-            yield at_equal_tokens(one, name, pools)
+            for unit in UNITS[: 1 if one.parameters is None else None]:
+                yield at_equal_cost(one, name, pools, unit)
 
 
 def pools_for(one: Run, larger: Run | None, folder: Path | None) -> Mapping[Key, Pool]:
@@ -77,23 +79,30 @@ def pools_for(one: Run, larger: Run | None, folder: Path | None) -> Mapping[Key,
     return larger.pools
 
 
-def at_equal_tokens(one: Run, method: str, pools: Mapping[Key, Pool]) -> TableRow:
-    """Plain best-of-N with the tokens that a method spent, and the method's difference to it."""
+def mean_spend(spends: Sequence[Spend]) -> Spend:
+    """What is spent per problem."""
+    sampled, read, flops = zip(*spends, strict=True)
+    return Spend(float(np.mean(sampled)), float(np.mean(read)), None if None in flops else float(np.mean(flops)))
+
+
+def at_equal_cost(one: Run, method: str, pools: Mapping[Key, Pool], unit: Unit) -> TableRow:
+    """Plain best-of-N with the tokens, or the FLOPs, that a method spent, and the method's difference to it."""
     plain: Values = defaultdict(dict)
-    sizes, tokens, ended = [], [], 0
+    sizes, spends, ended = [], [], 0
     for (benchmark, problem), spent in one.spent[method].items():
         pool = pools[benchmark, problem]
-        n = affordable(pool.first, spent)
+        first = spend_of_first(pool.spent, pool.prompt, one.parameters)
+        n = affordable(first, spent, unit)
         shares = select.best_of_n(pool.candidates[:n], one.aggregation)
         plain[benchmark][problem] = worth(shares, pool.values[:n])
         sizes.append(n)
-        tokens.append(pool.first[n - 1])
-        ended += spent - pool.first[-1] >= pool.first[-1] / len(pool.first)  # enough for one more
-    title = f"+ best of N at the token cost of {method} (difference: {method} minus this row)"
+        spends.append(first[n - 1])
+        ended += is_too_small(first, spent, unit)
+    title = f"+ best of N at the {unit} of {method} (difference: {method} minus this row)"
     if ended:
         title += f" (pool too small for {ended} of {len(sizes)} problems)"
     apart = differences({method: one.rows[method], "plain": plain}, "plain")
-    return TableRow(title, means(plain), apart.get(method), round(float(np.mean(sizes))), float(np.mean(tokens)))
+    return TableRow(title, means(plain), apart.get(method), round(float(np.mean(sizes))), mean_spend(spends))
 
 
 def means(values: Values) -> dict[str, float]:

@@ -98,7 +98,8 @@ class Solution:
     """A sampled solution.
 
     `answer`: the extracted final answer; None is *no result*, never a wrong answer. `stop`: why sampling ended; only
-    `answer` is a result. `tokens`: number of tokens that the policy sampled.
+    `answer` is a result. `tokens`: number of tokens that the policy sampled. `read`: number that it read again after
+    this solution's zooms; solutions that are drawn together share the prompt, which is not counted here.
     """
 
     problem_id: str
@@ -106,6 +107,7 @@ class Solution:
     answer: str | None
     stop: str
     tokens: int
+    read: int = 0
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ from vlprm.search.sampled import drawn
 
 async def twice_the_best(attempt: Attempt) -> list[ScoredSolution]:
     pool = await attempt.scored(await drawn(attempt, attempt.config.n))
-    if not attempt.may_go_on:  # the budget is spent
+    if not attempt.affords(attempt.config.n):  # the budget does not pay for n more
         return pool
     first = max(pool, key=attempt.value).solution.steps[:1]
     return pool + await attempt.scored(await attempt.continued([first] * attempt.config.n))

@@ -130,7 +130,7 @@ def steps(pools: Sequence[Pool], aggregation: Aggregation) -> dict[str, Any]:
         "unscored": sum(score is None for score, _ in pairs),
         "share_correct": float(correct.mean()),
         "auroc": auroc(rewards, correct),
-        "within_problem_accuracy": _mean(within),
+        "within_problem_outcome_accuracy": _mean(within),
         "mixed_problems": len(within),
         "f1_correct": f1_correct,
         "f1_error": f1_error,

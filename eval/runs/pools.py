@@ -14,7 +14,6 @@ from vlprm.errors import UserError
 from vlprm.metrics import expected_best_of
 from vlprm.schema import Aggregation, StepScore, Verdict
 from vlprm.search.select import Candidate, Selector, ranking, selectors, solution_rewards
-from vlprm.search.tokens import tokens_of_first
 
 Record = dict[str, Any]
 # Methods that choose among `n` whole samples: they share one pool and one record.
@@ -27,9 +26,10 @@ READS = {"random": "", "majority": "", "whole_solution": "whole", "likeliest": "
 class Pool:
     """The candidates of one problem, in the order of sampling.
 
-    `right` is None for no result. `first`: tokens of the first 1, 2, ... candidates. `scores` and `truth` hold a list
-    of steps per candidate, with None for a step that could not be scored or does not parse; both are empty unless
-    steps were asked for. `truth` itself is None if the task has no ground truth.
+    `right` is None for no result. `spent`: tokens of each candidate, see `spend_of_first`. `prompt`: tokens that the
+    policy read for all of them together. `scores` and `truth` hold a list of steps per candidate, with None for a step
+    that could not be scored or does not parse; both are empty unless steps were asked for. `truth` itself is None if
+    the task has no ground truth.
     """
 
     benchmark: str
@@ -37,7 +37,8 @@ class Pool:
     question_type: str
     candidates: tuple[Candidate, ...]
     right: tuple[bool | None, ...]
-    first: tuple[int, ...] = ()
+    spent: tuple[tuple[int, int, int], ...] = ()
+    prompt: int = 0
     scores: tuple[tuple[StepScore | None, ...], ...] = ()
     truth: tuple[tuple[Verdict | None, ...], ...] | None = None
 
@@ -62,7 +63,9 @@ class Pool:
 def pool_of(record: Record, steps: bool = False) -> Pool:
     """The pool of a record; `steps` adds scores and ground truth per step, which take memory. UserError if a score is
     missing or not finite."""
+    refuse_uncounted(record)
     stored = record["candidates"]
+    spent = tuple((c["solution"]["tokens"], c["solution"]["read"], c["read"]) for c in stored)
     scores: tuple[tuple[StepScore | None, ...], ...] = ()
     truth: tuple[tuple[Verdict | None, ...], ...] | None = ()
     if steps:
@@ -75,7 +78,8 @@ def pool_of(record: Record, steps: bool = False) -> Pool:
         "/".join(filter(None, (record["benchmark"], record["question_type"]))),
         tuple(map(candidate_of, stored)),
         tuple(c["right"] for c in stored),
-        tuple(tokens_of_first([c["solution"]["tokens"] for c in stored], [c["read"] for c in stored])),
+        spent,
+        record["cost"]["policy_read"] - sum(read for _, read, _ in spent),
         scores,
         truth,
     )
@@ -132,6 +136,14 @@ def _step_scores(stored: Record) -> tuple[StepScore | None, ...]:
 
 def _verdicts(stored: Sequence[Record | None]) -> tuple[Verdict | None, ...]:
     return tuple(Verdict(said["correct"], said["error_kind"]) if said else None for said in stored)
+
+
+def refuse_uncounted(record: Record) -> None:
+    """UserError for a record that does not count the tokens that the policy and the critic read."""
+    if "policy_read" not in record["cost"]:
+        raise UserError(
+            f"{record['key']} does not count the tokens that the policy reads; remove the run folder and repeat the run"
+        )
 
 
 def _refuse_bad_scores(record: Record) -> None:

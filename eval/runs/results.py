@@ -11,15 +11,17 @@ from typing import Any, NamedTuple
 
 import yaml
 
-from eval.runs.pools import POOLED, Pool, Record, curve, pool_of, worth
+from eval.runs.pools import POOLED, Pool, Record, curve, pool_of, refuse_uncounted, worth
 from eval.tables.config import Layout
 from vlprm.errors import UserError
-from vlprm.runs.folder import CONFIG
+from vlprm.runs.folder import CONFIG, json_object
 from vlprm.runs.journal import iterate_finished
-from vlprm.runs.pools import POOL, RECORDS
+from vlprm.runs.pools import PARAMETERS, POOL, RECORDS
 from vlprm.schema import SCHEMA_VERSION
 from vlprm.scoring.aggregate import AGGREGATIONS
+from vlprm.search import Cost
 from vlprm.search.select import selectors
+from vlprm.search.tokens import Parameters, Spend, pool_spend, spend_of, spend_of_first
 
 Values = dict[str, dict[str, float]]  # accuracy by benchmark and problem
 NOT_RESULTS = ("run", "shard", "ray", "workers", "unit")  # settings that do not affect results
@@ -28,19 +30,18 @@ ORACLE = "oracle"
 
 
 class Cell(NamedTuple):
-    """One row's values for one problem: candidates, expected accuracy of the choice, tokens, and seconds (None if the
+    """One row's values for one problem: candidates, expected accuracy of the choice, cost, and seconds (None if the
     measured time includes work that the row does not need)."""
 
     name: str
     n: int
     value: float
-    tokens: float
+    spend: Spend
     seconds: float | None = None
 
 
 class RecordFacts(NamedTuple):
-    """The parts of a record that are kept: its cells, its pool if asked for, and for a search method the tokens it
-    spent."""
+    """The parts of a record that are kept: its cells, its pool if asked for, and what a search method spent."""
 
     at: int
     benchmark: str
@@ -49,7 +50,7 @@ class RecordFacts(NamedTuple):
     method: str = ""
     cells: tuple[Cell, ...] = ()
     pool: Pool | None = None
-    spent: int | None = None
+    spent: Spend | None = None
     candidates: int = 0
     no_results: int = 0
 
@@ -59,17 +60,19 @@ Key = tuple[str, str]  # a benchmark and a problem
 
 @dataclass
 class Run:
-    """The merged shards of one run: accuracy, cost and failures. `part`: share of the problems covered by the shards
-    that were read. `spent`: tokens of each search method per problem."""
+    """The merged shards of one run: accuracy, cost and failures. `parameters`: those of its models, if the run states
+    them. `part`: share of the problems covered by the shards that were read. `spent`: what each search method spent per
+    problem."""
 
     label: str
     settings: dict[str, Any]
+    parameters: Parameters | None = None
     part: Fraction = Fraction(0)
     rows: dict[str, Values] = field(default_factory=lambda: defaultdict(lambda: defaultdict(dict)))
     sizes: dict[str, int] = field(default_factory=dict)
-    costs: dict[str, list[tuple[float, float | None]]] = field(default_factory=lambda: defaultdict(list))
+    costs: dict[str, list[tuple[Spend, float | None]]] = field(default_factory=lambda: defaultdict(list))
     pools: dict[Key, Pool] = field(default_factory=dict)
-    spent: dict[str, dict[Key, int]] = field(default_factory=lambda: defaultdict(dict))
+    spent: dict[str, dict[Key, Spend]] = field(default_factory=lambda: defaultdict(dict))
     candidates: int = 0
     no_results: int = 0
     failures: Counter[tuple[str, str]] = field(default_factory=Counter)
@@ -106,7 +109,9 @@ def read_runs(
         part = Fraction(1, int(settings["shard"].partition("/")[2]))
         settings = {name: without_device(value) for name, value in settings.items() if name not in NOT_RESULTS}
         label = label_of(settings)
-        one, all_facts = runs.setdefault(label, (Run(label, settings), []))
+        known = json_object(folder / PARAMETERS)
+        parameters = Parameters(**known) if known else None
+        one, all_facts = runs.setdefault(label, (Run(label, settings, parameters), []))
         one.part += part
         if one.settings != settings:
             raise UserError(f"{folder} and another run of {label!r} have different settings; print a table of each")
@@ -154,10 +159,11 @@ def facts_of(record: Record, one: Run, layout: Layout, keep_pool: bool, steps: b
         pool = pool_of(record, steps)
         cells = tuple(pool_cells(record, pool, one, layout))
         return RecordFacts(*named, POOL, cells, pool if keep_pool else None, None, *counts)
-    cost = record["cost"]
-    spent = cost["policy_tokens"] + cost["critic_tokens"] + cost["scorer_tokens"]
+    refuse_uncounted(record)
+    cost = Cost(**record["cost"])
+    spent = spend_of(cost, one.parameters)
     value = worth(record["shares"], [float(r is True) for r in right])
-    cell = Cell(record["method"], len(right), value, spent, cost["seconds"])
+    cell = Cell(record["method"], len(right), value, spent, cost.seconds)
     return RecordFacts(*named, record["method"], (cell,) * (layout == "methods"), None, spent, *counts)
 
 
@@ -176,26 +182,30 @@ def add(one: Run, facts: RecordFacts) -> None:
     for cell in facts.cells:
         one.rows[cell.name][facts.benchmark][facts.problem] = cell.value
         one.sizes[cell.name] = max(cell.n, one.sizes.get(cell.name, 0))
-        one.costs[cell.name].append((cell.tokens, cell.seconds))
+        one.costs[cell.name].append((cell.spend, cell.seconds))
 
 
 def pool_cells(record: Record, pool: Pool, one: Run, layout: Layout) -> Iterator[Cell]:
     """The cells of a pool. Rows that do not use the reward model do not include its cost."""
     values, n, seconds = pool.values, len(pool.candidates), record["cost"]["seconds"]
-    written = sum(c["solution"]["tokens"] for c in record["candidates"])
+    sampled, read, scored = map(sum, zip(*pool.spent, strict=True))
+    plain = pool_spend(sampled, pool.prompt + read, 0, one.parameters)
+    whole = pool_spend(sampled, pool.prompt + read, scored, one.parameters)
+    alone = pool_spend(sampled / n, pool.prompt + read / n, 0, one.parameters)
     unscored = None if one.scored else seconds
 
     def chosen(selector: str, rule: Any = one.aggregation) -> float:
         return worth(selectors(rule)[selector](pool.candidates), values)
 
-    yield Cell(POLICY, 1, chosen("random"), written / n, unscored if n == 1 else None)
+    yield Cell(POLICY, 1, chosen("random"), alone, unscored if n == 1 else None)
     if layout == "curve":
+        costs = spend_of_first(pool.spent, pool.prompt, one.parameters)
         for k, value in curve(pool, one.aggregation).items():
-            yield Cell(f"best of {k}", k, value, pool.first[k - 1], seconds if k == n else None)
+            yield Cell(f"best of {k}", k, value, costs[k - 1], seconds if k == n else None)
         return
-    yield Cell("majority", n, chosen("majority"), written, unscored)
+    yield Cell("majority", n, chosen("majority"), plain, unscored)
     for rule in (AGGREGATIONS if layout == "aggregations" else [one.aggregation]) if one.scored else ():
         weighted = chosen("weighted_majority", rule)
-        yield Cell(f"weighted majority ({rule})", n, weighted, pool.first[-1], seconds)
-        yield Cell(f"best of N ({rule})", n, chosen(f"prm_{rule}", rule), pool.first[-1], seconds)
-    yield Cell(ORACLE, n, max(values, default=0.0), written, unscored)
+        yield Cell(f"weighted majority ({rule})", n, weighted, whole, seconds)
+        yield Cell(f"best of N ({rule})", n, chosen(f"prm_{rule}", rule), whole, seconds)
+    yield Cell(ORACLE, n, max(values, default=0.0), plain, unscored)

@@ -37,7 +37,7 @@ def _named(kind: str, *names: str) -> dict[str, Value]:
 _REGION = {**_named("float64", "x0", "y0", "x1", "y1"), **_named("int64", "image")}
 _STEP = {**_named("string", "kind", "text"), "region": _REGION, **_named("string", "told")}
 _SOLUTION = {**_named("int64", "schema"), **_named("string", "problem_id"), "steps": List(_STEP),
-             **_named("string", "answer", "stop"), **_named("int64", "tokens")}  # fmt: skip
+             **_named("string", "answer", "stop"), **_named("int64", "tokens", "read")}  # fmt: skip
 _SCORE = _named("float64", "correct", "perception", "reasoning", "surprise")
 _TRUTH = {**_named("bool", "correct"), **_named("string", "error_kind")}
 _CANDIDATE = {

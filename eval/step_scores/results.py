@@ -120,8 +120,8 @@ def intervals(
 def reward_measures(solutions: Sequence[LabelledSolution], predictions: Sequence[Prediction]) -> dict[str, Any]:
     """Measures over the labelled steps with a reward. `average_precision_error`: for detecting wrong steps.
 
-    Within-problem accuracy: how often a fully correct solution has a higher minimum reward than a solution of the same
-    problem with a wrong step. A model that only knows which problems are hard scores 0.5.
+    Within-problem process accuracy: how often a fully correct solution has a higher minimum reward than a solution of
+    the same problem with a wrong step. A model that only knows which problems are hard scores 0.5.
     """
 
     def of(chosen: Sequence[int]) -> dict[str, float]:
@@ -135,8 +135,8 @@ def reward_measures(solutions: Sequence[LabelledSolution], predictions: Sequence
     measures = {"steps": len(correct), "share_correct": float(np.mean(correct)), **ranked}
     ci = intervals(solutions, of) if ranked else {}
     if within := _within(solutions, predictions):
-        measures |= {"within_problem_accuracy": float(np.mean(within)), "mixed_problems": len(within)}
-        ci["within_problem_accuracy"] = list(bootstrap_interval(within))
+        measures |= {"within_problem_process_accuracy": float(np.mean(within)), "mixed_problems": len(within)}
+        ci["within_problem_process_accuracy"] = list(bootstrap_interval(within))
     return {**measures, "ci": ci}
 
 

@@ -24,7 +24,7 @@ class TableConfig:
         runs: run folders of eval.run.
         layout: rows: methods, aggregations (best-of-N by each aggregation), or curve (best of 1, 2, 4, ...).
         format: output format: text, markdown, latex, csv; or metadata for the Hub: model-index, eval-results.
-        pool: run folder of eval.run with more candidates per problem, for best-of-N at equal tokens.
+        pool: run folder of eval.run with more candidates per problem, for best-of-N at equal cost.
         published: YAML file of published rows to append, such as eval/published.yaml.
     """
 

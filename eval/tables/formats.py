@@ -17,14 +17,17 @@ from vlprm.viewer.tables import plain_table
 LATEX = str.maketrans({c: f"\\{c}" for c in "&%$#_{}"} | {"\\": r"\textbackslash{}", "~": r"\~{}", "^": r"\^{}"})
 
 
+NUMBERS = ("problems", "N", "tokens sampled", "tokens read", "tokens", "TFLOPs", "seconds")
+
+
 def header(rows: Sequence[TableRow]) -> list[str]:
     """Column titles; the first column is the row's title."""
-    return ["", *benchmarks(rows), "mean", "difference (95% interval)", "problems", "N", "tokens", "seconds"]
+    return ["", *benchmarks(rows), "mean", "difference (95% interval)", *NUMBERS]
 
 
 def benchmarks(rows: Sequence[TableRow]) -> list[str]:
     """Benchmarks of the measured rows; of all rows if none is measured."""
-    own = [row for row in rows if row.tokens is not None] or rows
+    own = [row for row in rows if row.spend is not None] or rows
     return list(dict.fromkeys(name for row in own for name in row.cells))
 
 
@@ -35,8 +38,11 @@ def cells(row: TableRow, columns: Sequence[str]) -> list[str]:
     mean = percent(sum(row.cells[name] for name in columns) / len(columns)) if whole and columns else ""
     apart = "" if row.difference is None else "{:+.1f} ({:+.1f} to {:+.1f})".format(*(100 * d for d in row.difference))
     problems = sum(sample.problems for sample in row.samples.values()) or None
-    numbers = ["" if value is None else f"{value:,.0f}" for value in (problems, row.n, row.tokens)]
-    return [row.title, *shares, mean, apart, *numbers, "" if row.seconds is None else f"{row.seconds:.1f}"]
+    spend = row.spend
+    spent = (None, None, None, None) if spend is None else (spend.sampled, spend.read, spend.tokens, spend.flops)
+    numbers = ["" if value is None else f"{value:,.0f}" for value in (problems, row.n, *spent[:3])]
+    flops = "" if spent[3] is None else f"{spent[3] / 1e12:.3g}"
+    return [row.title, *shares, mean, apart, *numbers, flops, "" if row.seconds is None else f"{row.seconds:.1f}"]
 
 
 def table(rows: Sequence[TableRow]) -> list[list[str]]:

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from vlprm.benchmarks.benchmark import Hub
+from vlprm.search.tokens import Spend
 
 
 @dataclass(frozen=True)
@@ -21,14 +22,14 @@ class Sample:
 
 @dataclass(frozen=True)
 class TableRow:
-    """One row: accuracy in [0, 1] per benchmark, difference to the policy alone with its interval, candidates, and
-    tokens and seconds per problem. None: not measured, as in quoted rows, which also have no samples."""
+    """One row: accuracy in [0, 1] per benchmark, difference to the policy alone with its interval, candidates, and what
+    was spent and seconds per problem. None: not measured, as in quoted rows, which also have no samples."""
 
     title: str
     cells: dict[str, float]
     difference: tuple[float, float, float] | None = None
     n: int | None = None
-    tokens: float | None = None
+    spend: Spend | None = None
     seconds: float | None = None
     model: str = ""
     method: str = ""

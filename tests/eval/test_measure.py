@@ -126,7 +126,7 @@ POOLS = [
 def test_step_measures_by_hand() -> None:
     found = measures.steps(POOLS, "min")
     assert (found["steps"], found["unparsed"]) == (11, 1)
-    assert found["within_problem_accuracy"] == 0.5  # right above wrong in the first, below in the second
+    assert found["within_problem_outcome_accuracy"] == 0.5  # right above wrong in the first, below in the second
     assert found["mixed_problems"] == 2
     # First errors: found in the first pool's two; unknown, then missed, in the second; right, then missed.
     assert found["first_error_accuracy"] == pytest.approx(3 / 5)

@@ -70,7 +70,7 @@ def test_a_step_without_a_score_is_shown_without_one() -> None:
     """The score is never shown as 0, and a solution without an answer says why it has none."""
     steps = tuple(split_steps("[reasoning] 1 + 1 = 2\n\n[reasoning] so"))
     cut = ScoredSolution(Solution("p", steps, None, "length", 9), (StepScore(0.75, None, None), None))
-    said = as_text(SearchResult("p", "best_of_n", (cut,), [1.0], Cost(policy_tokens=9))).splitlines()
+    said = as_text(SearchResult("p", "best_of_n", (cut,), [1.0], Cost(policy_sampled=9))).splitlines()
     assert said[:2] == ["0.750  [reasoning] 1 + 1 = 2", "       [reasoning] so"]
     assert "answer: none (length)" in said[2]
     assert [step.reward for step in scored_view(cut).steps] == [0.75, None]

@@ -34,11 +34,13 @@ from vlprm.model.reward_loading import load_reward_model, save_reward_model
 from vlprm.runs.config import parse
 from vlprm.runs.folder import open_run
 from vlprm.runs.journal import Records, finish, read_records
+from vlprm.runs.pools import PARAMETERS
 from vlprm.schema import Solution, from_json
 from vlprm.scoring.aggregate import AGGREGATIONS
 from vlprm.scoring.config import ScorerConfig
 from vlprm.scoring.tree import score_whole
 from vlprm.search import SearchConfig
+from vlprm.search.tokens import Spend
 from vlprm.serving.config import ModelConfig
 from vlprm.steps import split_steps
 from vlprm.tasks import TASKS, problem_by_id
@@ -145,9 +147,7 @@ def test_shards_are_one_run_and_records_are_plain_json(
     whole = read_runs((tmp_path / "whole",), "methods")
     parts = read_runs((tmp_path / "shard0", tmp_path / "shard1"), "methods")
     cells = [[(row.title, row.cells) for one in runs for row in table_rows(one, one.pools)] for runs in (whole, parts)]
-    assert any(
-        "at the token cost of step_beam (difference: step_beam minus this row)" in title for title, _ in cells[0]
-    )
+    assert any("at the tokens of step_beam (difference: step_beam minus this row)" in title for title, _ in cells[0])
     assert cells[0] == cells[1]
     path = tmp_path / "whole" / "records.jsonl"
     frame = pandas.read_json(path, lines=True)
@@ -179,15 +179,17 @@ def run_of(
         **changes,
     }
     open_run(folder, json.dumps(config), 0)
+    (folder / PARAMETERS).write_text(json.dumps({"policy": 5, "scorer": 3, "critic": 2}))
     records = Records(folder / "records.jsonl")
     for i, pool in enumerate(right):
         stored = [
             {"answer": None if r is None else str(r), "vote": None if r is None else str(r), "right": r,
-             "solution": {"tokens": 4}, "read": 6 if k == 0 else 3,
+             "solution": {"tokens": 4, "read": k}, "read": 6 if k == 0 else 3,
              "scores": [{"correct": reward(k), "surprise": None}], "whole": None, "truth": None}
             for k, r in enumerate(pool)
         ]  # fmt: skip
-        cost = {"policy_tokens": 4 * len(pool), "critic_tokens": 0, "scorer_tokens": 3 + 3 * len(pool), "seconds": 2.0}
+        cost = {"policy_sampled": 4 * len(pool), "policy_read": 10 + sum(range(len(pool))), "critic_sampled": 0,
+                "critic_read": 0, "scorer_read": 3 + 3 * len(pool), "seconds": 2.0}  # fmt: skip
         named = {"key": f"b/{i}/pool", "at": i, "benchmark": benchmark, "problem": str(i), "method": "pool"}
         records.append(
             [
@@ -214,10 +216,13 @@ def test_rows_say_what_the_records_say(tmp_path: Path) -> None:
     assert rows["+ best of N (min)"].cells["b"] == pytest.approx(2 / 3)
     assert rows["+ majority"].cells["b"] == pytest.approx(2 / 3)
     assert rows["+ oracle"].cells["b"] == 1.0
-    costs = {title: (row.n, row.tokens, row.seconds) for title, row in rows.items()}
+    costs = {title: (row.n, row.spend, row.seconds) for title, row in rows.items()}
+    # The policy samples 4 tokens a candidate, and reads the prompt of 10 and, after zooms, 0, 1 and 2 again.
+    alone, unscored = Spend(4, 11, 2 * 5 * 15), Spend(12, 13, 2 * 5 * 25)
+    scored = Spend(12, 25, 2 * (5 * 25 + 3 * 12))
     assert costs == {
-        "p + r": (1, 4, None), "+ majority": (3, 12, None), "+ oracle": (3, 12, None),
-        "+ weighted majority (min)": (3, 24, 2), "+ best of N (min)": (3, 24, 2),
+        "p + r": (1, alone, None), "+ majority": (3, unscored, None), "+ oracle": (3, unscored, None),
+        "+ weighted majority (min)": (3, scored, 2), "+ best of N (min)": (3, scored, 2),
     }  # fmt: skip
     assert (one.no_results, one.candidates) == (2, 9)
     difference = rows["+ oracle"].difference
@@ -243,8 +248,13 @@ def test_other_layouts_have_every_rule_and_every_n(tmp_path: Path, capsys: pytes
     rules = text_of(folder, capsys, layout="aggregations", format="csv")
     assert all(f"best of N ({rule})" in rules for rule in AGGREGATIONS)
     (one,) = read_runs((folder,), "curve")
-    rows = {row.title: (row.cells["b"], row.tokens) for row in table_rows(one, one.pools)}
-    assert rows == {"p + r": (0.25, 4), "+ best of 1": (0.25, 10), "+ best of 2": (0.5, 17), "+ best of 4": (1.0, 31)}
+    rows = {row.title: (row.cells["b"], row.spend and row.spend.tokens) for row in table_rows(one, one.pools)}
+    assert rows == {
+        "p + r": (0.25, 4 + 10 + 1.5),
+        "+ best of 1": (0.25, 4 + 10 + 6),
+        "+ best of 2": (0.5, 8 + 10 + 1 + 9),
+        "+ best of 4": (1.0, 16 + 10 + 6 + 15),
+    }
 
 
 @pytest.mark.parametrize("right", [[True, False, False, False], [False, False, False, True]])
@@ -289,8 +299,8 @@ def test_a_pool_that_was_not_scored_costs_no_scores(tmp_path: Path) -> None:
     (folder / "done.json").unlink()
     finish(Records(path))
     (one,) = read_runs((folder,), "methods")
-    costs = {row.title: (row.tokens, row.seconds) for row in table_rows(one, one.pools)}
-    assert costs == {"p": (4, None), "+ majority": (8, 2), "+ oracle": (8, 2)}
+    costs = {row.title: (row.spend and row.spend.tokens, row.seconds) for row in table_rows(one, one.pools)}
+    assert costs == {"p": (4 + 10.5, None), "+ majority": (8 + 11, 2), "+ oracle": (8 + 11, 2)}
 
 
 def searched(folder: Path, spent: list[int], right: bool = True) -> None:
@@ -298,9 +308,10 @@ def searched(folder: Path, spent: list[int], right: bool = True) -> None:
     records = Records(folder / "records.jsonl")
     (folder / "done.json").unlink()
     for i, tokens in enumerate(spent):
-        cost = {"policy_tokens": tokens - 5, "critic_tokens": 2, "scorer_tokens": 3, "seconds": 1.0}
-        candidate = {"answer": "x", "vote": "x", "right": right, "scores": [], "solution": {"tokens": 1}, "read": 0,
-                     "whole": None, "truth": None}  # fmt: skip
+        cost = {"policy_sampled": 5, "policy_read": tokens - 12, "critic_sampled": 2, "critic_read": 2,
+                "scorer_read": 3, "seconds": 1.0}  # fmt: skip
+        candidate = {"answer": "x", "vote": "x", "right": right, "scores": [], "read": 0,
+                     "solution": {"tokens": 1, "read": 0}, "whole": None, "truth": None}  # fmt: skip
         named = {"key": f"b/{i}/dvts", "at": i, "benchmark": "b", "problem": str(i), "method": "dvts"}
         said = {"schema": 1, "failure": "", "candidates": [candidate], "shares": [1.0], "cost": cost}
         records.append([{**named, **said}])
@@ -308,32 +319,61 @@ def searched(folder: Path, spent: list[int], right: bool = True) -> None:
 
 
 def test_below_a_search_stands_best_of_n_at_its_tokens(tmp_path: Path) -> None:
-    """Candidates cost 10, 7 and 7: 16 tokens pay for one, and 17 for two, of which the second has the best reward."""
+    """The first 1, 2 and 3 candidates cost 20, 28 and 37 tokens, and the second has the best reward."""
     folder = run_of(tmp_path / "r", [[False, True, True], [False, True, True], [True, False, True]])
-    searched(folder, [16, 17, 26])
+    searched(folder, [27, 28, 39])
     (one,) = read_runs((folder,), "methods")
     titles = [row.title for row in table_rows(one, one.pools)]
-    title = "+ best of N at the token cost of dvts (difference: dvts minus this row)"
+    title = "+ best of N at the tokens of dvts (difference: dvts minus this row)"
     assert titles.index(title) == titles.index("+ dvts") + 1
     row = {row.title: row for row in table_rows(one, one.pools)}[title]
     assert row.cells == {"b": pytest.approx(1 / 3)}  # no, yes, no
-    assert (row.n, row.tokens, row.seconds) == (2, pytest.approx((10 + 17 + 24) / 3), None)
+    assert row.spend is not None
+    assert (row.n, row.spend.tokens, row.seconds) == (2, pytest.approx((20 + 28 + 37) / 3), None)
     assert row.difference is not None
     assert row.difference[0] == pytest.approx(2 / 3)
     assert row.difference[1] < row.difference[0] < row.difference[2]
-    assert not any("at the token cost of" in row.title for row in table_rows(one, {}))
+    assert not any("at the tokens of" in row.title for row in table_rows(one, {}))
+
+
+def test_below_a_search_stands_best_of_n_at_its_flops(tmp_path: Path) -> None:
+    """Only the policy has parameters here: of 28 tokens the search's policy has 21, which pay for two candidates of 14,
+    19 and 25. A run that does not state its parameters has no FLOPs."""
+    folder = run_of(tmp_path / "r", [[False, True, True]])
+    searched(folder, [28])
+    (folder / PARAMETERS).write_text(json.dumps({"policy": 10, "scorer": 0, "critic": 0}))
+    (one,) = read_runs((folder,), "methods")
+    rows = {row.title: row for row in table_rows(one, one.pools)}
+    assert rows["+ dvts"].spend == Spend(7, 21, 2 * 21 * 10)
+    row = rows["+ best of N at the FLOPs of dvts (difference: dvts minus this row)"]
+    assert (row.n, row.spend) == (2, Spend(8, 20, 2 * 19 * 10))
+    (folder / PARAMETERS).unlink()
+    (one,) = read_runs((folder,), "methods")
+    spends = [row.spend for row in table_rows(one, one.pools)]
+    assert all(spend is not None and spend.flops is None for spend in spends)
+    assert not any("FLOPs" in row.title for row in table_rows(one, one.pools))
+
+
+def test_a_run_that_did_not_count_what_is_read_is_refused(tmp_path: Path) -> None:
+    folder = run_of(tmp_path / "r", [[False, True]])
+    path = folder / "records.jsonl"
+    path.write_text(path.read_text().replace('"policy_read"', '"policy_tokens"'))
+    (folder / "done.json").unlink()
+    finish(Records(path))
+    with pytest.raises(ValueError, match="does not count the tokens that the policy reads; remove the run folder"):
+        read_runs((folder,), "methods")
 
 
 def test_a_pool_that_ends_first_is_said_to_and_may_be_replaced(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     folder = run_of(tmp_path / "r", [[False], [False]])
-    searched(folder, [17, 24])
+    searched(folder, [30, 41])
     assert "(pool too small for 1 of 2 problems)" in text_of(folder, capsys)
     larger = run_of(tmp_path / "larger", [[False, True, True], [False, True, True]], search={"aggregation": "last"})
     shown = text_of(folder, capsys, pool=larger, format="csv")
     assert "too small" not in shown
-    (row,) = [line for line in csv.reader(io.StringIO(shown)) if "at the token cost of" in line[0]]
+    (row,) = [line for line in csv.reader(io.StringIO(shown)) if "at the tokens of" in line[0]]
     assert row[1:4] == ["100.0", "100.0", "+0.0 (+0.0 to +0.0)"]
     other = run_of(tmp_path / "other", [[True], [True]], policy={"checkpoint": "q"})
     with pytest.raises(ValueError, match="has another policy or reward model than p"):
@@ -343,10 +383,11 @@ def test_a_pool_that_ends_first_is_said_to_and_may_be_replaced(
 def test_quoted_rows_name_their_source_and_fill_our_columns() -> None:
     quoted = published_rows(ROOT / "eval/published.yaml")
     assert all("[arXiv" in row.title for row in quoted)
-    own = TableRow("ours", {"mathvista": 0.5}, None, 1, 2.0, 3.0)
+    own = TableRow("ours", {"mathvista": 0.5}, None, 1, Spend(2, 3, 5e12), 3.0)
     header, first, *_ = csv.reader(io.StringIO(as_csv([own, *quoted])))
     assert header[1] == "mathvista"
     assert first[1] == "50.0"
+    assert dict(zip(header, first, strict=True)).items() >= {"tokens": "5", "tokens read": "3", "TFLOPs": "5"}.items()
     assert set(FORMATS) == {"text", "markdown", "latex", "csv", "model-index", "eval-results"}
 
 

@@ -94,7 +94,7 @@ def test_a_task_gets_the_answer_that_the_method_chooses(folder: Path) -> None:
     assert "2 of 3 requests done" in said
     found = asyncio.run(found_here(folder / "prm"))
     assert [s["filtered_resps"] for s in samples] == [answer_text(f.chosen.solution) for f in found if f.chosen]
-    assert [s["token_counts"] for s in samples] == [[{"output_tokens": f.cost.policy_tokens}] for f in found]
+    assert [s["token_counts"] for s in samples] == [[{"output_tokens": f.cost.policy_sampled}] for f in found]
     assert [s["right"] for s in samples] == [
         float(s["filtered_resps"] == p.answer) for s, p in zip(samples, PROBLEMS, strict=True)
     ]

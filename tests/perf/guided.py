@@ -49,7 +49,7 @@ def main() -> None:
             found = asyncio.run(searched(problems, policy, timed))
             chosen[kind] = [f.chosen and f.chosen.solution for f in found]
             if turn:  # the first warms up
-                tokens = sum(f.cost.scorer_tokens for f in found) / len(problems)
+                tokens = sum(f.cost.scorer_read for f in found) / len(problems)
                 rows[kind].append({"tokens": tokens, "seconds": timed.seconds / len(problems)})
     assert chosen["kept"] == chosen["recomputed"]
     table = [
@@ -69,7 +69,7 @@ class Timed:
 
     def __init__(self, scorer: LocalScorer) -> None:
         self.scorer, self.seconds = scorer, 0.0
-        read = scorer._together._answer_all
+        read = scorer._batcher._answer_all
 
         def timed(requests: Any) -> Any:
             started = time.perf_counter()
@@ -77,7 +77,7 @@ class Timed:
             self.seconds += time.perf_counter() - started
             return found
 
-        scorer._together._answer_all = timed
+        scorer._batcher._answer_all = timed
         self.score, self.forget = scorer.score, scorer.forget
 
 

@@ -83,7 +83,7 @@ def measured(name: str, scheme: Scheme, right: dict[str, Any]) -> dict[str, Any]
         "scheme": name,
         "step_auroc": steps["auroc"],
         "step_auroc_ci": auroc_interval(pools),
-        "within_problem": steps["within_problem_accuracy"],
+        "within_problem": steps["within_problem_outcome_accuracy"],
         "best_of_8": chosen[f"prm_{AGGREGATION}"],
         "weighted_vote": chosen["weighted_majority"],
         "against": scheme.against,

@@ -83,7 +83,7 @@ def records_of(config: ProblemSetConfig, first: int) -> Iterator[Record]:
 def record_of(job: Job, rng: random.Random) -> Record:
     problem = job.problem_set.problem(job.problem_id)
     pool = tuple(ScoredSolution(solution) for solution in solutions_of(problem, CANDIDATES, rng))
-    cost = Cost(policy_tokens=600, scorer_tokens=900, policy_calls=8, scorer_calls=8, seconds=3.0)
+    cost = Cost(policy_sampled=600, policy_read=300, scorer_read=900, policy_calls=8, scorer_calls=8, seconds=3.0)
     return found_record(job, problem, SearchResult(problem.id, job.method, pool, [], cost), SearchConfig())
 
 

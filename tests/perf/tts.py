@@ -1,11 +1,12 @@
-"""What test-time compute buys on the built-in tasks: every search method, at equal N and at equal tokens.
+"""What test-time compute buys on the built-in tasks: every search method, at equal N, equal tokens and equal FLOPs.
 
     make demo && python -m train.prm --config configs/demo/critic.yaml && python -m tests.perf.tts
 
 One pool of candidates is sampled and scored per problem; the methods that choose from complete solutions use its first
 eight. The others search with eight next steps at each depth, or with eight candidates. Each is compared with plain
-best-of-N at as many tokens as the method took for the same problem (policy, critic and scorer together), on candidates
-of the pool in their order. Intervals are 95% bootstrap intervals over problems; differences are paired. Finished work
+best-of-N at as many tokens, and at as many FLOPs, as the method took for the same problem, on candidates of the pool in
+their order. Tokens are those that policy, critic and scorer sample and read, images included; FLOPs are 2 per token and
+parameter. Intervals are 95% bootstrap intervals over problems; differences are paired. Finished work
 is not repeated. About half an hour on two cores.
 """
 
@@ -13,7 +14,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -30,15 +31,16 @@ from vlprm.runs.journal import Records
 from vlprm.schema import Problem, Solution, StepScore, from_json, to_json
 from vlprm.scoring.local import LocalScorer
 from vlprm.scoring.tree import score_whole
-from vlprm.search import Critic, ScoredSolution, SearchConfig, SearchResult, select, solve
+from vlprm.search import Cost, Critic, ScoredSolution, SearchConfig, SearchResult, select, solve
 from vlprm.search.select import Candidate, Shares
-from vlprm.search.tokens import affordable, tokens_of_first
+from vlprm.search.tokens import UNITS, Parameters, Spend, Unit, affordable, is_too_small, spend_of, spend_of_first
 from vlprm.tasks import TASKS
 
 REWARD_MODEL, CRITIC = Path("runs/demo/prm"), Path("runs/critic/prm")
 PROBLEMS, POOL, UNIT = 500, 24, 50
 CONFIG = SearchConfig(n=8, width=4, aggregation="min", seed=7)
 SEARCHES = ("adaptive", "greedy", "step_beam", "duplicating_beam", "dvts", "rebase", "refined_best_of_n")
+UNSCORED = ("pass_at_1", "majority", f"majority of {POOL}")  # rows that need no scorer
 PERCEPTUAL = ("count_grid", "chart", "figure", "fine_print")  # tasks most of whose errors are misreadings
 Pools = dict[str, dict[str, Any]]
 
@@ -46,19 +48,20 @@ Pools = dict[str, dict[str, Any]]
 def main() -> None:
     problems = [task.problem("test", 1000 + i) for i in range(PROBLEMS // len(TASKS)) for task in TASKS.values()]
     runs = {method: records_of(method, problems) for method in ("pool", *SEARCHES, "without_zoom")}
-    tokens = pool_tokens(problems, runs["pool"])
-    rows = [*pool_rows(problems, runs["pool"], tokens), *(search_row(m, problems, runs, tokens) for m in SEARCHES)]
+    spends = pool_spends(problems, runs["pool"], parameters())
+    rows = [*pool_rows(problems, runs["pool"], spends), *(search_row(m, problems, runs, spends) for m in SEARCHES)]
     of = {row["method"]: row for row in rows}
-    refined = [r for r in range(len(problems)) if problems[r].task in PERCEPTUAL]
-    gain = np.array(of["refined_best_of_n"]["right"])[refined] - np.array(of["refined_best_of_n"]["bon_right"])[refined]
+    perceptual = [r for r in range(len(problems)) if problems[r].task in PERCEPTUAL]
+    gains = {unit: float(np.array(of["refined_best_of_n"]["minus"][unit])[perceptual].mean()) for unit in UNITS}
     zoom = zoom_row(problems, runs)
     for row in rows:
-        row.pop("right"), row.pop("bon_right", None)
+        row.pop("minus", None)
         print(row)
     print(zoom)
     write_result("tts", [*rows, zoom], {
         "bon_minus_majority": (of["best_of_n"]["accuracy"] - of["majority"]["accuracy"], 0.0),
-        "refined_minus_bon_equal_tokens": (float(gain.mean()), 0.0),
+        "refined_minus_bon_equal_tokens": (gains["tokens"], 0.0),
+        "refined_minus_bon_equal_flops": (gains["FLOPs"], 0.0),
         "zoom_gain": (zoom["gain"], 0.2),
     })  # fmt: skip
 
@@ -67,7 +70,7 @@ def main() -> None:
 
 
 def records_of(method: str, problems: Sequence[Problem]) -> Pools:
-    records = Records(FOLDER / "tts" / f"{method}.jsonl")
+    records = Records(FOLDER / "tts_costs" / f"{method}.jsonl")
     if waiting := [p for p in problems if p.id not in records.keys and wanted(method, p)]:
         for unit in (waiting[i : i + UNIT] for i in range(0, len(waiting), UNIT)):
             found = asyncio.run(searched(method, unit))
@@ -112,8 +115,12 @@ def blindfolded() -> Checkpoint:
     return policy
 
 
+def parameters() -> Parameters:
+    models = loaded("builtin/policy"), loaded(str(REWARD_MODEL)), loaded(str(CRITIC))
+    return Parameters(*(sum(p.numel() for p in checkpoint.model.parameters()) for checkpoint in models))
+
+
 def record(found: SearchResult) -> dict[str, Any]:
-    cost = found.cost
     return {
         "key": found.problem_id,
         "pool": [
@@ -125,8 +132,7 @@ def record(found: SearchResult) -> dict[str, Any]:
             for s in found.pool
         ],
         "shares": found.shares,
-        "tokens": {"policy": cost.policy_tokens, "critic": cost.critic_tokens, "scorer": cost.scorer_tokens},
-        "calls": [cost.policy_calls, cost.critic_calls, cost.scorer_calls],
+        "cost": asdict(found.cost),
     }
 
 
@@ -147,16 +153,22 @@ def expected(problem: Problem, pool: Sequence[Candidate], shares: Shares) -> flo
     return sum(share for share, r in zip(shares, right, strict=True) if r)
 
 
-def pool_tokens(problems: Sequence[Problem], pools: Pools) -> dict[str, list[int]]:
-    """Tokens of policy and scorer together for the first 1, 2, ... candidates of each problem."""
-    entries = {problem.id: pools[problem.id]["pool"] for problem in problems}
-    return {
-        name: tokens_of_first([entry["solution"]["tokens"] for entry in pool], [entry["read"] for entry in pool])
-        for name, pool in entries.items()
-    }
+def pool_spends(
+    problems: Sequence[Problem], pools: Pools, known: Parameters, scored: bool = True
+) -> dict[str, list[Spend]]:
+    """What the first 1, 2, ... candidates of each problem cost the policy and, if they are scored, the scorer."""
+    found = {}
+    for problem in problems:
+        spent = [
+            (entry["solution"]["tokens"], entry["solution"]["read"], scored * entry["read"])
+            for entry in pools[problem.id]["pool"]
+        ]
+        prompt = pools[problem.id]["cost"]["policy_read"] - sum(read for _, read, _ in spent)
+        found[problem.id] = spend_of_first(spent, prompt, known)
+    return found
 
 
-def pool_rows(problems: Sequence[Problem], pools: Pools, tokens: dict[str, list[int]]) -> Iterator[dict[str, Any]]:
+def pool_rows(problems: Sequence[Problem], pools: Pools, spends: dict[str, list[Spend]]) -> Iterator[dict[str, Any]]:
     """The methods that choose from complete solutions, and best-of-N with larger pools."""
     n, aggregation = CONFIG.n, CONFIG.aggregation
     choosers: dict[str, Any] = {
@@ -168,13 +180,15 @@ def pool_rows(problems: Sequence[Problem], pools: Pools, tokens: dict[str, list[
         f"best_of_{POOL}": (POOL, lambda pool: select.best_of_n(pool, aggregation)),
         f"majority of {POOL}": (POOL, select.majority),
     }
+    unscored = pool_spends(problems, pools, parameters(), scored=False)
     for name, (size, choose) in choosers.items():
         of_problem = [candidates(pools[p.id], size) for p in problems]
         right = [expected(p, pool, choose(pool)) for p, pool in zip(problems, of_problem, strict=True)]
-        yield row(name, right, float(np.mean([tokens[p.id][size - 1] for p in problems])))
+        costs = unscored if name in UNSCORED else spends
+        yield row(name, right, [costs[p.id][size - 1] for p in problems])
     wholes = whole_rewards(problems, pools, n)
     right = [expected(p, pool, select.whole_solution(pool)) for p, pool in zip(problems, wholes, strict=True)]
-    yield row("whole_solution", right, float(np.mean([tokens[p.id][n - 1] for p in problems])))
+    yield row("whole_solution", right, [spends[p.id][n - 1] for p in problems])
 
 
 def whole_rewards(problems: Sequence[Problem], pools: Pools, n: int) -> list[list[Candidate]]:
@@ -187,24 +201,35 @@ def whole_rewards(problems: Sequence[Problem], pools: Pools, n: int) -> list[lis
 
 
 def search_row(
-    method: str, problems: Sequence[Problem], runs: dict[str, Pools], tokens: dict[str, list[int]]
+    method: str, problems: Sequence[Problem], runs: dict[str, Pools], spends: dict[str, list[Spend]]
 ) -> dict[str, Any]:
-    right, plain, spent = [], [], []
-    for problem in problems:
-        found = runs[method][problem.id]
-        right.append(expected(problem, candidates(found, len(found["pool"])), found["shares"]))
-        spent.append(sum(found["tokens"].values()))
-        pool = candidates(runs["pool"][problem.id], affordable(tokens[problem.id], spent[-1]))
-        plain.append(expected(problem, pool, select.best_of_n(pool, CONFIG.aggregation)))
-    difference = np.array(right) - np.array(plain)
-    equal = {"bon_equal_tokens": float(np.mean(plain)), "minus_bon_equal_tokens": float(difference.mean()),
-             "minus_bon_equal_tokens_ci": bootstrap_interval(difference)}  # fmt: skip
-    return {**row(method, right, float(np.mean(spent))), **equal, "bon_right": plain}
+    known, found = parameters(), [runs[method][problem.id] for problem in problems]
+    spent = [spend_of(Cost(**of["cost"]), known) for of in found]
+    pools = [candidates(of, len(of["pool"])) for of in found]
+    right = [expected(p, pool, of["shares"]) for p, pool, of in zip(problems, pools, found, strict=True)]
+    made: dict[str, Any] = {**row(method, right, spent), "minus": {}}
+    for unit in UNITS:
+        plain = [best_at(p, runs["pool"][p.id], spends[p.id], of, unit) for p, of in zip(problems, spent, strict=True)]
+        made["minus"][unit] = minus = np.array(right) - np.array(plain)
+        made[f"bon_equal_{unit}"], made[f"minus_bon_equal_{unit}"] = float(np.mean(plain)), float(minus.mean())
+        made[f"minus_bon_equal_{unit}_ci"] = bootstrap_interval(minus)
+        ended = [is_too_small(spends[p.id], of, unit) for p, of in zip(problems, spent, strict=True)]
+        made[f"pool_too_small_{unit}"] = sum(ended)
+    return made
 
 
-def row(method: str, right: Sequence[float], tokens: float) -> dict[str, Any]:
-    return {"method": method, "accuracy": float(np.mean(right)), "ci": bootstrap_interval(right), "tokens": tokens,
-            "right": list(right)}  # fmt: skip
+def best_at(problem: Problem, pool: dict[str, Any], first: Sequence[Spend], spent: Spend, unit: Unit) -> float:
+    """The accuracy of plain best-of-N with as much as was spent."""
+    afforded = candidates(pool, affordable(first, spent, unit))
+    return expected(problem, afforded, select.best_of_n(afforded, CONFIG.aggregation))
+
+
+def row(method: str, right: Sequence[float], spends: Sequence[Spend]) -> dict[str, Any]:
+    """`tokens` are the sampled and the read ones together."""
+    costs = {
+        name: float(np.mean([getattr(s, name) for s in spends])) for name in ("sampled", "read", "tokens", "flops")
+    }
+    return {"method": method, "accuracy": float(np.mean(right)), "ci": bootstrap_interval(right), **costs}
 
 
 def zoom_row(problems: Sequence[Problem], runs: dict[str, Pools]) -> dict[str, Any]:

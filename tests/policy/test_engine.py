@@ -128,3 +128,18 @@ def test_a_failure_reaches_who_asked_and_nobody_else(policy: Checkpoint, problem
     assert isinstance(failure, ValueError)
     assert "cannot be read" in str(failure)
     assert answers == [generate(policy, [r])[0] for r in asked if r.problem is not broken]
+
+
+def test_every_end_token_of_the_generation_config_ends_a_text(
+    policy: Checkpoint, problems: list[Problem], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Qwen's configs list the end of a turn and the end of a document."""
+    greedy = request(problems[0], 1, temperature=0.0)
+    ((whole,),) = generate(policy, [greedy])
+    assert len(whole.ids) > 4
+    document_end = whole.ids[3]
+    first = whole.ids.index(document_end)
+    monkeypatch.setattr(policy.model.generation_config, "eos_token_id", [policy.inputs.end_of_turn, document_end])
+    ((cut,),) = generate(policy, [greedy])
+    assert (cut.ids, cut.ended) == (whole.ids[: first + 1], True)
+    assert cut.text == policy.inputs.tokenizer.decode(whole.ids[:first])

@@ -9,9 +9,12 @@ import dataclasses
 import io
 import itertools
 import json
+import logging
+import shutil
 import threading
 import time
 from collections.abc import Callable
+from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any
 
@@ -21,17 +24,21 @@ from PIL import Image
 from tests.conftest import view_of
 from tests.stand_in import KEY, Answer, Body, StandIn, as_asked, completion, config_of, open_on
 from vlprm.images import crop, open_image
+from vlprm.model.checkpoint_config import CheckpointConfig
 from vlprm.model.inputs import InputBuilder
 from vlprm.policy import Continuation, Request
+from vlprm.policy.open import folders_of
 from vlprm.policy.rollout import FAILURES, rollouts
 from vlprm.policy.served import ServedPolicy
 from vlprm.schema import Problem, Step
+from vlprm.scoring.open import prompt_template
 from vlprm.serving import client as servers_module
 from vlprm.serving.client import FAILURES_IN_A_ROW
-from vlprm.serving.config import ServerConfig
-from vlprm.serving.messages import messages, probe_problem
+from vlprm.serving.config import ModelConfig, ServerConfig
+from vlprm.serving.messages import messages, probe_problem, probe_steps
 from vlprm.steps import parse_step
 from vlprm.zoom.execute import execute_zoom
+from vlprm.zoom.policy import ZoomPolicy
 
 
 def ask(inputs: InputBuilder, config: ServerConfig, *requests: Request) -> list[Any]:
@@ -69,25 +76,62 @@ def test_an_answer_is_taken_to_the_letter(server: StandIn, inputs: InputBuilder,
     assert not any(c.ended or c.failure for c in ask(inputs, config_of(server), request(problems[0]))[0])
 
 
+def stopped(text: str, **fields: Any) -> Answer:
+    """An answer whose choice has further fields, in which servers say what stopped it."""
+    status, kind, body = completion(text)
+    whole = json.loads(body)
+    whole["choices"][0] |= fields
+    return status, kind, json.dumps(whole)
+
+
 def test_one_step_stops_at_the_break_after_it(server: StandIn, inputs: InputBuilder, problems: list[Problem]) -> None:
-    """The prompt ends with the break that opens the step; the stop reason says whether the turn continues."""
-
-    def reply(body: Body) -> Answer:
-        status, kind, text = completion("[perception] row 2: red")
-        whole = json.loads(text)
-        whole["choices"][0]["stop_reason"] = stop
-        return status, kind, json.dumps(whole)
-
-    server.reply, stop = reply, "\n\n"
+    """The prompt ends with the break that opens the step."""
+    server.reply = lambda body: stopped("[perception] row 2: red", stop_reason="\n\n")
     prefix = (parse_step("[perception] row 1: red"),)
     ((step,),) = ask(inputs, config_of(server), request(problems[0], n=1, steps=prefix, one_step=True))
     assert (step.text, step.goes_on, step.ended) == ("[perception] row 2: red", True, False)
     assert server.asked[-1]["stop"] == ["\n\n"]
     assert server.asked[-1]["messages"][-1]["content"] == "[perception] row 1: red\n\n"
-    stop = None
-    ((last,),) = ask(inputs, config_of(server), request(problems[0], n=1, one_step=True))
-    assert (last.goes_on, last.ended) == (False, True)
+    ask(inputs, config_of(server), request(problems[0], n=1, one_step=True))
     assert server.asked[-1]["messages"][-1]["role"] == "user"
+
+
+END_OF_TURN = 7
+STEP = "[perception] row 2: red"
+STOPPED: dict[str, tuple[dict[str, Any], str, bool]] = {
+    "vLLM, step": ({"stop_reason": "\n\n"}, STEP, True),
+    "vLLM, turn": ({"stop_reason": None}, STEP, False),
+    "SGLang, step": ({"matched_stop": "\n\n"}, STEP, True),
+    "SGLang, turn": ({"matched_stop": END_OF_TURN}, STEP, False),
+    "neither, the break is in the text": ({}, f"{STEP}\n\n", True),
+    "neither, the end of the turn is in the text": ({}, f"{STEP}<|im_end|>", False),
+}
+
+
+@pytest.mark.parametrize("case", STOPPED)
+def test_a_step_goes_on_if_the_server_stopped_at_the_break(
+    server: StandIn, inputs: InputBuilder, problems: list[Problem], case: str
+) -> None:
+    fields, text, goes_on = STOPPED[case]
+    server.reply = lambda body: stopped(text, **fields)
+    ((step,),) = ask(inputs, config_of(server), request(problems[0], n=1, one_step=True))
+    assert (step.text, step.goes_on, step.ended) == (STEP, goes_on, not goes_on)
+    assert step.tokens == len(inputs.tokenizer(text.removesuffix("<|im_end|>"))["input_ids"]) + 1
+
+
+def test_a_server_that_does_not_say_what_stopped_a_step_is_refused(
+    server: StandIn, inputs: InputBuilder, problems: list[Problem]
+) -> None:
+    server.reply = lambda body: completion(STEP)
+    (error,) = ask(inputs, config_of(server), request(problems[0], n=1, one_step=True))
+    assert isinstance(error, ValueError)
+    assert "do not say what stopped a step (the field stop_reason or matched_stop)" in str(error)
+    server.reply = lambda body: completion(STEP, reason="length")
+    ((cut,),) = ask(inputs, config_of(server), request(problems[0], n=1, one_step=True))
+    assert (cut.text, cut.ended, cut.goes_on, cut.failure) == (STEP, False, False, "")
+    server.reply = lambda body: completion(f"{STEP}\n\n[answer] 3<|im_end|>")
+    ((whole,),) = ask(inputs, config_of(server), request(problems[0], n=1))
+    assert (whole.text, whole.ended) == (f"{STEP}\n\n[answer] 3", True)
 
 
 def test_the_turns_render_to_what_the_engine_in_process_reads(inputs: InputBuilder, problems: list[Problem]) -> None:
@@ -318,13 +362,64 @@ def test_a_server_that_is_none_is_named_before_the_run(
 
 
 def test_a_server_that_reads_another_prompt_is_named_before_the_run(
-    server: StandIn, backbone: Path, inputs: InputBuilder
+    server: StandIn, backbone: Path, inputs: InputBuilder, tmp_path: Path
 ) -> None:
     """With another chat template or other image sizes nothing would fail, but every sample would come from another
     policy."""
-    own = len(inputs.row(probe_problem(inputs), (parse_step("2"),)).ids)
-    server.reply = lambda body: completion("3", read=own)
+    problem = probe_problem(inputs)
+    plain, zooms = (len(inputs.row(problem, steps).ids) for steps in probe_steps(inputs, problem))
+    assert plain < zooms
+
+    def reading(without: int, with_zoom: int) -> Callable[[Body], Answer]:
+        return lambda body: completion("3", read=without if len(body["messages"]) == 2 else with_zoom)
+
+    server.reply = reading(plain, zooms)
     open_on(backbone, config_of(server))
-    server.reply = lambda body: completion("3", read=own - 1)
-    with pytest.raises(ValueError, match=f"reads {own - 1} tokens where the policy's folder makes {own}"):
+    server.reply = reading(plain - 1, zooms)
+    with pytest.raises(ValueError, match=f"reads {plain - 1} tokens where the policy's folder makes {plain}"):
         open_on(backbone, config_of(server))
+    server.reply = reading(plain, zooms - 3)
+    with pytest.raises(ValueError, match=f"reads {zooms - 3} tokens .* makes {zooms}; its chat template shows a crop"):
+        open_on(backbone, config_of(server))
+    never = tmp_path / "never"
+    shutil.copytree(backbone, never)
+    CheckpointConfig(zoom=ZoomPolicy(max_zooms=0)).save(never)
+    open_on(never, config_of(server))
+
+
+def test_a_wrong_address_is_named_with_its_fix(
+    servers: Callable[[], StandIn], backbone: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    closed = config_of(servers(), retries=2)
+    closed = dataclasses.replace(closed, base_urls=("http://127.0.0.1:9/v1",))
+    with (
+        caplog.at_level(logging.INFO),
+        pytest.raises(ValueError, match=r"no server answers at http://127\.0\.0\.1:9/v1"),
+    ):
+        open_on(backbone, closed)
+    assert "Retrying" not in caplog.text
+    server = servers()
+    server.reply = lambda body: (404, "application/json", '{"detail": "Not Found"}')
+    root = dataclasses.replace(config_of(server), base_urls=(server.url.removesuffix("/v1"),))
+    with pytest.raises(ValueError, match=r"end the address in server\.base_urls with /v1"):
+        open_on(backbone, root)
+
+
+def test_the_weights_of_a_served_model_are_not_downloaded(
+    server: StandIn, backbone: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    wanted: list[list[str] | None] = []
+
+    def downloaded(name: str, allow_patterns: list[str] | None) -> str:
+        wanted.append(allow_patterns)
+        return str(backbone)
+
+    monkeypatch.setattr("vlprm.model.loading.snapshot_download", downloaded)
+    served = ModelConfig("someone/72b", config_of(server))
+    open_on(Path("someone/72b"), config_of(server))
+    assert folders_of([served]) == ([], [backbone])
+    assert prompt_template(served) == "plain@1"
+    assert all(patterns and not any(fnmatch("model.safetensors", p) for p in patterns) for patterns in wanted)
+    assert len(wanted) == 3
+    assert folders_of([ModelConfig("someone/7b")]) == ([backbone], [])
+    assert wanted[-1] is None

@@ -345,6 +345,21 @@ def test_a_checkpoints_fingerprint_is_of_its_weights_and_not_of_notes_beside_the
     assert fingerprint(tmp_path) != before
 
 
+def test_a_served_checkpoints_fingerprint_leaves_out_its_weights(tmp_path: Path) -> None:
+    (tmp_path / "config.json").write_text("{}")
+    without = fingerprint(tmp_path, weights=False)
+    (tmp_path / "model.safetensors").write_bytes(b"x")
+    assert fingerprint(tmp_path, weights=False) == without != fingerprint(tmp_path)
+    open_run(tmp_path / "run", "", 0, served=[tmp_path])
+    assert json.loads((tmp_path / "run" / "inputs.json").read_text()) == {str(tmp_path): without}
+
+
+def test_a_download_from_the_hub_is_known_by_its_commit(tmp_path: Path) -> None:
+    folder = tmp_path / "models--a--b" / "snapshots" / ("0a" * 20)
+    folder.mkdir(parents=True)
+    assert fingerprint(folder) == fingerprint(folder, weights=False) == "0a" * 20
+
+
 def test_seconds_add_up_over_interrupted_runs(tmp_path: Path) -> None:
     with timed(tmp_path / "typo", "stage"):
         pass

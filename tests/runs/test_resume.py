@@ -106,7 +106,7 @@ def check_contract(out: Path, results: dict) -> None:  # type: ignore[type-arg]
     assert names | {"whole_solution", "oracle"} <= set(results["selection"])
     assert all({"accuracy", "ci"} <= set(row) for row in results["selection"].values())
     assert {
-        "auroc", "within_problem_accuracy", "f1_correct", "f1_error", "macro_f1", "first_error_accuracy",
+        "auroc", "within_problem_outcome_accuracy", "f1_correct", "f1_error", "macro_f1", "first_error_accuracy",
         "perception_error_f1",
     } <= set(results["steps"])  # fmt: skip
     assert all({"precision", "recall", "f1"} <= set(results["labels"][name]) for name in ("mc", "judge", "fused"))

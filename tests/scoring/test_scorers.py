@@ -135,7 +135,7 @@ def test_attempts_at_one_problem_side_by_side_cost_what_each_costs_alone(checkpo
 
     alone = [asyncio.run(solve("step_beam", problem, policy, LocalScorer(checkpoint), config)) for config in configs]
     for one, beside in zip(alone, asyncio.run(together()), strict=True):
-        assert beside.cost.scorer_tokens == one.cost.scorer_tokens > 0
+        assert beside.cost.scorer_read == one.cost.scorer_read > 0
         assert [s.solution for s in beside.pool] == [s.solution for s in one.pool]
 
 

@@ -28,7 +28,7 @@ from vlprm.scoring.config import ScorerConfig
 from vlprm.scoring.open import open_scorer, open_served_scorer
 from vlprm.scoring.served import ServedScorer, _seen_from
 from vlprm.serving.config import ModelConfig, ServerConfig
-from vlprm.serving.messages import probe_problem
+from vlprm.serving.messages import probe_problem, probe_steps
 from vlprm.steps import parse_step
 from vlprm.tasks import TASKS
 from vlprm.zoom.policy import ZoomPolicy
@@ -330,12 +330,13 @@ def test_a_gap_above_the_bound_ends_the_command(
     """A new head gives each output a probability of a third."""
     folder = made("step")
     write_run(tmp_path / "pools", [pool_record(0, PROBLEM, [Solution(PROBLEM.id, tuple(STEPS), None, "answer", 1)])])
-    candidate, probed = len(row_of(folder).ids), len(row_of(folder, *probe_of(folder)).ids)
+    candidate = len(row_of(folder).ids)
+    probed = {2 * len(steps): tokens for steps, tokens in probes_of(folder)}
     config = ParityConfig(ModelConfig(str(folder), config_of(server), "cpu"), tmp_path / "pools")
 
     def reply(body: Body, correct: float) -> Answer:
-        answered = any(turn["role"] == "assistant" and turn["content"] != "2" for turn in body["messages"])
-        return pooled([[correct, 1 - correct, 0.0]] * (candidate if answered else probed))
+        is_probe = body["messages"][-1]["content"] == "2"
+        return pooled([[correct, 1 - correct, 0.0]] * (probed[len(body["messages"])] if is_probe else candidate))
 
     server.reply = lambda body: reply(body, 1 / 3)
     main(config)
@@ -346,6 +347,19 @@ def test_a_gap_above_the_bound_ends_the_command(
     main(dataclasses.replace(config, bound=0.1))
 
 
-def probe_of(folder: Path) -> tuple[Problem, list[Step]]:
+def probes_of(folder: Path) -> list[tuple[tuple[Step, ...], int]]:
+    """The solutions that test a server at the start, and the number of their tokens."""
     inputs = ServedScorer(folder, ServerConfig(("http://localhost/v1",), "prm")).inputs
-    return probe_problem(inputs), [parse_step("2")]
+    problem = probe_problem(inputs)
+    return [(steps, len(inputs.row(problem, steps).ids)) for steps in probe_steps(inputs, problem)]
+
+
+def test_a_server_that_shows_crops_otherwise_is_refused(server: StandIn, made: Callable[..., Path]) -> None:
+    folder = made("step")
+    (_, plain), (_, zooms) = probes_of(folder)
+    lengths = {2: plain, 4: zooms}
+    server.reply = lambda body: pooled([[0.5, 0.5, 0.0]] * lengths[len(body["messages"])])
+    opened(folder, config_of(server))
+    lengths[4] += 2
+    with pytest.raises(ValueError, match=rf"reads {zooms + 2} .* makes {zooms}; its chat template shows a crop"):
+        opened(folder, config_of(server))

@@ -9,7 +9,7 @@ from dataclasses import replace
 
 import pytest
 
-from vlprm.policy import Continuation, Request
+from vlprm.policy import Continuation, Request, read_by_first
 from vlprm.policy.critique import Critique, critique_of, critique_text
 from vlprm.schema import Problem, Region, Solution, Step, StepScore
 from vlprm.scoring import Scored
@@ -24,6 +24,7 @@ from vlprm.zoom.policy import ZoomPolicy
 PROBLEMS = [Problem(str(i), "counting", "Count to four.", (), "4", "integer") for i in range(40)]
 RIGHT = [parse_step(text) for text in ("[reasoning] 1", "[reasoning] 2", "[reasoning] 3", "[answer] 4")]
 OWN = "docs.examples.twice_the_best"
+PROMPT = 20  # tokens of the problem
 STEPWISE = ("greedy", "step_beam", "duplicating_beam", "dvts", "rebase")
 
 
@@ -37,7 +38,7 @@ class Counting:
         self.right = right
 
     async def sample(self, request: Request) -> list[Continuation]:
-        return [self._one(request, i) for i in range(request.n)]
+        return read_by_first([self._one(request, i) for i in range(request.n)], PROMPT + 2 * len(request.steps))
 
     def _one(self, request: Request, index: int) -> Continuation:
         rng = rng_for(request.seed, request.key, index)
@@ -57,15 +58,20 @@ class Counting:
 
 
 class Truth:
-    """Scores steps by the ground truth, at one token per step. If `knows` is false, it gives no scores."""
+    """Scores steps by the ground truth. It reads the problem once per attempt, and one token per step each time. If
+    `knows` is false, it gives no scores."""
 
     def __init__(self, knows: bool = True) -> None:
         self.knows = knows
         self.asked: list[int] = []
+        self.attempts: set[Hashable] = set()
 
     async def score(self, problem: Problem, solutions: Sequence[Sequence[Step]], attempt: Hashable = None) -> Scored:
         self.asked.append(len(solutions))
-        return Scored([self._scores(problem, steps) for steps in solutions], [*map(len, solutions)])
+        first, *others = map(len, solutions)
+        read = [first + PROMPT * (attempt not in self.attempts), *others]
+        self.attempts.add(attempt)
+        return Scored([self._scores(problem, steps) for steps in solutions], read)
 
     def _scores(self, problem: Problem, steps: Sequence[Step]) -> list[StepScore | None]:
         right = [step == RIGHT[k] for k, step in enumerate(steps)]
@@ -87,7 +93,7 @@ class KnowingCritic:
     async def sample(self, request: Request) -> list[Continuation]:
         last, right = request.steps[-1], RIGHT[len(request.steps) - 1]
         said = critique_of(last) if last == right else critique_of(last, "reasoning", right)
-        return [Continuation(self.text or critique_text(said), 7, True)]
+        return [Continuation(self.text or critique_text(said), 7, True, read=PROMPT + 2 * len(request.steps))]
 
     def seen_size(self, problem: Problem, shown: int | Region = 0) -> tuple[int, int]:
         raise AssertionError
@@ -150,12 +156,22 @@ def test_costs_are_exact_and_runs_are_equal(method: str) -> None:
     for found, same in zip(once, again, strict=True):
         assert replace(found, cost=replace(found.cost, seconds=0)) == replace(same, cost=replace(same.cost, seconds=0))
         assert sum(found.shares) == pytest.approx(1)
-        assert found.cost.tokens == found.cost.policy_tokens + found.cost.critic_tokens + found.cost.scorer_tokens
+        cost = found.cost
+        counts = [cost.policy_sampled, cost.policy_read, cost.critic_sampled, cost.critic_read, cost.scorer_read]
+        assert cost.tokens == sum(counts)
+        assert [count > 0 for count in counts[2:4]] == [method == "refined_best_of_n"] * 2
+        assert (cost.scorer_read > 0) == (method not in ("pass_at_1", "self_consistency", "adaptive"))
         if method in ("self_consistency", "adaptive", "best_of_n"):
-            assert found.cost.policy_tokens == sum(s.solution.tokens for s in found.pool)
+            assert cost.policy_sampled == sum(s.solution.tokens for s in found.pool)
+            assert cost.policy_read == PROMPT * cost.policy_calls
+        if method in STEPWISE:
+            assert cost.policy_read >= PROMPT * cost.policy_calls + 2 + 4 + 6  # each depth reads the prefixes anew
         if method == "best_of_n":
-            assert found.cost.scorer_tokens == sum(len(s.solution.steps) for s in found.pool)
-            assert [s.read for s in found.pool] == [len(s.solution.steps) for s in found.pool]
+            assert cost.policy_calls == 1
+            assert [s.read for s in found.pool] == [
+                len(s.solution.steps) + PROMPT * (k == 0) for k, s in enumerate(found.pool)
+            ]
+            assert cost.scorer_read == sum(s.read for s in found.pool)
 
 
 def test_the_common_pool_is_common() -> None:
@@ -180,12 +196,18 @@ def test_a_solution_that_does_not_end_is_no_result(method: str) -> None:
         assert {s.solution.stop for s in found.pool} == {"max_steps"}
 
 
+@pytest.mark.parametrize("budget", [100, 200, 400, 800])
 @pytest.mark.parametrize("method", [OWN, *(m for m in METHODS if m != "pass_at_1")])
-def test_no_more_is_begun_when_the_budget_is_spent(method: str) -> None:
-    """A depth or a candidate that has begun is finished and paid for."""
-    spent, free = run(method, budget=12), run(method)
-    assert all(0 < f.cost.tokens < 12 + 40 for f in spent)
-    assert sum(f.cost.tokens for f in spent) < 0.7 * sum(f.cost.tokens for f in free)
+def test_a_budget_is_kept(method: str, budget: int) -> None:
+    """It is passed at most by the first candidate or depth, whose cost is unknown, or by the text of one step."""
+    problems = PROBLEMS[:8]
+    first, spent, free = (run(method, problems, n=16, budget=limit) for limit in (1, budget, 0))
+    for least, found in zip(first, spent, strict=True):
+        assert found.pool
+        assert found.cost.tokens <= max(budget + 28, least.cost.tokens)
+    means = [sum(f.cost.tokens for f in of) / len(of) for of in (first, spent, free)]
+    assert means[1] > min(0.5 * budget, 0.5 * means[2]) or method in (*STEPWISE, OWN)
+    assert means[0] <= means[1] <= max(means[2], budget)
 
 
 @pytest.mark.parametrize("method", ["best_of_n", "weighted_majority", *STEPWISE])
@@ -317,13 +339,21 @@ def test_each_round_corrects_what_the_last_one_made(n: int, rounds: int) -> None
         assert found.cost.critic_calls == sum(said)
 
 
-@pytest.mark.parametrize("budget", range(10, 120, 10))
-def test_neither_a_critique_nor_a_correction_is_begun_when_the_budget_is_spent(budget: int) -> None:
-    """One candidate, or one critique with its calls, may exceed the budget; then the existing candidates are scored."""
-    for found in run("refined_best_of_n", budget=budget):
-        sampled = found.cost.policy_tokens + found.cost.critic_tokens
-        assert sampled < budget + 7 * len(RIGHT)
-        assert found.cost.tokens == sampled + sum(len(s.solution.steps) for s in found.pool)
+def test_under_a_budget_a_candidate_is_corrected_before_the_next_is_drawn() -> None:
+    assert any(found.cost.critic_calls for found in run("refined_best_of_n", n=32, budget=400))
+    assert not any(found.cost.critic_calls for found in run("refined_best_of_n", n=32, budget=1))
+    for found in run("refined_best_of_n", n=32, budget=1000):
+        drawn, correction = (scored.solution.steps for scored in found.pool[:2])
+        wrong = next((k for k, step in enumerate(drawn) if step != RIGHT[k]), None)
+        assert wrong is None or list(correction[: wrong + 1]) == RIGHT[: wrong + 1]
+
+
+@pytest.mark.parametrize(("n", "width"), [(6, 4), (10, 4), (7, 3), (5, 2), (3, 4)])
+@pytest.mark.parametrize("method", STEPWISE)
+def test_every_depth_samples_n_steps_whatever_the_width(method: str, n: int, width: int) -> None:
+    scorer = Truth()
+    run(method, PROBLEMS[:1], scorer, n=n, width=width)
+    assert scorer.asked[:2] == [n, n]
 
 
 def test_a_corrected_answer_is_an_answer() -> None:

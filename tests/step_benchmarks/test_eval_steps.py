@@ -259,12 +259,12 @@ def test_reward_measures_by_hand() -> None:
     ]
     rewards = [(0.9, 0.4), (0.8, 0.3), (0.5, 0.9), (0.7, 0.1), (0.6,)]
     found = reward_measures(solutions, [Prediction(r) for r in rewards])
-    assert (found["steps"], found["mixed_problems"], found["within_problem_accuracy"]) == (7, 1, 0.5)
+    assert (found["steps"], found["mixed_problems"], found["within_problem_process_accuracy"]) == (7, 1, 0.5)
     assert found["auroc"] == pytest.approx((5 + 4) / 10)  # wrong steps have 0.3 and 0.5
     assert found["average_precision_error"] == pytest.approx((1 + 2 / 3) / 2)
     one_kind = reward_measures(solutions[4:], [Prediction((0.6,))])
     assert "auroc" not in one_kind
-    assert "within_problem_accuracy" not in one_kind
+    assert "within_problem_process_accuracy" not in one_kind
 
 
 def test_an_interval_is_over_problems_not_over_their_solutions() -> None:

@@ -54,6 +54,17 @@ def test_texts_parse_or_are_refused(text: str, form: Form) -> None:
         assert found in REFUSALS if isinstance(found, str) else len(found.box) == 4
 
 
+def as_text(arguments: str) -> str:
+    """A tool call whose arguments are a JSON text."""
+    return f"<tool_call>{json.dumps({'name': 'image_zoom_in_tool', 'arguments': arguments})}</tool_call>"
+
+
+def as_xml(function: str = "image_zoom_in_tool", **parameters: str) -> str:
+    """A tool call as the template of Qwen3.5 writes it."""
+    given = "".join(f"<parameter={name}>\n{value}\n</parameter>\n" for name, value in parameters.items())
+    return f"<tool_call>\n<function={function}>\n{given}</function>\n</tool_call>"
+
+
 @pytest.mark.parametrize(
     ("text", "found"),
     [
@@ -89,7 +100,25 @@ def test_a_tagged_zoom_is_read_strictly(text: str, found: object) -> None:
         ("Let me look.\n" + called("[0, 0, 1, 1]") + " \n", Zoom((0, 0, 1, 1))),
         (called("[0, 0, 1, 1]", name="run_code"), "bad_json"),
         (called("[0, 0, 1, 1]") + " so", "bad_json"),
-        (called("[0, 0, 1, 1]") + called("[0, 0, 1, 1]"), "bad_json"),
+        (called("[0, 0, 1, 1]") + called("[0, 0, 1, 1]"), "several_calls"),
+        (called("[0, 0, 1, 1]") + "\nand\n" + called("[0, 0, 1, 1]"), "several_calls"),
+        (as_text('{"bbox_2d": [0, 0, 1, 1], "img_idx": 1}'), Zoom((0, 0, 1, 1), 1)),
+        (as_text('{"bbox_2d": [0, 0, 1, 1], "bbox_2d": [0, 0, 2, 2]}'), "bad_json"),
+        (as_text("[0, 0, 1, 1]"), "bad_json"),
+        (
+            as_xml(bbox_2d="[0, 0, 1, 1]", label="3 cups\nand [1] plate", img_idx="1"),
+            Zoom((0, 0, 1, 1), 1, "3 cups\nand [1] plate"),
+        ),
+        ("Let me look.\n" + as_xml(bbox_2d="[0, 0, 1, 1]"), Zoom((0, 0, 1, 1))),
+        (as_xml(bbox_2d="[0, 0, 1]"), "wrong_arity"),
+        (as_xml(bbox_2d="0, 0, 1, 1"), "bad_json"),
+        (as_xml(label="a"), "bad_json"),
+        (as_xml("run_code", bbox_2d="[0, 0, 1, 1]"), "bad_json"),
+        (
+            as_xml(bbox_2d="[0, 0, 1, 1]").replace("</function>", "<parameter=bbox_2d>[0]</parameter></function>"),
+            "bad_json",
+        ),
+        (as_xml(bbox_2d="[0, 0, 1, 1]").removesuffix("</tool_call>"), "bad_json"),
         (called("[0, 0, 1, 1]").removesuffix("</tool_call>"), "bad_json"),
         (tagged("[0, 0, 1, 1]"), "bad_json"),
     ],

@@ -23,6 +23,7 @@ from vlprm.model.families import Family, family_of
 from vlprm.model.image_limits import described, limits_of
 from vlprm.model.inputs import InputBuilder
 from vlprm.prompts import TEMPLATES
+from vlprm.runs.folder import CHECKPOINT_FILES
 from vlprm.zoom.boxes import DIALECTS, NO_DIALECT
 
 log = logging.getLogger(__name__)
@@ -45,9 +46,9 @@ class Checkpoint:
         return self.inputs.config
 
 
-def checkpoint_folder(name: str | Path) -> Path:
+def checkpoint_folder(name: str | Path, weights: bool = True) -> Path:
     """The folder of a checkpoint: `builtin/policy`, `builtin/backbone`, a path, or a model of the Hub, which is
-    downloaded if it is not cached. UserError if it does not exist."""
+    downloaded if it is not cached; without `weights`, only its config and processor. UserError if it does not exist."""
     if str(name) in BUILTIN:
         return Path(str(files("vlprm.builtin") / BUILTIN[str(name)]))
     if (folder := Path(name)).is_dir():
@@ -56,7 +57,7 @@ def checkpoint_folder(name: str | Path) -> Path:
     if not re.fullmatch(r"[\w-]+/[\w.-]+", str(name)):
         raise UserError(f"no checkpoint folder {folder}; {known}")
     try:
-        return Path(snapshot_download(str(name)))
+        return Path(snapshot_download(str(name), allow_patterns=None if weights else list(CHECKPOINT_FILES)))
     except (OSError, HFValidationError) as error:
         raise UserError(f"no checkpoint folder {folder}, and the Hub did not provide it; {known}") from error
 
@@ -88,6 +89,13 @@ def placement(device: str, dtype: str) -> tuple[str, torch.dtype]:
     if dtype not in DTYPES:
         raise UserError(f"unknown dtype {dtype!r}; give one of {', '.join(DTYPES)}")
     return device, DTYPES[dtype]
+
+
+def parameter_count(folder: Path) -> int:
+    """Number of parameters of a checkpoint's model, by its config; a step head is not counted."""
+    with torch.device("meta"):
+        model = AutoModelForImageTextToText.from_config(AutoConfig.from_pretrained(folder))
+    return sum(parameter.numel() for parameter in model.parameters())
 
 
 def load_policy(name: str | Path, device: str = "cpu", dtype: torch.dtype = torch.float32) -> Checkpoint:

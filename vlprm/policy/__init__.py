@@ -6,8 +6,8 @@ Callers await their requests, so that a policy can answer many of them in one ba
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Iterable
-from dataclasses import dataclass
+from collections.abc import Awaitable, Iterable, Sequence
+from dataclasses import dataclass, replace
 from typing import Any, Protocol, TypeVar
 
 from vlprm.schema import Problem, Region, Step
@@ -58,7 +58,8 @@ class Request:
 class Continuation:
     """A sampled continuation. `ended`: the policy ended its turn. `goes_on`: it ended the requested step but not its
     turn. If neither holds, `max_tokens` cut it off, which is *no result*. `failure`: why the call failed, which is also
-    no result. `ids`: the sampled token ids, if the policy knows them."""
+    no result. `ids`: the sampled token ids, if the policy knows them. `read`: tokens of the prompt, images included,
+    that the call read; the first continuation of a call has them all."""
 
     text: str
     tokens: int
@@ -66,6 +67,12 @@ class Continuation:
     failure: str = ""
     goes_on: bool = False
     ids: tuple[int, ...] = ()
+    read: int = 0
+
+
+def read_by_first(continuations: Sequence[Continuation], tokens: int) -> list[Continuation]:
+    """The continuations of a call that read this many tokens."""
+    return [replace(c, read=tokens if i == 0 else 0) for i, c in enumerate(continuations)]
 
 
 async def all_answers(asked: Iterable[Awaitable[T]]) -> list[T]:

@@ -19,7 +19,7 @@ from vlprm.errors import UserError
 from vlprm.model.inputs import InputBuilder
 from vlprm.model.loading import Checkpoint
 from vlprm.model.packing import PackedRow, consecutive
-from vlprm.policy import Continuation, Request
+from vlprm.policy import Continuation, Request, read_by_first
 from vlprm.policy.batcher import Batcher
 from vlprm.schema import Problem, Region
 from vlprm.steps import separator_after, step_end
@@ -63,7 +63,8 @@ def generate(checkpoint: Checkpoint, requests: Sequence[Request]) -> list[list[C
     rows = [_row(checkpoint.inputs, request) for request in requests]
     fits = [len(row.ids) + r.max_tokens <= checkpoint.inputs.context for row, r in zip(rows, requests, strict=True)]
     fitting = [i for i, fit in enumerate(fits) if fit]
-    written = iter(_generate(checkpoint, [requests[i] for i in fitting], [rows[i] for i in fitting]) if fitting else [])
+    found = _generate(checkpoint, [requests[i] for i in fitting], [rows[i] for i in fitting]) if fitting else []
+    written = (read_by_first(of, len(rows[i].ids)) for i, of in zip(fitting, found, strict=True))
     too_long = Continuation("", 0, False, failure="context")
     return [next(written) if fit else [too_long] * r.n for r, fit in zip(requests, fits, strict=True)]
 
@@ -92,7 +93,9 @@ def _generate(
         (_largest(batch["position_ids"]).to(model.device) + 1)[source_N],
     )
     rows_of = iter(tokens)
-    return [[_continuation(inputs, next(rows_of), request) for _ in range(request.n)] for request in requests]
+    return [
+        [_continuation(inputs, next(rows_of), request, decoder.ends) for _ in range(request.n)] for request in requests
+    ]
 
 
 def _row(inputs: InputBuilder, request: Request) -> PackedRow:
@@ -115,11 +118,12 @@ class _Decoder:
         streams = [_stream(r, i) for r in requests for i in range(r.n)]
         self.uniform_NT = torch.tensor(np.stack([s.random(self.max_tokens) for s in streams]), device=device).float()
         self.banned = torch.tensor(self.inputs.banned_ids, device=device)
+        self.ends = ends_of(checkpoint)
         self.one_step = [r.one_step for r in requests for _ in range(r.n)]
         self.written = [""] * len(self.one_step)
 
     def run(self, logits_NV: Tensor, mask_NT: Tensor, position_N: Tensor) -> list[list[int]]:
-        """Sampled ids of each row, including the end-of-turn token if it was reached."""
+        """Sampled ids of each row, including the token that ends a text if it was reached."""
         sampled: list[list[int]] = [[] for _ in range(len(logits_NV))]
         open_N = torch.arange(len(sampled), device=logits_NV.device)
         for t in range(self.max_tokens):
@@ -127,7 +131,7 @@ class _Decoder:
             closed = []
             for row, token in zip(open_N.tolist(), token_N.tolist(), strict=True):
                 sampled[row].append(token)
-                closed.append(token == self.inputs.end_of_turn or self._ends_step(row, token))
+                closed.append(token in self.ends or self._ends_step(row, token))
             open_still = ~torch.tensor(closed, device=token_N.device)
             keep = (open_still & (t + 1 < self.limit_N[open_N])).nonzero().squeeze(1)
             if len(keep) == 0:
@@ -165,6 +169,14 @@ class _Decoder:
         return torch.where(temperature_N1[:, 0] == 0, logits_NV.argmax(-1), drawn_N)
 
 
+def ends_of(checkpoint: Checkpoint) -> frozenset[int]:
+    """The ids that end a text: the end of a turn, and those that the model's generation config lists (Qwen's lists the
+    end of a document too)."""
+    listed = checkpoint.model.generation_config.eos_token_id
+    ids = listed if isinstance(listed, list) else [listed]
+    return frozenset({checkpoint.inputs.end_of_turn, *(i for i in ids if i is not None)})
+
+
 def draw(probabilities_NV: Tensor, uniform_N: Tensor) -> Tensor:
     """Sample one id per row by inverting the cumulative distribution at the row's own uniform number.
 
@@ -191,8 +203,8 @@ def _stream(request: Request, index: int) -> np.random.Generator:
     return np.random.default_rng(int.from_bytes(digest[:8], "big"))
 
 
-def _continuation(inputs: InputBuilder, ids: list[int], request: Request) -> Continuation:
-    ended = bool(ids) and ids[-1] == inputs.end_of_turn
+def _continuation(inputs: InputBuilder, ids: list[int], request: Request, ends: frozenset[int]) -> Continuation:
+    ended = bool(ids) and ids[-1] in ends
     text = inputs.tokenizer.decode(ids[:-1] if ended else ids, skip_special_tokens=False)
     if request.one_step:
         end = step_end(text)

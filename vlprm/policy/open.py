@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 from vlprm.errors import UserError
@@ -24,7 +25,7 @@ async def open_policy(model: ModelConfig) -> AsyncIterator[Policy]:
     if not model.is_served:
         yield LocalPolicy(load_policy(model.checkpoint, *placement(model.device, model.dtype)))
         return
-    inputs = load_inputs(checkpoint_folder(model.checkpoint))
+    inputs = load_inputs(checkpoint_folder(model.checkpoint, weights=False))
     async with checked(require_server_package().ServedPolicy(inputs, model.server)) as engine:
         yield engine
 
@@ -35,6 +36,15 @@ def placed(model: ModelConfig) -> ModelConfig:
     from vlprm.model.loading import placement
 
     return model if model.is_served else replace(model, device=placement(model.device, model.dtype)[0])
+
+
+def folders_of(models: Iterable[ModelConfig]) -> tuple[list[Path], list[Path]]:
+    """The checkpoint folders of the models that run in this process, and those of served models, without weights."""
+    from vlprm.model.loading import checkpoint_folder
+
+    folders = [(model.is_served, checkpoint_folder(model.checkpoint, weights=not model.is_served)) for model in models]
+    own, served = ([path for is_served, path in folders if is_served is wanted] for wanted in (False, True))
+    return own, served
 
 
 @asynccontextmanager
@@ -61,5 +71,6 @@ def require_server_package() -> Any:
         from vlprm.policy import served as server
     except ModuleNotFoundError as error:
         raise UserError(f"using a server requires the package {error.name}; pip install 'vlprm[server]'") from error
-    logging.getLogger("httpx2").setLevel(logging.WARNING)  # it logs every request
+    for name in ("httpx2", "openai"):  # they log every request and every retry
+        logging.getLogger(name).setLevel(logging.WARNING)
     return server

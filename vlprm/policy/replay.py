@@ -70,5 +70,5 @@ class ReplayPolicy:
 
 
 def _told(kept: Sequence[Any]) -> Continuation:
-    text, tokens, ended, failure, goes_on, ids = kept
-    return Continuation(text, tokens, ended, failure, goes_on, tuple(ids))
+    text, tokens, ended, failure, goes_on, ids, read = kept
+    return Continuation(text, tokens, ended, failure, goes_on, tuple(ids), read)

@@ -70,27 +70,28 @@ def _answers(steps: Sequence[Step]) -> bool:
 
 
 async def _finish(engine: Policy, request: Request, index: int, continuation: Continuation) -> Solution:
-    problem, steps, tokens = request.problem, request.steps, 0
+    problem, steps, tokens, read = request.problem, request.steps, 0, 0
     sampled: tuple[Turn, ...] = ()
     while True:
         if continuation.failure:
-            return Solution(problem.id, steps, None, continuation.failure, tokens)
+            return Solution(problem.id, steps, None, continuation.failure, tokens, read)
         tokens += continuation.tokens
         whole = split_steps(continuation.text)
         written = _up_to_zoom(whole)
         if not continuation.ended and len(written) == len(whole):  # a zoom with text after it is complete
             last_is_whole = continuation.text.endswith(SEPARATOR)
             kept = written if last_is_whole else written[:-1]
-            return Solution(problem.id, (*steps, *kept), None, "length", tokens)
+            return Solution(problem.id, (*steps, *kept), None, "length", tokens, read)
         steps = (*steps, *written)
         if not written or written[-1].kind != "zoom":
-            return closed(problem, steps, tokens)
+            return closed(problem, steps, tokens, read)
         zoomed = _zoomed(engine, problem, steps, tokens)
         if zoomed.stop != OPEN:
-            return zoomed
+            return dataclasses.replace(zoomed, read=read)
         steps, sampled = zoomed.steps, (*sampled, Turn(len(written), continuation.ids))
         asked = dataclasses.replace(request, steps=steps, n=1, key=f"{request.key}/{index}.{len(sampled)}")
         (continuation,) = await engine.sample(dataclasses.replace(asked, sampled=sampled))
+        read += continuation.read
 
 
 def _up_to_zoom(turn: Sequence[Step]) -> Sequence[Step]:
@@ -99,10 +100,10 @@ def _up_to_zoom(turn: Sequence[Step]) -> Sequence[Step]:
     return turn[: zoom + 1]
 
 
-def closed(problem: Problem, steps: tuple[Step, ...], tokens: int) -> Solution:
+def closed(problem: Problem, steps: tuple[Step, ...], tokens: int, read: int = 0) -> Solution:
     """The finished solution with these steps, with or without an answer."""
     answer = extract_answer(steps, problem.answer_type, choices_of(problem))
-    return Solution(problem.id, steps, answer, "no_answer" if answer is None else "answer", tokens)
+    return Solution(problem.id, steps, answer, "no_answer" if answer is None else "answer", tokens, read)
 
 
 def _zoomed(engine: Policy, problem: Problem, steps: tuple[Step, ...], tokens: int) -> Solution:

@@ -14,16 +14,19 @@ from typing import Any
 from vlprm.errors import UserError
 from vlprm.model.image_limits import to_serve
 from vlprm.model.inputs import InputBuilder
-from vlprm.policy import Continuation, Request
+from vlprm.policy import Continuation, Request, read_by_first
 from vlprm.schema import Problem, Region
-from vlprm.serving.client import Answer, Failure, Message, Servers, text_of, user_turn
+from vlprm.serving.client import Answer, Failure, Message, Servers, text_of, unanswered, user_turn
 from vlprm.serving.config import ServerConfig
-from vlprm.serving.messages import messages, probe_problem, tools_of, with_question
-from vlprm.steps import SEPARATOR, parse_step, separator_after
+from vlprm.serving.messages import ZOOMS_DIFFER, messages, probe_problem, probe_steps, tools_of, with_question
+from vlprm.steps import SEPARATOR, separator_after
 from vlprm.zoom.boxes import Size
 from vlprm.zoom.policy import ZoomPolicy
 
 log = logging.getLogger(__name__)
+
+# Fields in which servers say what stopped a text: a stop string, or something else at the end of a turn.
+STOPPED_BY = ("stop_reason", "matched_stop")  # vLLM, SGLang
 
 
 class ServedPolicy:
@@ -34,6 +37,7 @@ class ServedPolicy:
         self.dialect, self.zoom = inputs.config.dialect, inputs.config.zoom
         self.servers = Servers(config)
         self._sampling = _sampling(inputs)
+        self._end_of_turn: str = inputs.tokenizer.decode([inputs.end_of_turn])
 
     def seen_size(self, problem: Problem, shown: int | Region = 0) -> Size:
         """See `Policy.seen_size`."""
@@ -49,22 +53,22 @@ class ServedPolicy:
 
     async def check(self) -> None:
         """UserError that names a server which does not continue an assistant's turn, or which reads other tokens than
-        `inputs` makes (another chat template or other image sizes)."""
-        probe, steps = probe_problem(self.inputs), (parse_step("2"),)
-        body = self._body(messages(probe, steps, self.inputs, self.servers.url))
-        expected = len(self.inputs.row(probe, steps).ids)
-        for client in self.servers.clients:
-            answer = await self.servers.once(client, {**body, "max_tokens": 1})
-            if isinstance(answer, Failure):
-                raise UserError(
-                    f"the server {client.base_url} does not continue a turn of {self.config.model!r} ({answer.said});"
-                    " correct the fields of server, or start it as configs/server/trees.yaml shows"
-                )
-            if answer.read not in (None, expected):
-                raise UserError(
-                    f"the server {client.base_url} reads {answer.read} tokens where the policy's folder makes"
-                    f" {expected}; {to_serve(self.inputs.pixel_limits)}"
-                )
+        `inputs` makes (another chat template or other image sizes), with a zoom or without."""
+        problem = probe_problem(self.inputs)
+        for steps in probe_steps(self.inputs, problem):
+            body = self._body(messages(problem, steps, self.inputs, self.servers.url))
+            expected = len(self.inputs.row(problem, steps).ids)
+            for client in self.servers.clients:
+                answer = await self.servers.once(client, {**body, "max_tokens": 1})
+                if isinstance(answer, Failure):
+                    what = f"does not continue a turn of {self.config.model!r}"
+                    raise UserError(unanswered(client, answer, what, "start it as configs/server/trees.yaml shows"))
+                if answer.read not in (None, expected):
+                    fix = to_serve(self.inputs.pixel_limits) if len(steps) == 1 else ZOOMS_DIFFER
+                    raise UserError(
+                        f"the server {client.base_url} reads {answer.read} tokens where the policy's folder makes"
+                        f" {expected}; {fix}"
+                    )
 
     async def sample(self, request: Request) -> list[Continuation]:
         """Return `request.n` continuations; see `Policy.sample`."""
@@ -74,7 +78,12 @@ class ServedPolicy:
         answer = await self.servers.call(self._asked(request))
         if isinstance(answer, Failure):
             return [_failed(answer.stop)] * request.n
-        return [self._continuation(answer.choices.get(i), request) for i in range(request.n)]
+        continuations = [self._continuation(answer.choices.get(i), request) for i in range(request.n)]
+        return read_by_first(continuations, self._prompt_tokens(request) if answer.read is None else answer.read)
+
+    def _prompt_tokens(self, request: Request) -> int:
+        """Tokens of a request's prompt, for a server that does not report them."""
+        return len(self.inputs.asked_row(request.problem, request.steps, request.asked or "").ids)
 
     def _asked(self, request: Request) -> dict[str, Any]:
         self.inputs.check_question(request.problem.question)
@@ -101,15 +110,29 @@ class ServedPolicy:
         said = text_of(choice)
         if isinstance(said, str):
             return _failed(said)
-        text, ended = said
+        text, ended = said[0].removesuffix(self._end_of_turn), said[1]  # some servers leave it in the text
         # Servers count the tokens of all choices together. The end of the turn counts as one, as in this process.
         tokens = len(self.inputs.tokenizer(text, add_special_tokens=False)["input_ids"]) + ended
-        if request.one_step:  # vLLM reports the stop string that ended it; there is none at the end of a turn
-            goes_on = choice is not None and choice.get("stop_reason") == SEPARATOR
-            return Continuation(text, tokens, ended and not goes_on, goes_on=goes_on)
+        if request.one_step:
+            goes_on = ended and choice is not None and self._ended_at_separator(choice, said[0])
+            return Continuation(text.removesuffix(SEPARATOR), tokens, ended and not goes_on, goes_on=goes_on)
         after_step = bool(request.steps) and not request.steps[-1].ends_turn and request.asked is None
         between = separator_after(request.steps[-1]) if after_step else ""
         return Continuation(text.removeprefix(between), tokens, ended)
+
+    def _ended_at_separator(self, choice: Message, text: str) -> bool:
+        """Whether a step stopped at the separator after it, not at the end of the turn. UserError if the answer does
+        not say which: the search would end after its first step."""
+        for name in STOPPED_BY:
+            if name in choice:
+                return bool(choice[name] == SEPARATOR)
+        if not text.endswith((SEPARATOR, self._end_of_turn)):
+            raise UserError(
+                f"the servers of {self.config.model!r} do not say what stopped a step (the field"
+                f" {' or '.join(STOPPED_BY)}); serve the model with vLLM or SGLang, or choose a method that samples"
+                " whole solutions, such as best_of_n"
+            )
+        return text.endswith(SEPARATOR)
 
 
 class ChatModel:
@@ -140,10 +163,8 @@ class ChatModel:
             asked = {"model": self.config.model, "messages": [user_turn([], "Answer with the word yes.")]}
             answer = await self.servers.once(client, {**asked, "max_tokens": 16, "temperature": 0.7})
             if isinstance(answer, Failure):
-                raise UserError(
-                    f"the server {client.base_url} does not answer as {self.config.model!r} ({answer.said}); correct"
-                    " the fields of server, or start it as configs/server/judge.yaml shows"
-                )
+                what = f"does not answer as {self.config.model!r}"
+                raise UserError(unanswered(client, answer, what, "start it as configs/server/judge.yaml shows"))
 
     async def close(self) -> None:
         """Close the connections."""
@@ -161,7 +182,7 @@ class ChatModel:
                 self._takes_schema = False
         if isinstance(answer, Failure):
             return [_failed(answer.stop)] * request.n
-        return [_told(answer, i, request.n) for i in range(request.n)]
+        return read_by_first([_told(answer, i, request.n) for i in range(request.n)], answer.read or 0)
 
     def _body(self, request: Request, with_schema: bool) -> dict[str, Any]:
         problem = request.problem

@@ -8,18 +8,27 @@ from vlprm.zoom.boxes import Size
 
 
 class CountedPolicy:
-    """Counts the sampled tokens and the calls of the policy that it wraps."""
+    """Counts the tokens that the policy it wraps samples and reads, and its calls. `prompt`: tokens read by the first
+    call, which are those of the problem in a search."""
 
     def __init__(self, engine: Policy) -> None:
         self.engine, self.dialect, self.zoom = engine, engine.dialect, engine.zoom
-        self.tokens = self.calls = 0
+        self.sampled = self.read = self.calls = self.prompt = 0
 
     async def sample(self, request: Request) -> list[Continuation]:
         """Sample from the wrapped policy and count."""
         self.calls += 1
         continuations = await self.engine.sample(request)
-        self.tokens += sum(continuation.tokens for continuation in continuations)
+        read = sum(continuation.read for continuation in continuations)
+        self.sampled += sum(continuation.tokens for continuation in continuations)
+        self.prompt = self.prompt or read
+        self.read += read
         return continuations
+
+    @property
+    def tokens(self) -> int:
+        """Tokens sampled and read."""
+        return self.sampled + self.read
 
     def seen_size(self, problem: Problem, shown: int | Region = 0) -> Size:
         """See `Policy.seen_size`."""

@@ -10,6 +10,7 @@ import hashlib
 import json
 import os
 import platform
+import re
 import subprocess
 import time
 from collections.abc import Iterator, Sequence
@@ -20,6 +21,7 @@ from typing import Any
 
 from vlprm.errors import UserError
 
+_COMMIT = re.compile(r"[0-9a-f]{40}")
 CONFIG, INPUTS, DONE, SECONDS = "config.yaml", "inputs.json", "done.json", "seconds.json"
 PACKAGES = ("torch", "torchvision", "transformers", "datasets", "pillow", "numpy")
 
@@ -52,12 +54,16 @@ def write_atomically(path: Path, data: bytes | str) -> None:
     draft.replace(path)
 
 
-def open_run(folder: Path, config_text: str, seed: int, inputs: Sequence[Path] = ()) -> None:
-    """Put `config.yaml`, `inputs.json` and `env.json` into a run folder.
+def open_run(
+    folder: Path, config_text: str, seed: int, inputs: Sequence[Path] = (), served: Sequence[Path] = ()
+) -> None:
+    """Put `config.yaml`, `inputs.json` and `env.json` into a run folder. `served`: checkpoint folders of served models,
+    whose weights may not be on this machine.
 
     UserError if the folder has a run with another config or other input files, because continuing would mix two runs.
     """
     prints = {str(path): fingerprint(path) for path in inputs}
+    prints |= {str(path): fingerprint(path, weights=False) for path in served}
     _make(folder)
     _same_or_new(folder / CONFIG, config_text, "with another config")
     _same_or_new(folder / INPUTS, json.dumps(prints, indent=2) + "\n", "made from other inputs")
@@ -75,14 +81,22 @@ def _make(folder: Path) -> None:
 
 
 # The files that define a checkpoint; a run's own notes next to them (env.json, metrics) do not.
-_CHECKPOINT_FILES = ("*.safetensors", "config.json", "*token*.json", "*processor*.json", "*.jinja", "vlprm.json")
+WEIGHTS = "*.safetensors"
+CHECKPOINT_FILES = (
+    "config.json", "generation_config.json", "vlprm.json", "*processor*.json", "*token*.json", "tokenizer.model",
+    "vocab.json", "merges.txt", "*.jinja", "chat_template.json",
+)  # fmt: skip
 
 
-def fingerprint(path: Path) -> str:
-    """A hash of a file's bytes, or of a checkpoint folder's files. UserError if the path does not exist."""
+def fingerprint(path: Path, weights: bool = True) -> str:
+    """A hash of a file's bytes, or of a checkpoint folder's files, with or without its weights; for a download from the
+    Hub, the hash of its commit. UserError if the path does not exist."""
     if not path.exists():
         raise UserError(f"{path} does not exist; run the stage that makes it first")
-    names = {file for pattern in _CHECKPOINT_FILES for file in path.glob(pattern)} if path.is_dir() else {path}
+    if path.parent.name == "snapshots" and _COMMIT.fullmatch(path.name):
+        return path.name
+    patterns = (*CHECKPOINT_FILES, *([WEIGHTS] if weights else []))
+    names = {file for pattern in patterns for file in path.glob(pattern)} if path.is_dir() else {path}
     digest = hashlib.sha256()
     for file in sorted(names):
         with file.open("rb") as stream:

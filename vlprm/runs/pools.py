@@ -9,6 +9,7 @@ from vlprm.runs.journal import iterate_finished
 from vlprm.schema import Solution, from_json
 
 RECORDS = "records.jsonl"
+PARAMETERS = "parameters.json"  # number of parameters of each model
 POOL = "pool"  # the `method` of records with a pool of whole solutions
 
 

@@ -24,7 +24,8 @@ class CritiqueScorer:
         self.question = critique_question(prompt_template)
 
     async def score(self, problem: Problem, solutions: Solutions, attempt: Hashable = None) -> Scored:
-        """Score solutions by sampled critiques; see `Scorer.score`. Tokens are those of the critiques."""
+        """Score solutions by sampled critiques; see `Scorer.score`. Tokens are those that the critic reads and
+        samples."""
         found = await all_answers(self._shares(problem, steps) for steps in solutions)
         return Scored([shares for shares, _ in found], [tokens for _, tokens in found])
 

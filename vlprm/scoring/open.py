@@ -55,7 +55,7 @@ async def open_critic(model: ModelConfig) -> AsyncIterator[Policy]:
 
 def prompt_template(model: ModelConfig) -> str:
     """The prompt template that the model's checkpoint declares."""
-    return checkpoint_config_of(checkpoint_folder(model.checkpoint)).prompt_template
+    return checkpoint_config_of(checkpoint_folder(model.checkpoint, weights=not model.is_served)).prompt_template
 
 
 @asynccontextmanager

@@ -36,10 +36,9 @@ from vlprm.prompts import verdict_text
 from vlprm.schema import Problem, Step, StepScore
 from vlprm.scoring import Scored
 from vlprm.scoring.tree import ProblemKey, of_all, problem_key
-from vlprm.serving.client import Answer, Failure, Kind, Message, Servers
+from vlprm.serving.client import Answer, Failure, Kind, Message, Servers, unanswered
 from vlprm.serving.config import ServerConfig
-from vlprm.serving.messages import messages, probe_problem, tools_of, with_question
-from vlprm.steps import parse_step
+from vlprm.serving.messages import ZOOMS_DIFFER, messages, probe_problem, probe_steps, tools_of, with_question
 
 log = logging.getLogger(__name__)
 
@@ -57,7 +56,7 @@ class ServedScorer:
     """
 
     def __init__(self, reward_model: str | Path, config: ServerConfig) -> None:
-        self.folder = checkpoint_folder(reward_model)
+        self.folder = checkpoint_folder(reward_model, weights=False)
         self.inputs = load_inputs(self.folder)
         self.head = self.inputs.config.head
         _refuse_unservable(self.folder, self.head)
@@ -74,17 +73,18 @@ class ServedScorer:
         await self.servers.close()
 
     async def check(self) -> None:
-        """UserError that names a server which returns no scores, or which reads other tokens than `inputs` makes."""
-        problem, steps = probe_problem(self.inputs), (parse_step("2"),)
-        row = self.inputs.row(problem, steps)
-        for client in self.servers.clients:
-            answer = await self.servers.once(client, self._body(problem, steps), self.kind)
-            said = answer.said if isinstance(answer, Failure) else "another kind of answer"
-            if self._read(answer, row, (0,)) == [None]:
-                raise UserError(
-                    f"the server {client.base_url} does not score as {self.config.model!r} ({said}); correct the"
-                    f" fields of server, or serve {self.folder} as {__name__} says"
-                )
+        """UserError that names a server which returns no scores, or which reads other tokens than `inputs` makes, with
+        a zoom or without."""
+        problem = probe_problem(self.inputs)
+        for steps in probe_steps(self.inputs, problem):
+            row = self.inputs.row(problem, steps)
+            fix = "" if len(steps) == 1 else ZOOMS_DIFFER
+            for client in self.servers.clients:
+                answer = await self.servers.once(client, self._body(problem, steps), self.kind)
+                if self._read(answer, row, (len(steps) - 1,), fix) == [None]:
+                    failure = answer if isinstance(answer, Failure) else Failure("no_scores", "another kind of answer")
+                    what = f"does not score as {self.config.model!r}"
+                    raise UserError(unanswered(client, failure, what, f"serve {self.folder} as {__name__} says"))
 
     async def score_steps(self, solutions: Sequence[tuple[Problem, Sequence[Step]]]) -> list[Scores]:
         """One list per solution, one score per step. A score is None if the step cannot be read, its text would be
@@ -162,26 +162,27 @@ class ServedScorer:
         )
         return {**asked, **tools_of(checkpoint_config), **_log_probabilities(self.inputs.verdict_ids)}
 
-    def _read(self, answer: Answer | Failure, row: PackedRow, wanted: Sequence[int]) -> Scores:
-        """The scores of the wanted steps; the answer's prompt ends with the last of them."""
+    def _read(self, answer: Answer | Failure, row: PackedRow, wanted: Sequence[int], fix: str = "") -> Scores:
+        """The scores of the wanted steps; the answer's prompt ends with the last of them. `fix`: what to do about a
+        server that reads other tokens, if not to serve the folder."""
         if isinstance(answer, Failure):
             return [None] * len(wanted)
         ends = [row.step_ends[step] for step in wanted]
         choice = answer.choices.get(0, {})
         if self.head == "verdict":
-            self._check_length(answer.read, _seen_from(row, ends[-1]))
+            self._check_length(answer.read, _seen_from(row, ends[-1]), fix)
             return [_verdict(choice, self.inputs.verdict_ids)]
         rows = choice.get("data")
         if not isinstance(rows, list):
             return [None] * len(wanted)
-        self._check_length(len(rows), len(row.ids))
+        self._check_length(len(rows), len(row.ids), fix)
         return [_outputs(rows[end]) for end in ends]
 
-    def _check_length(self, read: int | None, expected: int) -> None:
+    def _check_length(self, read: int | None, expected: int, fix: str) -> None:
         if read not in (None, expected):
             raise UserError(
                 f"a server of {self.config.model!r} reads {read} tokens where {self.folder} makes {expected};"
-                f" {to_serve(self.inputs.pixel_limits)}"
+                f" {fix or to_serve(self.inputs.pixel_limits)}"
             )
 
 

@@ -85,7 +85,7 @@ async def solve(
     result, and a pool without answers has no right choice. UserError if the method needs a reward model or a critic and
     none is given."""
     method, config = method_named(name), config or SearchConfig()
-    attempt = Attempt(problem, policy, scorer, critic, config)
+    attempt = Attempt(problem, policy, scorer if method.needs_scorer else None, critic, config)
     try:
         pool = await method.find(attempt)
     finally:

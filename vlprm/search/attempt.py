@@ -30,8 +30,8 @@ class SearchConfig:
         n: candidates per problem; for stepwise methods, next steps sampled at each depth.
         width: next steps sampled for each kept prefix.
         aggregation: rule that aggregates the step rewards of a candidate or a prefix into one reward.
-        budget: maximum tokens per problem of policy, critic and scorer together; nothing new starts once they are
-            spent; 0 for no limit.
+        budget: maximum tokens per problem that policy, critic and scorer sample and read; nothing starts that would
+            exceed it, except for the first candidate or depth; 0 for no limit.
         rounds: number of correction rounds, in methods that correct candidates.
         unfaulted: Refined Best-of-N, if the critic finds no error in a candidate: draw a new one (resample) or not
             (keep).
@@ -74,12 +74,15 @@ class Critic:
 
 @dataclass(frozen=True)
 class Cost:
-    """Tokens sampled from the policy and the critic, and tokens read by the scorer (each once if it has a cache); calls
-    of each; wall-clock seconds, which include other problems' work in between."""
+    """Tokens that the policy and the critic sample, and that each model reads, images included: those of the prompt of
+    each call, and for a scorer with a cache each token once. Calls of each; wall-clock seconds, which include other
+    problems' work in between."""
 
-    policy_tokens: int = 0
-    critic_tokens: int = 0
-    scorer_tokens: int = 0
+    policy_sampled: int = 0
+    policy_read: int = 0
+    critic_sampled: int = 0
+    critic_read: int = 0
+    scorer_read: int = 0
     policy_calls: int = 0
     critic_calls: int = 0
     scorer_calls: int = 0
@@ -87,8 +90,9 @@ class Cost:
 
     @property
     def tokens(self) -> int:
-        """Tokens of all three models."""
-        return self.policy_tokens + self.critic_tokens + self.scorer_tokens
+        """Tokens sampled and read by all three models."""
+        sampled = self.policy_sampled + self.critic_sampled
+        return sampled + self.policy_read + self.critic_read + self.scorer_read
 
 
 @dataclass(frozen=True)
@@ -133,7 +137,8 @@ class Attempt:
         self.policy = CountedPolicy(policy)
         self._critic = critic and replace(critic, engine=CountedPolicy(critic.engine))
         self._scorer = scorer
-        self._scorer_tokens = self._scorer_calls = 0
+        self._scorer_read = self._scorer_calls = 0
+        self._unscored = self._longest = self._last_scored = self._dearest_critique = 0  # tokens, see `_fits`
         self._started = time.monotonic()
         self._requests = itertools.count()
 
@@ -142,23 +147,54 @@ class Attempt:
         critic = self._critic.engine if self._critic else CountedPolicy(self.policy)
         assert isinstance(critic, CountedPolicy)
         return Cost(
-            self.policy.tokens, critic.tokens, self._scorer_tokens,
+            self.policy.sampled, self.policy.read, critic.sampled, critic.read, self._scorer_read,
             self.policy.calls, critic.calls, self._scorer_calls, time.monotonic() - self._started,
         )  # fmt: skip
 
-    @property
-    def may_go_on(self) -> bool:
-        """Whether the token budget is not spent yet."""
-        return not self.config.budget or self.cost().tokens < self.config.budget
+    def affords(self, n: int, criticised: Sequence[Solution] = ()) -> bool:
+        """Whether the budget pays for `n` more solutions, each sampled in a call of its own, and for critiques of the
+        solutions in `criticised`. The first solution is always afforded, since its cost is unknown."""
+        texts = n * (self.policy.prompt + self._longest * (2 if self._scorer else 1))
+        return self._fits(texts + sum(map(self._critique_tokens, criticised)))
+
+    def _critique_tokens(self, solution: Solution) -> int:
+        """A critic reads the prompt and the solution so far for each step."""
+        steps = len(solution.steps)
+        return max(self._dearest_critique, steps * self.policy.prompt + solution.tokens * (steps + 1) // 2)
+
+    def affords_steps(self, going: Sequence[ScoredSolution], n: int) -> bool:
+        """Whether the budget pays for `n` more steps after these prefixes, and their scores. The first steps are always
+        afforded."""
+        prefixes = sum(self.policy.prompt + scored.solution.tokens for scored in going)
+        return self._fits(prefixes + n * self._longest + max(self._last_scored, n * self._longest))
+
+    def _fits(self, expected: int) -> bool:
+        """Whether the expected tokens fit into the budget, after what is spent and what must still be read to score the
+        solutions so far. A text is expected to be as long as the longest so far, a critique as dear as the dearest."""
+        if not self.config.budget or not self.policy.calls:
+            return True
+        prompt = self.policy.prompt if self._scorer and not self._scorer_calls else 0
+        left: int = self.config.budget - self.cost().tokens - prompt - self._unscored
+        return expected <= left
 
     async def sampled(self, n: int) -> list[Solution]:
         """The first `n` solutions of the pool that all methods share."""
-        return await rollouts(self.policy, self._request(n, self.problem.id))
+        return self._measured(await rollouts(self.policy, self._request(n, self.problem.id)))
 
     async def continued(self, beginnings: Sequence[Sequence[Step]]) -> list[Solution]:
         """One full solution per prefix; a prefix that ends with an answer is already full."""
         requests = [replace(self._request(1), steps=tuple(steps)) for steps in beginnings]
-        return await all_answers(map(self._whole, requests))
+        return self._measured(await all_answers(map(self._whole, requests)))
+
+    def _measured(self, solutions: list[Solution]) -> list[Solution]:
+        if self.config.budget:
+            lengths = [solution.tokens + self._crop_tokens(solution) for solution in solutions]
+            self._longest = max([self._longest, *lengths])
+            self._unscored += sum(lengths) if self._scorer else 0
+        return solutions
+
+    def _crop_tokens(self, solution: Solution) -> int:
+        return sum(self.policy.crop_tokens(self.problem, step.region) for step in solution.steps if step.region)
 
     async def _whole(self, request: Request) -> Solution:
         if request.steps and request.steps[-1].kind == "answer":
@@ -170,6 +206,8 @@ class Attempt:
         """`counts[i]` solutions per prefix, each one step longer."""
         requests = [(self._request(n), so_far) for so_far, n in zip(beginnings, counts, strict=True) if n]
         found = await all_answers(next_steps(self.policy, request, so_far) for request, so_far in requests)
+        for (_, so_far), longer in zip(requests, found, strict=True):
+            self._longest = max([self._longest, *(solution.tokens - so_far.tokens for solution in longer)])
         return [self._limited(solution) for of_beginning in found for solution in of_beginning]
 
     async def scored(self, solutions: Sequence[Solution]) -> list[ScoredSolution]:
@@ -179,8 +217,11 @@ class Attempt:
         if not solutions:
             return []
         found = await self._scorer.score(self.problem, [solution.steps for solution in solutions], attempt=self)
+        prompt = 0 if self._scorer_calls else self.policy.prompt
+        self._last_scored = max(0, found.tokens - prompt)
+        self._unscored = 0
         self._scorer_calls += 1
-        self._scorer_tokens += found.tokens
+        self._scorer_read += found.tokens
         parts = zip(solutions, found.steps, found.read, strict=True)
         return [ScoredSolution(solution, tuple(scores), read) for solution, scores, read in parts]
 
@@ -188,10 +229,12 @@ class Attempt:
         """One critique per solution; None if it cannot be parsed. UserError without a critic."""
         if self._critic is None:
             raise UserError("this method needs a critic, a model trained to write critiques; pass one")
-        critic = self._critic
+        critic, before = self._critic, self.cost().tokens
         keys = [self._request(1).key for _ in solutions]
         asked = (critic.of(self.problem, s.steps, key) for s, key in zip(solutions, keys, strict=True))
-        return [critique for (critique,) in await all_answers(asked)]
+        found = [critique for (critique,) in await all_answers(asked)]
+        self._dearest_critique = max(self._dearest_critique, self.cost().tokens - before)
+        return found
 
     def value(self, scored: ScoredSolution) -> float:
         """The reward of a solution or prefix; -inf without a score, or if it ended without an answer."""

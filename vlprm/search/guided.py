@@ -1,6 +1,7 @@
 """Stepwise methods: at each depth they sample next steps, score the prefixes and continue some of them.
 
-All sample `n` next steps per depth, so that they cost about as much as `n` solutions.
+All sample `n` next steps per depth, so that they sample about as much as `n` solutions. If `n` is no multiple of
+`width`, the remaining steps go to the first prefixes.
 """
 
 from __future__ import annotations
@@ -18,24 +19,24 @@ REBASE_TEMPERATURE = 0.2
 
 async def greedy(attempt: Attempt) -> list[ScoredSolution]:
     """Continue the best of `n` next steps, step by step."""
-    return await _step_beam(attempt, beams=1, width=attempt.config.n)
+    return await _step_beam(attempt, beams=1)
 
 
 async def step_beam(attempt: Attempt) -> list[ScoredSolution]:
     """Step-level beam search, SBS(n / width, width) (AlphaMath, arXiv 2405.03553): the n / width best prefixes
     continue; each one that ends reduces the beam by one."""
-    config = attempt.config
-    return await _step_beam(attempt, max(1, config.n // config.width), min(config.width, config.n))
+    return await _step_beam(attempt, max(1, attempt.config.n // attempt.config.width))
 
 
-async def _step_beam(attempt: Attempt, beams: int, width: int) -> list[ScoredSolution]:
+async def _step_beam(attempt: Attempt, beams: int) -> list[ScoredSolution]:
+    """`n` next steps at the first depth, then an equal share of them for each of the `beams` best prefixes."""
     pool: list[ScoredSolution] = []
-    going = [_start(attempt)]
-    while going and attempt.may_go_on:
-        counts = [beams * width] if not going[0].solution.steps else [width] * len(going)
+    going, counts = [_start(attempt)], [attempt.config.n]
+    while going and attempt.affords_steps(going, sum(counts)):
         best = _best(attempt, await _grown(attempt, going, counts), beams - len(pool))
         pool += _ended(best)
         going = _open(best)
+        counts = _evenly(attempt.config.n, beams)[: len(going)]
     return pool + going
 
 
@@ -45,7 +46,7 @@ async def duplicating_beam(attempt: Attempt) -> list[ScoredSolution]:
     config = attempt.config
     pool: list[ScoredSolution] = []
     going = [_start(attempt)]
-    while going and attempt.may_go_on:
+    while going and attempt.affords_steps(going, config.n - len(pool)):
         places = config.n - len(pool)
         scored = await _grown(attempt, going, _evenly(places, len(going)))
         pool += _ended(scored)
@@ -54,18 +55,19 @@ async def duplicating_beam(attempt: Attempt) -> list[ScoredSolution]:
 
 
 async def dvts(attempt: Attempt) -> list[ScoredSolution]:
-    """Diverse verifier tree search (Beeching et al., 2024): n / width independent trees; each continues with the best
-    of `width` next steps. When the best one has ended, so has its tree, and all ended solutions of that depth are
-    candidates."""
+    """Diverse verifier tree search (Beeching et al., 2024): n / width independent trees, which share the `n` next steps
+    evenly; each continues with its best one. When the best one has ended, so has its tree, and all ended solutions of
+    that depth are candidates."""
     config = attempt.config
     pool: list[ScoredSolution] = []
-    going = [_start(attempt)] * max(1, config.n // config.width)
-    while going and attempt.may_go_on:
-        width = min(config.width, config.n)
-        scored = await _grown(attempt, going, [width] * len(going))
-        trees = [scored[i : i + width] for i in range(0, len(scored), width)]
+    counts = _evenly(config.n, max(1, config.n // config.width))
+    going = [_start(attempt)] * len(counts)
+    while going and attempt.affords_steps(going, sum(counts)):
+        scored = iter(await _grown(attempt, going, counts))
+        trees = [[next(scored) for _ in range(count)] for count in counts]
         tops = [_best(attempt, tree, 1)[0] for tree in trees]
         pool += [s for tree, top in zip(trees, tops, strict=True) if top.solution.stop != OPEN for s in _ended(tree)]
+        counts = [count for count, top in zip(counts, tops, strict=True) if top.solution.stop == OPEN]
         going = _open(tops)
     return pool + going
 
@@ -75,7 +77,7 @@ async def rebase(attempt: Attempt) -> list[ScoredSolution]:
     their rewards, best first, until `n` minus the number of ended solutions are distributed."""
     pool: list[ScoredSolution] = []
     going = [_start(attempt)]
-    while going and attempt.may_go_on:
+    while going and attempt.affords_steps(going, attempt.config.n - len(pool)):
         counts = allotted([attempt.value(s) for s in going], attempt.config.n - len(pool))
         scored = await _grown(attempt, going, counts)
         pool += _ended(scored)

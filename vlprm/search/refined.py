@@ -14,29 +14,40 @@ from vlprm.search.sampled import drawn
 
 async def refined(attempt: Attempt) -> list[ScoredSolution]:
     """Return `n` candidates, or fewer if candidates without an error are kept as they are. With several rounds, each
-    round corrects the candidates of the previous one. Under a budget, candidates are sampled and corrected one by
-    one."""
+    round corrects the candidates of the previous one. Under a budget, each candidate is sampled and corrected before
+    the next one is."""
+    return await attempt.scored(await (_one_by_one(attempt) if attempt.config.budget else _all_at_once(attempt)))
+
+
+async def _all_at_once(attempt: Attempt) -> list[Solution]:
     config = attempt.config
     latest = await drawn(attempt, math.ceil(config.n / (config.rounds + 1)))
     pool = list(latest)
     for _ in range(config.rounds):
-        waiting, latest = latest[: config.n - len(pool)], []
-        at_once = 1 if config.budget else max(1, len(waiting))
-        for i in range(0, len(waiting), at_once):
-            latest += await _corrections(attempt, waiting[i : i + at_once])
+        latest = await _corrections(attempt, latest[: config.n - len(pool)])
         pool += latest
-    return await attempt.scored(pool)
+    return pool
+
+
+async def _one_by_one(attempt: Attempt) -> list[Solution]:
+    config, pool, firsts = attempt.config, list[Solution](), 0
+    while firsts < math.ceil(config.n / (config.rounds + 1)) and attempt.affords(1):
+        latest = await attempt.continued([()])
+        firsts += 1
+        pool += latest
+        for _ in range(min(config.rounds, config.n - len(pool))):
+            latest = await _corrections(attempt, latest) if latest and attempt.affords(1, criticised=latest) else []
+            pool += latest
+    return pool
 
 
 async def _corrections(attempt: Attempt, solutions: Sequence[Solution]) -> list[Solution]:
     """Continuations of the corrected prefixes of solutions, as far as the budget allows."""
-    if not attempt.may_go_on:
-        return []
     critiques = await attempt.criticised(solutions)
     beginnings = [corrected(s, c) for s, c in zip(solutions, critiques, strict=True)]
     if attempt.config.unfaulted == "keep":
         beginnings = [steps for steps in beginnings if steps]
-    return await attempt.continued(beginnings) if attempt.may_go_on else []
+    return await attempt.continued(beginnings) if attempt.affords(len(beginnings)) else []
 
 
 def corrected(solution: Solution, critique: Critique | None) -> Sequence[Step]:

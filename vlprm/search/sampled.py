@@ -33,18 +33,20 @@ async def adaptive(attempt: Attempt) -> list[ScoredSolution]:
     """Draw candidates until the vote is decided, at most `n`: the posterior probability (uniform prior) that the
     leading answer beats the second is above DECIDED (adaptive consistency, Aggarwal et al., arXiv 2305.11860)."""
     pool: list[Solution] = []
-    while len(pool) < attempt.config.n and attempt.may_go_on and not is_decided(_alike(pool, attempt.problem)):
+    while len(pool) < attempt.config.n and not is_decided(_alike(pool, attempt.problem)):
         count = min(ROUND, attempt.config.n - len(pool))
+        if not attempt.affords(count):
+            break
         pool += await attempt.continued([()] * count)
     return [ScoredSolution(solution) for solution in pool]
 
 
 async def drawn(attempt: Attempt, n: int) -> list[Solution]:
-    """`n` candidates of the common pool; under a budget, one by one until it is spent."""
+    """`n` candidates of the common pool; under a budget, one by one while it pays for another."""
     if not attempt.config.budget:
         return await attempt.sampled(n)
     pool: list[Solution] = []
-    while len(pool) < n and attempt.may_go_on:
+    while len(pool) < n and attempt.affords(1):
         pool += await attempt.continued([()])
     return pool
 

@@ -182,6 +182,16 @@ async def _is_there(client: AsyncOpenAI) -> bool:
     return True
 
 
+def unanswered(client: AsyncOpenAI, failure: Failure, what: str, start: str) -> str:
+    """The message about a server that fails a first small call: `what` it does not do, and how to `start` it."""
+    if failure.stop == "connection":
+        return f"no server answers at {client.base_url} ({failure.said}); correct server.base_urls, or {start}"
+    fix = "correct the fields of server"
+    if failure.said.startswith("status 404") and not str(client.base_url).rstrip("/").endswith("/v1"):
+        fix = "end the address in server.base_urls with /v1"
+    return f"the server {client.base_url} {what} ({failure.said}); {fix}, or {start}"
+
+
 def data_url(image: bytes, region: Region | None, policy: ZoomPolicy) -> str:
     """The exact pixels that this process would use, as a PNG data URL, whatever the file's format."""
     opened = open_image(image, f"image {content_hash(image)}")

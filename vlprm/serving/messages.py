@@ -8,16 +8,21 @@ from typing import Any
 
 from PIL import Image
 
-from vlprm.images import png, source_of
+from vlprm.images import open_image, png, source_of
 from vlprm.model.checkpoint_config import CheckpointConfig
 from vlprm.model.inputs import InputBuilder
 from vlprm.prompts import user_text
 from vlprm.schema import Problem, Region, Step
 from vlprm.serving.client import Message, user_turn
-from vlprm.steps import turns_of
+from vlprm.steps import parse_step, turns_of
+from vlprm.zoom.boxes import NO_DIALECT
 from vlprm.zoom.policy import ZoomPolicy
 
 PROBED_SIDE = 1448  # side of a square of two megapixels
+ZOOMS_DIFFER = (
+    "its chat template shows a crop, or the turn before it, otherwise than in training; run the model in this process,"
+    " or set zoom.max_zooms to 0 in its vlprm.json if it never zooms"
+)
 
 
 def messages(
@@ -63,3 +68,13 @@ def probe_problem(inputs: InputBuilder) -> Problem:
     least, most = inputs.pixel_limits or (32 * 32, 128 * 128)
     sides = max(8, math.isqrt(least) // 2), min(2 * math.isqrt(most), PROBED_SIDE)
     return Problem("probe", "probe", "1", tuple(png(Image.new("RGB", (side, side))) for side in sides), None, "word")
+
+
+def probe_steps(inputs: InputBuilder, problem: Problem) -> list[tuple[Step, ...]]:
+    """Beginnings of a solution that test a server's template: one step and, for a model that may zoom, a zoom with its
+    crop before the step."""
+    last, zoom = parse_step("2"), inputs.config.zoom
+    if inputs.config.dialect == NO_DIALECT or not zoom.max_zooms:
+        return [(last,)]
+    region = Region(0, 0, *open_image(problem.images[0]).size)
+    return [(last,), (Step("zoom", zoom.example((1000, 1000)), region), last)]

@@ -9,6 +9,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import math
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -21,6 +22,11 @@ from vlprm.zoom.boxes import Box, Size, frame_of, to_region
 from vlprm.zoom.policy import TOOL_NAME, Form, Refusal, ZoomPolicy, refusal_text
 
 _OPEN, _CLOSE = "<tool_call>", "</tool_call>"
+# A call as the template of Qwen3.5 writes it; numbers and lists are JSON.
+_PARAMETER = r"<parameter=([^>\n]*)>((?:(?!</?parameter).)*)</parameter>"
+_XML_CALL = re.compile(rf"\s*<function={TOOL_NAME}>((?:\s*{_PARAMETER})*)\s*</function>\s*", re.DOTALL)
+_XML_PARAMETER = re.compile(_PARAMETER, re.DOTALL)
+_TEXTS = ("label", "source")  # parameters that are plain text
 # Names of images, as Mini-o3 writes them: `original_image`, `observation_1`, ...
 _ORIGINAL, _OBSERVATION = "original_image", "observation_"
 
@@ -48,7 +54,9 @@ _NOTHING = View(Region(0, 0, 1, 1), (1, 1))  # placeholder view of a problem wit
 
 def parse_zoom(text: str, form: Form = "tagged", problem_images: int = 1) -> Zoom | Refusal:
     """Parse the text of a zoom step, or return why it is not a valid zoom."""
-    body = _body(text, form)
+    if form == "qwen_tool" and text.count(_OPEN) > 1:
+        return "several_calls"
+    body = _tagged(text) if form == "tagged" else _called(text)
     box = body.get("bbox_2d") if body is not None else None
     if body is None or not isinstance(box, list):
         return "bad_json"
@@ -68,24 +76,47 @@ def parse_zoom(text: str, form: Form = "tagged", problem_images: int = 1) -> Zoo
     return Zoom((x0, y0, x1, y1), image, label if isinstance(label, str) else "")
 
 
-def _body(text: str, form: Form) -> dict[str, Any] | None:
-    """The JSON object with the box. A tool call must be the only one and end the paragraph; an object with a repeated
-    field is invalid."""
-    text = text.strip()
-    if form == "tagged":
-        written = untagged(text)
-    else:
-        _, _, call = text.partition(_OPEN)
-        if not call.endswith(_CLOSE) or _OPEN in call:
-            return None
-        written = call.removesuffix(_CLOSE)
+def _tagged(text: str) -> dict[str, Any] | None:
+    """The JSON object after the tag; None for anything else."""
+    return _object(untagged(text))
+
+
+def _called(text: str) -> dict[str, Any] | None:
+    """The arguments of a call of the zoom tool, which ends the paragraph, in JSON or in XML."""
+    _, _, call = text.strip().partition(_OPEN)
+    if not call.endswith(_CLOSE):
+        return None
+    call = call.removesuffix(_CLOSE)
+    if written := _XML_CALL.fullmatch(call):
+        return _parameters(written[1])
+    body = _object(call)
+    if body is None or body.get("name") != TOOL_NAME:
+        return None
+    given = body.get("arguments")
+    if isinstance(given, str):  # some models write the arguments as a JSON text
+        return _object(given)
+    return given if isinstance(given, dict) else None
+
+
+def _parameters(written: str) -> dict[str, Any] | None:
+    """The parameters of an XML call; None if one is repeated."""
+    pairs = [(name.strip(), value.strip()) for name, value in _XML_PARAMETER.findall(written)]
+    given = {name: value if name in _TEXTS else _json(value) for name, value in pairs}
+    return given if len(given) == len(pairs) else None
+
+
+def _object(written: str) -> dict[str, Any] | None:
+    """A JSON object; None for anything else, such as an object with a repeated field."""
+    body = _json(written)
+    return body if isinstance(body, dict) else None
+
+
+def _json(written: str) -> Any:
+    """The JSON value; None for anything else."""
     try:
-        body = json.loads(written, object_pairs_hook=_once)
+        return json.loads(written, object_pairs_hook=_once)
     except (ValueError, RecursionError):
         return None
-    if form == "qwen_tool":
-        body = body.get("arguments") if isinstance(body, dict) and body.get("name") == TOOL_NAME else None
-    return body if isinstance(body, dict) else None
 
 
 def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

@@ -17,8 +17,8 @@ from vlprm.schema import Region
 # `image_zoom_in_tool`), whose crop goes back as a tool's response.
 Form = Literal["tagged", "qwen_tool"]
 Refusal = Literal[
-    "bad_json", "wrong_arity", "non_finite", "inverted", "too_small", "aspect", "out_of_frame", "unknown_image",
-    "duplicate", "budget",
+    "bad_json", "several_calls", "wrong_arity", "non_finite", "inverted", "too_small", "aspect", "out_of_frame",
+    "unknown_image", "duplicate", "budget",
 ]  # fmt: skip
 REFUSALS: tuple[str, ...] = get_args(Refusal)
 TOOL_NAME = "image_zoom_in_tool"
@@ -124,6 +124,7 @@ ZOOM_TOOL: dict[str, Any] = {
 
 _SAID: dict[Refusal, str] = {
     "bad_json": "this is not a zoom; write it as {example}",
+    "several_calls": "one zoom is shown at a time; write one call, as {example}",
     "wrong_arity": "bbox_2d takes four numbers, as in {example}",
     "non_finite": "the box has a number that is not finite; the image goes from 0 to {width:g} and from 0 to"
     " {height:g}",
