@@ -110,7 +110,7 @@ def test_deep_colours_are_seen_or_refused() -> None:
     assert open_image(deep_png([51400, 12850, 0] * 4, 2)).getpixel((0, 0)) == (200, 50, 0)
     assert open_image(deep_png([0, 0, 0] * 4, 2)).getpixel((0, 0)) == (0, 0, 0)
     with pytest.raises(
-        ValueError, match="photo cannot be read .its 16-bit values are below 4096, so it is black; scale"
+        ValueError, match=r"photo cannot be read .its 16-bit values are below 4096, so it is black; scale"
     ):
         open_image(deep_png([3200, 800, 0] * 4, 2), "photo")
     clear = deep_png([0, 0, 51400, 51400], 0, [(b"tRNS", struct.pack(">H", 0))])
