@@ -206,7 +206,8 @@ def save(config: PrmConfig, checkpoint: Checkpoint, trainer: Trainer) -> None:
     }
     checkpoint_config = replace(checkpoint.config, aggregation=config.aggregation, provenance=provenance)
     checkpoint.inputs.processor.save_pretrained(config.run)
-    made = card.model_card(checkpoint_config, checkpoint.inputs.pixel_limits, dump(config), config.run)
+    inputs = checkpoint.inputs
+    made = card.model_card(checkpoint_config, inputs.family, inputs.pixel_limits, dump(config), config.run)
     write_atomically(config.run / "README.md", made)
     checkpoint_config.save(config.run)
     log.info("wrote %s", config.run)
