@@ -9,13 +9,26 @@ from hypothesis import strategies as st
 from vlprm.answers import extract_answer, is_correct
 from vlprm.images import open_image
 from vlprm.schema import Region, Solution, Step, from_json, to_json
-from vlprm.steps import join_steps, parse_step, split_steps
+from vlprm.steps import join_steps, parse_step, split_steps, step_end
 
 
 @given(
     st.lists(
         st.sampled_from(
-            ["[answer] 4", "[perception] x", "\n\n", "\n", " ", "a\nb", "[zoom] {}", "", "\r\n", "**[Answer]:**", "5"]
+            [
+                "[answer] 4",
+                "[perception] x",
+                "\n\n",
+                "\n",
+                " ",
+                "a\nb",
+                "[zoom] {}",
+                "",
+                "\r\n",
+                "**[Answer]:**",
+                "5",
+                "\t",
+            ]
         )
     ).map("".join)
 )
@@ -24,6 +37,29 @@ def test_no_character_is_lost(text: str) -> None:
     assert join_steps(steps) == text
     if text.strip():
         assert all(step.text.strip() for step in steps)
+        assert split_steps(join_steps(steps)) == steps
+
+
+@pytest.mark.parametrize("tags", [("", ""), ("[reasoning] ", "[answer] ")])
+@pytest.mark.parametrize(
+    "blank", ["\n\n", "\r\n\r\n", "\n \n", "\n\t\n", "\n\r\n", "\r\n \r\n", "\n\u3000\n", "\n \t\xa0\n", " \n \n"]
+)
+def test_a_blank_line_parts_steps_in_any_spelling(blank: str, tags: tuple[str, str]) -> None:
+    """Also while a policy writes: the first step ends where it ends in the whole text."""
+    first, second = f"{tags[0]}a", f"{tags[1]}b"
+    steps = split_steps(first + blank + second)
+    assert [step.text.strip() for step in steps] == [first, second]
+    assert join_steps(steps) == first + blank + second
+    end = step_end(first + blank + second[:1])
+    assert end is not None
+    assert (first + blank)[:end].strip() == first
+    assert step_end(first + blank[:1]) is None
+
+
+@pytest.mark.parametrize("text", ["\n \na", "a\n \n", "[answer]\n \n5", "a\n \n \n", "a\n\n \n\n"])
+def test_a_blank_line_beside_nothing_parts_no_step(text: str) -> None:
+    (step,) = split_steps(text)
+    assert join_steps([step]) == text
 
 
 def test_kinds_come_from_tags() -> None:

@@ -9,7 +9,7 @@ import logging
 
 from train.reward.config import MergeConfig
 from vlprm.errors import UserError
-from vlprm.model.lora import backbone_of
+from vlprm.model.lora import holds_adapters
 from vlprm.model.reward_loading import load_reward_model, save_reward_model
 from vlprm.runs.config import run
 
@@ -20,7 +20,7 @@ def main(config: MergeConfig) -> None:
     """Run `vlprm merge`."""
     if config.run.exists():
         raise UserError(f"{config.run} already exists; choose another folder, or remove it")
-    if backbone_of(config.reward_model) is None:
+    if not holds_adapters(config.reward_model):
         raise UserError(f"{config.reward_model} has no adapters to merge; load it directly")
     checkpoint = load_reward_model(config.reward_model)  # merges the adapters
     save_reward_model(checkpoint, config.run, checkpoint.config)

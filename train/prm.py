@@ -33,7 +33,7 @@ from vlprm.errors import UserError
 from vlprm.model.checkpoint_config import FILE_NAME
 from vlprm.model.inputs import InputBuilder
 from vlprm.model.loading import Checkpoint, checkpoint_folder, freeze, load_inputs
-from vlprm.model.lora import add_adapters
+from vlprm.model.lora import add_adapters, backbone_provenance
 from vlprm.model.reward_loading import load_reward_model
 from vlprm.runs.config import dump, run
 from vlprm.runs.folder import open_run, timed, write_atomically
@@ -62,7 +62,7 @@ def main(config: PrmConfig) -> None:
 
 
 def new_model(config: PrmConfig) -> Checkpoint:
-    """The backbone with a new reward head, and the config's pixel limits."""
+    """The backbone with a new reward head, or the one that it has, and the config's pixel limits."""
     checkpoint = load_reward_model(
         config.backbone,
         new_head=config.head,
@@ -202,10 +202,12 @@ def save(config: PrmConfig, checkpoint: Checkpoint, trainer: Trainer) -> None:
         "seed": config.seed,
         "data_hash": hashlib.sha256(config.dataset.read_bytes()).hexdigest()[:16],
         "optimizer_steps": trainer.state.global_step,
+        **(backbone_provenance(config.backbone, config.run) if config.lora_rank else {}),
     }
     checkpoint_config = replace(checkpoint.config, aggregation=config.aggregation, provenance=provenance)
     checkpoint.inputs.processor.save_pretrained(config.run)
-    made = card.model_card(checkpoint_config, checkpoint.inputs.pixel_limits, dump(config), config.run)
+    inputs = checkpoint.inputs
+    made = card.model_card(checkpoint_config, inputs.family, inputs.pixel_limits, dump(config), config.run)
     write_atomically(config.run / "README.md", made)
     checkpoint_config.save(config.run)
     log.info("wrote %s", config.run)

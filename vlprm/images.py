@@ -13,13 +13,21 @@ from typing import Any
 
 import numpy as np
 from cachetools import LRUCache
-from PIL import ExifTags, Image
+from PIL import ExifTags, Image, UnidentifiedImageError
 
 from vlprm.cache import cached
 from vlprm.errors import ProblemError, UserError
 from vlprm.schema import BLANK, Region
 
 MAX_PIXELS = 100_000_000  # larger images (decompression bombs) are refused before decoding
+
+DEPTHS = (255.0, 1023.0, 4095.0, 65_535.0)  # the highest values of 8, 10, 12 and 16 bits
+TOO_LONG = ("Decompressed data too large", "MAX_TEXT_MEMORY")  # Pillow about the comments and profiles of a PNG
+# What Pillow raises on damaged files and metadata.
+UNREADABLE = (
+    OSError, SyntaxError, ValueError, TypeError, AttributeError, LookupError, ArithmeticError, EOFError, RuntimeError,
+    struct.error, Image.DecompressionBombError,
+)  # fmt: skip
 
 # How to turn an image upright, by the orientation in its metadata.
 TURNS = {
@@ -46,44 +54,91 @@ def open_image(data: bytes, name: str = "image") -> Image.Image:
 
 def _decoded(data: bytes, name: str) -> Image.Image:
     try:
+        return _opened(data, name)
+    except ValueError as error:
+        if not any(said in str(error) for said in TOO_LONG):
+            raise
+    return _opened(_without_comments(data), name)
+
+
+def _opened(data: bytes, name: str) -> Image.Image:
+    try:
         with Image.open(io.BytesIO(data)) as image:
             size = image.size
             if size[0] * size[1] <= MAX_PIXELS:
                 return _rgb(_upright(image))
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+    except UnidentifiedImageError as error:
+        raise UserError(
+            f"{name} cannot be read (not a PNG, JPEG, WebP or other image); create the file again"
+        ) from error
+    except UNREADABLE as error:
         raise UserError(f"{name} cannot be read ({error or type(error).__name__}); create the file again") from error
     raise UserError(f"{name} has {size[0]} x {size[1]} pixels, more than {MAX_PIXELS}; shrink it")
+
+
+def _without_comments(data: bytes) -> bytes:
+    """A PNG file without the chunks that hold texts or a colour profile."""
+    kept, at = [data[:8]], 8
+    while at < len(data):
+        end = at + 12 + int.from_bytes(data[at : at + 4], "big")
+        if data[at + 4 : at + 8] not in (b"tEXt", b"zTXt", b"iTXt", b"iCCP"):
+            kept.append(data[at:end])
+        at = end
+    return b"".join(kept)
 
 
 def _upright(image: Image.Image) -> Image.Image:
     """Turn an image upright according to its metadata. Only the orientation is read, because Pillow's own function
     fails on malformed tags."""
+    if image.format == "EPS":
+        raise ValueError("EPS is a program, which is not run")
+    deep = any(";16" in str(tile) for tile in getattr(image, "tile", ()))  # empty once loaded
     image.load()  # a PNG may store its metadata after the pixels
+    if deep and image.mode.startswith("RGB"):
+        _refuse_unused_bits(image)
     try:
         turn = TURNS.get(image.getexif().get(ExifTags.Base.Orientation, 1))
-    except (OSError, SyntaxError, ValueError, TypeError, AttributeError, LookupError, struct.error):
+    except UNREADABLE:
         turn = None
     return image if turn is None else image.transpose(turn)
 
 
+def _refuse_unused_bits(image: Image.Image) -> None:
+    """ValueError if colours of 16 bits use the lowest 12 only: Pillow keeps the 8 highest, and the image is black."""
+    colours = np.asarray(image)[..., :3]
+    if 0 < colours.max() < 16:
+        raise ValueError("its 16-bit values are below 4096, so it is black; scale them to 65535")
+
+
 def _rgb(image: Image.Image) -> Image.Image:
     """Convert to RGB with 8 bits per channel, on white where transparent, as qwen-vl-utils and vLLM do."""
-    if image.mode.startswith("I") or image.mode == "F":  # Pillow would clip 16-bit values to white
-        deep = np.nan_to_num(np.asarray(image, dtype=np.float64), posinf=0.0, neginf=0.0)
-        image = Image.fromarray((deep * (255 / _white(image.mode, deep.max()))).clip(0, 255).astype(np.uint8))
+    if image.mode.startswith("I") or image.mode == "F":
+        image = _shallow(image)
+    if image.mode == "La":
+        image = image.convert("LA")  # the only mode that it converts to
     if image.has_transparency_data:
         image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image.convert("RGBA"))
     return image.convert("RGB")
 
 
+def _shallow(image: Image.Image) -> Image.Image:
+    """Grey values of more than 8 bits in 8 bits; Pillow would clip them to white. ValueError for negative values."""
+    values = np.nan_to_num(np.asarray(image, dtype=np.float64), posinf=0.0, neginf=0.0)
+    white = _white(image.mode, values.max())
+    if values.min() < -0.01 * white:
+        raise ValueError(f"its values begin at {values.min():g}; scale them to 0 to 255")
+    grey = (values * (255 / white)).clip(0, 255)
+    grey[values == image.info.get("transparency")] = 255
+    return Image.fromarray(grey.astype(np.uint8))
+
+
 def _white(mode: str, most: float) -> float:
-    """The value of white in an image of this mode with maximum value `most`. 16-bit files use their full range; others
-    may hold shares, bytes or larger values."""
-    if mode.startswith("I;16"):
-        return 65_535.0
-    if mode == "F" and most <= 1:
+    """The value of white in an image of this mode with maximum value `most`: the highest of the smallest common depth
+    that holds all values. Cameras and scanners store 10 or 12 bits in files of 16, which would be black at full
+    range."""
+    if mode == "F" and most < 2:  # shares, some of them above 1 after a resampling
         return 1.0
-    return 255.0 if most <= 255 else max(65_535.0, most)
+    return next((white for white in DEPTHS if most <= white), most)
 
 
 def png(image: Image.Image) -> bytes:
@@ -94,8 +149,12 @@ def png(image: Image.Image) -> bytes:
 
 
 def encoded(image: Image.Image) -> bytes:
-    """Encode a decoded image so that `open_image` gives the same pixels as for its own file."""
-    return png(_rgb(_upright(image)))
+    """Encode a decoded image so that `open_image` gives the same pixels as for its own file. UserError if it cannot be
+    decoded."""
+    try:
+        return png(_rgb(_upright(image)))
+    except UNREADABLE as error:
+        raise UserError(f"image cannot be read ({error}); create the file again") from error
 
 
 class LeadsOut(UserError):

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import base64
 import math
+import re
 from dataclasses import dataclass, field
 from typing import Any, Literal, TypeVar, get_args
 
@@ -23,6 +24,7 @@ Aggregation = Literal["last", "min", "mean", "product", "mean_odds"]
 STEP_KINDS: tuple[str, ...] = get_args(StepKind)
 ERROR_KINDS: tuple[str, ...] = get_args(ErrorKind)
 BLANK = -1  # `image` of a white region that stands for no image, as a control
+HALF_CHARACTER = re.compile("[\ud800-\udfff]")  # half of a surrogate pair, which JSON may hold and UTF-8 cannot
 
 T = TypeVar("T")
 

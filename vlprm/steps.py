@@ -1,8 +1,9 @@
 """Convert between text and steps. A step is a paragraph, or the lines under one tag, which gives its kind.
 
 Writing is canonical: `[answer] 42`, with a blank line between steps. Reading is tolerant of case, of bullets, numbers
-and stars around a tag, of a tag on its own line, of steps separated by single line breaks, and of CRLF. A step that a
-single line break separates from the next keeps that line break, so steps always join to the exact text.
+and stars around a tag, of a tag on its own line, of steps separated by single line breaks, and of white space in blank
+lines, as with CRLF. A step that another break than `SEPARATOR` ends keeps that break, so steps always join to the exact
+text.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ _TAG = re.compile(rf"\s*{_BEFORE}{_NAME}", re.IGNORECASE)
 _AFTER_TAG = re.compile(r"(?:[*_`]{1,3}(?=[\s:\uff1a]|$))?\s*[:\uff1a]?(?:[*_`]{1,3}(?=\s))?\s*")
 _CLOSING_TAG = re.compile(r"\[\s?/\s?(?:perception|reasoning|zoom|answer)\s?\][*_`]{0,3}", re.IGNORECASE)
 _BREAK_BEFORE_TAG = re.compile(rf"\n(?=[^\S\n]*{_BEFORE}{_NAME})", re.IGNORECASE)
-_BLANK_CRLF = re.compile(r"(?:\r\n){2}")
+_SPACED_BLANK = re.compile(r"\n[^\S\n]+\n")  # a blank line with white space in it, such as the CR of CRLF
 _TOOL_CALL = "<tool_call>"  # opens a call in Qwen's models, after their explanation
 
 
@@ -76,8 +77,9 @@ def _goes_on(step: str, paragraph: str) -> bool:
 
 
 def _parts(paragraph: str) -> list[str]:
-    """Split a paragraph at the line breaks before its tags; each line break stays with the part before it."""
-    cuts = {cut.end() for cut in (*_BREAK_BEFORE_TAG.finditer(paragraph), *_BLANK_CRLF.finditer(paragraph))}
+    """Split a paragraph at the line breaks before its tags and at blank lines with white space; each break stays with
+    the part before it."""
+    cuts = {cut.end() for cut in (*_BREAK_BEFORE_TAG.finditer(paragraph), *_SPACED_BLANK.finditer(paragraph))}
     parts: list[str] = []
     for start, end in pairwise((0, *sorted(cuts), len(paragraph))):
         part = paragraph[start:end]
@@ -97,7 +99,7 @@ def step_end(text: str) -> int | None:
     """Index at which the first step of a text ends and the next may begin; None while it may continue."""
     opens = _opens_at(text)
     blank = text.find(SEPARATOR, opens)
-    breaks = [found.end() for pattern in (_BREAK_BEFORE_TAG, _BLANK_CRLF) if (found := pattern.search(text, opens))]
+    breaks = [found.end() for pattern in (_BREAK_BEFORE_TAG, _SPACED_BLANK) if (found := pattern.search(text, opens))]
     return min([*breaks, *([blank] if blank >= 0 else [])], default=None)
 
 

@@ -23,7 +23,8 @@ from vlprm.schema import StepLabel, TreeNode
 from vlprm.steps import parse_step
 
 TAG = "ки"
-_FIRST_STEP = re.compile(r"(?=Step 1:)")
+_STEP_ONE = re.compile(r"Step 1:")
+_SENTENCE_ENDS = (".", "?", "!", ")", '"', "$")
 _ANSWER = re.compile(r"The answer is:\s*(.*?)\s*$")
 RATINGS: dict[int | None, tuple[str, float | None]] = {
     1: ("prm800k", 1.0), -1: ("prm800k", 0.0), 0: ("prm800k neutral", None), None: ("prm800k unrated", None),
@@ -42,14 +43,24 @@ def math_shepherd(record: Record, _: ImageFolder) -> DatasetRow:
         signed = signed[len(part) + 1 :]
     if parts[-1].strip() or signed != parts[-1]:
         raise RecordError("label_count")
-    question, *first = _FIRST_STEP.split(parts[0], maxsplit=1)
-    if not first:
-        raise RecordError("no_first_step")
-    steps = step_texts([first[0], *parts[1:-1]])
+    opening = _opening(parts[0])
+    steps = step_texts([parts[0][opening:], *parts[1:-1]])
     nodes = chain(steps, [label_without_counts("math-shepherd", float(sign == "+")) for sign in signs])
     said = _ANSWER.search(steps[-1])
     leaf: Leaf = (said[1] if said else None, signs[-1] == "+")
-    return made_row("math-shepherd", question, (), None, nodes, {len(nodes) - 1: leaf}, source=record.get("task"))
+    return made_row(
+        "math-shepherd", parts[0][:opening], (), None, nodes, {len(nodes) - 1: leaf}, source=record.get("task")
+    )
+
+
+def _opening(text: str) -> int:
+    """Index at which the first step begins: the last `Step 1:` after a full sentence, else the last one. A question may
+    itself number steps, and a step may mention step 1."""
+    places = [found.start() for found in _STEP_ONE.finditer(text)]
+    if not places:
+        raise RecordError("no_first_step")
+    after_sentences = [place for place in places if text[:place].rstrip().endswith(_SENTENCE_ENDS)]
+    return max(after_sentences or places)
 
 
 def prm800k(record: Record, _: ImageFolder) -> DatasetRow:
@@ -120,7 +131,7 @@ def _flat(question: str, states: list[Record]) -> list[TreeNode]:
         # Try known lengths from the longest down: there are few, and each needs one lookup.
         known = next((n for n in reversed(lengths) if n < len(prefix) and prefix[:n] in places), None)
         text = prefix[len(question) :] if known is None else prefix[known:]
-        nodes.append(_node(text, -1 if known is None else places[prefix[:known]], state))
+        nodes.append(_node(step_texts([text])[0], -1 if known is None else places[prefix[:known]], state))
         if prefix not in places:
             places[prefix] = len(nodes) - 1
             bisect.insort(lengths, len(prefix))

@@ -18,6 +18,7 @@ from vlprm.data.importing import (
     required_field,
     soft_value,
     step_texts,
+    without_marks,
 )
 from vlprm.errors import RecordError
 from vlprm.schema import StepLabel, TreeNode
@@ -37,8 +38,9 @@ def counted(record: Record, images: ImageFolder) -> DatasetRow:
     """Records with `steps_with_score`: VL-PRM's rollouts and VisualPRM400K v1.1, with their counts."""
     steps = required_field(record, "steps_with_score", list)
     nodes = chain(step_texts([_get(s, "step") for s in steps]), [_counts(s, record) for s in steps])
-    shown = images.load(record.get("image") or record.get("image_path"))
-    return made_row("mc", _question(record), shown, _answer(record), nodes, source=record.get("uid"))
+    shown = _shown(record, images)
+    question = without_marks(_question(record), len(shown))
+    return made_row("mc", question, shown, _answer(record), nodes, source=record.get("uid"))
 
 
 def vl_prm300k(record: Record, images: ImageFolder) -> DatasetRow:
@@ -61,7 +63,8 @@ def vl_prm300k(record: Record, images: ImageFolder) -> DatasetRow:
     ]
     nodes = chain(step_texts([_get(s, "step") for s in steps]), labels)
     extra = {k: record[k] for k in ("question_type", "source", "consensus_filtering_algo_label") if k in record}
-    return made_row("vl-prm300k", _question(record), images.load(record.get("image")), _answer(record), nodes, **extra)
+    shown = _shown(record, images)
+    return made_row("vl-prm300k", without_marks(_question(record), len(shown)), shown, _answer(record), nodes, **extra)
 
 
 def visual_prm400k(record: Record, images: ImageFolder) -> DatasetRow:
@@ -77,8 +80,8 @@ def visual_prm400k(record: Record, images: ImageFolder) -> DatasetRow:
         raise RecordError("no_question")
     steps = [first[2], *(value for _, value in turns[2::2])]
     labels = [label_without_counts("visual-prm400k", _sign(value)) for _, value in turns[1::2]]
-    question = first[1].replace("<image>", "").strip()
-    shown = images.load(record.get("image"))
+    shown = _shown(record, images)
+    question = without_marks(first[1], len(shown))
     return made_row("visual-prm400k", question, shown, record.get("answer"), chain(step_texts(steps), labels))
 
 
@@ -93,10 +96,10 @@ def mm_prm(record: Record, images: ImageFolder) -> DatasetRow:
         label = label_without_counts("mm-prm", soft_value(_get(child, "mc_value")))
         nodes.append(TreeNode(parse_step(step_texts([text])[0]), parent, label))
         waiting += [(grandchild, len(nodes) - 1) for grandchild in child.get("children") or []]
-    shown = images.load(record.get("image_path") or record.get("image"))
+    shown = _shown(record, images)
     return made_row(
         "mm-prm",
-        required_field(record, "question", str),
+        without_marks(required_field(record, "question", str), len(shown)),
         shown,
         record.get("answer"),
         nodes,
@@ -125,8 +128,8 @@ def _tagged(record: Record, images: ImageFolder) -> DatasetRow:
     nodes = chain(
         step_texts([opening[2], *steps]), [label_without_counts("mm-prm", soft_value(value)) for value in values]
     )
-    question = opening[1].replace("<image>", "").strip()
-    return made_row("mm-prm", question, images.load(record.get("image")), None, nodes)
+    shown = _shown(record, images)
+    return made_row("mm-prm", without_marks(opening[1], len(shown)), shown, None, nodes)
 
 
 def visual_process_bench(record: Record, images: ImageFolder) -> DatasetRow:
@@ -141,8 +144,9 @@ def visual_process_bench(record: Record, images: ImageFolder) -> DatasetRow:
     ]
     nodes = chain(step_texts(response.get("steps")), labels)
     extra = {k: record[k] for k in ("policy_model", "data_source") if k in record}
-    shown = images.load(record.get("image"))
-    return made_row("human", required_field(record, "question", str), shown, record.get("answer"), nodes, **extra)
+    shown = _shown(record, images)
+    question = without_marks(required_field(record, "question", str), len(shown))
+    return made_row("human", question, shown, record.get("answer"), nodes, **extra)
 
 
 def vlprm(record: Record, images: ImageFolder) -> DatasetRow:
@@ -163,6 +167,11 @@ def _counts(step: Any, record: Record) -> StepLabel:
 
 def _question(record: Record) -> str:
     return required_field(record, "question_orig" if record.get("question_orig") else "question", str)
+
+
+def _shown(record: Record, images: ImageFolder) -> tuple[bytes, ...]:
+    """The images of a record; each of these formats has one of the fields."""
+    return images.load(record.get("image") or record.get("images") or record.get("image_path"))
 
 
 def _answer(record: Record) -> Any:

@@ -8,7 +8,7 @@ import pyarrow
 from datasets import Features
 
 from vlprm.data.dataset import FEATURES, row_evidence, row_paths
-from vlprm.data.importing import DatasetRow, soft_value
+from vlprm.data.importing import DatasetRow, soft_value, step_texts
 from vlprm.errors import RecordError
 from vlprm.schema import ERROR_KINDS
 
@@ -22,6 +22,7 @@ def checked(row: DatasetRow) -> DatasetRow:
     parents, steps = row["parents"], len(row["completions"])
     if any(len(row[column]) != steps for column in ("parents", "labels", "error_kinds")):
         raise RecordError("label_count")
+    step_texts(row["completions"])
     if not all(-1 <= parent < n for n, parent in enumerate(parents)):  # otherwise a path could be a cycle
         raise RecordError("parent_value")
     if not all(0 <= leaf["node"] < steps for leaf in row["leaves"]):

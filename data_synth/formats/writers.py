@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from vlprm.data.dataset import LabelledPath, row_paths, tree_row
-from vlprm.data.importing import DatasetRow, Record
+from vlprm.data.importing import MARK, DatasetRow, Record
 from vlprm.schema import StepLabel, StepTree, TreeNode
 
 SYSTEM = (
@@ -57,6 +57,8 @@ def paths(row: DatasetRow, target: Target) -> Iterator[DatasetRow]:
 def trl(row: DatasetRow, target: Target) -> Iterator[Record]:
     """TRL's stepwise format, one record per solution: prompt, completions, labels (true, false, null) and images."""
     for path in row_paths(row):
+        if _spells_mark([row["prompt"]], target):
+            continue
         _count_lost(path, target)
         yield {
             "prompt": row["prompt"],
@@ -67,8 +69,13 @@ def trl(row: DatasetRow, target: Target) -> Iterator[Record]:
 
 
 def chat(row: DatasetRow, target: Target) -> Iterator[Record]:
-    """Chat format of VL-PRM300K and VisualPRM400K: one step per user turn, answered by + or -, up to the last label."""
+    """Chat format of VL-PRM300K and VisualPRM400K: one step per user turn, answered by + or -, up to the last label.
+
+    One image mark per image precedes the question; readers of this format count the marks in all turns."""
+    question = f"{MARK}\n" * len(row["images"]) + row["prompt"]
     for path in row_paths(row):
+        if _spells_mark([row["prompt"], *(step.text for step in path.steps)], target):
+            continue
         _count_lost(path, target)
         labelled = [n for n, label in enumerate(path.labels) if label.target is not None]
         if not labelled or labelled != list(range(len(labelled))):
@@ -77,7 +84,7 @@ def chat(row: DatasetRow, target: Target) -> Iterator[Record]:
         turns = [{"role": "system", "content": SYSTEM}]
         for n in labelled:
             text = path.steps[n].text
-            first = f"### Question:\n{row['prompt']}\n\n### Solution Process:\n" if n == 0 else ""
+            first = f"### Question:\n{question}\n\n### Solution Process:\n" if n == 0 else ""
             sign = "+" if target.hard(path.labels[n].target) else "-"
             turns += [{"role": "user", "content": first + text}, {"role": "assistant", "content": sign}]
         target.lost["steps without a label"] += len(path.steps) - len(labelled)
@@ -90,6 +97,13 @@ WRITERS = {"vlprm": tree, "vlprm_paths": paths, "trl": trl, "chat": chat}
 def _root(meta: dict[str, Any]) -> StepLabel:
     known = {key: value for key, value in meta.get("root", {}).items() if key in ("mc_correct", "mc_valid", "mc_total")}
     return StepLabel(**known)
+
+
+def _spells_mark(texts: Sequence[str], target: Target) -> bool:
+    """Whether a text spells an image mark, which a reader would take for one; counts the solution as lost."""
+    spelt = any(MARK in text for text in texts)
+    target.lost[f"solutions that spell {MARK}"] += spelt
+    return spelt
 
 
 def _count_lost(path: LabelledPath, target: Target) -> None:

@@ -91,6 +91,7 @@ RECORDS: dict[str, dict[str, Any]] = {
     "bad_answer": {"answer": "three"},
     "answer_type": {"answer_type": "prose"},
     "bad_choices": {"choices": "A or B"},
+    "half_character": {"question": "How \ud83d?"},
 }
 
 
@@ -140,6 +141,13 @@ def test_a_file_of_another_kind_is_named(spoil: Callable[[Path], Any], message: 
     spoil(path)
     with pytest.raises(ValueError, match=message):
         ProblemFile(path)
+
+
+def test_blank_lines_are_skipped(folder: Path) -> None:
+    path = write(folder, GOOD, {**GOOD, "id": "other"})
+    path.write_text("\n" + path.read_text().replace("\n", "\n \n\n"))
+    problems = ProblemFile(path)
+    assert [problems.problem(name).id for name in problems.ids] == ["good", "other"]
 
 
 def test_a_run_goes_on_without_the_problems_that_cannot_be_used(

@@ -57,12 +57,24 @@ def said(*verdicts: str, correction: str = "") -> str:
 
 def test_a_judgement_is_read() -> None:
     text = said("none", "perception", "reasoning", correction="[perception] 3 bars")
-    for form in (text, f"```json\n{text}\n```", f"```\n{text}\n```\n"):
+    fenced = (f"```json\n{text}\n```", f"```\n{text}\n```\n", f"```JSON\n{text}\n```", f"```json {text}```")
+    for form in (text, f"\ufeff{text}", *fenced):
         assert parse_judgement(form, 3) == [
             Verdict(True, None, "because 1"),
             Verdict(False, "perception", "because 2", "[perception] 3 bars"),
             Verdict(False, "reasoning", "because 3"),
         ]
+
+
+def test_latex_in_a_judgement_keeps_its_commands() -> None:
+    """A case is what a judge writes between quotes, and what it means."""
+    lines = (Path(__file__).parents[1] / "fixtures/judge_latex.jsonl").read_text().splitlines()
+    for case in map(json.loads, lines):
+        step = f'{{"step": 1, "reason": "{case["written"]}", "verdict": "wrong", "error": "reasoning"}}'
+        text = f'{{"steps": [{step}], "correction": "[reasoning] {case["written"]}"}}'
+        (verdict,) = parse_judgement(text, 1)
+        assert (verdict.reason, verdict.correction) == (case["meant"], f"[reasoning] {case['meant']}")
+    assert len(lines) > 30
 
 
 def edited(**changes: Any) -> str:

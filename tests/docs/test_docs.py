@@ -14,8 +14,10 @@ import pytest
 from eval.runs.config import SolveConfig
 from eval.solve import main as solve
 from tests.backbone_table import table
+from train.reward.card import alone
 from vlprm.data.dataset import read_rows
-from vlprm.model.checkpoint_config import FILE_NAME, load_checkpoint_config
+from vlprm.model.checkpoint_config import FILE_NAME, CheckpointConfig, load_checkpoint_config
+from vlprm.model.families import FAMILIES
 from vlprm.model.reward_loading import load_reward_model, save_reward_model
 from vlprm.runs.config import parse
 from vlprm.tasks import TASKS
@@ -97,6 +99,16 @@ def test_the_programs_and_the_command_of_inference_run(folder: Path) -> None:
     assert "chosen:" in said[1]
     assert "answer:" in said[2]
     assert (folder / "runs/solve/report.html").exists()
+
+
+def test_the_program_without_our_code_is_that_of_a_model_card(folder: Path) -> None:
+    (program,) = re.findall(r"```python\n(.*?)```", (ROOT / "docs/training.md").read_text(), re.DOTALL)
+    assert program in alone(CheckpointConfig("step"), FAMILIES["qwen3_vl"], Path("merged")).replace(
+        '"merged"', '"runs/walk/merged"'
+    )
+    (folder / "runs/walk").mkdir()
+    (folder / "runs/demo/prm").rename(folder / "runs/walk/merged")
+    ran(folder, ["-c", f"{program}\nassert len(rewards) == len(steps)"])
 
 
 def commands_of(page: str) -> list[str]:

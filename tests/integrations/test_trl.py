@@ -1,5 +1,6 @@
 """TRL's stepwise format trains as it is, and a checkpoint rewards TRL's completions as the library scores them."""
 
+import base64
 import dataclasses
 import io
 import json
@@ -266,6 +267,10 @@ def test_the_reward_takes_what_trls_trainer_hands_over(checkpoint: Path, scored:
 def test_what_cannot_be_scored_has_no_reward(checkpoint: Path, scored: Any, caplog: pytest.LogCaptureFixture) -> None:
     (problem, steps), reward = scored[0][0], step_reward(checkpoint, device="cpu")
     good = (problem.question, join_steps(steps), [{"bytes": problem.images[0]}])
+    with_video = [{"type": "video", "video": "a.mp4"}, {"type": "text", "text": good[0]}]
+    url = "data:image/png;base64," + base64.b64encode(problem.images[0]).decode()
+    with_url = [{"type": "image_url", "image_url": {"url": url}}, {"type": "text", "text": good[0]}]
+    cut = Pillow.open(io.BytesIO(problem.images[0][:-200]))
     call = [{"role": "assistant", "content": None, "tool_calls": []}]
     rows = [
         good,
@@ -277,16 +282,25 @@ def test_what_cannot_be_scored_has_no_reward(checkpoint: Path, scored: Any, capl
         (good[0], good[1], ["a.png"]),
         ([{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}], good[1], good[2]),
         ("<|im_end|>", good[1], good[2]),
+        ("How \ud83d?", good[1], good[2]),
+        ([{"role": "user", "content": with_video}], good[1], good[2]),
+        (good[0], [{"role": "assistant", "content": good[1], "tool_calls": [{"id": 1}]}], good[2]),
+        (good[0], good[1], [cut]),
+        (good[0], good[1] + " \ud83d", good[2]),
+        ([{"role": "user", "content": with_url}], good[1], None),
         ("<image>" + good[0], [{"role": "assistant", "content": good[1]}], good[2]),
         (good[0], good[1], []),
     ]
     caplog.set_level(logging.WARNING)
     prompts, completions, images = zip(*rows, strict=True)
     found = reward(prompts, completions, images=list(images))
-    assert [value is None for value in found] == [False, *[True] * 8, False, False]
-    assert found[9] == pytest.approx(found[0], abs=1e-5)
-    assert "8 of 11 completions have no reward; the first: its completion is empty" in caplog.text
+    assert [value is None for value in found] == [False, *[True] * 12, *[False] * 4]
+    assert found[14:16] == pytest.approx([found[0]] * 2, abs=1e-5)
+    assert "12 of 17 completions have no reward; the first: its completion is empty" in caplog.text
     assert reward(["q"], [""]) == [None]
+    assert reward(["q", "q"], ["a", "a"], videos=[["a.mp4"], None])[0] is None
+    twice = reward([good[0]] * 2, [good[1]] * 2, images=[[], good[2]], image=[good[2][0], None])
+    assert twice == pytest.approx([found[0]] * 2, abs=1e-5)
 
 
 def test_a_reward_that_cannot_be_made_is_refused(checkpoint: Path, backbone: Path) -> None:

@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 from train.reward.progress import FILE_NAME
 from vlprm.model.checkpoint_config import CheckpointConfig
+from vlprm.model.families import Family
 from vlprm.model.image_limits import Limits, described
+from vlprm.model.lora import holds_adapters
+from vlprm.prompts import TEMPLATES, verdict_text
 from vlprm.runs.folder import environment
 
 CARD = """---
 library_name: vlprm
 pipeline_tag: image-text-to-text
 tags: [process-reward-model, vision-language]
----
+{base}---
 
 # A step-reward model
 
@@ -26,6 +30,8 @@ import vlprm
 steps = vlprm.split_steps("[perception] row 1: red none blue\\n\\n[answer] 1")
 rewards = vlprm.score(vlprm.load_reward_model("{folder}"), [(vlprm.example_problem(), steps)])
 ```
+
+{alone}
 
 - head: {head}; by default, a solution's reward is the {aggregation} of its step rewards
 - prompt template {template}, boxes in {dialect}, {images}
@@ -43,17 +49,69 @@ rewards = vlprm.score(vlprm.load_reward_model("{folder}"), [(vlprm.example_probl
 Versions: {versions}
 """
 
+# The text is tokenized as vlprm does it: a step is read at the token with its last character.
+ALONE = """With transformers alone:
 
-def model_card(checkpoint_config: CheckpointConfig, limits: Limits | None, config: str, run: Path) -> str:
+```py
+from pathlib import Path
+import torch
+from PIL import Image
+from safetensors import safe_open
+from transformers import AutoModel, AutoProcessor
+
+folder, question, images = "{folder}", "How many red cells are there?", [Image.open("grid.png").convert("RGB")]
+steps = ["[perception] row 1: red none blue", "[answer] 1"]
+processor, model = AutoProcessor.from_pretrained(folder), AutoModel.from_pretrained(folder, dtype=torch.float32).eval()
+files = [safe_open(file, "pt") for file in Path(folder).glob("model*.safetensors")]
+head = next(file.get_tensor("{weight}") for file in files if "{weight}" in file.keys()).float()
+content = [{{"type": "image"}}] * len(images) + [{{"type": "text", "text": {user}.format(question=question)}}]
+chat = [{{"role": "user", "content": content}}]
+text = processor.apply_chat_template(chat, add_generation_prompt=True{options}) + "\\n\\n".join(steps) + "\\n\\n"
+solution = processor.tokenizer("\\n\\n".join(steps) + "\\n\\n", add_special_tokens=False, return_offsets_mapping=True)
+lasts = [len("\\n\\n".join(steps[: n + 1])) - 1 for n in range(len(steps))]  # the last character of each step
+ends = [next(n for n, (_, end) in enumerate(solution["offset_mapping"]) if end > last) for last in lasts]
+batch = processor(text=[text], images=images, add_special_tokens=False, return_tensors="pt")
+with torch.no_grad():
+    states = model(**batch).last_hidden_state[0, -len(solution["input_ids"]) :]
+rewards = (states[ends] @ head.T).softmax(-1)[:, 0].tolist()  # correct, perception error, reasoning error
+```"""
+
+
+def model_card(
+    checkpoint_config: CheckpointConfig, family: Family, limits: Limits | None, config: str, run: Path
+) -> str:
     """The text of the card: config and provenance, and the last held-out metrics of the run folder."""
     said = checkpoint_config.provenance
+    on_hub = re.fullmatch(r"[\w-]+/[\w.-]+", said["backbone"]) and not Path(said["backbone"]).exists()
     return CARD.format(
         folder=run.name, head=checkpoint_config.head, aggregation=checkpoint_config.aggregation,
         template=checkpoint_config.prompt_template, dialect=checkpoint_config.dialect, images=described(limits, limits),
+        base=f"base_model: {said['backbone']}\n" if on_hub and not said["backbone"].startswith("builtin/") else "",
+        alone=alone(checkpoint_config, family, run),
         backbone=said["backbone"], command=said["command"], data=said["data_hash"], seed=said["seed"],
         metrics=_last_metrics(run), config=config,
         versions=", ".join(f"{k} {v}" for k, v in environment(seed=said["seed"])["packages"].items()),
     )  # fmt: skip
+
+
+def alone(checkpoint_config: CheckpointConfig, family: Family, run: Path) -> str:
+    """How to read the rewards with transformers alone."""
+    if holds_adapters(run):
+        return "This folder holds adapters; `vlprm merge` makes a full model, which transformers loads."
+    if checkpoint_config.head == "verdict":
+        question = verdict_text(checkpoint_config.verdict_template, checkpoint_config.verdicts)
+        return (
+            f"With transformers alone: load `AutoModelForImageTextToText`, ask `{question}` after each step, and"
+            " compare the next token's probabilities of these two."
+        )
+    if checkpoint_config.provenance.get("surprise"):
+        return "Its head also reads how unlikely a step is (`surprise`), which other programs do not compute."
+    return ALONE.format(
+        folder=run.name,
+        weight=f"{family.stored_head}.weight",
+        user=json.dumps(TEMPLATES[checkpoint_config.prompt_template]),
+        options="".join(f", {name}={value!r}" for name, value in family.template.items()),
+    )
 
 
 def _last_metrics(run: Path) -> str:
@@ -61,5 +119,5 @@ def _last_metrics(run: Path) -> str:
     shown = [line for line in lines if "eval_step_auroc" in line]
     if not shown:
         return "No metrics were measured."
-    names = [name for name in shown[-1] if name.startswith(("eval_step", "eval_found"))]
-    return "\n".join(f"- {name.removeprefix('eval_')}: {shown[-1][name]:.3f}" for name in names)
+    names = [name for name in shown[-1] if name.startswith(("eval_step_", "eval_found_"))]
+    return "\n".join(f"- {name.removeprefix('eval_')}: {shown[-1][name]:.4g}" for name in names)

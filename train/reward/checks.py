@@ -14,6 +14,7 @@ from vlprm.model.attention import refuse_missing_flash
 from vlprm.model.checkpoint_config import CheckpointConfig
 from vlprm.model.families import family_of
 from vlprm.model.loading import checkpoint_config_of, checkpoint_folder, load_inputs
+from vlprm.model.reward_loading import refuse_to_drop_head
 
 TRACKERS = {"wandb": ("wandb",), "trackio": ("trackio",), "tensorboard": ("tensorboard", "tensorboardX")}
 
@@ -29,12 +30,13 @@ def check(config: PrmConfig) -> None:
         if is_conflict:
             raise UserError(message)
     refuse_missing_flash(config.attention)
+    folder = checkpoint_folder(config.backbone)
+    refuse_to_drop_head(folder, checkpoint_config_of(folder), config.head, config.surprise, config.verdicts)
     packages = TRACKERS.get(config.report_to, ())
     if packages and not any(map(find_spec, packages)):
         needed = packages[0]
         raise UserError(f"report_to: {needed} needs the package {needed}; pip install it, or leave out report_to")
     if config.min_pixels is not None or config.max_pixels is not None:
-        folder = checkpoint_folder(config.backbone)
         load_inputs(folder, with_pixel_limits(checkpoint_config_of(folder), config))  # refuses impossible limits
     if config.head == "verdict" or config.loss.critique:
         _check_branches(config)

@@ -121,6 +121,7 @@ def held_out_metrics(prediction: EvalPrediction) -> dict[str, float]:
         if (of_kind := (kinds == kind) & ~right).any()
     }
     return {
+        "step_count": len(rewards),
         "step_auroc": auroc(rewards, right),
         "step_accuracy": float(np.mean((rewards >= 0.5) == right)),
         "step_ece": calibration_error(rewards, targets),

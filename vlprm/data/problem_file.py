@@ -17,7 +17,7 @@ from vlprm.answers import CANONICAL
 from vlprm.errors import ProblemError, UserError
 from vlprm.images import LeadsOut, check_aspect, open_image, read_inside
 from vlprm.runs.journal import placed_lines
-from vlprm.schema import Problem
+from vlprm.schema import HALF_CHARACTER, Problem
 
 FIELDS = {"id", "question", "images", "answer", "answer_type"}
 
@@ -32,6 +32,8 @@ class ProblemFile:
         self.path, self.folder = path, path.parent.resolve()
         self._places: dict[str, int] = {}
         for number, (place, line) in enumerate(placed_lines(path), 1):
+            if not line.strip():
+                continue
             problem_id = _id(line, f"{path}, line {number}")
             if problem_id in self._places:
                 raise UserError(
@@ -56,6 +58,8 @@ class ProblemFile:
                 raise ProblemError(f"no_{name}", f"{problem_id} has no value in its field {name!r}; fill it in")
             if not isinstance(record[name], str):
                 raise ProblemError("not_text", f"{problem_id}: its {name} {record[name]!r} is not a string; quote it")
+        if HALF_CHARACTER.search(json.dumps(record, ensure_ascii=False)):
+            raise ProblemError("half_character", f"{problem_id} has half a character in its texts; remove it")
         answer_type = record["answer_type"]
         if answer_type not in CANONICAL:
             raise ProblemError(

@@ -6,16 +6,17 @@
     images        optional, List(Image()); or `image`, a single one
     id, answer    optional
 
-Files are parquet as written by `datasets`, or JSON Lines with paths of images inside the dataset's folder. An `<image>`
-in a text, or a part {"type": "image"} in a message, marks an image; the model sees all images before the question,
-wherever the marks are. A system turn is dropped, because it instructs the policy.
+Files are parquet as written by `datasets`, or JSON Lines with paths of images inside the dataset's folder, or data
+URLs. An `<image>` in a text, or a part {"type": "image"} in a message, marks an image; the model sees all images before
+the question, wherever the marks are. A system turn is dropped, because it instructs the policy. `vlprm.data.messages`
+reads the messages.
 """
 
 from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +25,6 @@ from vlprm.data.importing import (
     DatasetRow,
     ImageFolder,
     Record,
-    as_list,
     chain,
     label_without_counts,
     made_row,
@@ -32,11 +32,11 @@ from vlprm.data.importing import (
     soft_value,
     step_texts,
 )
+from vlprm.data.messages import ordered_images, own_images, question_of
 from vlprm.errors import RecordError, UserError
 
 log = logging.getLogger(__name__)
 
-MARK = "<image>"
 STEPWISE = {"prompt", "completions", "labels"}
 OF_TREES = {
     "parents",
@@ -71,42 +71,8 @@ def stepwise_row(record: Record, images: ImageFolder) -> DatasetRow:
         steps, [label_without_counts("trl", soft_value(float(v) if isinstance(v, bool) else v)) for v in labels]
     )
     question, marks = question_of(required_field(record, "prompt", object))
-    own = as_list(record.get("images")) or as_list(record.get("image"))
-    return made_row("trl", question, images.load(ordered_images(marks, own)), record.get("answer"), nodes)
-
-
-def question_of(prompt: Any) -> tuple[str, list[Any]]:
-    """The question in a prompt, and one item per image mark: the mark's image, or None. RecordError if the prompt is
-    neither a text nor messages with a single user turn."""
-    if isinstance(prompt, str):
-        return (prompt.replace(MARK, "").strip() if MARK in prompt else prompt), [None] * prompt.count(MARK)
-    turns = [turn for turn in _objects(prompt, "prompt") if turn.get("role") != "system"]
-    if [turn.get("role") for turn in turns] != ["user"]:
-        raise RecordError("prompt_turns", "its prompt is not a single user turn; give only the question")
-    if isinstance(content := turns[0].get("content"), str):
-        return question_of(content)
-    parts = _objects(content, "prompt")
-    return text_of(parts), [part.get("image") for part in parts if part.get("type") == "image"]
-
-
-def text_of(content: Any) -> str:
-    """The text of a message's content, a string or a list of parts. RecordError for anything else."""
-    if isinstance(content, str):
-        return content
-    return "".join(part.get("text") or "" for part in _objects(content, "content") if part.get("type") == "text")
-
-
-def ordered_images(marks: Sequence[Any], own: Sequence[Any]) -> list[Any]:
-    """The images of a prompt in the order of its marks; the row's images (`own`) fill the marks without one.
-    RecordError if the numbers differ."""
-    empty = sum(mark is None for mark in marks)
-    if marks and not empty:  # TRL's trainers copy a row's images into its messages and pass both
-        return list(marks)
-    if marks and empty != len(own):
-        cause = "image_count" if own else "image_missing"
-        raise RecordError(cause, f"it has {len(own)} images for {empty} marks in its prompt; give one image per mark")
-    remaining = iter(own)
-    return [next(remaining) if mark is None else mark for mark in marks] if marks else list(own)
+    shown = images.load(ordered_images(marks, own_images(record)))
+    return made_row("trl", question, shown, record.get("answer"), nodes)
 
 
 def _training_row(record: Any, images: ImageFolder) -> DatasetRow:
@@ -145,13 +111,9 @@ def _records(path: Path) -> Iterator[Any]:
         raise UserError(f"no dataset {path}; give a file with TRL's prompt, completions and labels")
     with path.open("rb") as lines:
         for number, line in enumerate(lines, 1):
+            if not line.strip():
+                continue
             try:
                 yield json.loads(line)
             except (ValueError, RecursionError) as error:
                 raise UserError(f"{path}, line {number} is not JSON; correct it") from error
-
-
-def _objects(value: Any, name: str) -> list[Record]:
-    if not isinstance(value, list) or not all(isinstance(item, dict) for item in value):
-        raise RecordError(f"{name}_type", f"its {name} is neither a text nor a list of objects; make it one of these")
-    return value

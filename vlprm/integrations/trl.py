@@ -23,8 +23,8 @@ from typing import Any
 
 from PIL import Image
 
-from vlprm.data.importing import as_list
-from vlprm.data.trl_format import ordered_images, question_of, text_of
+from vlprm.data.importing import from_data_url
+from vlprm.data.messages import OTHER_MEDIA, completion_text, ordered_images, own_images, question_of
 from vlprm.errors import RecordError, UserError
 from vlprm.images import encoded
 from vlprm.model.inputs import InputBuilder
@@ -47,9 +47,9 @@ def step_reward(
     correct, aggregated by `aggregation` (None: the checkpoint's rule).
 
     Prompts and completions are texts or lists of messages. Images are in the prompt's messages, or in a column
-    `images` (lists) or `image`, as PIL images, bytes, or dicts of bytes. A completion is split into steps at blank
-    lines. The reward is None if there is nothing to score: an empty completion, tool calls, several turns, or a missing
-    or unreadable image. Their number and the first cause are logged.
+    `images` (lists) or `image`, as PIL images, bytes, dicts of bytes, or data URLs. A completion is split into steps
+    at blank lines. The reward is None if there is nothing to score: an empty completion, tool calls, several turns, a
+    video, or a missing or unreadable image. Their number and the first cause are logged.
 
     If several processes train, give each its own device, such as `cuda:1`. UserError for an unknown folder, rule or
     device.
@@ -60,7 +60,7 @@ def step_reward(
     rule = aggregation or loaded.config.aggregation
 
     def reward(prompts: Sequence[Any], completions: Sequence[Any], **columns: Any) -> list[float | None]:
-        solutions = _solutions(loaded.inputs, prompts, completions, _images(columns, len(prompts)))
+        solutions = _solutions(loaded.inputs, prompts, completions, _media(columns, len(prompts)))
         rewards = iter(score(loaded, [solution for solution in solutions if solution is not None]))
         return [None if solution is None else aggregated(next(rewards), rule) for solution in solutions]
 
@@ -69,13 +69,13 @@ def step_reward(
 
 
 def _solutions(
-    inputs: InputBuilder, prompts: Sequence[Any], completions: Sequence[Any], images: Sequence[list[Any]]
+    inputs: InputBuilder, prompts: Sequence[Any], completions: Sequence[Any], media: Sequence[dict[str, Any]]
 ) -> list[Scorable | None]:
     found: list[Scorable | None] = []
     errors: list[ValueError] = []
-    for prompt, completion, own in zip(prompts, completions, images, strict=True):
+    for prompt, completion, columns in zip(prompts, completions, media, strict=True):
         try:
-            found.append((_problem(inputs, prompt, own), _steps(completion)))
+            found.append((_problem(inputs, prompt, own_images(columns)), _steps(completion)))
         except ValueError as error:
             errors.append(error)
             found.append(None)
@@ -92,24 +92,24 @@ def _problem(inputs: InputBuilder, prompt: Any, own: list[Any]) -> Problem:
 
 
 def _steps(completion: Any) -> list[Step]:
-    if not isinstance(completion, str):
-        if not (isinstance(completion, list) and len(completion) == 1 and isinstance(completion[0], dict)):
-            raise RecordError("completion_turns", "its completion is not a single turn; a reward model reads one turn")
-        completion = text_of(completion[0].get("content"))
-    if not completion.strip():
+    text = completion_text(completion)
+    if not text.strip():
         raise RecordError("no_steps", "its completion is empty; a reward needs a step")
-    return split_steps(completion)
+    return split_steps(text)
 
 
-def _images(columns: dict[str, Any], rows: int) -> list[list[Any]]:
-    column = columns.get("images") or columns.get("image") or [None] * rows
-    return [as_list(value) for value in column]
+def _media(columns: dict[str, Any], rows: int) -> list[dict[str, Any]]:
+    """The columns with images, videos or audio, row by row."""
+    found = {name: columns[name] for name in ("images", "image", *OTHER_MEDIA) if columns.get(name) is not None}
+    return [{name: column[row] for name, column in found.items()} for row in range(rows)]
 
 
 def _file(image: Any) -> bytes:
     if isinstance(image, Image.Image):
         return encoded(image)
-    data = image.get("bytes") if isinstance(image, dict) else image
+    data = image.get("bytes") or image.get("url") if isinstance(image, dict) else image
+    if isinstance(data, str) and data.startswith("data:"):
+        return from_data_url(data)
     if not isinstance(data, bytes):
         raise RecordError("image_missing", f"its image is a {type(image).__name__}; give a PIL image, or its bytes")
     return data

@@ -19,7 +19,15 @@ from vlprm.prompts import judge_text
 from vlprm.schema import ERROR_KINDS, Problem, Step, Verdict, structured
 
 CORRECT, WRONG = "correct", "wrong"
-_FENCE = re.compile(r"\s*```(?:json)?\s*\n(.*)\n\s*```\s*", re.DOTALL)
+_FENCE = re.compile(r"\ufeff?\s*```(?:json)?(.*)```\s*", re.DOTALL | re.IGNORECASE)
+# Commands of LaTeX that JSON reads as a line break, a tab or a return and the rest of a word that is none.
+_COMMANDS = (
+    "nabla|natural|ncong|nearrow|neg?|neq|newline|ngeq|ngtr|nleq|not|notin|nsubseteq|nu|nwarrow|tan|tanh|tau|tbinom|"
+    "text[a-z]*|tfrac|theta|therefore|tilde|times|to|top|triangle[a-z]*|rangle|rbrace|rceil|rfloor|rho|right[a-z]*|rm|"
+    "root|r[vV]ert"
+)
+# An escape that stays, or else (group 1) a backslash that opens LaTeX.
+_BACKSLASH = re.compile(rf"""\\[\\"/]|\\u[0-9a-fA-F]{{4}}|\\(?!(?:{_COMMANDS})(?![A-Za-z]))[ntr]|(\\)""")
 
 
 @dataclass(frozen=True)
@@ -79,7 +87,7 @@ def parse_judgement(text: str, steps: int) -> list[Verdict]:
     """
     fenced = _FENCE.fullmatch(text)
     try:
-        body = json.loads(fenced[1] if fenced else text)
+        body = json.loads(_with_latex(fenced[1] if fenced else text.removeprefix("\ufeff")))
     except (ValueError, RecursionError) as error:
         raise NoJudgement("not_json") from error
     try:
@@ -97,6 +105,12 @@ def parse_judgement(text: str, steps: int) -> list[Verdict]:
     if first is not None:
         verdicts[first] = dataclasses.replace(verdicts[first], correction=said.correction.strip())
     return verdicts
+
+
+def _with_latex(text: str) -> str:
+    """JSON text in which backslashes that open LaTeX are escaped. Models write `\\frac` with one backslash, which JSON
+    reads as a form feed and `rac`, or refuses."""
+    return _BACKSLASH.sub(lambda found: found[0] if found[1] is None else "\\" + found[0], text)
 
 
 def _verdict(said: _Said) -> Verdict:

@@ -30,7 +30,7 @@ from vlprm.model.mrope import mrope_positions
 from vlprm.model.packing import Node, PackedRow, Segment, collate, join, joined_images, lay_out, step_places
 from vlprm.model.tokenize import TurnText
 from vlprm.prompts import user_text, verdict_text
-from vlprm.schema import Problem, Region, Step
+from vlprm.schema import HALF_CHARACTER, Problem, Region, Step
 
 CACHE_BYTES = 1 << 30  # limit of the cache; the pixel values of one large image are 100 MB
 
@@ -247,11 +247,14 @@ class InputBuilder:
         return sum(self._crop(problem, region).image_mask)
 
     def check_question(self, question: str) -> None:
-        """ProblemError if a question spells out a control token, which the model would read as one."""
+        """ProblemError if a question spells out a control token, which the model would read as one, or has half of a
+        surrogate pair."""
         if token := self.text.control_token(question):
             raise ProblemError(
                 "control_token", f"the question {question[:60]!r} contains the control token {token}; remove it"
             )
+        if HALF_CHARACTER.search(question):
+            raise ProblemError("half_character", f"the question {question[:60]!r} has half a character; remove it")
 
     # --- rendering
 

@@ -6,14 +6,19 @@ A LoRA checkpoint's folder holds the adapters and the head, and names the backbo
 from __future__ import annotations
 
 import json
+import os
+import re
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from vlprm.errors import UserError
+from vlprm.model.loading import checkpoint_folder
+from vlprm.runs.folder import fingerprint
 
 FILE_NAME = "adapter_config.json"
+TEXT_LAYERS = "language_model.layers."
 
 
 def add_adapters(model: Any, rank: int, backbone: str, seed: int) -> Any:
@@ -23,21 +28,56 @@ def add_adapters(model: Any, rank: int, backbone: str, seed: int) -> Any:
     config = peft.LoraConfig(
         r=rank,
         lora_alpha=2 * rank,
-        target_modules=r".*language_model\.layers\..*_proj",
+        target_modules=rf".*{re.escape(TEXT_LAYERS)}.*\.({'|'.join(_linear_layers(model))})",
         # Without this, peft would guess which layer is the head, or freeze it.
         modules_to_save=["score"] if hasattr(model, "score") else None,
     )
     with torch.random.fork_rng(list(range(torch.cuda.device_count()))):
         torch.manual_seed(seed)
         adapted = peft.get_peft_model(model, config)
-    adapted.peft_config["default"].base_model_name_or_path = backbone
+    folder = Path(backbone)
+    adapted.peft_config["default"].base_model_name_or_path = str(folder.resolve()) if folder.is_dir() else backbone
     return adapted
 
 
-def backbone_of(folder: Path) -> str | None:
-    """The backbone of a folder's adapters; None if the folder holds a full model."""
+def _linear_layers(model: Any) -> list[str]:
+    """Names of the linear layers within a text layer. Families with linear attention have more than those that end in
+    `_proj`."""
+    names = (name for name, module in model.named_modules() if isinstance(module, torch.nn.Linear))
+    return sorted({name.rpartition(".")[2] for name in names if TEXT_LAYERS in name})
+
+
+def holds_adapters(folder: Path) -> bool:
+    """Whether the folder holds adapters, and not a full model."""
+    return (folder / FILE_NAME).is_file()
+
+
+def backbone_provenance(backbone: str, run: Path) -> dict[str, str]:
+    """What identifies the backbone of a run's adapters: its path from the run's folder, and a hash of its files."""
+    folder = checkpoint_folder(backbone)
+    return {"backbone_from_here": os.path.relpath(folder, run), "backbone_hash": fingerprint(folder)}
+
+
+def backbone_of(folder: Path, provenance: dict[str, Any]) -> Path:
+    """The backbone of a folder's adapters: where it was, or where it is relative to the adapters. UserError if it is
+    not there, or has other files than those that the adapters were trained on."""
     path = folder / FILE_NAME
-    return str(json.loads(path.read_text())["base_model_name_or_path"]) if path.is_file() else None
+    name = str(json.loads(path.read_text())["base_model_name_or_path"])
+    places = [name, str(folder / provenance["backbone_from_here"])] if "backbone_from_here" in provenance else [name]
+    replaced = False
+    for place in places:
+        try:
+            found = checkpoint_folder(place)
+        except UserError:
+            continue
+        if provenance.get("backbone_hash") in (None, fingerprint(found)):
+            return found
+        replaced = True
+    fault = "has other files than those that they were trained on" if replaced else "is not there"
+    raise UserError(
+        f"the adapters in {folder} belong to the backbone {name}, which {fault}; restore it, or name its folder as"
+        f" base_model_name_or_path in {path}"
+    )
 
 
 def with_adapters(model: Any, folder: Path, merged: bool = True) -> Any:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import copy
+import json
+import logging
 import re
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -25,9 +27,11 @@ from vlprm.model.checkpoint_config import Bits, CheckpointConfig, Head
 from vlprm.model.families import Family
 from vlprm.model.image_limits import set_limits
 from vlprm.model.loading import Checkpoint, checkpoint_config_of, checkpoint_folder, load_checkpoint, load_inputs
-from vlprm.model.lora import backbone_of, with_adapters
+from vlprm.model.lora import backbone_of, holds_adapters, with_adapters
 from vlprm.model.reward_model import reward_class, verdict_class
 from vlprm.model.tree_attention import use_attention
+
+log = logging.getLogger(__name__)
 
 
 def load_reward_model(
@@ -40,21 +44,25 @@ def load_reward_model(
     bits: Bits = 16,
     attention: Attention = Attention(),
 ) -> Checkpoint:
-    """Load a reward model from its folder, or make one from a backbone's folder with `new_head`.
+    """Load a reward model from its folder, or make one from a backbone's folder with `new_head`. A folder that has this
+    head keeps it.
 
     A new step head has zero weights (all outputs equally likely) and, with `reads_surprise`, two more features; a
     verdict head compares the tokens `verdicts`. `bits` below 16 quantises the text layers with bitsandbytes and keeps
     LoRA adapters separate; with 16 bits they are merged.
 
-    UserError if weights are missing, if the folder has no reward head and `new_head` is not given, or if a verdict is
-    not a single token.
+    UserError if weights are missing, if the folder has no reward head and `new_head` is not given, if `new_head` would
+    replace a trained head, or if a verdict is not a single token.
     """
     folder = checkpoint_folder(name)
     checkpoint_config = checkpoint_config_of(folder)
     if new_head is None and checkpoint_config.head == "none":
         raise UserError(f"{folder} has no reward head (vlprm.json says head: none); train one with train.prm")
-    if new_head is None and (backbone := backbone_of(folder)) is not None:
-        return _of_adapters(folder, backbone, checkpoint_config, device, dtype, bits, attention)
+    if new_head is None and holds_adapters(folder):
+        return _of_adapters(folder, checkpoint_config, device, dtype, bits, attention)
+    if new_head is not None:
+        refuse_to_drop_head(folder, checkpoint_config, new_head, reads_surprise, verdicts)
+    is_new = new_head is not None and checkpoint_config.head != new_head
     checkpoint_config = replace(
         checkpoint_config, head=new_head or checkpoint_config.head, verdicts=verdicts or checkpoint_config.verdicts
     )
@@ -63,13 +71,42 @@ def load_reward_model(
         right, wrong = inputs.verdict_ids
         loader = _Loader(lambda backbone: verdict_class(backbone, right, wrong), inputs.family, attention, bits)
     else:
-        loader = _Loader(reward_class, inputs.family, attention, bits, new_head is not None, reads_surprise)
+        loader = _Loader(reward_class, inputs.family, attention, bits, is_new, reads_surprise)
     return load_checkpoint(folder, loader, device, dtype, inputs)
+
+
+def refuse_to_drop_head(
+    folder: Path,
+    checkpoint_config: CheckpointConfig,
+    head: Head,
+    reads_surprise: bool,
+    verdicts: tuple[str, str] | None,
+) -> None:
+    """UserError if training this head from the folder would drop or change a head that is trained already."""
+    if holds_adapters(folder):
+        raise UserError(
+            f"{folder} holds adapters, which are no backbone; merge them with train.merge, and give the result"
+        )
+    trained = checkpoint_config.head
+    if trained == "none":
+        return
+    if trained == "step" and head != "step":
+        raise UserError(f"{folder} has a trained step head, which head: {head} would drop; set head: step")
+    if trained == "step" and (surprise := _reads_surprise(folder)) != reads_surprise:
+        raise UserError(f"the trained head of {folder} has surprise: {str(surprise).lower()}; set the same")
+    if trained == head == "verdict" and verdicts not in (None, checkpoint_config.verdicts):
+        raise UserError(
+            f"{folder} was trained with the verdicts {' and '.join(checkpoint_config.verdicts)}; set the same"
+        )
+    log.info("%s: its trained %s head is kept", folder, trained)
+
+
+def _reads_surprise(folder: Path) -> bool:
+    return bool(json.loads((folder / "config.json").read_text()).get("surprise", False))
 
 
 def _of_adapters(
     folder: Path,
-    backbone: str,
     checkpoint_config: CheckpointConfig,
     device: str,
     dtype: torch.dtype,
@@ -77,12 +114,13 @@ def _of_adapters(
     attention: Attention,
 ) -> Checkpoint:
     assert checkpoint_config.head != "none"
+    backbone = backbone_of(folder, checkpoint_config.provenance)
     surprised = checkpoint_config.provenance.get("surprise", False)
     bare = load_reward_model(
         backbone, "cpu", dtype, checkpoint_config.head, surprised, checkpoint_config.verdicts, bits, attention
     )
     model = with_adapters(bare.model, folder, merged=bits == 16).to(device).eval()
-    return Checkpoint(model, load_inputs(checkpoint_folder(backbone), checkpoint_config))
+    return Checkpoint(model, load_inputs(backbone, checkpoint_config))
 
 
 def save_reward_model(checkpoint: Checkpoint, folder: Path, checkpoint_config: CheckpointConfig) -> None:

@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from functools import lru_cache
 from typing import Any
 
-from vlprm.schema import Step
+from vlprm.schema import HALF_CHARACTER, Step
 from vlprm.steps import SEPARATOR, join_steps, separator_after, turns_of
 
 TOOL_CALL = {"<tool_call>", "</tool_call>"}
@@ -75,6 +75,8 @@ class TurnText:
         return tuple(itertools.chain(*(self.step_ids(s, b) for s, b in zip(steps, before, strict=True))))
 
     def _encode(self, text: str) -> tuple[int, ...]:
+        # A server may write half of a surrogate pair; U+FFFD is what a decoder makes of it.
+        text = HALF_CHARACTER.sub("\ufffd", text)
         # Spelt-out control tokens are tokenized as text, so that a solution cannot end its turn or insert an image.
         return tuple(self.tokenizer(text, add_special_tokens=False, split_special_tokens=True)["input_ids"])
 
