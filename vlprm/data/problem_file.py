@@ -110,9 +110,8 @@ def gold_answer(answer: str, answer_type: AnswerType, choices: Sequence[str], na
             )
         return gold
     if CANONICAL[answer_type](answer) is None:
-        raise ProblemError(
-            "bad_answer", f"{name}: the answer {answer!r} is not of type {answer_type}; give another answer_type"
-        )
+        said = f"{name}: the answer {answer!r} is not of type {answer_type}; give another answer_type"
+        raise ProblemError("bad_answer", said)
     return answer
 
 
