@@ -55,8 +55,8 @@ class RunViews(Problems):
     def __init__(self, folder: Path, tasks: Tasks) -> None:
         self._path, self._tasks = folder / RECORDS, tasks
         config = parse(RunConfig, ["--config", str(folder / CONFIG)])
-        own = [open_problem_set(benchmark) for benchmark in config.benchmarks if "." not in benchmark.name]
-        self._sets = {one.name: one for one in own}
+        ours = [one for one in config.benchmarks if one.problem_file is not None or "." not in one.name]
+        self._sets = {one.name: one for one in map(open_problem_set, ours)}
         found: dict[tuple[str, str], Listed] = {}
         for place, record in placed_records(self._path):
             if not record["failure"]:

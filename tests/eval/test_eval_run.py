@@ -24,6 +24,7 @@ from eval.runs.config import ProblemSetConfig, RunConfig
 from eval.runs.pools import pool_of
 from eval.runs.results import read_runs
 from eval.runs.worker import FEATURES
+from eval.view import run_problems
 from tests.docs.test_docs import ROOT
 from tests.ray_nodes import a_worker, two_nodes
 from tests.stand_in import Answer, Body, StandIn, completion, config_of
@@ -34,6 +35,7 @@ from vlprm.runs.journal import read_records
 from vlprm.runs.window import EXIT_STOPPED
 from vlprm.search import SearchConfig, select
 from vlprm.serving.config import ModelConfig, ServerConfig, gpus_of
+from vlprm.tasks import TASKS
 from vlprm.tasks.figure import FAMILY
 
 Record = dict[str, Any]
@@ -100,6 +102,46 @@ def test_problems_of_ones_own_are_a_benchmark(server: StandIn, policy: Policy, t
     assert read_runs((tmp_path / "run",))[0].failures == {("mine", "image_missing"): 1}
     with pytest.raises(ValueError, match="holds your own problems; choose a name that is not taken"):
         main(served(tmp_path / "other", server, ProblemSetConfig("chart", problem_file=path)))
+
+
+def test_a_run_without_a_result_is_no_success_and_the_same_command_tries_again(
+    server: StandIn, policy: Policy, tmp_path: Path
+) -> None:
+    path, image = tmp_path / "problems.jsonl", png(open_image(FAMILY.problem("train", 0).images[0]))
+    problem = {"question": "How many?", "images": ["cups.png"], "answer": "2", "answer_type": "integer"}
+    path.write_text("".join(json.dumps({"id": i, **problem}) + "\n" for i in "ab"))
+    mine = ProblemSetConfig("my.cups", problem_file=path)
+    config = served(tmp_path / "run", server, mine, methods=("self_consistency",))
+    with pytest.raises(ValueError, match=r"no problem could be solved \(\{'image_missing': 2\}\); the first: a: "):
+        main(config)
+    assert not (tmp_path / "run" / "done.json").exists()
+    (tmp_path / "cups.png").write_bytes(image)
+    main(config)
+    assert [r["failure"] for r in records_of(tmp_path / "run")] == ["", ""]
+    shown = run_problems(tmp_path / "run", TASKS)
+    assert [(shown.view(at).id, shown.images(at)) for at in range(2)] == [("a", (image,)), ("b", (image,))]
+
+
+def test_problems_for_which_a_server_failed_are_solved_again_by_the_same_command(
+    server: StandIn, policy: Policy, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    broken = ["How many"]
+
+    def sometimes(body: Body) -> Answer:
+        if "n" in body and any(word in json.dumps(body) for word in broken):
+            return 500, "text/html", "<html>"
+        return policy(body)
+
+    server.reply = sometimes
+    asked = ProblemSetConfig("count_grid", problems=3), ProblemSetConfig("chart", problems=3)
+    config = served(tmp_path / "run", server, *asked, methods=("self_consistency",))
+    main(config)
+    assert "3 records lack answers because servers failed" in caplog.text
+    broken.clear()
+    main(config)
+    server.reply = policy
+    main(served(tmp_path / "whole", server, *asked, methods=("self_consistency",)))
+    assert timeless(tmp_path / "run") == timeless(tmp_path / "whole")
 
 
 def test_equal_answers_are_one_vote_however_they_are_written(server: StandIn, tmp_path: Path) -> None:
