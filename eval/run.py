@@ -16,6 +16,7 @@ import logging
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
+from typing import Any
 
 from eval.runs.config import RunConfig
 from eval.runs.jobs import Job, jobs_of
@@ -63,7 +64,7 @@ def main(config: RunConfig) -> None:
     tell_unanswered(sum(map(_is_unanswered, records)))
 
 
-def _failed(record: Record) -> tuple[Mapping[str, int], str] | None:
+def _failed(record: Mapping[str, Any]) -> tuple[Mapping[str, int], str] | None:
     """A problem that cannot be used, or for which servers answered no request."""
     if record["failure"]:
         return {record["failure"]: 1}, record["said"]
@@ -73,7 +74,7 @@ def _failed(record: Record) -> tuple[Mapping[str, int], str] | None:
     return stops, f"{record['problem']}: servers answered no request ({', '.join(stops)})"
 
 
-def _is_unanswered(record: Record) -> bool:
+def _is_unanswered(record: Mapping[str, Any]) -> bool:
     return any(candidate["solution"]["stop"] in UNANSWERED for candidate in record["candidates"])
 
 
