@@ -19,7 +19,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from data_synth.judges.config import JudgeConfig
+from data_synth.judges.config import JUDGEMENTS, JudgeConfig
 from data_synth.judges.model import Judged, judge_tree
 from data_synth.judges.oracle import oracle_verdicts
 from data_synth.search.store import Searched, TreeRun
@@ -52,9 +52,13 @@ def main(config: JudgeConfig) -> None:
     trees = TreeRun(config.trees)
     tasks = load_tasks(config.tasks) if config.judge == "oracle" else {}
     if config.judge == "oracle":
+        if own := next((name for name in trees.ids if "@" not in name), None):
+            raise UserError(
+                f"{own} is a problem of a file, and the oracle knows drawn problems alone; set judge: model"
+            )
         refuse_other_tasks(trees.ids, tasks)
     open_run(config.run, dump(config), config.seed, trees.files)
-    records = Records(config.run / "judgements.jsonl")
+    records = Records(config.run / JUDGEMENTS)
     drop_if_all_failed(records, _failed)
     drop_unanswered(records, _is_unanswered)
     with timed(config.run, "judge"):

@@ -14,6 +14,7 @@ from itertools import chain
 from pathlib import Path
 from typing import Any
 
+from data_synth.judges.config import JUDGEMENTS
 from data_synth.labels.config import LabelConfig
 from data_synth.search.store import Searched, TreeRun
 from data_synth.search.tree import is_mixed, outcomes, read_solutions
@@ -62,7 +63,7 @@ class Judgements:
     the run is not finished or judged other trees."""
 
     def __init__(self, folder: Path | None, trees: list[Path]) -> None:
-        self.files = [] if folder is None else [folder / "judgements.jsonl"]
+        self.files = [] if folder is None else [folder / JUDGEMENTS]
         self.judge = "none"
         self._places: dict[str, int] = {}
         for path in self.files:

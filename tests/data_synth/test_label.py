@@ -5,13 +5,15 @@ from __future__ import annotations
 import asyncio
 import dataclasses
 import json
+import shutil
 from pathlib import Path
 
 import pytest
 
-from data_synth import judge, label
+from data_synth import judge, label, report
 from data_synth.judges.config import JudgeConfig
 from data_synth.labels.config import LabelConfig
+from data_synth.reports.config import ReportConfig
 from data_synth.search.config import TreeSearchConfig
 from data_synth.search.estimators import search
 from data_synth.search.store import IMAGES, TREES, Searched, TreeRun, tree_record
@@ -68,3 +70,16 @@ def test_a_run_without_a_mixed_problem_says_so(run: Path) -> None:
         label.main(asked)
     label.main(dataclasses.replace(asked, keep_unmixed=True))
     assert len(read_rows(run / "labels" / "dataset.parquet")) == len(kept)
+
+
+def test_a_report_is_of_the_judgements_that_the_labels_were_made_from(run: Path) -> None:
+    """The folder has another judge's verdicts, too."""
+    judge.main(JudgeConfig(run / "trees", run / "second", error_rate=0.4))
+    label.main(LabelConfig(run / "trees", run / "labels", run / "second"))
+    moved = Path(shutil.copytree(run, run.with_name("moved")))
+    report.main(ReportConfig(moved))
+    assert json.loads((moved / "synthesis.json").read_text())["judge"]["name"] == "oracle with error rate 0.4"
+    for folder in (run, moved):
+        (folder / "second" / "judgements.jsonl").unlink()
+    with pytest.raises(ValueError, match=r"labels was made from .*second/judgements\.jsonl, which is gone or h"):
+        report.main(ReportConfig(moved))
