@@ -44,7 +44,7 @@ def main(config: TreesConfig) -> None:
     """Run `vlprm trees`."""
     source = open_source(config)
     units = source.units(config.unit, config.shard)
-    config = dataclasses.replace(config, policy=placed(config.policy))
+    config = dataclasses.replace(config, policy=placed(config.policy, config.ray))
     i, n = parse_shard(config.shard)
     folder = config.run / shard_name(i, n) if n > 1 else config.run
     inputs = [checkpoint_folder(config.policy.checkpoint), *filter(None, [config.problem_file])]

@@ -39,7 +39,7 @@ from vlprm.runs.window import (
     stopped_by_sigint,
     tell_unanswered,
 )
-from vlprm.serving.config import ModelConfig, gpus_of
+from vlprm.serving.config import ModelConfig, devices_of
 
 log = logging.getLogger(__name__)
 
@@ -47,8 +47,9 @@ log = logging.getLogger(__name__)
 def main(config: RunConfig) -> None:
     """Write the records of all jobs to the run folder."""
     jobs = jobs_of(config)
-    reward_model, critic = config.reward_model and placed(config.reward_model), config.critic and placed(config.critic)
-    config = dataclasses.replace(config, policy=placed(config.policy), reward_model=reward_model, critic=critic)
+    reward_model, critic = (model and placed(model, config.ray) for model in (config.reward_model, config.critic))
+    policy = placed(config.policy, config.ray)
+    config = dataclasses.replace(config, policy=policy, reward_model=reward_model, critic=critic)
     folders = [checkpoint_folder(model.checkpoint) for model in models_of(config)]
     files = [benchmark.problem_file for benchmark in config.benchmarks if benchmark.problem_file is not None]
     open_run(config.run, dump(config), config.search.seed, [*folders, *files])
@@ -91,7 +92,7 @@ async def solve_all(jobs: Sequence[Job], records: Records, config: RunConfig) ->
         units, at_once = open_units(jobs, records, config)
         if config.ray:
             keys = ([job.key for job in unit] for unit in units)
-            cluster = Cluster(config.ray, config.workers, gpus_of(models_of(config)), at_once)
+            cluster = Cluster(config.ray, config.workers, devices_of(models_of(config)), at_once)
             await on_ray(keys, partial(open_worker_anew, config), write, cluster, stopping)
             return
         async with open_worker(config) as solved:

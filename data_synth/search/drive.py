@@ -23,7 +23,7 @@ from vlprm.runs.journal import Records, in_units
 from vlprm.runs.ray import Cluster, on_ray
 from vlprm.runs.ray import Work as UnitWork
 from vlprm.runs.window import append_of, in_window
-from vlprm.serving.config import gpus_of
+from vlprm.serving.config import devices_of
 
 
 @dataclass(frozen=True)
@@ -97,7 +97,7 @@ async def served(work: Work, engine: Policy, in_flight: int) -> None:
 async def on_cluster(work: Work, config: Any, open_source: Callable[[Any], Source]) -> None:
     """Search units on the actors of a Ray cluster. `config` is a TreesConfig."""
     is_served = config.policy.is_served
-    cluster = Cluster(config.ray, config.workers, gpus_of([config.policy]), at_once=2 if is_served else 1)
+    cluster = Cluster(config.ray, config.workers, devices_of([config.policy]), at_once=2 if is_served else 1)
     todo = ([i for i in unit if i not in work.records.keys] for unit in work.units)
     await on_ray(filter(None, todo), partial(_opened, config, open_source), work.write, cluster, work.stopping)
 

@@ -32,9 +32,10 @@ from vlprm.images import open_image, png
 from vlprm.model.reward_loading import load_reward_model, save_reward_model
 from vlprm.runs.config import dump
 from vlprm.runs.journal import read_records
+from vlprm.runs.ray import gpus_per_worker
 from vlprm.runs.window import EXIT_STOPPED
 from vlprm.search import SearchConfig, select
-from vlprm.serving.config import ModelConfig, ServerConfig, gpus_of
+from vlprm.serving.config import ModelConfig, ServerConfig, devices_of
 from vlprm.tasks import TASKS
 from vlprm.tasks.figure import FAMILY
 
@@ -223,14 +224,26 @@ def test_a_cluster_that_loses_a_worker_makes_the_records_of_one_process(
 
 
 @pytest.mark.parametrize(
-    ("devices", "gpus"), [(("cpu", "cpu"), 0), (("cuda", "cuda"), 1), (("cuda:0", "cuda:1"), 2), (("cpu", "cuda:1"), 1)]
+    ("devices", "of_cluster", "gpus"),
+    [
+        (("cpu", "cpu"), 8, 0),
+        (("cuda", "cuda"), 8, 1),
+        (("cuda", "cuda"), 0, 1),
+        (("cuda:0", "cuda:1"), 8, 2),
+        (("cpu", "cuda:1"), 8, 1),
+        (("auto", "auto"), 8, 1),
+        (("auto", "cuda"), 8, 1),
+        (("auto", "auto"), 0, 0),
+    ],
 )
-def test_a_worker_has_a_gpu_for_each_device_of_its_models(devices: tuple[str, str], gpus: int, tmp_path: Path) -> None:
+def test_a_worker_has_a_gpu_for_each_device_of_its_models(
+    devices: tuple[str, str], of_cluster: int, gpus: int, tmp_path: Path
+) -> None:
     policy, reward_model = (ModelConfig("a", device=device) for device in devices)
     config = RunConfig(tmp_path, policy, (), reward_model=reward_model)
-    assert gpus_of(models_of(config)) == gpus
+    assert gpus_per_worker(devices_of(models_of(config)), of_cluster) == gpus
     served = ModelConfig("a", ServerConfig(("http://localhost/v1",), "a"), "cuda")
-    assert gpus_of(models_of(dataclasses.replace(config, policy=served, reward_model=served))) == 0
+    assert devices_of(models_of(dataclasses.replace(config, policy=served, reward_model=served))) == ()
 
 
 @pytest.mark.slow
