@@ -129,5 +129,5 @@ class FaithfulnessConfig:
     n: PositiveInt = 4
     rollouts: PositiveInt = 2
     temperature: NonNegativeFloat = 1.0
-    max_tokens: PositiveInt = 160
+    max_tokens: PositiveInt = 1024
     seed: int = 0

@@ -27,6 +27,7 @@ from vlprm.runs.folder import fingerprint, open_run, refuse_other_inputs, timed
 from vlprm.runs.journal import Records, finish, finished_records, in_units, read_records
 from vlprm.schema import Aggregation
 from vlprm.scoring.aggregate import AGGREGATIONS
+from vlprm.search import SearchConfig
 from vlprm.serving.config import ModelConfig, ServerConfig
 from vlprm.tasks import TASKS, problem_by_id
 
@@ -258,6 +259,14 @@ def test_values_that_a_field_cannot_hold_are_refused(cls: type, flag: str) -> No
 def test_every_choice_of_a_config_is_there() -> None:
     assert set(get_args(Aggregation)) == set(AGGREGATIONS)
     assert set(get_args(Rule)) == set(RULES)
+
+
+def test_defaults_suit_a_policy_of_billions_and_the_demo_states_its_own_numbers() -> None:
+    """A solution of such a policy has 300 to 1,000 tokens, one of the built-in policy at most 160."""
+    trees = parse(TreesConfig, ["--config", "configs/demo/trees.yaml"])
+    evaluation = parse(RunConfig, ["--config", "configs/demo/eval.yaml"])
+    assert [config.search.max_tokens for config in (trees, evaluation)] == [160, 160]
+    assert [config.max_tokens for config in (TreeSearchConfig(), SearchConfig())] == [1024, 1024]
 
 
 def test_a_torn_line_is_dropped_and_whole_ones_kept(tmp_path: Path) -> None:
