@@ -19,11 +19,13 @@ import pandas
 import pytest
 from datasets import Dataset, load_dataset
 
+from eval import report, score
 from eval.run import main, models_of
 from eval.runs.config import ProblemSetConfig, RunConfig
 from eval.runs.pools import pool_of
 from eval.runs.results import read_runs
 from eval.runs.worker import FEATURES
+from eval.tables.config import ReportConfig
 from eval.view import run_problems
 from tests.docs.test_docs import ROOT
 from tests.ray_nodes import a_worker, two_nodes
@@ -121,6 +123,27 @@ def test_a_run_without_a_result_is_no_success_and_the_same_command_tries_again(
     assert [r["failure"] for r in records_of(tmp_path / "run")] == ["", ""]
     shown = run_problems(tmp_path / "run", TASKS)
     assert [(shown.view(at).id, shown.images(at)) for at in range(2)] == [("a", (image,)), ("b", (image,))]
+
+
+def test_a_benchmark_of_ones_own_is_named_by_its_module(server: StandIn, tmp_path: Path) -> None:
+    image = png(open_image(FAMILY.problem("train", 0).images[0]))
+    (tmp_path / "1.png").write_bytes(image)
+    row = {"id": "1", "question": "Which sign?", "options": ["stop", "yield"], "answer": "B", "place": "city"}
+    (tmp_path / "items.jsonl").write_text(json.dumps({**row, "image": "1.png"}) + "\n")
+    server.reply = lambda body: completion(*["[answer] stop", "[answer] (B) yield"][: body.get("n", 1)])
+    signs = ProblemSetConfig("docs.examples.signs", tmp_path)
+    run = tmp_path / "run"
+    main(served(run, server, signs, methods=("self_consistency",), search=SearchConfig(n=2)))
+    (record,) = records_of(run)
+    assert [(c["answer"], c["right"]) for c in record["candidates"]] == [("A", False), ("B", True)]
+    report.main(ReportConfig(run, ("docs.examples.signs",)))
+    assert run_problems(run, {}, ["docs.examples.signs"]).images(0) == (image,)
+    with pytest.raises(ValueError, match="belong to the task 'signs'"):
+        run_problems(run, TASKS)
+    outputs = written(tmp_path / "outputs.jsonl", [{"id": "1", "response": "[answer] yield"}])
+    assert score.score(score.ScoreConfig("docs.examples.signs", outputs, tmp_path))["accuracy"] == 1
+    with pytest.raises(ValueError, match=r"unknown benchmark 'docs\.examples\.nowhere': No module named"):
+        main(served(tmp_path / "other", server, ProblemSetConfig("docs.examples.nowhere", tmp_path)))
 
 
 def test_problems_for_which_a_server_failed_are_solved_again_by_the_same_command(
