@@ -6,7 +6,7 @@
 Writes `judgements.jsonl`, one record per tree: `verdicts` has a verdict or null (no result, or not asked) per node,
 `solutions` the leaves of the judged solutions, `failures` the number of judgements without result by cause. The same
 command resumes a run that was killed or stopped by SIGINT. On a finished run, it repeats requests that servers failed
-to answer, or all of them if no judgement could be read.
+to answer. If no judgement could be read, nothing is kept, and the same command asks again.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from data_synth.judges.config import JudgeConfig
+from data_synth.judges.config import JUDGEMENTS, JudgeConfig
 from data_synth.judges.model import Judged, judge_tree
 from data_synth.judges.oracle import oracle_verdicts
 from data_synth.search.store import Searched, TreeRun
@@ -30,7 +30,15 @@ from vlprm.policy.replay import ANSWERS, ReplayPolicy
 from vlprm.runs.config import dump, run
 from vlprm.runs.folder import open_run, timed
 from vlprm.runs.journal import Records, finish
-from vlprm.runs.window import drop_unanswered, in_window, leave_unless, stopped_by_sigint, tell_unanswered
+from vlprm.runs.window import (
+    drop_if_all_failed,
+    drop_unanswered,
+    in_window,
+    leave_unless,
+    refuse_if_all_failed,
+    stopped_by_sigint,
+    tell_unanswered,
+)
 from vlprm.serving.config import ModelConfig
 from vlprm.tasks import Tasks, load_tasks, refuse_other_tasks, task_of
 
@@ -44,11 +52,14 @@ def main(config: JudgeConfig) -> None:
     trees = TreeRun(config.trees)
     tasks = load_tasks(config.tasks) if config.judge == "oracle" else {}
     if config.judge == "oracle":
+        if own := next((name for name in trees.ids if "@" not in name), None):
+            raise UserError(
+                f"{own} is a problem of a file, and the oracle knows drawn problems alone; set judge: model"
+            )
         refuse_other_tasks(trees.ids, tasks)
     open_run(config.run, dump(config), config.seed, trees.files)
-    records = Records(config.run / "judgements.jsonl")
-    if not any(map(_has_verdict, records)):
-        records.drop(set(records.keys))  # the judge may work now
+    records = Records(config.run / JUDGEMENTS)
+    drop_if_all_failed(records, _failed)
     drop_unanswered(records, _is_unanswered)
     with timed(config.run, "judge"):
         if config.judge == "oracle":
@@ -57,7 +68,7 @@ def main(config: JudgeConfig) -> None:
             assert config.model is not None
             asyncio.run(_ask_model(trees, records, config.model, config))
     leave_unless(len(records.keys) == len(trees))
-    _refuse_none(records)
+    refuse_if_all_failed(records, _failed, "no judgement could be read", "fix the judge")
     finish(records)
     _report(records)
 
@@ -107,40 +118,29 @@ def _record(problem_id: str, judge: str, judged: Judged) -> dict[str, Any]:
     }
 
 
-def _has_verdict(record: Mapping[str, Any]) -> bool:
-    return any(verdict is not None for verdict in record["verdicts"])
+def _failed(record: Mapping[str, Any]) -> tuple[Mapping[str, int], str] | None:
+    has_verdict = any(verdict is not None for verdict in record["verdicts"])
+    return None if has_verdict else (record["failures"], record["example"])
 
 
 def _is_unanswered(record: Mapping[str, Any]) -> bool:
     return bool(record.get("unanswered"))
 
 
-def _refuse_none(records: Records) -> None:
-    """UserError if the judge was asked and none of its answers could be read."""
-    failures: Counter[str] = Counter()
-    example = ""
-    for record in records:
-        if _has_verdict(record):
-            return
-        failures.update(record["failures"])
-        example = example or record["example"]
-    if failures:
-        raise UserError(
-            f"no judgement could be read ({dict(failures)}); the first: {example}; fix the judge, then run the same"
-            " command again, which repeats all requests"
-        )
-
-
 def _report(records: Records) -> None:
     failures: Counter[str] = Counter()
     said = unanswered = 0
+    example = ""
     for record in records:
         failures.update(record["failures"])
+        example = example or record["example"]
         said += sum(verdict is not None for verdict in record["verdicts"])
         unanswered += _is_unanswered(record)
     log.info(
         "%d trees judged, %d steps with a verdict; no result: %s", len(records.keys), said, dict(failures) or "none"
     )
+    if example:
+        log.warning("the first judgement without result: %s", example)
     tell_unanswered(unanswered)
 
 

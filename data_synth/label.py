@@ -8,14 +8,18 @@ from __future__ import annotations
 import dataclasses
 import logging
 import math
+from collections import Counter
 from collections.abc import Iterable, Iterator
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
+from data_synth.judges.config import JUDGEMENTS
 from data_synth.labels.config import LabelConfig
 from data_synth.search.store import Searched, TreeRun
 from data_synth.search.tree import is_mixed, outcomes, read_solutions
 from vlprm.data.dataset import tree_row, write_dataset
+from vlprm.errors import UserError
 from vlprm.labels.fusion import Rule, fuse_tree, with_verdicts
 from vlprm.labels.judge_reliability import JudgeReliability, TreeEvidence, estimate_reliability
 from vlprm.runs.config import dump, run
@@ -26,6 +30,8 @@ from vlprm.tasks import known_regions
 
 log = logging.getLogger(__name__)
 
+# How the policy fared on a problem.
+MIXED, ALWAYS, NEVER, NO_RESULT = "mixed", "always solved", "never solved", "without a result"
 ESTIMATED_FROM = 400  # trees; with more, the estimate is finer than the rates are constant
 
 
@@ -40,9 +46,16 @@ def main(config: LabelConfig) -> None:
         return
     with timed(config.run, "label"):
         quality = _estimate(trees, judgements)
-        rows = (_row(searched, quality, config.rule, judgements) for searched in _mixed(trees, judgements))
-        written = write_dataset(target, rows)
+        left_out: Counter[str] = Counter()
+        judged = _judged(trees, judgements, config.keep_unmixed, left_out)
+        rows = (_row(searched, quality, config.rule, judgements) for searched in judged)
+        first = next(rows, None)
+        if first is None:
+            raise UserError(_none_left(left_out, len(trees)))
+        written = write_dataset(target, chain([first], rows))
     log.info("%d trees in %s", written, target)
+    if left_out:
+        log.warning("%d trees left out: %s%s", left_out.total(), _said(left_out), _hint(left_out))
 
 
 class Judgements:
@@ -50,7 +63,7 @@ class Judgements:
     the run is not finished or judged other trees."""
 
     def __init__(self, folder: Path | None, trees: list[Path]) -> None:
-        self.files = [] if folder is None else [folder / "judgements.jsonl"]
+        self.files = [] if folder is None else [folder / JUDGEMENTS]
         self.judge = "none"
         self._places: dict[str, int] = {}
         for path in self.files:
@@ -76,18 +89,48 @@ class Judgements:
         return record_at(self.files[0], self._places[problem_id]) if problem_id in self._places else None
 
 
-def _mixed(trees: Iterable[Searched], judgements: Judgements) -> Iterator[Searched]:
-    """The trees of problems that the policy solves sometimes but not always, with the judge's verdicts."""
+def _judged(
+    trees: Iterable[Searched], judgements: Judgements, keep_unmixed: bool, left_out: Counter[str]
+) -> Iterator[Searched]:
+    """The trees with the judge's verdicts. Counts those that are left out: without a result and, unless `keep_unmixed`,
+    of problems that the policy solved always or never."""
     for searched in trees:
-        if is_mixed(searched.tree):
+        outcome = _outcome(searched.tree)
+        if outcome == MIXED or (keep_unmixed and outcome != NO_RESULT):
             labels = with_verdicts([node.label for node in searched.tree.nodes], judgements.of(searched.tree))
             yield dataclasses.replace(searched, tree=_with_labels(searched.tree, labels))
+        else:
+            left_out[outcome] += 1
+
+
+def _outcome(tree: StepTree) -> str:
+    if is_mixed(tree):
+        return MIXED
+    if not tree.root.mc_valid:
+        return NO_RESULT
+    return ALWAYS if tree.root.mc_correct else NEVER
+
+
+def _said(left_out: Counter[str]) -> str:
+    return ", ".join(f"{count} {outcome}" for outcome, count in left_out.items())
+
+
+def _hint(left_out: Counter[str]) -> str:
+    return "; keep_unmixed: true labels problems solved always or never" if {ALWAYS, NEVER} & left_out.keys() else ""
+
+
+def _none_left(left_out: Counter[str], trees: int) -> str:
+    return (
+        f"none of {trees} trees has right and wrong rollouts ({_said(left_out)}), so no step can be labelled; use more "
+        "problems, more rollouts or another policy, or set keep_unmixed to label problems solved always or never"
+    )
 
 
 def _estimate(trees: TreeRun, judgements: Judgements) -> JudgeReliability:
-    """Estimate the judge's error rates from about ESTIMATED_FROM trees, evenly spaced over the run."""
+    """Estimate the judge's error rates from about ESTIMATED_FROM mixed trees, evenly spaced over the run."""
     drawn = trees.every(max(1, len(trees) // ESTIMATED_FROM))
-    quality = estimate_reliability([TreeEvidence.of(searched.tree) for searched in _mixed(drawn, judgements)])
+    evidence = [TreeEvidence.of(searched.tree) for searched in _judged(drawn, judgements, False, Counter())]
+    quality = estimate_reliability(evidence) if evidence else JudgeReliability()
     for name, rate in quality.rates.items():
         low, high = quality.intervals.get(name, (math.nan, math.nan))
         log.info("the judge's %s: %.3f (%.3f to %.3f)", name, rate, low, high)

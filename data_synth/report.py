@@ -2,8 +2,8 @@
 
     python -m data_synth.report --run runs/demo
 
-Reads the run's folders `trees`, `labels` and, if present, `judgements`. On synthetic tasks it measures every fusion
-rule against the ground truth, on the same steps.
+Reads the run's folders `trees` and `labels`, and the judgements that the labels were made from. On synthetic tasks it
+measures every fusion rule against the ground truth, on the same steps.
 """
 
 from __future__ import annotations
@@ -17,15 +17,17 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
+from data_synth.judges.config import JUDGEMENTS
 from data_synth.reports.config import ReportConfig
 from data_synth.reports.tally import RuleTally, StepTally
 from data_synth.search.store import TreeRun
 from data_synth.search.tree import is_mixed
 from vlprm.answers import FORMS, form_of
 from vlprm.data.dataset import iterate_rows, row_evidence
+from vlprm.errors import UserError
 from vlprm.metrics import percent
 from vlprm.runs.config import run
-from vlprm.runs.folder import refuse_other_inputs, seconds_of, write_atomically
+from vlprm.runs.folder import INPUTS, fingerprint, json_object, refuse_other_inputs, seconds_of, write_atomically
 from vlprm.runs.journal import iterate_finished
 from vlprm.tasks import load_tasks
 from vlprm.viewer.page import render_page, synthesis_section
@@ -40,7 +42,8 @@ def main(config: ReportConfig) -> None:
     dataset = config.run / "labels" / "dataset.parquet"
     steps, rules = StepTally(), RuleTally(load_tasks(config.tasks))
     trees = TreeRun(config.run / "trees")
-    results: dict[str, Any] = {"trees": _trees(trees), "judge": _judge(config.run / "judgements")}
+    judgements = _judgements(dataset.parent)
+    results: dict[str, Any] = {"trees": _trees(trees), "judge": _judge(judgements)}
     if dataset.exists():
         refuse_other_inputs(dataset.parent, trees.files)
     for row in iterate_rows(dataset):
@@ -48,7 +51,7 @@ def main(config: ReportConfig) -> None:
         steps.add(row, evidence)
         rules.add(row, evidence)
     results |= {"steps": steps.result(), "truth": rules.result(), "judge_quality": steps.quality}
-    results["cost"] = _cost(results, config)
+    results["cost"] = _cost(results, config, judgements)
     write_atomically(config.run / "synthesis.json", json.dumps(results, indent=2) + "\n")
     page = render_page("step labels", [synthesis_section(results)], LabelledTrees(dataset))
     write_atomically(config.run / "synthesis.html", page)
@@ -83,13 +86,27 @@ def _trees(trees: TreeRun) -> dict[str, Any]:
     }
 
 
-def _judge(folder: Path) -> dict[str, Any] | None:
-    if not folder.is_dir():
+def _judgements(labels: Path) -> Path | None:
+    """The run folder of the judgements that labels were made from, beside the labels or where it was then; None if they
+    were made without. UserError if it is gone or has changed."""
+    for made_from, print_then in json_object(labels / INPUTS).items():
+        path = Path(made_from)
+        if path.name == JUDGEMENTS:
+            places = [labels.parent / path.parent.name / JUDGEMENTS, path]
+            found = next((p for p in places if p.exists() and fingerprint(p) == print_then), None)
+            if found is None:
+                raise UserError(f"{labels} was made from {path}, which is gone or has changed; make the labels again")
+            return found.parent
+    return None
+
+
+def _judge(folder: Path | None) -> dict[str, Any] | None:
+    if folder is None:
         return None
     sums: Counter[str] = Counter(requests=0, tokens=0, verdicts=0)
     failures: Counter[str] = Counter()
     name = ""
-    for record in iterate_finished(folder / "judgements.jsonl", "data_synth.judge"):
+    for record in iterate_finished(folder / JUDGEMENTS, "data_synth.judge"):
         name = record["judge"]
         sums.update(requests=record.get("requests", 0), tokens=record.get("tokens", 0))
         sums.update(verdicts=sum(verdict is not None for verdict in record["verdicts"]))
@@ -97,7 +114,7 @@ def _judge(folder: Path) -> dict[str, Any] | None:
     return {"name": name, **sums, "failures": dict(failures)}
 
 
-def _cost(results: dict[str, Any], config: ReportConfig) -> dict[str, float]:
+def _cost(results: dict[str, Any], config: ReportConfig, judgements: Path | None) -> dict[str, float]:
     """Cost per labelled step, including the search of problems that gave no labels."""
     labelled = max(1, results["steps"]["labelled"])
     judge = results["judge"] or Counter()
@@ -105,7 +122,7 @@ def _cost(results: dict[str, Any], config: ReportConfig) -> dict[str, float]:
     parts = [
         config.run / "trees",
         *(config.run / "trees").glob("shard-*"),
-        config.run / "judgements",
+        *([judgements] if judgements else []),
         config.run / "labels",
     ]
     seconds = sum(sum(seconds_of(part).values()) for part in parts)

@@ -18,15 +18,21 @@ from typing import Any
 from data_synth.search.config import TreesConfig
 from data_synth.search.drive import Work, in_process, on_cluster, served
 from data_synth.search.source import Source, drawn_problems, parse_shard, problems_of_file
-from data_synth.search.store import IMAGES, TREES, shard_name
+from data_synth.search.store import FIXED, IMAGES, TREES, shard_name
 from data_synth.search.tree import is_mixed
-from vlprm.errors import UserError
 from vlprm.policy import UNANSWERED
 from vlprm.policy.open import folders_of, open_policy, placed
 from vlprm.runs.config import dump, run
 from vlprm.runs.folder import open_run, timed
 from vlprm.runs.journal import Records, finish
-from vlprm.runs.window import drop_unanswered, leave_unless, stopped_by_sigint, tell_unanswered
+from vlprm.runs.window import (
+    drop_if_all_failed,
+    drop_unanswered,
+    leave_unless,
+    refuse_if_all_failed,
+    stopped_by_sigint,
+    tell_unanswered,
+)
 from vlprm.schema import StepTree, from_json
 from vlprm.tasks import load_tasks
 
@@ -37,19 +43,19 @@ def main(config: TreesConfig) -> None:
     """Run `vlprm trees`."""
     source = open_source(config)
     units = source.units(config.unit, config.shard)
-    config = dataclasses.replace(config, policy=placed(config.policy))
+    config = dataclasses.replace(config, policy=placed(config.policy, config.ray))
     i, n = parse_shard(config.shard)
     folder = config.run / shard_name(i, n) if n > 1 else config.run
     own, served = folders_of([config.policy])
-    open_run(folder, dump(config), config.seed, [*own, *filter(None, [config.problem_file])], served)
+    inputs = [*own, *filter(None, [config.problem_file])]
+    open_run(folder, dump(config), config.seed, inputs, served, FIXED if n > 1 else ())
     records = Records(folder / TREES)
-    if all("failure" in record for record in records):
-        records.drop(set(records.keys))  # the problems may be readable now
+    drop_if_all_failed(records, _failed)
     drop_unanswered(records, _is_unanswered)
     with timed(folder, "trees"):
         done = asyncio.run(_search(source, units, records, config))
     leave_unless(done)
-    _refuse_none(records)
+    refuse_if_all_failed(records, _failed, "no problem can be searched", "correct the problems")
     finish(records)
     _report(records)
 
@@ -58,19 +64,8 @@ def _is_unanswered(record: Mapping[str, Any]) -> bool:
     return "tree" in record and bool(UNANSWERED & record["tree"]["stops"].keys())
 
 
-def _refuse_none(records: Records) -> None:
-    """UserError if no problem could be searched."""
-    causes: Counter[str] = Counter()
-    first = ""
-    for record in records:
-        if "failure" not in record:
-            return
-        causes[record["failure"]] += 1
-        first = first or record["said"]
-    raise UserError(
-        f"none of {causes.total()} problems can be searched ({dict(causes)}); the first: {first}; correct them, then"
-        " run the same command again"
-    )
+def _failed(record: Mapping[str, Any]) -> tuple[Mapping[str, int], str] | None:
+    return ({record["failure"]: 1}, record["said"]) if "failure" in record else None
 
 
 def open_source(config: TreesConfig) -> Source:
@@ -97,10 +92,10 @@ async def _search(source: Source, units: list[list[str]], records: Records, conf
 def _report(records: Records) -> None:
     sums: Counter[str] = Counter(trees=0, mixed=0, rollouts=0, steps=0, failed=0)
     unanswered = 0
-    failures: Counter[str] = Counter()
+    failures: dict[str, list[str]] = {}
     for record in records:
         if "failure" in record:
-            failures[record["failure"]] += 1
+            failures.setdefault(record["failure"], []).append(record["said"])
             continue
         tree = from_json(StepTree, record["tree"])
         sums.update(trees=1, mixed=is_mixed(tree), rollouts=tree.rollouts, steps=len(tree.nodes))
@@ -111,8 +106,8 @@ def _report(records: Records) -> None:
         "%(failed)d root rollouts without result", sums
     )  # fmt: skip
     tell_unanswered(unanswered)
-    if failures:
-        log.info("problems that cannot be searched: %s", dict(failures))
+    for cause, said in failures.items():
+        log.warning("%d problems cannot be searched (%s); the first: %s", len(said), cause, said[0])
 
 
 if __name__ == "__main__":

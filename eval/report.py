@@ -17,6 +17,7 @@ from typing import Any
 
 from eval.runs import measures
 from eval.runs.pools import Pool
+from eval.runs.problem_sets import tasks_of
 from eval.runs.results import Run, evaluation_of, read_runs
 from eval.tables.config import ReportConfig
 from eval.tables.terminal import print_tables
@@ -25,7 +26,7 @@ from vlprm.data.dataset import LabelledPath, read_rows, row_paths
 from vlprm.errors import UserError
 from vlprm.runs.config import dump, run
 from vlprm.runs.folder import open_run, refuse_other_inputs, seconds_of, timed, write_atomically
-from vlprm.tasks import Tasks, load_tasks
+from vlprm.tasks import Tasks
 from vlprm.viewer.page import render_page
 
 log = logging.getLogger(__name__)
@@ -36,7 +37,7 @@ STAGES = ("trees", "judgements", "labels", "prm", "eval")
 
 def main(config: ReportConfig) -> None:
     """Write `results.json` and `report.html` to the run folder, and print tables."""
-    tasks = load_tasks(config.tasks)
+    tasks = tasks_of(config.tasks)
     evaluation, labels = evaluation_of(config.run), config.run / "labels" / "dataset.parquet"
     if evaluation is None:
         raise UserError(
@@ -55,7 +56,7 @@ def main(config: ReportConfig) -> None:
             open_run(config.run, dump(config), seed=0)
     folders = [*(config.run / stage for stage in STAGES), config.run]
     results["seconds"] = {stage: value for folder in folders for stage, value in seconds_of(folder).items()}
-    problems = run_problems(config.run, tasks)
+    problems = run_problems(config.run, tasks, config.tasks)
     write_atomically(config.run / "results.json", json.dumps(results, indent=2) + "\n")
     write_atomically(config.run / "report.html", render_page(config.run.name, run_sections(config.run), problems))
     print_tables(results)

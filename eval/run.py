@@ -4,7 +4,8 @@
 
 A record holds all candidates. Methods that choose among whole samples share one pool, which is sampled and scored once
 and read by every selector of `eval.table`. To resume a run that was killed or stopped by SIGINT, run the same command
-again. `shard: 0/4` runs every fourth problem, in a folder of its own; `ray` runs the work on a cluster.
+again; on a finished run, it repeats the problems with requests that servers failed to answer. `shard: 0/4` runs every
+fourth problem, in a folder of its own; `ray` runs the work on a cluster.
 """
 
 from __future__ import annotations
@@ -13,23 +14,35 @@ import asyncio
 import dataclasses
 import json
 import logging
-from collections.abc import Iterator, Sequence
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
 from functools import partial
+from typing import Any
 
 from eval.runs.config import RunConfig
 from eval.runs.jobs import Job, jobs_of
 from eval.runs.worker import Record, open_worker, open_worker_anew
 from vlprm.model.loading import checkpoint_folder, parameter_count
+from vlprm.policy import UNANSWERED
 from vlprm.policy.open import folders_of, placed
 from vlprm.runs.config import dump, run
 from vlprm.runs.folder import open_run, timed, write_atomically
 from vlprm.runs.journal import Records, finish, in_units
 from vlprm.runs.pools import PARAMETERS, RECORDS
 from vlprm.runs.ray import Cluster, on_ray
-from vlprm.runs.window import append_of, in_window, leave_unless, stopped_by_sigint
+from vlprm.runs.window import (
+    append_of,
+    drop_if_all_failed,
+    drop_unanswered,
+    in_window,
+    leave_unless,
+    refuse_if_all_failed,
+    stopped_by_sigint,
+    tell_unanswered,
+)
 from vlprm.search.tokens import Parameters
-from vlprm.serving.config import ModelConfig, gpus_of
+from vlprm.serving.config import ModelConfig, devices_of
 
 log = logging.getLogger(__name__)
 
@@ -37,16 +50,37 @@ log = logging.getLogger(__name__)
 def main(config: RunConfig) -> None:
     """Write the records of all jobs to the run folder."""
     jobs = jobs_of(config)
-    reward_model, critic = config.reward_model and placed(config.reward_model), config.critic and placed(config.critic)
-    config = dataclasses.replace(config, policy=placed(config.policy), reward_model=reward_model, critic=critic)
-    open_run(config.run, dump(config), config.search.seed, *folders_of(models_of(config)))
-    write_atomically(config.run / PARAMETERS, json.dumps(asdict(parameters_of(config))) + "\n")
+    reward_model, critic = (model and placed(model, config.ray) for model in (config.reward_model, config.critic))
+    policy = placed(config.policy, config.ray)
+    config = dataclasses.replace(config, policy=policy, reward_model=reward_model, critic=critic)
+    own, served = folders_of(models_of(config))
+    files = [benchmark.problem_file for benchmark in config.benchmarks if benchmark.problem_file is not None]
+    open_run(config.run, dump(config), config.search.seed, [*own, *files], served)
     records = Records(config.run / RECORDS)
+    drop_if_all_failed(records, _failed)
+    drop_unanswered(records, _is_unanswered)
     with timed(config.run, "run"):
         if len(records.keys) < len(jobs):
             asyncio.run(solve_all(jobs, records, config))
     leave_unless(len(records.keys) == len(jobs))
+    refuse_if_all_failed(records, _failed, "no problem could be solved", "correct the problems or the servers")
+    write_atomically(config.run / PARAMETERS, json.dumps(asdict(parameters_of(config))) + "\n")
     finish(records)
+    tell_unanswered(sum(map(_is_unanswered, records)))
+
+
+def _failed(record: Mapping[str, Any]) -> tuple[Mapping[str, int], str] | None:
+    """A problem that cannot be used, or for which servers answered no request."""
+    if record["failure"]:
+        return {record["failure"]: 1}, record["said"]
+    stops = Counter(candidate["solution"]["stop"] for candidate in record["candidates"])
+    if not stops or stops.keys() - UNANSWERED:
+        return None
+    return stops, f"{record['problem']}: servers answered no request ({', '.join(stops)})"
+
+
+def _is_unanswered(record: Mapping[str, Any]) -> bool:
+    return any(candidate["solution"]["stop"] in UNANSWERED for candidate in record["candidates"])
 
 
 async def solve_all(jobs: Sequence[Job], records: Records, config: RunConfig) -> None:
@@ -62,7 +96,7 @@ async def solve_all(jobs: Sequence[Job], records: Records, config: RunConfig) ->
         units, at_once = open_units(jobs, records, config)
         if config.ray:
             keys = ([job.key for job in unit] for unit in units)
-            cluster = Cluster(config.ray, config.workers, gpus_of(models_of(config)), at_once)
+            cluster = Cluster(config.ray, config.workers, devices_of(models_of(config)), at_once)
             await on_ray(keys, partial(open_worker_anew, config), write, cluster, stopping)
             return
         async with open_worker(config) as solved:

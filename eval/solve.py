@@ -14,9 +14,11 @@ from collections.abc import Sequence
 from eval.runs.config import SolveConfig
 from eval.runs.models import open_models, refuse_missing_models
 from eval.runs.views import candidate_view
-from vlprm.answers import CANONICAL, is_correct
+from vlprm.answers import is_correct
+from vlprm.data.problem_file import gold_answer
 from vlprm.errors import UserError
 from vlprm.images import check_aspect, open_image
+from vlprm.prompts import with_options
 from vlprm.runs.config import dump, run
 from vlprm.runs.folder import open_run, write_atomically
 from vlprm.schema import Problem, Solution, StepScore
@@ -42,10 +44,10 @@ def main(config: SolveConfig) -> None:
 
 
 def problem_of(config: SolveConfig) -> Problem:
-    """The problem to solve. UserError if an image is missing, unreadable or too narrow, or if the answer does not have
-    its type."""
-    if config.answer is not None and CANONICAL[config.answer_type](config.answer) is None:
-        raise UserError(f"the answer {config.answer!r} is not of type {config.answer_type}; give another answer_type")
+    """The problem to solve. UserError if an image is missing, unreadable or too narrow, or if the answer is none of the
+    choices or does not have its type."""
+    answer = config.answer
+    gold = None if answer is None else gold_answer(answer, config.answer_type, config.choices, "--answer")
     images = []
     for path in config.image:
         if not path.is_file():
@@ -53,7 +55,8 @@ def problem_of(config: SolveConfig) -> Problem:
         images.append(path.read_bytes())
         check_aspect(open_image(images[-1], str(path)), str(path))
     meta = {"choices": list(config.choices)} if config.choices else {}
-    return Problem("solve", "solve", config.question, tuple(images), config.answer, config.answer_type, meta)
+    question = with_options(config.question, config.choices)
+    return Problem("solve", "solve", question, tuple(images), gold, config.answer_type, meta)
 
 
 async def searched(problem: Problem, config: SolveConfig) -> SearchResult:

@@ -9,17 +9,19 @@ Shows the available results (`results.json`, `synthesis.json`), the candidates w
 from __future__ import annotations
 
 import logging
+from collections.abc import Container
 from pathlib import Path
 
 from markupsafe import Markup
 
+from eval.runs.problem_sets import tasks_of
 from eval.runs.results import evaluation_of
 from eval.runs.views import RunViews
 from eval.tables.config import ViewConfig
 from vlprm.errors import UserError
 from vlprm.runs.config import run
 from vlprm.runs.folder import json_object
-from vlprm.tasks import Tasks, load_tasks
+from vlprm.tasks import Tasks
 from vlprm.viewer.page import results_section, synthesis_section
 from vlprm.viewer.serve import PageServer
 from vlprm.viewer.trees import LabelledTrees
@@ -30,7 +32,7 @@ log = logging.getLogger(__name__)
 
 def main(config: ViewConfig) -> None:
     """Serve the page until Ctrl-C."""
-    problems = run_problems(config.run, load_tasks(config.tasks))
+    problems = run_problems(config.run, tasks_of(config.tasks), config.tasks)
     log.info("reading %d problems of %s", len(problems), config.run)
     with PageServer(config.port, config.run.name, run_sections(config.run), problems) as server:
         log.info("open %s in a browser; stop with Ctrl-C", server.url)
@@ -46,11 +48,11 @@ def run_sections(folder: Path) -> list[Markup]:
     return [section(found) for name, section in parts if (found := json_object(folder / name))]
 
 
-def run_problems(folder: Path, tasks: Tasks) -> Problems:
+def run_problems(folder: Path, tasks: Tasks, named: Container[str] = ()) -> Problems:
     """The problems of the eval.run run in this folder or its subfolder `eval`, then the search trees of `labels`.
-    UserError if there is neither."""
+    `named`: paths of modules that the user gave. UserError if there is neither."""
     evaluation, dataset = evaluation_of(folder), folder / "labels" / "dataset.parquet"
-    sources: list[Problems] = [RunViews(evaluation, tasks)] if evaluation else []
+    sources: list[Problems] = [RunViews(evaluation, tasks, named)] if evaluation else []
     if dataset.exists():
         sources.append(LabelledTrees(dataset))
     if not sources:

@@ -25,6 +25,7 @@ _MODULES = {
     "load_policy": "vlprm.model.loading",
     "load_reward_model": "vlprm.model.reward_loading",
     "open_policy": "vlprm.policy.open",
+    "rank": "vlprm.scoring.rank",
     "score": "vlprm.scoring.tree",
     "score_whole": "vlprm.scoring.tree",
     "solve": "vlprm.search",

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
+from string import ascii_uppercase
 
 from vlprm.errors import ProblemError, UserError
 from vlprm.schema import Problem
@@ -25,6 +27,21 @@ def user_text(template_id: str, problem: Problem) -> str:
     if template_id not in TEMPLATES:
         raise UserError(f"unknown prompt template {template_id!r}; known: {', '.join(TEMPLATES)}")
     return TEMPLATES[template_id].format(question=problem.question)
+
+
+def option_list(options: Sequence[str], mark: str = "({}) {}") -> str:
+    """Options with their letters, one per line. UserError if there are more options than letters."""
+    if len(options) > len(ascii_uppercase):
+        raise UserError(f"{len(options)} options are more than the 26 letters; correct the row")
+    return "\n".join(mark.format(letter, option) for letter, option in zip(ascii_uppercase, options, strict=False))
+
+
+def with_options(question: str, options: Sequence[str]) -> str:
+    """The question with its options, which policy, judge and reward model all read. A question that already lists each
+    option after its letter stays as it is."""
+    lettered = zip(ascii_uppercase, options, strict=False)
+    listed = all(re.search(rf"\b{letter} ?[.):\]]\s*{re.escape(option)}", question) for letter, option in lettered)
+    return question if listed else f"{question}\n{option_list(options)}"
 
 
 # The question after each step to a reward model that answers with a verdict token.

@@ -11,6 +11,8 @@ from jsonargparse.typing import ClosedUnitInterval, NonNegativeFloat, PositiveIn
 from vlprm.serving.config import ModelConfig
 from vlprm.tasks import TASKS
 
+JUDGEMENTS = "judgements.jsonl"  # the records of a run
+
 
 @dataclass(frozen=True)
 class AskConfig:

@@ -17,12 +17,15 @@ class LabelConfig:
         run: run folder to write; the dataset is its `dataset.parquet`.
         judgements: run folder of data_synth.judge; without it, labels use the rollout counts alone.
         rule: fusion rule, see vlprm.labels.fusion.RULES.
+        keep_unmixed: also label problems that the policy solved always or never; the judge's error rates are still
+            estimated on the others.
     """
 
     trees: Path
     run: Path
     judgements: Path | None = None
     rule: Rule = "bayes"
+    keep_unmixed: bool = False
 
 
 @dataclass(frozen=True)

@@ -52,7 +52,7 @@ class TreeSearchConfig:
     threshold: ClosedUnitInterval = 0.2
     chunk: PositiveInt = 2
     temperature: NonNegativeFloat = 1.0
-    max_tokens: PositiveInt = 160
+    max_tokens: PositiveInt = 1024
 
 
 @dataclass(frozen=True)

@@ -16,14 +16,14 @@ from data_synth.search.estimators import search
 from data_synth.search.source import Source
 from data_synth.search.store import Failed, Outcome, Searched, failure_record, tree_record
 from vlprm.errors import ProblemError
-from vlprm.policy import UNANSWERED, Policy
+from vlprm.policy import UNANSWERED, Policy, all_answers
 from vlprm.policy.open import open_policy
 from vlprm.policy.replay import ANSWERS, ReplayPolicy
 from vlprm.runs.journal import Records, in_units
 from vlprm.runs.ray import Cluster, on_ray
 from vlprm.runs.ray import Work as UnitWork
 from vlprm.runs.window import append_of, in_window
-from vlprm.serving.config import gpus_of
+from vlprm.serving.config import devices_of
 
 
 @dataclass(frozen=True)
@@ -74,7 +74,7 @@ async def in_process(work: Work, engine: Policy) -> None:
         for unit in in_units(units, len(units), work.records, key=lambda i: i):
             if not work.stopping.is_set():
                 asked = (search_one(i, work.source, engine, work.search, work.seed) for i in unit)
-                work.write(await asyncio.gather(*asked))
+                work.write(await all_answers(asked))
 
 
 async def served(work: Work, engine: Policy, in_flight: int) -> None:
@@ -97,7 +97,7 @@ async def served(work: Work, engine: Policy, in_flight: int) -> None:
 async def on_cluster(work: Work, config: Any, open_source: Callable[[Any], Source]) -> None:
     """Search units on the actors of a Ray cluster. `config` is a TreesConfig."""
     is_served = config.policy.is_served
-    cluster = Cluster(config.ray, config.workers, gpus_of([config.policy]), at_once=2 if is_served else 1)
+    cluster = Cluster(config.ray, config.workers, devices_of([config.policy]), at_once=2 if is_served else 1)
     todo = ([i for i in unit if i not in work.records.keys] for unit in work.units)
     await on_ray(filter(None, todo), partial(_opened, config, open_source), work.write, cluster, work.stopping)
 
@@ -109,6 +109,6 @@ async def _opened(config: Any, open_source: Callable[[Any], Source]) -> AsyncIte
 
         async def searched(unit: Sequence[str]) -> list[Outcome]:
             asked = (search_one(i, source, engine, config.search, config.seed) for i in unit)
-            return list(await asyncio.gather(*asked))
+            return await all_answers(asked)
 
         yield searched

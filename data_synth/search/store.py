@@ -17,15 +17,18 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import yaml
 
 from vlprm.errors import UserError
 from vlprm.images import content_hash
 from vlprm.runs.folder import CONFIG, write_atomically
 from vlprm.runs.journal import placed_records, record_at, refuse_unfinished
+from vlprm.runs.resume import result_settings
 from vlprm.schema import Problem, StepTree, from_json, to_json
 
 STAGE = "data_synth.trees"
 TREES, IMAGES = "trees.jsonl", "images"
+FIXED = ("unit",)  # it decides which problems a shard has
 _SHARD = re.compile(r"shard-(\d+)-of-(\d+)")
 
 
@@ -132,9 +135,10 @@ def tree_files(folder: Path) -> list[Path]:
     return [part / TREES for part in parts]
 
 
-def _config_but_shard(folder: Path) -> list[str]:
+def _config_but_shard(folder: Path) -> dict[str, Any]:
     path = folder / CONFIG
-    return [line for line in path.read_text().splitlines() if not line.startswith("shard:")] if path.exists() else []
+    settings = yaml.safe_load(path.read_text()) if path.exists() else None
+    return {name: value for name, value in (result_settings(settings, FIXED) or {}).items() if name != "shard"}
 
 
 def shard_name(index: int, count: int) -> str:

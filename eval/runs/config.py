@@ -18,7 +18,7 @@ class ProblemSetConfig:
     """One benchmark of a run.
 
     Args:
-        name: published benchmark, drawn task family, or module path of a family; any name for a problem_file.
+        name: published benchmark, drawn task family, or module path of either; any name for a problem_file.
         data: folder of the benchmark, as in its public repository; omit to download it from the Hub.
         subset: subset of the benchmark's items.
         style: prompt style: steps (asks for tagged steps) or official (the authors' own prompt).
@@ -129,5 +129,5 @@ class FaithfulnessConfig:
     n: PositiveInt = 4
     rollouts: PositiveInt = 2
     temperature: NonNegativeFloat = 1.0
-    max_tokens: PositiveInt = 160
+    max_tokens: PositiveInt = 1024
     seed: int = 0

@@ -10,12 +10,12 @@ from pathlib import Path
 from eval.runs.config import ProblemSetConfig
 from vlprm import answers
 from vlprm.answers import is_correct
-from vlprm.benchmarks import BENCHMARKS, load_benchmark
+from vlprm.benchmarks import BENCHMARKS, is_benchmark_module, load_benchmark
 from vlprm.benchmarks.benchmark import Benchmark, Item, Output, Reading, as_problem, items_from_hub, load_items
 from vlprm.data.problem_file import ProblemFile
 from vlprm.errors import UserError
 from vlprm.schema import Problem, Solution, Step, Verdict
-from vlprm.tasks import TASKS, load_task
+from vlprm.tasks import TASKS, Tasks, load_task, load_tasks
 from vlprm.tasks.synthetic import SyntheticFamily
 
 
@@ -40,7 +40,7 @@ def open_problem_set(config: ProblemSetConfig) -> ProblemSet:
                 f"{config.problem_file} holds your own problems; choose a name that is not taken, and remove data"
             )
         return _own(ProblemFile(config.problem_file), config)
-    if config.name in BENCHMARKS:
+    if config.name in BENCHMARKS or is_benchmark_module(config.name):
         return _benchmark(load_benchmark(config.name), config)
     if config.name not in TASKS and "." not in config.name:
         nearest = difflib.get_close_matches(config.name, known, n=1)
@@ -50,6 +50,12 @@ def open_problem_set(config: ProblemSetConfig) -> ProblemSet:
             "problem_file too"
         )
     return _drawn(load_task(config.name), config)
+
+
+def tasks_of(names: Sequence[str]) -> Tasks:
+    """The task families among these names; the others are paths of modules with a benchmark."""
+    families = [name for name in names if not is_benchmark_module(name)]
+    return load_tasks(families) if families or not names else {}
 
 
 def _own(file: ProblemFile, config: ProblemSetConfig) -> ProblemSet:

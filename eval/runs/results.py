@@ -17,6 +17,7 @@ from vlprm.errors import UserError
 from vlprm.runs.folder import CONFIG, json_object
 from vlprm.runs.journal import iterate_finished
 from vlprm.runs.pools import PARAMETERS, POOL, RECORDS
+from vlprm.runs.resume import result_settings
 from vlprm.schema import SCHEMA_VERSION
 from vlprm.scoring.aggregate import AGGREGATIONS
 from vlprm.search import Cost
@@ -24,7 +25,6 @@ from vlprm.search.select import selectors
 from vlprm.search.tokens import Parameters, Spend, pool_spend, spend_of, spend_of_first
 
 Values = dict[str, dict[str, float]]  # accuracy by benchmark and problem
-NOT_RESULTS = ("run", "shard", "ray", "workers", "unit")  # settings that do not affect results
 POLICY = "policy alone"
 ORACLE = "oracle"
 
@@ -107,7 +107,7 @@ def read_runs(
             raise UserError(f"{folder} has no config.yaml; pass a run folder of eval.run")
         settings = yaml.safe_load(path.read_text())
         part = Fraction(1, int(settings["shard"].partition("/")[2]))
-        settings = {name: without_device(value) for name, value in settings.items() if name not in NOT_RESULTS}
+        settings = {name: value for name, value in result_settings(settings).items() if name != "shard"}
         label = label_of(settings)
         known = json_object(folder / PARAMETERS)
         parameters = Parameters(**known) if known else None
@@ -137,11 +137,6 @@ def label_of(settings: dict[str, Any]) -> str:
         path = Path(reward_model["checkpoint"])
         names.insert(1, path.name if path.name != "prm" else path.parent.name)
     return " + ".join(names)
-
-
-def without_device(value: Any) -> Any:
-    """A setting; for a model, without its device, which depends on the machine."""
-    return {name: of for name, of in value.items() if name != "device"} if isinstance(value, dict) else value
 
 
 def facts_of(record: Record, one: Run, layout: Layout, keep_pool: bool, steps: bool) -> RecordFacts:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
 from dataclasses import replace
 from pathlib import Path
 from sys import intern
@@ -48,15 +48,15 @@ class RunViews(Problems):
     """Reads all records once for the list, and a problem's records again when it is opened. Benchmarks, problems and
     methods keep the order of the run.
 
-    Images come from the run's own sources. A task family from outside the package must be in `tasks`, so that no run
-    folder decides which code is imported; UserError if it is not.
+    Images come from the run's own sources. A task family from outside the package must be in `tasks`, and the path of a
+    benchmark's module in `named`, so that no run folder decides which code is imported; UserError if it is not.
     """
 
-    def __init__(self, folder: Path, tasks: Tasks) -> None:
+    def __init__(self, folder: Path, tasks: Tasks, named: Container[str] = ()) -> None:
         self._path, self._tasks = folder / RECORDS, tasks
         config = parse(RunConfig, ["--config", str(folder / CONFIG)])
-        own = [open_problem_set(benchmark) for benchmark in config.benchmarks if "." not in benchmark.name]
-        self._sets = {one.name: one for one in own}
+        ours = [b for b in config.benchmarks if b.problem_file or "." not in b.name or b.name in named]
+        self._sets = {one.name: one for one in map(open_problem_set, ours)}
         found: dict[tuple[str, str], Listed] = {}
         for place, record in placed_records(self._path):
             if not record["failure"]:

@@ -41,7 +41,7 @@ class ReportConfig:
 
     Args:
         run: run folder of eval.run, or the folder of all stages; the report is written into it.
-        tasks: task names or module paths; name families from outside the package here.
+        tasks: task names or module paths; name families and benchmarks from outside the package here.
     """
 
     run: Path
@@ -54,7 +54,7 @@ class ViewConfig:
 
     Args:
         run: run folder of eval.run, or the folder of all stages.
-        tasks: task names or module paths; name families from outside the package here.
+        tasks: task names or module paths; name families and benchmarks from outside the package here.
         port: local port of the page; 0 for a free one.
     """
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -15,13 +16,19 @@ from PIL import Image
 from data_synth import judge, label, trees
 from data_synth.search.config import TreeSearchConfig
 from data_synth.search.store import TREES, TreeRun
+from eval.runs.config import SolveConfig
+from eval.solve import problem_of
 from tests.stand_in import StandIn, config_of
+from vlprm.answers import choices_of, extract_answer
 from vlprm.data.problem_file import ProblemFile
 from vlprm.errors import ProblemError
 from vlprm.images import open_image
 from vlprm.model.inputs import InputBuilder
+from vlprm.prompts import judge_text, user_text
 from vlprm.runs.journal import read_records
+from vlprm.schema import Problem
 from vlprm.serving.config import ModelConfig, ServerConfig
+from vlprm.steps import split_steps
 
 GOOD = {"id": "good", "question": "How many?", "images": ["a.png"], "answer": "3", "answer_type": "integer"}
 
@@ -102,6 +109,28 @@ def test_a_problem_that_cannot_be_used_says_why(failure: str, folder: Path) -> N
     assert caught.value.failure == failure
 
 
+CHOICES = [json.loads(line) for line in (Path(__file__).parents[1] / "fixtures" / "choices.jsonl").open()]
+
+
+def test_choices_are_in_the_prompt_and_the_gold_answer_is_one_of_them(folder: Path) -> None:
+    """In a file and in eval.solve alike."""
+    for case in CHOICES:
+        row = {name: case[name] for name in ("question", "choices", "answer_type", "answer")}
+        file = ProblemFile(write(folder, {**GOOD, **row}))
+        config = SolveConfig((folder / "a.png",), **{**row, "choices": tuple(row["choices"])})
+        made: list[Callable[[], Problem]] = [lambda file=file: file.problem("good"), lambda c=config: problem_of(c)]
+        for problem in made:
+            if "refused" in case:
+                with pytest.raises(ProblemError, match=re.escape(case["refused"])):
+                    problem()
+                continue
+            found = problem()
+            assert user_text("plain@1", found) == case["asked"]
+            assert judge_text("judge@1", found, ["1"], 0).count(case["asked"]) == 1
+            assert (found.answer, list(choices_of(found))) == (case["gold"], case["choices"])
+            assert extract_answer(split_steps(f"[answer] {case['answer']}"), found.answer_type, choices_of(found))
+
+
 def test_images_are_seen_as_a_viewer_shows_them() -> None:
     """They are upright, and transparent parts are white: otherwise black print on a transparent ground would be black
     on black."""
@@ -165,6 +194,6 @@ def test_a_run_goes_on_without_the_problems_that_cannot_be_used(
         (searched,) = run
         assert (searched.problem.id, searched.problem.meta["solution"]) == ("good", "1 + 2")
     assert len(list(read_records(tmp_path / "here" / TREES))) == len(RECORDS) + 2
-    with pytest.raises(ValueError, match="items belong to the task 'good', but --tasks gives"):
+    with pytest.raises(ValueError, match="good is a problem of a file, and the oracle knows drawn problems"):
         judge.main(judge.JudgeConfig(tmp_path / "served", tmp_path / "judged"))
     label.main(label.LabelConfig(tmp_path / "served", tmp_path / "labels", rule="mc"))

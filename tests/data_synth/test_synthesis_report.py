@@ -116,6 +116,8 @@ def test_failed_judgements_and_a_price_are_shown(run: Path) -> None:
         record |= {"failures": {"timeout": 2}, "requests": 3, "tokens": 1000}
     path.write_text("".join(json.dumps(record) + "\n" for record in records))
     finish(Records(path))
+    shutil.rmtree(run / "labels")
+    label.main(label.LabelConfig(run / "trees", run / "labels", run / "judgements"))
     results = results_of(run, price_per_million_tokens=10.0)
     assert results["judge"]["failures"] == {"timeout": 2 * len(PROBLEMS)}
     tokens = results["trees"]["tokens"] + 1000 * len(PROBLEMS)

@@ -92,12 +92,13 @@ def folder(tmp_path: Path) -> Path:
 def test_the_programs_and_the_command_of_inference_run(folder: Path) -> None:
     text = (ROOT / "docs/inference.md").read_text()
     programs = re.findall(r"```python\n(.*?)```", text, re.DOTALL)
-    assert len(programs) == 2
+    assert len(programs) == 3
     command, _ = re.findall(r"```\npython (-m eval.solve .*?)```", text, re.DOTALL)
     asked = [["-c", program] for program in programs] + [shlex.split(command.replace("\\\n", " "))]
     said = [ran(folder, words) for words in asked]
-    assert "chosen:" in said[1]
-    assert "answer:" in said[2]
+    assert said[1] == "0.9 2\n0.1 1\n"
+    assert "chosen:" in said[2]
+    assert "answer:" in said[3]
     assert (folder / "runs/solve/report.html").exists()
 
 

@@ -19,11 +19,14 @@ import pandas
 import pytest
 from datasets import Dataset, load_dataset
 
+from eval import report, score
 from eval.run import main, models_of
 from eval.runs.config import ProblemSetConfig, RunConfig
 from eval.runs.pools import pool_of
 from eval.runs.results import read_runs
 from eval.runs.worker import FEATURES
+from eval.tables.config import ReportConfig
+from eval.view import run_problems
 from tests.docs.test_docs import ROOT
 from tests.ray_nodes import a_worker, two_nodes
 from tests.stand_in import Answer, Body, StandIn, completion, config_of
@@ -31,9 +34,11 @@ from vlprm.images import open_image, png
 from vlprm.model.reward_loading import load_reward_model, save_reward_model
 from vlprm.runs.config import dump
 from vlprm.runs.journal import read_records
+from vlprm.runs.ray import gpus_per_worker
 from vlprm.runs.window import EXIT_STOPPED
 from vlprm.search import SearchConfig, select
-from vlprm.serving.config import ModelConfig, ServerConfig, gpus_of
+from vlprm.serving.config import ModelConfig, ServerConfig, devices_of
+from vlprm.tasks import TASKS
 from vlprm.tasks.figure import FAMILY
 
 Record = dict[str, Any]
@@ -100,6 +105,67 @@ def test_problems_of_ones_own_are_a_benchmark(server: StandIn, policy: Policy, t
     assert read_runs((tmp_path / "run",))[0].failures == {("mine", "image_missing"): 1}
     with pytest.raises(ValueError, match="holds your own problems; choose a name that is not taken"):
         main(served(tmp_path / "other", server, ProblemSetConfig("chart", problem_file=path)))
+
+
+def test_a_run_without_a_result_is_no_success_and_the_same_command_tries_again(
+    server: StandIn, policy: Policy, tmp_path: Path
+) -> None:
+    path, image = tmp_path / "problems.jsonl", png(open_image(FAMILY.problem("train", 0).images[0]))
+    problem = {"question": "How many?", "images": ["cups.png"], "answer": "2", "answer_type": "integer"}
+    path.write_text("".join(json.dumps({"id": i, **problem}) + "\n" for i in "ab"))
+    mine = ProblemSetConfig("my.cups", problem_file=path)
+    config = served(tmp_path / "run", server, mine, methods=("self_consistency",))
+    with pytest.raises(ValueError, match=r"no problem could be solved \(\{'image_missing': 2\}\); the first: a: "):
+        main(config)
+    assert not (tmp_path / "run" / "done.json").exists()
+    (tmp_path / "cups.png").write_bytes(image)
+    main(config)
+    assert [r["failure"] for r in records_of(tmp_path / "run")] == ["", ""]
+    shown = run_problems(tmp_path / "run", TASKS)
+    assert [(shown.view(at).id, shown.images(at)) for at in range(2)] == [("a", (image,)), ("b", (image,))]
+
+
+def test_a_benchmark_of_ones_own_is_named_by_its_module(server: StandIn, tmp_path: Path) -> None:
+    image = png(open_image(FAMILY.problem("train", 0).images[0]))
+    (tmp_path / "1.png").write_bytes(image)
+    row = {"id": "1", "question": "Which sign?", "options": ["stop", "yield"], "answer": "B", "place": "city"}
+    (tmp_path / "items.jsonl").write_text(json.dumps({**row, "image": "1.png"}) + "\n")
+    server.reply = lambda body: completion(*["[answer] stop", "[answer] (B) yield"][: body.get("n", 1)])
+    signs = ProblemSetConfig("docs.examples.signs", tmp_path)
+    run = tmp_path / "run"
+    main(served(run, server, signs, methods=("self_consistency",), search=SearchConfig(n=2)))
+    (record,) = records_of(run)
+    assert [(c["answer"], c["right"]) for c in record["candidates"]] == [("A", False), ("B", True)]
+    report.main(ReportConfig(run, ("docs.examples.signs",)))
+    assert run_problems(run, {}, ["docs.examples.signs"]).images(0) == (image,)
+    with pytest.raises(ValueError, match="belong to the task 'signs'"):
+        run_problems(run, TASKS)
+    outputs = written(tmp_path / "outputs.jsonl", [{"id": "1", "response": "[answer] yield"}])
+    assert score.score(score.ScoreConfig("docs.examples.signs", outputs, tmp_path))["accuracy"] == 1
+    with pytest.raises(ValueError, match=r"unknown benchmark 'docs\.examples\.nowhere': No module named"):
+        main(served(tmp_path / "other", server, ProblemSetConfig("docs.examples.nowhere", tmp_path)))
+
+
+def test_problems_for_which_a_server_failed_are_solved_again_by_the_same_command(
+    server: StandIn, policy: Policy, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    broken = ["How many"]
+
+    def sometimes(body: Body) -> Answer:
+        if "n" in body and any(word in json.dumps(body) for word in broken):
+            return 500, "text/html", "<html>"
+        return policy(body)
+
+    server.reply = sometimes
+    asked = ProblemSetConfig("count_grid", problems=3), ProblemSetConfig("chart", problems=3)
+    config = served(tmp_path / "run", server, *asked, methods=("self_consistency",))
+    main(config)
+    assert "3 records lack answers because servers failed" in caplog.text
+    broken.clear()
+    main(config)
+    server.reply = policy
+    main(served(tmp_path / "whole", server, *asked, methods=("self_consistency",)))
+    assert timeless(tmp_path / "run") == timeless(tmp_path / "whole")
 
 
 def test_equal_answers_are_one_vote_however_they_are_written(server: StandIn, tmp_path: Path) -> None:
@@ -181,14 +247,26 @@ def test_a_cluster_that_loses_a_worker_makes_the_records_of_one_process(
 
 
 @pytest.mark.parametrize(
-    ("devices", "gpus"), [(("cpu", "cpu"), 0), (("cuda", "cuda"), 1), (("cuda:0", "cuda:1"), 2), (("cpu", "cuda:1"), 1)]
+    ("devices", "of_cluster", "gpus"),
+    [
+        (("cpu", "cpu"), 8, 0),
+        (("cuda", "cuda"), 8, 1),
+        (("cuda", "cuda"), 0, 1),
+        (("cuda:0", "cuda:1"), 8, 2),
+        (("cpu", "cuda:1"), 8, 1),
+        (("auto", "auto"), 8, 1),
+        (("auto", "cuda"), 8, 1),
+        (("auto", "auto"), 0, 0),
+    ],
 )
-def test_a_worker_has_a_gpu_for_each_device_of_its_models(devices: tuple[str, str], gpus: int, tmp_path: Path) -> None:
+def test_a_worker_has_a_gpu_for_each_device_of_its_models(
+    devices: tuple[str, str], of_cluster: int, gpus: int, tmp_path: Path
+) -> None:
     policy, reward_model = (ModelConfig("a", device=device) for device in devices)
     config = RunConfig(tmp_path, policy, (), reward_model=reward_model)
-    assert gpus_of(models_of(config)) == gpus
+    assert gpus_per_worker(devices_of(models_of(config)), of_cluster) == gpus
     served = ModelConfig("a", ServerConfig(("http://localhost/v1",), "a"), "cuda")
-    assert gpus_of(models_of(dataclasses.replace(config, policy=served, reward_model=served))) == 0
+    assert devices_of(models_of(dataclasses.replace(config, policy=served, reward_model=served))) == ()
 
 
 @pytest.mark.slow

@@ -14,7 +14,7 @@ from vlprm.schema import BLANK, Problem, Region
 from vlprm.serving.config import ModelConfig
 from vlprm.tasks import TASKS
 
-CONFIG = FaithfulnessConfig(Path("unused"), problems=12, n=2, rollouts=2)
+CONFIG = FaithfulnessConfig(Path("unused"), problems=12, n=2, rollouts=2, max_tokens=160)
 
 
 class Blind(TeacherEngine):

@@ -82,7 +82,7 @@ class Timed:
 
 
 async def searched(problems: Sequence[Problem], policy: LocalPolicy, scorer: Timed) -> list[SearchResult]:
-    config = SearchConfig(n=8, width=4, seed=1)
+    config = SearchConfig(n=8, width=4, seed=1, max_tokens=160)
     return list(await asyncio.gather(*(solve("step_beam", p, policy, scorer, config) for p in problems)))
 
 

@@ -57,7 +57,7 @@ def main() -> None:
 def measured(method: str) -> dict[str, Any]:
     """A step belongs to one candidate: N candidates of eight steps are 8 N steps."""
     problems = [Problem(str(i), "counting", "Count.", (), str(STEPS), "integer") for i in range(PROBLEMS)]
-    config = SearchConfig(n=8, width=4)
+    config = SearchConfig(n=8, width=4, max_tokens=160)
 
     async def search() -> None:
         found = await asyncio.gather(*(solve(method, p, Instant(), Instant(), config) for p in problems))

@@ -31,7 +31,7 @@ from vlprm.tasks.synthetic import SyntheticFamily, item_ids
 from vlprm.zoom.boxes import Size
 
 MOCK = TreeSearchConfig(root_rollouts=8, rollouts=8, searches=100, budget=200, solutions=2)
-BUILT_IN = TreeSearchConfig(root_rollouts=8, rollouts=8, searches=8, budget=200, solutions=2)
+BUILT_IN = TreeSearchConfig(root_rollouts=8, rollouts=8, searches=8, budget=200, solutions=2, max_tokens=160)
 ADAPTIVE = {"decided": 0.9, "threshold": 0.2, "chunk": 2}
 MOCK_PROBLEMS, BUILT_IN_PROBLEMS, FIRST_ITEM = 200, 100, 940_000
 GOALS = {"rollouts_per_label_omega": 8.3, "rollouts_per_label_adaptive": 5.0}

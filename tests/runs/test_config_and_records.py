@@ -1,6 +1,7 @@
 """Configs name a user's mistake; records survive a kill."""
 
 import json
+import re
 import subprocess
 import sys
 from collections.abc import Callable
@@ -10,6 +11,7 @@ from typing import get_args
 
 import pytest
 import torch
+import yaml
 
 from data_synth.judges.config import JudgeConfig
 from data_synth.labels.config import LabelConfig
@@ -25,6 +27,7 @@ from vlprm.runs.folder import fingerprint, open_run, refuse_other_inputs, timed
 from vlprm.runs.journal import Records, finish, finished_records, in_units, read_records
 from vlprm.schema import Aggregation
 from vlprm.scoring.aggregate import AGGREGATIONS
+from vlprm.search import SearchConfig
 from vlprm.serving.config import ModelConfig, ServerConfig
 from vlprm.tasks import TASKS, problem_by_id
 
@@ -258,6 +261,14 @@ def test_every_choice_of_a_config_is_there() -> None:
     assert set(get_args(Rule)) == set(RULES)
 
 
+def test_defaults_suit_a_policy_of_billions_and_the_demo_states_its_own_numbers() -> None:
+    """A solution of such a policy has 300 to 1,000 tokens, one of the built-in policy at most 160."""
+    trees = parse(TreesConfig, ["--config", "configs/demo/trees.yaml"])
+    evaluation = parse(RunConfig, ["--config", "configs/demo/eval.yaml"])
+    assert [config.search.max_tokens for config in (trees, evaluation)] == [160, 160]
+    assert [config.max_tokens for config in (TreeSearchConfig(), SearchConfig())] == [1024, 1024]
+
+
 def test_a_torn_line_is_dropped_and_whole_ones_kept(tmp_path: Path) -> None:
     records = Records(tmp_path / "r.jsonl")
     records.append([{"key": "a", "x": 1}, {"key": "b", "x": 2}])
@@ -290,19 +301,38 @@ def test_a_unit_cut_in_the_middle_is_done_again_as_a_whole(tmp_path: Path) -> No
     assert records.keys == set("abc")
 
 
-def test_a_run_is_not_mixed_with_another(tmp_path: Path) -> None:
-    source = tmp_path / "in.jsonl"
+def test_a_run_is_continued_where_and_how_fast_it_likes_and_not_mixed_with_another(tmp_path: Path) -> None:
+    cases = (Path(__file__).parents[1] / "fixtures" / "resumed.jsonl").read_text().splitlines()
+    for at, case in enumerate(map(json.loads, cases)):
+        folder, old, new = tmp_path / str(at), yaml.safe_dump(case["old"]), yaml.safe_dump(case["new"])
+        open_run(folder, old, 0)
+        Records(folder / "records.jsonl").append([{"key": "a"}])
+        if "said" in case:
+            with pytest.raises(ValueError, match=re.escape(case["said"])):
+                open_run(folder, new, 0, fixed=case.get("fixed", ()))
+            assert (folder / "config.yaml").read_text() == old
+        else:
+            open_run(folder, new, 0)
+            assert (folder / "config.yaml").read_text() == new, case["of"]
+
+
+def test_a_try_without_results_leaves_its_folder_free(tmp_path: Path) -> None:
+    run, source = tmp_path / "run", tmp_path / "in.jsonl"
     source.write_text("1")
-    open_run(tmp_path / "run", "a: 1\n", 0, [source])
-    open_run(tmp_path / "run", "a: 1\n", 0, [source])
-    with pytest.raises(ValueError, match="another config"):
-        open_run(tmp_path / "run", "a: 2\n", 0, [source])
+    open_run(run, "a: 1\n", 0, [source])
+    Records(run / "records.jsonl").drop({"all"})  # leaves an empty file
+    with timed(run, "stage"):
+        finish(Records(run / "records.jsonl"))
     source.write_text("2")
-    with pytest.raises(ValueError, match="made from other inputs"):
-        open_run(tmp_path / "run", "a: 1\n", 0, [source])
+    open_run(run, "a: 2\n", 7, [source])
+    assert json.loads((run / "env.json").read_text())["seed"] == 7
+    refuse_other_inputs(run, [source])
+    Records(run / "records.jsonl").append([{"key": "a"}])
+    source.write_text("3")
+    with pytest.raises(ValueError, match=r"was made from other inputs than .*/in\.jsonl as it is now; choose another"):
+        open_run(run, "a: 2\n", 0, [source])
     with pytest.raises(ValueError, match="does not exist"):
         fingerprint(tmp_path / "nothing")
-    assert "packages" in json.loads((tmp_path / "run" / "env.json").read_text())
 
 
 def test_records_are_read_by_the_next_stage_only_when_theirs_has_ended(tmp_path: Path) -> None:
@@ -358,6 +388,15 @@ def test_a_download_from_the_hub_is_known_by_its_commit(tmp_path: Path) -> None:
     folder = tmp_path / "models--a--b" / "snapshots" / ("0a" * 20)
     folder.mkdir(parents=True)
     assert fingerprint(folder) == fingerprint(folder, weights=False) == "0a" * 20
+
+
+def test_a_folder_without_a_checkpoint_is_known_by_its_files(tmp_path: Path) -> None:
+    """A folder of images, for example."""
+    (tmp_path / "images").mkdir()
+    (tmp_path / "images" / "a.png").write_bytes(b"1")
+    before = fingerprint(tmp_path)
+    (tmp_path / "images" / "a.png").write_bytes(b"2")
+    assert fingerprint(tmp_path) != before
 
 
 def test_seconds_add_up_over_interrupted_runs(tmp_path: Path) -> None:

@@ -184,6 +184,23 @@ def test_an_ensemble_is_the_mean_of_those_that_have_a_score() -> None:
     assert of(Fixed(None), Fixed(None)).steps == [[None]]
 
 
+def test_an_ensemble_ranks_all_candidates_by_the_same_scorers() -> None:
+    """A severe scorer that fails on the second candidate says nothing about the first either."""
+    problem = PROBLEMS[0]
+    worse, better = STEPS[problem.id][:1], STEPS[problem.id][:2]
+
+    class Failing(Fixed):
+        async def score(
+            self, problem: Problem, solutions: Sequence[Sequence[Step]], attempt: Hashable = None
+        ) -> Scored:
+            steps: list[list[StepScore | None]] = [[self.said], [self.said, None]]
+            return Scored(steps, [5, 5])
+
+    members = Fixed(StepScore(0.5, None, None)), Failing(StepScore(0.1, None, None))
+    found = asyncio.run(Ensemble(members).score(problem, [worse, better]))
+    assert found.steps == [[StepScore(0.5, None, None)], [StepScore(0.5, None, None)] * 2]
+
+
 class Critics:
     """Critics that find this many steps right and the next one wrong; with None, their text cannot be read."""
 

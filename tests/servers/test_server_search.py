@@ -67,7 +67,7 @@ def found(
 
 def test_a_greedy_search_is_the_one_of_this_process(served: Served) -> None:
     """One prefix is continued by its most likely next step; zooms are executed on the way."""
-    config = SearchConfig(n=1, width=1, temperature=0.0)
+    config = SearchConfig(n=1, width=1, temperature=0.0, max_tokens=160)
     there, here = (
         found("step_beam", config, served, served.policy, served.scores),
         found("step_beam", config, served, HERE, HERE),
@@ -85,7 +85,7 @@ def test_a_greedy_search_is_the_one_of_this_process(served: Served) -> None:
 
 
 def test_a_sampled_search_fills_its_pool(served: Served) -> None:
-    config = SearchConfig(n=4, width=2, seed=3)
+    config = SearchConfig(n=4, width=2, seed=3, max_tokens=160)
     for method in ("best_of_n", "dvts", "rebase"):
         for f in found(method, config, served, served.policy, served.scores):
             assert 1 <= len(f.pool) <= 4

@@ -120,15 +120,16 @@ def test_a_tree_that_an_outage_spoilt_is_made_again_by_the_same_command(
 
 
 def test_no_problem_that_can_be_searched_is_no_success(tmp_path: Path) -> None:
-    """All images are missing; once they exist, the same command continues."""
+    """All images are missing; once the row names one that exists, the same command goes on."""
     line = {"id": "7", "question": "How many?", "images": ["a.png"], "answer": "3", "answer_type": "integer"}
     (tmp_path / "problems.jsonl").write_text(json.dumps(line) + "\n")
     config = TreesConfig(tmp_path / "trees", ModelConfig("builtin/policy", device="cpu"))
     config = dataclasses.replace(
         config, problem_file=tmp_path / "problems.jsonl", search=TreeSearchConfig(root_rollouts=1, max_tokens=2)
     )
-    with pytest.raises(ValueError, match=r"none of 1 problems can be searched .*the first: .*no image 'a\.png'"):
+    with pytest.raises(ValueError, match=r"no problem can be searched .*the first: .*no image 'a\.png'"):
         grow_trees(config)
-    Image.new("RGB", (64, 64)).save(tmp_path / "a.png")
+    Image.new("RGB", (64, 64)).save(tmp_path / "b.png")
+    (tmp_path / "problems.jsonl").write_text(json.dumps({**line, "images": ["b.png"]}) + "\n")
     grow_trees(config)
     assert ["tree" in record for record in read_records(tmp_path / "trees" / "trees.jsonl")] == [True]

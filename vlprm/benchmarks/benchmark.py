@@ -18,6 +18,7 @@ from typing import Any
 
 from vlprm.errors import ProblemError, UserError
 from vlprm.images import LeadsOut, open_image, read_inside
+from vlprm.prompts import option_list
 from vlprm.schema import AnswerType, Problem
 
 RawItem = Mapping[str, Any]
@@ -197,13 +198,6 @@ def image_fields(row: RawItem, names: Iterable[str]) -> tuple[str | bytes, ...]:
         elif isinstance(image, str) and image:
             found.append(image)
     return tuple(found)
-
-
-def option_list(options: Sequence[str], mark: str = "({}) {}") -> str:
-    """Options with their letters, one per line. UserError if there are more options than letters."""
-    if len(options) > len(LETTERS):
-        raise UserError(f"{len(options)} options are more than the 26 letters; correct the row")
-    return "\n".join(mark.format(letter, option) for letter, option in zip(LETTERS, options, strict=False))
 
 
 def steps_prompt(item: Item) -> str:

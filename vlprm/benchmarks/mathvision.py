@@ -23,12 +23,12 @@ from vlprm.benchmarks.benchmark import (
     everything,
     file_rows,
     image_fields,
-    option_list,
     option_of,
     steps_prompt,
 )
 from vlprm.benchmarks.mathvision_latex import Number, latex_value
 from vlprm.errors import UserError
+from vlprm.prompts import option_list
 
 _INSTRUCTION = (
     "Please first solve the problem step by step, then put your final answer or a single letter (if it is a multiple "

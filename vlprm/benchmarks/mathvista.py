@@ -29,9 +29,9 @@ from vlprm.benchmarks.benchmark import (
     file_rows,
     image_fields,
     letter_of,
-    option_list,
     steps_prompt,
 )
+from vlprm.prompts import option_list
 from vlprm.schema import AnswerType
 
 _ANSWER_TYPES: dict[str, AnswerType] = {"integer": "integer", "float": "float", "list": "list", "text": "choice"}

@@ -31,10 +31,10 @@ from vlprm.benchmarks.benchmark import (
     everything,
     file_rows,
     image_fields,
-    option_list,
     steps_prompt,
 )
 from vlprm.errors import UserError
+from vlprm.prompts import option_list
 
 DOMAINS = {
     "Art and Design": ("Art", "Art_Theory", "Design", "Music"),

@@ -24,10 +24,10 @@ from vlprm.benchmarks.benchmark import (
     Reading,
     everything,
     file_rows,
-    option_list,
     steps_prompt,
 )
 from vlprm.errors import UserError
+from vlprm.prompts import option_list
 
 ITEMS = 1730  # per setting
 _COT = (

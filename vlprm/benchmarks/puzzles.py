@@ -33,11 +33,11 @@ from vlprm.benchmarks.benchmark import (
     file_rows,
     image_fields,
     letter_of,
-    option_list,
     read_rows,
     steps_prompt,
 )
 from vlprm.errors import UserError
+from vlprm.prompts import option_list
 
 LINES = 100  # per category
 _PUNCTUATION = str.maketrans("", "", string.punctuation.replace(":", ""))

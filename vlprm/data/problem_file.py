@@ -3,21 +3,25 @@
     {"id": "7", "question": "How many cups?", "images": ["cups/7.png"], "answer": "3", "answer_type": "integer"}
 
 Image paths are relative to the file's folder and must stay inside it. docs/answers.md lists the answer types. `choices`
-are the texts of the options, for multiple choice. `solution` is a reference solution for judges that use one. Further
+are the texts of the options, for multiple choice: they are put after the question unless it lists them itself, and
+`answer` is one of them, by letter or by text. `solution` is a reference solution for judges that use one. Further
 fields go into the problem's `meta`, among them `question_type` for reports.
 """
 
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from vlprm.answers import CANONICAL
+from vlprm.answers.options import Options
 from vlprm.errors import ProblemError, UserError
 from vlprm.images import LeadsOut, check_aspect, open_image, read_inside
+from vlprm.prompts import with_options
 from vlprm.runs.journal import placed_lines
-from vlprm.schema import HALF_CHARACTER, Problem
+from vlprm.schema import HALF_CHARACTER, AnswerType, Problem
 
 FIELDS = {"id", "question", "images", "answer", "answer_type"}
 
@@ -65,13 +69,10 @@ class ProblemFile:
             raise ProblemError(
                 "answer_type", f"{problem_id}: unknown answer type {answer_type!r}; known: {', '.join(CANONICAL)}"
             )
-        if CANONICAL[answer_type](record["answer"]) is None:
-            raise ProblemError(
-                "bad_answer", f"{problem_id}: the answer {record['answer']!r} is not of type {answer_type}"
-            )
-        choices = record.get("choices", [])
+        choices = record.get("choices") or []
         if not isinstance(choices, list) or not all(isinstance(text, str) for text in choices) or len(choices) > 26:
             raise ProblemError("bad_choices", f"{problem_id}: its choices must be a list of at most 26 strings")
+        gold = gold_answer(record["answer"], answer_type, choices, problem_id)
         names = record.get("images")
         if not isinstance(names, list) or not names:
             raise ProblemError("no_image", f"{problem_id} has no images; list at least one")
@@ -79,9 +80,9 @@ class ProblemFile:
         return Problem(
             problem_id,
             str(record.get("task", self.path.stem)),
-            record["question"],
+            with_options(record["question"], choices),
             tuple(self._image(problem_id, name) for name in names),
-            record["answer"],
+            gold,
             answer_type,
             {"question_type": self.path.stem, **meta},
         )
@@ -99,6 +100,23 @@ class ProblemFile:
             raise ProblemError("image_unreadable", str(error)) from error
         check_aspect(image, f"{problem_id}: {name}")
         return data
+
+
+def gold_answer(answer: str, answer_type: AnswerType, choices: Sequence[str], name: str) -> str:
+    """The gold answer in the form in which solutions are compared with it. Among choices it is read like a solution's
+    answer: `B`, `(B)` or the option's text. ProblemError if it is none of the choices, or not of its type."""
+    if choices:
+        gold = Options(choices, answer_type).whole(answer)
+        if gold is None:
+            texts = ", ".join(map(repr, choices))
+            raise ProblemError(
+                "bad_answer", f"{name}: the answer {answer!r} is none of its choices {texts}; give a letter or a text"
+            )
+        return gold
+    if CANONICAL[answer_type](answer) is None:
+        said = f"{name}: the answer {answer!r} is not of type {answer_type}; give another answer_type"
+        raise ProblemError("bad_answer", said)
+    return answer
 
 
 def _id(line: bytes, place: str) -> str:

@@ -30,12 +30,15 @@ async def open_policy(model: ModelConfig) -> AsyncIterator[Policy]:
         yield engine
 
 
-def placed(model: ModelConfig) -> ModelConfig:
-    """The same model with the device that `auto` is on this machine. UserError if the machine has no such device, or
-    there is no such dtype."""
+def placed(model: ModelConfig, ray: str = "") -> ModelConfig:
+    """The same model with the device that `auto` is on this machine. On a Ray cluster each worker resolves its own
+    device, which this machine need not have. UserError if the machine has no such device, or there is no such dtype."""
     from vlprm.model.loading import placement
 
-    return model if model.is_served else replace(model, device=placement(model.device, model.dtype)[0])
+    if model.is_served:
+        return model
+    device, _ = placement("cpu" if ray else model.device, model.dtype)
+    return model if ray else replace(model, device=device)
 
 
 def folders_of(models: Iterable[ModelConfig]) -> tuple[list[Path], list[Path]]:

@@ -13,16 +13,17 @@ import platform
 import re
 import subprocess
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Container, Iterator, Sequence
 from contextlib import contextmanager
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
 from vlprm.errors import UserError
+from vlprm.runs.resume import refuse_changed_inputs, refuse_other_settings
 
 _COMMIT = re.compile(r"[0-9a-f]{40}")
-CONFIG, INPUTS, DONE, SECONDS = "config.yaml", "inputs.json", "done.json", "seconds.json"
+CONFIG, INPUTS, ENV, DONE, SECONDS = "config.yaml", "inputs.json", "env.json", "done.json", "seconds.json"
 PACKAGES = ("torch", "torchvision", "transformers", "datasets", "pillow", "numpy")
 
 
@@ -55,20 +56,38 @@ def write_atomically(path: Path, data: bytes | str) -> None:
 
 
 def open_run(
-    folder: Path, config_text: str, seed: int, inputs: Sequence[Path] = (), served: Sequence[Path] = ()
+    folder: Path,
+    config_text: str,
+    seed: int,
+    inputs: Sequence[Path] = (),
+    served: Sequence[Path] = (),
+    fixed: Container[str] = (),
 ) -> None:
     """Put `config.yaml`, `inputs.json` and `env.json` into a run folder. `served`: checkpoint folders of served models,
     whose weights may not be on this machine.
 
-    UserError if the folder has a run with another config or other input files, because continuing would mix two runs.
+    UserError if the folder has results of another config or other input files, because continuing would mix two runs.
+    Settings that do not change results (`vlprm.runs.resume.FREE`) may differ, except those in `fixed`.
     """
     prints = {str(path): fingerprint(path) for path in inputs}
     prints |= {str(path): fingerprint(path, weights=False) for path in served}
     _make(folder)
-    _same_or_new(folder / CONFIG, config_text, "with another config")
-    _same_or_new(folder / INPUTS, json.dumps(prints, indent=2) + "\n", "made from other inputs")
-    if not (folder / "env.json").exists():
-        write_atomically(folder / "env.json", json.dumps(environment(seed), indent=2) + "\n")
+    continues = _has_work(folder)
+    if continues and (folder / CONFIG).exists():
+        refuse_other_settings(folder, (folder / CONFIG).read_text(), config_text, fixed)
+    if continues and (folder / INPUTS).exists():
+        refuse_changed_inputs(folder, json_object(folder / INPUTS), prints)
+    write_atomically(folder / CONFIG, config_text)
+    write_atomically(folder / INPUTS, json.dumps(prints, indent=2) + "\n")
+    if not (continues and (folder / ENV).exists()):
+        write_atomically(folder / ENV, json.dumps(environment(seed), indent=2) + "\n")
+
+
+def _has_work(folder: Path) -> bool:
+    """Whether a folder holds more than the notes of a try that ended before its first result."""
+    notes = {CONFIG, INPUTS, ENV, DONE, SECONDS}
+    files = (path for path in folder.rglob("*") if path.name not in notes and not path.name.endswith(".draft"))
+    return any(path.is_file() and path.stat().st_size for path in files)
 
 
 def _make(folder: Path) -> None:
@@ -89,25 +108,22 @@ CHECKPOINT_FILES = (
 
 
 def fingerprint(path: Path, weights: bool = True) -> str:
-    """A hash of a file's bytes, or of a checkpoint folder's files, with or without its weights; for a download from the
-    Hub, the hash of its commit. UserError if the path does not exist."""
+    """A hash of a file's bytes, of a checkpoint folder's files, with or without its weights, or of all files of another
+    folder; for a download from the Hub, the hash of its commit. UserError if the path does not exist."""
     if not path.exists():
         raise UserError(f"{path} does not exist; run the stage that makes it first")
     if path.parent.name == "snapshots" and _COMMIT.fullmatch(path.name):
         return path.name
     patterns = (*CHECKPOINT_FILES, *([WEIGHTS] if weights else []))
-    names = {file for pattern in patterns for file in path.glob(pattern)} if path.is_dir() else {path}
+    names = {path}
+    if path.is_dir():
+        names = {file for pattern in patterns for file in path.glob(pattern)} or set(path.rglob("*"))
     digest = hashlib.sha256()
-    for file in sorted(names):
+    for file in sorted(filter(Path.is_file, names)):
+        name = file.name if file == path else str(file.relative_to(path))
         with file.open("rb") as stream:
-            digest.update(file.name.encode() + hashlib.file_digest(stream, "sha256").digest())
+            digest.update(name.encode() + hashlib.file_digest(stream, "sha256").digest())
     return digest.hexdigest()[:16]
-
-
-def _same_or_new(path: Path, text: str, difference: str) -> None:
-    if path.exists() and path.read_text() != text:
-        raise UserError(f"{path.parent} holds a run {difference}; choose another folder or remove it")
-    write_atomically(path, text)
 
 
 def json_object(path: Path) -> dict[str, Any]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 import os
 import socket
 from collections.abc import Awaitable, Callable, Iterable, Sequence
@@ -20,6 +21,8 @@ from vlprm.errors import UserError
 from vlprm.runs.recipes import ROOT
 from vlprm.runs.window import in_window
 
+log = logging.getLogger(__name__)
+
 T = TypeVar("T")
 R = TypeVar("R")
 Work = Callable[[Sequence[T]], Awaitable[list[R]]]
@@ -28,13 +31,13 @@ Opened = Callable[[], AbstractAsyncContextManager[Work[T, R]]]
 
 @dataclass(frozen=True)
 class Cluster:
-    """A Ray cluster and how it is used: its address (`auto`: the cluster of this machine), the number of actors, GPUs
-    per actor, and units that an actor works on at once. An actor with a model takes one unit at a time: two would share
-    batches, and the results would depend on which came first."""
+    """A Ray cluster and how it is used: its address (`auto`: the cluster of this machine), the number of actors, the
+    devices of an actor's models, and units that an actor works on at once. An actor with a model takes one unit at a
+    time: two would share batches, and the results would depend on which came first."""
 
     address: str
     workers: int
-    gpus: int
+    devices: tuple[str, ...]
     at_once: int
 
 
@@ -63,13 +66,14 @@ async def on_ray(
     stopping: asyncio.Event,
 ) -> None:
     """Give the units to actors, which get their work function from `opened`, and `write` the results of each finished
-    unit. Arguments are pickled. UserError if Ray is not installed or no cluster answers."""
+    unit. Arguments are pickled. UserError if Ray is not installed or no cluster answers, or of an actor."""
     try:
         import ray
     except ModuleNotFoundError as error:
         raise UserError("a Ray cluster needs the package ray; pip install 'vlprm[ray]'") from error
     _connect(ray, cluster.address)
-    actor = ray.remote(num_cpus=1, num_gpus=cluster.gpus, max_restarts=-1, max_task_retries=-1,
+    gpus = _gpus(cluster, int(ray.cluster_resources().get("GPU", 0)))
+    actor = ray.remote(num_cpus=1, num_gpus=gpus, max_restarts=-1, max_task_retries=-1,
                        max_concurrency=cluster.at_once)(Worker)  # fmt: skip
     free = [actor.remote(opened) for _ in range(cluster.workers)] * cluster.at_once
 
@@ -77,6 +81,10 @@ async def on_ray(
         worker = free.pop()
         try:
             return list(await worker.do.remote(unit))
+        except ray.exceptions.RayTaskError as error:
+            if isinstance(error.cause, UserError):
+                raise error.cause from None
+            raise
         finally:
             free.append(worker)
 
@@ -85,6 +93,23 @@ async def on_ray(
             write(results)
     finally:
         ray.shutdown()
+
+
+def gpus_per_worker(devices: Iterable[str], of_cluster: int) -> int:
+    """The GPUs that an actor asks for: one for each CUDA device of its models. `auto` is a GPU if the cluster has
+    one."""
+    cuda = {"cuda" if device == "auto" and of_cluster else device for device in devices}
+    return sum(device.startswith("cuda") for device in cuda)
+
+
+def _gpus(cluster: Cluster, of_cluster: int) -> int:
+    gpus = gpus_per_worker(cluster.devices, of_cluster)
+    if "auto" in cluster.devices and not gpus:
+        log.info("the cluster has no GPU, so device auto is the CPU; with device cuda, workers wait for a GPU")
+    log.info("%d workers, each with %d GPUs; the cluster has %d GPUs now", cluster.workers, gpus, of_cluster)
+    if gpus * cluster.workers > of_cluster:
+        log.warning("%d GPUs are needed; workers without one wait until the cluster has more", gpus * cluster.workers)
+    return gpus
 
 
 def _connect(ray: Any, address: str) -> None:

@@ -5,10 +5,12 @@ from __future__ import annotations
 import asyncio
 import logging
 import signal
+from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any, TypeVar
 
+from vlprm.errors import UserError
 from vlprm.runs.folder import DONE
 from vlprm.runs.journal import Records
 
@@ -16,6 +18,8 @@ log = logging.getLogger(__name__)
 
 T = TypeVar("T")
 R = TypeVar("R")
+# The causes why a record has no result, with their counts, and an example; None for a record with a result.
+Failed = Callable[[Mapping[str, Any]], tuple[Mapping[str, int], str] | None]
 EXIT_STOPPED = 130  # conventional exit status after SIGINT
 
 
@@ -84,6 +88,28 @@ def drop_unanswered(records: Records, is_unanswered: Callable[[Mapping[str, Any]
         log.info("%d of %d records lack answers because servers failed; asking again", len(spoilt), len(records.keys))
         records.path.with_name(DONE).unlink(missing_ok=True)
         records.drop(spoilt)
+
+
+def drop_if_all_failed(records: Records, failed: Failed) -> None:
+    """Remove all records if none has a result: what failed may work now."""
+    if records.keys and all(failed(record) is not None for record in records):
+        records.drop(set(records.keys))
+
+
+def refuse_if_all_failed(records: Records, failed: Failed, what: str, fix: str) -> None:
+    """UserError with the causes and the first example if no record has a result. The records are removed then, so that
+    the same command tries again, also with other settings or inputs."""
+    counts: Counter[str] = Counter()
+    first = ""
+    for record in records:
+        failure = failed(record)
+        if failure is None:
+            return
+        counts.update(failure[0])
+        first = first or failure[1]
+    if counts:
+        records.drop(set(records.keys))
+        raise UserError(f"{what} ({dict(counts)}); the first: {first}; {fix}, then run the same command again")
 
 
 def tell_unanswered(count: int) -> None:

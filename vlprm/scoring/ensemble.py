@@ -10,7 +10,11 @@ from vlprm.scoring import Scored, Scorer, Solutions
 
 
 class Ensemble:
-    """Several scorers; a step's score is the mean over the scorers that have one."""
+    """Several scorers; a step's score is the mean over them.
+
+    All steps of one call are scored by the same scorers, so that no solution ranks higher because a scorer failed on
+    it: those that score the most steps, and the same ones.
+    """
 
     def __init__(self, scorers: Sequence[Scorer]) -> None:
         self.scorers = scorers
@@ -18,9 +22,11 @@ class Ensemble:
     async def score(self, problem: Problem, solutions: Solutions, attempt: Hashable = None) -> Scored:
         """Score with every scorer; tokens are summed. See `Scorer.score`."""
         found = await all_answers(scorer.score(problem, solutions, attempt) for scorer in self.scorers)
+        covered = [[score is not None for steps in scored.steps for score in steps] for scored in found]
+        most = max(covered, key=sum)
+        used = [scored.steps for scored, coverage in zip(found, covered, strict=True) if coverage == most]
         steps = [
-            [_mean(of_step) for of_step in zip(*of_solution, strict=True)]
-            for of_solution in zip(*(scored.steps for scored in found), strict=True)
+            [_mean(of_step) for of_step in zip(*of_solution, strict=True)] for of_solution in zip(*used, strict=True)
         ]
         return Scored(steps, [sum(of_solution) for of_solution in zip(*(s.read for s in found), strict=True)])
 

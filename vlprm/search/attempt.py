@@ -48,7 +48,7 @@ class SearchConfig:
     rounds: PositiveInt = 1
     unfaulted: Literal["resample", "keep"] = "resample"
     max_steps: PositiveInt = 32
-    max_tokens: PositiveInt = 160
+    max_tokens: PositiveInt = 1024
     temperature: NonNegativeFloat = 1.0
     seed: int = 0
 

@@ -57,7 +57,8 @@ class ModelConfig:
     Args:
         checkpoint: checkpoint folder, or builtin/policy or builtin/backbone.
         server: servers that run the model instead of this process; they must serve the folder `checkpoint`.
-        device: auto (a GPU if available), cpu, cuda, cuda:1 and so on; config.yaml records what auto chose.
+        device: auto (a GPU if available), cpu, cuda, cuda:1 and so on; config.yaml records what auto chose. On a Ray
+            cluster it is a device of the worker, which gets one GPU for auto if the cluster has any.
         dtype: float32, or bfloat16 for half the memory.
     """
 
@@ -74,7 +75,6 @@ class ModelConfig:
         return bool(self.server.base_urls)
 
 
-def gpus_of(models: Iterable[ModelConfig]) -> int:
-    """The number of distinct CUDA devices of the models that run in this process."""
-    devices = {model.device for model in models if not model.is_served}
-    return sum(device.startswith("cuda") for device in devices)
+def devices_of(models: Iterable[ModelConfig]) -> tuple[str, ...]:
+    """The distinct devices of the models that run in this process."""
+    return tuple(dict.fromkeys(model.device for model in models if not model.is_served))
