@@ -30,7 +30,8 @@ from vlprm.runs.config import run
 from vlprm.runs.folder import INPUTS, fingerprint, json_object, refuse_other_inputs, seconds_of, write_atomically
 from vlprm.runs.journal import iterate_finished
 from vlprm.tasks import load_tasks
-from vlprm.viewer.page import render_page, synthesis_section
+from vlprm.viewer.page import render_page
+from vlprm.viewer.sections import synthesis_section
 from vlprm.viewer.tables import plain_table
 from vlprm.viewer.trees import LabelledTrees
 

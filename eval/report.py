@@ -15,7 +15,7 @@ import logging
 from collections.abc import Sequence
 from typing import Any
 
-from eval.runs import measures
+from eval.runs import curves, measures
 from eval.runs.pools import Pool
 from eval.runs.problem_sets import tasks_of
 from eval.runs.results import Run, evaluation_of, read_runs
@@ -78,11 +78,14 @@ def measured(found: Run) -> dict[str, Any]:
         "selection": measures.selection(pools, aggregation, searched),
         "by_question_type": measures.by_question_type(pools, aggregation),
     }
-    if f"prm_{aggregation}" in results["selection"]:
+    scored = f"prm_{aggregation}" in results["selection"]
+    results["curves"] = curves.accuracy_curves(pools, aggregation, scored)
+    if scored:
         results["differences"] = measures.differences(pools, aggregation)
         results["best_of_n"] = measures.mean_curve(pools, aggregation)
         if known := of_known_truth(pools):
             results["steps"] = measures.steps(known, aggregation)
+            results["calibration"] = curves.reliability(known)
     return results
 
 

@@ -12,17 +12,19 @@ import logging
 from collections.abc import Container
 from pathlib import Path
 
+import yaml
 from markupsafe import Markup
 
 from eval.runs.problem_sets import tasks_of
+from eval.runs.curves import training_of
 from eval.runs.results import evaluation_of
 from eval.runs.views import RunViews
 from eval.tables.config import ViewConfig
 from vlprm.errors import UserError
 from vlprm.runs.config import run
-from vlprm.runs.folder import json_object
+from vlprm.runs.folder import CONFIG, json_object
 from vlprm.tasks import Tasks
-from vlprm.viewer.page import results_section, synthesis_section
+from vlprm.viewer.sections import results_section, synthesis_section
 from vlprm.viewer.serve import PageServer
 from vlprm.viewer.trees import LabelledTrees
 from vlprm.viewer.views import Joined, Problems
@@ -43,9 +45,22 @@ def main(config: ViewConfig) -> None:
 
 
 def run_sections(folder: Path) -> list[Markup]:
-    """Sections for the results files that the run folder has."""
-    parts = (("results.json", results_section), ("synthesis.json", synthesis_section))
-    return [section(found) for name, section in parts if (found := json_object(folder / name))]
+    """Sections for the results files that the run folder has, with the course of the reward model's training."""
+    sections = []
+    if results := json_object(folder / "results.json"):
+        sections.append(results_section(results | {"training": training_of(training_folder(folder))}))
+    if synthesis := json_object(folder / "synthesis.json"):
+        sections.append(synthesis_section(synthesis))
+    return sections
+
+
+def training_folder(folder: Path) -> Path:
+    """The folder of the reward model's training: `prm` of the same run, or the checkpoint that eval.run was given."""
+    evaluation = evaluation_of(folder)
+    if (folder / "prm").is_dir() or evaluation is None:
+        return folder / "prm"
+    reward_model = yaml.safe_load((evaluation / CONFIG).read_text()).get("reward_model")
+    return Path(reward_model["checkpoint"]) if reward_model else folder / "prm"
 
 
 def run_problems(folder: Path, tasks: Tasks, named: Container[str] = ()) -> Problems:

@@ -8,7 +8,8 @@ from rich.console import Console
 from rich.table import Table
 
 from vlprm.metrics import percent
-from vlprm.viewer.tables import plain_table, selector_title
+from vlprm.viewer.names import LABELS, MEASURES, difference_name, selector_title
+from vlprm.viewer.tables import plain_table
 
 
 def print_tables(results: dict[str, Any]) -> None:
@@ -46,7 +47,7 @@ def _differences(results: dict[str, Any]) -> Table:
     table = plain_table("Paired differences", "difference", "points", "95% interval")
     for name, row in results["differences"].items():
         if isinstance(row, dict):
-            table.add_row(name, percent(row["accuracy"]), " to ".join(map(percent, row["ci"])))
+            table.add_row(difference_name(name), percent(row["accuracy"]), " to ".join(map(percent, row["ci"])))
     table.add_row("share of the gap from random to oracle closed by best of N",
                   percent(results["differences"]["share_of_room_closed"]) + "%", "")  # fmt: skip
     return table
@@ -62,7 +63,7 @@ def _curve(results: dict[str, Any]) -> Table:
 def _steps(results: dict[str, Any]) -> Table:
     table = plain_table("Step rewards against the ground truth", "measure", "value")
     for name, value in results["steps"].items():
-        table.add_row(name.replace("_", " "), f"{value:.3f}" if isinstance(value, float) else str(value))
+        table.add_row(MEASURES[name], f"{value:.3f}" if isinstance(value, float) else f"{value:,}")
     return table
 
 
@@ -73,5 +74,5 @@ def _labels(results: dict[str, Any]) -> Table:
     )  # fmt: skip
     for name in ("mc", "judge", "fused"):
         row = results["labels"][name]
-        table.add_row(name, *(f"{row[k]:.3f}" for k in ("precision", "recall", "f1", "labelled")))
+        table.add_row(LABELS[name], *(f"{row[k]:.3f}" for k in ("precision", "recall", "f1", "labelled")))
     return table

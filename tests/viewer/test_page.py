@@ -8,12 +8,13 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from eval.runs import measures
+from eval.runs import curves, measures
 from tests.eval.test_measure import POOLS
 from tests.shown import EVIL, IMAGE, SHOWN_EVIL, Shown, hostile, problem, tree
 from vlprm.images import png
 from vlprm.viewer import page
 from vlprm.viewer.pictures import MAX_BYTES, thumbnail
+from vlprm.viewer.sections import results_section
 from vlprm.viewer.views import Joined, facts, plain, visible
 
 
@@ -22,14 +23,16 @@ def results() -> dict:  # type: ignore[type-arg]
         "n_problems": 3, "n_candidates": 2, "aggregation": "min", "judge": EVIL,
         "no_answer": {"candidates": 5, "problems": 1}, "failed": 1,
         "selection": measures.selection(POOLS, "min"), "differences": measures.differences(POOLS, "min"),
-        "best_of_n": measures.mean_curve(POOLS, "min"), "by_question_type": measures.by_question_type(POOLS, "min"),
+        "best_of_n": measures.mean_curve(POOLS, "min"),
+        "curves": curves.accuracy_curves(POOLS, "min", scored=True),
+        "by_question_type": measures.by_question_type(POOLS, "min"),
         "steps": measures.steps(POOLS, "min"), "seconds": {"trees": 1.0},
         "labels": {name: {"precision": 1, "recall": 1, "f1": 1, "labelled": 1} for name in ("mc", "judge", "fused")},
     }  # fmt: skip
 
 
 def rendered() -> str:
-    return page.render_page("a run", [page.results_section(results())], Shown([hostile(), problem(1)]))
+    return page.render_page("a run", [results_section(results())], Shown([hostile(), problem(1)]))
 
 
 def data(html: str, name: str) -> object:

@@ -97,7 +97,7 @@ def test_the_trees_of_a_dataset_are_read_from_any_place(dataset: Path) -> None:
     trees = LabelledTrees(dataset)
     assert len(trees) == 10
     last, first = trees.view(9), trees.view(0)
-    assert last.benchmark == "search trees: fine_print"
+    assert last.benchmark == "fine_print"
     assert trees.images(0) == TASKS["count_grid"].problem("train", 0).images
     assert first.tree[0].parent == -1
     assert first.tree[0].mc_valid > 0

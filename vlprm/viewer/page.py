@@ -15,21 +15,17 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from jinja2 import Environment, FileSystemLoader
 from markupsafe import Markup
 
-from vlprm.metrics import percent
+from vlprm.viewer.names import METHOD_NAMES
 from vlprm.viewer.pictures import data_url, picture, thumbnail
-from vlprm.viewer.tables import selector_title
-from vlprm.viewer.views import Problems, ProblemView, facts, plain, visible
+from vlprm.viewer.sections import environment
+from vlprm.viewer.views import Problems, ProblemView, facts, plain
 
 FOLDER = Path(__file__).parent
-SCRIPTS = ("data.js", "elements.js", "problem.js", "tree.js", "list.js", "main.js")
+SCRIPTS = ("data.js", "elements.js", "text.js", "math.js", "problem.js", "tree.js", "list.js", "main.js")
 MAX_PROBLEMS = 1_000
 MAX_BYTES = 45_000_000  # size of the problems in a page, so that the page stays under 50 MB
-
-# Width and height of the best-of-n curve in drawing units.
-CURVE = (360, 200)
 
 
 def render_page(title: str, sections: Sequence[Markup], problems: Problems | None = None) -> str:
@@ -50,28 +46,6 @@ def render_page(title: str, sections: Sequence[Markup], problems: Problems | Non
 def render_served(title: str, sections: Sequence[Markup], problems: Problems) -> str:
     """The same page without its problems, which it requests from the server of `vlprm.viewer.serve`."""
     return _page(title, sections, problems, [], None)
-
-
-def results_section(results: dict[str, Any]) -> Markup:
-    """The section of `eval.report`'s results."""
-    return _section(
-        "results.html", results=results, curve=curve_points(results.get("best_of_n", {})), title=selector_title
-    )
-
-
-def synthesis_section(synthesis: dict[str, Any]) -> Markup:
-    """The section of `data_synth.report`'s results."""
-    return _section("synthesis.html", synthesis=synthesis)
-
-
-def curve_points(best_of_n: dict[str, float]) -> list[tuple[float, float, str, float]]:
-    """(x, y, n, accuracy) of the best-of-n curve: n in equal steps, accuracy from 0 to 1."""
-    width, height = CURVE
-    last = max(len(best_of_n) - 1, 1)
-    return [
-        (60 + (width - 90) * i / last, height - 40 - (height - 60) * a, n, a)
-        for i, (n, a) in enumerate(best_of_n.items())
-    ]
 
 
 def problem_json(view: ProblemView, images: Sequence[bytes]) -> dict[str, Any]:
@@ -110,13 +84,14 @@ def _page(
     script = "".join((FOLDER / "page" / name).read_text() for name in SCRIPTS) if problems else ""
     assert "</" not in script, "it would end its script element"
     return (
-        _environment()
+        environment()
         .get_template("page.html")
         .render(
             title=title,
             sections=sections,
             problems=len(problems) if problems else 0,
             blocks=blocks,
+            names=_data("names", in_script(METHOD_NAMES)),
             listed=None if listed is None else _data("facts", listed),
             style=Markup(style),
             script=Markup(script),
@@ -137,19 +112,3 @@ def policy(style: str, script: str, served: bool) -> str:
 
 def _digest(text: str) -> str:
     return f"'sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode('ascii')}'"
-
-
-def _section(name: str, **values: Any) -> Markup:
-    return Markup(_environment().get_template(name).render(**values))
-
-
-def _environment() -> Environment:
-    environment = Environment(
-        loader=FileSystemLoader(FOLDER / "page"),
-        autoescape=True,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        finalize=lambda value: visible(value) if type(value) is str else value,
-    )
-    environment.filters["percent"] = percent
-    return environment

@@ -13,8 +13,6 @@ from vlprm.schema import Region, StepLabel, from_json
 from vlprm.steps import step_kind
 from vlprm.viewer.views import Problems, ProblemView, StepView, TreeStepView
 
-BENCHMARK = "search trees"
-
 
 class LabelledTrees(Problems):
     """The trees of a dataset file. Only one row group is in memory at a time."""
@@ -51,7 +49,7 @@ def tree_view(row: dict[str, Any]) -> ProblemView:
     columns = (row["completions"], row["parents"], row["labels"], row["error_kinds"], json.loads(row["evidence"]))
     return ProblemView(
         id=row["id"],
-        benchmark=f"{BENCHMARK}: {meta['task']}",
+        benchmark=meta["task"],
         question_type=str(meta.get("question_type", "")),
         question=row["prompt"],
         answer=row["answer"],

@@ -22,7 +22,7 @@ QUESTION_LENGTH = 160  # maximum length in characters of a question in the list 
 class StepView:
     """A step. `reward` (in a tree: the fused target) is in [0, 1]; `correct` and `error_kind` are the ground truth, the
     label or the judge's verdict; None if unknown. `said` is the judge's reason, `correction` the judge's corrected
-    step. `region` is in pixels of the problem's first image."""
+    step. `region` is in pixels of the problem's image that it names."""
 
     text: str
     kind: str
@@ -126,7 +126,8 @@ class Joined(Problems):
 
 def facts(view: ProblemView) -> dict[str, Any]:
     """The fields by which the list of problems shows and filters them. `outcomes`: whether each method's choice is
-    correct (null: no result); `differ`: whether methods chose different answers."""
+    correct (null: no result); `differ`: whether methods chose different answers; `right` is null without a gold
+    answer."""
     solutions = [view.candidates[i] for i in view.chosen.values()]
     steps = [step for c in view.candidates for step in c.steps] + [node.step for node in view.tree]
     return {
@@ -134,7 +135,7 @@ def facts(view: ProblemView) -> dict[str, Any]:
         "benchmark": visible(view.benchmark),
         "type": visible(view.question_type),
         "question": visible(view.question[:QUESTION_LENGTH]),
-        "right": sum(c.right is True for c in view.candidates),
+        "right": None if view.answer is None else sum(c.right is True for c in view.candidates),
         "of": len(view.candidates),
         "outcomes": {method: view.candidates[i].right for method, i in view.chosen.items()},
         "differ": len({solution.answer for solution in solutions}) > 1,

@@ -52,18 +52,18 @@ function stepElement(tag, step, facts, lightUp) {
     made.style.setProperty("--share", `${200 * (step.reward >= 0.5 ? step.reward - 0.5 : step.reward)}%`);
     made.append(element("span", { class: "reward" }, facts ?? shown(step.reward)));
   }
-  made.append(element("span", { class: "text" }, step.text ?? ""));
+  made.append(element("span", { class: "text" }, ...stepNodes(step.text ?? "")));
   if (step.correct === false) {
     made.classList.add("error");
-    made.append(" ", element("span", { class: "label wrong" }, `\u2717 ${step.error_kind ?? ""} error`));
+    made.append(" ", element("span", { class: "label wrong" }, `\u2717 ${[step.error_kind, "error"].filter(Boolean).join(" ")}`));
   } else if (step.correct === true) {
     made.append(" ", element("span", { class: "label right", title: "this step is correct" }, "\u2713"));
   }
   if (step.said) {
-    made.append(element("div", { class: "said" }, `judge: ${step.said}`));
+    made.append(element("div", { class: "said" }, "judge: ", ...textNodes(step.said)));
   }
   if (step.correction) {
-    made.append(element("div", { class: "said" }, `instead: ${step.correction}`));
+    made.append(element("div", { class: "said" }, "instead: ", ...stepNodes(step.correction)));
   }
   if (step.region) {
     made.tabIndex = 0;
@@ -79,22 +79,32 @@ function stepElement(tag, step, facts, lightUp) {
 
 // The rewards along the steps of a solution: from 0 to 1 upwards, true errors in red, one half dashed.
 function rewardPlot(steps) {
-  const width = 240;
-  const height = 56;
-  const x = (i) => 8 + ((width - 16) * i) / Math.max(steps.length - 1, 1);
-  const y = (reward) => height - 6 - (height - 12) * reward;
+  const x = (i) => `${steps.length === 1 ? 50 : (100 * i) / (steps.length - 1)}%`;
+  const y = (reward) => 60 - 52 * reward;
   const scored = steps.map((step, i) => ({ ...step, i })).filter((step) => step.reward !== undefined);
   const label = `rewards along the steps: ${scored.map((step) => shown(step.reward)).join(", ")}`;
-  const plot = drawn("svg", { class: "plotline", viewBox: `0 0 ${width} ${height}`, role: "img", "aria-label": label });
+  const plot = drawn("svg", { class: "plotline", role: "img", "aria-label": label });
   for (const [share, dashes] of [[0, ""], [0.5, "3 3"], [1, ""]]) {
-    const ends = { x1: 0, x2: width, y1: y(share), y2: y(share) };
+    const ends = { x1: "-2%", x2: "102%", y1: y(share), y2: y(share) };
     plot.append(drawn("line", { class: "axis", "stroke-dasharray": dashes, ...ends }));
+    plot.append(drawn("text", { class: "up", x: "-2%", dx: -5, y: y(share) + 4 }, String(share)));
   }
-  plot.append(drawn("polyline", { points: scored.map((step) => `${x(step.i)},${y(step.reward)}`).join(" ") }));
+  scored.slice(1).forEach((step, i) => {
+    const from = scored[i];
+    plot.append(drawn("line", { class: "course", x1: x(from.i), x2: x(step.i), y1: y(from.reward), y2: y(step.reward) }));
+  });
   for (const step of scored) {
-    const dot = { cx: x(step.i), cy: y(step.reward), r: 3, class: step.correct === false ? "wrong" : "" };
+    const dot = { cx: x(step.i), cy: y(step.reward), r: 3.5, class: step.correct === false ? "wrong" : "" };
     plot.append(drawn("circle", dot, drawn("title", {}, `step ${step.i + 1}: ${shown(step.reward)}`)));
+    if (steps.length <= 20) {
+      plot.append(drawn("text", { class: "across", x: x(step.i), y: 76 }, String(step.i + 1)));
+    }
   }
   return plot;
 }
 
+// What colours, marks and lines mean; a tree has targets and verdicts where candidates have rewards and the truth.
+function legend(parts) {
+  return element("ul", { class: "legend", "aria-label": "legend" },
+    ...parts.map(([sign, ...text]) => element("li", {}, element("span", { class: `sign ${sign}` }), ...text)));
+}

@@ -1,6 +1,7 @@
-// What the address says is shown: #results, #problems, or #problem-7. Keys go from problem to problem.
+// What the address says is shown: #results, #problems, #trees, or #problem-7. Keys go from problem to problem.
 
 let routed = null; // the address that is shown
+const WIDE = matchMedia("(min-width: 60.01rem)"); // the list and a problem side by side
 
 function goTo(name) {
   location.hash = name;
@@ -13,28 +14,50 @@ function route() {
   }
   routed = location.hash;
   const opened = /^#problem-(\d+)$/.exec(location.hash);
-  const results = byId("results");
-  const browsing = opened !== null || location.hash === "#problems" || results.childElementCount === 0;
-  byId("problems").hidden = !browsing;
+  const group = GROUPS.find((name) => location.hash === `#${name}`);
+  const results = byId("view-results");
+  const browsing = opened !== null || group !== undefined || results.childElementCount === 0;
+  byId("view-problems").hidden = !browsing;
   results.hidden = browsing;
-  for (const link of document.querySelectorAll("nav a")) {
-    markCurrent(link, (link.hash === "#problems") === browsing);
-  }
+  byId("view-problems").classList.toggle("opened", opened !== null);
   if (opened !== null) {
-    show(Number(opened[1]));
+    show(Number(opened[1]), true);
+  } else if (browsing) {
+    showGroup(group ?? list.group);
+    openFirst();
+    (byId("list").querySelector("[aria-current]") ?? document.body).scrollIntoView({ block: "nearest" });
+  }
+  markViews();
+  hintAtScrolling();
+}
+
+function markViews() {
+  const here = byId("view-problems").hidden ? "results" : list.group;
+  for (const link of document.querySelectorAll("nav a[href^='#']")) {
+    markCurrent(link, link.hash === `#${here}`);
   }
 }
 
-async function show(at) {
+// Beside the list, the problem that was open last or the first one; with one problem there is no list.
+function openFirst() {
+  if ((WIDE.matches || document.body.classList.contains("single")) && !byId("view-problems").hidden && list.found.length > 0) {
+    show(list.found.includes(list.current) ? list.current : list.found[0], false);
+  }
+}
+
+async function show(at, takesFocus) {
   const place = byId("problem");
   mark(at);
   try {
     const problem = await readProblem(at);
     if (list.current === at) { // the answer of a slow server may come after another problem was opened
-      place.replaceChildren(...problemElements(at, problem));
+      place.replaceChildren(...problemElements(at, problem).filter(Boolean));
       place.scrollTop = 0;
-      place.focus({ preventScroll: true });
-      place.scrollIntoView(); // on a narrow screen it stands below the list
+      hintAtScrolling();
+      if (takesFocus) {
+        place.focus({ preventScroll: true });
+        window.scrollTo(0, 0);
+      }
     }
   } catch (error) {
     place.replaceChildren(element("p", { class: "wrong" }, `Problem ${at} cannot be shown: ${error.message}`));
@@ -49,16 +72,26 @@ function step(by) {
   }
 }
 
-const KEYS = { j: () => step(1), k: () => step(-1), "/": () => filters.words.focus() };
+function toSearch() {
+  if (byId("view-problems").classList.contains("opened") && !WIDE.matches) {
+    goTo(list.group);
+  }
+  filters.words.focus();
+}
+
+const KEYS = { j: () => step(1), k: () => step(-1), "/": toSearch };
 
 document.addEventListener("keydown", (event) => {
   const typing = event.target.matches("input[type=search], select");
-  if (event.key === "Escape" && !byId("problems").hidden) {
+  if (event.key === "Escape" && !byId("view-problems").hidden) {
+    if (byId("view-problems").classList.contains("opened") && !WIDE.matches) {
+      goTo(list.group);
+    }
     (byId("list").querySelector("[aria-current]") ?? byId("list").querySelector("button"))?.focus();
   } else if (!typing && !event.ctrlKey && !event.metaKey && !event.altKey && event.key in KEYS) {
     event.preventDefault();
-    if (byId("problems").hidden) {
-      goTo("problems");
+    if (byId("view-problems").hidden) {
+      goTo(list.group);
     }
     KEYS[event.key]();
   } else if (["ArrowDown", "ArrowUp"].includes(event.key) && event.target.matches("#list button")) {
@@ -79,14 +112,40 @@ document.addEventListener("click", (event) => {
   }
 });
 
-byId("filters").addEventListener("input", filter);
-byId("filters").addEventListener("reset", () => setTimeout(filter)); // after the fields are as they were
+// A table that is wider than its place scrolls inside itself, and a line below it says so.
+function hintAtScrolling() {
+  for (const place of document.querySelectorAll(".scroll")) {
+    const isWider = place.scrollWidth > place.clientWidth + 1;
+    place.classList.toggle("wider", isWider);
+    if (isWider) {
+      place.tabIndex = 0; // so that the arrow keys scroll it
+    } else {
+      place.removeAttribute("tabindex");
+    }
+  }
+}
+
+byId("filters").addEventListener("input", () => { filter(); openFirst(); });
+byId("clear").addEventListener("click", clearFilters);
 byId("filters").addEventListener("submit", (event) => event.preventDefault());
 byId("before").addEventListener("click", () => { list.page -= 1; showPage(); });
 byId("after").addEventListener("click", () => { list.page += 1; showPage(); });
 window.addEventListener("hashchange", route);
+window.addEventListener("resize", hintAtScrolling);
 
-readFacts(Number(byId("problems").dataset.total), addFacts).catch((error) => {
+let first = true;
+readFacts(Number(byId("view-problems").dataset.total), (facts) => {
+  addFacts(facts);
+  if (first) {
+    first = false;
+    const opened = byId("view-problems").classList.contains("opened");
+    if (!opened && location.hash === "#trees") {
+      showGroup("trees");
+    }
+    (opened ? () => list.current !== null && mark(list.current) : openFirst)();
+    markViews();
+  }
+}).catch((error) => {
   byId("count").textContent = `The problems cannot be read: ${error.message}`;
 });
 route();

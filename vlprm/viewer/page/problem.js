@@ -2,23 +2,23 @@
 // and its search tree.
 
 const WIDEST = 480; // an image is shown as large as fits in this frame
-const HIGHEST = 320;
+const HIGHEST = 340;
+const LARGEST = 4; // times its size, for a small image
 
 function problemElements(at, problem) {
   const { box, lightUp } = pictures(at, problem);
-  const about = [problem.benchmark, problem.question_type, problem.id].filter(Boolean).join(" \u00b7 ");
+  const about = [asWords(problem.benchmark ?? ""), asWords(problem.question_type ?? ""), problem.id]
+    .filter(Boolean).join(" \u00b7 ");
+  const gold = problem.answer === undefined ? [element("span", { class: "quiet" }, "not given")] : answerNodes(problem.answer);
   const made = [
-    element("div", { class: "quiet" }, about),
-    element("p", { class: "question" }, problem.question ?? ""),
-    element("div", {}, "Gold answer: ", element("b", {}, problem.answer ?? "not known")),
+    walkBar(at),
+    element("div", { class: "quiet where-from" }, about),
+    element("p", { class: "question" }, ...textNodes(problem.question ?? "")),
+    element("div", { class: "gold" }, "Gold answer: ", element("b", {}, ...gold)),
     element("div", { class: "about" }, box, methodTable(problem)),
   ];
-  const candidates = problem.candidates ?? [];
-  if (candidates.length > 0) {
-    const right = candidates.filter((candidate) => candidate.right === true).length;
-    made.push(element("h2", {}, `${candidates.length} candidates, ${right} right`));
-    made.push(element("div", { class: "candidates" },
-      ...candidates.map((candidate, i) => candidateElement(candidate, i, problem.chosen ?? {}, lightUp))));
+  if ((problem.candidates ?? []).length > 0) {
+    made.push(...candidateElements(problem, lightUp));
   }
   if (problem.tree) {
     made.push(...treeElements(problem.tree, lightUp));
@@ -26,22 +26,36 @@ function problemElements(at, problem) {
   return made;
 }
 
-// The images, and a function that lights up a region on the first of them.
+// The way to the list and to the neighbours; the list is beside the problem on a wide screen.
+function walkBar(at) {
+  const place = list.found.indexOf(at);
+  const go = (by) => ({ type: "button", onclick: () => step(by), disabled: list.found[place + by] === undefined });
+  return element("nav", { class: "walk", "aria-label": "problems" },
+    element("button", { type: "button", class: "back", onclick: () => goTo(list.group) }, `\u2039 All ${namesOf(list.group)}`),
+    element("span", { class: "quiet" }, place < 0 ? "" : `${counted(place + 1)} of ${counted(list.found.length)}`),
+    element("button", go(-1), "\u2039 Previous"),
+    element("button", go(1), "Next \u203a"));
+}
+
+// The images, and a function that lights up a region on the image that it is of.
 function pictures(at, problem) {
-  const box = element("div", {});
+  const box = element("div", { class: "pictures" });
   const regions = [];
+  const zooms = zoomRegions(problem);
   problem.images.forEach((image, i) => {
     if (image === null) {
       box.append(element("p", { class: "wrong" }, `Image ${i + 1} cannot be read.`));
       return;
     }
     const img = element("img", { alt: `image ${i + 1} of the problem`, src: imageAddress(at, i, image.key, false) });
-    img.style.width = `${image.width * Math.min(WIDEST / image.width, HIGHEST / image.height)}px`;
-    const frame = element("div", { class: "picture" }, img);
-    if (i === 0) {
-      frame.append(overlay(image, zoomRegions(problem), regions));
-    }
-    box.append(frame);
+    const fit = Math.min(WIDEST / image.width, HIGHEST / image.height, LARGEST);
+    img.style.width = `${image.width * (fit >= 2 ? Math.floor(fit) : fit)}px`; // whole pixels of a small image stay sharp
+    img.classList.toggle("small", fit >= 2);
+    const here = zooms.filter(([, region]) => (region.image ?? 0) === i);
+    const frame = element("div", { class: "picture" }, img, here.length > 0 ? overlay(image, here, regions) : null);
+    const size = `${counted(image.width)} \u00d7 ${counted(image.height)} pixels`;
+    box.append(element("figure", {}, frame,
+      element("figcaption", {}, problem.images.length > 1 ? `image ${i + 1}, ${size}` : size)));
   });
   const lightUp = (region) => {
     for (const [key, rect] of regions) {
@@ -74,35 +88,62 @@ function methodTable(problem) {
   if (chosen.length === 0) {
     return null;
   }
+  const judged = problem.answer !== undefined;
   const rows = chosen.map(([method, i]) => {
     const candidate = problem.candidates[i];
     const { mark, word, name } = outcome(candidate.right);
     return element("tr", {},
-      element("td", {}, method.replaceAll("_", " ")),
+      element("th", { scope: "row" }, nameOf(method)),
       element("td", {}, element("a", { href: `#candidate-${i}`, "data-candidate": i }, `#${i + 1}`)),
-      element("td", {}, candidate.answer ?? ""),
-      element("td", { class: name }, `${mark} ${word}`));
+      element("td", {}, ...answerNodes(candidate.answer ?? "")),
+      judged ? element("td", { class: name }, `${mark} ${word}`) : null);
   });
-  const head = element("tr", {}, ...["method", "chose", "answer", ""].map((word) => element("th", {}, word)));
-  return element("table", { class: "methods" }, element("thead", {}, head), element("tbody", {}, ...rows));
+  const titles = ["method", "chose", "answer", ...(judged ? [""] : [])];
+  const head = element("tr", {}, ...titles.map((word) => element("th", { scope: "col" }, word)));
+  return element("div", { class: "scroll" },
+    element("table", { class: "methods" }, element("thead", {}, head), element("tbody", {}, ...rows)));
 }
 
-function candidateElement(candidate, i, chosen, lightUp) {
+function candidateElements(problem, lightUp) {
+  const { candidates } = problem;
+  const judged = problem.answer !== undefined;
+  const right = candidates.filter((candidate) => candidate.right === true).length;
+  const steps = candidates.flatMap((candidate) => candidate.steps ?? []);
+  const count = `${counted(candidates.length)} candidate${candidates.length === 1 ? "" : "s"}`;
+  const signs = [
+    steps.some((step) => step.reward !== undefined) && ["colours", "reward of a step, 0 to 1"],
+    steps.some((step) => step.correct !== undefined) && ["truth", "\u2713 right, \u2717 wrong: the ground truth of the step"],
+    steps.some((step) => step.reward !== undefined) && ["dashes", "reward 0.5"],
+    steps.some((step) => step.region) && ["zoom", "region that a zoom step shows"],
+  ].filter(Boolean);
+  return [
+    element("h2", {}, judged ? `${count}, ${counted(right)} right` : count),
+    judged ? null : element("p", { class: "note" }, "Without a gold answer, nothing says which candidates are right."),
+    signs.length > 0 ? legend(signs) : null,
+    element("div", { class: "candidates" },
+      ...candidates.map((candidate, i) => candidateElement(candidate, i, problem, lightUp))),
+  ].filter(Boolean);
+}
+
+function candidateElement(candidate, i, problem, lightUp) {
+  const judged = problem.answer !== undefined;
   const { mark, word, name } = outcome(candidate.right);
   const steps = candidate.steps ?? [];
-  const answer = candidate.answer ?? `none (${candidate.stop ?? "not known why"})`;
-  const methods = Object.keys(chosen).filter((method) => chosen[method] === i);
+  const answer = candidate.answer === undefined
+    ? [`none (${asWords(candidate.stop ?? "not known why")})`] : answerNodes(candidate.answer);
+  const methods = Object.keys(problem.chosen ?? {}).filter((method) => problem.chosen[method] === i);
   const rewards = Object.entries(candidate.rewards ?? {}).filter(([, value]) => value !== null);
-  return element("section", { class: `candidate is-${name}`, id: `candidate-${i}`, tabindex: -1 },
+  return element("section", { class: `candidate is-${judged ? name : "open"}`, id: `candidate-${i}`, tabindex: -1 },
     element("header", {},
-      element("h3", {}, `#${i + 1}  answer: ${answer}`), element("span", { class: name }, `${mark} ${word}`)),
-    element("div", { class: "chips" },
-      ...methods.map((method) => element("span", { class: "chip" }, method.replaceAll("_", " ")))),
+      element("h3", {}, `#${i + 1}  answer: `, ...answer),
+      judged ? element("span", { class: name }, `${mark} ${word}`) : null),
+    methods.length > 0 ? element("div", { class: "chips" }, element("span", { class: "quiet" }, "chosen by"),
+      ...methods.map((method) => element("span", { class: "chip" }, nameOf(method)))) : null,
     steps.some((step) => step.reward !== undefined) ? rewardPlot(steps) : null,
     element("ol", { class: "steps" }, ...steps.map((step) => stepElement("li", step, undefined, lightUp))),
-    element("div", { class: "rewards" },
-      rewards.map(([rule, value]) => `${rule.replaceAll("_", " ")} ${shown(value)}`).join(" \u00b7 ")),
+    rewards.length > 0 ? element("div", { class: "rewards" }, "reward: ",
+      rewards.map(([rule, value]) => `${rule === "whole" ? "whole solution" : asWords(rule)} ${shown(value)}`).join(" \u00b7 "))
+      : null,
     candidate.critique ? element("details", {}, element("summary", {}, "critique"),
       element("pre", { class: "critique" }, candidate.critique)) : null);
 }
-

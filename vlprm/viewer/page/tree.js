@@ -18,9 +18,13 @@ function treeElements(nodes, lightUp) {
     }
   };
   return [
-    element("h2", {}, `Search tree, ${nodes.length} steps`),
-    element("p", { class: "note" }, "Right rollouts of all from each step; the mark is the judge's verdict, the colour " +
-      "the fused target (grey: no label)."),
+    element("h2", {}, `Search tree, ${counted(nodes.length)} step${nodes.length === 1 ? "" : "s"}`),
+    legend([
+      ["colours", "fused target of a step, 0 to 1 (grey: no label)"],
+      ["truth", "\u2713 right, \u2717 wrong: the judge's verdict"],
+      ["rollouts", "3/4", ": 3 of 4 rollouts from this step are right"],
+      ...(nodes.some((node) => node.step.region) ? [["zoom", "region that a zoom step shows"]] : []),
+    ]),
     element("div", { class: "actions" },
       element("button", { type: "button", onclick: () => openAll(true) }, "Open all"),
       element("button", { type: "button", onclick: () => openAll(false) }, "Close all")),
@@ -38,8 +42,9 @@ function fill(details) {
 function branch(nodes, below, parent, open, lightUp) {
   return element("ul", { class: "tree" }, ...(below.get(parent) ?? []).map((i) => {
     const { step, mc_correct, mc_valid } = nodes[i];
+    const rollouts = mc_valid === 0 ? "no rollouts" : `${counted(mc_correct)}/${counted(mc_valid)}`;
     const target = step.reward === undefined ? "" : `, target ${shown(step.reward)}`;
-    const made = stepElement("span", { reward: undefined, ...step }, `${mc_correct}/${mc_valid}${target}`, lightUp);
+    const made = stepElement("span", { reward: undefined, ...step }, `${rollouts}${target}`, lightUp);
     if (!below.has(i)) {
       return element("li", { class: "leaf" }, made);
     }
