@@ -124,7 +124,9 @@ def math_evaluation(clone: Path) -> Iterator[tuple[str, str, bool]]:
                 continue
             for call in ast.walk(line):
                 if (name := getattr(getattr(call, "func", None), "attr", "")) in ("assertTrue", "assertFalse"):
-                    pairs = known["test_pairs"] if isinstance(line, ast.For) else [(known["test_in"], known["test_out"])]
+                    pairs = (
+                        known["test_pairs"] if isinstance(line, ast.For) else [(known["test_in"], known["test_out"])]
+                    )
                     yield from ((gold, said, name == "assertTrue") for said, gold in pairs)
 
 

@@ -8,32 +8,28 @@ from string import ascii_letters
 
 from vlprm.answers.canonical import CANONICAL, as_expression, as_list
 from vlprm.answers.formula import maths_list
+from vlprm.answers.number_words import WORDS, in_words
 from vlprm.answers.plain import NUMBER, VERB, number, plain
 from vlprm.answers.reader import Read, Reader
-from vlprm.answers.units import magnitude
+from vlprm.answers.units import scaled
 from vlprm.answers.words import without_lead_in, words
 from vlprm.schema import AnswerType
 
-_SMALL = (
-    *("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten", "eleven", "twelve"),
-    *("thirteen", "fourteen", "fifteen", "sixteen", "seventeen", "eighteen", "nineteen"),
-)
-_TENS = ("twenty", "thirty", "forty", "fifty", "sixty", "seventy", "eighty", "ninety")
-_WORDS = {word: n for n, word in enumerate(_SMALL)} | {word: 20 + 10 * n for n, word in enumerate(_TENS)}
 MAX_VERBS = 16  # verbs read per sentence, from its end
 MAX_VALUE = 500  # characters searched for the value after a verb
-_TIMES = r"(?:\s(?:dozen|hundred|thousand|million|billion|trillion)\b|(?<=\d)k\b)?"
+_TIMES = r"(?:\s(?i:dozen|hundred|thousand|lakh|million|mln|mn|crore|billion|bn|trillion)\b|(?<=\d)[kKMB]\b)?"
 _OTHER = "another kind of number"
 # Excludes ordinals (2nd), parts of names (R1, 8-directional), bounds (at least 60), totals (three of the five) and
 # factors (1/2 the area).
+_MIXED = r"[+-]?\d+ \d+\s?/\s?\d+|[1-9]\d{0,2}(?: \d{3})+(?!\d)(?:\.\d+)?"  # 2 1/2 and 25 000
 _TOKEN = re.compile(
     r"(?i:(?<!\bof the )(?<!\bout of )(?<!\bat least )(?<!\bat most )(?<!\bthan ))"
-    rf"(?<![\w.,])(?>{NUMBER}|\b(?:{'|'.join(_WORDS)})\b){_TIMES}(?!\d|(?:st|nd|rd|th)\b|-[A-Za-z]|,\d|\.\d|\s+the\b)"
+    rf"(?<![\w.,])(?>{_MIXED}|{NUMBER}|(?i:{WORDS})){_TIMES}(?!\d|(?:st|nd|rd|th)\b|-[A-Za-z]|,\d|\.\d|\s+the\b)"
 )
 _DECIMAL_COMMA = re.compile(r"(?<![\w.,(\[])\d+,\d\d(?![\w,)\]]|\.\d)")  # 2,74: neither thousands nor a likely list
 _OPERATOR = re.compile(r"\s*(?:[+*/\u00d7·^÷-]\s*[\d(\\]|\\times|\\cdot|(?:or|and|to|out of)\s+\S|=)")
 # 4.5 V, and a current of 2 A
-_ANOTHER = re.compile(rf"\b(?:and|or)\s+(?:\w+ ){{0,2}}(?:\d|(?:{'|'.join(_WORDS)})\b)")
+_ANOTHER = re.compile(rf"\b(?:and|or)\s+(?:\w+ ){{0,2}}(?:\d|{WORDS})")
 _PROSE = r"(?<![\\A-Za-z])(?!(?:sqrt|sin|cos|tan|log|ln|exp|pi)\b)[A-Za-z]"
 _MATRICES = re.compile(r"\\begin\{[a-z]*(?:matrix|array)\}.*\\end\{[a-z]*(?:matrix|array)\}", re.DOTALL)
 _RELATION = re.compile(r"[<>≤≥≠]|!=|\\(?:leq?|geq?|neq?|lt|gt|in)(?![A-Za-z])")
@@ -60,11 +56,9 @@ def settled(found: list[tuple[bool, str]]) -> str | None:
 
 
 def _form(answer_type: AnswerType, token: str) -> str:
-    scaled = re.fullmatch(r"(.*?)\s?([a-z]+)", token.casefold())
-    factor = magnitude(scaled[2]) if scaled else None
-    word = scaled[1] if scaled and factor else token.casefold()
-    value = number(str(_WORDS.get(word, word if factor else token)))
-    value = value * factor if value is not None and factor else value
+    base, factor, _ = scaled(token, letters="kKMB")
+    value = in_words(base) if base[:1].isalpha() else number(base)
+    value = None if value is None else value * factor
     if value is None or (answer_type == "integer" and value.denominator != 1):
         return _OTHER
     return CANONICAL[answer_type](str(value)) or _OTHER
