@@ -28,7 +28,6 @@ LIMIT = 5.0  # seconds per pair
 START = 60.0  # seconds for the child to import sympy
 
 _WORDS = re.compile(r"[A-Za-z]{3,}|[A-Za-z',-]{12,}")
-_FUNCTION = re.compile(r"[A-Za-z]\([a-z]\)")  # f(x), which is y
 _RATIO = re.compile(r"\d{1,9}(?:\.\d{1,9})?(?::\d{1,9}(?:\.\d{1,9})?)+")
 _CHOICES = re.compile(r"C\((\d{1,3}),\s?(\d{1,3})\)")
 _GOES_ON = re.compile(r"\\[lcd]?dots|\.\.\.|…")
@@ -67,9 +66,7 @@ def same_expression(answer: str, gold: str) -> bool | None:
     if said.is_named and right.is_named and _other_name(said.name, right.name):
         return False
     same = _same_maths(said.maths, right.maths)
-    if same is False and (
-        said.is_named != right.is_named or {said.name, right.name} & {"y"} and _FUNCTION.search(said.name + right.name)
-    ):
+    if same is False and (said.is_named != right.is_named or _same_function(said.name, right.name)):
         same = _same_maths(said.unnamed, right.unnamed)
     if same is False and "%" in (said.unit and said.unit.name, right.unit and right.unit.name):
         same = _same_share(said, right)
@@ -79,6 +76,11 @@ def same_expression(answer: str, gold: str) -> bool | None:
 def _other_name(said: str, right: str) -> bool:
     """Whether two names are of different values: f(2) and f(3)."""
     return said != right and any("(" in name and re.search(r"\d", name) for name in (said, right))
+
+
+def _same_function(said: str, right: str) -> bool:
+    """Whether one name is `y` and the other `f(x)`."""
+    return "y" in (said, right) and any(re.fullmatch(r"[A-Za-z]\([a-z]\)", name) for name in (said, right))
 
 
 def _with_variables(formula: Formula, other: Formula) -> Formula:

@@ -28,7 +28,9 @@ _VARIANTS: dict[int, int | str | None] = {
     **dict.fromkeys(map(ord, "\u200b\u200c\u200d\u2060\ufeff")),
 }
 _STYLED = re.compile(r"[\U0001d400-\U0001d7ff\u2102-\u2134]")  # letters and digits of mathematical alphabets
-_BLACKBOARD = str.maketrans({letter: rf"\mathbb{{{name}}}" for letter, name in zip("ℝℤℕℚℂ", "RZNQC", strict=True)})
+_BLACKBOARD = str.maketrans(
+    {letter: rf"\mathbb{{{name}}}" for letter, name in zip("\u211d\u2124\u2115\u211a\u2102", "RZNQC", strict=True)}
+)
 
 _DOUBLED = re.compile(r"\\\\(?=[A-Za-z{}()\[\]])")  # only outside a matrix, where it ends a row
 
@@ -50,7 +52,8 @@ def _vulgar(found: re.Match[str]) -> str:
     """`½` as `1/2`, separated from a whole number before it: `3½` is `3 1/2`. As a factor it is a LaTeX fraction."""
     fraction = unicodedata.normalize("NFKC", found[2]).replace("\u2044", "/")
     if found[3] is not None:
-        fraction = "\\frac{%s}{%s}" % tuple(fraction.split("/"))
+        top, _, under = fraction.partition("/")
+        fraction = rf"\frac{{{top}}}{{{under}}}"
     return f"{found[1]} {fraction}" if found[1] else fraction
 
 
@@ -73,7 +76,7 @@ _REPLACED: list[tuple[re.Pattern[str], str | Callable[[re.Match[str]], str]]] = 
         (rf"(?<=[A-Za-z])[{_LOW}]+", _index),
         (r"(?<=\d)\s?x\s?(?=10\s?\^)", r" \\times "),
         (r"(?<=\d)∘", "°"),
-        (r"(?<![\w)}\]])\u2014(?=\s?[\d.\\])|\ufe63", "-"),
+        (r"(?<![\w)}\]])\u2014(?=[\d.\\])|\ufe63", "-"),
         (r"√(?=\s*\{)", r"\\sqrt"),
         (r"(?:\\sqrt|√)\s*(\d+|[A-Za-z])", r"\\sqrt{\1}"),
         (r"\^\s*(?:\\circ|\{\s*\\circ\s*\})|\\degree|º", "°"),
@@ -90,6 +93,7 @@ _REPLACED: list[tuple[re.Pattern[str], str | Callable[[re.Match[str]], str]]] = 
     )
 ]
 
+CJK = "[\u4e00-\u9fff]"
 _DIGITS = r"(?:[1-9]\d{0,2}(?:,\d{3})+(?!\d)|\d+)"
 _DECIMAL = rf"(?:{_DIGITS}(?:\.\d+)?|\.\d+)"
 _POWER = r"(?:\s*(?:\\times|\\cdot|\u00d7|·|\*|x)\s*10\s*\^\s*\{?\s*[+-]?\d+\s*\}?|[eE][+-]?\d+)"
@@ -97,7 +101,7 @@ _FRACTION = rf"\\frac\s*\{{\s*-?{_DECIMAL}\s*\}}\s*\{{\s*{_DECIMAL}\s*\}}|{_DECI
 NUMBER = rf"[+-]?\s?(?:{_FRACTION}|{_DECIMAL}{_POWER}?)"
 VERB = re.compile(  # verbs and signs that state a value
     r"(?:(?<![<>!:=])=(?!=)|≈|\\approx|\b(?:is|are|was|were|be|equals|gives?|get|choose)\b"
-    r"|(?<=\b[Ii]t)['\u2019]s\b|是|等于|等於|为|為)\s*:?\s*"
+    r"|(?<=\b[Ii]t)['\u2019]s\b|是|等于|等於|约为|為|为|(?:一共|总共|總共|共)?有)\s*:?\s*"
     r"(?:(?:approximately|about|around|roughly|exactly|only|just|likely|probably|still|also|now|equal to|a total of|"
     r"a score of|the)\s+)*"
 )
@@ -127,10 +131,7 @@ def plain(text: str) -> str:
     """The text without markup, in the project's spelling of LaTeX and typographic variants."""
     if not text.isascii():
         text = unicode_variants(text)
-    if "\\begin" in text:
-        text = _MATRIX.sub(_one_line, text)
-    else:
-        text = _DOUBLED.sub(r"\\", text)
+    text = _MATRIX.sub(_one_line, text) if "\\begin" in text else _DOUBLED.sub(r"\\", text)
     for pattern, by in (*_REPLACED[:2], *_REPLACED):  # \text{} twice, for \textbf{\text{}}
         text = pattern.sub(by, text)
     return text

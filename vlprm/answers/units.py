@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from fractions import Fraction
 from typing import Literal
 
 # One unit per line: its canonical name, then other spellings.
@@ -193,7 +192,7 @@ _NUMERIC = re.compile(
     r"(?:[\d.,/+\-*(){}^:\s±]|\\(?:frac|sqrt|pi|cdot|times|pm|mp|div|binom)(?![A-Za-z])|[\u03c0√\u00d7·])+"
 )
 _POWER = r"(?:\s?\^\s?\{?\s?-?[1-9]\s?\}?)?"
-_WORD = rf"(?:°[CF]|[°%℃℉]|\\Omega|[A-Za-zµμΩΩ]{{1,20}}\.?{_POWER})"
+_WORD = rf"(?:°[CF]|[°%℃℉]|\\Omega|[\u4e00-\u9fff]{{1,4}}|[A-Za-zµμΩΩ]{{1,20}}\.?{_POWER})"
 _PHRASE = re.compile(rf"{_WORD}(?:(?:\s?[/·]\s?|\s?\\cdot\s?|\s|-){_WORD}){{0,3}}")
 _MONEY = re.compile(r"^(?:[£€¥₹₩₽]|(?:US|USD|EUR|GBP|CAD|AUD|INR|CNY|RMB|Rs\.?)\s?(?=\d)|\\(?:pounds|euro|yen)\s?)\s?")
 _GLUED = {"am", "pm"}  # these change a number also without a space
@@ -262,6 +261,8 @@ def unit_of(text: str, close: bool = False) -> Unit | None:
             name, pending = name + known + (power or pending), ""
         elif word == "/":
             name += "/"
+        elif re.fullmatch(r"[\u4e00-\u9fff]+", word):
+            name, kind = name + word, "noun"
         elif close or not re.fullmatch(r"[A-Za-z]{3,20}", word) or word.casefold() in _NO_NOUNS:
             return None
         else:

@@ -24,7 +24,10 @@ _HEDGE = (
     r"it (?:seems|appears|follows)(?: that)?(?! to be\b)"
 )
 # Labels and arrows before an answer.
-_LABEL = re.compile(r"(?:[-=]>|[→⇒])\s*|(?:a|ans|answer|result|response|output|colou?r|shape|object|name)\s?[.:]\s+(?=\S)", re.IGNORECASE)
+_LABEL = re.compile(
+    r"(?:[-=]>|[→⇒])\s*|(?:a|ans|answer|result|response|output|colou?r|shape|object|name)\s?[.:]\s+(?=\S)",
+    re.IGNORECASE,
+)
 # Words after an answer that only say how sure it is.
 _TAIL = re.compile(
     r",\s+(?:i (?:think|guess|believe|suppose)|probably|most likely|likely|of course|it is|it seems|for sure|as (?:shown|"
@@ -80,7 +83,10 @@ _ABBREVIATIONS = (
     *("e.g i.e a.m p.m", "Prof Corp Blvd Capt Sept"),
 )
 # A full stop does not end a sentence after an abbreviation or a single capital.
-_NO_END = [*(rf"(?<!\b(?:{'|'.join(map(re.escape, names.split()))}){{}})" for names in _ABBREVIATIONS), r"(?<!\b[A-Z]{})"]
+_NO_END = [
+    *(rf"(?<!\b(?:{'|'.join(map(re.escape, names.split()))}){{}})" for names in _ABBREVIATIONS),
+    r"(?<!\b[A-Z]{})",
+]
 _STOP = "".join(name.replace("{}", "") for name in _NO_END) + r"\."
 _AFTER_STOP = "".join(name.replace("{}", r"\.") for name in _NO_END)
 SENTENCE_END = re.compile(rf"(?:{_STOP}|[!?])(?:\s|$)|;(?:\s|$)|\n")
