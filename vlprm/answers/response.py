@@ -38,6 +38,7 @@ _MARKS = [
     (re.compile(r"<\|begin_of_box\|>([^<\n]{1,500})<\|end_of_box\|>"), r"\\boxed{\1}"),
     (re.compile(r"\\fbox(?=\s?\{)|\\framebox(?=\s?\{)"), r"\\boxed"),
     (re.compile(r"\\boxed[ \t]+([A-Za-z0-9.,/-]+)"), r"\\boxed{\1}"),
+    (re.compile(r"\\boxed\s?\{\s?\}"), " "),
     (re.compile(r"<[|\uff5c][\w▁]{1,40}[|\uff5c]>|</s>|<(?:eos|pad|end_of_turn)>|\[(?:EOS|/?INST)\]"), " "),
 ]
 _NAMED_BOX = re.compile(r"(?<![\w\\])([a-zA-Z](?:_\d)?)\s?=\s?\\f?boxed\s*\{$")  # x = \boxed{1}, y = \boxed{2}
