@@ -20,7 +20,9 @@ SEPARATOR = "\n\n"
 _BEFORE = r"(?:(?:[-+•>]|\#{1,6}|[*_`]{1,3}|\(?\d{1,3}[.):]|step[^\S\n]?\d{1,3}[^\S\n]?[-.:)\u2013]?)[^\S\n]*){0,4}"
 _NAME = r"\\?[\[\uff3b【][^\S\n]?(?:final[ _])?(perception|reasoning|zoom|answer)[^\S\n]?[:\uff1a]?\\?[\]\uff3d】]"
 _TAG = re.compile(rf"\s*{_BEFORE}{_NAME}", re.IGNORECASE)
-_AFTER_TAG = re.compile(r"(?:[*_`]{1,3}(?=[\s:\uff1a]|$))?\s*[:\uff1a]?(?:[*_`]{1,3}(?=\s))?\s*")
+_AFTER_TAG = re.compile(
+    r"(?:[*_`]{1,3}(?=[\s:\uff1a]|$))?\s*(?:[:\uff1a]|[\u2013\u2014](?=\s))?(?:[*_`]{1,3}(?=\s))?\s*"
+)
 _CLOSING_TAG = re.compile(r"\[\s?/\s?(?:perception|reasoning|zoom|answer)\s?\][*_`]{0,3}", re.IGNORECASE)
 _BREAK_BEFORE_TAG = re.compile(rf"\n(?=[^\S\n]*{_BEFORE}{_NAME})", re.IGNORECASE)
 _SPACED_BLANK = re.compile(r"\n[^\S\n]+\n")  # a blank line with white space in it, such as the CR of CRLF

@@ -11,8 +11,9 @@ from decimal import Context
 from fractions import Fraction
 
 from vlprm.answers.formula import as_formula
+from vlprm.answers.number_words import in_words
 from vlprm.answers.plain import decimal_comma, number, plain, unboxed
-from vlprm.answers.units import magnitude, parted
+from vlprm.answers.units import parted, scaled, without_currency
 from vlprm.schema import AnswerType
 
 MAX_LENGTH = 400  # characters of a list or an expression
@@ -96,18 +97,17 @@ def _value(said: str) -> Fraction | None:
         value = value if value is not None else decimal_comma(text)
         if value is not None:
             return value * factor
-    return None
+    return in_words(said)
 
 
 def _scaled(said: str) -> list[tuple[str, Fraction]]:
     """The number in a text, in the ways it may be written, with the factor of a word after it (5 thousand)."""
-    found = [(said, Fraction(1)), (said.removesuffix("%"), Fraction(1))]
-    head, _, last = said.rpartition(" ")
-    if head and (factor := magnitude(last)):
-        found.append((head, factor))
-    elif factor := magnitude(said[-1:]):  # 5k
-        found.append((said[:-1], factor))
-    value, unit = parted(said)
+    bare = without_currency(said)
+    found = [(bare, Fraction(1)), (bare.removesuffix("%"), Fraction(1))]
+    base, factor, _ = scaled(bare, letters="kKMB")
+    if factor > 1:
+        found.append((base, Fraction(factor)))
+    value, unit = parted(bare)
     return [*found, (value, Fraction(1))] if unit else found
 
 

@@ -26,8 +26,8 @@ _TAGGED = ("perception", "reasoning", "answer")
 _CANONICAL = re.compile(r"\[answer\] (?=\S)")
 _PROSE = re.compile(r"\\f?boxed|[$*`]|\\[(\[]|[A-Za-z]{2,}\W+[A-Za-z]{2,}\W+[A-Za-z]{2,}|\d\s?[A-Za-z°%]|\n\s*\S")
 _ANNOUNCED = re.compile(r"\b(?:answer|option|choice)\b[^.\n]{0,40}?(?:\bis\b|[:\uff1a])|<answer>", re.IGNORECASE)
-_END_OF_THOUGHT = re.compile(r"</think(?:ing)?>|◁/think▷|<\|end_of_thought\|>")
-_THOUGHT = re.compile(r"<think(?:ing)?>|◁think▷|<\|begin_of_thought\|>")
+_END_OF_THOUGHT = re.compile(r"</think(?:ing)?>|◁/think▷|<\|end_of_thought\|>|<\|channel\|>final<\|message\|>")
+_THOUGHT = re.compile(r"<think(?:ing)?>|◁think▷|<\|begin_of_thought\|>|<\|channel\|>analysis<\|message\|>")
 
 _DOUBT = re.compile(
     r"\b(?:wait|actually|correction|mistaken?|(?:is|was|am|be) wrong|let me (?:re|check|look|verify)|on second thought|"

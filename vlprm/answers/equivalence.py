@@ -20,15 +20,14 @@ from fractions import Fraction
 from math import comb, floor
 from pathlib import Path
 
-from vlprm.answers.canonical import decimal
 from vlprm.answers.formula import Formula, formula
-from vlprm.answers.plain import decimal_comma, number
+from vlprm.answers.plain import decimal_comma, number, places
+from vlprm.answers.rewriting import paired, written
 
 LIMIT = 5.0  # seconds per pair
 START = 60.0  # seconds for the child to import sympy
 
 _WORDS = re.compile(r"[A-Za-z]{3,}|[A-Za-z',-]{12,}")
-_BOUND = re.compile(r"\\(?:sum|prod|int|lim|binom)(?![A-Za-z])")
 _RATIO = re.compile(r"\d{1,9}(?:\.\d{1,9})?(?::\d{1,9}(?:\.\d{1,9})?)+")
 _CHOICES = re.compile(r"C\((\d{1,3}),\s?(\d{1,3})\)")
 _GOES_ON = re.compile(r"\\[lcd]?dots|\.\.\.|…")
@@ -64,12 +63,24 @@ def same_expression(answer: str, gold: str) -> bool | None:
         return False
     if not (said.unit and right.unit) and None in (number(said.maths), number(right.maths)):
         said, right = _with_variables(said, right), _with_variables(right, said)
+    if said.is_named and right.is_named and _other_name(said.name, right.name):
+        return False
     same = _same_maths(said.maths, right.maths)
-    if same is False and said.is_named != right.is_named:
+    if same is False and (said.is_named != right.is_named or _same_function(said.name, right.name)):
         same = _same_maths(said.unnamed, right.unnamed)
     if same is False and "%" in (said.unit and said.unit.name, right.unit and right.unit.name):
         same = _same_share(said, right)
     return same
+
+
+def _other_name(said: str, right: str) -> bool:
+    """Whether two names are of different values: f(2) and f(3)."""
+    return said != right and any("(" in name and re.search(r"\d", name) for name in (said, right))
+
+
+def _same_function(said: str, right: str) -> bool:
+    """Whether one name is `y` and the other `f(x)`."""
+    return "y" in (said, right) and any(re.fullmatch(r"[A-Za-z]\([a-z]\)", name) for name in (said, right))
 
 
 def _with_variables(formula: Formula, other: Formula) -> Formula:
@@ -113,7 +124,7 @@ def _same_maths(answer: str, gold: str) -> bool | None:
     said, right = number(answer), number(gold)
     if said is not None and right is not None:
         return said == right or _approximates(said, right) or _approximates(right, said)
-    commas = [decimal_comma(text) if re.search(r",\d\d", text) else None for text in (answer, gold)]
+    commas = [decimal_comma(text) if "," in text else None for text in (answer, gold)]
     if (said is None) != (right is None) and commas != [None, None]:
         return commas[0] == right if said is None else commas[1] == said
     # Math-Verify reads a word as a product of letters, so anagrams would be equal. It drops "and so on".
@@ -127,7 +138,8 @@ def _same_maths(answer: str, gold: str) -> bool | None:
     if chosen[0] and right is not None:
         return comb(int(chosen[0][1]), int(chosen[0][2])) == right
     with _lock:
-        return _ask(json.dumps([_written(gold), _written(answer)]))
+        said_in_form, right_in_form = paired(answer, gold)
+        return _ask(json.dumps([written(right_in_form), written(said_in_form)]))
 
 
 def _same_ratio(said: list[str], right: list[str]) -> bool:
@@ -138,28 +150,8 @@ def _same_ratio(said: list[str], right: list[str]) -> bool:
 
 def _approximates(decimal: Fraction, exact: Fraction) -> bool:
     """Whether a decimal with six or more digits after the point equals the exact value, truncated to those digits."""
-    places = _places(decimal)
-    return places is not None and places >= 6 and _places(exact) is None and abs(decimal - exact) * 10**places < 1
-
-
-def _places(value: Fraction) -> int | None:
-    """Digits after the decimal point; None if the expansion is infinite."""
-    rest, places = value.denominator, 0
-    while rest % 10 == 0:
-        rest, places = rest // 10, places + 1
-    for factor in (2, 5):
-        while rest % factor == 0:
-            rest, places = rest // factor, places + 1
-    return places if rest == 1 else None
-
-
-def _written(text: str) -> str:
-    """The text for Math-Verify, which compares long decimals inexactly and reads a last letter as a unit."""
-    value = number(text)
-    if value is None:
-        return text if _BOUND.search(text) else re.sub(r"(?<=[\d}])(?=[A-Za-z]$)", r"\\cdot ", text)
-    places = _places(value)
-    return text if places is None or places < 4 else decimal(value)
+    length = places(decimal)
+    return length is not None and length >= 6 and places(exact) is None and abs(decimal - exact) * 10**length < 1
 
 
 def _ask(question: str) -> bool | None:

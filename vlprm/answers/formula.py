@@ -7,11 +7,13 @@ Math-Verify compares.
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from dataclasses import dataclass
 from fractions import Fraction
 
+from vlprm.answers.number_words import in_words
 from vlprm.answers.plain import decimal_comma, number, plain, unboxed
-from vlprm.answers.units import Unit, magnitude, parted, unit_of
+from vlprm.answers.units import Unit, parted, scaled, unit_of, without_currency
 
 _RELATION = re.compile(
     r"[<>≤≥≠≈]|!=|\\(?:leq?|geq?|neq?|lt|gt|le|ge|in|notin|subset|cup|cap|approx|to|mid)(?![A-Za-z])"
@@ -24,16 +26,50 @@ _SUM = re.compile(
     r"[\d+*/().\s^\u00d7·-]+|(?:[\d+*/()^-]|\\cdot|\\times|\\frac|[{}.])+"
 )  # a sum that leads to a result
 _CONSTANT = re.compile(r"(?:[\d.,+\-*/^(){}\s]|\\(?:frac|sqrt|pi|cdot|times|pm|mp|circ)(?![A-Za-z])|π|°|%|\[\d+\])+")
+MAX_ROOTS = 20
 _AND = re.compile(r",?\s*(?:\\\\?\s)?\b(?:and|or)\b\s*,?\s*")
+_ABOUT = re.compile(r"^(?:about|approximately|approx\.?|around|roughly|exactly|only|\\approx(?![A-Za-z])|≈|~)\s*(?=\S)")
 _SPACE = re.compile(r"(\\[A-Za-z]+) (?=[A-Za-z])|(\d) (?=\d)|, (?=\S)| ")
+FUNCTIONS = (
+    *("sin", "cos", "tan", "cot", "sec", "csc", "sinh", "cosh", "tanh", "log", "ln", "exp"),
+    *("arcsin", "arccos", "arctan", "arccot", "lg", "det", "gcd", "lcm", "max", "min"),
+)
+_GREEK = "pi|theta|alpha|beta|gamma|delta|epsilon|lambda|sigma|omega|phi|rho|tau"
+
+
+def _listed_cases(found: re.Match[str]) -> str:
+    return ", ".join(line.strip(" ,;&") for line in re.split(r"\\\\", found[1]))
+
+
 # Mathematics typed without LaTeX. The name of a function is not a product of letters.
-_TYPED = [
+_TYPED: list[tuple[re.Pattern[str], str | Callable[[re.Match[str]], str]]] = [
     (re.compile(pattern), by)
     for pattern, by in (
         (r"\*\*", "^"),
         (r"[\[(]?\s?\\begin\{array\}\s?\{[^{}]*\}(.*?)\\end\{array\}\s?[\])]?", r"\\begin{pmatrix}\1\\end{pmatrix}"),
+        (r"\\begin\{cases\}(.*?)\\end\{cases\}", _listed_cases),
         (r"\\colon(?![A-Za-z])", ":"),
-        (r"(?<![A-Za-z\\])(pi|theta|alpha|beta|infty|sqrt|sin|cos|tan|log|ln|exp)(?=[^A-Za-z]|$)", r"\\\1"),
+        (r"(?<![A-Za-z\\])cbrt(?=\s?[({])", r"\\sqrt[3]"),
+        (r"(?<![A-Za-z\\])abs\(([^()]{1,80})\)", r"|\1|"),
+        (r"(?<![A-Za-z\\])(floor|ceil)\(([^()]{1,80})\)", r"\\l\1 \2 \\r\1 "),
+        (r"(?<![A-Za-z\\])log_?10(?=[({ ])", r"\\log_{10}"),
+        (r"(?<![A-Za-z\\])a(sin|cos|tan)(?=[({ ])", r"\\arc\1"),
+        (rf"(?<![A-Za-z\\])({'|'.join(FUNCTIONS)}|{_GREEK}|infty|sqrt)(?=[^A-Za-z]|$)", r"\\\1"),
+        (r"(?<![A-Za-z\\])P[iI](?![A-Za-z(])", r"\\pi "),
+        (r"(\d{1,3})\s?(?:choose\s?|C\s?(?=\d))(\d{1,3})(?!\d)", r"\\binom{\1}{\2}"),
+        (r"(?<![A-Za-z])nCr\((\d{1,3}),\s?(\d{1,3})\)", r"\\binom{\1}{\2}"),
+        (r"(?<=[\w)}])\s+squared(?![A-Za-z])", "^2"),
+        (r"(?<=[\w)}])\s+cubed(?![A-Za-z])", "^3"),
+        (r"(?<=\d)\s+to\s+(?=\d)", ":"),
+        (r"(?<=\d)\s+x\s+(?=\d)", r"\\times "),
+        (r"\+\s?/\s?-", r"\\pm "),
+        (r"\^-(\d+|[A-Za-z])", r"^{-\1}"),
+        (r"(?<=\d)\s?°(?=[\s)}}]*[)}}])", r"^{\\circ}"),
+        (r"[\u00b5\u03bc]", r"\\mu "),
+        (r"\u2206", r"\\Delta "),
+        (r"\u25b3", r"\\triangle "),
+        (r"\u03c6|\u03d5|\\varphi(?![A-Za-z])", r"\\phi "),
+        (r"\\varepsilon(?![A-Za-z])", r"\\epsilon "),
         (r"(?<![A-Za-z\\])(?:infinity|inf|oo)(?![A-Za-z])|∞", r"\\infty "),
         (r"(?<![A-Za-z\\])sqrt(?=[A-Za-z](?![A-Za-z]))", r"\\sqrt "),
         (r"π", r"\\pi "),
@@ -52,7 +88,8 @@ _TYPED = [
         (r"∅|\\varnothing", r"\\emptyset "),
         (r"∛", r"\\sqrt[3]"),
         (r"∜", r"\\sqrt[4]"),
-        (r"√", r"\\sqrt"),
+        (r"√|\\surd(?![A-Za-z])", r"\\sqrt"),
+        (r"\\sqrt\s?\[2\]", r"\\sqrt"),
         (r"\\exp\s?(?=[({])", "e^"),
     )
 ]
@@ -67,15 +104,24 @@ def typed(text: str) -> str:
 
 def _roots(text: str) -> str:
     r"""Add braces to the argument of a root: `\sqrt(3)`, `\sqrt 3`, `\sqrt[3]2`."""
+    text = _root_brackets(text)
     parts = re.split(r"(\\sqrt(?:\[[^\[\]]{1,20}\])?)\s*", text)
     for n in range(2, len(parts), 2):
         said = parts[n]
-        if said.startswith("("):
-            end = closing(said, "()")
-            parts[n] = f"{{{said[1:end]}}}{said[end + 1 :]}" if end else said
+        if fraction := re.match(r"\\frac\s?\{[^{}]{1,80}\}\s?\{[^{}]{1,80}\}", said):
+            parts[n] = f"{{{fraction[0]}}}{said[fraction.end() :]}"
         elif under := re.match(r"\d+|\\?[A-Za-z]+(?=\W|\d|$)|[A-Za-z]", said):
             parts[n] = f"{{{under[0]}}}{said[under.end() :]}"
     return "".join(parts)
+
+
+def _root_brackets(text: str) -> str:
+    r"""`\sqrt(x)` as `\sqrt{x}`, also for a root within the brackets of a root."""
+    for opened in list(re.finditer(r"\\sqrt(?:\[[^\[\]]{1,20}\])?\s*(?=\()", text))[:MAX_ROOTS]:
+        start = opened.end()  # the length of the text stays, so each place stays
+        if end := closing(text[start:], "()"):
+            text = f"{text[:start]}{{{text[start + 1 : start + end]}}}{text[start + end + 1 :]}"
+    return text
 
 
 def _powers(text: str) -> str:
@@ -119,12 +165,18 @@ def as_formula(text: str) -> str | None:
     """The canonical text of an expression (see `vlprm.answers.canonical.as_expression`); None if it is cut short."""
     said = unboxed(plain(text).strip().rstrip("."))
     said = re.sub(r"\\(?:text|mathrm)\s?\{([^{}]*)\}", r"\1", said).strip().rstrip(".;")
+    said = _ABOUT.sub("", said)
+    if meaning := _MEANING.get(said.casefold()):
+        return meaning
+    if bracketed := re.fullmatch(r"\((.*)\)|\\?\{(.*)\\?\}", said):  # (x=1, y=2)
+        listed = bracketed[1] or bracketed[2] or ""
+        said = listed if len(_named_items(listed)) > 1 else said
     items = _items(said)
     if len(items) > 1:
         return _joined(items)
+    if (in_full := _scaled(said)) is not None:
+        return in_full
     value, unit = parted(said)
-    if (scaled := _scaled(value, unit)) is not None:
-        return str(scaled)
     bare = _tidy(value)
     if bare is None:
         return None
@@ -139,12 +191,14 @@ def as_formula(text: str) -> str | None:
     return _with_unit(bare, unit) if bare else None
 
 
-def _scaled(value: str, unit: str) -> Fraction | None:
-    """The value of `5 million` or `5k`."""
-    word = unit or (re.search(r"(?<=\d)\s?([A-Za-z]+)$", value) or [""])[0].strip()
-    factor = magnitude(word)
-    base = number(value.removesuffix(word).strip()) if factor else None
-    return None if base is None or factor is None else base * factor
+def _scaled(said: str) -> str | None:
+    """The value of `5 million cars`, `5k` or `twenty-five`, with its unit."""
+    base, factor, unit = scaled(without_currency(said))
+    value = number(base) if factor > 1 else None
+    if value is not None:
+        return _with_unit(str(value * factor), unit)
+    worded = in_words(said)
+    return None if worded is None else str(worded)
 
 
 def _with_unit(bare: str, unit: str) -> str:
@@ -213,7 +267,7 @@ def _joined(items: list[str]) -> str | None:
 
 def _without_name(sides: list[str]) -> str:
     """The end of a chain of equalities that opens with a name or a sum. The name stays if the end is not a constant."""
-    named = _NAME.fullmatch(sides[0])
+    named = _NAME.fullmatch(sides[0]) and not _APPLIED.match(sides[0])
     constant = _CONSTANT.fullmatch(sides[-1])
     if not named and not (constant and _SUM.fullmatch(sides[0])):
         return "=".join(sides) if len(sides) == 2 or not constant else sides[-1]
@@ -225,6 +279,13 @@ def _without_name(sides: list[str]) -> str:
 
 
 _WORD = re.compile(r"[A-Za-z]{3,}")
+# Not a name of one value: sin(x), |x| and f(2) have other values beside the one that they have here.
+_APPLIED = re.compile(rf"\\?(?:{'|'.join(FUNCTIONS)})(?![A-Za-z])|\|[a-z]\||[A-Za-z]\([^A-Za-z()]+\)$")
+_MEANING = {
+    "all real numbers": r"(-\infty,\infty)", "all reals": r"(-\infty,\infty)", "empty set": r"\emptyset",
+    "the empty set": r"\emptyset", "\\{\\}": r"\emptyset", "no solution": r"\emptyset",
+    "no solutions": r"\emptyset", "no real solutions": r"\emptyset", "no real solution": r"\emptyset",
+}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -245,9 +306,15 @@ class Formula:
 
     @property
     def items(self) -> list[str]:
-        """The items of a list, with or without braces around it."""
-        listed = re.fullmatch(r"\\?\{(.*?)\\?\}|(.*)", self.text)
-        return [item.strip() for item in at_depth_0((listed[1] or listed[2] or "") if listed else "", ",")]
+        """The items of a list or of a pair of coordinates."""
+        listed = re.fullmatch(r"\\?\{(.*?)\\?\}|\(([^()]*)\)|(.*)", self.text)
+        inner = next((group for group in listed.groups() if group), "") if listed else ""
+        return [item.strip() for item in at_depth_0(inner, ",")]
+
+    @property
+    def name(self) -> str:
+        """The name before a leading equals sign; empty if there is none."""
+        return equated(self.maths)[0] if self.is_named else ""
 
     @property
     def is_named(self) -> bool:

@@ -13,6 +13,7 @@ import sys
 from typing import Any
 
 from math_verify import ExprExtractionConfig, LatexExtractionConfig, parse, verify
+from sympy import FiniteSet, Tuple
 
 LIMIT = 4 << 30  # bytes of address space; sympy takes about one
 ALIKE = 1e-5  # relative difference up to which numbers are equal
@@ -31,8 +32,10 @@ def same(gold: str, answer: str) -> bool | None:
 
 
 def differ(gold: Any, answer: Any) -> bool:
-    """Whether two numbers differ that Math-Verify, which rounds to six digits, may call equal. A factor of 100 is a
-    percentage and not a difference."""
+    """Whether two values differ that Math-Verify, which rounds to six digits, may call equal. A factor of 100 is a
+    percentage and not a difference. Sets and tuples differ if an item of one has no equal in the other."""
+    if isinstance(gold, FiniteSet | Tuple) and isinstance(answer, FiniteSet | Tuple):
+        return any(all(differ(item, other) for other in answer.args) for item in gold.args)
     if not all(getattr(value, "is_number", False) and hasattr(value, "evalf") for value in (gold, answer)):
         return False
     said, right = answer.evalf(DIGITS), gold.evalf(DIGITS)

@@ -4,17 +4,24 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from fractions import Fraction
 from string import ascii_uppercase
 
 from vlprm.answers.canonical import CANONICAL, as_expression
 from vlprm.answers.formula import formula
-from vlprm.answers.plain import VERB, number, plain
+from vlprm.answers.number_words import in_words
+from vlprm.answers.plain import CJK, VERB, number, plain, unboxed
+from vlprm.answers.units import Unit
 from vlprm.schema import AnswerType
 
 _IN_PROSE = {"yes", "no", "true", "false", "none", "a", "all", "both", "neither"}  # words that occur in any sentence
 _SYMBOLS = re.compile(r"\s*([^\w\s]|\\[a-z]+)\s*")
-_LETTER = re.compile(r"\W*(?:[Oo]ption |[Cc]hoice )?(?:\(\s*([A-Za-z])\s*\)|([A-Z])(?=\s*(?:[().:,\]*]|$)))")
-_TWO = re.compile(r"\W*([A-Z])\W{0,2}\s?(?:[,/&;+]|and\b|or\b)\s?(?:and |or )?\W?([A-Z])(?![A-Za-z])")
+_IS_RIGHT = r"is (?:the )?(?:only )?(?:correct|right|best|answer)\b|(?:选项|選項|项|項)?(?:是?正确|是?正確|对|對)"
+_LETTER = re.compile(
+    r"\W*(?:[Oo]ption |[Cc]hoice |[Ll]etter |选项|選項)?"
+    rf"(?:\(\s*([A-Za-z])\s*\)|([A-Z])(?=\s*(?:[().:,;、\]*】]|$|{_IS_RIGHT})))"
+)
+_TWO = re.compile(r"\W*([A-Z])\W{0,2}\s?(?:[,/&;+、]|and\b|or\b)\s?(?:and |or )?\W?([A-Z])(?![A-Za-z])")
 _SO_YES = re.compile(r"\b(?:so|thus|therefore|hence)\W+(?:the answer is\W+)?(yes|no)\W*$", re.IGNORECASE)
 _DENIED = re.compile(r"\b(?:is|are|was|were|does|do|did|has|have|can)(?: not\b|n't\b)")
 _BRACKETED = re.compile(r"\(\s*([A-Z])\s*\)")
@@ -35,7 +42,7 @@ class Options:
     def whole(self, text: str) -> str | None:
         """The option that the whole text names: `B`, `(b)`, `red`, `(B) red`, `B. red`; single letters in either
         case."""
-        said = _unwrapped(plain(text).strip())
+        said = _unwrapped(unboxed(plain(text)).strip())
         if self._names_two(said):
             return None
         if re.fullmatch(r"\(?[A-Za-z]\)?[.:]?", said):
@@ -52,14 +59,24 @@ class Options:
         return self.leading(said) if _LETTER.match(said) else self._equal(said)
 
     def _equal(self, said: str) -> str | None:
-        r"""The only option with the same value: `4` for `$4 \mathrm{~km}$`."""
-        value = _value(said) if re.match(r"[-+]?[\d.\\]", said) else None
+        r"""The only option with the same value: `4` for `$4 \mathrm{~km}$`. Of several, the one with the same unit."""
+        value = _value(said) if re.search(r"\d|[\\<>=≤≥√π∞]", said) or in_words(said) is not None else None
         if value is None:
             return None
-        shares = [text.replace("$", "").strip().endswith("%") for text in self.choices]
         same = [n for n, text in enumerate(self.choices) if _value(text) == value]
-        if not same and shares and all(shares) and (share := number(value)) is not None and not said.endswith("%"):
-            same = [n for n, text in enumerate(self.choices) if _value(text) == str(100 * share)]
+        if len(same) > 1:
+            unit = _unit(said)
+            same = [n for n in same if unit and _unit(self.choices[n]) == unit]
+        return self._read(same[0]) if len(same) == 1 else self._share(said, value) if not same else None
+
+    def _share(self, said: str, value: str) -> str | None:
+        """The only option that is the same share: `0.2` for `20%`, or `20%` for `1/5`."""
+        share, is_percentage = number(value), said.endswith("%")
+        percentages = [text.replace("$", "").strip().endswith("%") for text in self.choices]
+        if share is None or not percentages or not (any(percentages) != is_percentage and len(set(percentages)) == 1):
+            return None
+        wanted = str(share / 100 if is_percentage else 100 * share)
+        same = [n for n, text in enumerate(self.choices) if _value(text) == wanted]
         return self._read(same[0]) if len(same) == 1 else None
 
     def _names_two(self, said: str) -> bool:
@@ -94,6 +111,8 @@ class Options:
             return self._lettered(letters.pop()) if len(letters) == 1 else None
         squeezed = _squeezed(said)
         for after_verb in VERB.split(said)[1:][-1:]:
+            if self._names_two(after_verb):
+                return None
             clause = re.split(r"[,;.](?:\s|$)", after_verb, maxsplit=1)[0]
             if len(self._named(_squeezed(clause))) < 2 and (
                 direct := self.leading(clause)
@@ -132,7 +151,7 @@ def _unwrapped(said: str) -> str:
     """The text without quotes or braces around it."""
     if (
         len(said) > 2
-        and said[0] + said[-1] in ("''", '""', "“”", "\u2018\u2019", "{}", "[]", "<>")
+        and said[0] + said[-1] in ("''", '""', "“”", "\u2018\u2019", "{}", "[]", "<>", "【】", "⟨⟩", "《》")
         and said[0] not in said[1:-1]
     ):
         return said[1:-1].strip()
@@ -142,7 +161,17 @@ def _unwrapped(said: str) -> str:
 def _value(text: str) -> str | None:
     """An expression without its unit."""
     canonical = as_expression(text)
-    return canonical and formula(canonical).maths
+    maths = formula(canonical).maths if canonical else None
+    if maths and (items := re.fullmatch(r"\\\{([^{}]*)\\\}", maths)):
+        return "{" + ",".join(sorted(items[1].split(","))) + "}"
+    if maths and (ratio := re.fullmatch(r"(\d{1,9}):(\d{1,9})", maths)) and int(ratio[2]):
+        return f"ratio {Fraction(int(ratio[1]), int(ratio[2]))}"
+    return maths
+
+
+def _unit(text: str) -> Unit | None:
+    canonical = as_expression(text)
+    return formula(canonical).unit if canonical else None
 
 
 def _goes_on(text: str, squeezed: str) -> bool:
@@ -155,7 +184,11 @@ def _squeezed(text: str) -> str:
     said = plain(text).replace("$", "").replace("\\{", "{").replace("\\}", "}").casefold()
     said = re.sub(r"([_^])\{(\w)\}", r"\1\2", said)
     said = re.sub(
-        r"(?<=\d)\s?degrees?\b", "°", re.sub(r"(?<=\d) to (?=\d)", "-", re.sub(r"(?<=\d),(?=\d{3}\b)", "", said))
+        r"(?<=\d)\s?degrees?\b",
+        "°",
+        re.sub(
+            r"(?:between |from )?(?<![\w.])(\d+) (?:to|and) (?=\d)", r"\1-", re.sub(r"(?<=\d),(?=\d{3}\b)", "", said)
+        ),
     )
     return _SYMBOLS.sub(r"\1", " ".join(said.split())).strip(" .")
 
@@ -163,4 +196,6 @@ def _squeezed(text: str) -> str:
 def _mention(squeezed: str) -> re.Pattern[str]:
     """A pattern for an option in a squeezed text, outside longer words, numbers and formulas."""
     before = r"(?<!\w)" if squeezed[0].isalpha() else r"(?<![\w.,+*/^\\-])" if squeezed[0].isdigit() else ""
+    if re.match(CJK, squeezed[-1]):  # no spaces part Chinese words
+        return re.compile(re.escape(squeezed))
     return re.compile(before + re.escape(squeezed) + r"(?![\w^/+*\\]|-[\d\\]|[.,]\d)")

@@ -12,7 +12,7 @@ from vlprm.answers.options import Options
 from vlprm.answers.plain import plain
 from vlprm.answers.reader import Reader
 from vlprm.answers.values import READERS
-from vlprm.answers.words import sentence_parts
+from vlprm.answers.words import refuses, sentence_parts
 from vlprm.schema import AnswerType
 
 MAX_LENGTH = 20_000  # characters read from the end of a response, where the conclusion is
@@ -24,8 +24,9 @@ _CUE = re.compile(
     r"|as)\b[^.:\n]{1,80}?)?\s*"
     r"(?:\b(?:is|are|was|(?:will|would|should|must) be)\b\s*:?|[:=\uff1a])"
     r"(?:\s*(?:that|therefore|thus|option|choice)\b)?"
-    r"|(?:答案|选项|選項)\s*(?:应该|應該|应|應)?\s*(?:是|为|為|[:\uff1a])|(?:选择|選擇|选|選)(?:项"
-    r"|項)?\s*[:\uff1a]?(?=\s*\W?[A-Z\uff21-\uff3a])",
+    r"|(?:答案|选项|選項)[】\]]?\s*(?:应该|應該|应|應)?\s*(?:是|约?为|為|[:\uff1a])|(?:选择|選擇|选|選)(?:项|項)?\s*[:\uff1a]?"
+    r"(?=\s*\W?[A-Z\uff21-\uff3a])|(?:^|\W)答[:\uff1a]|【答案】|答案\s(?=\W?[A-Z\d])"
+    r"|\[(?:final )?answer\]|(?:^|\n)#{1,6} ?(?:the )?(?:final )?answer[^\S\n]*(?=\n)",
     re.IGNORECASE,
 )
 _CHOSEN = re.compile(
@@ -37,21 +38,23 @@ _MARKS = [
     (re.compile(r"<\|begin_of_box\|>([^<\n]{1,500})<\|end_of_box\|>"), r"\\boxed{\1}"),
     (re.compile(r"\\fbox(?=\s?\{)|\\framebox(?=\s?\{)"), r"\\boxed"),
     (re.compile(r"\\boxed[ \t]+([A-Za-z0-9.,/-]+)"), r"\\boxed{\1}"),
-    (re.compile(r"<\|[A-Za-z_]{1,30}\|>|</s>|<(?:eos|pad|end_of_turn)>"), " "),
+    (re.compile(r"\\boxed\s?\{\s?\}"), " "),
+    (re.compile(r"<[|\uff5c][\w▁]{1,40}[|\uff5c]>|</s>|<(?:eos|pad|end_of_turn)>|\[(?:EOS|/?INST)\]"), " "),
 ]
+_NAMED_BOX = re.compile(r"(?<![\w\\])([a-zA-Z](?:_\d)?)\s?=\s?\\f?boxed\s*\{$")  # x = \boxed{1}, y = \boxed{2}
 _LISTED_ON = re.compile(r"[ ,;&+]*|[^.\n!?]{0,60}\b(?:and|or)\b[^.\n!?]{0,30}")
 _TURNED = re.compile(
     r"\b(?:answer|therefore|so|thus|hence|total|sum|final|then|wait|actually|correct|gives?|is|are|equals)\b",
     re.IGNORECASE,
 )
-_OPENING_TAG = re.compile(r"<(answer|conclusion|final_answer)>", re.IGNORECASE)
+_OPENING_TAG = re.compile(r"<(answer|conclusion|final_answer|final|output|result)>", re.IGNORECASE)
+_CLOSING_TAG = re.compile(r"</(?:answer|conclusion|final_answer|final|output|result)>", re.IGNORECASE)
 # "Answer:" with another label on the next line answers nothing.
-_EMPTY = re.compile(
-    r"(?:^|\n)[*_ ]{0,4}(?:final |the )?answer[*_ ]{0,4}:[*_ \t]{0,4}\n\s{0,9}(?!answer|final|option"
-    r"|choice|solution|result|value)"
-    r"[A-Za-z][A-Za-z ]{1,30}:[^\n]*\s{0,9}$",
+_OTHER_LABEL = re.compile(
+    r"[*_ ]{0,4}(?!(?:the |final |my )?(?:answer|final|option|choice|solution|result|value))[A-Za-z][A-Za-z ]{1,30}[*_]{0,3}:",
     re.IGNORECASE,
 )
+_COMMENT = re.compile(r"\W{0,4}(?:confidence|certainty|note|disclaimer)\b[^:\n]{0,20}:", re.IGNORECASE)
 _FOLLOW_UP = re.compile(r"\n[^\S\n]*(?:Question|Hint|Choices|Human|User|Instruction)\s*:")
 _OPTION_LINE = re.compile(r"\s*(?:[-*•]\s+)?(?:Option )?\(?([A-Z])\s?[).:]\s*\S")
 _BULLET = re.compile(r"\s*(?:[*•+-]\s|\||\d+[.)]\s+\S)")
@@ -97,9 +100,9 @@ def _read(body: str, answer_type: AnswerType, reader: Reader, after_tag: bool) -
         and (answer := reader.whole(body.strip())) is not None
     ):
         return answer
-    if _EMPTY.search(body):
-        return None
     explicit = [*([body.strip().split("\n", 1)[0]] if after_tag else []), *_explicit(body)]
+    if explicit and (not explicit[-1] or refuses(explicit[-1])):
+        return None
     if (answer := _last_read(explicit, reader)) is not None:
         return answer
     if any(map(_definite, explicit)):
@@ -110,9 +113,11 @@ def _read(body: str, answer_type: AnswerType, reader: Reader, after_tag: bool) -
 
 
 def _is_cut(body: str) -> bool:
-    """Whether the last of several boxes is cut off; an earlier box is then not the answer."""
+    """Whether the last box is cut off; an earlier box is then not the answer."""
     last = body.rfind("\\boxed{")
-    return "\\boxed{" in body[: max(last, 0)] and not closing(body[last + 6 : last + 1006], "{}")
+    if last < 0 or closing(body[last + 6 : last + 1006], "{}"):
+        return False
+    return "\\boxed{" in body[:last] or not re.search(r"[}$\n]|\.\s", body[last + 7 :])
 
 
 def _announced(body: str, reader: Reader) -> str | None:
@@ -132,6 +137,8 @@ def _body(text: str) -> str:
     said = text[-MAX_LENGTH:]
     for mark, by in _MARKS:
         said = mark.sub(by, said)
+    if not _OPENING_TAG.search(said):
+        said = _CLOSING_TAG.sub(" ", said)
     if (follow_up := _FOLLOW_UP.search(said)) and said[: follow_up.start()].strip():
         said = said[: follow_up.start()]
     return "\n".join(_without_repeated_options(said.split("\n")))
@@ -148,23 +155,28 @@ def _without_repeated_options(lines: list[str]) -> list[str]:
 
 
 def _explicit(body: str) -> list[str]:
-    """The contents of boxes and of `<answer>`, and the text after announcing words, in text order."""
+    """The contents of boxes and of `<answer>`, and the text after announcing words, in text order. A text is empty if
+    another label follows the announcing words."""
     said = plain(body)
     found = _together(said, _boxed(said))
     found += _between_tags(said)
     for cue in (*_CUE.finditer(said), *_CHOSEN.finditer(said)):
         rest = said[cue.end() : cue.end() + 500].lstrip(" *:")
-        line = rest.lstrip().split("\n", 1)[0]
-        if rest[:1] != "\n" or not _BULLET.match(line):  # but not "this is how I found the answer:" before a list
+        line = rest.lstrip().split("\n", 1)[0].strip()
+        if rest[:1] == "\n" and _OTHER_LABEL.match(line):
+            found.append((cue.end(), ""))
+        elif line and (rest[:1] != "\n" or not _BULLET.match(line)):  # not "how I found the answer:" before a list
             found.append((cue.end(), line))
-    return [text.strip() for _, text in sorted(found)[-MAX_EXPLICIT:] if text.strip()]
+    return [text.strip() for _, text in sorted(found)[-MAX_EXPLICIT:]]
 
 
 def _between_tags(said: str) -> list[tuple[int, str]]:
-    """The text between `<answer>` and `</answer>`, which may contain `<`."""
+    """The text between `<answer>` and `</answer>`, which may contain `<`. Without an end it is the rest of the line."""
     opened = [(tag.start(), tag.end(), tag[1]) for tag in _OPENING_TAG.finditer(said)][-MAX_EXPLICIT:]
     ends = [(start, said.lower().find(f"</{name.lower()}>", end, end + 2000), end) for start, end, name in opened]
-    return [(start, said[after:end]) for start, end, after in ends if end >= 0]
+    if len(ends) == 1 and ends[0][1] < 0 and "\n" not in said[ends[0][2] :].strip():
+        return [(ends[0][0], said[ends[0][2] :].strip())]
+    return [(start, said[after:end].strip()) for start, end, after in ends if end >= 0 and said[after:end].strip()]
 
 
 def _boxed(said: str) -> list[tuple[int, int, str]]:
@@ -182,7 +194,13 @@ def _together(said: str, boxes: Sequence[tuple[int, int, str]]) -> list[tuple[in
     found: list[tuple[int, list[str]]] = []
     last_end = 0
     for start, end, content in boxes:
+        if start < last_end:  # a box in a box
+            found[-1] = (start, [content])
+            continue
+        named = _NAMED_BOX.search(said[max(0, last_end, start - 40) : start])
+        content = f"{named[1]}={content}" if named and len(boxes) > 1 else content
         gap = said[last_end : said.rfind("\\", last_end, start)] if found else ""
+        gap = gap[: -len(named[0])] if named and gap.endswith(named[0].split("\\boxed")[0]) else gap
         if found and _LISTED_ON.fullmatch(gap) and not _TURNED.search(gap):
             found[-1] = (start, found[-1][1] + [content] * (content not in found[-1][1]))
         else:
@@ -208,7 +226,7 @@ def _definite(said: str) -> bool:
 def _closing(body: str, reader: Reader) -> str | None:
     """The answer in the last line, in a last "therefore", or in the only bold text; otherwise in the first or last
     sentence. If the response says that it cannot answer or that no option fits, it must close with an answer."""
-    lines = [line for line in body.splitlines() if line.strip()]
+    lines = [line for line in body.splitlines() if line.strip() and not _COMMENT.match(line)]
     sentences = [s for line in lines if not _BULLET.match(line) for s in _sentences(line)]
     if not sentences:
         return None

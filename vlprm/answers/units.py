@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from fractions import Fraction
 from typing import Literal
 
 # One unit per line: its canonical name, then other spellings.
@@ -59,9 +58,50 @@ kΩ kohm
 Hz hertz
 kHz
 MHz
+GHz
 Pa pascal
 kPa
+MPa
+GPa
 K kelvin
+kN
+MJ
+MW megawatt
+GW gigawatt
+kV
+μC µC
+nC
+mC
+pF
+nF
+μF µF
+mH
+mW
+Wb weber
+Wh
+dB decibel
+lux
+lumen
+candela
+becquerel
+coulomb
+farad
+henry
+sievert
+siemens
+Å angstrom
+AU
+hp horsepower
+psi
+mmHg
+ppm
+ppb
+fps
+knot
+tbsp tablespoon
+tsp teaspoon
+qt quart
+cc
 °C ℃ celsius
 °F ℉ fahrenheit
 mol mole
@@ -71,8 +111,8 @@ cal calorie
 kcal
 atm
 bar
-mph
-kph kmh kmph
+mph mi/h mile/hour mi/hr
+kph kmh kmph km/h
 rpm
 rad radian
 ° degree deg \\circ
@@ -82,19 +122,29 @@ cent
 euro eur
 gbp
 yen jpy
-rupee inr
-yuan rmb
+rupee inr rs
+yuan rmb cny
+won krw
 ha hectare
 acre
 byte
 kB KB kilobyte
 MB megabyte
 GB gigabyte
+TB terabyte
+kbps
+Mbps
+Gbps
 unit
 """
 _UNITS = {spelling: line.split()[0] for line in _SPELLINGS.split("\n") if line for spelling in line.split()}
 # Letters that may follow a number without a space: those that are rarely names of variables.
-_CLOSE = {"%", "°", "J", "N", "W", "V", "Ω", "L", "F", "C", "K", "g"} | {name for name in _UNITS if len(name) > 1}
+_SEGMENTS = {"AU", "TB", "MW", "GW", "MJ", "cc", "hp", "qt", "rs", "Wb", "kN", "pF", "nC", "mC", "mH", "mW", "nF"}
+_CLOSE = {"%", "°", "J", "N", "W", "V", "Ω", "L", "F", "C", "K", "g"} | {
+    name
+    for name in _UNITS
+    if len(name) > 1 and name not in _SEGMENTS  # 2AU is a product
+}
 # Words after a number that change its meaning.
 _CHANGES = {
     "am": "am", "pm": "pm", "noon": "noon", "midnight": "midnight", "bc": "bc", "ad": "ad", "bce": "bc", "ce": "ad",
@@ -129,19 +179,26 @@ _NO_NOUNS = {
     *("hundred", "thousand", "million", "billion", "trillion", "dozen", "the", "then", "plus", "minus", "times"),
     *("divided", "over", "squared", "cubed", "choose", "factorial"),
 }
-MAGNITUDES = {
-    "dozen": Fraction(12), "hundred": Fraction(100), "thousand": Fraction(1000), "k": Fraction(1000),
-    "million": Fraction(10**6), "mln": Fraction(10**6), "billion": Fraction(10**9), "bn": Fraction(10**9),
-    "trillion": Fraction(10**12),
+_MAGNITUDES = {
+    "dozen": 12, "hundred": 100, "thousand": 1000, "lakh": 10**5, "million": 10**6, "mln": 10**6, "mn": 10**6,
+    "crore": 10**7, "billion": 10**9, "bn": 10**9, "trillion": 10**12,
 }  # fmt: skip
+_LETTERS = {"k": 1000, "K": 1000, "M": 10**6, "B": 10**9}  # only right after a digit: 300 K is a temperature
+_SCALED = re.compile(
+    rf"\s?\b(?P<word>{'|'.join(_MAGNITUDES)})s?\b\.?|(?<=\d)(?P<letter>[kKMB])(?![A-Za-z])", re.IGNORECASE
+)
 
 _NUMERIC = re.compile(
     r"(?:[\d.,/+\-*(){}^:\s±]|\\(?:frac|sqrt|pi|cdot|times|pm|mp|div|binom)(?![A-Za-z])|[\u03c0√\u00d7·])+"
 )
 _POWER = r"(?:\s?\^\s?\{?\s?-?[1-9]\s?\}?)?"
-_WORD = rf"(?:[°%℃℉]|°[CF]|\\Omega|[A-Za-zµμΩΩ]{{1,20}}\.?{_POWER})"
+_WORD = rf"(?:°[CF]|[°%℃℉]|\\Omega|[\u4e00-\u9fff]{{1,4}}|[A-Za-zµμΩΩ]{{1,20}}\.?{_POWER})"
 _PHRASE = re.compile(rf"{_WORD}(?:(?:\s?[/·]\s?|\s?\\cdot\s?|\s|-){_WORD}){{0,3}}")
-_AM_PM = re.compile(r"\b([AaPp])\.\s?[Mm]\.?")
+_MONEY = re.compile(r"^(?:[£€¥₹₩₽]|(?:US|USD|EUR|GBP|CAD|AUD|INR|CNY|RMB|Rs\.?)\s?(?=\d)|\\(?:pounds|euro|yen)\s?)\s?")
+_GLUED = {"am", "pm"}  # these change a number also without a space
+_AM_PM = re.compile(r"(?:\b|(?<=\d))([AaPp])\.\s?[Mm]\b\.?")
+_ERA = re.compile(r"\b([BA])\.\s?([CD])\b\.?")
+_UNIT_FRACTION = re.compile(r"\\frac\s?\{([A-Za-z]{1,4})\}\s?\{([A-Za-z]{1,4}(?:\^\{?\d\}?)?)\}$")
 _POWERS = {"square": "2", "sq": "2", "squared": "2", "cubic": "3", "cu": "3", "cubed": "3"}
 Kind = Literal["unit", "noun", "changes"]
 
@@ -165,8 +222,8 @@ class Unit:
 
 def parted(text: str) -> tuple[str, str]:
     """Split a text into a number and its unit as written; the unit is empty if the rest is mathematics or prose."""
-    said = _AM_PM.sub(r"\1m", text.strip())
-    said = re.sub(r"^(?:[£€¥₹]|US(?=\s?\d)|\\(?:pounds|euro|yen)\s?)\s?", "", said)
+    said = _ERA.sub(r"\1\2", _AM_PM.sub(r"\1m", _UNIT_FRACTION.sub(r" \1/\2", text.strip())))
+    said = without_currency(said)
     value = _NUMERIC.match(said)
     if not value or not re.search(r"\d|\\pi|π", value[0]):
         return said, ""
@@ -176,14 +233,23 @@ def parted(text: str) -> tuple[str, str]:
     return (value[0].strip(), rest) if unit else (said, "")
 
 
+def without_currency(text: str) -> str:
+    """The text without a currency before its number."""
+    return _MONEY.sub("", text)
+
+
 def unit_of(text: str, close: bool = False) -> Unit | None:
     """The unit in the text after a number, or None. `close`: no space separates the two."""
     said = re.sub(r"\s?(?:per|an?(?= hour| minute| second| day))\s", "/", text.strip().rstrip("."))
     if not _PHRASE.fullmatch(said):
         return None
     words = [word.rstrip(".") for word in re.findall(rf"{_WORD}|/", said.replace("-", " "))]
+    if words and words[0].casefold() in _GLUED:
+        return Unit("changes", " ".join(word.casefold() for word in words))
     if not close and (changing := [_CHANGES[word.casefold()] for word in words if word.casefold() in _CHANGES]):
         return Unit("changes", " ".join(changing))
+    if words == ["times"]:
+        return Unit("noun", "time")
     name, pending = "", ""
     kind: Kind = "unit"
     for word in words:
@@ -195,11 +261,13 @@ def unit_of(text: str, close: bool = False) -> Unit | None:
             name, pending = name + known + (power or pending), ""
         elif word == "/":
             name += "/"
+        elif re.fullmatch(r"[\u4e00-\u9fff]+", word):
+            name, kind = name + word, "noun"
         elif close or not re.fullmatch(r"[A-Za-z]{3,20}", word) or word.casefold() in _NO_NOUNS:
             return None
         else:
             name, kind = name + _singular(word.casefold()), "noun"
-    return Unit(kind, name) if name else None
+    return Unit(kind, _UNITS.get(name, name)) if name else None
 
 
 def _raised(word: str) -> tuple[str, str]:
@@ -221,6 +289,15 @@ def _singular(word: str) -> str:
     return word[:-1] if word.endswith("s") and not word.endswith("ss") and len(word) > 3 else word
 
 
-def magnitude(text: str) -> Fraction | None:
-    """The factor of a word after a number: 1000000 for `million`."""
-    return MAGNITUDES.get(text.strip().rstrip(".").casefold())
+def scaled(text: str, letters: str = "kK") -> tuple[str, int, str]:
+    """Split `5 million cars` into the number, the factor and the rest. The factor is 1 if the text has none, or if the
+    rest is not a unit. `letters` are the letters that count as factors right after a digit."""
+    found = _SCALED.search(text)
+    factor = _MAGNITUDES[found["word"].casefold()] if found and found["word"] else 0
+    if found and found["letter"]:
+        factor = _LETTERS[found["letter"]] if found["letter"] in letters else 0
+    if not found or not factor:
+        return text, 1, ""
+    rest = text[found.end() :].strip()
+    is_unit = not rest or unit_of(rest) is not None
+    return (text[: found.start()].strip(), factor, rest) if is_unit else (text, 1, "")

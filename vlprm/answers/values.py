@@ -8,35 +8,33 @@ from string import ascii_letters
 
 from vlprm.answers.canonical import CANONICAL, as_expression, as_list
 from vlprm.answers.formula import maths_list
-from vlprm.answers.plain import NUMBER, VERB, number, plain
+from vlprm.answers.number_words import WORDS, in_words
+from vlprm.answers.plain import CJK, NUMBER, VERB, decimal_comma, number, plain
 from vlprm.answers.reader import Read, Reader
-from vlprm.answers.units import magnitude
+from vlprm.answers.units import scaled
 from vlprm.answers.words import without_lead_in, words
 from vlprm.schema import AnswerType
 
-_SMALL = (
-    *("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten", "eleven", "twelve"),
-    *("thirteen", "fourteen", "fifteen", "sixteen", "seventeen", "eighteen", "nineteen"),
-)
-_TENS = ("twenty", "thirty", "forty", "fifty", "sixty", "seventy", "eighty", "ninety")
-_WORDS = {word: n for n, word in enumerate(_SMALL)} | {word: 20 + 10 * n for n, word in enumerate(_TENS)}
 MAX_VERBS = 16  # verbs read per sentence, from its end
 MAX_VALUE = 500  # characters searched for the value after a verb
-_TIMES = r"(?:\s(?:dozen|hundred|thousand|million|billion|trillion)\b|(?<=\d)k\b)?"
+_TIMES = r"(?:\s(?i:dozen|hundred|thousand|lakh|million|mln|mn|crore|billion|bn|trillion)\b|(?<=\d)[kKMB]\b)?"
+_ABOUT = re.compile(r"^(?:(?:approximately|about|around|roughly|exactly|only)\b|\\approx(?![A-Za-z])|[≈~])\s*")
 _OTHER = "another kind of number"
 # Excludes ordinals (2nd), parts of names (R1, 8-directional), bounds (at least 60), totals (three of the five) and
 # factors (1/2 the area).
+_MIXED = r"[+-]?\d+ \d+\s?/\s?\d+|[1-9]\d{0,2}(?: \d{3})+(?!\d)(?:\.\d+)?"  # 2 1/2 and 25 000
 _TOKEN = re.compile(
     r"(?i:(?<!\bof the )(?<!\bout of )(?<!\bat least )(?<!\bat most )(?<!\bthan ))"
-    rf"(?<![\w.,])(?>{NUMBER}|\b(?:{'|'.join(_WORDS)})\b){_TIMES}(?!\d|(?:st|nd|rd|th)\b|-[A-Za-z]|,\d|\.\d|\s+the\b)"
+    rf"(?<![\w.,])(?>{_MIXED}|{NUMBER}|(?i:{WORDS})){_TIMES}(?!\d|(?:st|nd|rd|th)\b|-[A-Za-z]|,\d|\.\d|\s+the\b)"
 )
 _DECIMAL_COMMA = re.compile(r"(?<![\w.,(\[])\d+,\d\d(?![\w,)\]]|\.\d)")  # 2,74: neither thousands nor a likely list
 _OPERATOR = re.compile(r"\s*(?:[+*/\u00d7·^÷-]\s*[\d(\\]|\\times|\\cdot|(?:or|and|to|out of)\s+\S|=)")
 # 4.5 V, and a current of 2 A
-_ANOTHER = re.compile(rf"\b(?:and|or)\s+(?:\w+ ){{0,2}}(?:\d|(?:{'|'.join(_WORDS)})\b)")
+_ANOTHER = re.compile(rf"\b(?:and|or)\s+(?:\w+ ){{0,2}}(?:\d|{WORDS})")
 _PROSE = r"(?<![\\A-Za-z])(?!(?:sqrt|sin|cos|tan|log|ln|exp|pi)\b)[A-Za-z]"
 _MATRICES = re.compile(r"\\begin\{[a-z]*(?:matrix|array)\}.*\\end\{[a-z]*(?:matrix|array)\}", re.DOTALL)
 _RELATION = re.compile(r"[<>≤≥≠]|!=|\\(?:leq?|geq?|neq?|lt|gt|in)(?![A-Za-z])")
+_MATHS = re.compile(r"\$([^$\n]{2,300})\$")  # a number within it is not the answer
 _LISTED = re.compile(r"(?<!\\)\[[^\[\]\n]{1,400}\]")
 _BETWEEN = re.compile(r"\b(?:between|from)\s+(?:the\s+years?\s+)?(\d[\d.]*)\s+(?:and|to)\s+(\d[\d.]*)\b")
 
@@ -60,22 +58,26 @@ def settled(found: list[tuple[bool, str]]) -> str | None:
 
 
 def _form(answer_type: AnswerType, token: str) -> str:
-    scaled = re.fullmatch(r"(.*?)\s?([a-z]+)", token.casefold())
-    factor = magnitude(scaled[2]) if scaled else None
-    word = scaled[1] if scaled and factor else token.casefold()
-    value = number(str(_WORDS.get(word, word if factor else token)))
-    value = value * factor if value is not None and factor else value
+    base, factor, _ = scaled(token, letters="kKMB")
+    value = number(base)
+    value = in_words(token) if value is None else value * factor
     if value is None or (answer_type == "integer" and value.denominator != 1):
         return _OTHER
     return CANONICAL[answer_type](str(value)) or _OTHER
 
 
 def _number_whole(answer_type: AnswerType, text: str) -> str | None:
-    said = plain(text).strip().rstrip(".").lstrip("=: ")
+    said = _ABOUT.sub("", plain(text).strip().rstrip(".;,").lstrip("=: "))
+    sum_of, equals, total = said.rpartition("=")
+    if equals and not re.search(_PROSE + "{3,}", sum_of) and re.search(r"\d", sum_of):  # 5 + 12 = 17
+        return _number_whole(answer_type, total)
+    if answer_type == "float" and (value := decimal_comma(said)) is not None:
+        return CANONICAL["float"](str(value))
     token = _TOKEN.match(said)
     # A unit of up to three words may follow.
     if not token or not re.fullmatch(
-        r"\s*(?:[%°]|(?:[A-Za-zµΩ/^\d{}\u4e00-\u9fff]+(?:\s+[A-Za-zµΩ/^\d{}]+){0,2})?)\s*", said[token.end() :]
+        r"\s*(?!(?:or|and|to|of|out|than|vs)\b)(?:[%°]|(?:[A-Za-zµΩ/^\d{}\u4e00-\u9fff]+(?:\s+[A-Za-zµΩ/^\d{}]+){0,2})?)\s*",
+        said[token.end() :],
     ):
         return None
     return _known(_form(answer_type, token[0]))
@@ -83,7 +85,7 @@ def _number_whole(answer_type: AnswerType, text: str) -> str | None:
 
 def _number_leading(answer_type: AnswerType, text: str) -> str | None:
     said = plain(text).lstrip(" :\n\"'(")
-    said = re.sub(r"^(?:approximately|about|around|roughly|exactly|only|[a-z]\s?=)\s*", "", said)
+    said = re.sub(r"^[a-z]\s?=\s*", "", _ABOUT.sub("", said))
     token = _TOKEN.match(said)
     if not token or _OPERATOR.match(said, token.end()):
         return None
@@ -117,7 +119,7 @@ def _expression_whole(text: str) -> str | None:
     if declared := re.fullmatch(r"[\s$]*\\text\s?\{([^{}]{1,200})\}[\s$.]*", text):
         return as_expression(declared[1])
     said = without_lead_in(plain(text)).strip('"\u201c\u201d ')
-    if "\n" in said or said.endswith("?"):
+    if "\n" in said or said.endswith("?") or re.search(f"{CJK}{{2}}.*[=\\d]|{CJK}\\\\", said):
         return None
     if _lists(said):
         return as_expression(said)
@@ -160,7 +162,9 @@ def _expression_stated(text: str) -> str | None:
     if _RELATION.search(said):  # its number is a bound and not the answer
         spans = [span for span in _spans(said) if _RELATION.search(span)]
         return as_expression(spans[0]) if len(spans) == 1 else None
-    return _number_stated("expression", text)
+    return _number_stated(
+        "expression", _MATHS.sub(lambda found: found[0] if number(found[1]) is not None else " ", text)
+    )
 
 
 def _lists(said: str) -> bool:
@@ -182,7 +186,8 @@ def _list_stated(text: str) -> str | None:
 
 
 def _list_whole(text: str) -> str | None:
-    said = plain(text).strip()
+    said = re.sub(r"(?<=[\w'\"]),?\s+and\s+(?=[\w'\"])", ", ", plain(text).strip())
+    said = re.sub(r"\\(?=[{}])", "", said if "," in said else said.replace(";", ","))
     short = all(len(item.split()) < 4 for item in said.split(","))
     return as_list(said) if short and "\n" not in said else None
 

@@ -15,19 +15,31 @@ _OPEN, _CLOSE = "\"'“\u2018«(", "\"'”\u2019»)"
 
 _HEDGE = (
     r"so|thus|hence|therefore|then|and|but|well|okay|ok|consequently|overall|finally|probably|maybe|"
-    r"perhaps|likely|possibly|"
+    r"perhaps|likely|possibly|definitely|certainly|(?:most|very|quite) (?:likely|probably)|indeed|as|"
     r"clearly|obviously|apparently|surely|yes|in conclusion|in total|in fact|in short|of course|"
     r"(?:i|we) (?:think|believe|guess|say|get|have|obtain|find|need|see|know|conclude)(?: that)?|"
-    r"(?:i|we)(?:'d| would| can) (?:say|guess|go with|see|conclude)(?: that)?|i'm (?:sure|certain|"
+    r"(?:i|we)(?:'d| would| can) (?:say|guess|go with|see|conclude)(?: that)?|(?:i'm|i am) (?:sure|certain|"
     r"confident)(?: that)?|"
-    r"my (?:guess|answer|best guess) is|(?:the )?(?:final |correct |right )?answer(?: is)?|"
-    r"it (?:seems|appears|follows)(?: that)?"
+    r"my (?:guess|answer|best guess) is|(?:the )?(?:final |correct |right )?answer(?: is|'s)?|"
+    r"it (?:seems|appears|follows)(?: that)?(?! to be\b)"
+)
+# Labels and arrows before an answer.
+_LABEL = re.compile(
+    r"(?:[-=]>|[→⇒])\s*|(?:a|ans|answer|result|response|output|colou?r|shape|object|name)\s?[.:]\s+(?=\S)",
+    re.IGNORECASE,
+)
+# Words after an answer that only say how sure it is.
+_TAIL = re.compile(
+    r",\s+(?:i (?:think|guess|believe|suppose)|probably|most likely|likely|of course|it is|it seems|for sure|as (?:shown|"
+    r"seen|stated|indicated|mentioned)\b.*|(?:which|because|since|based on|according to)\s.*)$|\s\(not [^()]*\)$",
+    re.IGNORECASE,
 )
 _IS = r"(?:'s|\u2019s|'re|\u2019re| is| are| was| were)"
 _SUBJECT = (
-    rf"(?:it|that|this|they|these|those|there|he|she){_IS}|(?:it|that|this|he|she) (?:looks|seems|appears|"
+    rf"(?:it|that|this|they|these|those|there|he|she|both|all|(?:both|all|each) of (?:them|these)){_IS}|"
+    r"(?:it|that|this|he|she) (?:(?:seems|appears) to be|looks|seems|appears|"
     rf"means|equals|must be|"
-    r"would be|should be|will be|can be)|they (?:look|seem|appear)"
+    r"would be|should be|will be|can be)|they (?:(?:seem|appear) to be|look|seem|appear)"
 )
 _AFTER = (
     r"(?:\s+(?:just|simply|probably|most likely|likely|clearly|definitely|indeed|actually|therefore|thus|"
@@ -57,12 +69,28 @@ _REFUSAL = re.compile(
     r"known|possible|able|given|provided|"
     r"to (?:see|tell|determine|answer|say))\b.*|(?:i'm|i\u2019m|i am|we're|we are) (?:not|un)\b.*|(?:i'm|"
     r"i\u2019m|i am) (?:unsure|uncertain|unable|sorry)\b.*|sorry\b.*|"
-    r"(?:unable|failed) to .*)",
+    r"(?:unable|failed) to .*|(?:there is |there's )?no way (?:to|of) .*|no (?:image|picture|information|data)\b.*|"
+    r"(?:i |we )?(?:would )?need (?:more|further|additional) .*|(?:more|further|additional) information\b.*|"
+    r"(?:can|could|please|would) (?:you )?(?:provide|share|upload|clarify)\b.*|"
+    r"(?:the |this |that )?(?:image|picture|photo|figure|text|question|it) (?:does not|doesn't|did not) .*|"
+    r"(?:\S+ ){1,6}(?:is|are|was|were)(?: not|n't) (?:visible|shown|given|specified|provided|clear|known|legible|"
+    r"readable|mentioned|stated|available|determined)\b.*|"
+    r"我?(?:不知道|不确定|不清楚|无法\S*|無法\S*|未知|没有答案|看不清\S*|答不出\S*)。?)",
     re.IGNORECASE,
 )
-# A full stop that does not follow an abbreviation or a single capital.
-_STOP = r"(?<!\b(?:St|Dr|Mr|Ms|Mt|Jr|Sr|No|vs|Ft))(?<!\b(?:Mrs|Gen))(?<!\bProf)(?<!\b[A-Z])\."
+_ABBREVIATIONS = (
+    *("St Dr Mr Ms Mt Jr Sr No vs Ft ft Co", "Mrs Gen Sgt Inc Ltd Ave Rev Hon Jan Feb Apr Jun Jul Aug Sep Oct Nov Dec"),
+    *("e.g i.e a.m p.m", "Prof Corp Blvd Capt Sept"),
+)
+# A full stop does not end a sentence after an abbreviation or a single capital.
+_NO_END = [
+    *(rf"(?<!\b(?:{'|'.join(map(re.escape, names.split()))}){{}})" for names in _ABBREVIATIONS),
+    r"(?<!\b[A-Z]{})",
+]
+_STOP = "".join(name.replace("{}", "") for name in _NO_END) + r"\."
+_AFTER_STOP = "".join(name.replace("{}", r"\.") for name in _NO_END)
 SENTENCE_END = re.compile(rf"(?:{_STOP}|[!?])(?:\s|$)|;(?:\s|$)|\n")
+_BETWEEN = re.compile(rf"(?<=[.!?]){_AFTER_STOP}\s+(?=[A-Z(\\$*])")
 _CLAUSE = re.compile(
     r",?\s+(?:because|since|although|though|whereas|which|so that)\b|,\s*(?:as|so|but|while|where|who|i|"
     r"it|we|they|he|she|you|this|"
@@ -75,7 +103,7 @@ def without_lead_in(text: str) -> str:
     """A sentence without its introduction, such as "So it is" or "I think"."""
     said = text.strip()
     for _ in range(4):
-        lead = _LEAD_IN.match(said)
+        lead = _LABEL.match(said) or _LEAD_IN.match(said)
         if not lead or not said[lead.end() :].strip(" .!"):
             return said
         said = said[lead.end() :].lstrip(" ,:")
@@ -84,15 +112,12 @@ def without_lead_in(text: str) -> str:
 
 def refuses(text: str) -> bool:
     """Whether a short text says that the question cannot be answered."""
-    return bool(_REFUSAL.fullmatch(text.strip().rstrip(".! ")))
+    return bool(_REFUSAL.fullmatch(text.strip().rstrip(".! \u3002")))
 
 
 def sentence_parts(line: str) -> list[str]:
     """Split a line into sentences; the full stop of an abbreviation does not end one."""
-    return re.split(
-        r"(?<=[.!?])(?<!\b(?:St|Dr|Mr|Ms|Mt|Jr|Sr|No|vs|Ft)\.)(?<!\bMrs\.)(?<!\b[A-Z]\.)\s+(?=[A-Z(\\$*])",
-        _after_maths(line),
-    )
+    return _BETWEEN.split(_after_maths(line))
 
 
 def _after_maths(line: str) -> str:
@@ -117,9 +142,9 @@ def _words_leading(answer_type: AnswerType, text: str) -> str | None:
 def _form(answer_type: AnswerType, text: str) -> str | None:
     """The answer in a short text, without its introduction."""
     said = text.strip().rstrip("!;,. ")
-    if refuses(said):
+    if refuses(said) or said.endswith(("?", ":")) or not re.search(r"\w", said):
         return None
-    said = without_lead_in(said)
+    said = without_lead_in(_TAIL.sub("", said))
     if found := _OF_SOMETHING.match(said):
         said = said[found.end() :]
     said = _ARTICLE.sub("", said, count=1) if _ARTICLE.match(said) else said
