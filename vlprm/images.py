@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 from cachetools import LRUCache
-from PIL import ExifTags, Image
+from PIL import ExifTags, Image, UnidentifiedImageError
 
 from vlprm.cache import cached
 from vlprm.errors import ProblemError, UserError
@@ -51,7 +51,9 @@ def _decoded(data: bytes, name: str) -> Image.Image:
             if size[0] * size[1] <= MAX_PIXELS:
                 return _rgb(_upright(image))
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-        raise UserError(f"{name} cannot be read ({error or type(error).__name__}); create the file again") from error
+        unknown = isinstance(error, UnidentifiedImageError)  # whose text names an object of Python
+        cause = "it is not a PNG, JPEG, WebP or other known image" if unknown else error or type(error).__name__
+        raise UserError(f"{name} cannot be read ({cause}); create the file again") from error
     raise UserError(f"{name} has {size[0]} x {size[1]} pixels, more than {MAX_PIXELS}; shrink it")
 
 

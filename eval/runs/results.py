@@ -98,6 +98,8 @@ def read_runs(
     compared with them; `steps` adds scores and ground truth per step. UserError if runs with the same name have
     different settings."""
     runs: dict[str, tuple[Run, list[RecordFacts]]] = {}
+    if not folders:
+        raise UserError("runs is empty; name at least one run folder of eval.run")
     for folder in folders:
         path = folder / CONFIG
         if not path.is_file():

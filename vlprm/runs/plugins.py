@@ -16,6 +16,8 @@ T = TypeVar("T")
 def part_of_module(path: str, name: str, kind: type[T], what: str, example: str) -> T:
     """The attribute `name` of the module at that path. UserError if there is no such module or no attribute of that
     type; `what` and `example` (a file to read) go into the message."""
+    if not all(part.isidentifier() for part in path.split(".")):
+        raise UserError(f"unknown {what} {path!r}; name a module as Python imports it, such as mine.{what}s")
     here = os.getcwd()
     if here not in sys.path:  # the console script does not search it; last, so that no file there hides a package
         sys.path.append(here)
