@@ -21,6 +21,7 @@ from vlprm.labels.judge_reliability import JudgeReliability, TreeEvidence, estim
 from vlprm.runs.config import dump, run
 from vlprm.runs.folder import open_run, refuse_other_inputs, timed
 from vlprm.runs.journal import placed_records, record_at, refuse_unfinished
+from vlprm.runs.progress import tracked
 from vlprm.schema import Problem, StepLabel, StepTree, TreeNode, Verdict, structured
 from vlprm.tasks import known_regions
 
@@ -40,7 +41,8 @@ def main(config: LabelConfig) -> None:
         return
     with timed(config.run, "label"):
         quality = _estimate(trees, judgements)
-        rows = (_row(searched, quality, config.rule, judgements) for searched in _mixed(trees, judgements))
+        read = tracked(trees, "trees", len(trees))
+        rows = (_row(searched, quality, config.rule, judgements) for searched in _mixed(read, judgements))
         written = write_dataset(target, rows)
     log.info("%d trees in %s", written, target)
 

@@ -27,6 +27,7 @@ from vlprm.policy.open import open_policy, placed
 from vlprm.runs.config import dump, run
 from vlprm.runs.folder import open_run, timed
 from vlprm.runs.journal import Records, finish
+from vlprm.runs.progress import progress
 from vlprm.runs.window import drop_unanswered, leave_unless, stopped_by_sigint, tell_unanswered
 from vlprm.schema import StepTree, from_json
 from vlprm.tasks import load_tasks
@@ -83,8 +84,9 @@ def open_source(config: TreesConfig) -> Source:
 
 async def _search(source: Source, units: list[list[str]], records: Records, config: TreesConfig) -> bool:
     """Search all units; False if SIGINT stopped the run first."""
-    with stopped_by_sigint() as stopping:
-        work = Work(source, units, config.search, config.seed, records, config.run / IMAGES, stopping)
+    total, done = sum(map(len, units)), len(records.keys)
+    with stopped_by_sigint() as stopping, progress("problems", total, done) as reached:
+        work = Work(source, units, config.search, config.seed, records, config.run / IMAGES, stopping, reached)
         if work.is_done:
             return True
         if config.ray:

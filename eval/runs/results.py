@@ -19,12 +19,14 @@ from vlprm.runs.journal import iterate_finished
 from vlprm.runs.pools import POOL, RECORDS
 from vlprm.schema import SCHEMA_VERSION
 from vlprm.scoring.aggregate import AGGREGATIONS
+from vlprm.search import METHODS
 from vlprm.search.select import selectors
 
 Values = dict[str, dict[str, float]]  # accuracy by benchmark and problem
 NOT_RESULTS = ("run", "shard", "ray", "workers", "unit")  # settings that do not affect results
 POLICY = "policy alone"
 ORACLE = "oracle"
+ROLES = ("policy", "reward_model", "critic")
 
 
 class Cell(NamedTuple):
@@ -128,12 +130,26 @@ def evaluation_of(folder: Path) -> Path | None:
 
 def label_of(settings: dict[str, Any]) -> str:
     """The name of a run: its models, joined by `+`."""
-    names = [Path(settings[name]["checkpoint"]).name for name in ("policy", "critic") if settings.get(name)]
-    reward_model = settings.get("reward_model")
-    if reward_model:
-        path = Path(reward_model["checkpoint"])
-        names.insert(1, path.name if path.name != "prm" else path.parent.name)
-    return " + ".join(names)
+    return " + ".join(model_names(settings).values())
+
+
+def model_names(settings: dict[str, Any]) -> dict[str, str]:
+    """The names of a run's models by their roles: the last part of the path, or the one before a last part `prm`."""
+    paths = {role: Path(settings[role]["checkpoint"]) for role in ROLES if settings.get(role)}
+    return {
+        role: path.parent.name if path.name == "prm" and path.parent.name else path.name for role, path in paths.items()
+    }
+
+
+def row_title(settings: dict[str, Any], name: str) -> str:
+    """The title of a row: the policy, or a method with the names of the models that it uses besides the policy."""
+    names, method = model_names(settings), METHODS.get(name)
+    if name == POLICY:
+        return names["policy"]
+    scored = name not in ("majority", ORACLE) if method is None else method.needs_scorer
+    used = (("reward_model", scored), ("critic", method is not None and method.needs_critic))
+    by = " and ".join(names[role] for role, is_used in used if is_used and role in names)
+    return f"+ {name} by {by}" if by else f"+ {name}"
 
 
 def without_device(value: Any) -> Any:

@@ -16,7 +16,7 @@ from vlprm.model.image_limits import to_serve
 from vlprm.model.inputs import InputBuilder
 from vlprm.policy import Continuation, Request
 from vlprm.schema import Problem, Region
-from vlprm.serving.client import Answer, Failure, Message, Servers, text_of, user_turn
+from vlprm.serving.client import Answer, Failure, Message, Servers, refuse_wrong_address, text_of, user_turn
 from vlprm.serving.config import ServerConfig
 from vlprm.serving.messages import messages, probe_problem, tools_of, with_question
 from vlprm.steps import SEPARATOR, parse_step, separator_after
@@ -55,6 +55,7 @@ class ServedPolicy:
         expected = len(self.inputs.row(probe, steps).ids)
         for client in self.servers.clients:
             answer = await self.servers.once(client, {**body, "max_tokens": 1})
+            refuse_wrong_address(client, answer)
             if isinstance(answer, Failure):
                 raise UserError(
                     f"the server {client.base_url} does not continue a turn of {self.config.model!r} ({answer.said});"
@@ -139,6 +140,7 @@ class ChatModel:
         for client in self.servers.clients:
             asked = {"model": self.config.model, "messages": [user_turn([], "Answer with the word yes.")]}
             answer = await self.servers.once(client, {**asked, "max_tokens": 16, "temperature": 0.7})
+            refuse_wrong_address(client, answer)
             if isinstance(answer, Failure):
                 raise UserError(
                     f"the server {client.base_url} does not answer as {self.config.model!r} ({answer.said}); correct"

@@ -36,7 +36,7 @@ from vlprm.prompts import verdict_text
 from vlprm.schema import Problem, Step, StepScore
 from vlprm.scoring import Scored
 from vlprm.scoring.tree import ProblemKey, of_all, problem_key
-from vlprm.serving.client import Answer, Failure, Kind, Message, Servers
+from vlprm.serving.client import Answer, Failure, Kind, Message, Servers, refuse_wrong_address
 from vlprm.serving.config import ServerConfig
 from vlprm.serving.messages import messages, probe_problem, tools_of, with_question
 from vlprm.steps import parse_step
@@ -79,6 +79,7 @@ class ServedScorer:
         row = self.inputs.row(problem, steps)
         for client in self.servers.clients:
             answer = await self.servers.once(client, self._body(problem, steps), self.kind)
+            refuse_wrong_address(client, answer)
             said = answer.said if isinstance(answer, Failure) else "another kind of answer"
             if self._read(answer, row, (0,)) == [None]:
                 raise UserError(
