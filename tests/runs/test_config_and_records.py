@@ -14,8 +14,8 @@ import torch
 from data_synth.judges.config import JudgeConfig
 from data_synth.labels.config import LabelConfig
 from data_synth.search.config import TreesConfig, TreeSearchConfig
-from eval.runs.config import RunConfig
-from eval.tables.config import ViewConfig
+from eval.runs.config import RunConfig, SolveConfig
+from eval.tables.config import TableConfig, ViewConfig
 from train.policy.config import BuiltinConfig
 from train.reward.config import PrmConfig
 from vlprm.errors import UserError
@@ -56,6 +56,28 @@ def test_flags_win_over_the_file(tmp_path: Path) -> None:
     assert parse(Example, ["--learning_rate=0.25", f"--config={file}"]) == config
     (tmp_path / "again.yaml").write_text(dump(config))
     assert parse(Example, ["--config", str(tmp_path / "again.yaml")]) == config
+
+
+@pytest.mark.parametrize(
+    ("cls", "flags", "field", "value"),
+    [
+        (SolveConfig, ["--question=q", "--image", "a.jpg"], "image", (Path("a.jpg"),)),
+        (TableConfig, ["--runs", "runs/x"], "runs", (Path("runs/x"),)),
+        (TreesConfig, ["--run=x", "--tasks", "chart"], "tasks", ("chart",)),
+        (PrmConfig, ["--run=x", "--dataset=x", "--freeze", "text"], "freeze", ("text",)),
+        (PrmConfig, ["--run=x", "--dataset=x", "--dry_run"], "dry_run", True),
+        (PrmConfig, ["--dry_run", "--run=x", "--dataset=x"], "dry_run", True),
+        (PrmConfig, ["--run=x", "--dataset=x", "--dry_run", "false"], "dry_run", False),
+    ],
+)
+def test_one_value_is_a_list_of_one_and_a_switch_needs_none(
+    cls: type, flags: list[str], field: str, value: object, tmp_path: Path
+) -> None:
+    assert getattr(parse(cls, flags), field) == value
+    if isinstance(value, tuple):  # the same in a recipe
+        (tmp_path / "c.yaml").write_text(f"{field}: {value[0]}")
+        others = [flag for flag in flags if "=" in flag]
+        assert getattr(parse(cls, ["--config", str(tmp_path / "c.yaml"), *others]), field) == value
 
 
 @dataclass(frozen=True)
