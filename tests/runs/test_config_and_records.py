@@ -171,16 +171,11 @@ def test_mistakes_are_named(tmp_path: Path, argv: list[str], text: str, message:
     ("command", "message"),
     [
         (["train.prm", "--acumulate", "3"], "unknown flag --acumulate; did you mean 'accumulate'?"),
-        (["data_synth.trees", "--tasks", "[chrat]", "--run", "RUN"], "unknown task 'chrat'; did you mean 'chart'?"),
-        (
-            ["eval.run", "--policy", "x", "--benchmarks", "[]", "--unit", "0", "--run", "RUN"],
-            "unit takes an integer above 0, not 0",
-        ),
         (["data_synth.trees", "--policy", "nowhere", "--run", "RUN"], "no checkpoint folder nowhere"),
-        (["train.prm", "--dataset", "none.parquet", "--run", "RUN"], "none.parquet does not exist"),
     ],
 )
 def test_commands_exit_with_status_2_and_one_sentence(tmp_path: Path, command: list[str], message: str) -> None:
+    """As programs; test_mistakes.py has more, in this process."""
     argv = [word.replace("RUN", str(tmp_path / "run")) for word in command]
     done = subprocess.run([sys.executable, "-m", *argv], capture_output=True, text=True, check=False)
     assert done.returncode == 2
