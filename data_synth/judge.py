@@ -30,6 +30,7 @@ from vlprm.policy.replay import ANSWERS, ReplayPolicy
 from vlprm.runs.config import dump, run
 from vlprm.runs.folder import open_run, timed
 from vlprm.runs.journal import Records, finish
+from vlprm.runs.progress import progress, tracked
 from vlprm.runs.window import (
     drop_if_all_failed,
     drop_unanswered,
@@ -74,7 +75,7 @@ def main(config: JudgeConfig) -> None:
 
 
 def _ask_oracle(trees: TreeRun, records: Records, tasks: Tasks, config: JudgeConfig) -> None:
-    for searched in trees:
+    for searched in tracked(trees, "trees", len(trees)):
         problem = searched.problem
         if problem.id not in records.keys:
             family = task_of(problem.task, tasks)
@@ -96,10 +97,12 @@ async def _ask_model(trees: TreeRun, records: Records, model: ModelConfig, confi
 
             todo = (searched for searched in trees if searched.problem.id not in records.keys)
             unanswered: set[str] = set()
-            async for record in in_window(todo, judged, config.in_flight, stopping):
-                records.append([record])
-                if _is_unanswered(record):
-                    unanswered.add(record["key"])
+            with progress("trees", len(trees), len(records.keys)) as reached:
+                async for record in in_window(todo, judged, config.in_flight, stopping):
+                    records.append([record])
+                    reached(len(records.keys))
+                    if _is_unanswered(record):
+                        unanswered.add(record["key"])
             if len(records.keys) == len(trees):
                 kept.forget(records.keys - unanswered)
 

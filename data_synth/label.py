@@ -25,6 +25,7 @@ from vlprm.labels.judge_reliability import JudgeReliability, TreeEvidence, estim
 from vlprm.runs.config import dump, run
 from vlprm.runs.folder import open_run, refuse_other_inputs, timed
 from vlprm.runs.journal import placed_records, record_at, refuse_unfinished
+from vlprm.runs.progress import tracked
 from vlprm.schema import Problem, StepLabel, StepTree, TreeNode, Verdict, structured
 from vlprm.tasks import known_regions
 
@@ -47,7 +48,7 @@ def main(config: LabelConfig) -> None:
     with timed(config.run, "label"):
         quality = _estimate(trees, judgements)
         left_out: Counter[str] = Counter()
-        judged = _judged(trees, judgements, config.keep_unmixed, left_out)
+        judged = _judged(tracked(trees, "trees", len(trees)), judgements, config.keep_unmixed, left_out)
         rows = (_row(searched, quality, config.rule, judgements) for searched in judged)
         first = next(rows, None)
         if first is None:

@@ -25,6 +25,7 @@ from vlprm.policy.open import folders_of, open_policy, placed
 from vlprm.runs.config import dump, run
 from vlprm.runs.folder import open_run, timed
 from vlprm.runs.journal import Records, finish
+from vlprm.runs.progress import progress
 from vlprm.runs.window import (
     drop_if_all_failed,
     drop_unanswered,
@@ -77,8 +78,9 @@ def open_source(config: TreesConfig) -> Source:
 
 async def _search(source: Source, units: list[list[str]], records: Records, config: TreesConfig) -> bool:
     """Search all units; False if SIGINT stopped the run first."""
-    with stopped_by_sigint() as stopping:
-        work = Work(source, units, config.search, config.seed, records, config.run / IMAGES, stopping)
+    total, done = sum(map(len, units)), len(records.keys)
+    with stopped_by_sigint() as stopping, progress("problems", total, done) as reached:
+        work = Work(source, units, config.search, config.seed, records, config.run / IMAGES, stopping, reached)
         if work.is_done:
             return True
         if config.ray:

@@ -30,9 +30,9 @@ from vlprm.runs.config import dump, run
 from vlprm.runs.folder import open_run, timed, write_atomically
 from vlprm.runs.journal import Records, finish, in_units
 from vlprm.runs.pools import PARAMETERS, RECORDS
+from vlprm.runs.progress import progress
 from vlprm.runs.ray import Cluster, on_ray
 from vlprm.runs.window import (
-    append_of,
     drop_if_all_failed,
     drop_unanswered,
     in_window,
@@ -90,9 +90,10 @@ async def solve_all(jobs: Sequence[Job], records: Records, config: RunConfig) ->
         for record in done:
             if record["failure"]:
                 log.warning("%s", record["said"])
-        append_of(len(jobs), records, done)
+        records.append(done)
+        reached(len(records.keys))
 
-    with stopped_by_sigint() as stopping:
+    with stopped_by_sigint() as stopping, progress("records", len(jobs), len(records.keys)) as reached:
         units, at_once = open_units(jobs, records, config)
         if config.ray:
             keys = ([job.key for job in unit] for unit in units)

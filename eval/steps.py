@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import logging
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
@@ -25,14 +24,13 @@ from vlprm.policy.open import placed
 from vlprm.runs.config import dump, run
 from vlprm.runs.folder import INPUTS, fingerprint, json_object, open_run, timed, write_atomically
 from vlprm.runs.journal import Records, finish, finished_records, in_units
+from vlprm.runs.progress import progress
 from vlprm.schema import Problem, Step
 from vlprm.scoring.tree import score
 from vlprm.step_benchmarks import BENCHMARKS
 from vlprm.step_benchmarks.labelled import LabelledSet, LabelledSolution, problem_of
 from vlprm.step_benchmarks.predictions import Prediction, from_record, of_scores, to_record
 from vlprm.step_benchmarks.stored import read_predictions
-
-log = logging.getLogger(__name__)
 
 
 def main(config: StepsConfig) -> None:
@@ -128,10 +126,11 @@ def _record_scores(config: StepsConfig, labelled: LabelledSet, solutions: Sequen
     with timed(config.run, "steps"):
         if units := list(in_units(solutions, config.unit, records, key=lambda s: s.key)):
             checkpoint = load_reward_model(model.checkpoint, *placement(model.device, model.dtype))
-            for unit in units:
-                rewarded = predicted(checkpoint, unit, images)
-                records.append(to_record(s.key, p) for s, p in zip(unit, rewarded, strict=True))
-                log.info("%d of %d solutions scored", len(records.keys), len(solutions))
+            with progress("solutions", len(solutions), len(records.keys)) as reached:
+                for unit in units:
+                    rewarded = predicted(checkpoint, unit, images)
+                    records.append(to_record(s.key, p) for s, p in zip(unit, rewarded, strict=True))
+                    reached(len(records.keys))
     return records
 
 

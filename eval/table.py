@@ -2,12 +2,12 @@
 
     python -m eval.table --runs '[runs/eval/builtin]' --format markdown
 
-One column per benchmark, then: their mean; the paired difference of means to the policy alone, with its 95% bootstrap
-interval over problems; the number of problems and of candidates; per problem, the tokens that the policy, the critic
-and the reward model sample and read (the reward model's if the row uses it), FLOPs (2 per token and parameter), and
-seconds. The rows below a search method are plain best-of-N at equal tokens and at equal FLOPs: the first candidates of
-the run's pool that the method's cost pays for, problem by problem. If the pool is too small, `--pool` names a run with
-a larger one. Shards of one run are read together.
+One column per benchmark, each accuracy with its 95% bootstrap interval over problems; then their mean; the paired
+difference of means to the policy alone, with its interval; the number of problems and of candidates; per problem, the
+tokens that the policy, the critic and the reward model sample and read (the reward model's if the row uses it), FLOPs
+(2 per token and parameter), and seconds. The rows below a search method are plain best-of-N at equal tokens and at
+equal FLOPs: the first candidates of the run's pool that the method's cost pays for, problem by problem. If the pool is
+too small, `--pool` names a run with a larger one. Shards of one run are read together.
 
 `--layout aggregations` has rows for each aggregation of step rewards (as in MM-PRM), and `--layout curve` for best of
 1, 2, 4, ... A candidate without an answer is not right; a line below the table counts these and each benchmark's
@@ -25,7 +25,7 @@ import numpy as np
 import yaml
 
 from eval.runs.pools import Pool, worth
-from eval.runs.results import POLICY, Key, Run, Values, read_runs
+from eval.runs.results import POLICY, Key, Run, Values, read_runs, row_title
 from eval.tables.config import TableConfig
 from eval.tables.formats import FORMATS
 from eval.tables.rows import Sample, TableRow
@@ -60,10 +60,19 @@ def table_rows(one: Run, pools: Mapping[Key, Pool]) -> Iterator[TableRow]:
     for name, values in one.rows.items():
         spends, seconds = zip(*one.costs[name], strict=True)
         took = None if None in seconds else float(np.mean(seconds))
-        title = one.label if name == POLICY else f"+ {name}"
-        samples = {benchmark: sample(one, benchmark, list(of.values())) for benchmark, of in values.items()}
-        cells, n = means(values), one.sizes[name]
-        yield TableRow(title, cells, apart.get(name), n, mean_spend(spends), took, one.label, name, samples)
+        yield TableRow(
+            row_title(one.settings, name),
+            means(values),
+            apart.get(name),
+            one.sizes[name],
+            mean_spend(spends),
+            took,
+            policy_of(one),
+            one.label,
+            name,
+            {benchmark: sample(one, benchmark, len(of)) for benchmark, of in values.items()},
+            intervals(values),
+        )
         if one.scored and name in one.spent and one.spent[name].keys() <= pools.keys():
             for unit in UNITS[: 1 if one.parameters is None else None]:
                 yield at_equal_cost(one, name, pools, unit)
@@ -102,7 +111,20 @@ def at_equal_cost(one: Run, method: str, pools: Mapping[Key, Pool], unit: Unit) 
     if ended:
         title += f" (pool too small for {ended} of {len(sizes)} problems)"
     apart = differences({method: one.rows[method], "plain": plain}, "plain")
-    return TableRow(title, means(plain), apart.get(method), round(float(np.mean(sizes))), mean_spend(spends))
+    return TableRow(
+        title,
+        means(plain),
+        apart.get(method),
+        round(float(np.mean(sizes))),
+        mean_spend(spends),
+        group=policy_of(one),
+        intervals=intervals(plain),
+    )
+
+
+def policy_of(one: Run) -> str:
+    """The name of a run's policy."""
+    return row_title(one.settings, POLICY)
 
 
 def means(values: Values) -> dict[str, float]:
@@ -110,17 +132,21 @@ def means(values: Values) -> dict[str, float]:
     return {benchmark: float(np.mean(list(of.values()))) for benchmark, of in values.items()}
 
 
-def sample(one: Run, benchmark: str, values: Sequence[float]) -> Sample:
+def intervals(values: Values) -> dict[str, tuple[float, float]]:
+    """The 95% interval of the accuracy per benchmark."""
+    return {benchmark: bootstrap_interval(list(of.values())) for benchmark, of in values.items()}
+
+
+def sample(one: Run, benchmark: str, problems: int) -> Sample:
     """The problems behind a cell. They are a whole benchmark of the Hub if none is missing: no limit in the config, no
     unread shard, no failure."""
-    interval = bootstrap_interval(values)
     if benchmark not in BENCHMARKS:
-        return Sample(len(values), interval, None, False)
+        return Sample(problems, None, False)
     config = next(config for config in one.settings["benchmarks"] if config["name"] == benchmark)
     hub, complete = BENCHMARKS[benchmark].hub, one.part == 1 and not config["problems"]
     failed = any(name == benchmark for name, _ in one.failures)
     whole = config["subset"] in hub and complete and not failed
-    return Sample(len(values), interval, hub.get(config["subset"], hub["all"]), whole)
+    return Sample(problems, hub.get(config["subset"], hub["all"]), whole)
 
 
 def differences(rows: Mapping[str, Values], base: str) -> dict[str, tuple[float, float, float]]:
@@ -155,7 +181,12 @@ def published_rows(path: Path) -> list[TableRow]:
         if not row.get("source"):
             raise UserError(f"{path}: row {row.get('label')!r} has no source; add its source")
     return [
-        TableRow(f"{row['label']} [{row['source']}]", {k: v / 100 for k, v in row["cells"].items()}, None, row.get("n"))
+        TableRow(
+            f"{row['label']} [{row['source']}]",
+            {k: v / 100 for k, v in row["cells"].items()},
+            n=row.get("n"),
+            group="published",
+        )
         for row in rows
     ]
 

@@ -15,8 +15,8 @@ from pathlib import Path
 import yaml
 from markupsafe import Markup
 
-from eval.runs.problem_sets import tasks_of
 from eval.runs.curves import training_of
+from eval.runs.problem_sets import tasks_of
 from eval.runs.results import evaluation_of
 from eval.runs.views import RunViews
 from eval.tables.config import ViewConfig

@@ -23,7 +23,7 @@ class DecontaminateConfig:
     """
 
     dataset: Path
-    benchmark_dir: list[Path]
+    benchmark_dir: tuple[Path, ...]
     target: Path
     distance: NonNegativeInt = 10
     near: NonNegativeInt = 40

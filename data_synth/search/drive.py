@@ -7,7 +7,7 @@ import asyncio
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from functools import cached_property, partial
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -20,15 +20,17 @@ from vlprm.policy import UNANSWERED, Policy, all_answers
 from vlprm.policy.open import open_policy
 from vlprm.policy.replay import ANSWERS, ReplayPolicy
 from vlprm.runs.journal import Records, in_units
+from vlprm.runs.progress import Reached
 from vlprm.runs.ray import Cluster, on_ray
 from vlprm.runs.ray import Work as UnitWork
-from vlprm.runs.window import append_of, in_window
+from vlprm.runs.window import in_window
 from vlprm.serving.config import devices_of
 
 
 @dataclass(frozen=True)
 class Work:
-    """Problems to search, the records and image folder to write, and the event that stops the run."""
+    """Problems to search, the records and image folder to write, the event that stops the run, and who is told the
+    number of records."""
 
     source: Source
     units: Sequence[Sequence[str]]
@@ -37,20 +39,17 @@ class Work:
     records: Records
     images: Path
     stopping: asyncio.Event
+    reached: Reached
 
     @property
     def is_done(self) -> bool:
         """Whether every problem has a record."""
         return all(problem_id in self.records.keys for unit in self.units for problem_id in unit)
 
-    @cached_property
-    def total(self) -> int:
-        """Number of problems."""
-        return sum(map(len, self.units))
-
     def write(self, outcomes: Sequence[Outcome]) -> None:
         """Append the records of finished problems."""
-        append_of(self.total, self.records, map(self._record, outcomes))
+        self.records.append(map(self._record, outcomes))
+        self.reached(len(self.records.keys))
 
     def _record(self, outcome: Outcome) -> dict[str, Any]:
         if isinstance(outcome, Failed):

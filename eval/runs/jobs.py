@@ -41,6 +41,8 @@ def jobs_of(config: RunConfig) -> list[Job]:
     jobs = [Job(at, one, i, method, record) for at, (one, i, method, record, k) in enumerate(every) if k % of == first]
     if len({job.key for job in jobs}) < len(jobs):
         raise UserError("a benchmark or a method is named twice; list it once")
+    if not config.methods:
+        raise UserError("methods is empty; name at least one, such as best_of_n")
     if not jobs:
         raise UserError("there are no problems to solve; add a benchmark with problems, or use fewer shards")
     return jobs

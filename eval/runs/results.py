@@ -20,13 +20,14 @@ from vlprm.runs.pools import PARAMETERS, POOL, RECORDS
 from vlprm.runs.resume import result_settings
 from vlprm.schema import SCHEMA_VERSION
 from vlprm.scoring.aggregate import AGGREGATIONS
-from vlprm.search import Cost
+from vlprm.search import METHODS, Cost
 from vlprm.search.select import selectors
 from vlprm.search.tokens import Parameters, Spend, pool_spend, spend_of, spend_of_first
 
 Values = dict[str, dict[str, float]]  # accuracy by benchmark and problem
 POLICY = "policy alone"
 ORACLE = "oracle"
+ROLES = ("policy", "reward_model", "critic")
 
 
 class Cell(NamedTuple):
@@ -101,6 +102,8 @@ def read_runs(
     compared with them; `steps` adds scores and ground truth per step. UserError if runs with the same name have
     different settings."""
     runs: dict[str, tuple[Run, list[RecordFacts]]] = {}
+    if not folders:
+        raise UserError("runs is empty; name at least one run folder of eval.run")
     for folder in folders:
         path = folder / CONFIG
         if not path.is_file():
@@ -131,12 +134,26 @@ def evaluation_of(folder: Path) -> Path | None:
 
 def label_of(settings: dict[str, Any]) -> str:
     """The name of a run: its models, joined by `+`."""
-    names = [Path(settings[name]["checkpoint"]).name for name in ("policy", "critic") if settings.get(name)]
-    reward_model = settings.get("reward_model")
-    if reward_model:
-        path = Path(reward_model["checkpoint"])
-        names.insert(1, path.name if path.name != "prm" else path.parent.name)
-    return " + ".join(names)
+    return " + ".join(model_names(settings).values())
+
+
+def model_names(settings: dict[str, Any]) -> dict[str, str]:
+    """The names of a run's models by their roles: the last part of the path, or the one before a last part `prm`."""
+    paths = {role: Path(settings[role]["checkpoint"]) for role in ROLES if settings.get(role)}
+    return {
+        role: path.parent.name if path.name == "prm" and path.parent.name else path.name for role, path in paths.items()
+    }
+
+
+def row_title(settings: dict[str, Any], name: str) -> str:
+    """The title of a row: the policy, or a method with the names of the models that it uses besides the policy."""
+    names, method = model_names(settings), METHODS.get(name)
+    if name == POLICY:
+        return names["policy"]
+    scored = name not in ("majority", ORACLE) if method is None else method.needs_scorer
+    used = (("reward_model", scored), ("critic", method is not None and method.needs_critic))
+    by = " and ".join(names[role] for role, is_used in used if is_used and role in names)
+    return f"+ {name} by {by}" if by else f"+ {name}"
 
 
 def facts_of(record: Record, one: Run, layout: Layout, keep_pool: bool, steps: bool) -> RecordFacts:

@@ -35,7 +35,9 @@ def as_eval_results(rows: Sequence[TableRow]) -> str:
     """A file of `.eval_results/`, which dataset leaderboards read; only whole benchmarks. UserError if there is
     none."""
     entries = [
-        EvalResultEntry(sample.hub.path, _config(sample) or "default", _value(row, name), notes=_notes(row, sample))
+        EvalResultEntry(
+            sample.hub.path, _config(sample) or "default", _value(row, name), notes=_notes(row, name, sample)
+        )
         for row, name, sample in _measured(rows)
         if sample.hub is not None and sample.whole
     ]
@@ -60,7 +62,7 @@ def _result(row: TableRow, name: str, sample: Sample) -> EvalResult:
         metric_type="accuracy",
         metric_name=f"accuracy, {_method(row)}",
         metric_value=_value(row, name),
-        metric_args={"problems": sample.problems, "interval_95": [round(100 * end, 2) for end in sample.interval]},
+        metric_args={"problems": sample.problems, "interval_95": [round(100 * end, 2) for end in row.intervals[name]]},
     )
 
 
@@ -78,6 +80,6 @@ def _method(row: TableRow) -> str:
     return f"{row.method}, N = {row.n}"
 
 
-def _notes(row: TableRow, sample: Sample) -> str:
-    low, high = map(percent, sample.interval)
+def _notes(row: TableRow, name: str, sample: Sample) -> str:
+    low, high = map(percent, row.intervals[name])
     return f"{row.model}: {_method(row)}; 95% interval {low} to {high}, {sample.problems} problems"

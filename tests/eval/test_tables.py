@@ -21,7 +21,7 @@ from eval.run import main
 from eval.runs.config import ProblemSetConfig, RunConfig
 from eval.runs.jobs import jobs_of
 from eval.runs.problem_sets import open_problem_set
-from eval.runs.results import read_runs
+from eval.runs.results import POLICY, read_runs, row_title
 from eval.table import differences, published_rows, table_rows
 from eval.table import main as print_table
 from eval.tables.config import TableConfig
@@ -212,8 +212,8 @@ def test_rows_say_what_the_records_say(tmp_path: Path) -> None:
     folder = run_of(tmp_path / "r", [[False, True, False], [True, False, True], [None, True, None]])
     (one,) = read_runs((folder,), "methods")
     rows = {row.title: row for row in table_rows(one, one.pools)}
-    assert rows["p + r"].cells["b"] == pytest.approx((1 / 3 + 2 / 3 + 1) / 3)  # none is chosen if there is an answer
-    assert rows["+ best of N (min)"].cells["b"] == pytest.approx(2 / 3)
+    assert rows["p"].cells["b"] == pytest.approx((1 / 3 + 2 / 3 + 1) / 3)  # none is chosen if there is an answer
+    assert rows["+ best of N (min) by r"].cells["b"] == pytest.approx(2 / 3)
     assert rows["+ majority"].cells["b"] == pytest.approx(2 / 3)
     assert rows["+ oracle"].cells["b"] == 1.0
     costs = {title: (row.n, row.spend, row.seconds) for title, row in rows.items()}
@@ -221,8 +221,8 @@ def test_rows_say_what_the_records_say(tmp_path: Path) -> None:
     alone, unscored = Spend(4, 11, 2 * 5 * 15), Spend(12, 13, 2 * 5 * 25)
     scored = Spend(12, 25, 2 * (5 * 25 + 3 * 12))
     assert costs == {
-        "p + r": (1, alone, None), "+ majority": (3, unscored, None), "+ oracle": (3, unscored, None),
-        "+ weighted majority (min)": (3, scored, 2), "+ best of N (min)": (3, scored, 2),
+        "p": (1, alone, None), "+ majority": (3, unscored, None), "+ oracle": (3, unscored, None),
+        "+ weighted majority (min) by r": (3, scored, 2), "+ best of N (min) by r": (3, scored, 2),
     }  # fmt: skip
     assert (one.no_results, one.candidates) == (2, 9)
     difference = rows["+ oracle"].difference
@@ -250,10 +250,10 @@ def test_other_layouts_have_every_rule_and_every_n(tmp_path: Path, capsys: pytes
     (one,) = read_runs((folder,), "curve")
     rows = {row.title: (row.cells["b"], row.spend and row.spend.tokens) for row in table_rows(one, one.pools)}
     assert rows == {
-        "p + r": (0.25, 4 + 10 + 1.5),
-        "+ best of 1": (0.25, 4 + 10 + 6),
-        "+ best of 2": (0.5, 8 + 10 + 1 + 9),
-        "+ best of 4": (1.0, 16 + 10 + 6 + 15),
+        "p": (0.25, 4 + 10 + 1.5),
+        "+ best of 1 by r": (0.25, 4 + 10 + 6),
+        "+ best of 2 by r": (0.5, 8 + 10 + 1 + 9),
+        "+ best of 4 by r": (1.0, 16 + 10 + 6 + 15),
     }
 
 
@@ -263,10 +263,10 @@ def test_candidates_of_equal_reward_are_as_good_as_each_other(tmp_path: Path, ri
     folder = run_of(tmp_path / "r", [right], reward=lambda k: 0.5)
     (one,) = read_runs((folder,), "curve")
     assert {row.title: row.cells["b"] for row in table_rows(one, {})} == dict.fromkeys(
-        ("p + r", "+ best of 1", "+ best of 2", "+ best of 4"), 0.25
+        ("p", "+ best of 1 by r", "+ best of 2 by r", "+ best of 4 by r"), 0.25
     )
     (one,) = read_runs((folder,), "methods")
-    assert {row.title: row.cells["b"] for row in table_rows(one, {})}["+ best of N (min)"] == 0.25
+    assert {row.title: row.cells["b"] for row in table_rows(one, {})}["+ best of N (min) by r"] == 0.25
 
 
 def test_a_table_says_how_many_problems_it_has(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -286,8 +286,46 @@ def test_a_problem_of_which_all_candidates_failed_is_in_every_row(tmp_path: Path
     (folder / "done.json").unlink()
     finish(Records(path))
     (one,) = read_runs((folder,), "methods")
-    assert {row.title: row.cells["b"] for row in table_rows(one, {})}["+ best of N (min)"] == 0.5
+    assert {row.title: row.cells["b"] for row in table_rows(one, {})}["+ best of N (min) by r"] == 0.5
     assert all(len(values["b"]) == 2 for values in one.rows.values())
+
+
+def test_a_table_has_intervals_the_best_in_bold_and_a_rule_between_policies(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    first = run_of(tmp_path / "a", [[False, True], [True, False], [False, True], [False, False]])
+    second = run_of(tmp_path / "b", [[True, False], [True, True]], policy={"checkpoint": "q"}, reward_model=None)
+
+    def printed(**fields: Any) -> list[str]:
+        capsys.readouterr()
+        print_table(TableConfig((first, second), **fields))
+        return capsys.readouterr().out.splitlines()
+
+    latex, markdown = printed(format="latex"), printed(format="markdown")
+    assert "\\usepackage{booktabs}" in latex[0]
+    assert latex[0].startswith("%")
+    (other,) = (line for line in latex if "midrule q &" in line)
+    assert r"\textbf{75.0} (50.0 to 100.0)" in other
+    cells = [line.removeprefix("| ").split(" | ") for line in markdown]
+    rows = {title: cell for title, cell, *_ in cells[: [line[0] for line in cells].index("q")]}
+    assert rows["accuracy % (95% interval)"] == "b"
+    assert rows["+ best of N (min) by r"].startswith("**50.0** (")
+    assert rows["+ weighted majority (min) by r"].startswith("**50.0** (")
+    assert rows["+ majority"] == "37.5 (12.5 to 50.0)"
+    assert not [row for row in rows if row.startswith("+ oracle") and "**" in rows[row]]
+    assert sum(line.startswith(("├", "┡")) for line in printed()) == 2
+    header, *lines = csv.reader(io.StringIO("\n".join(printed(format="csv"))))
+    (own,) = (line for line in lines if line[0] == "q")
+    assert [own[header.index(name)] for name in ("b", "b low", "b high", "N")] == ["75.0", "50.0", "100.0", "1"]
+
+
+def test_rows_name_the_models_they_use() -> None:
+    models = {"policy": "p", "reward_model": "runs/r/prm", "critic": "c"}
+    settings = {role: {"checkpoint": path} for role, path in models.items()}
+    assert [row_title(settings, name) for name in (POLICY, "majority", "oracle", "dvts", "refined_best_of_n")] == [
+        "p", "+ majority", "+ oracle", "+ dvts by r", "+ refined_best_of_n by r and c"
+    ]  # fmt: skip
+    assert row_title({"policy": {"checkpoint": "p"}, "reward_model": None}, "self_consistency") == "+ self_consistency"
 
 
 def test_a_pool_that_was_not_scored_costs_no_scores(tmp_path: Path) -> None:
@@ -325,7 +363,7 @@ def test_below_a_search_stands_best_of_n_at_its_tokens(tmp_path: Path) -> None:
     (one,) = read_runs((folder,), "methods")
     titles = [row.title for row in table_rows(one, one.pools)]
     title = "+ best of N at the tokens of dvts (difference: dvts minus this row)"
-    assert titles.index(title) == titles.index("+ dvts") + 1
+    assert titles.index(title) == titles.index("+ dvts by r") + 1
     row = {row.title: row for row in table_rows(one, one.pools)}[title]
     assert row.cells == {"b": pytest.approx(1 / 3)}  # no, yes, no
     assert row.spend is not None

@@ -215,7 +215,9 @@ def test_a_bad_file_is_named(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"d\.jsonl, line 1 is not JSON; correct it"):
         list(training_rows(tmp_path / "d.jsonl"))
     Dataset.from_list([{"question": "q", "completions": ["a"]}]).to_parquet(str(tmp_path / "o.parquet"))
-    with pytest.raises(ValueError, match="in neither our format nor TRL's: it lacks labels, prompt; rename"):
+    with pytest.raises(
+        ValueError, match=r"in neither our format nor TRL's: it has the columns .* and lacks labels, prompt; rename"
+    ):
         list(training_rows(tmp_path / "o.parquet"))
     row = {"prompt": "q", "completions": ["a", "b"], "labels": [True, True], "parents": [-1, -1]}
     Dataset.from_list([row]).to_parquet(str(tmp_path / "t.parquet"))

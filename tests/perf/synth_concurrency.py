@@ -50,8 +50,9 @@ async def _run(engine: MockEngine, folder: Path) -> float:
     source = drawn_problems({"mock": FAMILY}, "train", PROBLEMS)
     records = Records(folder / "trees.jsonl")
     work = Work(
-        source, [source.ids], TreeSearchConfig(searches_at_once=2), 0, records, folder / "images", asyncio.Event()
-    )
+        source, [source.ids], TreeSearchConfig(searches_at_once=2), 0, records, folder / "images", asyncio.Event(),
+        lambda done: None,
+    )  # fmt: skip
     started = time.perf_counter()
     await served(work, engine, in_flight=256)
     return time.perf_counter() - started

@@ -57,7 +57,7 @@ def grow_trees(folder: Path, size: int) -> None:
     records = Records(run / TREES)
 
     async def work() -> None:
-        todo = Work(source, source.units(125, "0/1"), SEARCH, 0, records, run / IMAGES, asyncio.Event())
+        todo = Work(source, source.units(125, "0/1"), SEARCH, 0, records, run / IMAGES, asyncio.Event(), print)
         await served(todo, MockPolicy(), in_flight=256)
 
     asyncio.run(work())

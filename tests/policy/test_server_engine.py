@@ -361,6 +361,14 @@ def test_a_server_that_is_none_is_named_before_the_run(
     assert server.asked[0]["add_generation_prompt"] is False
 
 
+def test_an_address_without_its_version_is_named(server: StandIn, backbone: Path) -> None:
+    server.reply = lambda body: (404, "application/json", '{"detail": "Not Found"}')
+    config = config_of(server)
+    bare = tuple(url.removesuffix("/v1") for url in config.base_urls)
+    with pytest.raises(ValueError, match=rf"does not know this address .*; write {bare[0]}/v1 in server.base_urls"):
+        open_on(backbone, dataclasses.replace(config, base_urls=bare))
+
+
 def test_a_server_that_reads_another_prompt_is_named_before_the_run(
     server: StandIn, backbone: Path, inputs: InputBuilder, tmp_path: Path
 ) -> None:

@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from vlprm.errors import ProblemError, UserError
+from vlprm.errors import ProblemError, UserError, hub_refusal
 from vlprm.images import LeadsOut, open_image, read_inside
 from vlprm.prompts import option_list
 from vlprm.schema import AnswerType, Problem
@@ -135,7 +135,10 @@ def items_from_hub(benchmark: Benchmark, subset: str = "all") -> dict[str, Item]
     hub = benchmark.hub.get(_known_subset(benchmark, subset), benchmark.hub["all"])
     rows: list[RawItem] = []
     for config in hub.configs:
-        dataset = load_dataset(hub.path, config, split=hub.split)
+        try:
+            dataset = load_dataset(hub.path, config, split=hub.split)
+        except OSError as error:
+            raise UserError(f"{hub_refusal(hub.path, error)} with data") from error
         for column in set(hub.columns) & set(dataset.column_names):
             dataset = dataset.cast_column(column, Image(decode=False))  # keep the encoded file
         rows += [{"_category": config, "_line": line, **row} for line, row in enumerate(dataset)]

@@ -182,6 +182,8 @@ def iterate_rows(path: Path) -> Iterator[dict[str, Any]]:
 def open_parquet(path: Path) -> ParquetFile:
     """Open a parquet file. UserError names the file if it is missing or unreadable."""
     if not path.is_file():
+        if path.is_dir():
+            raise UserError(f"{path} is a folder; name the file in it, such as {path / 'dataset.parquet'}")
         raise UserError(f"no dataset {path}; make it with `python -m data_synth.label`")
     try:
         return ParquetFile(path)

@@ -96,8 +96,8 @@ def _is_stepwise(path: Path) -> bool:
         columns = set(file.schema_arrow.names)
     if not OF_TREES & columns and (missing := STEPWISE - columns):
         raise UserError(
-            f"{path} is in neither our format nor TRL's: it lacks {', '.join(sorted(missing))}; rename its columns, or"
-            " convert it with data_synth.convert"
+            f"{path} is in neither our format nor TRL's: it has the columns {', '.join(sorted(columns))} and lacks"
+            f" {', '.join(sorted(missing))}; rename its columns, or convert it with data_synth.convert"
         )
     return not OF_TREES & columns and not set(COLUMNS) <= columns
 

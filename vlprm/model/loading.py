@@ -17,7 +17,7 @@ from huggingface_hub.errors import HFValidationError
 from safetensors import SafetensorError
 from transformers import AutoConfig, AutoModelForImageTextToText, AutoProcessor
 
-from vlprm.errors import UserError
+from vlprm.errors import UserError, hub_refusal
 from vlprm.model.checkpoint_config import FILE_NAME, CheckpointConfig, Part, load_checkpoint_config
 from vlprm.model.families import Family, family_of
 from vlprm.model.image_limits import described, limits_of
@@ -59,7 +59,7 @@ def checkpoint_folder(name: str | Path, weights: bool = True) -> Path:
     try:
         return Path(snapshot_download(str(name), allow_patterns=None if weights else list(CHECKPOINT_FILES)))
     except (OSError, HFValidationError) as error:
-        raise UserError(f"no checkpoint folder {folder}, and the Hub did not provide it; {known}") from error
+        raise UserError(hub_refusal(str(name), error)) from error
 
 
 def checkpoint_config_of(folder: Path) -> CheckpointConfig:
@@ -163,6 +163,8 @@ def _refuse_unknown_boxes(folder: Path, checkpoint_config: CheckpointConfig) -> 
 
 
 def _refuse_unknown_model(folder: Path) -> None:
+    if not (folder / "config.json").is_file():
+        raise UserError(f"{folder} is not a checkpoint folder: it has no config.json; give the folder that has it")
     try:
         # Code inside a checkpoint is never run, and transformers must not ask the user about it.
         config = AutoConfig.from_pretrained(folder, trust_remote_code=False)

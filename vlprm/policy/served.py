@@ -16,7 +16,16 @@ from vlprm.model.image_limits import to_serve
 from vlprm.model.inputs import InputBuilder
 from vlprm.policy import Continuation, Request, read_by_first
 from vlprm.schema import Problem, Region
-from vlprm.serving.client import Answer, Failure, Message, Servers, text_of, unanswered, user_turn
+from vlprm.serving.client import (
+    Answer,
+    Failure,
+    Message,
+    Servers,
+    refuse_wrong_address,
+    text_of,
+    unanswered,
+    user_turn,
+)
 from vlprm.serving.config import ServerConfig
 from vlprm.serving.messages import ZOOMS_DIFFER, messages, probe_problem, probe_steps, tools_of, with_question
 from vlprm.steps import SEPARATOR, separator_after
@@ -60,6 +69,7 @@ class ServedPolicy:
             expected = len(self.inputs.row(problem, steps).ids)
             for client in self.servers.clients:
                 answer = await self.servers.once(client, {**body, "max_tokens": 1})
+                refuse_wrong_address(client, answer)
                 if isinstance(answer, Failure):
                     what = f"does not continue a turn of {self.config.model!r}"
                     raise UserError(unanswered(client, answer, what, "start it as configs/server/trees.yaml shows"))
@@ -162,6 +172,7 @@ class ChatModel:
         for client in self.servers.clients:
             asked = {"model": self.config.model, "messages": [user_turn([], "Answer with the word yes.")]}
             answer = await self.servers.once(client, {**asked, "max_tokens": 16, "temperature": 0.7})
+            refuse_wrong_address(client, answer)
             if isinstance(answer, Failure):
                 what = f"does not answer as {self.config.model!r}"
                 raise UserError(unanswered(client, answer, what, "start it as configs/server/judge.yaml shows"))

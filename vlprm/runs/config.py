@@ -24,6 +24,7 @@ import yaml
 from vlprm.errors import UserError
 from vlprm.runs.flags import kinds_of, taken
 from vlprm.runs.help import Parser
+from vlprm.runs.refusals import sentence
 from vlprm.schema import SchemaError
 
 C = TypeVar("C")
@@ -46,12 +47,13 @@ def parse(cls: type[C], argv: Sequence[str], command: str | None = None) -> C:
         "--config", action="config", metavar="RECIPE", help="a recipe: its name, such as demo/prm, or a YAML file"
     )
     parser.add_class_arguments(cls)
-    words = taken(argv, kinds_of(parser))
+    kinds = kinds_of(parser)
+    words = taken(argv, kinds)
     try:
         made = parser.instantiate(parser.parse_args(words))
         return cls(**{f.name: _unwrapped(made[f.name]) for f in dataclasses.fields(cls)})  # type: ignore[arg-type]
     except (jsonargparse.ArgumentError, TypeError, ValueError) as error:
-        raise UserError(_sentence(str(error))) from error
+        raise UserError(sentence(str(error), kinds)) from error
 
 
 def dump(config: Any) -> str:
@@ -69,7 +71,7 @@ def run(main: Callable[[Any], None], cls: type[Any], command: str | None = None)
         main(parse(cls, sys.argv[1:], command or _module_command()))
     except (UserError, SchemaError) as error:
         said = str(error)
-    except (PermissionError, NotADirectoryError, IsADirectoryError) as error:
+    except (PermissionError, NotADirectoryError, IsADirectoryError, FileExistsError) as error:
         if error.filename is None:
             raise
         said = f"{os.fsdecode(error.filename)}: {error.strerror}; give another path"
@@ -77,14 +79,6 @@ def run(main: Callable[[Any], None], cls: type[Any], command: str | None = None)
         return
     print(f"error: {said}", file=sys.stderr)
     raise SystemExit(2)
-
-
-def _sentence(said: str) -> str:
-    """What jsonargparse says, in one line; of a field that may be None, why its value is not of the other type."""
-    head, *lines = [line.strip() for line in said.splitlines()]
-    reasons = [line[2:] for line in lines if line.startswith("- ") and "NoneType" not in line]
-    key = head if head.startswith("Parser key ") else ""
-    return " ".join(" ".join([key, *reasons] if reasons else [head, *lines]).split()).removeprefix("Parser key ")
 
 
 def _module_command() -> str | None:

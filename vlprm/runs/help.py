@@ -66,6 +66,18 @@ def takes(kind: Any) -> str:
     return TAKES[kind]
 
 
+def taken_by(kind: Any) -> str:
+    """What a flag of this type takes, for a sentence."""
+    if kind is bool:
+        return "true or false"
+    if get_origin(kind) is Literal:
+        return f"one of {', '.join(map(str, get_args(kind)))}"
+    words = takes(kind)
+    if words.startswith(("text", "names", "fields")):
+        return words
+    return f"an {words}" if words.startswith("integer") else f"a {words}"
+
+
 def default_words(value: Any) -> str:
     """The default of a flag; empty where there is none to show."""
     if value is None or value in ("", (), {}, argparse.SUPPRESS) or dataclasses.is_dataclass(value):

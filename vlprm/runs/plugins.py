@@ -29,6 +29,8 @@ def module_has(path: str, name: str, what: str) -> bool:
 
 
 def _module(path: str, what: str) -> ModuleType:
+    if not all(part.isidentifier() for part in path.split(".")):
+        raise UserError(f"unknown {what} {path!r}; name a module as Python imports it, such as mine.{what}s")
     here = os.getcwd()
     if here not in sys.path:  # the console script does not search it; last, so that no file there hides a package
         sys.path.append(here)

@@ -1,4 +1,4 @@
-"""Run many problems concurrently, with a bounded number in flight; stop a run, and log its progress."""
+"""Run many problems concurrently, with a bounded number in flight, and stop a run."""
 
 from __future__ import annotations
 
@@ -116,15 +116,6 @@ def tell_unanswered(count: int) -> None:
     """Log how many records lack answers because servers failed."""
     if count:
         log.warning("%d records lack answers because servers failed; run the same command again to ask for them", count)
-
-
-def append_of(total: int, records: Records, results: Iterable[Mapping[str, Any]]) -> None:
-    """Append results to a run of `total` records, and log progress in steps of 5%."""
-    before = len(records.keys)
-    records.append(results)
-    done = len(records.keys)
-    if done * 20 // total > before * 20 // total:
-        log.info("%d of %d done", done, total)
 
 
 class Stopped(Exception):

@@ -171,6 +171,19 @@ class Servers:
             )
 
 
+def refuse_wrong_address(client: AsyncOpenAI, answer: Answer | Failure) -> None:
+    """UserError if a call failed because no server is at the address, or nothing that speaks OpenAI's protocol."""
+    url = str(client.base_url).rstrip("/")
+    if isinstance(answer, Answer):
+        return
+    if answer.stop == "connection":
+        raise UserError(f"no server answers at {url}; start it, or correct server.base_urls")
+    if answer.said.startswith("status 404") and not url.endswith("/v1"):
+        raise UserError(
+            f"the server at {url} does not know this address ({answer.said}); write {url}/v1 in server.base_urls"
+        )
+
+
 async def _is_there(client: AsyncOpenAI) -> bool:
     """Whether a server answers at all, with any status that does not mean an outage."""
     try:
