@@ -23,7 +23,7 @@ def add_adapters(model: Any, rank: int, backbone: str, seed: int) -> Any:
     config = peft.LoraConfig(
         r=rank,
         lora_alpha=2 * rank,
-        target_modules=r".*language_model\.layers\..*_proj",
+        target_modules=_linear_layers(model),
         # Without this, peft would guess which layer is the head, or freeze it.
         modules_to_save=["score"] if hasattr(model, "score") else None,
     )
@@ -32,6 +32,13 @@ def add_adapters(model: Any, rank: int, backbone: str, seed: int) -> Any:
         adapted = peft.get_peft_model(model, config)
     adapted.peft_config["default"].base_model_name_or_path = backbone
     return adapted
+
+
+def _linear_layers(model: Any) -> str:
+    """A pattern for the names of all linear layers of the text layers. Their names differ between families."""
+    names = [name for name, part in model.named_modules() if isinstance(part, torch.nn.Linear)]
+    kinds = {name.rsplit(".", 1)[-1] for name in names if "language_model.layers." in name}
+    return rf".*language_model\.layers\..*\.({'|'.join(sorted(kinds))})"
 
 
 def backbone_of(folder: Path) -> str | None:
