@@ -85,7 +85,7 @@ async def _row(
     config: FaithfulnessConfig,
 ) -> Measures:
     truths = family.regions(problem.meta["scene"])
-    labels = label_zooms(solution.steps, truths, engine.zoom.form)
+    labels = label_zooms(solution.steps, truths)
     regions = [step.region for step in solution.steps if step.region is not None]
     row: Measures = {
         "zooms": len(labels),
@@ -131,7 +131,7 @@ def _shown_instead(
     step, scene = solution.steps[zoom], problem.meta["scene"]
     assert step.region is not None
     frame = whole_images(problem)[step.region.image]
-    truth = true_region(step, family.regions(scene), engine.zoom.form)
+    truth = true_region(step, family.regions(scene))
     assert truth is not None
     crops = {
         "own": step.region,

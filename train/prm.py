@@ -20,14 +20,15 @@ import torch
 from accelerate import PartialState
 from transformers import PrinterCallback, Trainer, TrainingArguments
 
-from train.reward import card, plan
+from train.reward import advice, card, plan
 from train.reward.batches import evened, plan_batches
-from train.reward.checks import check, with_pixel_limits
+from train.reward.checks import check, with_overrides
 from train.reward.config import PrmConfig
-from train.reward.data import check_pairs, class_weights, examples_of, rows_of
+from train.reward.curves import Curves
+from train.reward.data import check_pairs, class_weights, examples_of, learnable, rows_of
 from train.reward.progress import Progress, last_whole_checkpoint, refuse_data_parallel
 from train.reward.split import held_out
-from train.reward.trainer import Batches, StepTrainer, held_out_metrics
+from train.reward.trainer import Batches, StepTrainer
 from train.reward.trees import load_trees
 from vlprm.errors import UserError
 from vlprm.model.checkpoint_config import FILE_NAME
@@ -62,7 +63,7 @@ def main(config: PrmConfig) -> None:
 
 
 def new_model(config: PrmConfig) -> Checkpoint:
-    """The backbone with a new reward head, or the one that it has, and the config's pixel limits."""
+    """The backbone with a new reward head or its own, and the config's pixel limits and prompt template."""
     checkpoint = load_reward_model(
         config.backbone,
         new_head=config.head,
@@ -71,9 +72,10 @@ def new_model(config: PrmConfig) -> Checkpoint:
         bits=config.bits,
         attention=config.attention,
     )
-    if config.min_pixels is None and config.max_pixels is None:
+    checkpoint_config = with_overrides(checkpoint.config, config)
+    log.info("questions are asked with the prompt template %s", checkpoint_config.prompt_template)
+    if checkpoint_config == checkpoint.config:
         return checkpoint
-    checkpoint_config = with_pixel_limits(checkpoint.config, config)
     return Checkpoint(checkpoint.model, load_inputs(checkpoint_folder(config.backbone), checkpoint_config))
 
 
@@ -81,6 +83,7 @@ def split_rows(config: PrmConfig, inputs: InputBuilder) -> tuple[Batches, Batche
     """Training and held-out batches. Problems that share an image are on the same side. UserError on unusable data."""
     problems = load_trees(config.dataset, config.rows, config.loss.threshold)
     try:
+        problems, unlabelled = learnable(problems, config.loss)
         learnt, kept = held_out(problems, config.held_out, config.seed)
     except ValueError as error:
         raise UserError(f"{config.dataset}: {error}") from error
@@ -92,12 +95,18 @@ def split_rows(config: PrmConfig, inputs: InputBuilder) -> tuple[Batches, Batche
     budget = config.rows.batch_tokens
     batches = [b for epoch in range(config.epochs) for b in plan_batches(train, sizes, budget, config.seed + epoch)]
     batches = evened(batches, config.accumulate * PartialState().num_processes)
+    advice.on_untagged_steps(learnt, inputs.config.prompt_template)
+    advice.on_few_steps(len(batches) // (config.accumulate * PartialState().num_processes), config)
     # One row per batch, because metrics from all devices are gathered row by row.
     held_batches = [[example] for example in shown]
-    left_out = [len(rows_of(part, config.rows)) - len(taken) for part, taken in ((learnt, train), (kept, shown))]
+    left_out = {
+        "solutions_without_labels": unlabelled,
+        "rows_left_out": len(rows_of(learnt, config.rows)) - len(train),
+        "eval_rows_left_out": len(rows_of(kept, config.rows)) - len(shown),
+    }
     return (
-        Batches(batches, inputs, config.loss, weights, left_out[0]),
-        Batches(held_batches, inputs, config.loss, weights, left_out[1]),
+        Batches(batches, inputs, config.loss, weights, left_out),
+        Batches(held_batches, inputs, config.loss, weights),
     )
 
 
@@ -113,20 +122,20 @@ def describe(config: PrmConfig) -> None:
 def make_trainer(config: PrmConfig, checkpoint: Checkpoint, train: Batches, held_out: Batches) -> Trainer:
     """The Trainer of a config, with progress lines in place of its own."""
     model = trainable(config, checkpoint)
+    steps = math.ceil(len(train) / (config.accumulate * PartialState().num_processes))
+    curves = Curves([example[0].problem.id for (example,) in held_out.batches])
     trainer = StepTrainer(
         loss=config.loss,
         parameters=partial(parameter_groups, config),
         model=model,
-        args=training_arguments(config),
+        args=training_arguments(config, steps),
         train_dataset=train,
         eval_dataset=held_out,
         data_collator=train.collate,
-        compute_metrics=held_out_metrics,
+        compute_metrics=curves.measure,
         callbacks=[
-            Progress(
-                math.ceil(len(train) / (config.accumulate * PartialState().num_processes)),
-                {"rows_left_out": train.left_out, "eval_rows_left_out": held_out.left_out},
-            )
+            Progress(steps, train.left_out),
+            curves,
         ],
     )
     trainer.remove_callback(PrinterCallback)
@@ -156,8 +165,8 @@ def parameter_groups(config: PrmConfig, model: Any) -> list[dict[str, Any]]:
     return [{**group, "weight_decay": config.weight_decay} for group in groups if group["params"]]
 
 
-def training_arguments(config: PrmConfig) -> TrainingArguments:
-    """The Trainer's arguments for a config."""
+def training_arguments(config: PrmConfig, steps: int) -> TrainingArguments:
+    """The Trainer's arguments for a config and its number of optimizer steps."""
     return TrainingArguments(
         output_dir=str(config.run),
         num_train_epochs=1,  # the planned batches already contain all epochs
@@ -176,8 +185,8 @@ def training_arguments(config: PrmConfig) -> TrainingArguments:
         warmup_steps=config.warmup,  # below 1: a share of all steps
         max_grad_norm=1.0,
         label_names=["labels", "error_kinds", "wrong"],
-        logging_steps=20,
-        eval_strategy="steps",
+        logging_steps=max(1, min(20, steps // 10)),
+        eval_strategy="steps" if config.held_out else "no",
         eval_steps=config.checkpoint_every,
         save_strategy="steps",
         save_steps=config.checkpoint_every,
@@ -196,8 +205,9 @@ def save(config: PrmConfig, checkpoint: Checkpoint, trainer: Trainer) -> None:
     if not PartialState().is_main_process:
         return
     provenance = {
-        "command": f"python -m train.prm --config {config.run / 'config.yaml'}",
+        "command": f"python -m train.prm --config {config.run.name}/config.yaml",
         "backbone": config.backbone,
+        "license": card.license_of(config.backbone),
         "surprise": config.surprise,
         "seed": config.seed,
         "data_hash": hashlib.sha256(config.dataset.read_bytes()).hexdigest()[:16],
@@ -206,8 +216,8 @@ def save(config: PrmConfig, checkpoint: Checkpoint, trainer: Trainer) -> None:
     }
     checkpoint_config = replace(checkpoint.config, aggregation=config.aggregation, provenance=provenance)
     checkpoint.inputs.processor.save_pretrained(config.run)
-    inputs = checkpoint.inputs
-    made = card.model_card(checkpoint_config, inputs.family, inputs.pixel_limits, dump(config), config.run)
+    inputs, shown = checkpoint.inputs, dump(card.without_paths(config))
+    made = card.model_card(checkpoint_config, inputs.family, inputs.pixel_limits, shown, config.run)
     write_atomically(config.run / "README.md", made)
     checkpoint_config.save(config.run)
     log.info("wrote %s", config.run)

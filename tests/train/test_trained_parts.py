@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 import torch
 
+from tests.tiny_backbones import BACKBONES
 from train.prm import make_trainer, new_model, split_rows, trainable
 from train.reward.config import LossConfig, PrmConfig, RowsConfig
 
@@ -22,6 +23,20 @@ def test_adapters_depend_on_the_seed_alone(backbone: Path, dataset: Path, tmp_pa
     first, again, other = adapters(0), adapters(0), adapters(1)
     assert all(torch.equal(first[name], again[name]) for name in first)
     assert not any(torch.equal(first[name], other[name]) for name in first)
+
+
+@pytest.mark.parametrize("family", BACKBONES)
+def test_adapters_are_on_all_linear_layers_of_the_text_layers_alone(
+    tiny_backbone: Any, dataset: Path, tmp_path: Path, family: str
+) -> None:
+    config = PrmConfig(dataset, tmp_path, str(tiny_backbone(family)), lora_rank=4)
+    linear = {name for name, part in new_model(config).model.named_modules() if isinstance(part, torch.nn.Linear)}
+    adapted = {
+        name.removeprefix("base_model.model.").removesuffix(".base_layer")
+        for name, _ in trainable(config, new_model(config)).named_modules()
+        if name.endswith(".base_layer")
+    }
+    assert adapted == {name for name in linear if "language_model.layers." in name}
 
 
 @pytest.mark.parametrize(

@@ -126,9 +126,12 @@ def test_adapters_are_trained_on_a_quantized_backbone(
     with pytest.raises(ValueError, match="cannot be trained without adapters; set lora_rank"):
         prm.main(config)
     config = dataclasses.replace(config, lora_rank=4)
-    loaded = prm.new_model(config).model.model.language_model.layers[0].mlp.up_proj.weight.dtype
-    assert loaded == {4: torch.uint8, 8: torch.int8}[bits]
-    assert prm.new_model(config).model.model.visual.blocks[0].mlp.up_proj.weight.dtype == torch.float32
+    made = prm.new_model(config).model.model
+    up, loaded = made.language_model.layers[0].mlp.up_proj, {4: torch.uint8, 8: torch.int8}[bits]
+    assert up.weight.dtype == loaded
+    if bits == 4:
+        assert (up.weight.quant_type, up.compute_dtype) == ("nf4", torch.bfloat16)
+    assert made.visual.blocks[0].mlp.up_proj.weight.dtype == torch.float32
     prm.main(config)
     asked = [(problems[0], solved(problems[0]))]
     (whole,), few = score(load_reward_model(tmp_path / "run"), asked), load_reward_model(tmp_path / "run", bits=bits)

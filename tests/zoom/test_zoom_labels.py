@@ -14,7 +14,8 @@ from vlprm.schema import BLANK, Problem, Region, Step, StepLabel, StepTree, Tree
 from vlprm.steps import parse_step
 from vlprm.tasks import TASKS, known_regions
 from vlprm.zoom.counterfactual import blank_like, elsewhere, prefix_with
-from vlprm.zoom.labels import ZoomLabel, label_zooms, true_region, zoom_label
+from vlprm.zoom.labels import ZoomLabel, label_tree, label_zooms, true_region, zoom_label
+from vlprm.zoom.policy import TOOL_NAME, Form
 
 PLATE = Region(100, 100, 200, 150)
 SHOWN = Step("zoom", "[zoom] {}", Region(50, 50, 250, 250))
@@ -72,6 +73,19 @@ def test_a_dataset_tells_of_each_zoom_what_became_of_it() -> None:
 
     assert credits(problem) == ["correct", "redundant", "erroneous", "erroneous"]
     assert credits(dataclasses.replace(problem, task="mine")) == [None, "redundant", None, "erroneous"]
+
+
+@pytest.mark.parametrize("form", ["tagged", "qwen_tool"])
+def test_a_zoom_in_either_form_is_credited_by_the_region_that_it_names(form: Form) -> None:
+    """It asks for the red plate. The first crop shows the green one, the second the red one."""
+    asked = {"bbox_2d": [0, 0, 9, 9], "label": "red plate"}
+    call = f"I look closer.\n<tool_call>\n{json.dumps({'name': TOOL_NAME, 'arguments': asked})}\n</tool_call>"
+    text = f"[zoom] {json.dumps(asked)}" if form == "tagged" else call
+    truths = {"red plate": Region(300, 300, 400, 400), "green plate": PLATE}
+    steps = [dataclasses.replace(parse_step(text), region=truths[name]) for name in ("green plate", "red plate")]
+    tree = StepTree("p", tuple(TreeNode(step, -1) for step in steps), ())
+    for labels in (label_tree(tree, truths), label_zooms(steps, truths)):
+        assert [(label.credit, label.coverage) for label in labels.values()] == [("erroneous", 0.0), ("correct", 1.0)]
 
 
 def test_the_right_solution_of_fine_print_zooms_correctly() -> None:

@@ -4,18 +4,25 @@ from __future__ import annotations
 
 import json
 import re
+from dataclasses import replace
 from pathlib import Path
 
+from huggingface_hub import metadata_load
+
+from train.reward import curves
+from train.reward.config import PrmConfig
 from train.reward.progress import FILE_NAME
 from vlprm.model.checkpoint_config import CheckpointConfig
 from vlprm.model.families import Family
 from vlprm.model.image_limits import Limits, described
+from vlprm.model.loading import BUILTIN, checkpoint_folder
 from vlprm.model.lora import holds_adapters
 from vlprm.prompts import TEMPLATES, verdict_text
-from vlprm.runs.folder import environment
+from vlprm.runs.folder import environment, json_object
 
 CARD = """---
 library_name: vlprm
+license: {license}
 pipeline_tag: image-text-to-text
 tags: [process-reward-model, vision-language]
 {base}---
@@ -86,10 +93,10 @@ def model_card(
     return CARD.format(
         folder=run.name, head=checkpoint_config.head, aggregation=checkpoint_config.aggregation,
         template=checkpoint_config.prompt_template, dialect=checkpoint_config.dialect, images=described(limits, limits),
-        base=f"base_model: {said['backbone']}\n" if on_hub and not said["backbone"].startswith("builtin/") else "",
-        alone=alone(checkpoint_config, family, run),
-        backbone=said["backbone"], command=said["command"], data=said["data_hash"], seed=said["seed"],
-        metrics=_last_metrics(run), config=config,
+        base=f"base_model: {said['backbone']}\n" if on_hub and said["backbone"] not in BUILTIN else "",
+        alone=alone(checkpoint_config, family, run), license=said.get("license", "unknown"),
+        backbone=_name(said["backbone"]), command=said["command"], data=said["data_hash"], seed=said["seed"],
+        metrics=_last_metrics(run) + _auroc_interval(run), config=config,
         versions=", ".join(f"{k} {v}" for k, v in environment(seed=said["seed"])["packages"].items()),
     )  # fmt: skip
 
@@ -121,3 +128,31 @@ def _last_metrics(run: Path) -> str:
         return "No metrics were measured."
     names = [name for name in shown[-1] if name.startswith(("eval_step_", "eval_found_"))]
     return "\n".join(f"- {name.removeprefix('eval_')}: {shown[-1][name]:.4g}" for name in names)
+
+
+def _auroc_interval(run: Path) -> str:
+    """The interval of the AUROC, and the numbers of steps and problems behind it."""
+    known = json_object(run / curves.FILE_NAME).get("auroc")
+    if not known:
+        return ""
+    interval = "{:.3f} to {:.3f}".format(*known["ci"]) if known["ci"] else "not known"
+    counts = f"{known['steps']} steps ({known['wrong']} wrong) of {known['problems']} problems"
+    return f"\n- 95% interval of step_auroc over problems: {interval}; {counts}"
+
+
+def license_of(backbone: str) -> str:
+    """The licence in the backbone's own card, which holds for what is made from it."""
+    if backbone in BUILTIN:
+        return "apache-2.0"
+    card = checkpoint_folder(backbone) / "README.md"
+    return str((metadata_load(card) or {}).get("license", "unknown")) if card.is_file() else "unknown"
+
+
+def _name(backbone: str) -> str:
+    return Path(backbone).name if Path(backbone).is_dir() else backbone
+
+
+def without_paths(config: PrmConfig) -> PrmConfig:
+    """The config with files and folders named without the paths that they have on this machine."""
+    dataset, run = Path(config.dataset.name), Path(config.run.name)
+    return replace(config, dataset=dataset, run=run, backbone=_name(config.backbone))

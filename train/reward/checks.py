@@ -15,6 +15,7 @@ from vlprm.model.checkpoint_config import CheckpointConfig
 from vlprm.model.families import family_of
 from vlprm.model.loading import checkpoint_config_of, checkpoint_folder, load_inputs
 from vlprm.model.reward_loading import refuse_to_drop_head
+from vlprm.prompts import TEMPLATES
 
 TRACKERS = {"wandb": ("wandb",), "trackio": ("trackio",), "tensorboard": ("tensorboard", "tensorboardX")}
 
@@ -36,18 +37,21 @@ def check(config: PrmConfig) -> None:
     if packages and not any(map(find_spec, packages)):
         needed = packages[0]
         raise UserError(f"report_to: {needed} needs the package {needed}; pip install it, or leave out report_to")
+    if config.prompt_template not in (None, *TEMPLATES):
+        raise UserError(f"unknown prompt template {config.prompt_template!r}; give one of {', '.join(TEMPLATES)}")
     if config.min_pixels is not None or config.max_pixels is not None:
-        load_inputs(folder, with_pixel_limits(checkpoint_config_of(folder), config))  # refuses impossible limits
+        load_inputs(folder, with_overrides(checkpoint_config_of(folder), config))  # refuses impossible limits
     if config.head == "verdict" or config.loss.critique:
         _check_branches(config)
 
 
-def with_pixel_limits(checkpoint_config: CheckpointConfig, config: PrmConfig) -> CheckpointConfig:
-    """The checkpoint config with the pixel limits that a training config sets."""
+def with_overrides(checkpoint_config: CheckpointConfig, config: PrmConfig) -> CheckpointConfig:
+    """The checkpoint config with the pixel limits and the prompt template that a training config sets."""
     return replace(
         checkpoint_config,
         min_pixels=config.min_pixels or checkpoint_config.min_pixels,
         max_pixels=config.max_pixels or checkpoint_config.max_pixels,
+        prompt_template=config.prompt_template or checkpoint_config.prompt_template,
     )
 
 

@@ -88,18 +88,22 @@ class PrmConfig:
         attention: attention kernels of the vision tower and of the text layers.
         min_pixels: smaller images are enlarged to at least this many pixels; default: the backbone's limit.
         max_pixels: larger images are shrunk to at most this many pixels; default: the backbone's limit.
+        prompt_template: the question alone (plain@1), or with a request for tagged steps (tagged_steps@1); default: the
+            backbone's template.
         rows: training rows and batches.
         loss: labels, weights and terms of the loss.
         epochs: passes over the data.
         accumulate: batches per device in one optimizer step.
-        learning_rate: peak learning rate.
+        learning_rate: peak learning rate; the default suits all weights of a backbone of 7 billion parameters, adapters
+            take about ten times as much.
         head_learning_rate: peak learning rate of the step head, which is trained from scratch.
         schedule: decay of the learning rate after warm-up.
         warmup: fraction of the optimizer steps used for learning rate warm-up.
         weight_decay: weight decay of AdamW.
         checkpointing: recompute activations in the backward pass, to save memory.
         bfloat16: train in bfloat16 mixed precision.
-        held_out: fraction of problems held out for metrics during training; they share no image with the others.
+        held_out: fraction of problems held out for metrics during training; they share no image with the others; 0
+            trains on all.
         checkpoint_every: optimizer steps between checkpoints (and held-out metrics).
         dry_run: print the plan (trained parameters, batches, memory, a decoded row) and stop.
         report_to: tracker that receives metrics in addition to metrics.jsonl.
@@ -119,12 +123,13 @@ class PrmConfig:
     attention: Attention = Attention()
     min_pixels: PositiveInt | None = None
     max_pixels: PositiveInt | None = None
+    prompt_template: str | None = None
     rows: RowsConfig = RowsConfig()
     loss: LossConfig = LossConfig()
     epochs: PositiveInt = 1
     accumulate: PositiveInt = 1
-    learning_rate: PositiveFloat = 3e-4
-    head_learning_rate: PositiveFloat = 3e-3
+    learning_rate: PositiveFloat = 1e-5
+    head_learning_rate: PositiveFloat = 1e-4
     schedule: Literal["linear", "cosine"] = "linear"
     warmup: ClosedUnitInterval = 0.1
     weight_decay: NonNegativeFloat = 0.01

@@ -51,6 +51,34 @@ class LabelledRow:
 # --- examples
 
 
+def learnable(trees: Sequence[Tree], loss: LossConfig) -> tuple[list[Tree], int]:
+    """The trees with only those solutions that the loss learns something from, and the number of the others. UserError
+    if none remains."""
+    kept = [[path for path in tree if _is_learnt(path, loss)] for tree in trees]
+    left_out = sum(map(len, trees)) - sum(map(len, kept))
+    if not any(kept):
+        raise UserError(f"none of its {left_out} solutions has {_lacking(loss)}")
+    if left_out:
+        log.info("%d solutions have no label that the loss reads, and were left out", left_out)
+    return [tree for tree in kept if tree], left_out
+
+
+def _is_learnt(path: LabelledPath, loss: LossConfig) -> bool:
+    if loss.candidates and path.right is not None:
+        return True
+    if not (loss.steps or loss.siblings):  # critiques alone
+        return bool(critiques_of([path], {node: k for k, node in enumerate(path.nodes)}, "", loss.threshold))
+    return any(_target(label, loss, path.problem.id) != IGNORE for label in path.labels)
+
+
+def _lacking(loss: LossConfig) -> str:
+    if not (loss.steps or loss.siblings):
+        return "a step to criticise; set loss.critique: 0 and loss.steps: 1, or label more steps"
+    if loss.labels == "counts":
+        return "a labelled step with rollouts; use a dataset with counts, or loss.labels: soft"
+    return "a label; label some steps"
+
+
 def rows_of(trees: Sequence[Tree], config: RowsConfig) -> list[Example]:
     """Examples, each of which becomes one row."""
     return [*trees] if config.of == "trees" else [[path] for tree in trees for path in tree]
@@ -65,20 +93,26 @@ def examples_of(
     lengths = [_lengths(_nodes(example, inputs, loss)) for example in examples]
     fits = [size <= config.longest and depth <= inputs.context for size, depth in lengths]
     if False in fits and config.over_long == "refuse":
-        first = examples[fits.index(False)][0].problem.id
+        problem = examples[fits.index(False)][0].problem
+        first = f"row {problem.meta.get('row')} of the dataset ({problem.id})"
         size, depth = map(max, zip(*lengths, strict=True))
         if depth > inputs.context:
             raise UserError(
-                f"{first} or a later problem has a solution of {depth} tokens, and the backbone reads {inputs.context};"
+                f"{first} or a later one has a solution of {depth} tokens, and the backbone reads {inputs.context};"
                 " skip it with rows.over_long: drop, or lower max_pixels"
             )
         raise UserError(
-            f"the row of {first} and {fits.count(False) - 1} more have up to {size} tokens; raise rows.longest (now"
+            f"{first} and {fits.count(False) - 1} more problems have up to {size} tokens; raise rows.longest (now"
             f" {config.longest}), or skip them with rows.over_long: drop"
         )
     if False in fits:
         log.info("%d of %d rows are too long and were skipped", fits.count(False), len(examples))
     kept = [i for i, fit in enumerate(fits) if fit]
+    if examples and not kept:
+        raise UserError(
+            f"all {len(examples)} rows are too long for rows.longest ({config.longest}) or the backbone; raise"
+            " rows.longest, or lower max_pixels"
+        )
     return [examples[i] for i in kept], [lengths[i][0] for i in kept]
 
 

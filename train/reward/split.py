@@ -15,13 +15,16 @@ from vlprm.schema import Problem
 
 def held_out(trees: Sequence[Tree], share: float, seed: int) -> tuple[list[Tree], list[Tree]]:
     """Training and held-out problems. Problems that share images stay together, so fewer than `share` may be held out,
-    but at least one is. UserError if one side would be empty."""
+    but at least one is, unless `share` is 0. UserError if one side would be empty."""
     shuffled = list(trees)
     random.Random(seed).shuffle(shuffled)
+    if not share:
+        return shuffled, []
     wanted = max(1, int(len(shuffled) * share))
     if len(shuffled) <= wanted:
         raise UserError(
-            f"{len(shuffled)} problem(s) with {wanted} held out leave none to train on; add problems, or lower held_out"
+            f"{len(shuffled)} problem(s) with {wanted} held out leave none to train on; add problems, or train on"
+            " all of them with --held_out 0"
         )
     together: dict[int, list[int]] = defaultdict(list)
     for n, group in enumerate(groups([tree[0].problem for tree in shuffled])):
@@ -29,7 +32,7 @@ def held_out(trees: Sequence[Tree], share: float, seed: int) -> tuple[list[Tree]
     if len(together) == 1:
         raise UserError(
             f"its {len(shuffled)} problems share their images (or, without images, their question), and held-out ones"
-            " must not be seen in training; add problems with other images"
+            " must not be seen in training; add problems with other images, or train on all of them with --held_out 0"
         )
     kept: set[int] = set()
     for members in together.values():

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -23,7 +24,7 @@ from vlprm.model.reward_model import CORRECT, OUTPUTS
 
 class Batches(Dataset[list[LabelledRow]]):
     """Planned batches, turned into model inputs on demand. An item is a whole batch, because batches are sized by
-    tokens, not by rows. `left_out`: number of rows skipped as too long."""
+    tokens, not by rows. `left_out`: numbers of solutions and rows that are not trained on, by cause."""
 
     def __init__(
         self,
@@ -31,7 +32,7 @@ class Batches(Dataset[list[LabelledRow]]):
         inputs: InputBuilder,
         loss: LossConfig,
         weights: dict[tuple[str, bool], float],
-        left_out: int = 0,
+        left_out: Mapping[str, int] | None = None,
     ) -> None:
         self.batches, self.inputs, self.loss, self.weights = batches, inputs, loss, weights
         self.left_out = left_out
@@ -73,14 +74,11 @@ class StepTrainer(Trainer):  # type: ignore[misc]
     def compute_loss(
         self, model: Any, inputs: dict[str, Any], return_outputs: bool = False, num_items_in_batch: Any = None
     ) -> Any:
-        """The loss of a batch, scaled for the average over devices. UserError if a global batch has no labels, or if
-        the loss is not finite."""
+        """The loss of a batch, scaled for the average over devices. UserError if the loss is not finite."""
         outputs = model(**model_inputs(inputs))
         # A held-out batch is normalised by its own totals, independent of the number of processes.
         totals_4 = num_items_in_batch if model.training and num_items_in_batch is not None else inputs["totals"]
-        if model.training and self.step_loss.steps and totals_4[0] == 0:
-            said = "; use a dataset with counts, or loss.labels: soft" if self.step_loss.labels == "counts" else ""
-            raise UserError(f"no step of the batch of {', '.join(inputs['ids'])} has a label{said}")
+        assert not model.training or totals_4.any(), "every batch has labels"
         loss = training_loss(outputs, inputs, totals_4, self.step_loss)
         if not loss.isfinite():
             raise UserError(f"the loss is {float(loss)} in the batch of {', '.join(inputs['ids'])}; check its rows")
@@ -107,14 +105,37 @@ class StepTrainer(Trainer):  # type: ignore[misc]
         model.load_state_dict(stored.state_dict())
 
 
-def held_out_metrics(prediction: EvalPrediction) -> dict[str, float]:
-    """Metrics of held-out steps against their labels (fused, not ground truth): AUROC, accuracy, calibration error and
-    Brier score of `correct`, and the recall of wrong steps per error kind."""
+@dataclass(frozen=True)
+class HeldOutSteps:
+    """Arrays of the labelled held-out steps: predicted rewards, targets, whether the label's rule calls them right,
+    error kinds (indices of the head's outputs), and the row of each step."""
+
+    rewards: Any
+    targets: Any
+    right: Any
+    kinds: Any
+    rows: Any
+
+
+def held_out_steps(prediction: EvalPrediction) -> HeldOutSteps:
+    """The labelled steps of a measurement, without padding."""
     labels_BS, kinds_BS, wrong_BS = prediction.label_ids
     labelled_BS = labels_BS != IGNORE
     logits_NO = torch.tensor(prediction.predictions[labelled_BS])
-    rewards, targets = logits_NO.float().softmax(-1)[:, CORRECT].numpy(), labels_BS[labelled_BS]
-    right, kinds = ~wrong_BS[labelled_BS].astype(bool), kinds_BS[labelled_BS]
+    return HeldOutSteps(
+        logits_NO.float().softmax(-1)[:, CORRECT].numpy(),
+        labels_BS[labelled_BS],
+        ~wrong_BS[labelled_BS].astype(bool),
+        kinds_BS[labelled_BS],
+        np.nonzero(labelled_BS)[0],
+    )
+
+
+def held_out_metrics(prediction: EvalPrediction) -> dict[str, float]:
+    """Metrics of held-out steps against their labels (fused, not ground truth): AUROC, accuracy, calibration error and
+    Brier score of `correct`, and the recall of wrong steps per error kind."""
+    steps = held_out_steps(prediction)
+    rewards, targets, right, kinds = steps.rewards, steps.targets, steps.right, steps.kinds
     found = {
         f"found_{OUTPUTS[kind]}": float(np.mean(rewards[of_kind] < 0.5))
         for kind in range(CORRECT + 1, len(OUTPUTS))

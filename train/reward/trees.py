@@ -61,11 +61,12 @@ def has_both(tree: Tree) -> bool:
 
 
 def _problems(path: Path) -> list[Tree]:
-    """The solutions of each question and images, in file order."""
+    """The solutions of each question and images, in file order. `meta` of a problem has the number of its first row."""
     rows: dict[tuple[str, tuple[bytes, ...]], list[Tree]] = defaultdict(list)
-    for row in training_rows(path):
+    for number, row in enumerate(training_rows(path), 1):
         if paths := row_paths(row):
-            rows[paths[0].problem.question, paths[0].problem.images].append(paths)
+            problem = replace(paths[0].problem, meta={**paths[0].problem.meta, "row": number})
+            rows[problem.question, problem.images].append([replace(one, problem=problem) for one in paths])
     return [merged(trees) for trees in rows.values()]
 
 
@@ -86,9 +87,20 @@ def _learnt(label: StepLabel) -> tuple[Any, ...]:
 
 def selected(tree: Tree, most: int) -> list[LabelledPath]:
     """At most `most` solutions to train on: those the dataset lists (judged ones, if there was a judge), or else those
-    that a judge would read (see vlprm.data.selection)."""
+    that a judge would read. Solutions without any target come last."""
     if named := [path for path in tree if path.place is not None]:
         return sorted(named, key=lambda path: path.place or 0)[:most]
+    groups = [[path for path in tree if has_target(path) is known] for known in (True, False)]
+    return [path for group in groups for path in _as_judged(group, most)][:most]
+
+
+def has_target(path: LabelledPath) -> bool:
+    """Whether any step of a solution has a target."""
+    return any(label.target is not None for label in path.labels)
+
+
+def _as_judged(tree: Tree, most: int) -> list[LabelledPath]:
+    """At most `most` solutions, in the order in which a judge would read them (see vlprm.data.selection)."""
     counted = {n for path in tree for n, label in zip(path.nodes, path.labels, strict=True) if is_counted(label)}
     return [tree[i] for i in in_order([p.nodes for p in tree], [p.right for p in tree], counted, most)]
 

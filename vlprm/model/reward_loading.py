@@ -180,7 +180,14 @@ class _Loader:
         if find_spec("bitsandbytes") is None:
             raise UserError(f"loading in {self.bits} bits needs bitsandbytes; pip install 'vlprm[quantized]'")
         kept = ["score", "lm_head", f"model.{self.family.vision}", f"model.{self.family.projector}"]
-        return BitsAndBytesConfig(load_in_4bit=self.bits == 4, load_in_8bit=self.bits == 8, llm_int8_skip_modules=kept)
+        # 4 bits as in QLoRA: NF4 weights, multiplied in bfloat16. The defaults are FP4 and float32.
+        return BitsAndBytesConfig(
+            load_in_4bit=self.bits == 4,
+            bnb_4bit_quant_type="nf4",
+            bnb_4bit_compute_dtype=torch.bfloat16,
+            load_in_8bit=self.bits == 8,
+            llm_int8_skip_modules=kept,
+        )
 
 
 def _keep_key_names(

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, get_args
 
 from vlprm.schema import Region, Step, StepLabel, StepTree
 from vlprm.zoom.execute import parse_zoom
@@ -64,13 +64,13 @@ def zoom_label(
     return ZoomLabel(True, shared / truth.area, shared / region.area, redundant, used)
 
 
-def label_zooms(steps: Sequence[Step], truths: Mapping[str, Region], form: Form = "tagged") -> dict[int, ZoomLabel]:
+def label_zooms(steps: Sequence[Step], truths: Mapping[str, Region]) -> dict[int, ZoomLabel]:
     """The labels of a solution's zooms by step index; `truths` are the regions that the task knows, by name."""
     labels: dict[int, ZoomLabel] = {}
     shown: list[Region] = []
     for k, step in enumerate(steps):
         if step.kind == "zoom":
-            labels[k] = zoom_label(step, shown, true_region(step, truths, form))
+            labels[k] = zoom_label(step, shown, true_region(step, truths))
             shown += [step.region] if step.region else []
     return labels
 
@@ -87,11 +87,13 @@ def label_tree(tree: StepTree, truths: Mapping[str, Region]) -> dict[int, ZoomLa
     return labels
 
 
-def true_region(step: Step, truths: Mapping[str, Region], form: Form = "tagged") -> Region | None:
-    """The region that a zoom is meant to show: the one that its label names, or the one that it shows most of."""
-    zoom = parse_zoom(step.text, form)
-    if not isinstance(zoom, str) and zoom.label in truths:
-        return truths[zoom.label]
+def true_region(step: Step, truths: Mapping[str, Region]) -> Region | None:
+    """The region that a zoom, in whichever form, is meant to show: the one that its label names, or the one that it
+    shows most of."""
+    for form in get_args(Form):
+        zoom = parse_zoom(step.text, form)
+        if not isinstance(zoom, str) and zoom.label in truths:
+            return truths[zoom.label]
     region = step.region
     if region is None:
         return next(iter(truths.values()), None)
