@@ -88,7 +88,8 @@ def _readable(answers: Sequence[Continuation], steps: int, judged: Judged) -> li
             read.append(_read(answer, steps))
         except NoJudgement as failure:
             judged.failures[failure.cause] += 1
-            said = ": ".join(filter(None, (failure.cause, failure.said, answer.text[:EXAMPLE])))
+            text = " ".join(answer.text.split())[:EXAMPLE]  # a weak judge fills its answer with white space
+            said = ": ".join(filter(None, (failure.cause, failure.said, text)))
             judged.example = judged.example or said
     return read
 

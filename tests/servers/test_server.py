@@ -10,21 +10,18 @@ from pathlib import Path
 
 import pytest
 
-from data_synth import judge
 from data_synth.judges.config import AskConfig
+from data_synth.judges.model import Judged, judge_tree
 from data_synth.search.config import TreeSearchConfig
 from data_synth.search.estimators import search
-from data_synth.search.store import IMAGES, TREES, Searched, tree_record
 from tests.conftest import executed, solved
 from tests.teacher import TeacherEngine
 from tests.vllm_server import LIMIT, vllm
 from vlprm.answers import is_correct
 from vlprm.model.loading import checkpoint_folder
 from vlprm.policy import Continuation, Policy, Request
-from vlprm.policy.open import open_policy
+from vlprm.policy.open import open_chat, open_policy
 from vlprm.policy.rollout import rollouts
-from vlprm.runs.folder import open_run
-from vlprm.runs.journal import Records, finish, read_records
 from vlprm.schema import Problem, Solution, Step
 from vlprm.serving.config import ModelConfig, ServerConfig
 from vlprm.tasks import TASKS
@@ -119,20 +116,21 @@ def _accuracy(problem: Problem, pool: Sequence[Solution]) -> float:
     return sum(is_correct(s.answer, problem.answer, problem.answer_type) is True for s in pool) / len(pool)
 
 
-def test_a_judge_is_held_to_the_form_of_its_answer(server: ServerConfig, tmp_path: Path) -> None:
+def test_a_judge_is_held_to_the_form_of_its_answer(server: ServerConfig) -> None:
     """The policy is a poor judge, but every complete answer is a judgement: JSON with exactly these fields. The schema
     cannot require that verdict and kind agree, nor that the steps are in order."""
-    open_run(tmp_path / "trees", "", 0)
-    records = Records(tmp_path / "trees" / TREES)
-    for at in range(3):
-        problem = TASKS["chart"].problem("test", at)
-        tree = asyncio.run(search(problem, TeacherEngine(0.3), TreeSearchConfig(searches=0), seed=1))
-        records.append([tree_record(at, Searched(problem, tree), tmp_path / "trees" / IMAGES)])
-    finish(records)
-    ask, model = AskConfig(solutions=2, tries=1, max_tokens=1500), ModelConfig(POLICY, server)
-    judge.main(judge.JudgeConfig(tmp_path / "trees", tmp_path / "judged", "model", ask=ask, model=model))
-    made = list(read_records(tmp_path / "judged" / "judgements.jsonl"))
-    assert [record["requests"] for record in made] == [2, 2, 2]
-    causes = {cause for record in made for cause in record["failures"]}
+    ask = AskConfig(solutions=2, tries=1, max_tokens=1500)
+
+    async def judgements() -> list[Judged]:
+        async with open_chat(server) as engine:
+            return [await judged(engine, TASKS["chart"].problem("test", at)) for at in range(3)]
+
+    async def judged(engine: Policy, problem: Problem) -> Judged:
+        tree = await search(problem, TeacherEngine(0.3), TreeSearchConfig(searches=0), seed=1)
+        return await judge_tree(problem, tree, engine, ask, seed=0)
+
+    made = asyncio.run(judgements())
+    assert [one.requests for one in made] == [2, 2, 2]
+    causes = {cause for one in made for cause in one.failures}
     assert causes <= {"contradiction", "step_count", "length"}
-    assert all(record["tokens"] > 0 for record in made)
+    assert all(one.tokens > 0 for one in made)
