@@ -93,31 +93,14 @@ def test_a_pool_costs_a_bounded_number_of_comparisons(monkeypatch: pytest.Monkey
     assert len(asked) == groups.MAX_COMPARED
 
 
+DEGENERATE = (
+    "\n", "is ", "x = ", "a\n", "5 cm ", "[answer]\n", "<answer>", "and 5 ", r"\boxed{1} and ", "so it is ",
+    "½", "25 000 ", r"\begin{matrix}", "twenty ", r"\sqrt(", "答案是", r"x=\boxed{", "5 million ", "</answer>",
+)  # fmt: skip
+
+
 @pytest.mark.parametrize("answer_type", CANONICAL)
-@pytest.mark.parametrize(
-    "part",
-    [
-        "\n",
-        "is ",
-        "x = ",
-        "a\n",
-        "5 cm ",
-        "[answer]\n",
-        "<answer>",
-        "and 5 ",
-        r"\boxed{1} and ",
-        "so it is ",
-        "½",
-        "25 000 ",
-        r"\begin{matrix}",
-        "twenty ",
-        r"\sqrt(",
-        "答案是",
-        r"x=\boxed{",
-        "5 million ",
-        "</answer>",
-    ],
-)
+@pytest.mark.parametrize("part", DEGENERATE)
 def test_reading_is_linear_in_the_text(part: str, answer_type: AnswerType) -> None:
     """A degenerate text takes at most a few times as long as ordinary sentences of the same length."""
     text = part * (20_000 // len(part)) + "5"

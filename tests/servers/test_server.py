@@ -6,7 +6,6 @@ import asyncio
 import dataclasses
 import math
 from collections.abc import Iterator, Sequence
-from pathlib import Path
 
 import pytest
 

@@ -28,6 +28,7 @@ LIMIT = 5.0  # seconds per pair
 START = 60.0  # seconds for the child to import sympy
 
 _WORDS = re.compile(r"[A-Za-z]{3,}|[A-Za-z',-]{12,}")
+_THOUSANDS = re.compile(r"(\d{1,9}(?:\.\d{1,9})?)[kK]")
 _RATIO = re.compile(r"\d{1,9}(?:\.\d{1,9})?(?::\d{1,9}(?:\.\d{1,9})?)+")
 _CHOICES = re.compile(r"C\((\d{1,3}),\s?(\d{1,3})\)")
 _GOES_ON = re.compile(r"\\[lcd]?dots|\.\.\.|…")
@@ -127,6 +128,11 @@ def _same_maths(answer: str, gold: str) -> bool | None:
     commas = [decimal_comma(text) if "," in text else None for text in (answer, gold)]
     if (said is None) != (right is None) and commas != [None, None]:
         return commas[0] == right if said is None else commas[1] == said
+    thousands = [_THOUSANDS.fullmatch(text) for text in (answer, gold)]
+    if thousands[0] and right is not None:
+        return right == 1000 * Fraction(thousands[0][1])
+    if thousands[1] and said is not None:
+        return said == 1000 * Fraction(thousands[1][1])
     # Math-Verify reads a word as a product of letters, so anagrams would be equal. It drops "and so on".
     if any(_WORDS.fullmatch(text) for text in (answer, gold)):
         return answer.casefold() == gold.casefold()

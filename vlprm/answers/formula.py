@@ -61,7 +61,7 @@ _TYPED: list[tuple[re.Pattern[str], str | Callable[[re.Match[str]], str]]] = [
         (r"(?<=[\w)}])\s+squared(?![A-Za-z])", "^2"),
         (r"(?<=[\w)}])\s+cubed(?![A-Za-z])", "^3"),
         (r"(?<=\d)\s+to\s+(?=\d)", ":"),
-        (r"(?<=\d)\s+x\s+(?=\d)", r"\\times "),
+        (r"(?<=\d)\s+x\s+(?=\d)|\s+by\s+(?=\d)", r"\\times "),
         (r"\+\s?/\s?-", r"\\pm "),
         (r"\^-(\d+|[A-Za-z])", r"^{-\1}"),
         (r"(?<=\d)\s?°(?=[\s)}}]*[)}}])", r"^{\\circ}"),
@@ -192,8 +192,8 @@ def as_formula(text: str) -> str | None:
 
 
 def _scaled(said: str) -> str | None:
-    """The value of `5 million cars`, `5k` or `twenty-five`, with its unit."""
-    base, factor, unit = scaled(without_currency(said))
+    """The value of `5 million cars` or `twenty-five`, with its unit."""
+    base, factor, unit = scaled(without_currency(said), letters="")
     value = number(base) if factor > 1 else None
     if value is not None:
         return _with_unit(str(value * factor), unit)

@@ -162,6 +162,8 @@ def _value(text: str) -> str | None:
     """An expression without its unit."""
     canonical = as_expression(text)
     maths = formula(canonical).maths if canonical else None
+    if maths and re.fullmatch(r"\d{1,9}k", maths):
+        return maths[:-1] + "000"
     if maths and (items := re.fullmatch(r"\\\{([^{}]*)\\\}", maths)):
         return "{" + ",".join(sorted(items[1].split(","))) + "}"
     if maths and (ratio := re.fullmatch(r"(\d{1,9}):(\d{1,9})", maths)) and int(ratio[2]):

@@ -54,6 +54,7 @@ _OTHER_LABEL = re.compile(
     r"[*_ ]{0,4}(?!(?:the |final |my )?(?:answer|final|option|choice|solution|result|value))[A-Za-z][A-Za-z ]{1,30}[*_]{0,3}:",
     re.IGNORECASE,
 )
+_NOT_THIS = re.compile(r"not\b[^.;,]{0,100}\.?")  # "The answer is not 5."
 _COMMENT = re.compile(r"\W{0,4}(?:confidence|certainty|note|disclaimer)\b[^:\n]{0,20}:", re.IGNORECASE)
 _FOLLOW_UP = re.compile(r"\n[^\S\n]*(?:Question|Hint|Choices|Human|User|Instruction)\s*:")
 _OPTION_LINE = re.compile(r"\s*(?:[-*•]\s+)?(?:Option )?\(?([A-Z])\s?[).:]\s*\S")
@@ -101,7 +102,7 @@ def _read(body: str, answer_type: AnswerType, reader: Reader, after_tag: bool) -
     ):
         return answer
     explicit = [*([body.strip().split("\n", 1)[0]] if after_tag else []), *_explicit(body)]
-    if explicit and (not explicit[-1] or refuses(explicit[-1])):
+    if explicit and (not explicit[-1] or refuses(explicit[-1]) or _NOT_THIS.fullmatch(explicit[-1])):
         return None
     if (answer := _last_read(explicit, reader)) is not None:
         return answer

@@ -76,7 +76,7 @@ def _number_whole(answer_type: AnswerType, text: str) -> str | None:
     token = _TOKEN.match(said)
     # A unit of up to three words may follow.
     if not token or not re.fullmatch(
-        r"\s*(?!(?:or|and|to|of|out|than|vs)\b)(?:[%°]|(?:[A-Za-zµΩ/^\d{}\u4e00-\u9fff]+(?:\s+[A-Za-zµΩ/^\d{}]+){0,2})?)\s*",
+        r"\s*(?!(?:or|and|to|of|out|than|vs)\b|.*\b(?:and|or)\s+\d)(?:[%°]|(?:[A-Za-zµΩ/^\d{}\u4e00-\u9fff]+(?:\s+[A-Za-zµΩ/^\d{}]+){0,2})?)\s*",
         said[token.end() :],
     ):
         return None
@@ -119,6 +119,7 @@ def _expression_whole(text: str) -> str | None:
     if declared := re.fullmatch(r"[\s$]*\\text\s?\{([^{}]{1,200})\}[\s$.]*", text):
         return as_expression(declared[1])
     said = without_lead_in(plain(text)).strip('"\u201c\u201d ')
+    said = re.sub(r"^(?:[Aa]s|[Ii]s)\s+(?=\S*[\d\\^+=])", "", said)
     if "\n" in said or said.endswith("?") or re.search(f"{CJK}{{2}}.*[=\\d]|{CJK}\\\\", said):
         return None
     if _lists(said):

@@ -15,7 +15,7 @@ _OPEN, _CLOSE = "\"'“\u2018«(", "\"'”\u2019»)"
 
 _HEDGE = (
     r"so|thus|hence|therefore|then|and|but|well|okay|ok|consequently|overall|finally|probably|maybe|"
-    r"perhaps|likely|possibly|definitely|certainly|(?:most|very|quite) (?:likely|probably)|indeed|as|"
+    r"perhaps|likely|possibly|definitely|certainly|(?:most|very|quite) (?:likely|probably)|indeed|"
     r"clearly|obviously|apparently|surely|yes|in conclusion|in total|in fact|in short|of course|"
     r"(?:i|we) (?:think|believe|guess|say|get|have|obtain|find|need|see|know|conclude)(?: that)?|"
     r"(?:i|we)(?:'d| would| can) (?:say|guess|go with|see|conclude)(?: that)?|(?:i'm|i am) (?:sure|certain|"
@@ -59,7 +59,7 @@ _ARTICLE = re.compile(r"(?:the|an?)\s+", re.IGNORECASE)
 _REFUSAL = re.compile(
     r"(?:unknown|unclear|unsure|uncertain|undetermined|indeterminate|unanswerable|undefined answer|"
     r"n/?a\.?|n\.a\.?|not applicable|not available|"
-    r"not (?:sure|certain|clear|known|given|specified|visible|possible|enough .*)|no (?:idea|clue|answer)|"
+    r"not (?:sure|certain|clear|known|given|specified|visible|possible|enough .*)|no (?:idea|clue|answer\b.*)|"
     r"idk|dunno|null|none given|"
     r"hard to (?:say|tell)|impossible to (?:say|tell|know|determine)|insufficient .*|(?:i |we |it |one |"
     r"you |the answer )?"
