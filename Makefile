@@ -58,9 +58,9 @@ demo-from-scratch: env
 	$(RUN) -m train.builtin --config configs/builtin/policy.yaml
 	$(MAKE) demo POLICY=runs/builtin/policy BACKBONE=runs/builtin/backbone OUT=runs/demo-from-scratch
 
-# The tests of a file stay in one process, which makes the file's fixtures once.
+# The tests of a file stay in one process, which makes the file's fixtures once; files with slow tests come first.
 test: env
-	OMP_NUM_THREADS=1 $(RUN) -m pytest -n $(PROCESSES) --dist loadfile -m "not gpu and not server and not lmms and not deepspeed"
+	OMP_NUM_THREADS=1 $(RUN) -m pytest -n $(PROCESSES) --dist loadfile --no-loadscope-reorder -m "not gpu and not server and not lmms and not deepspeed"
 
 test-server: env $(VLLM_READY)
 	VLLM_PYTHON=$(abspath $(VLLM_VENV))/bin/python $(RUN) -m pytest -m server

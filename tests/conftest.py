@@ -133,6 +133,12 @@ def server(servers: Callable[[], StandIn]) -> StandIn:
     return servers()
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Files with slow tests start first, so that no process works alone at the end."""
+    slow = {item.path for item in items if item.get_closest_marker("slow")}
+    items.sort(key=lambda item: item.path not in slow)
+
+
 @pytest.fixture(autouse=True)
 def _one_thread() -> None:
     """Sums depend on the number of threads, and the processes of the tests share the cores."""

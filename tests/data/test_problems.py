@@ -95,7 +95,7 @@ RECORDS: dict[str, dict[str, Any]] = {
     "no_question": {"question": " "},
     "no_answer": {"answer": None},
     "not_text": {"answer": 3},
-    "bad_answer": {"answer": "three"},
+    "bad_answer": {"answer": "several"},
     "answer_type": {"answer_type": "prose"},
     "bad_choices": {"choices": "A or B"},
     "half_character": {"question": "How \ud83d?"},

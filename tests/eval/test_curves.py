@@ -57,7 +57,7 @@ def test_a_curve_ends_at_the_row_of_its_selector_and_has_its_interval() -> None:
 def test_reliability_has_the_mean_reward_and_the_share_of_right_steps() -> None:
     scores = ((StepScore(0.12, 0, 0), StepScore(0.18, 0, 0), StepScore(1.0, 0, 0), None),)
     truth = ((Verdict(True, None), Verdict(False, "reasoning"), Verdict(True, None), Verdict(True, None)),)
-    known = Pool("b", "p", "t", (Candidate("a", None, None),), (True,), (), scores, truth)
+    known = Pool("b", "p", "t", (Candidate("a", None, None),), (True,), scores=scores, truth=truth)
     first, last = curves.reliability([known])
     assert (first, last) == (pytest.approx([0.15, 0.5, 2]), pytest.approx([1.0, 1.0, 1]))
 

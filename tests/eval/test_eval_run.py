@@ -86,7 +86,7 @@ def benchmark(tmp_path: Path) -> ProblemSetConfig:
 
 def served(run: Path, server: StandIn, *asked: ProblemSetConfig, **changes: Any) -> RunConfig:
     base = RunConfig(run, ModelConfig("builtin/policy", config_of(server, concurrency=8)), asked,
-                     ("self_consistency", "adaptive"), SearchConfig(n=4), unit=4)  # fmt: skip
+                     ("self_consistency", "adaptive"), SearchConfig(n=4, max_tokens=160), unit=4)  # fmt: skip
     return dataclasses.replace(base, **changes)
 
 
@@ -115,7 +115,7 @@ def test_a_run_without_a_result_is_no_success_and_the_same_command_tries_again(
     path.write_text("".join(json.dumps({"id": i, **problem}) + "\n" for i in "ab"))
     mine = ProblemSetConfig("my.cups", problem_file=path)
     config = served(tmp_path / "run", server, mine, methods=("self_consistency",))
-    with pytest.raises(ValueError, match=r"no problem could be solved \(\{'image_missing': 2\}\); the first: a: "):
+    with pytest.raises(ValueError, match=r"no problem could be solved \(\{'image_missing': 2\}\); the first: [ab]: "):
         main(config)
     assert not (tmp_path / "run" / "done.json").exists()
     (tmp_path / "cups.png").write_bytes(image)
@@ -133,7 +133,7 @@ def test_a_benchmark_of_ones_own_is_named_by_its_module(server: StandIn, tmp_pat
     server.reply = lambda body: completion(*["[answer] stop", "[answer] (B) yield"][: body.get("n", 1)])
     signs = ProblemSetConfig("docs.examples.signs", tmp_path)
     run = tmp_path / "run"
-    main(served(run, server, signs, methods=("self_consistency",), search=SearchConfig(n=2)))
+    main(served(run, server, signs, methods=("self_consistency",), search=SearchConfig(n=2, max_tokens=160)))
     (record,) = records_of(run)
     assert [(c["answer"], c["right"]) for c in record["candidates"]] == [("A", False), ("B", True)]
     report.main(ReportConfig(run, ("docs.examples.signs",)))
@@ -176,7 +176,9 @@ def test_equal_answers_are_one_vote_however_they_are_written(server: StandIn, tm
     path.write_text(json.dumps(problem) + "\n")
     written = [f"[answer] {answer}" for answer in ("3", "\\frac{1}{2}", "3", "0.5", "50\\%")]
     server.reply = lambda body: completion(*written[: body.get("n", 1)])
-    asked = served(tmp_path / "run", server, ProblemSetConfig("mine", problem_file=path), search=SearchConfig(n=5))
+    asked = served(
+        tmp_path / "run", server, ProblemSetConfig("mine", problem_file=path), search=SearchConfig(n=5, max_tokens=160)
+    )
     main(dataclasses.replace(asked, methods=("self_consistency",)))
     (record,) = records_of(tmp_path / "run")
     assert record["shares"] == pytest.approx([0, 1 / 3, 0, 1 / 3, 1 / 3])

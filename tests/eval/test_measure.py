@@ -112,7 +112,7 @@ def scored(*known: Known) -> Pool:
     candidates = [Candidate(k[0], rewards_of(of), k[1][-1]) for k, of in zip(known, scores, strict=True)]
     right = [None if answer is None else answer == "1" for answer, _, _ in known]
     truth = tuple(tuple(truth) for _, _, truth in known)
-    return Pool("chart", "p", "chart/sum", tuple(candidates), tuple(right), (), tuple(scores), truth)
+    return Pool("chart", "p", "chart/sum", tuple(candidates), tuple(right), scores=tuple(scores), truth=truth)
 
 
 OK, SEES, THINKS = Verdict(True), Verdict(False, "perception"), Verdict(False, "reasoning")

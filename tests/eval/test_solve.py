@@ -54,8 +54,8 @@ def test_candidates_are_marked_by_the_answer_that_is_given(tmp_path: Path) -> No
     ]
     assert [is_right(problem_of(asked), solution) for solution in solutions] == [True, False, None]
     assert is_right(problem_of(replace(asked, answer=None)), solutions[0]) is None
-    with pytest.raises(ValueError, match="the answer 'three' is not of type integer; give another answer_type"):
-        problem_of(replace(asked, answer="three"))
+    with pytest.raises(ValueError, match="the answer 'several' is not of type integer; give another answer_type"):
+        problem_of(replace(asked, answer="several"))
 
 
 def test_an_image_too_narrow_to_be_shown_is_refused(tmp_path: Path) -> None:

@@ -382,7 +382,7 @@ def test_below_a_search_stands_best_of_n_at_its_flops(tmp_path: Path) -> None:
     (folder / PARAMETERS).write_text(json.dumps({"policy": 10, "scorer": 0, "critic": 0}))
     (one,) = read_runs((folder,), "methods")
     rows = {row.title: row for row in table_rows(one, one.pools)}
-    assert rows["+ dvts"].spend == Spend(7, 21, 2 * 21 * 10)
+    assert rows["+ dvts by r"].spend == Spend(7, 21, 2 * 21 * 10)
     row = rows["+ best of N at the FLOPs of dvts (difference: dvts minus this row)"]
     assert (row.n, row.spend) == (2, Spend(8, 20, 2 * 19 * 10))
     (folder / PARAMETERS).unlink()

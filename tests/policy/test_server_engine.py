@@ -249,7 +249,7 @@ def test_a_fault_is_a_failure_of_its_request_alone(
     spoilt = answers.pop(2)
     assert [c.failure for c in spoilt] == failures
     assert {*failures, "control_token", "context"} - {""} <= set(FAILURES), "and every stop is a known one"
-    assert all(c == Continuation("", 0, False, c.failure) for c in spoilt if c.failure)
+    assert all(c == Continuation("", 0, False, c.failure, read=c.read) for c in spoilt if c.failure)
     assert all([c.text for c in got] == ["[answer] 0", "[answer] 1"] for got in answers)
 
 
@@ -409,7 +409,7 @@ def test_a_wrong_address_is_named_with_its_fix(
     server = servers()
     server.reply = lambda body: (404, "application/json", '{"detail": "Not Found"}')
     root = dataclasses.replace(config_of(server), base_urls=(server.url.removesuffix("/v1"),))
-    with pytest.raises(ValueError, match=r"end the address in server\.base_urls with /v1"):
+    with pytest.raises(ValueError, match=r"write http://127\.0\.0\.1:\d+/v1 in server\.base_urls"):
         open_on(backbone, root)
 
 

@@ -75,6 +75,7 @@ def dataset(run: Path, folder: Path) -> list[dict]:  # type: ignore[type-arg]
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(1200)
 def test_killed_at_twenty_points_the_dataset_is_the_same_and_nothing_is_paid_twice(
     server: StandIn, policy: Policy, tmp_path: Path
 ) -> None:
@@ -82,7 +83,7 @@ def test_killed_at_twenty_points_the_dataset_is_the_same_and_nothing_is_paid_twi
     needed = set(policy.asked)
     policy.asked.clear()
     context = multiprocessing.get_context("forkserver")  # twenty starts, one import
-    context.set_forkserver_preload(["data_synth.trees"])
+    context.set_forkserver_preload(["data_synth.trees", "vlprm.model.loading", "vlprm.policy.served"])
     points, kills = random.Random(5), 0
     while kills < 20:
         process = context.Process(target=trees.main, args=(config(tmp_path / "killed", server),))

@@ -68,7 +68,7 @@ def test_stages_write_the_same_records_from_servers_that_answer_the_same(
     one.reply = other.reply = lambda body: completion(f"[answer] {answer}", None)
     for name, config in {"one": config_of(one), "two": config_of(one, other)}.items():
         asked = (ProblemSetConfig("count_grid", problems=3),)
-        methods, search = ("self_consistency",), SearchConfig(n=2)
+        methods, search = ("self_consistency",), SearchConfig(n=2, max_tokens=160)
         sample_candidates(RunConfig(tmp_path / name, ModelConfig(str(backbone), config), asked, methods, search))
     pools = [
         sorted(

@@ -76,7 +76,8 @@ def config_of(
         config = {
             "dataset": str(mixed), "run": str(path.with_suffix("")), "rows": {"batch_tokens": 700}, "held_out": 0.2,
             "backbone": str(backbone if family == "tied" else tiny_backbone(family)), "checkpoint_every": 2,
-            "epochs": 2, "accumulate": accumulate, "seed": 3, **CASES[case],
+            "epochs": 2, "accumulate": accumulate, "seed": 3, "learning_rate": 1e-4, "head_learning_rate": 1e-3,
+            **CASES[case],
         }  # fmt: skip
         del config["family"]
         path.write_text(json.dumps(config))

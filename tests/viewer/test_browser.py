@@ -116,7 +116,7 @@ def test_a_tree_opens_and_closes(tmp_path: Path) -> None:
         page.goto(page.url + "#problem-0")
         leaf = page.locator(".tree .leaf").get_by_text("answer 1")
         expect(leaf).to_be_visible()
-        page.locator("summary").focus()
+        page.locator(".tree summary").focus()
         page.keyboard.press("Enter")
         expect(leaf).to_be_hidden()
         page.get_by_text("Open all").click()

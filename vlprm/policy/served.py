@@ -21,7 +21,6 @@ from vlprm.serving.client import (
     Failure,
     Message,
     Servers,
-    refuse_wrong_address,
     text_of,
     unanswered,
     user_turn,
@@ -69,7 +68,6 @@ class ServedPolicy:
             expected = len(self.inputs.row(problem, steps).ids)
             for client in self.servers.clients:
                 answer = await self.servers.once(client, {**body, "max_tokens": 1})
-                refuse_wrong_address(client, answer)
                 if isinstance(answer, Failure):
                     what = f"does not continue a turn of {self.config.model!r}"
                     raise UserError(unanswered(client, answer, what, "start it as configs/server/trees.yaml shows"))
@@ -172,7 +170,6 @@ class ChatModel:
         for client in self.servers.clients:
             asked = {"model": self.config.model, "messages": [user_turn([], "Answer with the word yes.")]}
             answer = await self.servers.once(client, {**asked, "max_tokens": 16, "temperature": 0.7})
-            refuse_wrong_address(client, answer)
             if isinstance(answer, Failure):
                 what = f"does not answer as {self.config.model!r}"
                 raise UserError(unanswered(client, answer, what, "start it as configs/server/judge.yaml shows"))

@@ -36,7 +36,7 @@ from vlprm.prompts import verdict_text
 from vlprm.schema import Problem, Step, StepScore
 from vlprm.scoring import Scored
 from vlprm.scoring.tree import ProblemKey, of_all, problem_key
-from vlprm.serving.client import Answer, Failure, Kind, Message, Servers, refuse_wrong_address, unanswered
+from vlprm.serving.client import Answer, Failure, Kind, Message, Servers, unanswered
 from vlprm.serving.config import ServerConfig
 from vlprm.serving.messages import ZOOMS_DIFFER, messages, probe_problem, probe_steps, tools_of, with_question
 
@@ -81,7 +81,6 @@ class ServedScorer:
             fix = "" if len(steps) == 1 else ZOOMS_DIFFER
             for client in self.servers.clients:
                 answer = await self.servers.once(client, self._body(problem, steps), self.kind)
-                refuse_wrong_address(client, answer)
                 if self._read(answer, row, (len(steps) - 1,), fix) == [None]:
                     failure = answer if isinstance(answer, Failure) else Failure("no_scores", "another kind of answer")
                     what = f"does not score as {self.config.model!r}"

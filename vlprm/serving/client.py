@@ -171,19 +171,6 @@ class Servers:
             )
 
 
-def refuse_wrong_address(client: AsyncOpenAI, answer: Answer | Failure) -> None:
-    """UserError if a call failed because no server is at the address, or nothing that speaks OpenAI's protocol."""
-    url = str(client.base_url).rstrip("/")
-    if isinstance(answer, Answer):
-        return
-    if answer.stop == "connection":
-        raise UserError(f"no server answers at {url}; start it, or correct server.base_urls")
-    if answer.said.startswith("status 404") and not url.endswith("/v1"):
-        raise UserError(
-            f"the server at {url} does not know this address ({answer.said}); write {url}/v1 in server.base_urls"
-        )
-
-
 async def _is_there(client: AsyncOpenAI) -> bool:
     """Whether a server answers at all, with any status that does not mean an outage."""
     try:
@@ -197,12 +184,12 @@ async def _is_there(client: AsyncOpenAI) -> bool:
 
 def unanswered(client: AsyncOpenAI, failure: Failure, what: str, start: str) -> str:
     """The message about a server that fails a first small call: `what` it does not do, and how to `start` it."""
+    url = str(client.base_url).rstrip("/")
     if failure.stop == "connection":
-        return f"no server answers at {client.base_url} ({failure.said}); correct server.base_urls, or {start}"
-    fix = "correct the fields of server"
-    if failure.said.startswith("status 404") and not str(client.base_url).rstrip("/").endswith("/v1"):
-        fix = "end the address in server.base_urls with /v1"
-    return f"the server {client.base_url} {what} ({failure.said}); {fix}, or {start}"
+        return f"no server answers at {url} ({failure.said}); correct server.base_urls, or {start}"
+    if failure.said.startswith("status 404") and not url.endswith("/v1"):
+        return f"the server at {url} does not know this address ({failure.said}); write {url}/v1 in server.base_urls"
+    return f"the server {url} {what} ({failure.said}); correct the fields of server, or {start}"
 
 
 def data_url(image: bytes, region: Region | None, policy: ZoomPolicy) -> str:

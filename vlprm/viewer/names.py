@@ -45,7 +45,7 @@ MEASURES = {
     "unscored": "steps without a reward, left out",
     "share_correct": "share of right steps",
     "auroc": "AUROC",
-    "within_problem_accuracy": "within-problem accuracy",
+    "within_problem_outcome_accuracy": "right above wrong answers of a problem",
     "mixed_problems": "problems with right and wrong candidates",
     "f1_correct": "F1 of right steps",
     "f1_error": "F1 of wrong steps",
