@@ -32,8 +32,7 @@ from vlprm.runs.folder import open_run, timed
 from vlprm.runs.journal import Records, finish
 from vlprm.runs.progress import progress, tracked
 from vlprm.runs.window import (
-    drop_if_all_failed,
-    drop_unanswered,
+    drop_failed,
     in_window,
     leave_unless,
     refuse_if_all_failed,
@@ -60,8 +59,7 @@ def main(config: JudgeConfig) -> None:
         refuse_other_tasks(trees.ids, tasks)
     open_run(config.run, dump(config), config.seed, trees.files)
     records = Records(config.run / JUDGEMENTS)
-    drop_if_all_failed(records, _failed)
-    drop_unanswered(records, _is_unanswered)
+    drop_failed(records, _failed, _is_unanswered)
     with timed(config.run, "judge"):
         if config.judge == "oracle":
             _ask_oracle(trees, records, tasks, config)

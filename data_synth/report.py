@@ -88,8 +88,8 @@ def _trees(trees: TreeRun) -> dict[str, Any]:
 
 
 def _judgements(labels: Path) -> Path | None:
-    """The run folder of the judgements that labels were made from, beside the labels or where it was then; None if they
-    were made without. UserError if it is gone or has changed."""
+    """The run folder of the judgements that labels were made from, next to the labels or where it was then; None for
+    labels without judgements. UserError if it is gone or has changed."""
     for made_from, print_then in json_object(labels / INPUTS).items():
         path = Path(made_from)
         if path.name == JUDGEMENTS:

@@ -27,8 +27,7 @@ from vlprm.runs.folder import open_run, timed
 from vlprm.runs.journal import Records, finish
 from vlprm.runs.progress import progress
 from vlprm.runs.window import (
-    drop_if_all_failed,
-    drop_unanswered,
+    drop_failed,
     leave_unless,
     refuse_if_all_failed,
     stopped_by_sigint,
@@ -47,12 +46,11 @@ def main(config: TreesConfig) -> None:
     config = dataclasses.replace(config, policy=placed(config.policy, config.ray))
     i, n = parse_shard(config.shard)
     folder = config.run / shard_name(i, n) if n > 1 else config.run
-    own, served = folders_of([config.policy])
+    own, of_servers = folders_of([config.policy])
     inputs = [*own, *filter(None, [config.problem_file])]
-    open_run(folder, dump(config), config.seed, inputs, served, FIXED if n > 1 else ())
+    open_run(folder, dump(config), config.seed, inputs, of_servers, FIXED if n > 1 else ())
     records = Records(folder / TREES)
-    drop_if_all_failed(records, _failed)
-    drop_unanswered(records, _is_unanswered)
+    drop_failed(records, _failed, _is_unanswered)
     with timed(folder, "trees"):
         done = asyncio.run(_search(source, units, records, config))
     leave_unless(done)

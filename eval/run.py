@@ -33,8 +33,7 @@ from vlprm.runs.pools import PARAMETERS, RECORDS
 from vlprm.runs.progress import progress
 from vlprm.runs.ray import Cluster, on_ray
 from vlprm.runs.window import (
-    drop_if_all_failed,
-    drop_unanswered,
+    drop_failed,
     in_window,
     leave_unless,
     refuse_if_all_failed,
@@ -53,12 +52,11 @@ def main(config: RunConfig) -> None:
     reward_model, critic = (model and placed(model, config.ray) for model in (config.reward_model, config.critic))
     policy = placed(config.policy, config.ray)
     config = dataclasses.replace(config, policy=policy, reward_model=reward_model, critic=critic)
-    own, served = folders_of(models_of(config))
+    own, of_servers = folders_of(models_of(config))
     files = [benchmark.problem_file for benchmark in config.benchmarks if benchmark.problem_file is not None]
-    open_run(config.run, dump(config), config.search.seed, [*own, *files], served)
+    open_run(config.run, dump(config), config.search.seed, [*own, *files], of_servers)
     records = Records(config.run / RECORDS)
-    drop_if_all_failed(records, _failed)
-    drop_unanswered(records, _is_unanswered)
+    drop_failed(records, _failed, _is_unanswered)
     with timed(config.run, "run"):
         if len(records.keys) < len(jobs):
             asyncio.run(solve_all(jobs, records, config))

@@ -31,8 +31,20 @@ def auroc(scores: ArrayLike, positive: ArrayLike) -> float:
 def calibration_error(predicted: ArrayLike, target: ArrayLike, bins: int = 10) -> float:
     """Expected calibration error: the gap between mean prediction and mean target, over bins of equal width."""
     predicted_N, target_N = np.asarray(predicted, dtype=float), np.asarray(target, dtype=float)
-    bin_N = np.minimum((predicted_N * bins).astype(int), bins - 1)
-    return float(np.abs(np.bincount(bin_N, predicted_N - target_N, bins)).sum() / len(predicted_N))
+    return float(np.abs(np.bincount(_bin(predicted_N, bins), predicted_N - target_N, bins)).sum() / len(predicted_N))
+
+
+def reliability(predicted: ArrayLike, target: ArrayLike, bins: int = 10) -> list[list[float]]:
+    """Mean prediction, mean target and count of each bin of equal width that has a prediction."""
+    predicted_N, target_N = np.asarray(predicted, dtype=float), np.asarray(target, dtype=float)
+    bin_N = _bin(predicted_N, bins)
+    within = [bin_N == k for k in np.unique(bin_N)]
+    return [[float(predicted_N[of].mean()), float(target_N[of].mean()), int(of.sum())] for of in within]
+
+
+def _bin(predicted_N: NDArray[np.float64], bins: int) -> NDArray[np.int_]:
+    bin_N: NDArray[np.int_] = np.minimum((predicted_N * bins).astype(int), bins - 1)
+    return bin_N
 
 
 def precision_recall_f1(predicted: ArrayLike, actual: ArrayLike) -> tuple[float, float, float]:

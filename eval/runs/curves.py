@@ -12,7 +12,8 @@ from typing import Any
 
 import numpy as np
 
-from eval.runs.pools import Pool, curve, sizes
+from eval.runs.pools import Pool, curve, sizes, step_pairs
+from vlprm import metrics
 from vlprm.metrics import bootstrap_interval, expected_best_of
 from vlprm.runs.folder import json_object
 from vlprm.runs.journal import placed_lines
@@ -21,7 +22,6 @@ from vlprm.search.select import choosable
 from vlprm.viewer.names import HELD_OUT
 
 MOST_VOTERS = 32  # the exact vote takes time that grows with the cube of the number of candidates
-BINS = 10
 
 Curve = dict[str, dict[str, Any]]  # by number of candidates
 
@@ -90,19 +90,10 @@ def _ways(counts: Sequence[int], n: int, most: int) -> Counter[int]:
 
 
 def reliability(pools: Sequence[Pool]) -> list[list[float]]:
-    """Of the steps whose reward lies in each tenth of [0, 1]: mean reward, share of right steps, and their number. The
-    pools must have a ground truth."""
-    pairs = [
-        (score.correct, verdict.correct)
-        for pool in pools
-        for scores, truth in zip(pool.scores, pool.truth or (), strict=True)
-        for score, verdict in zip(scores, truth, strict=True)
-        if score is not None and verdict is not None
-    ]
-    bins: dict[int, list[tuple[float, bool]]] = defaultdict(list)
-    for reward, right in pairs:
-        bins[min(int(reward * BINS), BINS - 1)].append((reward, right))
-    return [[*np.mean(bins[i], axis=0).tolist(), len(bins[i])] for i in sorted(bins)]
+    """Mean reward, share of right steps and number of steps, by tenths of the reward. The pools must have a ground
+    truth."""
+    known = [(score, truth) for score, truth in step_pairs(pools) if score is not None and truth is not None]
+    return metrics.reliability([score.correct for score, _ in known], [truth.correct for _, truth in known])
 
 
 def training_of(folder: Path) -> dict[str, Any]:

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from eval.runs.pools import Pool, curve, known_selectors, worth
+from eval.runs.pools import Pool, curve, known_selectors, step_pairs, worth
 from vlprm.data.dataset import LabelledPath
 from vlprm.data.ground_truth import labels_and_truth
 from vlprm.labels.fusion import rule_calls_wrong, seen_value
@@ -114,10 +114,7 @@ def with_interval(values: Any) -> dict[str, Any]:
 def steps(pools: Sequence[Pool], aggregation: Aggregation) -> dict[str, Any]:
     """Step rewards against the ground truth. Steps that do not parse or have no score are counted and left out. The
     pools must have a ground truth."""
-    pairs = [
-        pair for pool in pools for scores, truth in zip(pool.scores, pool.truth or (), strict=True)
-        for pair in zip(scores, truth, strict=True)
-    ]  # fmt: skip
+    pairs = step_pairs(pools)
     known = [(score, truth) for score, truth in pairs if score is not None and truth is not None]
     rewards = np.array([score.correct for score, _ in known])
     correct = np.array([truth.correct for _, truth in known])

@@ -111,6 +111,16 @@ def worth(shares: Sequence[float], values: Sequence[float]) -> float:
     return expected
 
 
+def step_pairs(pools: Sequence[Pool]) -> list[tuple[StepScore | None, Verdict | None]]:
+    """The score and the ground truth of every step of every candidate."""
+    return [
+        pair
+        for pool in pools
+        for scores, truth in zip(pool.scores, pool.truth or (), strict=True)
+        for pair in zip(scores, truth, strict=True)
+    ]
+
+
 def curve(pool: Pool, aggregation: Aggregation) -> dict[int, float]:
     """Exact expected accuracy of the best of n candidates drawn from the pool, for n of 1, 2, 4, ... and all.
 

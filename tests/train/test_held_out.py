@@ -10,9 +10,10 @@ import numpy as np
 import pytest
 from transformers import EvalPrediction
 
-from train.reward.curves import auroc_with_interval, reliability
+from train.reward.curves import auroc_with_interval
 from train.reward.losses import IGNORE
 from train.reward.trainer import HeldOutSteps, held_out_metrics, held_out_steps
+from vlprm.metrics import reliability
 
 
 def predicted(steps: list[tuple[float, float, int, bool]]) -> EvalPrediction:
@@ -54,7 +55,8 @@ def test_what_is_called_wrong_is_what_the_labels_rule_says() -> None:
 
 def test_the_reliability_of_a_tenth_is_its_mean_target_with_a_count() -> None:
     shown = predicted([(0.92, 1.0, -1, False), (0.94, 0.0, 1, True), (0.32, 0.5, 1, False)])
-    first, second = reliability(held_out_steps(shown))
+    steps = held_out_steps(shown)
+    first, second = reliability(steps.rewards, steps.targets)
     assert first == pytest.approx([0.32, 0.5, 1], abs=1e-6)
     assert second == pytest.approx([0.93, 0.5, 2], abs=1e-6)
 

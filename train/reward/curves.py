@@ -20,20 +20,11 @@ from transformers import EvalPrediction, TrainerCallback
 
 from train.reward import progress
 from train.reward.trainer import HeldOutSteps, held_out_metrics, held_out_steps
-from vlprm.metrics import auroc
+from vlprm.metrics import auroc, reliability
 from vlprm.runs.folder import write_atomically
 
 FILE_NAME = "curves.json"
-BINS, RESAMPLES = 10, 300
-
-
-def reliability(steps: HeldOutSteps) -> list[list[float]]:
-    """(mean predicted reward, mean target, count) of each tenth of the predicted reward that has a step."""
-    tenths = np.minimum((steps.rewards * BINS).astype(int), BINS - 1)
-    return [
-        [float(steps.rewards[tenths == k].mean()), float(steps.targets[tenths == k].mean()), int((tenths == k).sum())]
-        for k in np.unique(tenths)
-    ]
+RESAMPLES = 300
 
 
 def auroc_with_interval(steps: HeldOutSteps, problems: Sequence[str]) -> dict[str, Any]:
@@ -85,7 +76,7 @@ class Curves(TrainerCallback):  # type: ignore[misc]
         curves = {
             "loss": [[line["step"], line["loss"]] for line in lines if "loss" in line],
             "held_out": [[line["step"], line["eval_loss"]] for line in lines if "eval_loss" in line],
-            "reliability": reliability(self.steps) if self.steps else [],
+            "reliability": reliability(self.steps.rewards, self.steps.targets) if self.steps else [],
             "auroc": auroc_with_interval(self.steps, self.problems) if self.steps else None,
         }
         write_atomically(folder / FILE_NAME, json.dumps(curves) + "\n")

@@ -279,7 +279,7 @@ def _without_name(sides: list[str]) -> str:
 
 
 _WORD = re.compile(r"[A-Za-z]{3,}")
-# Not a name of one value: sin(x), |x| and f(2) have other values beside the one that they have here.
+# Not a name of one value: sin(x), |x| and f(2) have other values too.
 _APPLIED = re.compile(rf"\\?(?:{'|'.join(FUNCTIONS)})(?![A-Za-z])|\|[a-z]\||[A-Za-z]\([^A-Za-z()]+\)$")
 _MEANING = {
     "all real numbers": r"(-\infty,\infty)", "all reals": r"(-\infty,\infty)", "empty set": r"\emptyset",

@@ -32,7 +32,7 @@ async def open_policy(model: ModelConfig) -> AsyncIterator[Policy]:
 
 def placed(model: ModelConfig, ray: str = "") -> ModelConfig:
     """The same model with the device that `auto` is on this machine. On a Ray cluster each worker resolves its own
-    device, which this machine need not have. UserError if the machine has no such device, or there is no such dtype."""
+    device, which this machine need not have. UserError for a device that the machine lacks, or an unknown dtype."""
     from vlprm.model.loading import placement
 
     if model.is_served:

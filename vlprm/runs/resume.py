@@ -1,4 +1,4 @@
-"""Which run a folder may continue: one with the same settings, apart from those that do not change results."""
+"""A folder continues a run with the same settings, apart from those that do not change results."""
 
 from __future__ import annotations
 

@@ -80,20 +80,16 @@ def leave_unless(done: bool) -> None:
         raise SystemExit(EXIT_STOPPED)
 
 
-def drop_unanswered(records: Records, is_unanswered: Callable[[Mapping[str, Any]], bool]) -> None:
-    """Remove the records that an outage left without answers, so that this run asks again. Records with an answer stay,
-    even if it counts as no result."""
+def drop_failed(records: Records, failed: Failed, is_unanswered: Callable[[Mapping[str, Any]], bool]) -> None:
+    """Remove the records that this run makes again: all if none has a result, because what failed may work now, and
+    those that an outage left without answers. Other records with an answer stay, even if it counts as no result."""
+    if records.keys and all(failed(record) is not None for record in records):
+        records.drop(set(records.keys))
     spoilt = {record["key"] for record in records if is_unanswered(record)}
     if spoilt:
         log.info("%d of %d records lack answers because servers failed; asking again", len(spoilt), len(records.keys))
         records.path.with_name(DONE).unlink(missing_ok=True)
         records.drop(spoilt)
-
-
-def drop_if_all_failed(records: Records, failed: Failed) -> None:
-    """Remove all records if none has a result: what failed may work now."""
-    if records.keys and all(failed(record) is not None for record in records):
-        records.drop(set(records.keys))
 
 
 def refuse_if_all_failed(records: Records, failed: Failed, what: str, fix: str) -> None:

@@ -29,7 +29,7 @@ PERCENTS: tuple[Tick, ...] = tuple((100.0 - share, str(share)) for share in (0, 
 @dataclass(frozen=True)
 class Point:
     """A point in per cent from the left and from the top. `low` and `high` are the ends of its interval, `size` the
-    radius of its dot, `text` its tooltip and `shown` what is written beside it."""
+    radius of its dot, `text` its tooltip and `shown` the text next to it."""
 
     x: float
     y: float

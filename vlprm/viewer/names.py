@@ -1,6 +1,6 @@
-"""The names of selectors, search methods, measures and stages on pages and in tables of the terminal.
+"""The names of selectors, search methods, measures and stages.
 
-Every page and table takes them from here, so that a row has one name wherever it is shown.
+Pages and the tables of `eval.report` take them from here, so that a row has one name in both.
 """
 
 from __future__ import annotations
@@ -92,7 +92,7 @@ def selector_name(name: str) -> str:
 
 
 def selector_note(name: str, aggregation: str) -> str:
-    """What to know beside the name of a selector; empty for most."""
+    """What the name of a selector does not say; empty for most."""
     return "fixed in advance" if name == f"prm_{aggregation}" else NOTES.get(name, "")
 
 

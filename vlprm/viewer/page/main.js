@@ -38,7 +38,7 @@ function markViews() {
   }
 }
 
-// Beside the list, the problem that was open last or the first one; with one problem there is no list.
+// Next to the list is the problem that was open last, or the first one; a single problem has no list.
 function openFirst() {
   if ((WIDE.matches || document.body.classList.contains("single")) && !byId("view-problems").hidden && list.found.length > 0) {
     show(list.found.includes(list.current) ? list.current : list.found[0], false);

@@ -26,7 +26,7 @@ function problemElements(at, problem) {
   return made;
 }
 
-// The way to the list and to the neighbours; the list is beside the problem on a wide screen.
+// The way to the list and to the neighbours; on a wide screen the list is next to the problem.
 function walkBar(at) {
   const place = list.found.indexOf(at);
   const go = (by) => ({ type: "button", onclick: () => step(by), disabled: list.found[place + by] === undefined });

@@ -1,7 +1,7 @@
 // A search tree that one can open: each step with the right rollouts of all, coloured by its target. What lies below a
 // step is made when it is opened first.
 
-const OPEN_STEPS = 60; // a tree of so many steps is open from the start
+const OPEN_STEPS = 60; // a tree of at most this many steps is open from the start
 
 function treeElements(nodes, lightUp) {
   const below = new Map();
