@@ -67,7 +67,7 @@ async def open_worker(config: RunConfig) -> AsyncIterator[Work[Job, Record]]:
         whole = None
         if config.whole:
             assert isinstance(models.scorer, LocalScorer)
-            whole = WholeSolutionScorer(LocalScorer(models.scorer.checkpoint))
+            whole = WholeSolutionScorer(models.scorer)
 
         async def solved(unit: Sequence[Job]) -> list[Record]:
             return await all_answers(record_of(job, models, whole, config.search) for job in unit)
@@ -96,8 +96,7 @@ async def record_of(job: Job, models: Models, whole: Scorer | None, search: Sear
 
 async def whole_rewards(problem: Problem, found: SearchResult, scorer: Scorer) -> list[float | None]:
     """The reward of each candidate, scored as a single step; None if it could not be scored."""
-    scored = await scorer.score(problem, [candidate.solution.steps for candidate in found.pool], problem.id)
-    scorer.forget(problem, problem.id)
+    scored = await scorer.score(problem, [candidate.solution.steps for candidate in found.pool])
     return [scores[-1].correct if scores and scores[-1] is not None else None for scores in scored.steps]
 
 

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 from torch.nn.attention.flex_attention import create_mask
 
-from vlprm.model.packing import Node, PackedRow, Segment, collate, join, lay_out, padded_batches, tree_mask
+from vlprm.model.packing import KeptMask, Node, PackedRow, Segment, collate, join, lay_out, padded_batches, tree_mask
 from vlprm.model.tree_attention import block_mask
 
 
@@ -71,6 +71,22 @@ def test_the_block_mask_of_a_gpu_is_the_dense_one(tree: PackedRow) -> None:
     assert torch.equal(blocks, dense)
     assert dense[1, 0, 5].nonzero().flatten().tolist() == [5]
     assert dense.any(dim=-1).all()
+
+
+def test_the_block_mask_over_kept_tokens_is_the_dense_one(tree: PackedRow) -> None:
+    """Two rows with different kept tokens; tokens of a group see the same ones, and the last group sees none."""
+    other = lay_out([Node(segment(5, 6, 7), -1)], linear)
+    until = collate([tree, other], 0)["until"]
+    generator = torch.Generator().manual_seed(0)
+    sees = torch.rand(2, 3, 5, generator=generator) < 0.5
+    sees[:, 2] = False
+    kept = KeptMask(sees, torch.randint(0, 3, until.shape, generator=generator))
+    dense = tree_mask(until, kept)
+    mask = block_mask(until, kept).mask_mod
+    assert torch.equal(create_mask(mask, 2, 1, until.shape[1], 5 + until.shape[1], device="cpu"), dense)
+    assert torch.equal(dense[..., 5:], tree_mask(until))
+    for b, t in ((0, 1), (1, 4)):
+        assert torch.equal(dense[b, 0, t, :5], sees[b, kept.group[b, t]])
 
 
 def test_a_padded_batch_stays_under_its_budget() -> None:

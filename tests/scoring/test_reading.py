@@ -18,9 +18,10 @@ from vlprm.model.reward_loading import load_reward_model
 from vlprm.schema import Problem, Step
 from vlprm.scoring import kv_tree as reading
 from vlprm.scoring import tree as scoring
-from vlprm.scoring.kv_tree import extend
 from vlprm.scoring.local import LocalScorer
-from vlprm.scoring.tree import ScoredTree, score_steps
+from vlprm.scoring.memory import TreeMemory
+from vlprm.scoring.scored_tree import ScoredTree
+from vlprm.scoring.tree import score_steps
 from vlprm.steps import parse_step
 from vlprm.tasks import TASKS
 
@@ -54,6 +55,10 @@ def apart(checkpoint: Checkpoint, asked: Solutions) -> list[list[float]]:
 def close(a: list[Any], b: list[Any]) -> bool:
     flat = lambda scores: torch.tensor([value for row in scores for value in row])  # noqa: E731
     return [len(row) for row in a] == [len(row) for row in b] and torch.allclose(flat(a), flat(b), atol=1e-5)
+
+
+def len_of(growth: reading.Extension) -> int:
+    return sum(len(node.segment.ids) for node in growth.nodes)
 
 
 def model_of(folder: Path, **head: Any) -> Checkpoint:
@@ -95,20 +100,23 @@ def test_a_tree_that_grows_step_by_step_reads_each_token_once(
     shortest = min(len(asked[0][1]), len(asked[4][1]))
     problems = [(problem, steps[:shortest]) for problem, steps in (asked[0], asked[4])]
     trees = [ScoredTree(checkpoint.inputs, problem) for problem, _ in problems]
-    wrong = parse_step("[reasoning] 1 + 1 = 3")
+    wrong, memory, read = parse_step("[reasoning] 1 + 1 = 3"), TreeMemory(checkpoint), [0, 0]
     for depth in range(1, shortest + 1):
         beams = [[steps[:depth], [*steps[: depth - 1], wrong]] for _, steps in problems]
-        extend(checkpoint, [tree.growth(beam, keep=True) for tree, beam in zip(trees, beams, strict=True)])
+        for tree, beam in zip(trees, beams, strict=True):
+            tree.ask(beam)
+        read = [n + len_of(tree.growth(keep=True)) for n, tree in zip(read, trees, strict=True)]
+        memory.read(trees, keep=True)
         for tree, beam, (problem, _) in zip(trees, beams, problems, strict=True):
             grown = [[s.correct for s in tree.scores(steps)] for steps in beam]
             assert close(grown, apart(checkpoint, [(problem, steps) for steps in beam]))
-    for tree, (problem, steps) in zip(trees, problems, strict=True):
+    for tree, tokens, (problem, steps) in zip(trees, read, problems, strict=True):
         if head["new_head"] == "step":
             path = checkpoint.inputs.row(problem, steps)
             side = sum(len(checkpoint.inputs.step(problem, wrong, steps[k - 1] if k else None).ids)
                        for k in range(len(steps)))  # fmt: skip
-            assert tree.read.tokens_read == len(path.ids) + side
-            assert len(tree.read.owners) < tree.read.tokens_read  # what was given up is forgotten
+            assert tokens == len(path.ids) + side
+            assert tree.cache.kept < tokens  # what was given up is forgotten
 
 
 def test_five_hundred_steps_have_the_scores_that_they_have_alone(tiny_backbone: Folders) -> None:
@@ -123,10 +131,11 @@ def test_five_hundred_steps_have_the_scores_that_they_have_alone(tiny_backbone: 
 def test_a_step_that_was_forgotten_is_read_again(tiny_backbone: Folders) -> None:
     checkpoint = model_of(tiny_backbone("qwen3_vl"), new_head="step")
     problem, steps = candidates()[0]
-    tree = ScoredTree(checkpoint.inputs, problem)
+    tree, memory = ScoredTree(checkpoint.inputs, problem), TreeMemory(checkpoint)
     other = [parse_step("[reasoning] 1 + 1 = 3")]
     for solution in (steps[:2], other, steps):
-        extend(checkpoint, [tree.growth([solution], keep=True)])
+        tree.ask([solution])
+        memory.read([tree], keep=True)
     assert close([[s.correct for s in tree.scores(steps)]], apart(checkpoint, [(problem, steps)]))
 
 

@@ -56,11 +56,11 @@ def test_a_search_reads_each_token_once(checkpoint: Checkpoint) -> None:
     async def grow(problem: Problem) -> int:
         tokens = 0
         for depth in range(1, len(STEPS[problem.id]) + 1):
-            found = await scorer.score(problem, [STEPS[problem.id][:depth]])
+            found = await scorer.score(problem, [STEPS[problem.id][:depth]], "growing")
             assert close(found, score_steps(checkpoint, [(problem, STEPS[problem.id][:depth])]))
             tokens += found.tokens
-        scorer.forget(problem)
-        again = await scorer.score(problem, [STEPS[problem.id][:1]])
+        scorer.forget(problem, "growing")
+        again = await scorer.score(problem, [STEPS[problem.id][:1]], "growing")
         assert again.tokens == len(inputs.row(problem, STEPS[problem.id][:1]).ids)
         return tokens
 
@@ -110,7 +110,7 @@ def test_two_requests_about_one_problem_share_what_is_read(checkpoint: Checkpoin
 
     async def ask() -> list[Scored]:
         scorer = LocalScorer(checkpoint)
-        return list(await asyncio.gather(*(scorer.score(problem, solutions) for solutions in asked)))
+        return list(await asyncio.gather(*(scorer.score(problem, solutions, "same") for solutions in asked)))
 
     found = asyncio.run(ask())
     for scored, solutions in zip(found, asked, strict=True):
@@ -130,7 +130,7 @@ def test_attempts_at_one_problem_side_by_side_cost_what_each_costs_alone(checkpo
     async def together() -> list[SearchResult]:
         scorer = LocalScorer(checkpoint)
         found = await asyncio.gather(*(solve("step_beam", problem, policy, scorer, config) for config in configs))
-        assert not scorer._trees
+        assert not scorer.memory.trees
         return list(found)
 
     alone = [asyncio.run(solve("step_beam", problem, policy, LocalScorer(checkpoint), config)) for config in configs]

@@ -185,11 +185,11 @@ def test_a_search_asks_for_what_is_new(server: StandIn, made: Callable[..., Path
         server.reply = lambda body: listed(**log_p)
         for end in (2, 2, 3):
             before = len(server.asked)
-            found = await scores.score(PROBLEM, [STEPS[:end], STEPS[:1]])
+            found = await scores.score(PROBLEM, [STEPS[:end], STEPS[:1]], "a")
             assert [s is not None for s in found.steps[0]] == [bool(log_p)] * end
             asked.append(len(server.asked) - before)
-        scores.forget(PROBLEM)
-        await scores.score(PROBLEM, [STEPS[:1]])
+        scores.forget(PROBLEM, "a")
+        await scores.score(PROBLEM, [STEPS[:1]], "a")
         await scores.close()
         return [*asked, len(server.asked)]
 

@@ -128,11 +128,26 @@ def join(rows: Sequence[PackedRow]) -> PackedRow:
     )
 
 
-def tree_mask(until_BT: Tensor) -> Tensor:
-    """(B, 1, T, T), true where the query (third axis) attends to the key (fourth)."""
+@dataclass(frozen=True)
+class KeptMask:
+    """Which of P kept tokens the new tokens of B rows attend to. New tokens that attend to the same kept tokens form
+    one of G groups. `sees` (B, G, P) is true where a group attends to a kept token; `group` (B, T) is each token's
+    group."""
+
+    sees: Tensor
+    group: Tensor
+
+
+def tree_mask(until_BT: Tensor, kept: KeptMask | None = None) -> Tensor:
+    """(B, 1, T, P + T), true where the query (third axis) attends to the key (fourth): to one of P kept tokens, or to a
+    token of its row."""
     token_T = torch.arange(until_BT.shape[1], device=until_BT.device)
     query_T1, key_1T = token_T[:, None], token_T[None, :]
-    return ((key_1T <= query_T1) & (query_T1 < until_BT[:, None, :]))[:, None]
+    own_BTT = (key_1T <= query_T1) & (query_T1 < until_BT[:, None, :])
+    if kept is None:
+        return own_BTT[:, None]
+    row_B1 = torch.arange(len(until_BT), device=until_BT.device)[:, None]
+    return torch.cat([kept.sees[row_B1, kept.group], own_BTT], dim=-1)[:, None]
 
 
 def collate(rows: Sequence[PackedRow], pad_id: int, side: str = "right") -> dict[str, Tensor]:

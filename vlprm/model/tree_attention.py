@@ -5,8 +5,10 @@ transformers' attention interface dispatches on a name in the config of each par
 
 from __future__ import annotations
 
+from functools import cache
 from typing import Any
 
+import torch
 from torch import Tensor
 from torch.nn.attention.flex_attention import BlockMask, create_block_mask
 from transformers import AttentionInterface, AttentionMaskInterface
@@ -16,7 +18,7 @@ from transformers.masking_utils import sdpa_mask
 
 from vlprm.errors import UserError
 from vlprm.model.attention import Attention, refuse_missing_flash
-from vlprm.model.packing import tree_mask
+from vlprm.model.packing import KeptMask, tree_mask
 
 TREE, FLASH = "vlprm_tree", "flash_attention_2"
 
@@ -41,19 +43,36 @@ def use_attention(model: Any, attention: Attention, can_pack: bool) -> None:
         model.config.get_text_config()._attn_implementation = TREE
 
 
-def mask_for(model: Any, until_BT: Tensor) -> Tensor | BlockMask:
-    """The attention mask of the text layers for rows that branch (`vlprm.model.packing`). UserError with
-    flash-attn."""
+def mask_for(model: Any, until_BT: Tensor, kept: KeptMask | None = None) -> Tensor | BlockMask:
+    """The attention mask of the text layers for rows that branch or follow kept tokens (`vlprm.model.packing`), made on
+    the device of its tensors. UserError with flash-attn."""
     if model.config.get_text_config()._attn_implementation == FLASH:
         raise UserError("flash-attn cannot read rows that branch; set attention.text: tree")
-    return block_mask(until_BT) if until_BT.is_cuda else tree_mask(until_BT)
+    return block_mask(until_BT, kept) if until_BT.is_cuda else tree_mask(until_BT, kept)
 
 
-def block_mask(until_BT: Tensor) -> BlockMask:
+def block_mask(until_BT: Tensor, kept: KeptMask | None = None) -> BlockMask:
     """`vlprm.model.packing.tree_mask` as a FlexAttention block mask: fully masked blocks are not computed."""
-
-    def sees(b: Tensor, head: Tensor, query: Tensor, key: Tensor) -> Tensor:
-        return (key <= query) & (query < until_BT[b, key])
-
     rows, length = until_BT.shape
-    return create_block_mask(sees, rows, None, length, length, device=str(until_BT.device))
+    if kept is None:
+
+        def sees(b: Tensor, head: Tensor, query: Tensor, key: Tensor) -> Tensor:
+            return (key <= query) & (query < until_BT[b, key])
+
+        return _maker(until_BT.is_cuda)(sees, rows, None, length, length, device=str(until_BT.device))
+
+    sees_BGP, group_BT = kept.sees, kept.group
+    first = sees_BGP.shape[-1]
+
+    def sees_kept(b: Tensor, head: Tensor, query: Tensor, key: Tensor) -> Tensor:
+        own = (key - first).clamp(min=0)
+        in_row = (own <= query) & (query < until_BT[b, own])
+        return torch.where(key < first, sees_BGP[b, group_BT[b, query], key.clamp(max=first - 1)], in_row)
+
+    return _maker(until_BT.is_cuda)(sees_kept, rows, None, length, first + length, device=str(until_BT.device))
+
+
+@cache
+def _maker(compiled: bool) -> Any:
+    """`create_block_mask`, on a GPU compiled once: without a compiler it makes the whole dense mask first."""
+    return torch.compile(create_block_mask) if compiled else create_block_mask

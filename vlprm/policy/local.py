@@ -35,7 +35,7 @@ class LocalPolicy:
         self.checkpoint = checkpoint
         self.dialect, self.zoom = checkpoint.config.dialect, checkpoint.config.zoom
         self.max_rows = max_rows
-        self._together = Batcher(lambda requests: generate(checkpoint, requests), self._batches)
+        self._together = Batcher(lambda requests: generate(checkpoint, requests), self._first_batch)
 
     def seen_size(self, problem: Problem, shown: int | Region = 0) -> Size:
         """See `Policy.seen_size`."""
@@ -49,11 +49,11 @@ class LocalPolicy:
         """Return `request.n` continuations, batched with the other waiting requests."""
         return await self._together.ask(request)
 
-    def _batches(self, requests: Sequence[Request]) -> list[list[int]]:
+    def _first_batch(self, requests: Sequence[Request]) -> list[int]:
         # Prefixes of similar length share a batch, to save padding. The sort is stable, so batches are reproducible.
         order = sorted(range(len(requests)), key=lambda i: len(requests[i].steps))
         groups = consecutive([requests[i].n for i in order], self.max_rows)
-        return [[order[i] for i in group] for group in groups]
+        return [order[i] for i in groups[0]]
 
 
 @torch.inference_mode()

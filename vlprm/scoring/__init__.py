@@ -37,7 +37,7 @@ class Scorer(Protocol):
 
     async def score(self, problem: Problem, solutions: Solutions, attempt: Hashable = None) -> Scored:
         """Score solutions or prefixes of solutions. The cache is kept within an attempt and never shared across
-        attempts, so an attempt's cost does not depend on what else runs."""
+        attempts, so an attempt's cost does not depend on what else runs. Without an attempt (None), nothing is kept."""
 
     def forget(self, problem: Problem, attempt: Hashable = None) -> None:
         """Drop the attempt's cache: it asks about no more solutions of this problem."""

@@ -67,5 +67,6 @@ async def _opened(model: ModelConfig, scorer: ScorerConfig) -> AsyncIterator[Sco
         async with open_served_scorer(model) as scores:
             yield scores
     else:
-        local = LocalScorer(load_reward_model(model.checkpoint, *placement(model.device, model.dtype)))
+        checkpoint = load_reward_model(model.checkpoint, *placement(model.device, model.dtype))
+        local = LocalScorer(checkpoint, scorer.max_tokens)
         yield WholeSolutionScorer(local) if scorer.kind == "whole" else local

@@ -95,8 +95,8 @@ class ServedScorer:
         return [of_all(scores, steps) for scores, (_, steps) in zip(found, solutions, strict=True)]
 
     async def score(self, problem: Problem, solutions: Sequence[Sequence[Step]], attempt: Hashable = None) -> Scored:
-        """See `Scorer.score`. Steps scored before are not asked about again and cost no tokens."""
-        known = self._known.setdefault((problem_key(problem), attempt), {})
+        """See `Scorer.score`. Steps scored before in the attempt are not asked about again and cost no tokens."""
+        known = {} if attempt is None else self._known.setdefault((problem_key(problem), attempt), {})
         askable = [self._askable(problem, steps) for steps in solutions]
         beginnings = [[tuple(steps[: k + 1]) for k in range(len(steps))] for steps in askable]
         wanted = [self._wanted(part, known) for part in beginnings]

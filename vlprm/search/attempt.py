@@ -210,13 +210,15 @@ class Attempt:
             self._longest = max([self._longest, *(solution.tokens - so_far.tokens for solution in longer)])
         return [self._limited(solution) for of_beginning in found for solution in of_beginning]
 
-    async def scored(self, solutions: Sequence[Solution]) -> list[ScoredSolution]:
-        """The solutions with their step scores. UserError without a reward model."""
+    async def scored(self, solutions: Sequence[Solution], again: bool = True) -> list[ScoredSolution]:
+        """The solutions with their step scores. `again`: they are scored again when they have grown, so the reward
+        model keeps what it reads. UserError without a reward model."""
         if self._scorer is None:
             raise UserError("this method needs a reward model; pass a scorer")
         if not solutions:
             return []
-        found = await self._scorer.score(self.problem, [solution.steps for solution in solutions], attempt=self)
+        attempt = self if again else None
+        found = await self._scorer.score(self.problem, [solution.steps for solution in solutions], attempt)
         prompt = 0 if self._scorer_calls else self.policy.prompt
         self._last_scored = max(0, found.tokens - prompt)
         self._unscored = 0

@@ -16,7 +16,8 @@ async def refined(attempt: Attempt) -> list[ScoredSolution]:
     """Return `n` candidates, or fewer if candidates without an error are kept as they are. With several rounds, each
     round corrects the candidates of the previous one. Under a budget, each candidate is sampled and corrected before
     the next one is."""
-    return await attempt.scored(await (_one_by_one(attempt) if attempt.config.budget else _all_at_once(attempt)))
+    pool = await (_one_by_one(attempt) if attempt.config.budget else _all_at_once(attempt))
+    return await attempt.scored(pool, again=False)
 
 
 async def _all_at_once(attempt: Attempt) -> list[Solution]:

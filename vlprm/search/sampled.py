@@ -26,7 +26,7 @@ async def unscored(attempt: Attempt) -> list[ScoredSolution]:
 
 async def scored(attempt: Attempt) -> list[ScoredSolution]:
     """`n` solutions with step scores."""
-    return await attempt.scored(await drawn(attempt, attempt.config.n))
+    return await attempt.scored(await drawn(attempt, attempt.config.n), again=False)
 
 
 async def adaptive(attempt: Attempt) -> list[ScoredSolution]:
