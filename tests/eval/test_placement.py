@@ -16,6 +16,7 @@ from vlprm.model import loading as backbones
 from vlprm.model.checkpoint_config import CheckpointConfig
 from vlprm.model.loading import placement
 from vlprm.model.reward_loading import load_reward_model, save_reward_model
+from vlprm.policy.open import placed
 from vlprm.scoring import open as scorers
 from vlprm.search import SearchConfig as SolveSettings
 from vlprm.serving.config import ModelConfig
@@ -72,6 +73,7 @@ def test_a_stage_computes_where_and_in_what_it_is_told(
         place = kept["policy"]["device"], kept["policy"]["dtype"]
         assert place == ("cpu", "bfloat16"), "auto would not say what was computed on"
     assert [(m.dtype, m.device.type) for m in loaded] == [(torch.bfloat16, "cpu")] * 3
+    assert placed(ModelConfig("builtin/policy")).dtype == "float32"
 
 
 def test_a_finished_stage_loads_no_model(stages: dict[str, Stage], loaded: list[Any], tmp_path: Path) -> None:
@@ -97,13 +99,15 @@ def test_what_a_machine_does_not_have_is_named_before_anything_is_written(
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 0)
     with pytest.raises(ValueError, match=r"no device 'cuda' on this machine; give auto or one of cpu$"):
         stages[name](device="cuda")
-    with pytest.raises(ValueError, match=r"unknown dtype 'half'; give one of float32, bfloat16$"):
+    with pytest.raises(ValueError, match=r"unknown dtype 'half'; give auto or one of float32, bfloat16$"):
         stages[name](dtype="half")
     assert not (tmp_path / name).exists()
 
 
 def test_auto_is_the_gpu_where_there_is_one(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    assert placement("auto", "auto") == ("cuda", torch.bfloat16)
+    assert placement("cpu", "auto") == ("cpu", torch.float32)
     assert placement("auto", "float32") == ("cuda", torch.float32)
     assert placement("cuda:1", "bfloat16") == ("cuda:1", torch.bfloat16)
     with pytest.raises(ValueError, match=r"no device 'cuda:2' .* cpu, cuda, cuda:0, cuda:1$"):

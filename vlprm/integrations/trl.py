@@ -41,7 +41,7 @@ Scorable = tuple[Problem, list[Step]]
 
 
 def step_reward(
-    checkpoint: str | Path, aggregation: Aggregation | None = None, device: str = "auto", dtype: str = "float32"
+    checkpoint: str | Path, aggregation: Aggregation | None = None, device: str = "auto", dtype: str = "auto"
 ) -> Callable[..., list[float | None]]:
     """A function `(prompts, completions, **columns)` -> one reward per completion: the probabilities that its steps are
     correct, aggregated by `aggregation` (None: the checkpoint's rule).

@@ -76,7 +76,8 @@ def checkpoint_config_of(folder: Path) -> CheckpointConfig:
 
 
 def placement(device: str, dtype: str) -> tuple[str, torch.dtype]:
-    """The device and dtype of a model from their names in configs; `auto` is the GPU if there is one.
+    """The device and dtype of a model from their names in configs; `auto` is the GPU if there is one, and bfloat16 on
+    it.
 
     UserError lists the devices of this machine.
     """
@@ -86,8 +87,10 @@ def placement(device: str, dtype: str) -> tuple[str, torch.dtype]:
     known = ["cpu", *(["cuda"] if gpus else []), *(f"cuda:{i}" for i in range(gpus))]
     if device not in known:
         raise UserError(f"no device {device!r} on this machine; give auto or one of {', '.join(known)}")
+    if dtype == "auto":
+        dtype = "float32" if device == "cpu" else "bfloat16"
     if dtype not in DTYPES:
-        raise UserError(f"unknown dtype {dtype!r}; give one of {', '.join(DTYPES)}")
+        raise UserError(f"unknown dtype {dtype!r}; give auto or one of {', '.join(DTYPES)}")
     return device, DTYPES[dtype]
 
 

@@ -31,14 +31,15 @@ async def open_policy(model: ModelConfig) -> AsyncIterator[Policy]:
 
 
 def placed(model: ModelConfig, ray: str = "") -> ModelConfig:
-    """The same model with the device that `auto` is on this machine. On a Ray cluster each worker resolves its own
-    device, which this machine need not have. UserError for a device that the machine lacks, or an unknown dtype."""
+    """The same model with the device and dtype that `auto` is on this machine. On a Ray cluster each worker resolves
+    its own device, which this machine need not have. UserError for a device that the machine lacks, or an unknown
+    dtype."""
     from vlprm.model.loading import placement
 
     if model.is_served:
         return model
-    device, _ = placement("cpu" if ray else model.device, model.dtype)
-    return model if ray else replace(model, device=device)
+    device, dtype = placement("cpu" if ray else model.device, model.dtype)
+    return model if ray else replace(model, device=device, dtype=str(dtype).removeprefix("torch."))
 
 
 def folders_of(models: Iterable[ModelConfig]) -> tuple[list[Path], list[Path]]:

@@ -59,7 +59,7 @@ class ModelConfig:
         server: servers that run the model instead of this process; they must serve the folder `checkpoint`.
         device: auto (a GPU if available), cpu, cuda, cuda:1 and so on; config.yaml records what auto chose. On a Ray
             cluster it is a device of the worker, which gets one GPU for auto if the cluster has any.
-        dtype: float32, or bfloat16 for half the memory.
+        dtype: auto (bfloat16 on a GPU, else float32), float32 or bfloat16; config.yaml records what auto chose.
     """
 
     PLAIN: ClassVar[str] = "checkpoint"  # the field that a plain text sets, see vlprm/runs/flags.py
@@ -67,7 +67,7 @@ class ModelConfig:
     checkpoint: str
     server: ServerConfig = ServerConfig()
     device: str = "auto"
-    dtype: str = "float32"
+    dtype: str = "auto"
 
     @property
     def is_served(self) -> bool:
