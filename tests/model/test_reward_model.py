@@ -9,6 +9,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from tests.conftest import executed, solved
+from vlprm.model import reward_model
 from vlprm.model.checkpoint_config import CheckpointConfig, load_checkpoint_config
 from vlprm.model.loading import load_policy
 from vlprm.model.reward_loading import load_reward_model, save_reward_model
@@ -76,6 +77,35 @@ def test_surprise_is_what_the_language_model_gives_to_what_was_written(backbone:
             assert found[b, step].tolist() == pytest.approx([max(own), sum(own)], rel=1e-3)
             start = end + 1
     assert found[1, 1:].abs().max() == 0
+
+
+def test_logits_over_the_vocabulary_are_made_in_chunks(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Values and gradients are those of all logits at once."""
+    torch.manual_seed(0)
+    head, hidden, ids = torch.nn.Linear(8, 50), torch.randn(2, 20, 8, requires_grad=True), torch.randint(0, 50, (2, 20))
+    chosen, before = torch.rand(2, 20) < 0.7, (torch.arange(20) - 1).clamp(min=0).expand(2, -1)
+    called: list[int] = []
+    head.register_forward_hook(lambda module, args, output: called.append(len(output)))
+
+    def found(size: int) -> tuple[torch.Tensor, ...]:
+        monkeypatch.setattr(reward_model, "LOGITS", size)
+        head.zero_grad()
+        hidden.grad = None
+        nats = reward_model._nats(head, hidden, ids, chosen, before)
+        (nats * torch.arange(1, len(nats) + 1)).sum().backward()
+        assert head.weight.grad is not None
+        assert hidden.grad is not None
+        return nats.detach(), head.weight.grad, hidden.grad
+
+    count = int(chosen.sum())
+    whole = found(1 << 20)
+    assert max(called) == count
+    called.clear()
+    parts = found(7)
+    assert max(called) == 7
+    assert len(called) == 2 * -(-count // 7)  # in forward, and again in backward
+    assert all(torch.allclose(a, b, atol=1e-5) for a, b in zip(whole, parts, strict=True))
+    assert len(reward_model._nats(head, hidden, ids, torch.zeros_like(chosen), before)) == 0
 
 
 def test_scores_do_not_depend_on_the_batch(trained: Path, problems: list[Problem]) -> None:

@@ -19,6 +19,8 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
+from torch.utils.checkpoint import checkpoint
 from transformers import PreTrainedModel
 from transformers.modeling_outputs import TokenClassifierOutput
 
@@ -29,6 +31,7 @@ from vlprm.schema import StepScore
 OUTPUTS = ("correct", "perception", "reasoning")
 CORRECT = 0
 SURPRISES = 2  # features: the least likely token, the whole step
+LOGITS = 1024  # tokens whose logits over the vocabulary are in memory at once
 
 
 @dataclass
@@ -139,8 +142,22 @@ def _at(hidden_BTD: Tensor, ends_BS: Tensor) -> Tensor:
 def _nats(lm_head: nn.Module, hidden_BTD: Tensor, ids_BT: Tensor, chosen_BT: Tensor, before_BT: Tensor) -> Tensor:
     """(N) negative log-likelihoods of the chosen ids, each predicted from the token before it on its path."""
     rows, _ = chosen_BT.nonzero(as_tuple=True)
-    log_p_NV = lm_head(hidden_BTD[rows, before_BT[chosen_BT]]).float().log_softmax(-1)
-    nats_N: Tensor = -log_p_NV.gather(1, ids_BT[chosen_BT][:, None]).squeeze(1)
+    hidden_ND, ids_N = hidden_BTD[rows, before_BT[chosen_BT]], ids_BT[chosen_BT]
+    # ZeRO-3 gathers the weights at each call on all ranks. Their numbers of tokens differ, their numbers of calls may
+    # not.
+    sharded = any(hasattr(weight, "ds_id") for weight in lm_head.parameters())
+    size = max(1, len(ids_N)) if sharded else LOGITS
+    parts = zip(hidden_ND.split(size), ids_N.split(size), strict=True)
+    return torch.cat([_nats_of(lm_head, *part) for part in parts])
+
+
+def _nats_of(lm_head: nn.Module, hidden_ND: Tensor, ids_N: Tensor) -> Tensor:
+    def computed(hidden_ND: Tensor) -> Tensor:
+        return F.cross_entropy(lm_head(hidden_ND).float(), ids_N, reduction="none")
+
+    if not torch.is_grad_enabled():
+        return computed(hidden_ND)
+    nats_N: Tensor = checkpoint(computed, hidden_ND, use_reentrant=False)  # the logits are computed again in backward
     return nats_N
 
 
