@@ -19,13 +19,13 @@ class ScorerConfig:
         kind: kind of rewards: steps (one per step), whole (one per solution, read as a single step), or critiques
             (share of sampled critiques that call a step right; needs a model trained to write critiques).
         critiques: critiques sampled per solution.
-        max_tokens: maximum number of tokens in the memory of a reward model in this process, kept and new; null for as
+        memory_tokens: maximum number of tokens in the memory of a reward model in this process, kept and new; null for as
             many as fit into the free memory of its GPU.
     """
 
     kind: Literal["steps", "whole", "critiques"] = "steps"
     critiques: PositiveInt = 4
-    max_tokens: PositiveInt | None = None
+    memory_tokens: PositiveInt | None = None
 
     def check(self, aggregation: Aggregation) -> None:
         """UserError if the aggregation does not fit the kind of reward."""

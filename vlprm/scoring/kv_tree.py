@@ -115,7 +115,8 @@ def _parts(growth: Extension) -> list[_Part]:
     tree, first = growth.tree, len(growth.tree.parents)
     parents = [*tree.parents, *(node.parent for node in growth.nodes)]
     lengths = [*tree.lengths, *(len(node.segment.ids) for node in growth.nodes)]
-    kept, parts = set(tree.states), []
+    kept = set(tree.states)
+    parts: list[_Part] = []
     for group in consecutive(lengths[first:], CHUNK):
         end = first + group[-1] + 1
         new = range(first + group[0], end)
@@ -203,7 +204,7 @@ def _forward(checkpoint: Checkpoint, parts: Sequence[_Part]) -> None:
         new.add_to_tree(layers, output.states[b, -length:], scores[b])
 
 
-class _KeptLayer(DynamicLayer):
+class _KeptLayer(DynamicLayer):  # type: ignore[misc]
     """The kept keys and values of all trees in one layer. They are copied into one padded tensor when the layer needs
     them, so that there is such a copy of one layer at a time. Afterwards `keys` and `values` are the new ones."""
 

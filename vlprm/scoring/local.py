@@ -25,12 +25,12 @@ _Request = tuple[Problem, Solutions, Hashable]
 
 class LocalScorer:
     """A reward model in this process. Waiting requests are batched. Within an attempt at a problem, tokens that the
-    next request shares with the last one are computed once (`vlprm.scoring.kv_tree`), as far as `max_tokens` allows
+    next request shares with the last one are computed once (`vlprm.scoring.kv_tree`), as far as `memory_tokens` allows
     (`vlprm.scoring.memory`; None: as many tokens as fit). A request without an attempt keeps nothing."""
 
-    def __init__(self, checkpoint: Checkpoint, max_tokens: int | None = None) -> None:
+    def __init__(self, checkpoint: Checkpoint, memory_tokens: int | None = None) -> None:
         self.checkpoint = checkpoint
-        self.memory = TreeMemory(checkpoint, max_tokens)
+        self.memory = TreeMemory(checkpoint, memory_tokens)
         self._batcher = Batcher(self._read, self._first_batch)
 
     async def score(self, problem: Problem, solutions: Solutions, attempt: Hashable = None) -> Scored:

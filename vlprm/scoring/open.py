@@ -68,5 +68,5 @@ async def _opened(model: ModelConfig, scorer: ScorerConfig) -> AsyncIterator[Sco
             yield scores
     else:
         checkpoint = load_reward_model(model.checkpoint, *placement(model.device, model.dtype))
-        local = LocalScorer(checkpoint, scorer.max_tokens)
+        local = LocalScorer(checkpoint, scorer.memory_tokens)
         yield WholeSolutionScorer(local) if scorer.kind == "whole" else local
