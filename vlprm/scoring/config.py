@@ -19,8 +19,8 @@ class ScorerConfig:
         kind: kind of rewards: steps (one per step), whole (one per solution, read as a single step), or critiques
             (share of sampled critiques that call a step right; needs a model trained to write critiques).
         critiques: critiques sampled per solution.
-        memory_tokens: maximum number of tokens in the memory of a reward model in this process, kept and new; null for as
-            many as fit into the free memory of its GPU.
+        memory_tokens: maximum number of tokens in the memory of a reward model in this process, kept and new; null for
+            as many as fit into the free memory of its GPU.
     """
 
     kind: Literal["steps", "whole", "critiques"] = "steps"
