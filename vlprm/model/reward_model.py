@@ -147,7 +147,7 @@ def _nats(lm_head: nn.Module, hidden_BTD: Tensor, ids_BT: Tensor, chosen_BT: Ten
     # not.
     sharded = any(hasattr(weight, "ds_id") for weight in lm_head.parameters())
     size = max(1, len(ids_N)) if sharded else LOGITS
-    parts = zip(hidden_ND.split(size), ids_N.split(size), strict=True)
+    parts = zip(torch.split(hidden_ND, size), torch.split(ids_N, size), strict=True)
     return torch.cat([_nats_of(lm_head, *part) for part in parts])
 
 

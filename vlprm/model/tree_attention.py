@@ -5,6 +5,7 @@ transformers' attention interface dispatches on a name in the config of each par
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import cache
 from typing import Any
 
@@ -73,6 +74,6 @@ def block_mask(until_BT: Tensor, kept: KeptMask | None = None) -> BlockMask:
 
 
 @cache
-def _maker(compiled: bool) -> Any:
+def _maker(compiled: bool) -> Callable[..., BlockMask]:
     """`create_block_mask`, on a GPU compiled once: without a compiler it makes the whole dense mask first."""
     return torch.compile(create_block_mask) if compiled else create_block_mask

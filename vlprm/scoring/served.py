@@ -35,7 +35,8 @@ from vlprm.policy import all_answers
 from vlprm.prompts import verdict_text
 from vlprm.schema import Problem, Step, StepScore
 from vlprm.scoring import Scored
-from vlprm.scoring.tree import ProblemKey, of_all, problem_key
+from vlprm.scoring.scored_tree import of_all
+from vlprm.scoring.tree import ProblemKey, problem_key
 from vlprm.serving.client import Answer, Failure, Kind, Message, Servers, unanswered
 from vlprm.serving.config import ServerConfig
 from vlprm.serving.messages import ZOOMS_DIFFER, messages, probe_problem, probe_steps, tools_of, with_question
