@@ -10,9 +10,9 @@ import json
 from collections import defaultdict
 from typing import Any
 
+from eval.runs.tracked import all_tracked
 from eval.step_scores.config import CritiquesConfig
 from vlprm.metrics import grouped_interval
-from vlprm.policy import all_answers
 from vlprm.policy.critique import Critique, sample_critiques
 from vlprm.policy.open import folders_of
 from vlprm.prompts import critique_question
@@ -47,7 +47,7 @@ async def _asked(model: ModelConfig, solutions: list[tuple[Problem, Solution]]) 
             sample_critiques(engine, p, s.steps, question, f"{s.problem_id}/{i}", 0)
             for i, (p, s) in enumerate(solutions)
         )
-        return [critique for (critique,) in await all_answers(asked)]
+        return [critique for (critique,) in await all_tracked(asked, "critiques")]
 
 
 def _row(problem: Problem, solution: Solution, critique: Critique | None, tasks: Any) -> dict[str, Any] | None:

@@ -13,6 +13,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from eval.runs.config import FaithfulnessConfig
+from eval.runs.tracked import all_tracked
 from vlprm.answers import is_correct
 from vlprm.errors import UserError
 from vlprm.metrics import bootstrap_interval
@@ -60,13 +61,14 @@ async def measure(
     engine: Policy, problems: Sequence[Problem], tasks: Tasks, config: FaithfulnessConfig
 ) -> tuple[list[list[Measures]], Counter[str]]:
     """Measures of each solution of each problem, and the number of solutions per stop reason."""
-    pools = await all_answers(
+    asked_first = (
         rollouts(engine, Request(p, (), config.n, p.id, config.seed, config.temperature, config.max_tokens))
         for p in problems
     )
+    pools = await all_tracked(asked_first, "pools")
     families = [task_of(p.task, tasks) for p in problems]
     asked = (_rows(engine, *of_problem, config) for of_problem in zip(problems, pools, families, strict=True))
-    return await all_answers(asked), Counter(solution.stop for pool in pools for solution in pool)
+    return await all_tracked(asked, "problems"), Counter(solution.stop for pool in pools for solution in pool)
 
 
 async def _rows(

@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Sequence
+from pathlib import Path
 
 from eval.runs.config import SolveConfig
 from eval.runs.models import open_models, refuse_missing_models
@@ -17,7 +18,7 @@ from eval.runs.views import candidate_view
 from vlprm.answers import is_correct
 from vlprm.data.problem_file import gold_answer
 from vlprm.errors import UserError
-from vlprm.images import check_aspect, open_image
+from vlprm.images import check_aspect, content_hash, open_image
 from vlprm.prompts import with_options
 from vlprm.runs.config import dump, run
 from vlprm.runs.folder import open_run, write_atomically
@@ -33,14 +34,15 @@ def main(config: SolveConfig) -> None:
     """Solve the problem, print the chosen solution, and write the page."""
     problem = problem_of(config)
     refuse_missing_models([config.method], config.reward_model, config.critic, config.scorer, config.search.aggregation)
-    open_run(config.run, dump(config), config.search.seed)
+    folder = config.run or Path("runs/solve") / content_hash(dump(config).encode() + b"".join(problem.images))
+    open_run(folder, dump(config), config.search.seed)
     found = asyncio.run(searched(problem, config))
     print(as_text(found))
     if problem.answer is not None and found.chosen is not None:
         print({True: "right", False: "wrong", None: "no result"}[is_right(problem, found.chosen.solution)])
     page = render_page(config.question, [], OneProblem(problem, found))
-    write_atomically(config.run / "report.html", page)
-    log.info("wrote %s", config.run / "report.html")
+    write_atomically(folder / "report.html", page)
+    log.info("wrote %s", folder / "report.html")
 
 
 def problem_of(config: SolveConfig) -> Problem:

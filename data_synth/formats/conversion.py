@@ -106,7 +106,8 @@ def _nothing(config: ConvertConfig, drops: Drops, target: Target) -> str:
         return f"no row of {config.source} can be written as {config.to}; choose another --to"
     first = next((record for _, record in records(config.source, Drops())), None)
     fits = [name for name in READERS if name != config.format and first is not None and _looks_like(name, first)]
-    hint = f"; its first record looks like {' or '.join(fits)}" if fits else ""
+    columns = f"; its first record has {', '.join(sorted(first))}" if first else ""
+    hint = f"; its first record looks like {' or '.join(fits)}" if fits else columns
     return f"no record of {config.source} could be read as {config.format} ({drops}){hint}"
 
 

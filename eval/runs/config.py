@@ -78,7 +78,7 @@ class SolveConfig:
     Args:
         image: image files, in the order in which the question mentions them.
         question: question about the images.
-        run: folder to write.
+        run: folder to write; by default one per question and settings, below runs/solve.
         policy: model that writes solutions.
         reward_model: model that scores steps, if the method needs one; scores of several models are averaged.
         scorer: how the reward model scores.
@@ -92,7 +92,7 @@ class SolveConfig:
 
     image: tuple[Path, ...]
     question: str
-    run: Path = Path("runs/solve")
+    run: Path | None = None
     policy: ModelConfig = ModelConfig("builtin/policy")
     reward_model: tuple[ModelConfig, ...] = ()
     scorer: ScorerConfig = ScorerConfig()

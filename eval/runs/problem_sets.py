@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 
 from eval.runs.config import ProblemSetConfig
@@ -35,12 +35,13 @@ def open_problem_set(config: ProblemSetConfig) -> ProblemSet:
     """Open a problem set. UserError if the name is unknown or the folder incomplete."""
     known = [*BENCHMARKS, *TASKS]
     if config.problem_file is not None:
-        if config.name in known or config.data is not None:
-            raise UserError(
-                f"{config.problem_file} holds your own problems; choose a name that is not taken, and remove data"
-            )
+        if config.name in known:
+            raise UserError(f"{config.problem_file} holds your own problems; choose a name that is not taken")
+        what = f"{config.problem_file}, a file of your own problems"
+        _refuse_unread(config, what, "data", "subset", "style", "split")
         return _own(ProblemFile(config.problem_file), config)
     if config.name in BENCHMARKS or is_benchmark_module(config.name):
+        _refuse_unread(config, f"{config.name}, a published benchmark", "split")
         return _benchmark(load_benchmark(config.name), config)
     if config.name not in TASKS and "." not in config.name:
         nearest = difflib.get_close_matches(config.name, known, n=1)
@@ -49,7 +50,15 @@ def open_problem_set(config: ProblemSetConfig) -> ProblemSet:
             f"unknown benchmark {config.name!r}; {hint}known: {', '.join(known)}; for problems of your own, set "
             "problem_file too"
         )
+    _refuse_unread(config, f"{config.name}, a drawn task family", "data", "subset", "style")
     return _drawn(load_task(config.name), config)
+
+
+def _refuse_unread(config: ProblemSetConfig, what: str, *names: str) -> None:
+    """UserError if a field has a value that this kind of problem set does not read."""
+    defaults = {field.name: field.default for field in fields(config)}
+    if given := [name for name in names if getattr(config, name) != defaults[name]]:
+        raise UserError(f"{what}, does not read {' and '.join(given)}; remove it")
 
 
 def tasks_of(names: Sequence[str]) -> Tasks:

@@ -12,7 +12,7 @@ from PIL import Image
 from eval.runs.config import SolveConfig
 from eval.solve import as_text, is_right, main, problem_of, scored_view
 from vlprm.images import png
-from vlprm.schema import Solution, StepScore
+from vlprm.schema import Problem, Solution, StepScore
 from vlprm.scoring.config import ScorerConfig
 from vlprm.search import Cost, ScoredSolution, SearchResult
 from vlprm.serving.config import ModelConfig
@@ -75,3 +75,17 @@ def test_a_step_without_a_score_is_shown_without_one() -> None:
     assert "answer: none (length)" in said[2]
     assert [step.reward for step in scored_view(cut).steps] == [0.75, None]
     assert as_text(SearchResult("p", "best_of_n", (), [], Cost())) == "no candidate was found"
+
+
+def test_each_question_gets_a_folder_of_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A second question by the same command neither is refused nor replaces the first one's page."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "image.png").write_bytes(png(Image.new("RGB", (32, 32))))
+
+    async def nothing(problem: Problem, config: SolveConfig) -> SearchResult:
+        return SearchResult(problem.id, config.method, (), [], Cost())
+
+    monkeypatch.setattr("eval.solve.searched", nothing)
+    for question in ("How many?", "Which colour?", "How many?"):
+        main(SolveConfig((tmp_path / "image.png",), question, method="self_consistency"))
+    assert len(list(tmp_path.glob("runs/solve/*/report.html"))) == 2

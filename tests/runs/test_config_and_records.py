@@ -389,7 +389,10 @@ def test_a_checkpoints_fingerprint_is_of_its_weights_and_not_of_notes_beside_the
     (tmp_path / "env.json").write_text("{}")
     assert fingerprint(tmp_path) == before
     weights.write_bytes(bytes((2 << 20) - 1) + b"x")
-    assert fingerprint(tmp_path) != before
+    changed = fingerprint(tmp_path)
+    assert changed != before
+    (tmp_path / "adapter_config.json").write_text('{"r": 8}')
+    assert fingerprint(tmp_path) != changed
 
 
 def test_a_served_checkpoints_fingerprint_leaves_out_its_weights(tmp_path: Path) -> None:

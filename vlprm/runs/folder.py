@@ -102,8 +102,8 @@ def _make(folder: Path) -> None:
 # The files that define a checkpoint; a run's own notes next to them (env.json, metrics) do not.
 WEIGHTS = "*.safetensors"
 CHECKPOINT_FILES = (
-    "config.json", "generation_config.json", "vlprm.json", "*processor*.json", "*token*.json", "tokenizer.model",
-    "vocab.json", "merges.txt", "*.jinja", "chat_template.json",
+    "config.json", "adapter_config.json", "generation_config.json", "vlprm.json", "*processor*.json", "*token*.json",
+    "tokenizer.model", "vocab.json", "merges.txt", "*.jinja", "chat_template.json",
 )  # fmt: skip
 
 
