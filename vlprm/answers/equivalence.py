@@ -137,7 +137,7 @@ def _same_maths(answer: str, gold: str) -> bool | None:
     if any(_WORDS.fullmatch(text) for text in (answer, gold)):
         return answer.casefold() == gold.casefold()
     if any(_GOES_ON.search(text) for text in (answer, gold)):
-        return False
+        return "".join(answer.split()) == "".join(gold.split())
     if all(text.count(":") > 1 and _RATIO.fullmatch(text) for text in (answer, gold)):
         return _same_ratio(answer.split(":"), gold.split(":"))
     chosen = [_CHOICES.fullmatch(text) for text in (answer, gold)]

@@ -29,6 +29,11 @@ _CONSTANT = re.compile(r"(?:[\d.,+\-*/^(){}\s]|\\(?:frac|sqrt|pi|cdot|times|pm|m
 MAX_ROOTS = 20
 _AND = re.compile(r",?\s*(?:\\\\?\s)?\b(?:and|or)\b\s*,?\s*")
 _ABOUT = re.compile(r"^(?:about|approximately|approx\.?|around|roughly|exactly|only|\\approx(?![A-Za-z])|≈|~)\s*(?=\S)")
+_STOP = re.compile(r"(?<!\.)(?!\.\.\.$)[.;]+$")  # but not the dots of 0.333...
+_CUT_SHORT = re.compile(r"(?<=\d)(?:\.\.\.|…)$")  # 1.4142...
+_SIDES = re.compile(
+    r"(?<=\d)\s*([A-Za-z]{1,12})\s*(?:\bby\b|\bx\b|\u00d7|\\times)\s*(?=\d+(?:\.\d+)?\s*\1(?![A-Za-z]))"
+)
 _SPACE = re.compile(r"(\\[A-Za-z]+) (?=[A-Za-z])|(\d) (?=\d)|, (?=\S)| ")
 FUNCTIONS = (
     *("sin", "cos", "tan", "cot", "sec", "csc", "sinh", "cosh", "tanh", "log", "ln", "exp"),
@@ -76,6 +81,7 @@ _TYPED: list[tuple[re.Pattern[str], str | Callable[[re.Match[str]], str]]] = [
         (r"[\u00d7]", r"\\times "),
         (r"[·⋅∙]", r"\\cdot "),
         (r"÷", r"\\div "),
+        (r"\.\.\.|…", r"\\ldots "),
         (r"≤|<=|=<|⩽", r"\\leq "),
         (r"≥|>=|⩾", r"\\geq "),
         (r"≠|!=", r"\\neq "),
@@ -163,9 +169,11 @@ def equated(text: str) -> list[str]:
 
 def as_formula(text: str) -> str | None:
     """The canonical text of an expression (see `vlprm.answers.canonical.as_expression`); None if it is cut short."""
-    said = unboxed(plain(text).strip().rstrip("."))
-    said = re.sub(r"\\(?:text|mathrm)\s?\{([^{}]*)\}", r"\1", said).strip().rstrip(".;")
-    said = _ABOUT.sub("", said)
+    said = unboxed(_STOP.sub("", plain(text).strip()))
+    said = _STOP.sub("", re.sub(r"\\(?:text|mathrm)\s?\{([^{}]*)\}", r"\1", said).strip())
+    said = _SIDES.sub(r" \\times ", _ABOUT.sub("", said))
+    if number(said) is None:
+        said = _CUT_SHORT.sub("", said)
     if meaning := _MEANING.get(said.casefold()):
         return meaning
     if bracketed := re.fullmatch(r"\((.*)\)|\\?\{(.*)\\?\}", said):  # (x=1, y=2)

@@ -112,6 +112,11 @@ _PARTS = re.compile(
 _MIXED = re.compile(r"([+-]?)(\d+)(?:\s+(?=\d+\s*/)|\s*(?=\\frac))(\d+\s*/\s*\d+|\\frac\{\d+\}\{\d+\})")
 _DECIMAL_COMMA = re.compile(r"([+-]?(?:0|[1-9]\d*|[1-9]\d{0,2}(?:\.\d{3})+)),(\d+)")
 _SPACED = re.compile(r"[+-]?[1-9]\d{0,2}(?: \d{3})+(?:\.\d+)?")
+_REPEATING = re.compile(r"([+-]?)(\d{0,9})\.(\d{0,9})\\(?:overline|bar|dot)\s?\{(\d{1,9})\}")
+# Three equal digits or two equal groups; the last digits of a root may be equal twice by chance.
+_GOES_ON = re.compile(
+    r"([+-]?)(\d{0,9})\.(\d{0,9}?)(?=(\d)\4\4|(\d{2,9})\5)(?:\4{3,}|(?:\5){2,})(?:\.\.\.|…|\\[lcd]?dots)"
+)
 _TEN_TO = re.compile(r"([+-]?)10\^\{?([+-]?\d{1,2})\}?")
 
 
@@ -144,8 +149,8 @@ def unicode_variants(text: str) -> str:
 
 
 def number(text: str) -> Fraction | None:
-    """The exact value of a text that is one number: digits with thousands separators, a decimal, a power of ten, a
-    fraction or a mixed number. None if it is not a number."""
+    """The exact value of a text that is one number: digits with thousands separators, a decimal, which may repeat, a
+    power of ten, a fraction or a mixed number. None if it is not a number."""
     text = text.strip()
     if len(text) > MAX_NUMBER:
         return None
@@ -154,6 +159,8 @@ def number(text: str) -> Fraction | None:
     if mixed := _MIXED.fullmatch(text):
         whole, fraction = Fraction(mixed[2]), number(mixed[3])
         return None if fraction is None else (whole + fraction) * (-1 if mixed[1] == "-" else 1)
+    if repeating := _REPEATING.fullmatch(text) or _GOES_ON.fullmatch(text):
+        return _repeating(*repeating.groups())
     if power := _TEN_TO.fullmatch(text):
         return Fraction(10) ** int(power[2]) * (-1 if power[1] == "-" else 1) if int(power[2]) <= MAX_EXPONENT else None
     parts = _PARTS.fullmatch(text)
@@ -171,6 +178,12 @@ def number(text: str) -> Fraction | None:
             return None
         value *= Fraction(10) ** exponent
     return -value if parts["sign"] == "-" else value
+
+
+def _repeating(sign: str, whole: str, once: str, digit: str | None, group: str | None = None) -> Fraction:
+    period = digit or group or ""
+    value = Fraction(f"{whole or 0}.{once or 0}") + Fraction(int(period), (10 ** len(period) - 1) * 10 ** len(once))
+    return -value if sign == "-" else value
 
 
 def places(value: Fraction) -> int | None:

@@ -31,6 +31,7 @@ _DECIMAL_COMMA = re.compile(r"(?<![\w.,(\[])\d+,\d\d(?![\w,)\]]|\.\d)")  # 2,74:
 _OPERATOR = re.compile(r"\s*(?:[+*/\u00d7·^÷-]\s*[\d(\\]|\\times|\\cdot|(?:or|and|to|out of)\s+\S|=)")
 # 4.5 V, and a current of 2 A
 _ANOTHER = re.compile(rf"\b(?:and|or)\s+(?:\w+ ){{0,2}}(?:\d|{WORDS})")
+_SECOND = re.compile(rf"(?:\s[A-Za-z]+){{1,3}}\s(?:and|or)\s(?:\w+\s){{0,2}}(?:\d|{WORDS})")  # 7 dogs and 3 cats
 _PROSE = r"(?<![\\A-Za-z])(?!(?:sqrt|sin|cos|tan|log|ln|exp|pi)\b)[A-Za-z]"
 _MATRICES = re.compile(r"\\begin\{[a-z]*(?:matrix|array)\}.*\\end\{[a-z]*(?:matrix|array)\}", re.DOTALL)
 _RELATION = re.compile(r"[<>≤≥≠]|!=|\\(?:leq?|geq?|neq?|lt|gt|in)(?![A-Za-z])")
@@ -87,7 +88,7 @@ def _number_leading(answer_type: AnswerType, text: str) -> str | None:
     said = plain(text).lstrip(" :\n\"'(")
     said = re.sub(r"^[a-z]\s?=\s*", "", _ABOUT.sub("", said))
     token = _TOKEN.match(said)
-    if not token or _OPERATOR.match(said, token.end()):
+    if not token or _OPERATOR.match(said, token.end()) or _SECOND.match(said, token.end()):
         return None
     return _form(answer_type, token[0])
 
