@@ -333,7 +333,7 @@ def test_two_families_of_one_name_are_refused(elsewhere: Path) -> None:
     with pytest.raises(ValueError, match=r"two of the tasks others\.bars, others\.more have the same name"):
         load_tasks(["others.bars", "others.more"])
     with pytest.raises(
-        ValueError, match=r"the family of others\.mine has the name of a built-in task, 'chart'; rename it"
+        ValueError, match=r"the task of others\.mine has the name of a built-in one, 'chart'; rename it"
     ):
         load_tasks(["others.mine"])
     assert load_tasks(["vlprm.tasks.chart"]) == {"chart": TASKS["chart"]}

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from vlprm.benchmarks import algopuzzlevqa, mathvision, mathvista, mmmu, mmmu_pro, puzzlevqa
 from vlprm.benchmarks.benchmark import Benchmark
-from vlprm.errors import UserError
-from vlprm.runs.plugins import module_has, part_of_module
+from vlprm.runs.plugins import known_or_in_module, module_has
 
 BENCHMARKS: dict[str, Benchmark] = {
     module.BENCHMARK.name: module.BENCHMARK
@@ -15,15 +14,9 @@ BENCHMARKS: dict[str, Benchmark] = {
 
 def load_benchmark(name: str) -> Benchmark:
     """The benchmark of that name, or the `BENCHMARK` of the module at that path. Names come from the command line,
-    never from data. UserError lists the known ones, or names the published benchmark whose name a module's repeats."""
-    if name in BENCHMARKS:
-        return BENCHMARKS[name]
-    if "." in name:
-        benchmark = part_of_module(name, "BENCHMARK", Benchmark, "benchmark", "docs/examples/signs.py")
-        if BENCHMARKS.get(benchmark.name, benchmark) is not benchmark:
-            raise UserError(f"the benchmark of {name} has the name of a published one, {benchmark.name!r}; rename it")
-        return benchmark
-    raise UserError(f"unknown benchmark {name!r}; known: {', '.join(BENCHMARKS)}, or the path of a module")
+    never from data. UserError suggests the nearest one, or names the published benchmark whose name a module's
+    repeats."""
+    return known_or_in_module(name, BENCHMARKS, "BENCHMARK", "benchmark", "docs/examples/signs.py")
 
 
 def is_benchmark_module(name: str) -> bool:

@@ -3,9 +3,11 @@ that no data file decides what code runs."""
 
 from __future__ import annotations
 
+import difflib
 import importlib
 import os
 import sys
+from collections.abc import Mapping
 from types import ModuleType
 from typing import TypeVar
 
@@ -14,12 +16,30 @@ from vlprm.errors import UserError
 T = TypeVar("T")
 
 
-def part_of_module(path: str, name: str, kind: type[T], what: str, example: str) -> T:
-    """The attribute `name` of the module at that path. UserError if there is no such module or no attribute of that
-    type; `what` and `example` (a file to read) go into the message."""
-    found = vars(_module(path, what)).get(name)
+def known_or_in_module(name: str, known: Mapping[str, T], attribute: str, what: str, example: str) -> T:
+    """The known object of that name, or the attribute of the module at that path, which has the known ones' type.
+
+    UserError suggests the nearest name; or says what the module lacks, with `example`, a file to read; or that its
+    object has the name of a known one.
+    """
+    if name in known:
+        return known[name]
+    if "." in name:
+        return _in_module(name, known, attribute, what, example)
+    nearest = difflib.get_close_matches(name, known, n=1)
+    hint = f"did you mean {nearest[0]!r}? " if nearest else ""
+    names = ", ".join(known)
+    raise UserError(f"unknown {what} {name!r}; {hint}known: {names}, or the path of a module with a {attribute}")
+
+
+def _in_module(path: str, known: Mapping[str, T], attribute: str, what: str, example: str) -> T:
+    kind = type(next(iter(known.values())))
+    found = vars(_module(path, what)).get(attribute)
     if not isinstance(found, kind):
-        raise UserError(f"module {path} has no {name} (a {kind.__name__}); see {example}")
+        raise UserError(f"module {path} has no {attribute} (a {kind.__name__}); see {example}")
+    own = str(getattr(found, "name", path))
+    if known.get(own, found) is not found:
+        raise UserError(f"the {what} of {path} has the name of a built-in one, {own!r}; rename it")
     return found
 
 

@@ -9,13 +9,11 @@ path. To search many problems concurrently, await them together: policies and sc
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 
-from vlprm.errors import UserError
 from vlprm.policy import Policy
-from vlprm.runs.plugins import part_of_module
+from vlprm.runs.plugins import known_or_in_module
 from vlprm.schema import Aggregation, Problem
 from vlprm.scoring import Scorer
 from vlprm.search import guided, refined, sampled, select
@@ -64,13 +62,7 @@ METHODS: dict[str, Method] = {
 def method_named(name: str) -> Method:
     """The method of that name, or the `METHOD` of the module at that path. Names come from the command line, never from
     data. UserError suggests the nearest method."""
-    if name in METHODS:
-        return METHODS[name]
-    if "." in name:
-        return part_of_module(name, "METHOD", Method, "method", "docs/examples/twice_the_best.py")
-    nearest = difflib.get_close_matches(name, METHODS, n=1)
-    hint = f"did you mean {nearest[0]!r}? " if nearest else ""
-    raise UserError(f"unknown method {name!r}; {hint}known: {', '.join(METHODS)}, or a module's path with a METHOD")
+    return known_or_in_module(name, METHODS, "METHOD", "method", "docs/examples/twice_the_best.py")
 
 
 async def solve(

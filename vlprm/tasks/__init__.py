@@ -7,11 +7,10 @@ the tasks that the user gave, so that no data file decides what code runs.
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Iterable, Mapping, Sequence
 
 from vlprm.errors import UserError
-from vlprm.runs.plugins import part_of_module
+from vlprm.runs.plugins import known_or_in_module
 from vlprm.schema import Problem, Region
 from vlprm.tasks import chart, count_grid, figure, fine_print, pattern
 from vlprm.tasks.synthetic import SyntheticFamily
@@ -27,16 +26,7 @@ TASKS: dict[str, SyntheticFamily] = {
 def load_task(name: str) -> SyntheticFamily:
     """The task of that name, or the `FAMILY` of the module at that path. Names come from the command line, never from
     data. UserError suggests the nearest task, or names the built-in task whose name a module's family repeats."""
-    if name in TASKS:
-        return TASKS[name]
-    if "." in name:
-        family = part_of_module(name, "FAMILY", SyntheticFamily, "task", "docs/examples/dominoes.py")
-        if TASKS.get(family.name, family) is not family:
-            raise UserError(f"the family of {name} has the name of a built-in task, {family.name!r}; rename it")
-        return family
-    nearest = difflib.get_close_matches(name, TASKS, n=1)
-    hint = f"did you mean {nearest[0]!r}? " if nearest else ""
-    raise UserError(f"unknown task {name!r}; {hint}known: {', '.join(TASKS)}, or the path of a module with a FAMILY")
+    return known_or_in_module(name, TASKS, "FAMILY", "task", "docs/examples/dominoes.py")
 
 
 def load_tasks(names: Sequence[str]) -> Tasks:
