@@ -84,13 +84,13 @@ async def served(work: Work, engine: Policy, in_flight: int) -> None:
     results = in_window(
         todo, lambda i: search_one(i, work.source, kept, work.search, work.seed), in_flight, work.stopping
     )
-    unanswered: set[str] = set()
     async for outcome in results:
         work.write([outcome])
-        if isinstance(outcome, Searched) and UNANSWERED & outcome.tree.stops.keys():
-            unanswered.add(outcome.problem.id)
-    if work.is_done:
-        kept.forget(work.records.keys - unanswered)
+        if isinstance(outcome, Failed):
+            kept.forget(outcome.problem_id)
+        elif not UNANSWERED & outcome.tree.stops.keys():
+            kept.forget(outcome.problem.id)
+    kept.compact()
 
 
 async def on_cluster(work: Work, config: Any, open_source: Callable[[Any], Source]) -> None:
