@@ -27,7 +27,9 @@ from data_synth.search.tree import read_solutions
 from vlprm.errors import UserError
 from vlprm.policy.open import open_chat, open_policy
 from vlprm.policy.replay import ANSWERS, ReplayPolicy
+from vlprm.policy.usage import CountedPolicy
 from vlprm.runs.config import dump, run
+from vlprm.runs.cost import Meter
 from vlprm.runs.folder import open_run, timed
 from vlprm.runs.index import UNANSWERED, Entry
 from vlprm.runs.journal import Records, finish, record_at
@@ -40,7 +42,7 @@ from vlprm.runs.window import (
     stopped_by_sigint,
     tell_unanswered,
 )
-from vlprm.serving.config import ModelConfig
+from vlprm.serving.config import ModelConfig, device_count
 from vlprm.tasks import Tasks, load_tasks, refuse_other_tasks, task_of
 
 log = logging.getLogger(__name__)
@@ -89,17 +91,20 @@ async def _ask_model(trees: TreeRun, records: Records, model: ModelConfig, confi
     name = f"{Path(model.checkpoint).name} with {config.ask.template}"
     with stopped_by_sigint() as stopping:
         async with open_chat(model.server) if model.is_served else open_policy(model) as engine:
-            kept = ReplayPolicy(engine, config.run / ANSWERS, records.keys, stopping)
+            counted = CountedPolicy(engine)
+            kept = ReplayPolicy(counted, config.run / ANSWERS, records.keys, stopping)
 
             async def judged(searched: Searched) -> dict[str, Any]:
                 verdicts = await judge_tree(searched.problem, searched.tree, kept, config.ask, config.seed)
                 return _record(searched.problem.id, name, verdicts)
 
             todo = trees.every(1, but=records.keys)
-            with progress("trees", len(trees), len(records.keys)) as reached:
+            meter = Meter(config.run, "judge", device_count(model))
+            with progress("trees", len(trees), len(records.keys)) as reached, meter:
                 async for record in in_window(todo, judged, config.in_flight, stopping):
                     records.append([record])
                     reached(len(records.keys))
+                    meter.used(counted.usage)
                     if not record["unanswered"]:
                         kept.forget(record["key"])
             kept.compact()

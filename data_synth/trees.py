@@ -19,6 +19,7 @@ from data_synth.search.source import Source, drawn_problems, parse_shard, proble
 from data_synth.search.store import FIXED, IMAGES, SUMMARY, TREES, shard_name
 from vlprm.policy.open import folders_of, open_policy, placed
 from vlprm.runs.config import dump, run
+from vlprm.runs.cost import Meter
 from vlprm.runs.folder import open_run, timed
 from vlprm.runs.index import FAILED, UNANSWERED, Entry
 from vlprm.runs.journal import Records, finish, record_at
@@ -30,6 +31,7 @@ from vlprm.runs.window import (
     stopped_by_sigint,
     tell_unanswered,
 )
+from vlprm.serving.config import device_count
 from vlprm.tasks import load_tasks
 
 log = logging.getLogger(__name__)
@@ -67,8 +69,9 @@ def open_source(config: TreesConfig) -> Source:
 async def _search(source: Source, units: list[list[str]], records: Records, config: TreesConfig) -> bool:
     """Search all units; False if SIGINT stopped the run first."""
     total, done = sum(map(len, units)), len(records.keys)
-    with stopped_by_sigint() as stopping, progress("problems", total, done) as reached:
-        work = Work(source, units, config.search, config.seed, records, config.run / IMAGES, stopping, reached)
+    meter = Meter(records.path.parent, "trees", device_count(config.policy, config.workers if config.ray else 1))
+    with stopped_by_sigint() as stopping, progress("problems", total, done) as reached, meter:
+        work = Work(source, units, config.search, config.seed, records, config.run / IMAGES, stopping, reached, meter)
         if work.is_done:
             return True
         if config.ray:

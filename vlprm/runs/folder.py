@@ -24,6 +24,7 @@ from vlprm.runs.resume import refuse_changed_inputs, refuse_other_settings
 
 _COMMIT = re.compile(r"[0-9a-f]{40}")
 CONFIG, INPUTS, ENV, DONE, SECONDS = "config.yaml", "inputs.json", "env.json", "done.json", "seconds.json"
+COST = "cost.json"  # what the stages cost, see vlprm.runs.cost
 INDEX = ".index"  # what the name of a journal's index ends with, see vlprm.runs.index
 SEEN = "seen"  # in done.json: size and time of change of the files when their hashes were taken
 PACKAGES = ("torch", "torchvision", "transformers", "datasets", "pillow", "numpy")
@@ -87,7 +88,7 @@ def open_run(
 
 def _has_work(folder: Path) -> bool:
     """Whether a folder holds more than the notes of a try that ended before its first result."""
-    notes = {CONFIG, INPUTS, ENV, DONE, SECONDS}
+    notes = {CONFIG, INPUTS, ENV, DONE, SECONDS, COST}
     passing = (".draft", INDEX)
     files = (path for path in folder.rglob("*") if path.name not in notes and not path.name.endswith(passing))
     return any(path.is_file() and path.stat().st_size for path in files)
