@@ -15,22 +15,25 @@ import asyncio
 import dataclasses
 import logging
 from collections import Counter
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from data_synth.judges.config import JUDGEMENTS, JudgeConfig
 from data_synth.judges.model import Judged, judge_tree
 from data_synth.judges.oracle import oracle_verdicts
+from data_synth.judges.store import SUMMARY
 from data_synth.search.store import Searched, TreeRun
 from data_synth.search.tree import read_solutions
 from vlprm.errors import UserError
 from vlprm.policy.open import open_chat, open_policy
 from vlprm.policy.replay import ANSWERS, ReplayPolicy
+from vlprm.policy.usage import CountedPolicy
 from vlprm.runs.config import dump, run
+from vlprm.runs.cost import Meter
 from vlprm.runs.folder import open_run, timed
-from vlprm.runs.journal import Records, finish
-from vlprm.runs.progress import progress, tracked
+from vlprm.runs.index import UNANSWERED, Entry
+from vlprm.runs.journal import Records, finish, record_at
+from vlprm.runs.progress import progress
 from vlprm.runs.window import (
     drop_failed,
     in_window,
@@ -39,7 +42,7 @@ from vlprm.runs.window import (
     stopped_by_sigint,
     tell_unanswered,
 )
-from vlprm.serving.config import ModelConfig
+from vlprm.serving.config import ModelConfig, device_count
 from vlprm.tasks import Tasks, load_tasks, refuse_other_tasks, task_of
 
 log = logging.getLogger(__name__)
@@ -58,8 +61,8 @@ def main(config: JudgeConfig) -> None:
             )
         refuse_other_tasks(trees.ids, tasks)
     open_run(config.run, dump(config), config.seed, trees.files)
-    records = Records(config.run / JUDGEMENTS)
-    drop_failed(records, _failed, _is_unanswered)
+    records = Records(config.run / JUDGEMENTS, SUMMARY)
+    drop_failed(records)
     with timed(config.run, "judge"):
         if config.judge == "oracle":
             _ask_oracle(trees, records, tasks, config)
@@ -67,19 +70,20 @@ def main(config: JudgeConfig) -> None:
             assert config.model is not None
             asyncio.run(_ask_model(trees, records, config.model, config))
     leave_unless(len(records.keys) == len(trees))
-    refuse_if_all_failed(records, _failed, "no judgement could be read", "fix the judge")
+    refuse_if_all_failed(records, lambda record: str(record["example"]), "no judgement could be read", "fix the judge")
     finish(records)
     _report(records)
 
 
 def _ask_oracle(trees: TreeRun, records: Records, tasks: Tasks, config: JudgeConfig) -> None:
-    for searched in tracked(trees, "trees", len(trees)):
-        problem = searched.problem
-        if problem.id not in records.keys:
+    with progress("trees", len(trees), len(records.keys)) as reached:
+        for searched in trees.every(1, but=records.keys):
+            problem = searched.problem
             family = task_of(problem.task, tasks)
             verdicts = oracle_verdicts(family, problem, searched.tree, config.error_rate, config.seed)
             judged = Judged(verdicts, read_solutions(problem, searched.tree))
             records.append([_record(problem.id, f"oracle with error rate {config.error_rate}", judged)])
+            reached(len(records.keys))
 
 
 async def _ask_model(trees: TreeRun, records: Records, model: ModelConfig, config: JudgeConfig) -> None:
@@ -87,22 +91,23 @@ async def _ask_model(trees: TreeRun, records: Records, model: ModelConfig, confi
     name = f"{Path(model.checkpoint).name} with {config.ask.template}"
     with stopped_by_sigint() as stopping:
         async with open_chat(model.server) if model.is_served else open_policy(model) as engine:
-            kept = ReplayPolicy(engine, config.run / ANSWERS, records.keys, stopping)
+            counted = CountedPolicy(engine)
+            kept = ReplayPolicy(counted, config.run / ANSWERS, records.keys, stopping)
 
             async def judged(searched: Searched) -> dict[str, Any]:
                 verdicts = await judge_tree(searched.problem, searched.tree, kept, config.ask, config.seed)
                 return _record(searched.problem.id, name, verdicts)
 
-            todo = (searched for searched in trees if searched.problem.id not in records.keys)
-            unanswered: set[str] = set()
-            with progress("trees", len(trees), len(records.keys)) as reached:
+            todo = trees.every(1, but=records.keys)
+            meter = Meter(config.run, "judge", device_count(model))
+            with progress("trees", len(trees), len(records.keys)) as reached, meter:
                 async for record in in_window(todo, judged, config.in_flight, stopping):
                     records.append([record])
                     reached(len(records.keys))
-                    if _is_unanswered(record):
-                        unanswered.add(record["key"])
-            if len(records.keys) == len(trees):
-                kept.forget(records.keys - unanswered)
+                    meter.used(counted.usage)
+                    if not record["unanswered"]:
+                        kept.forget(record["key"])
+            kept.compact()
 
 
 def _record(problem_id: str, judge: str, judged: Judged) -> dict[str, Any]:
@@ -119,29 +124,20 @@ def _record(problem_id: str, judge: str, judged: Judged) -> dict[str, Any]:
     }
 
 
-def _failed(record: Mapping[str, Any]) -> tuple[Mapping[str, int], str] | None:
-    has_verdict = any(verdict is not None for verdict in record["verdicts"])
-    return None if has_verdict else (record["failures"], record["example"])
-
-
-def _is_unanswered(record: Mapping[str, Any]) -> bool:
-    return bool(record.get("unanswered"))
-
-
 def _report(records: Records) -> None:
     failures: Counter[str] = Counter()
     said = unanswered = 0
-    example = ""
-    for record in records:
-        failures.update(record["failures"])
-        example = example or record["example"]
-        said += sum(verdict is not None for verdict in record["verdicts"])
-        unanswered += _is_unanswered(record)
+    example: Entry | None = None
+    for entry in records.entries():
+        failures.update(entry.note["failures"])
+        said += entry.note["verdicts"]
+        unanswered += entry.note[UNANSWERED]
+        example = example or (entry if entry.note["failures"] else None)
     log.info(
         "%d trees judged, %d steps with a verdict; no result: %s", len(records.keys), said, dict(failures) or "none"
     )
-    if example:
-        log.warning("the first judgement without result: %s", example)
+    if example is not None:
+        log.warning("the first judgement without result: %s", record_at(records.path, example.place)["example"])
     tell_unanswered(unanswered)
 
 

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from data_synth.judges.config import JUDGEMENTS
+from data_synth.judges.store import SUMMARY
 from data_synth.labels.config import LabelConfig
 from data_synth.search.store import Searched, TreeRun
 from data_synth.search.tree import is_mixed, outcomes, read_solutions
@@ -24,7 +25,8 @@ from vlprm.labels.fusion import Rule, fuse_tree, with_verdicts
 from vlprm.labels.judge_reliability import JudgeReliability, TreeEvidence, estimate_reliability
 from vlprm.runs.config import dump, run
 from vlprm.runs.folder import open_run, refuse_other_inputs, timed
-from vlprm.runs.journal import placed_records, record_at, refuse_unfinished
+from vlprm.runs.index import entries
+from vlprm.runs.journal import record_at, refuse_unfinished
 from vlprm.runs.progress import tracked
 from vlprm.schema import Problem, StepLabel, StepTree, TreeNode, Verdict, structured
 from vlprm.tasks import known_regions
@@ -70,8 +72,8 @@ class Judgements:
         for path in self.files:
             refuse_unfinished(path, "data_synth.judge")
             refuse_other_inputs(path.parent, trees)
-            for place, record in placed_records(path):
-                self._places[record["key"]], self.judge = place, record["judge"]
+            for entry in entries(path, SUMMARY):
+                self._places[entry.key], self.judge = entry.place, entry.note["judge"]
 
     def of(self, tree: StepTree) -> list[Verdict | None]:
         """The verdict on each node of a tree, or None."""

@@ -27,6 +27,7 @@ from vlprm.data.dataset import iterate_rows, row_evidence
 from vlprm.errors import UserError
 from vlprm.metrics import percent
 from vlprm.runs.config import run
+from vlprm.runs.cost import Cost, cost_of, summed
 from vlprm.runs.folder import INPUTS, fingerprint, json_object, refuse_other_inputs, seconds_of, write_atomically
 from vlprm.runs.journal import iterate_finished
 from vlprm.tasks import load_tasks
@@ -53,6 +54,7 @@ def main(config: ReportConfig) -> None:
         rules.add(row, evidence)
     results |= {"steps": steps.result(), "truth": rules.result(), "judge_quality": steps.quality}
     results["cost"] = _cost(results, config, judgements)
+    results["stages"] = _stages(config.run / "trees", judgements)
     write_atomically(config.run / "synthesis.json", json.dumps(results, indent=2) + "\n")
     page = render_page("step labels", [synthesis_section(results)], LabelledTrees(dataset))
     write_atomically(config.run / "synthesis.html", page)
@@ -137,6 +139,28 @@ def _cost(results: dict[str, Any], config: ReportConfig, judgements: Path | None
     return {**cost, "price": price * tokens / 1e6 / labelled} if price else cost
 
 
+def _stages(trees: Path, judgements: Path | None) -> dict[str, dict[str, float | None]]:
+    """What the calls of models cost in each stage, over all its runs; without the stages that recorded none."""
+    folders = [trees, *trees.glob("shard-*"), *([judgements] if judgements else [])]
+    found: dict[str, list[Cost]] = {}
+    for folder in folders:
+        for stage, cost in cost_of(folder).items():
+            found.setdefault(stage, []).append(cost)
+    return {stage: _resources(summed(costs)) for stage, costs in found.items()}
+
+
+def _resources(cost: Cost) -> dict[str, float | None]:
+    used = cost.usage
+    return {
+        "requests": used.requests,
+        "failures": used.failures,
+        "tokens_read": used.read,
+        "cache_hits": cost.cache_hits,
+        "tokens_sampled": used.sampled,
+        "device_seconds": cost.device_seconds,
+    }
+
+
 def _print(results: dict[str, Any]) -> None:
     console, steps = Console(), results["steps"]
     trees = results["trees"]
@@ -166,8 +190,22 @@ def _print(results: dict[str, Any]) -> None:
     for name, value in results["cost"].items():
         table.add_row(name, f"{value:.4g}")
     console.print(table)
+    if results["stages"]:
+        console.print(_stage_table(results["stages"]))
     if results["truth"]:
         console.print(_truth(results["truth"]))
+
+
+def _stage_table(stages: dict[str, Any]) -> Table:
+    table = plain_table(
+        "Cost by stage", "stage", "requests", "failures", "tokens read", "of these cached %", "tokens sampled",
+        "device seconds",
+    )  # fmt: skip
+    for stage, row in stages.items():
+        hits = "" if row["cache_hits"] is None else percent(row["cache_hits"])
+        counts = (f"{row[name]:,}" for name in ("requests", "failures", "tokens_read"))
+        table.add_row(stage, *counts, hits, f"{row['tokens_sampled']:,}", f"{row['device_seconds']:,.0f}")
+    return table
 
 
 def _truth(truth: dict[str, Any]) -> Table:

@@ -12,19 +12,17 @@ import asyncio
 import dataclasses
 import logging
 from collections import Counter
-from collections.abc import Mapping
-from typing import Any
 
 from data_synth.search.config import TreesConfig
 from data_synth.search.drive import Work, in_process, on_cluster, served
 from data_synth.search.source import Source, drawn_problems, parse_shard, problems_of_file
-from data_synth.search.store import FIXED, IMAGES, TREES, shard_name
-from data_synth.search.tree import is_mixed
-from vlprm.policy import UNANSWERED
+from data_synth.search.store import FIXED, IMAGES, SUMMARY, TREES, shard_name
 from vlprm.policy.open import folders_of, open_policy, placed
 from vlprm.runs.config import dump, run
+from vlprm.runs.cost import Meter
 from vlprm.runs.folder import open_run, timed
-from vlprm.runs.journal import Records, finish
+from vlprm.runs.index import FAILED, UNANSWERED, Entry
+from vlprm.runs.journal import Records, finish, record_at
 from vlprm.runs.progress import progress
 from vlprm.runs.window import (
     drop_failed,
@@ -33,7 +31,7 @@ from vlprm.runs.window import (
     stopped_by_sigint,
     tell_unanswered,
 )
-from vlprm.schema import StepTree, from_json
+from vlprm.serving.config import device_count
 from vlprm.tasks import load_tasks
 
 log = logging.getLogger(__name__)
@@ -49,22 +47,16 @@ def main(config: TreesConfig) -> None:
     own, of_servers = folders_of([config.policy])
     inputs = [*own, *filter(None, [config.problem_file])]
     open_run(folder, dump(config), config.seed, inputs, of_servers, FIXED if n > 1 else ())
-    records = Records(folder / TREES)
-    drop_failed(records, _failed, _is_unanswered)
+    records = Records(folder / TREES, SUMMARY)
+    drop_failed(records)
     with timed(folder, "trees"):
         done = asyncio.run(_search(source, units, records, config))
     leave_unless(done)
-    refuse_if_all_failed(records, _failed, "no problem can be searched", "correct the problems")
+    refuse_if_all_failed(
+        records, lambda record: str(record["said"]), "no problem can be searched", "correct the problems"
+    )
     finish(records)
     _report(records)
-
-
-def _is_unanswered(record: Mapping[str, Any]) -> bool:
-    return "tree" in record and bool(UNANSWERED & record["tree"]["stops"].keys())
-
-
-def _failed(record: Mapping[str, Any]) -> tuple[Mapping[str, int], str] | None:
-    return ({record["failure"]: 1}, record["said"]) if "failure" in record else None
 
 
 def open_source(config: TreesConfig) -> Source:
@@ -77,8 +69,9 @@ def open_source(config: TreesConfig) -> Source:
 async def _search(source: Source, units: list[list[str]], records: Records, config: TreesConfig) -> bool:
     """Search all units; False if SIGINT stopped the run first."""
     total, done = sum(map(len, units)), len(records.keys)
-    with stopped_by_sigint() as stopping, progress("problems", total, done) as reached:
-        work = Work(source, units, config.search, config.seed, records, config.run / IMAGES, stopping, reached)
+    meter = Meter(records.path.parent, "trees", device_count(config.policy, config.workers if config.ray else 1))
+    with stopped_by_sigint() as stopping, progress("problems", total, done) as reached, meter:
+        work = Work(source, units, config.search, config.seed, records, config.run / IMAGES, stopping, reached, meter)
         if work.is_done:
             return True
         if config.ray:
@@ -90,24 +83,26 @@ async def _search(source: Source, units: list[list[str]], records: Records, conf
 
 
 def _report(records: Records) -> None:
-    sums: Counter[str] = Counter(trees=0, mixed=0, rollouts=0, steps=0, failed=0)
+    sums: Counter[str] = Counter(trees=0, mixed=0, rollouts=0, steps=0, failed_roots=0)
     unanswered = 0
-    failures: dict[str, list[str]] = {}
-    for record in records:
-        if "failure" in record:
-            failures.setdefault(record["failure"], []).append(record["said"])
-            continue
-        tree = from_json(StepTree, record["tree"])
-        sums.update(trees=1, mixed=is_mixed(tree), rollouts=tree.rollouts, steps=len(tree.nodes))
-        sums.update(failed=tree.root.mc_total - tree.root.mc_valid)
-        unanswered += _is_unanswered(record)
+    failures: Counter[str] = Counter()
+    first: dict[str, Entry] = {}
+    for entry in records.entries():
+        note = entry.note
+        for cause in note.get(FAILED, {}):
+            failures[cause] += 1
+            first.setdefault(cause, entry)
+        if FAILED not in note:
+            sums.update(trees=1, **{name: note[name] for name in ("mixed", "rollouts", "steps", "failed_roots")})
+            unanswered += note[UNANSWERED]
     log.info(
         "%(trees)d trees, %(mixed)d with right and wrong root rollouts; %(rollouts)d rollouts, %(steps)d steps, "
-        "%(failed)d root rollouts without result", sums
+        "%(failed_roots)d root rollouts without result", sums
     )  # fmt: skip
     tell_unanswered(unanswered)
-    for cause, said in failures.items():
-        log.warning("%d problems cannot be searched (%s); the first: %s", len(said), cause, said[0])
+    for cause, count in failures.items():
+        said = record_at(records.path, first[cause].place)["said"]
+        log.warning("%d problems cannot be searched (%s); the first: %s", count, cause, said)
 
 
 if __name__ == "__main__":

@@ -24,10 +24,11 @@ from eval.runs.config import RunConfig
 from eval.runs.jobs import Job, jobs_of
 from eval.runs.worker import Record, open_worker, open_worker_anew
 from vlprm.model.loading import checkpoint_folder, parameter_count
-from vlprm.policy import UNANSWERED
+from vlprm.policy import UNANSWERED as OUTAGES
 from vlprm.policy.open import folders_of, placed
 from vlprm.runs.config import dump, run
 from vlprm.runs.folder import open_run, timed, write_atomically
+from vlprm.runs.index import FAILED, UNANSWERED, Note, Summary
 from vlprm.runs.journal import Records, finish, in_units
 from vlprm.runs.pools import PARAMETERS, RECORDS
 from vlprm.runs.progress import progress
@@ -55,30 +56,33 @@ def main(config: RunConfig) -> None:
     own, of_servers = folders_of(models_of(config))
     files = [benchmark.problem_file for benchmark in config.benchmarks if benchmark.problem_file is not None]
     open_run(config.run, dump(config), config.search.seed, [*own, *files], of_servers)
-    records = Records(config.run / RECORDS)
-    drop_failed(records, _failed, _is_unanswered)
+    records = Records(config.run / RECORDS, SUMMARY)
+    drop_failed(records)
     with timed(config.run, "run"):
         if len(records.keys) < len(jobs):
             asyncio.run(solve_all(jobs, records, config))
     leave_unless(len(records.keys) == len(jobs))
-    refuse_if_all_failed(records, _failed, "no problem could be solved", "correct the problems or the servers")
+    refuse_if_all_failed(records, _example, "no problem could be solved", "correct the problems or the servers")
     write_atomically(config.run / PARAMETERS, json.dumps(asdict(parameters_of(config))) + "\n")
     finish(records)
-    tell_unanswered(sum(map(_is_unanswered, records)))
+    tell_unanswered(sum(entry.note[UNANSWERED] for entry in records.entries()))
 
 
-def _failed(record: Mapping[str, Any]) -> tuple[Mapping[str, int], str] | None:
-    """A problem that cannot be used, or for which servers answered no request."""
-    if record["failure"]:
-        return {record["failure"]: 1}, record["said"]
+def _note(record: Mapping[str, Any]) -> Note:
+    """Whether servers failed, and the causes if a problem cannot be used, or if servers answered no request for it."""
     stops = Counter(candidate["solution"]["stop"] for candidate in record["candidates"])
-    if not stops or stops.keys() - UNANSWERED:
-        return None
-    return stops, f"{record['problem']}: servers answered no request ({', '.join(stops)})"
+    note: Note = {UNANSWERED: not OUTAGES.isdisjoint(stops)}
+    if record["failure"]:
+        return {**note, FAILED: {record["failure"]: 1}}
+    return {**note, FAILED: stops} if stops and not stops.keys() - OUTAGES else note
 
 
-def _is_unanswered(record: Mapping[str, Any]) -> bool:
-    return any(candidate["solution"]["stop"] in UNANSWERED for candidate in record["candidates"])
+SUMMARY = Summary("results@1", _note)
+
+
+def _example(record: Mapping[str, Any]) -> str:
+    stops = dict.fromkeys(candidate["solution"]["stop"] for candidate in record["candidates"])
+    return str(record["said"]) or f"{record['problem']}: servers answered no request ({', '.join(stops)})"
 
 
 async def solve_all(jobs: Sequence[Job], records: Records, config: RunConfig) -> None:

@@ -44,6 +44,7 @@ class StandIn(ThreadingHTTPServer):
         self.asked: list[Body] = []
         self.keys: set[str | None] = set()
         self.open = self.most_open = 0
+        self.models: list[dict[str, Any]] = []
         self.away = False  # then it accepts connections and closes them without an answer
         self.lock = threading.Lock()
 
@@ -66,7 +67,7 @@ class _Handler(BaseHTTPRequestHandler):
         if self.server.away:
             self.close_connection = True
             return
-        self._send(200, "application/json", '{"object": "list", "data": []}')
+        self._send(200, "application/json", json.dumps({"object": "list", "data": self.server.models}))
 
     def do_POST(self) -> None:
         body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))

@@ -11,7 +11,8 @@ from __future__ import annotations
 
 import re
 from array import array
-from collections.abc import Iterator, Mapping
+from collections.abc import Container, Iterator, Mapping
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,8 +22,10 @@ import yaml
 
 from vlprm.errors import UserError
 from vlprm.images import content_hash
+from vlprm.policy import UNANSWERED as OUTAGES
 from vlprm.runs.folder import CONFIG, write_atomically
-from vlprm.runs.journal import placed_records, record_at, refuse_unfinished
+from vlprm.runs.index import FAILED, UNANSWERED, Note, Summary, entries, parsed_record
+from vlprm.runs.journal import record_at, refuse_unfinished
 from vlprm.runs.resume import result_settings
 from vlprm.schema import Problem, StepTree, from_json, to_json
 
@@ -64,6 +67,24 @@ def failure_record(at: int, failed: Failed) -> dict[str, Any]:
     return {"key": failed.problem_id, "at": at, "failure": failed.failure, "said": failed.said}
 
 
+def _note(record: Mapping[str, Any]) -> Note:
+    """The note about a record: its index in the run; of a tree, what reports sum up."""
+    if "failure" in record:
+        return {"at": record["at"], FAILED: {record["failure"]: 1}}
+    tree, root = record["tree"], record["tree"]["root"]
+    return {
+        "at": record["at"],
+        "rollouts": tree["rollouts"],
+        "steps": len(tree["nodes"]),
+        "mixed": 0 < root["mc_correct"] < root["mc_valid"],
+        "failed_roots": root["mc_total"] - root["mc_valid"],
+        UNANSWERED: not OUTAGES.isdisjoint(tree["stops"]),
+    }
+
+
+SUMMARY = Summary("trees@1", _note)
+
+
 def searched(record: Mapping[str, Any], images: Path) -> Searched:
     """Read a record of `tree_record`. UserError if an image is missing or changed."""
     shown = [_kept(name, images) for name in record["problem"]["images"]]
@@ -85,35 +106,43 @@ class TreeRun:
         self.folder = folder
         self.files = tree_files(folder)
         self.failures: dict[str, tuple[str, str]] = {}
-        # Per tree: its index in the run, the number of its file, and its byte offset there.
-        places = array("q")
-        keys: set[str] = set()
+        places = array("q")  # for each tree: its index in the run, the number of its file, its byte offset there
+        self._keys: list[str] = []  # of the trees
+        known: set[str] = set()
         for number, path in enumerate(self.files):
             refuse_unfinished(path, STAGE)
-            for byte, record in placed_records(path):
-                if record["key"] in keys:
-                    raise UserError(f"{folder} has two trees of {record['key']}; keep only the shards of one run")
-                keys.add(record["key"])
-                if "failure" in record:
-                    self.failures[record["key"]] = (record["failure"], record["said"])
+            for entry in entries(path, SUMMARY):
+                if entry.key in known:
+                    raise UserError(f"{folder} has two trees of {entry.key}; keep only the shards of one run")
+                known.add(entry.key)
+                if FAILED in entry.note:
+                    record = record_at(path, entry.place)
+                    self.failures[entry.key] = (record["failure"], record["said"])
                 else:
-                    places.extend((record["at"], number, byte))
-        columns = np.frombuffer(places, dtype=np.int64).reshape(-1, 3)
-        self._places = columns[np.argsort(columns[:, 0])]
-        self.ids = sorted(keys - self.failures.keys())
-        if not keys:
+                    self._keys.append(entry.key)
+                    places.extend((entry.note["at"], number, entry.place))
+        if not known:
             raise UserError(f"{folder} has no records; run `python -m {STAGE}` for at least one problem")
+        self._places = np.frombuffer(places, dtype=np.int64).reshape(-1, 3)
+        self._order = np.argsort(self._places[:, 0])
+        self.ids = sorted(self._keys)
 
     def __len__(self) -> int:
-        return len(self._places)
+        return len(self._keys)
 
     def __iter__(self) -> Iterator[Searched]:
         return self.every(1)
 
-    def every(self, nth: int) -> Iterator[Searched]:
-        """Yield every n-th tree; the others are not read."""
-        for _, number, byte in self._places[::nth]:
-            yield searched(record_at(self.files[number], int(byte)), self.folder / IMAGES)
+    def every(self, nth: int, but: Container[str] = ()) -> Iterator[Searched]:
+        """Yield every n-th tree, except those of the problems `but`; the others are not read."""
+        with ExitStack() as opened:
+            files = [opened.enter_context(path.open("rb")) for path in self.files]
+            for row in self._order[::nth]:
+                _, number, byte = map(int, self._places[row])
+                if self._keys[row] not in but:
+                    files[number].seek(byte)
+                    record = parsed_record(files[number].readline(), f"{self.files[number]}, byte {byte}")
+                    yield searched(record, self.folder / IMAGES)
 
 
 def tree_files(folder: Path) -> list[Path]:

@@ -22,6 +22,7 @@ from data_synth.search.drive import Work, served
 from data_synth.search.source import drawn_problems
 from tests.perf.mock import FAMILY, MockEngine
 from tests.perf.results import write_result
+from vlprm.runs.cost import Meter
 from vlprm.runs.journal import Records
 
 PROBLEMS, GOAL = 200, 1.15
@@ -51,7 +52,7 @@ async def _run(engine: MockEngine, folder: Path) -> float:
     records = Records(folder / "trees.jsonl")
     work = Work(
         source, [source.ids], TreeSearchConfig(searches_at_once=2), 0, records, folder / "images", asyncio.Event(),
-        lambda done: None,
+        lambda done: None, Meter(folder, "trees", 1),
     )  # fmt: skip
     started = time.perf_counter()
     await served(work, engine, in_flight=256)

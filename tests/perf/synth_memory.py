@@ -27,6 +27,7 @@ from data_synth.search.source import drawn_problems
 from data_synth.search.store import IMAGES, TREES
 from tests.perf.mock import FAMILY, MockPolicy
 from tests.perf.results import write_result
+from vlprm.runs.cost import Meter
 from vlprm.runs.folder import open_run
 from vlprm.runs.journal import Records, finish
 
@@ -57,7 +58,8 @@ def grow_trees(folder: Path, size: int) -> None:
     records = Records(run / TREES)
 
     async def work() -> None:
-        todo = Work(source, source.units(125, "0/1"), SEARCH, 0, records, run / IMAGES, asyncio.Event(), print)
+        meter = Meter(run, "trees", 1)
+        todo = Work(source, source.units(125, "0/1"), SEARCH, 0, records, run / IMAGES, asyncio.Event(), print, meter)
         await served(todo, MockPolicy(), in_flight=256)
 
     asyncio.run(work())

@@ -139,7 +139,7 @@ def test_the_turns_render_to_what_the_engine_in_process_reads(inputs: InputBuild
     problem = problems[4]
     first, zoom = parse_step("[perception] fine print\nbelow "), zoomed(problem)
     for steps in ((), (first,), (first, zoom), (zoom, first, first), (zoom, first, zoom)):
-        turns = messages(problem, steps, inputs, lambda image, region, policy: "image")
+        turns = messages(problem, steps, inputs, lambda image, region, policy: {"type": "image"})
         goes_on = turns[-1]["role"] == "assistant"
         text = inputs.processor.apply_chat_template(
             turns, tokenize=False, continue_final_message=goes_on, add_generation_prompt=not goes_on

@@ -11,7 +11,10 @@ import logging
 from collections.abc import Sequence
 from typing import Any
 
+from PIL import Image
+
 from vlprm.errors import UserError
+from vlprm.images import png
 from vlprm.model.image_limits import to_serve
 from vlprm.model.inputs import InputBuilder
 from vlprm.policy import Continuation, Request, read_by_first
@@ -64,26 +67,28 @@ class ServedPolicy:
         `inputs` makes (another chat template or other image sizes), with a zoom or without."""
         problem = probe_problem(self.inputs)
         for steps in probe_steps(self.inputs, problem):
-            body = self._body(messages(problem, steps, self.inputs, self.servers.url))
+            body = {**self._body(messages(problem, steps, self.inputs, self.servers.image)), "max_tokens": 1}
             expected = len(self.inputs.row(problem, steps).ids)
-            for client in self.servers.clients:
-                answer = await self.servers.once(client, {**body, "max_tokens": 1})
+            for server in self.servers.each:
+                answer = await self.servers.once(server, body)
                 if isinstance(answer, Failure):
                     what = f"does not continue a turn of {self.config.model!r}"
-                    raise UserError(unanswered(client, answer, what, "start it as configs/server/trees.yaml shows"))
+                    raise UserError(unanswered(server, answer, what, "start it as configs/server/trees.yaml shows"))
                 if answer.read not in (None, expected):
                     fix = to_serve(self.inputs.pixel_limits) if len(steps) == 1 else ZOOMS_DIFFER
                     raise UserError(
-                        f"the server {client.base_url} reads {answer.read} tokens where the policy's folder makes"
+                        f"the server {server.url} reads {answer.read} tokens where the policy's folder makes"
                         f" {expected}; {fix}"
                     )
+        for server in self.servers.each:
+            await self.servers.learn_names(server, body)
 
     async def sample(self, request: Request) -> list[Continuation]:
         """Return `request.n` continuations; see `Policy.sample`."""
         if any(self.inputs.text.control_token(step.text) for step in request.steps):
             # Here the text stays text; a server would tokenize it to the control token that it spells out.
             return [_failed("control_token")] * request.n
-        answer = await self.servers.call(self._asked(request))
+        answer = await self.servers.call(self._asked(request), request.problem.id)
         if isinstance(answer, Failure):
             return [_failed(answer.stop)] * request.n
         continuations = [self._continuation(answer.choices.get(i), request) for i in range(request.n)]
@@ -95,7 +100,7 @@ class ServedPolicy:
 
     def _asked(self, request: Request) -> dict[str, Any]:
         self.inputs.check_question(request.problem.question)
-        turns = messages(request.problem, request.steps, self.inputs, self.servers.url)
+        turns = messages(request.problem, request.steps, self.inputs, self.servers.image)
         if request.asked:
             turns = with_question(turns, request.asked)
         if not request.one_step:
@@ -106,13 +111,10 @@ class ServedPolicy:
 
     def _body(self, turns: Sequence[Message]) -> dict[str, Any]:
         goes_on = turns[-1]["role"] == "assistant"
-        extra = {
-            "continue_final_message": goes_on,
-            "add_generation_prompt": not goes_on,
-            **self._sampling["extra_body"],
-        }
-        tools = tools_of(self.inputs.config)
-        return {**self._sampling, "model": self.config.model, "messages": turns, **tools, "extra_body": extra}
+        form = {"continue_final_message": goes_on, "add_generation_prompt": not goes_on}
+        return {
+            **self._sampling, "model": self.config.model, "messages": turns, **tools_of(self.inputs.config), **form,
+        }  # fmt: skip
 
     def _continuation(self, choice: Message | None, request: Request) -> Continuation:
         said = text_of(choice)
@@ -167,12 +169,16 @@ class ChatModel:
 
     async def check(self) -> None:
         """UserError if a server does not answer a small question; the message has its reply."""
-        for client in self.servers.clients:
-            asked = {"model": self.config.model, "messages": [user_turn([], "Answer with the word yes.")]}
-            answer = await self.servers.once(client, {**asked, "max_tokens": 16, "temperature": 0.7})
+        for server in self.servers.each:
+            answer = await self.servers.once(server, self._small_question())
             if isinstance(answer, Failure):
                 what = f"does not answer as {self.config.model!r}"
-                raise UserError(unanswered(client, answer, what, "start it as configs/server/judge.yaml shows"))
+                raise UserError(unanswered(server, answer, what, "start it as configs/server/judge.yaml shows"))
+            await self.servers.learn_names(server, self._small_question(png(Image.new("RGB", (56, 56)))))
+
+    def _small_question(self, *images: bytes) -> dict[str, Any]:
+        turn = user_turn([self.servers.image(image) for image in images], "Answer with the word yes.")
+        return {"model": self.config.model, "messages": [turn], "max_tokens": 16, "temperature": 0.7}
 
     async def close(self) -> None:
         """Close the connections."""
@@ -182,9 +188,10 @@ class ChatModel:
         """Return `request.n` answers to the problem's question."""
         assert not request.steps, "a chat model cannot continue steps"
         with_schema = self._takes_schema and request.schema is not None
-        answer = await self.servers.call(self._body(request, with_schema))
+        answer = await self.servers.call(self._body(request, with_schema), request.problem.id)
         if isinstance(answer, Failure) and answer.stop == "refused" and with_schema:
-            said, answer = answer.said, await self.servers.call(self._body(request, with_schema=False))
+            said = answer.said
+            answer = await self.servers.call(self._body(request, with_schema=False), request.problem.id)
             if isinstance(answer, Answer):  # otherwise the schema was not the reason for the refusal
                 log.info("asking without a JSON schema from now on: %s", said)
                 self._takes_schema = False
@@ -194,7 +201,7 @@ class ChatModel:
 
     def _body(self, request: Request, with_schema: bool) -> dict[str, Any]:
         problem = request.problem
-        turn = user_turn([self.servers.url(image) for image in problem.images], problem.question)
+        turn = user_turn([self.servers.image(image) for image in problem.images], problem.question)
         schema = {"name": "answer", "strict": True, "schema": request.schema}
         form = {"response_format": {"type": "json_schema", "json_schema": schema}} if with_schema else {}
         return {"model": self.config.model, "messages": [turn], **form, **_chance(request)}
@@ -203,11 +210,13 @@ class ChatModel:
 def _sampling(inputs: InputBuilder) -> dict[str, Any]:
     """Settings that make a server sample and render like the local policy, whatever the checkpoint's generation_config
     says. Control tokens are shown, because they are part of the text."""
-    extra = {"top_k": -1, "min_p": 0.0, "repetition_penalty": 1.0, "skip_special_tokens": False}
     return {
         "top_p": 1.0,
+        "top_k": -1,
+        "min_p": 0.0,
+        "repetition_penalty": 1.0,
+        "skip_special_tokens": False,
         "logit_bias": {str(i): -100 for i in inputs.banned_ids},
-        "extra_body": extra,
     }
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from vlprm.policy import Continuation, Policy, Request
+from vlprm.runs.cost import Usage
 from vlprm.schema import Problem, Region
 from vlprm.zoom.boxes import Size
 
@@ -24,6 +25,13 @@ class CountedPolicy:
         self.prompt = self.prompt or read
         self.read += read
         return continuations
+
+    @property
+    def usage(self) -> Usage:
+        """What the calls cost. Servers count it themselves, with what failed and what they had in their caches."""
+        servers = getattr(self.engine, "servers", None)
+        known: Usage = servers.usage if servers else Usage(self.calls, read=self.read, sampled=self.sampled)
+        return known
 
     @property
     def tokens(self) -> int:

@@ -24,11 +24,14 @@ from vlprm.runs.resume import refuse_changed_inputs, refuse_other_settings
 
 _COMMIT = re.compile(r"[0-9a-f]{40}")
 CONFIG, INPUTS, ENV, DONE, SECONDS = "config.yaml", "inputs.json", "env.json", "done.json", "seconds.json"
+COST = "cost.json"  # what the stages cost, see vlprm.runs.cost
+INDEX = ".index"  # what the name of a journal's index ends with, see vlprm.runs.index
+SEEN = "seen"  # in done.json: size and time of change of the files when their hashes were taken
 PACKAGES = ("torch", "torchvision", "transformers", "datasets", "pillow", "numpy")
 
 
 @contextmanager
-def _writing(path: Path) -> Iterator[None]:
+def writing(path: Path) -> Iterator[None]:
     """UserError if the disk is full or not writable. The next run drops a line that was cut short."""
     try:
         yield
@@ -50,7 +53,7 @@ def write_atomically(path: Path, data: bytes | str) -> None:
     """Write a file so that a reader, or the next run after a kill, sees all of it or nothing."""
     path.parent.mkdir(parents=True, exist_ok=True)
     draft = path.with_name(f"{path.name}.{os.getpid()}.draft")  # shards write the same image at the same time
-    with _writing(path):
+    with writing(path):
         draft.write_bytes(data.encode() if isinstance(data, str) else data)
     draft.replace(path)
 
@@ -85,8 +88,9 @@ def open_run(
 
 def _has_work(folder: Path) -> bool:
     """Whether a folder holds more than the notes of a try that ended before its first result."""
-    notes = {CONFIG, INPUTS, ENV, DONE, SECONDS}
-    files = (path for path in folder.rglob("*") if path.name not in notes and not path.name.endswith(".draft"))
+    notes = {CONFIG, INPUTS, ENV, DONE, SECONDS, COST}
+    passing = (".draft", INDEX)
+    files = (path for path in folder.rglob("*") if path.name not in notes and not path.name.endswith(passing))
     return any(path.is_file() and path.stat().st_size for path in files)
 
 
@@ -109,9 +113,14 @@ CHECKPOINT_FILES = (
 
 def fingerprint(path: Path, weights: bool = True) -> str:
     """A hash of a file's bytes, of a checkpoint folder's files, with or without its weights, or of all files of another
-    folder; for a download from the Hub, the hash of its commit. UserError if the path does not exist."""
+    folder; for a download from the Hub, the hash of its commit. UserError if the path does not exist.
+
+    The hash of a finished journal is in the `done.json` next to it, and holds while the file's size and time of change
+    are those of then."""
     if not path.exists():
         raise UserError(f"{path} does not exist; run the stage that makes it first")
+    if path.is_file() and (known := _known_hash(path)):
+        return known
     if path.parent.name == "snapshots" and _COMMIT.fullmatch(path.name):
         return path.name
     patterns = (*CHECKPOINT_FILES, *([WEIGHTS] if weights else []))
@@ -124,6 +133,17 @@ def fingerprint(path: Path, weights: bool = True) -> str:
         with file.open("rb") as stream:
             digest.update(name.encode() + hashlib.file_digest(stream, "sha256").digest())
     return digest.hexdigest()[:16]
+
+
+def _known_hash(path: Path) -> str:
+    done = json_object(path.with_name(DONE))
+    return str(done[path.name]) if done.get(SEEN, {}).get(path.name) == seen(path) else ""
+
+
+def seen(path: Path) -> list[int]:
+    """The size and the time of change of a file, by which a file that has not changed is known again."""
+    known = path.stat()
+    return [known.st_size, known.st_mtime_ns]
 
 
 def json_object(path: Path) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -9,7 +10,8 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from vlprm.errors import UserError
-from vlprm.runs.folder import DONE, _writing, fingerprint, json_object, write_atomically
+from vlprm.runs.folder import DONE, SEEN, fingerprint, json_object, seen, write_atomically, writing
+from vlprm.runs.index import KEYS, Entry, Summary, entries, header, index_of, parsed_record
 
 T = TypeVar("T")
 
@@ -26,7 +28,7 @@ def placed_records(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
     lines = placed_lines(path) if path.exists() else iter(())
     for number, (place, line) in enumerate(lines, 1):
         if line.endswith(b"\n"):
-            yield place, _record(line, f"{path}, line {number}")
+            yield place, parsed_record(line, f"{path}, line {number}")
 
 
 def placed_lines(path: Path) -> Iterator[tuple[int, bytes]]:
@@ -42,30 +44,26 @@ def record_at(path: Path, place: int) -> dict[str, Any]:
     """The record at a byte offset."""
     with path.open("rb") as file:
         file.seek(place)
-        return _record(file.readline(), f"{path}, byte {place}")
-
-
-def _record(line: bytes, place: str) -> dict[str, Any]:
-    try:
-        record = json.loads(line)
-    except ValueError as error:
-        raise UserError(f"{place} is not JSON; remove that line to continue") from error
-    if not isinstance(record, dict) or "key" not in record:
-        raise UserError(f"{place} is not a record with a key; remove that line to continue")
-    return record
+        return parsed_record(file.readline(), f"{path}, byte {place}")
 
 
 class Records:
-    """A JSONL file of objects with a `key` each, opened for appending. A last line that a kill cut short is dropped."""
+    """A JSONL file of objects with a `key` each, opened for appending. A last line that a kill cut short is dropped.
 
-    def __init__(self, path: Path) -> None:
-        self.path = path
+    Its index (see `vlprm.runs.index`) says what is there, with the notes that `summary` makes of the records."""
+
+    def __init__(self, path: Path, summary: Summary = KEYS) -> None:
+        self.path, self.summary = path, summary
         path.parent.mkdir(parents=True, exist_ok=True)
+        self.keys: set[str] = {entry.key for entry in self.entries()}
         self._drop_torn_line()
-        self.keys: set[str] = {record["key"] for record in self}
 
     def __iter__(self) -> Iterator[dict[str, Any]]:
         return read_records(self.path)
+
+    def entries(self) -> Iterator[Entry]:
+        """What the index says of each record."""
+        return entries(self.path, self.summary)
 
     def append(self, records: Iterable[Mapping[str, Any]]) -> None:
         """Write records that belong together and flush them to disk. A key that already exists is an error."""
@@ -73,34 +71,69 @@ class Records:
         for record in batch:
             assert record["key"] not in self.keys, f"{self.path} has {record['key']} already"
             self.keys.add(record["key"])
-        with _writing(self.path), self.path.open("a") as file:
-            file.writelines(json.dumps(record) + "\n" for record in batch)
+        lines = [json.dumps(record).encode() + b"\n" for record in batch]
+        with writing(self.path), self.path.open("ab") as file:
+            place = file.tell()
+            file.writelines(lines)
             file.flush()
             os.fsync(file.fileno())
+        index = index_of(self.path)
+        with writing(index), index.open("ab") as file:
+            if not file.tell():
+                file.write(header(self.summary))
+            for record, line in zip(batch, lines, strict=True):
+                file.write(Entry(place, len(line), record["key"], self.summary.of(record)).line())
+                place += len(line)
 
     def drop(self, keys: set[str]) -> None:
         """Remove the records with these keys."""
-        kept = [json.dumps(record) + "\n" for record in self if record["key"] not in keys]
-        write_atomically(self.path, "".join(kept))
+        index, place = index_of(self.path), 0
+        drafts = [path.with_name(f"{path.name}.{os.getpid()}.draft") for path in (self.path, index)]
+        with writing(self.path), drafts[0].open("wb") as kept, drafts[1].open("wb") as listed:
+            listed.write(header(self.summary))
+            for entry, line in self._lines():
+                if entry.key not in keys:
+                    kept.write(line)
+                    listed.write(dataclasses.replace(entry, place=place).line())
+                    place += len(line)
+            kept.flush()
+            os.fsync(kept.fileno())
+        index.unlink(missing_ok=True)  # it would be wrong if a kill came between the two
+        drafts[0].replace(self.path)
+        drafts[1].replace(index)
         self.keys -= keys
 
+    def _lines(self) -> Iterator[tuple[Entry, bytes]]:
+        if self.keys:
+            with self.path.open("rb") as file:
+                for entry in self.entries():
+                    file.seek(entry.place)
+                    yield entry, file.read(entry.length)
+
     def _drop_torn_line(self) -> None:
-        if self.path.exists():
-            data = self.path.read_bytes()
-            if data and not data.endswith(b"\n"):
-                write_atomically(self.path, data[: data.rfind(b"\n") + 1])
+        if not self.path.exists():
+            return
+        with self.path.open("rb+") as file:
+            size = file.seek(0, os.SEEK_END)
+            if not size or (file.seek(size - 1), file.read(1))[1] == b"\n":
+                return
+            file.truncate(sum(entry.length for entry in self.entries()))
+        if index_of(self.path).exists():
+            os.utime(index_of(self.path))  # still right, and not older than the journal
 
 
-def append_line(path: Path, record: Mapping[str, Any]) -> None:
-    """Append one record without flushing to disk: it survives a kill of this process, but not of the machine."""
-    with _writing(path), path.open("a") as file:
-        file.write(json.dumps(record) + "\n")
+def append_line(path: Path, record: Mapping[str, Any]) -> int:
+    """Append one record without flushing to disk: it survives a kill of this process, but not of the machine. Returns
+    the length of its line in bytes."""
+    with writing(path), path.open("ab") as file:
+        return file.write(json.dumps(record).encode() + b"\n")
 
 
 def finish(records: Records) -> None:
     """Mark the stage that writes these records as finished: store their fingerprint in `done.json` next to them."""
-    done = {records.path.name: fingerprint(records.path)}
-    write_atomically(records.path.with_name(DONE), json.dumps(done) + "\n")
+    path = records.path
+    done = {path.name: fingerprint(path), SEEN: {path.name: seen(path)}}
+    write_atomically(path.with_name(DONE), json.dumps(done) + "\n")
 
 
 def finished_records(path: Path, stage: str) -> list[dict[str, Any]]:

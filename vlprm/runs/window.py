@@ -12,14 +12,13 @@ from typing import Any, TypeVar
 
 from vlprm.errors import UserError
 from vlprm.runs.folder import DONE
-from vlprm.runs.journal import Records
+from vlprm.runs.index import FAILED, UNANSWERED, Entry
+from vlprm.runs.journal import Records, record_at
 
 log = logging.getLogger(__name__)
 
 T = TypeVar("T")
 R = TypeVar("R")
-# The causes why a record has no result, with their counts, and an example; None for a record with a result.
-Failed = Callable[[Mapping[str, Any]], tuple[Mapping[str, int], str] | None]
 EXIT_STOPPED = 130  # conventional exit status after SIGINT
 
 
@@ -80,32 +79,32 @@ def leave_unless(done: bool) -> None:
         raise SystemExit(EXIT_STOPPED)
 
 
-def drop_failed(records: Records, failed: Failed, is_unanswered: Callable[[Mapping[str, Any]], bool]) -> None:
+def drop_failed(records: Records) -> None:
     """Remove the records that this run makes again: all if none has a result, because what failed may work now, and
     those that an outage left without answers. Other records with an answer stay, even if it counts as no result."""
-    if records.keys and all(failed(record) is not None for record in records):
+    if records.keys and all(FAILED in entry.note for entry in records.entries()):
         records.drop(set(records.keys))
-    spoilt = {record["key"] for record in records if is_unanswered(record)}
+    spoilt = {entry.key for entry in records.entries() if entry.note.get(UNANSWERED)}
     if spoilt:
         log.info("%d of %d records lack answers because servers failed; asking again", len(spoilt), len(records.keys))
         records.path.with_name(DONE).unlink(missing_ok=True)
         records.drop(spoilt)
 
 
-def refuse_if_all_failed(records: Records, failed: Failed, what: str, fix: str) -> None:
-    """UserError with the causes and the first example if no record has a result. The records are removed then, so that
-    the same command tries again, also with other settings or inputs."""
+def refuse_if_all_failed(records: Records, example: Callable[[Mapping[str, Any]], str], what: str, fix: str) -> None:
+    """UserError with the causes, and the `example` of the first record, if no record has a result. The records are
+    removed then, so that the same command tries again, also with other settings or inputs."""
     counts: Counter[str] = Counter()
-    first = ""
-    for record in records:
-        failure = failed(record)
-        if failure is None:
+    first: Entry | None = None
+    for entry in records.entries():
+        if FAILED not in entry.note:
             return
-        counts.update(failure[0])
-        first = first or failure[1]
-    if counts:
+        counts.update(entry.note[FAILED])
+        first = first or entry
+    if first is not None:
+        said = example(record_at(records.path, first.place))
         records.drop(set(records.keys))
-        raise UserError(f"{what} ({dict(counts)}); the first: {first}; {fix}, then run the same command again")
+        raise UserError(f"{what} ({dict(counts)}); the first: {said}; {fix}, then run the same command again")
 
 
 def tell_unanswered(count: int) -> None:

@@ -80,12 +80,13 @@ class ServedScorer:
         for steps in probe_steps(self.inputs, problem):
             row = self.inputs.row(problem, steps)
             fix = "" if len(steps) == 1 else ZOOMS_DIFFER
-            for client in self.servers.clients:
-                answer = await self.servers.once(client, self._body(problem, steps), self.kind)
+            for server in self.servers.each:
+                answer = await self.servers.once(server, self._body(problem, steps), self.kind)
                 if self._read(answer, row, (len(steps) - 1,), fix) == [None]:
                     failure = answer if isinstance(answer, Failure) else Failure("no_scores", "another kind of answer")
                     what = f"does not score as {self.config.model!r}"
-                    raise UserError(unanswered(client, failure, what, f"serve {self.folder} as {__name__} says"))
+                    raise UserError(unanswered(server, failure, what, f"serve {self.folder} as {__name__} says"))
+                await self.servers.learn_names(server, self._body(problem, steps), self.kind)
 
     async def score_steps(self, solutions: Sequence[tuple[Problem, Sequence[Step]]]) -> list[Scores]:
         """One list per solution, one score per step. A score is None if the step cannot be read, its text would be
@@ -141,12 +142,12 @@ class ServedScorer:
         return [*[None] * first, *(score for part in parts for score in part)]
 
     async def _asked(self, problem: Problem, steps: Sequence[Step], row: PackedRow, wanted: Sequence[int]) -> Scores:
-        return self._read(await self.servers.call(self._body(problem, steps), self.kind), row, wanted)
+        return self._read(await self.servers.call(self._body(problem, steps), problem.id, self.kind), row, wanted)
 
     def _body(self, problem: Problem, steps: Sequence[Step]) -> dict[str, Any]:
         """The request for a solution; with a verdict head, for its last step."""
         checkpoint_config = self.inputs.config
-        turns = messages(problem, steps, self.inputs, self.servers.url)
+        turns = messages(problem, steps, self.inputs, self.servers.image)
         asked = {"model": self.config.model, "messages": turns}
         if self.head == "step":
             goes_on = turns[-1]["role"] == "assistant"
@@ -204,8 +205,8 @@ def _seen_from(row: PackedRow, end: int) -> int:
 
 def _log_probabilities(ids: Sequence[int]) -> dict[str, Any]:
     # vLLM lists the given ids whatever their rank. Ids, not texts, because two tokens may have the same text.
-    extra = {"logprob_token_ids": list(ids), "return_tokens_as_token_ids": True, "add_generation_prompt": True}
-    return {"max_tokens": 1, "temperature": 0.0, "logprobs": True, "top_logprobs": TOP, "extra_body": extra}
+    listed = {"logprob_token_ids": list(ids), "return_tokens_as_token_ids": True, "add_generation_prompt": True}
+    return {"max_tokens": 1, "temperature": 0.0, "logprobs": True, "top_logprobs": TOP, **listed}
 
 
 def _verdict(choice: Message, ids: Sequence[int]) -> StepScore | None:

@@ -1,20 +1,18 @@
-"""Client of chat servers that speak OpenAI's protocol: calls in rotation, a limit on open calls, typed failures, and
-waiting during outages.
+"""Client of chat servers that speak OpenAI's protocol: a server for each problem, limits on open calls, typed failures,
+and waiting during outages.
 
 A call that still fails after its retries is a `Failure`, and no result for the caller, if the server otherwise answers.
-If it does not, the call waits until a server is back.
+If it does not, the call goes to another server, or waits until one is back.
 """
 
 from __future__ import annotations
 
 import asyncio
-import base64
-import itertools
 import json
 import logging
 import os
 import time
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -24,119 +22,150 @@ from openai import AsyncOpenAI
 
 from vlprm.cache import cached
 from vlprm.errors import UserError
-from vlprm.images import content_hash, open_image, png
+from vlprm.runs.cost import Usage
 from vlprm.schema import Region
+from vlprm.serving.balance import Balance, Server
 from vlprm.serving.config import ServerConfig
+from vlprm.serving.wire import ShownImage, data_url, encoded
 from vlprm.zoom.policy import ZoomPolicy
 
 log = logging.getLogger(__name__)
 
 Message = dict[str, Any]
 # An image, the region of it to show (None: all), and how crops are made.
-ShownImage = tuple[bytes, Region | None, ZoomPolicy]
+Shown = tuple[bytes, Region | None, ZoomPolicy]
 
 URL_BYTES = 1 << 29  # cache size for images as data URLs, which all requests of a problem share
 FAILURES_IN_A_ROW = 16  # failed calls without a success between, while servers answer other requests: the run stops
 REFUSED = {400, 413, 422}  # statuses that concern the request, not the server
 BUSY = {429, 502, 503, 504}
+AGAIN = {"busy", "server_error", "timeout"}  # failures after which the same server is asked again
+RETRY = (0.5, 8.0)  # first and longest pause in seconds before the same server is asked again
 PAUSES = (1.0, 30.0)  # first and longest pause in seconds between tries while servers are away or busy
 
 
 @dataclass(frozen=True)
 class Answer:
-    """The choices of an answered call by index (of a pooling call: the pooled sequences), and the tokens that the
-    server read and wrote for all of them (None: not reported)."""
+    """The choices of an answered call by index (of a pooling call: the pooled sequences), the tokens that the server
+    read and wrote for all of them, and how many of those that it read were in its prefix cache (None: not reported)."""
 
     choices: dict[int, Message]
     read: int | None
     written: int | None
+    cached: int | None = None
 
 
 @dataclass(frozen=True)
 class Failure:
-    """A call without an answer. `stop` becomes the solution's `stop`; `said` is the text for messages."""
+    """A call without an answer. `stop` becomes the solution's `stop`; `said` is the text for messages; `wait`: seconds
+    after which the server wants to be asked again."""
 
     stop: str
     said: str
-
-
-async def _chat(client: AsyncOpenAI, body: dict[str, Any]) -> str:
-    text: str = (await client.chat.completions.with_raw_response.create(**body)).text
-    return text
-
-
-async def _pooling(client: AsyncOpenAI, body: dict[str, Any]) -> str:
-    # Not part of OpenAI's protocol: vLLM serves it next to /v1, not below it.
-    root = str(client.base_url).removesuffix("/").removesuffix("/v1")
-    return await client.post(f"{root}/pooling", body=body, cast_to=str)
+    wait: float = 0.0
 
 
 Kind = Literal["chat", "pooling"]  # a call returns texts, or numbers per token
-# How a call is sent, what its answer is called, and the field that lists its choices.
-CALLS: dict[Kind, tuple[Callable[[AsyncOpenAI, dict[str, Any]], Awaitable[str]], str, str]] = {
-    "chat": (_chat, "chat completion", "choices"),
-    "pooling": (_pooling, "pooling response", "data"),
-}
+# What an answer is called, and the field that lists its choices.
+CALLS: dict[Kind, tuple[str, str]] = {"chat": ("chat completion", "choices"), "pooling": ("pooling response", "data")}
 
 
 class Servers:
-    """Clients of one config's servers. Create and `close` it in the same event loop."""
+    """Clients of one config's servers. Create and `close` it in the same event loop. `usage`: what its calls cost."""
 
     def __init__(self, config: ServerConfig) -> None:
         self.config = config
         self._key = _key(config)
-        self.clients = [
-            AsyncOpenAI(base_url=url, api_key=self._key, timeout=config.timeout, max_retries=config.retries)
+        clients = (
+            AsyncOpenAI(base_url=url, api_key=self._key, timeout=config.timeout, max_retries=0)
             for url in config.base_urls
-        ]
-        self._turns = itertools.cycle(self.clients)
-        self._open = asyncio.Semaphore(config.concurrency)
+        )
+        self.each = [Server(client, config.concurrency) for client in clients]
+        self.usage = Usage()
+        self._balance = Balance(self.each)
         self._failed_in_a_row = 0
         self._noted = False
-        self._urls: LRUCache[ShownImage, str] = LRUCache(URL_BYTES, getsizeof=len)
+        self._images: LRUCache[Shown, ShownImage] = LRUCache(URL_BYTES, getsizeof=lambda image: len(image.url))
 
     async def close(self) -> None:
         """Close all connections."""
-        for client in self.clients:
-            await client.close()
+        for server in self.each:
+            await server.client.close()
 
-    def url(self, image: bytes, region: Region | None = None, policy: ZoomPolicy = ZoomPolicy()) -> str:
-        """The image as a data URL, from a cache."""
-        return cached(self._urls, (image, region, policy), lambda: data_url(image, region, policy))
+    def image(self, image: bytes, region: Region | None = None, policy: ZoomPolicy = ZoomPolicy()) -> ShownImage:
+        """The part of a message that shows an image, from a cache."""
+        return cached(self._images, (image, region, policy), lambda: ShownImage(data_url(image, region, policy)))
 
-    async def call(self, body: dict[str, Any], kind: Kind = "chat") -> Answer | Failure:
-        """Call the server whose turn it is, or the next one if that is busy or away.
+    async def call(self, body: dict[str, Any], problem: str, kind: Kind = "chat") -> Answer | Failure:
+        """Call the server of a problem, or another one if that is overloaded or away.
 
         UserError if no server takes calls for longer than the config's patience, or if the servers answer but every
         call fails: the run would consist of failures.
         """
-        waiting_since, pause, tries, cut = None, PAUSES[0], 0, False
+        waiting_since, pause, cuts = None, PAUSES[0], max(1, self.config.retries)
+        tried: set[Server] = set()
         while True:
-            client = next(self._turns)
-            async with self._open:
-                answer = await self.once(client, body, kind)
+            server = self._balance.server_for(problem, but=tried)
+            async with server.slot():
+                answer = await self.once(server, body, kind)
             if isinstance(answer, Answer):
                 self._failed_in_a_row, self._noted = 0, False
                 return answer
-            if answer.stop == "refused" or (answer.stop != "busy" and await _is_there(client)):
-                if answer.stop == "connection" and not cut:  # the server may have come back since; try once more
-                    cut = True
+            if answer.stop == "refused" or (answer.stop != "busy" and await _is_there(server)):
+                if answer.stop == "connection" and cuts:  # the server may have come back since
+                    cuts -= 1
+                    await asyncio.sleep(RETRY[0])
                     continue
                 self._count(answer)
                 return answer
-            tries += 1
-            if tries % len(self.clients):
+            if answer.stop != "busy":
+                server.leaves()
+            tried.add(server)
+            if len(tried) < len(self.each):
                 continue
+            tried.clear()
             waiting_since = waiting_since or time.monotonic()
             self._refuse_to_wait(waiting_since, pause, answer)
             await asyncio.sleep(pause)
             pause = min(2 * pause, PAUSES[1])
 
-    async def once(self, client: AsyncOpenAI, body: dict[str, Any], kind: Kind = "chat") -> Answer | Failure:
-        """Make one call; the client's own retries are included."""
-        send, what, listed = CALLS[kind]
+    async def once(self, server: Server, body: dict[str, Any], kind: Kind = "chat") -> Answer | Failure:
+        """Make one call, with the config's retries while the server is busy or fails."""
+        pause, tries = RETRY[0], self.config.retries
+        while True:
+            answer = await self._asked(server, body, kind)
+            self.usage += spent(answer)
+            if isinstance(answer, Answer) or answer.stop not in AGAIN or not tries:
+                return answer
+            tries -= 1
+            await asyncio.sleep(min(answer.wait, PAUSES[1]) or pause)
+            pause = min(2 * pause, RETRY[1])
+
+    async def _asked(self, server: Server, body: dict[str, Any], kind: Kind) -> Answer | Failure:
+        """One request; two if the server does not keep the images that it was asked about by name."""
+        began = time.monotonic()
+        content, images = encoded(body, server.images)
+        by_name = [image for image in images if server.images.has(image)]
+        answer = await self._sent(server, content, kind)
+        if by_name and isinstance(answer, Failure) and answer.stop == "refused":
+            server.images.missed(by_name)
+            content, images = encoded(body, server.images)
+            answer = await self._sent(server, content, kind)
+        if isinstance(answer, Answer):
+            server.answered()
+            server.images.answered(images)
+        elif answer.stop in ("busy", "timeout"):
+            server.overloaded(began)
+        return answer
+
+    async def _sent(self, server: Server, content: bytes, kind: Kind) -> Answer | Failure:
+        what, listed = CALLS[kind]
+        # Pooling is not part of OpenAI's protocol: vLLM serves it next to /v1, not below it.
+        address = "/chat/completions" if kind == "chat" else f"{server.url.removesuffix('/v1')}/pooling"
         try:
-            text = await send(client, body)
+            text = await server.client.post(
+                address, content=content, cast_to=str, options={"headers": {"Content-Type": "application/json"}}
+            )
         except openai.APITimeoutError:
             return Failure("timeout", f"no answer within {self.config.timeout:g} seconds")
         except openai.APIConnectionError as error:
@@ -144,8 +173,21 @@ class Servers:
         except openai.APIStatusError as error:
             status = error.status_code
             stop = "refused" if status in REFUSED else "busy" if status in BUSY else "server_error"
-            return Failure(stop, self._plain(f"status {status}: {error.response.text}"))
+            wait = error.response.headers.get("retry-after", "")
+            said = self._plain(f"status {status}: {error.response.text}")
+            return Failure(stop, said, float(wait) if wait.isdecimal() else 0.0)
         return parsed(text, listed) or Failure("bad_answer", self._plain(f"not a {what}: {text}"))
+
+    async def learn_names(self, server: Server, body: dict[str, Any], kind: Kind = "chat") -> None:
+        """Find out whether a server keeps images under names, as vLLM does: a small request that shows an image is
+        answered alike with the image and with its name alone."""
+        if not await _is_vllm(server):
+            return
+        server.images.on = True
+        first, second = [await self._asked(server, body, kind) for _ in range(2)]
+        alike = isinstance(first, Answer) and isinstance(second, Answer) and first.read == second.read
+        server.images.on = alike and not server.images.misses
+        log.info("%s %s images by name", server.url, "keeps" if server.images.on else "does not keep")
 
     def _refuse_to_wait(self, since: float, pause: float, failure: Failure) -> None:
         if time.monotonic() - since + pause > self.config.patience:
@@ -171,10 +213,10 @@ class Servers:
             )
 
 
-async def _is_there(client: AsyncOpenAI) -> bool:
+async def _is_there(server: Server) -> bool:
     """Whether a server answers at all, with any status that does not mean an outage."""
     try:
-        await client.with_options(max_retries=0, timeout=10.0).models.list()
+        await server.client.with_options(timeout=10.0).models.list()
     except openai.APIStatusError as error:
         return error.status_code < 500 and error.status_code not in BUSY
     except openai.OpenAIError:
@@ -182,9 +224,17 @@ async def _is_there(client: AsyncOpenAI) -> bool:
     return True
 
 
-def unanswered(client: AsyncOpenAI, failure: Failure, what: str, start: str) -> str:
+async def _is_vllm(server: Server) -> bool:
+    try:
+        models = await server.client.with_options(timeout=10.0).models.list()
+    except openai.OpenAIError:
+        return False
+    return any(getattr(model, "owned_by", "") == "vllm" for model in models.data or ())
+
+
+def unanswered(server: Server, failure: Failure, what: str, start: str) -> str:
     """The message about a server that fails a first small call: `what` it does not do, and how to `start` it."""
-    url = str(client.base_url).rstrip("/")
+    url = server.url
     if failure.stop == "connection":
         return f"no server answers at {url} ({failure.said}); correct server.base_urls, or {start}"
     if failure.said.startswith("status 404") and not url.endswith("/v1"):
@@ -192,17 +242,17 @@ def unanswered(client: AsyncOpenAI, failure: Failure, what: str, start: str) -> 
     return f"the server {url} {what} ({failure.said}); correct the fields of server, or {start}"
 
 
-def data_url(image: bytes, region: Region | None, policy: ZoomPolicy) -> str:
-    """The exact pixels that this process would use, as a PNG data URL, whatever the file's format."""
-    opened = open_image(image, f"image {content_hash(image)}")
-    shown = opened if region is None else policy.crop(opened, region)
-    return "data:image/png;base64," + base64.b64encode(png(shown)).decode()
-
-
-def user_turn(urls: Sequence[str], text: str) -> Message:
+def user_turn(images: Sequence[ShownImage], text: str) -> Message:
     """A user message with images, followed by text if there is any."""
-    parts: list[Message] = [{"type": "image_url", "image_url": {"url": url}} for url in urls]
-    return {"role": "user", "content": [*parts, {"type": "text", "text": text}] if text else parts}
+    return {"role": "user", "content": [*images, {"type": "text", "text": text}] if text else [*images]}
+
+
+def spent(answer: Answer | Failure) -> Usage:
+    """What a call cost."""
+    if isinstance(answer, Failure):
+        return Usage(failures=1)
+    read, sampled, in_cache = answer.read or 0, answer.written or 0, answer.cached
+    return Usage(1, 0, read, sampled, in_cache or 0, 0 if in_cache is None else read)
 
 
 def text_of(choice: Message | None) -> tuple[str, bool] | str:
@@ -229,7 +279,10 @@ def parsed(text: str, name: str) -> Answer | None:
     choices = {c["index"]: c for c in known if isinstance(c.get("index"), int)}
     usage = body.get("usage") if choices else None
     counts = usage if isinstance(usage, dict) else {}
-    return Answer(choices, counts.get("prompt_tokens"), counts.get("completion_tokens")) if choices else None
+    details = counts.get("prompt_tokens_details")
+    cached_tokens = details.get("cached_tokens") if isinstance(details, dict) else None
+    read, written = counts.get("prompt_tokens"), counts.get("completion_tokens")
+    return Answer(choices, read, written, cached_tokens) if choices else None
 
 
 def _key(config: ServerConfig) -> str:

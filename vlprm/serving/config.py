@@ -20,21 +20,24 @@ class ServerConfig:
     """Servers of one model, such as vLLM: OpenAI's chat protocol, with continuation of an assistant turn.
 
     Args:
-        base_urls: server addresses, such as http://localhost:8000/v1, used in turn; empty for no server.
+        base_urls: server addresses, such as http://localhost:8000/v1; all requests about a problem go to one of them,
+            if it is not overloaded. Empty for no server.
         model: name under which the servers serve the model.
-        concurrency: maximum number of open requests, over all servers.
+        concurrency: maximum number of open requests at each server; fewer after it was busy or timed out.
         timeout: timeout of one attempt of a request, in seconds.
         retries: maximum number of further attempts after a failed request, with growing pauses.
         patience: seconds that all servers may be unavailable or busy before the run stops.
+        gpus: GPUs of each server, by which `cost.json` multiplies the seconds of a stage.
         api_key_env: name of the environment variable that holds the API key, if the servers require one.
     """
 
     base_urls: tuple[str, ...] = ()
     model: str = ""
-    concurrency: PositiveInt = 64
+    concurrency: PositiveInt = 128
     timeout: PositiveFloat = 600.0
     retries: NonNegativeInt = 4
     patience: PositiveFloat = 900.0
+    gpus: PositiveInt = 1
     api_key_env: str | None = None
 
     def __post_init__(self) -> None:
@@ -73,6 +76,11 @@ class ModelConfig:
     def is_served(self) -> bool:
         """Whether servers run the model."""
         return bool(self.server.base_urls)
+
+
+def device_count(model: ModelConfig, workers: int = 1) -> int:
+    """The devices that run a model: the GPUs of its servers, or one in each process that has it."""
+    return len(model.server.base_urls) * model.server.gpus if model.is_served else workers
 
 
 def devices_of(models: Iterable[ModelConfig]) -> tuple[str, ...]:

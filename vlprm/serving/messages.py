@@ -14,6 +14,7 @@ from vlprm.model.inputs import InputBuilder
 from vlprm.prompts import user_text
 from vlprm.schema import Problem, Region, Step
 from vlprm.serving.client import Message, user_turn
+from vlprm.serving.wire import ShownImage
 from vlprm.steps import parse_step, turns_of
 from vlprm.zoom.boxes import NO_DIALECT
 from vlprm.zoom.policy import ZoomPolicy
@@ -29,18 +30,18 @@ def messages(
     problem: Problem,
     steps: Sequence[Step],
     inputs: InputBuilder,
-    url: Callable[[bytes, Region | None, ZoomPolicy], str],
+    shown: Callable[[bytes, Region | None, ZoomPolicy], ShownImage],
 ) -> list[Message]:
     """The turns of a problem and steps. A zoom ends its turn; the next turn shows its crop or the message about its
     refusal. Steps after the last zoom form a turn to be continued."""
     zoom = inputs.config.zoom
-    shown = [url(image, None, zoom) for image in problem.images]
-    turns = [user_turn(shown, user_text(inputs.config.prompt_template, problem))]
+    images = [shown(image, None, zoom) for image in problem.images]
+    turns = [user_turn(images, user_text(inputs.config.prompt_template, problem))]
     for written in turns_of(steps):
         turns.append({"role": "assistant", "content": inputs.text.turn(written)})
         last = written[-1]
         if last.ends_turn:
-            crops = last.region and [url(source_of(problem.images, last.region), last.region, zoom)]
+            crops = last.region and [shown(source_of(problem.images, last.region), last.region, zoom)]
             turns.append(_observation(user_turn(crops or [], last.told), zoom))
     return turns
 
