@@ -233,7 +233,7 @@ def test_a_tool_call_is_answered_by_a_tool(backbone: Path, problem: Problem) -> 
     assert f"{CALL}<|im_end|>\n<|im_start|>user\n<tool_response>\n<|vision_start|>" in text
     assert f"<tool_response>\n{tagged.steps[1].told}\n</tool_response><|im_end|>\n" in text
     assert inputs.text.control_token(CALL) is None
-    turns = messages(problem, tagged.steps, inputs, lambda image, region, policy: "image")
+    turns = messages(problem, tagged.steps, inputs, lambda image, region, policy: {"type": "image"})
     rendered = processor.apply_chat_template(
         turns,
         tools=checkpoint_config.zoom.tools,
