@@ -93,7 +93,7 @@ class Balance:
         there = [server for server in left if server.away_until <= now] or left
         lightest = min(there, key=lambda server: (server.load, server.problems))
         home = self._homes.get(problem)
-        if home in there and home.load <= SPILL * lightest.load + SLACK:
+        if home is not None and home in there and home.load <= SPILL * lightest.load + SLACK:
             return home
         lightest.problems += 1
         self._homes[problem] = lightest
