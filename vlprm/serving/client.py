@@ -56,8 +56,8 @@ class Answer:
 
 @dataclass(frozen=True)
 class Failure:
-    """A call without an answer. `stop` becomes the solution's `stop`; `said` is the text for messages. `again`: the same
-    call may be answered later, after `wait` seconds if the server says so."""
+    """A call without an answer. `stop` becomes the solution's `stop`; `said` is the text for messages. `again`: the
+    same call may be answered later, after `wait` seconds if the server says so."""
 
     stop: str
     said: str
