@@ -12,7 +12,6 @@ from __future__ import annotations
 import re
 from array import array
 from collections.abc import Container, Iterator, Mapping
-from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -24,7 +23,7 @@ from vlprm.errors import UserError
 from vlprm.images import content_hash
 from vlprm.policy import UNANSWERED as OUTAGES
 from vlprm.runs.folder import CONFIG, write_atomically
-from vlprm.runs.index import FAILED, UNANSWERED, Note, Summary, entries, parsed_record
+from vlprm.runs.index import FAILED, UNANSWERED, Note, Summary, entries
 from vlprm.runs.journal import record_at, refuse_unfinished
 from vlprm.runs.resume import result_settings
 from vlprm.schema import Problem, StepTree, from_json, to_json
@@ -135,14 +134,10 @@ class TreeRun:
 
     def every(self, nth: int, but: Container[str] = ()) -> Iterator[Searched]:
         """Yield every n-th tree, except those of the problems `but`; the others are not read."""
-        with ExitStack() as opened:
-            files = [opened.enter_context(path.open("rb")) for path in self.files]
-            for row in self._order[::nth]:
-                _, number, byte = map(int, self._places[row])
-                if self._keys[row] not in but:
-                    files[number].seek(byte)
-                    record = parsed_record(files[number].readline(), f"{self.files[number]}, byte {byte}")
-                    yield searched(record, self.folder / IMAGES)
+        for row in self._order[::nth]:
+            _, number, byte = map(int, self._places[row])
+            if self._keys[row] not in but:
+                yield searched(record_at(self.files[number], byte), self.folder / IMAGES)
 
 
 def tree_files(folder: Path) -> list[Path]:

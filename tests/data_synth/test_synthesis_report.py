@@ -17,6 +17,7 @@ from data_synth.search.store import IMAGES, TREES, Failed, Searched, TreeRun, fa
 from tests.teacher import TeacherEngine
 from vlprm.data.dataset import read_rows
 from vlprm.labels.fusion import RULES
+from vlprm.runs.cost import Meter, Usage
 from vlprm.runs.folder import open_run
 from vlprm.runs.journal import Records, finish, read_records
 from vlprm.tasks import TASKS
@@ -85,6 +86,25 @@ def test_the_counts_are_those_of_the_run(run: Path, capsys: pytest.CaptureFixtur
     page = (run / "synthesis.html").read_text()
     assert "image missing" in page
     assert "://" not in page.replace("http://www.w3.org", "")
+
+
+def test_what_the_calls_cost_is_shown_by_stage(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for stage, folder, used in (
+        ("trees", "trees", Usage(10, 1, 8_000, 700, cached=3_000, cached_of=4_000)),
+        ("judge", "judgements", Usage(5, 0, 2_000, 300)),
+        ("trees", "trees", Usage(20, 0, 1_000, 100, cached=1_000, cached_of=1_000)),  # the command ran twice
+    ):
+        with Meter(run / folder, stage, devices=2) as meter:
+            meter.used(used)
+    stages = results_of(run)["stages"]
+    assert set(stages) == {"trees", "judge"}
+    trees = stages["trees"]
+    assert (trees["requests"], trees["failures"], trees["tokens_read"], trees["tokens_sampled"]) == (30, 1, 9_000, 800)
+    assert (trees["cache_hits"], stages["judge"]["cache_hits"]) == (0.8, None)
+    shown = capsys.readouterr().out
+    assert "Cost by stage" in shown
+    assert "9,000" in shown
+    assert "9,000" in (run / "synthesis.html").read_text()
 
 
 def test_every_rule_is_measured_against_the_truth(run: Path) -> None:

@@ -21,6 +21,7 @@ from vlprm.model.loading import checkpoint_folder
 from vlprm.policy import Continuation, Policy, Request
 from vlprm.policy.open import open_chat, open_policy
 from vlprm.policy.rollout import rollouts
+from vlprm.policy.served import ServedPolicy
 from vlprm.schema import Problem, Solution, Step
 from vlprm.serving.config import ModelConfig, ServerConfig
 from vlprm.tasks import TASKS
@@ -133,3 +134,27 @@ def test_a_judge_is_held_to_the_form_of_its_answer(server: ServerConfig) -> None
     causes = {cause for one in made for cause in one.failures}
     assert causes <= {"contradiction", "step_count", "length"}
     assert all(one.tokens > 0 for one in made)
+
+
+def test_an_image_is_sent_once_and_then_named(server: ServerConfig) -> None:
+    """The server has it by its name, and writes the same; an image that it has never seen is refused by name, and sent
+    again whole."""
+    problem, other = (TASKS["chart"].problem("test", i) for i in (7, 8))
+
+    async def ask(engine: ServedPolicy) -> tuple[list[str], list[tuple[int, int]]]:
+        images = engine.servers.each[0].images
+        assert images.on
+        texts, counts = [], []
+        for asked in (problem, problem, other):
+            if asked is other:
+                images.answered([engine.servers.image(other.images[0], None, engine.zoom)])  # believed to be there
+            (answer,) = await engine.sample(greedy(asked))
+            texts.append(answer.text)
+            counts.append((images.hits, images.misses))
+        return texts, counts
+
+    texts, counts = run_on(server, ask)
+    before = counts[0][0]
+    assert counts == [(before, 0), (before + 1, 0), (before + 1, 1)]
+    assert texts[0] == texts[1]
+    assert texts[2] == sampled(server, [greedy(other)])[0][0].text

@@ -38,6 +38,12 @@ SYNTHESIS = {
         "labelled": 12_000, "targets": {"correct": 5_000, "wrong": 7_000, "none": 345}, "error_kinds": {"action": 20},
     },
     "cost": {"rollouts": 1.5, "tokens": 2_700.0},
+    "stages": {
+        "trees": {"requests": 98_765, "failures": 4, "tokens_read": 123_456_789, "cache_hits": 0.93,
+                  "tokens_sampled": 45_678_901, "device_seconds": 98_765.4},
+        "judge": {"requests": 9, "failures": 0, "tokens_read": 1, "cache_hits": None, "tokens_sampled": 2,
+                  "device_seconds": 0.3},
+    },
 }  # fmt: skip
 TRAINING = {
     "loss": [[20 * i, 1 / i] for i in range(1, 900)], "held_out": [[100, 0.9], [200, 0.8]],

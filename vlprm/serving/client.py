@@ -39,7 +39,6 @@ URL_BYTES = 1 << 29  # cache size for images as data URLs, which all requests of
 FAILURES_IN_A_ROW = 16  # failed calls without a success between, while servers answer other requests: the run stops
 REFUSED = {400, 413, 422}  # statuses that concern the request, not the server
 BUSY = {429, 502, 503, 504}
-AGAIN = {"busy", "server_error", "timeout"}  # failures after which the same server is asked again
 RETRY = (0.5, 8.0)  # first and longest pause in seconds before the same server is asked again
 PAUSES = (1.0, 30.0)  # first and longest pause in seconds between tries while servers are away or busy
 
@@ -57,11 +56,12 @@ class Answer:
 
 @dataclass(frozen=True)
 class Failure:
-    """A call without an answer. `stop` becomes the solution's `stop`; `said` is the text for messages; `wait`: seconds
-    after which the server wants to be asked again."""
+    """A call without an answer. `stop` becomes the solution's `stop`; `said` is the text for messages. `again`: the
+    same call may be answered later, after `wait` seconds if the server says so."""
 
     stop: str
     said: str
+    again: bool = False
     wait: float = 0.0
 
 
@@ -135,7 +135,7 @@ class Servers:
         while True:
             answer = await self._asked(server, body, kind)
             self.usage += spent(answer)
-            if isinstance(answer, Answer) or answer.stop not in AGAIN or not tries:
+            if isinstance(answer, Answer) or not answer.again or not tries:
                 return answer
             tries -= 1
             await asyncio.sleep(min(answer.wait, PAUSES[1]) or pause)
@@ -167,16 +167,18 @@ class Servers:
                 address, content=content, cast_to=str, options={"headers": {"Content-Type": "application/json"}}
             )
         except openai.APITimeoutError:
-            return Failure("timeout", f"no answer within {self.config.timeout:g} seconds")
+            return Failure("timeout", f"no answer within {self.config.timeout:g} seconds", again=True)
         except openai.APIConnectionError as error:
             return Failure("connection", self._plain(f"{error} {error.__cause__ or ''}"))
         except openai.APIStatusError as error:
-            status = error.status_code
-            stop = "refused" if status in REFUSED else "busy" if status in BUSY else "server_error"
-            wait = error.response.headers.get("retry-after", "")
-            said = self._plain(f"status {status}: {error.response.text}")
-            return Failure(stop, said, float(wait) if wait.isdecimal() else 0.0)
+            return self._refusal(error)
         return parsed(text, listed) or Failure("bad_answer", self._plain(f"not a {what}: {text}"))
+
+    def _refusal(self, error: openai.APIStatusError) -> Failure:
+        status, wait = error.status_code, error.response.headers.get("retry-after", "")
+        stop = "refused" if status in REFUSED else "busy" if status in BUSY else "server_error"
+        said = self._plain(f"status {status}: {error.response.text}")
+        return Failure(stop, said, status in BUSY or status >= 500, float(wait) if wait.isdecimal() else 0.0)
 
     async def learn_names(self, server: Server, body: dict[str, Any], kind: Kind = "chat") -> None:
         """Find out whether a server keeps images under names, as vLLM does: a small request that shows an image is
