@@ -24,14 +24,24 @@ from data_synth.search.store import Searched, TreeRun
 from data_synth.search.tree import is_mixed
 from tests.perf.results import FOLDER, write_result
 from vlprm.answers import is_correct
-from vlprm.labels.fusion import RULES, fuse_tree, mined_corrections, rule_calls_wrong, seen_value, with_verdicts
-from vlprm.labels.judge_reliability import JudgeReliability, TreeEvidence, estimate_reliability
+from vlprm.labels.fusion import (
+    RULES,
+    fuse_tree,
+    mc_rule,
+    mined_corrections,
+    rule_calls_wrong,
+    seen_value,
+    with_votes,
+)
+from vlprm.labels.judge_reliability import TreeEvidence, estimate_reliability
+from vlprm.labels.sources import Reliability
 from vlprm.schema import Problem, Step, Verdict
 from vlprm.serving.config import ModelConfig
 from vlprm.tasks import TASKS
 from vlprm.tasks.scene import rng_for
 
 PROBLEMS, SEEDS, ACCURACIES = 600, 5, (0.8, 0.9, 0.95)
+CONFIDENT = 0.125, 0.75  # VRPRM's Monte Carlo values of surely wrong and surely right steps
 RUN = FOLDER / "label_quality" / "trees"
 Sayings = Callable[[Problem, Sequence[Step], float, int], list[Verdict | None]]
 
@@ -87,8 +97,8 @@ def measured(known: Sequence[Tree], style: str, says: Sayings, accuracy: float) 
     judged: list[dict[str, float]] = []
     for seed in range(SEEDS):
         evidence = [_evidence(tree, says, 1 - accuracy, seed) for tree in known]
-        quality = estimate_reliability(evidence, seed)
-        estimated = {f"estimated {name}": rate for name, rate in quality.rates.items()}
+        quality = estimate_reliability(evidence, seed=seed)
+        estimated = {f"estimated {name}": rate for name, rate in quality.sources["judge"].rates.items()}
         judged.append({**estimated, **_true_rates(known, evidence), **_mined(known, evidence, quality)})
         for rule in RULES:
             calls[rule].append(
@@ -105,7 +115,7 @@ def measured(known: Sequence[Tree], style: str, says: Sayings, accuracy: float) 
             "judge": style, "accuracy": accuracy, "rule": rule, "f1": f1[rule], "interval": _interval(calls[rule]),
             "minus_judge": _interval(calls[rule], calls["judge"]), "best_single_f1": best, "steps": steps,
             "labelled": sums[rule][3] / steps, "f1_labelled": _f1(sums[rule][[0, 1, 4]]),
-            **(rates if rule == "bayes" else {}),
+            **(rates if rule == "bayes" else _confident(known) if rule == "mc" else {}),
         }
         for rule in RULES
     ]  # fmt: skip
@@ -134,21 +144,21 @@ def _evidence(tree: Tree, says: Sayings, error_rate: float, seed: int) -> TreeEv
         for node, verdict in zip(path, says(tree.searched.problem, steps, error_rate, seed), strict=True):
             verdicts[node] = verdict
     evidence = TreeEvidence.of(tree.searched.tree)
-    return replace(evidence, labels=with_verdicts(evidence.labels, verdicts))
+    return replace(evidence, labels=with_votes(evidence.labels, {"judge": verdicts}))
 
 
 def _true_rates(known: Sequence[Tree], evidence: Sequence[TreeEvidence]) -> dict[str, float]:
     said: dict[str, list[bool]] = {"specificity": [], "sensitivity/perception": [], "sensitivity/reasoning": []}
     for tree, seen in zip(known, evidence, strict=True):
         for node in tree.measured:
-            truth, verdict = tree.truth[node], seen.labels[node].judge
+            truth, verdict = tree.truth[node], seen.labels[node].votes.get("judge")
             name = "specificity" if truth and truth.correct else f"sensitivity/{truth.error_kind if truth else None}"
             if verdict and name in said:
                 said[name].append(verdict.correct == (name == "specificity"))
     return {f"true {name}": float(np.mean(hits)) if hits else float("nan") for name, hits in said.items()}
 
 
-def _mined(known: Sequence[Tree], evidence: Sequence[TreeEvidence], quality: JudgeReliability) -> dict[str, float]:
+def _mined(known: Sequence[Tree], evidence: Sequence[TreeEvidence], quality: Reliability) -> dict[str, float]:
     """How many corrections are mined from siblings, and the share of them that are right."""
     right: list[bool] = []
     for tree, seen in zip(known, evidence, strict=True):
@@ -171,6 +181,21 @@ def _calls(tree: Tree, targets: Sequence[float | None], rule: str) -> tuple[int,
         labelled += target is not None
         missed += target is not None and wrong and not called
     return tp, fp, fn, labelled, missed
+
+
+def _confident(known: Sequence[Tree]) -> dict[str, float]:
+    """F1 of the Monte Carlo values outside the band CONFIDENT, called wrong below it, and their share of the steps."""
+    low, high = CONFIDENT
+    calls, confident, steps = np.zeros(3), 0, 0
+    for tree in known:
+        for node in tree.measured:
+            value, truth = mc_rule(tree.searched.tree.nodes[node].label), tree.truth[node]
+            steps += 1
+            if value is not None and not low < value < high:
+                confident += 1
+                called, wrong = value <= low, not (truth and truth.correct)
+                calls += (called and wrong, called and not wrong, wrong and not called)
+    return {"f1_confident": _f1(calls), "confident": confident / steps}
 
 
 def _f1(sums: np.ndarray) -> float:
