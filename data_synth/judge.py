@@ -2,6 +2,8 @@
 
     python -m data_synth.judge --config configs/demo/judge.yaml      the tasks' oracle, with a declared error rate
     python -m data_synth.judge --config configs/server/judge.yaml    a served vision-language model
+    python -m data_synth.judge --config configs/synthesis/check.yaml a checker, which needs no model
+    python -m data_synth.judge --config configs/server/ask.yaml      a model that reads the image again
 
 Writes `judgements.jsonl`, one record per tree: `verdicts` has a verdict or null (no result, or not asked) per node,
 `solutions` the leaves of the judged solutions, `failures` the number of judgements without result by cause. The same
@@ -15,13 +17,16 @@ import asyncio
 import dataclasses
 import logging
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
+from data_synth.judges.asked import reread, reread_tree
+from data_synth.judges.checks import CHECKS, RATES
 from data_synth.judges.config import JUDGEMENTS, JudgeConfig
 from data_synth.judges.model import Judged, judge_tree
-from data_synth.judges.oracle import oracle_verdicts
+from data_synth.judges.oracle import on_each_path, oracle_judge
 from data_synth.search.store import Searched, TreeRun
 from data_synth.search.tree import read_solutions
 from vlprm.errors import UserError
@@ -39,6 +44,7 @@ from vlprm.runs.window import (
     stopped_by_sigint,
     tell_unanswered,
 )
+from vlprm.schema import Problem, Step, Verdict
 from vlprm.serving.config import ModelConfig
 from vlprm.tasks import Tasks, load_tasks, refuse_other_tasks, task_of
 
@@ -50,47 +56,59 @@ def main(config: JudgeConfig) -> None:
     if config.judge == "model" and config.model is None:
         raise UserError("judge: model needs a model; set model to a checkpoint folder, or judge: oracle")
     trees = TreeRun(config.trees)
-    tasks = load_tasks(config.tasks) if config.judge == "oracle" else {}
-    if config.judge == "oracle":
+    tasks = load_tasks(config.tasks) if config.needs_scenes else {}
+    if config.needs_scenes:
         if own := next((name for name in trees.ids if "@" not in name), None):
             raise UserError(
-                f"{own} is a problem of a file, and the oracle knows drawn problems alone; set judge: model"
+                f"{own} is a problem of a file, and this judge knows drawn problems alone; set judge: model, or"
+                " --check arithmetic"
             )
         refuse_other_tasks(trees.ids, tasks)
     open_run(config.run, dump(config), config.seed, trees.files)
     records = Records(config.run / JUDGEMENTS)
     drop_failed(records, _failed, _is_unanswered)
     with timed(config.run, "judge"):
-        if config.judge == "oracle":
-            _ask_oracle(trees, records, tasks, config)
-        else:
-            assert config.model is not None
+        if config.model is not None and config.judge in ("model", "ask"):
             asyncio.run(_ask_model(trees, records, config.model, config))
+        else:
+            _compute(trees, records, tasks, config)
     leave_unless(len(records.keys) == len(trees))
-    refuse_if_all_failed(records, _failed, "no judgement could be read", "fix the judge")
+    _refuse_if_silent(records, config)
     finish(records)
     _report(records)
 
 
-def _ask_oracle(trees: TreeRun, records: Records, tasks: Tasks, config: JudgeConfig) -> None:
+def _compute(trees: TreeRun, records: Records, tasks: Tasks, config: JudgeConfig) -> None:
+    """Judge with the oracle, a check or the simulated reader, which read all solutions."""
+    names = {"oracle": f"oracle with error rate {config.error_rate}", "check": f"check of {config.check}"}
+    name = names.get(config.judge, f"simulated reader with error rate {config.error_rate}")
+    rates = {"rates": RATES[config.check]} if config.judge == "check" else {}
     for searched in tracked(trees, "trees", len(trees)):
         problem = searched.problem
         if problem.id not in records.keys:
-            family = task_of(problem.task, tasks)
-            verdicts = oracle_verdicts(family, problem, searched.tree, config.error_rate, config.seed)
+            verdicts = on_each_path(searched.tree, partial(_computed, problem, tasks, config))
             judged = Judged(verdicts, read_solutions(problem, searched.tree))
-            records.append([_record(problem.id, f"oracle with error rate {config.error_rate}", judged)])
+            records.append([{**_record(problem.id, name, judged), **rates}])
+
+
+def _computed(problem: Problem, tasks: Tasks, config: JudgeConfig, steps: Sequence[Step]) -> list[Verdict | None]:
+    if config.judge == "check":
+        return CHECKS[config.check](problem, steps, tasks)
+    simulated = oracle_judge if config.judge == "oracle" else reread
+    return simulated(task_of(problem.task, tasks), problem, steps, config.error_rate, config.seed)
 
 
 async def _ask_model(trees: TreeRun, records: Records, model: ModelConfig, config: JudgeConfig) -> None:
     """Judge up to `in_flight` trees concurrently. Answers are stored until the record of their tree is written."""
-    name = f"{Path(model.checkpoint).name} with {config.ask.template}"
+    asks = config.judge == "ask"
+    name = f"{Path(model.checkpoint).name} {'reading again' if asks else f'with {config.ask.template}'}"
+    judges = reread_tree if asks else judge_tree
     with stopped_by_sigint() as stopping:
         async with open_chat(model.server) if model.is_served else open_policy(model) as engine:
             kept = ReplayPolicy(engine, config.run / ANSWERS, records.keys, stopping)
 
             async def judged(searched: Searched) -> dict[str, Any]:
-                verdicts = await judge_tree(searched.problem, searched.tree, kept, config.ask, config.seed)
+                verdicts = await judges(searched.problem, searched.tree, kept, config.ask, config.seed)
                 return _record(searched.problem.id, name, verdicts)
 
             todo = (searched for searched in trees if searched.problem.id not in records.keys)
@@ -122,6 +140,14 @@ def _record(problem_id: str, judge: str, judged: Judged) -> dict[str, Any]:
 def _failed(record: Mapping[str, Any]) -> tuple[Mapping[str, int], str] | None:
     has_verdict = any(verdict is not None for verdict in record["verdicts"])
     return None if has_verdict else (record["failures"], record["example"])
+
+
+def _refuse_if_silent(records: Records, config: JudgeConfig) -> None:
+    """UserError if the judge spoke about no step: of a judge that computes, there is nothing to repeat."""
+    if config.judge != "check":
+        refuse_if_all_failed(records, _failed, "no judgement could be read", "fix the judge")
+    elif not any(verdict for record in records for verdict in record["verdicts"]):
+        raise UserError(f"the check of {config.check} has nothing to say about any of these steps; use another judge")
 
 
 def _is_unanswered(record: Mapping[str, Any]) -> bool:
