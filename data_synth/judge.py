@@ -27,11 +27,13 @@ from data_synth.judges.checks import CHECKS, RATES
 from data_synth.judges.config import JUDGEMENTS, JudgeConfig
 from data_synth.judges.model import Judged, judge_tree
 from data_synth.judges.oracle import on_each_path, oracle_judge
+from data_synth.judges.premises import premises_tree
 from data_synth.search.store import Searched, TreeRun
 from data_synth.search.tree import read_solutions
 from vlprm.errors import UserError
 from vlprm.policy.open import open_chat, open_policy
 from vlprm.policy.replay import ANSWERS, ReplayPolicy
+from vlprm.prompts import PREMISES
 from vlprm.runs.config import dump, run
 from vlprm.runs.folder import open_run, timed
 from vlprm.runs.journal import Records, finish
@@ -82,7 +84,7 @@ def _compute(trees: TreeRun, records: Records, tasks: Tasks, config: JudgeConfig
     """Judge with the oracle, a check or the simulated reader, which read all solutions."""
     names = {"oracle": f"oracle with error rate {config.error_rate}", "check": f"check of {config.check}"}
     name = names.get(config.judge, f"simulated reader with error rate {config.error_rate}")
-    rates = {"rates": RATES[config.check]} if config.judge == "check" else {}
+    rates = {"rates": RATES[config.check], "local": True} if config.judge == "check" else {}
     for searched in tracked(trees, "trees", len(trees)):
         problem = searched.problem
         if problem.id not in records.keys:
@@ -100,16 +102,16 @@ def _computed(problem: Problem, tasks: Tasks, config: JudgeConfig, steps: Sequen
 
 async def _ask_model(trees: TreeRun, records: Records, model: ModelConfig, config: JudgeConfig) -> None:
     """Judge up to `in_flight` trees concurrently. Answers are stored until the record of their tree is written."""
-    asks = config.judge == "ask"
+    asks, by_premises = config.judge == "ask", config.ask.template == PREMISES and config.judge == "model"
     name = f"{Path(model.checkpoint).name} {'reading again' if asks else f'with {config.ask.template}'}"
-    judges = reread_tree if asks else judge_tree
+    judges = reread_tree if asks else premises_tree if by_premises else judge_tree
     with stopped_by_sigint() as stopping:
         async with open_chat(model.server) if model.is_served else open_policy(model) as engine:
             kept = ReplayPolicy(engine, config.run / ANSWERS, records.keys, stopping)
 
             async def judged(searched: Searched) -> dict[str, Any]:
                 verdicts = await judges(searched.problem, searched.tree, kept, config.ask, config.seed)
-                return _record(searched.problem.id, name, verdicts)
+                return _record(searched.problem.id, name, verdicts) | ({"local": True} if by_premises else {})
 
             todo = (searched for searched in trees if searched.problem.id not in records.keys)
             unanswered: set[str] = set()

@@ -109,7 +109,9 @@ def _estimate(trees: TreeRun, judgements: Judgements, gold: Gold) -> Reliability
         for searched in drawn
         if is_mixed(searched.tree) or gold.of(searched.tree)
     ]
-    quality = judgements.described(estimate_reliability(evidence, judgements.rates) if evidence else Reliability())
+    quality = judgements.described(
+        estimate_reliability(evidence, judgements.rates, local=judgements.local) if evidence else Reliability()
+    )
     for name, source in quality.sources.items():
         for rate in source.rates:
             log.info("%s, %s: %s", name, rate, rate_text(source, rate))

@@ -91,7 +91,7 @@ JUDGE_TEMPLATES: dict[str, str] = {
     "judge_answer@1": "\nThe right answer is: {answer}\n",
     "judge_reference@1": "\nThe right answer is: {answer}\nA right solution, which is not the only one:\n{solution}\n",
     "judge_reference@2": (
-        "\nThe right answer is: {answer}\nA right solution, which is not the only one, by numbered lines:\n{numbered}\n\n"
+        "\nThe right answer is: {answer}\nA right solution, not the only one, by numbered lines:\n{numbered}\n\n"
         "Give each step two more fields before its verdict: `uses`, the numbers of the earlier steps of the solution"
         " that it builds on, and `matches`, the numbers of the lines of the right solution that do the same. Either may"
         " be empty.\n"
@@ -119,6 +119,47 @@ QUESTION_TEMPLATES: dict[str, str] = {"question@1": _STEP_QUESTIONS}
 READING_TEMPLATES: dict[str, str] = {
     "reading@1": '{question}\n\nLook at the image. Answer with JSON alone, as short as possible: {{"answer": "..."}}'
 }
+
+
+PREMISES = "judge_premises@1"  # judges each step alone, from the steps that it builds on
+CITATION_TEMPLATES: dict[str, str] = {
+    PREMISES: """A question about an image: {question}
+
+A solution, step by step:
+{steps}
+
+Which of the earlier steps does step {step} build on? Answer with JSON alone: {{"uses": [...]}}, with their numbers."""
+}
+PREMISES_TEMPLATES: dict[str, str] = {
+    PREMISES: """You check one step of a solution to a question about an image.
+
+Question: {question}
+
+The step builds on these statements, which you take as true:
+{premises}
+
+The step: {step}
+
+The step is wrong if it misreads the image (perception), if it does not follow from the statements (reasoning), or if \
+it asks for a region that does not show what is needed (action). Answer with JSON alone: {{"reason": "...", \
+"verdict": "correct" or "wrong", "error": "none" or "perception" or "reasoning" or "action"}}"""
+}
+
+
+# To make a wrong step from a right one.
+INJECTION_TEMPLATES: dict[str, str] = {
+    "inject@1": """A solution to a question about an image is right up to this point:
+
+{steps}
+
+The question: {question}
+
+Write its last step again with one error of this kind: {error}. Keep its form, its words and its tag wherever you can; \
+change one statement only, so that it is wrong but plausible. Do not mention the error.
+
+Answer with JSON alone: {{"step": "..."}}"""
+}
+ERRORS = {"perception": "it misreads the image", "reasoning": "it does not follow from what was stated before"}
 
 
 def judge_text(template_id: str, problem: Problem, steps: Sequence[str], crops: int) -> str:

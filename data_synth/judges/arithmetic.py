@@ -90,7 +90,8 @@ def _goes_on(value: Fraction, side: str) -> bool:
 
 def _value(text: str) -> Fraction | None:
     """The value of an expression; None if it is not one, or too large."""
-    tokens, place = [], 0
+    tokens: list[str] = []
+    place = 0
     while place < len(text.rstrip()):
         token = _TOKEN.match(text, place)
         if token is None or len(tokens) == MOST_TOKENS:

@@ -85,12 +85,9 @@ class Reader:
         if len(read) < self.config.samples:
             return None  # its failures are counted
         first, *others = read
-        if not all(_same(other, first, asked.type) for other in others):
-            self.judged.failures["unsure"] += 1
-            return None
         agrees = _same(first, asked.answer, asked.type)
-        if agrees is None:
-            self.judged.failures["not_comparable"] += 1
+        if agrees is None or not all(_same(other, first, asked.type) for other in others):
+            self.judged.failures["not_comparable" if agrees is None else "unsure"] += 1
             return None
         reason = f"{asked.question} {first}"
         return Verdict(True, None, reason) if agrees else Verdict(False, "perception", reason)

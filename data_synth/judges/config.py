@@ -20,7 +20,8 @@ class AskConfig:
 
     Args:
         template: judge prompt: judge@1 (no reference), judge_answer@1 (gold answer), judge_reference@1 (gold answer
-            and solution), or judge_reference@2 (also aligns each step with the solution).
+            and solution), judge_reference@2 (also aligns each step with the solution), or judge_premises@1 (each step
+            alone, with the steps that it builds on).
         samples: judgements per solution; the majority gives a step's verdict, and the agreement is stored. For
             judge: ask, readings per question, which must all agree.
         tries: requests for a judgement until it can be read; after them it counts as no result.
@@ -29,7 +30,9 @@ class AskConfig:
         max_tokens: maximum tokens per judgement.
     """
 
-    template: Literal["judge@1", "judge_answer@1", "judge_reference@1", "judge_reference@2"] = "judge@1"
+    template: Literal["judge@1", "judge_answer@1", "judge_reference@1", "judge_reference@2", "judge_premises@1"] = (
+        "judge@1"
+    )
     samples: PositiveInt = 1
     tries: PositiveInt = 3
     solutions: PositiveInt = 8

@@ -8,22 +8,26 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from data_synth.injected.tree import INJECTED_FILE, is_injected
 from data_synth.judges.config import JUDGEMENTS
 from data_synth.search.tree import read_solutions
 from vlprm.errors import UserError
+from vlprm.labels.fusion import INJECTED
 from vlprm.labels.sources import VERDICTS, Reliability, SourceReliability, declared
-from vlprm.runs.folder import refuse_other_inputs
+from vlprm.runs.folder import json_object, refuse_other_inputs
 from vlprm.runs.journal import placed_records, read_records, record_at, refuse_unfinished
 from vlprm.schema import Problem, StepTree, Verdict, structured
 
 
 @dataclass(frozen=True)
 class _Source:
-    """A run of data_synth.judge: its file, what the source is, its declared rates, and where each tree's record is."""
+    """A run of data_synth.judge: its file, what the source is, its declared rates, whether it judges a step by its
+    premises alone, and where each tree's record is."""
 
     file: Path
     kind: str
     rates: SourceReliability | None
+    local: bool
     places: Mapping[str, int]
 
     def record(self, problem_id: str) -> dict[str, Any] | None:
@@ -36,22 +40,30 @@ class Judgements:
     rates are not between 0 and 1."""
 
     def __init__(self, folders: Sequence[Path], trees: list[Path]) -> None:
-        names = Counter(folder.resolve().name for folder in folders)
+        names = Counter([folder.resolve().name for folder in folders] + [INJECTED] * is_injected(trees))
         if twice := [name for name, count in names.items() if count > 1]:
             raise UserError(f"two sources are named {twice[0]!r} after their folders; rename one folder")
         self.files = [folder / JUDGEMENTS for folder in folders]
-        self._sources = dict(zip(names, (_opened(path, trees) for path in self.files), strict=True))
+        self._sources = {path.parent.resolve().name: _opened(path, trees) for path in self.files}
+        self._told = {name: (source.kind, source.rates) for name, source in self._sources.items()}
+        if INJECTED in names:
+            self._told = {INJECTED: _of_injected(trees), **self._told}
 
     @property
     def rates(self) -> dict[str, SourceReliability]:
         """The sources that declare their rates."""
-        return {name: source.rates for name, source in self._sources.items() if source.rates}
+        return {name: rates for name, (_, rates) in self._told.items() if rates}
+
+    @property
+    def local(self) -> list[str]:
+        """The sources that judge a step by its premises alone."""
+        return [name for name, source in self._sources.items() if source.local]
 
     def described(self, quality: Reliability) -> Reliability:
         """The reliability with each source's kind, in the order of the folders; the prior for one without an
         estimate."""
-        known = zip(self._sources, quality.of(list(self._sources)), strict=True)
-        return replace(quality, sources={name: replace(rates, kind=self._sources[name].kind) for name, rates in known})
+        known = zip(self._told, quality.of(list(self._told)), strict=True)
+        return replace(quality, sources={name: replace(rates, kind=self._told[name][0]) for name, rates in known})
 
     def of(self, tree: StepTree) -> dict[str, list[Verdict | None]]:
         """Each source's verdict on each node of a tree, or None."""
@@ -71,7 +83,11 @@ class Judgements:
 
     def solutions(self, problem: Problem, tree: StepTree) -> list[int]:
         """Leaves of the solutions that all sources read, in the first one's order; those of the first one if they share
-        none; without a record, those that a judge would read."""
+        none; without a record, those that a judge would read. Injected steps follow the first two."""
+        read = self._read(problem, tree)
+        return [*read[:2], *(leaf for leaf, _ in tree.leaves if INJECTED in tree.nodes[leaf].label.votes), *read[2:]]
+
+    def _read(self, problem: Problem, tree: StepTree) -> list[int]:
         records = (source.record(tree.problem_id) for source in self._sources.values())
         read = [list(record["solutions"]) for record in records if record]
         if not read:
@@ -79,27 +95,33 @@ class Judgements:
         return [leaf for leaf in read[0] if all(leaf in other for other in read)] or read[0]
 
 
+def _of_injected(trees: Sequence[Path]) -> tuple[str, SourceReliability | None]:
+    path = trees[0].parent / INJECTED_FILE
+    told = json_object(path)
+    return str(told["maker"]), _declared(path, told["rates"], local=False)
+
+
 def _opened(path: Path, trees: list[Path]) -> _Source:
     refuse_unfinished(path, "data_synth.judge")
     refuse_other_inputs(path.parent, trees)
     places: dict[str, int] = {}
-    kind, rates, spoke = "", None, False
+    kind, rates, spoke, local = "", None, False, False
     for place, record in placed_records(path):
         places[record["key"]], kind = place, record["judge"]
-        rates = rates or record.get("rates")
+        rates, local = rates or record.get("rates"), bool(record.get("local"))
         spoke = spoke or any(verdict is not None for verdict in record["verdicts"])
     if not spoke:
         raise UserError(f"{path} has no verdict on any step; leave this source out of judgements")
-    return _Source(path, kind, _declared(path, rates), places)
+    return _Source(path, kind, _declared(path, rates, local), local, places)
 
 
-def _declared(path: Path, rates: Mapping[str, float] | None) -> SourceReliability | None:
+def _declared(path: Path, rates: Mapping[str, float] | None, local: bool) -> SourceReliability | None:
     if rates is None:
         return None
     for name, rate in rates.items():
         if not 0 < rate < 1:
             raise UserError(f"{path} declares a {name} of {rate}; give a rate between 0 and 1, such as 0.999")
-    return declared(**rates)
+    return declared(**rates, local=local)
 
 
 class Gold:

@@ -60,7 +60,7 @@ class StepTally:
             if verdict is not None and (value := seen_value(label)) is not None:
                 counts_say = "correct" if value else "wrong"
                 self._agreement[f"counts {counts_say}, judge {'correct' if verdict else 'wrong'}"] += 1
-            self._spoke.update(label.votes)
+            self._spoke.update(label.votes.keys())
         self._steps += len(evidence.labels)
 
     def _add_learnt(self, row: DatasetRow, evidence: TreeEvidence) -> None:

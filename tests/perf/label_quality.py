@@ -67,7 +67,7 @@ def main() -> None:
                 RUN, ModelConfig("builtin/policy", device="cpu"), split="validation", problems=PROBLEMS, seed=21
             )
         )
-    known = [_with_truth(searched) for searched in TreeRun(RUN) if is_mixed(searched.tree)]
+    known = [with_truth(searched) for searched in TreeRun(RUN) if is_mixed(searched.tree)]
     styles: dict[str, Sayings] = {"independent": independent, "sticky": sticky}
     rows = [
         row
@@ -121,7 +121,7 @@ def measured(known: Sequence[Tree], style: str, says: Sayings, accuracy: float) 
     ]  # fmt: skip
 
 
-def _with_truth(searched: Searched) -> Tree:
+def with_truth(searched: Searched) -> Tree:
     tree, truth, measured = searched.tree, [None] * len(searched.tree.nodes), set()
     for leaf, _ in tree.leaves:
         path = tree.path(leaf)

@@ -17,6 +17,7 @@ from vlprm.labels.judge_reliability import MIN_VALID, TreeEvidence, posterior_co
 from vlprm.labels.sources import Reliability
 from vlprm.schema import StepLabel, Verdict
 
+INJECTED = "injected"  # the source of the votes on steps that data_synth.inject made
 HIGH_VALUE = 0.5  # least value of a step offered as a correction
 PROGRESS = 0.8  # GenPRM's least ratio of a correct step's value to its parent's (arXiv 2504.00891)
 
@@ -162,14 +163,16 @@ def fuse_tree(
     for nodes, right in paths:
         for node in nodes[:-1]:
             targets[node] = known[node]
-        targets[nodes[-1]] = None if right is None else float(right)
+        last = nodes[-1]
+        injected = INJECTED in evidence.labels[last].votes  # it ends no solution, so no answer labels it
+        targets[last] = known[last] if injected else None if right is None else float(right)
     return [_fused(label, target, rule) for label, target in zip(evidence.labels, targets, strict=True)]
 
 
 def _fused(label: StepLabel, target: float | None, rule: str) -> StepLabel:
     wrong = target is not None and rule_calls_wrong(rule, target)
     alarm = label.said(correct=False) if wrong else None
-    return dataclasses.replace(label, target=target, error_kind=alarm and alarm.error_kind, rule=rule)
+    return dataclasses.replace(label, target=target, error_kind=alarm.error_kind if alarm else None, rule=rule)
 
 
 def mined_corrections(labels: Sequence[StepLabel], parents: Sequence[int]) -> list[int | None]:
@@ -195,8 +198,10 @@ def mined_corrections(labels: Sequence[StepLabel], parents: Sequence[int]) -> li
 
 
 def with_votes(labels: Sequence[StepLabel], said: Mapping[str, Sequence[Verdict | None]]) -> list[StepLabel]:
-    """The labels with the verdicts of each source, by its name."""
+    """The labels with the verdicts of each source, by its name, after the votes that they have."""
     return [
-        dataclasses.replace(label, votes={name: vote for name, votes in said.items() if (vote := votes[node])})
+        dataclasses.replace(
+            label, votes={**label.votes, **{name: vote for name, votes in said.items() if (vote := votes[node])}}
+        )
         for node, label in enumerate(labels)
     ]

@@ -12,15 +12,17 @@ import re
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 from vlprm.images import crop, open_image, png, source_of
 from vlprm.prompts import ALIGNED, judge_text
 from vlprm.schema import ERROR_KINDS, Problem, Step, Verdict, structured
 
+T = TypeVar("T")
 CORRECT, WRONG = "correct", "wrong"
 _FENCE = re.compile(r"```(?:json)?((?:(?!```).)*)```\s*\Z", re.DOTALL | re.IGNORECASE)
-_OBJECT = re.compile(r"(?:.*[\s:])?(\{\s*\"(?:steps|question|answer)\".*)\Z", re.DOTALL)
+_OBJECT = re.compile(r"\{\s*\"")
+MOST_OBJECTS = 1000  # tried as the start of the judgement
 # Commands of LaTeX that JSON reads as a line break, a tab or a return and the rest of a word that is none.
 _COMMANDS = (
     "nabla|natural|ncong|nearrow|neg?|neq|newline|ngeq|ngtr|nleq|not|notin|nsubseteq|nu|nwarrow|tan|tanh|tau|tbinom|"
@@ -103,13 +105,8 @@ def parse_judgement(text: str, steps: int, template: str = "judge@1") -> list[Ve
     exist (`unknown_step`), has missing, extra or repeated steps (`step_count`), or contradicts itself
     (`contradiction`): a correct step with an error, a wrong one without an error, or a correction without a wrong step.
     """
-    kind = _AlignedJudgement if template in ALIGNED else _Judgement
-    try:
-        said = structured(kind, last_json(text), "not a judgement")
-    except NoJudgement:
-        raise
-    except ValueError as error:
-        raise NoJudgement("bad_field", str(error)) from error
+    said: _Judgement | _AlignedJudgement
+    said = _structured(_AlignedJudgement, text) if template in ALIGNED else _structured(_Judgement, text)
     if any(not 1 <= item.step <= steps for item in said.steps):
         raise NoJudgement("unknown_step")
     if [item.step for item in said.steps] != list(range(1, steps + 1)):
@@ -126,14 +123,14 @@ def parse_judgement(text: str, steps: int, template: str = "judge@1") -> list[Ve
 
 
 def last_json(text: str) -> Any:
-    """The JSON value that a text consists of, or ends with after thoughts: after `</think>`, in a fence, or from the
-    last line that opens an object. NoJudgement if there is none."""
+    """The JSON value that a text consists of, or ends with after thoughts: after `</think>`, in a fence, or as it is.
+    NoJudgement if there is none."""
     answer = text.removeprefix("\ufeff").rpartition("</think>")[2]
     fenced = _FENCE.search(answer)
-    opened = _OBJECT.search(answer)
-    for part in (answer, fenced and fenced[1], opened and opened[1]):
+    opened = [found.start() for found in _OBJECT.finditer(answer)][-MOST_OBJECTS:]
+    for part in (answer, *([fenced[1]] if fenced else []), *(answer[start:] for start in opened)):
         try:
-            return json.loads(_with_latex(part or ""))
+            return json.loads(_with_latex(part))
         except (ValueError, RecursionError):
             continue
     raise NoJudgement("not_json")
@@ -157,6 +154,42 @@ def _verdict(said: _Said) -> Verdict:
         parts = (f"{what} {', '.join(map(str, numbers))}" for what, numbers in aligned if numbers)
         reason = "; ".join(filter(None, (reason, *parts)))
     return Verdict(correct, None if correct else said.error, reason)  # type: ignore[arg-type]
+
+
+@dataclass(frozen=True)
+class _OfOne:
+    """A judgement of one step."""
+
+    reason: str
+    verdict: str
+    error: str
+
+
+@dataclass(frozen=True)
+class _Cited:
+    uses: tuple[int, ...]
+
+
+def parse_verdict(text: str) -> Verdict:
+    """The judgement of a single step. NoJudgement as for `parse_judgement`."""
+    said = _structured(_OfOne, text)
+    return _verdict(_Said(1, said.reason, said.verdict, said.error))
+
+
+def parse_citation(text: str, step: int) -> tuple[int, ...]:
+    """The numbers of the earlier steps that a step builds on, in order. NoJudgement if one is not an earlier step."""
+    uses = _structured(_Cited, text).uses
+    if any(not 1 <= used < step for used in uses):
+        raise NoJudgement("unknown_step")
+    return tuple(sorted(set(uses)))
+
+
+def _structured(kind: type[T], text: str) -> T:
+    body = last_json(text)
+    try:
+        return structured(kind, body, "not a judgement")
+    except ValueError as error:
+        raise NoJudgement("bad_field", str(error)) from error
 
 
 def majority(votes: Sequence[Verdict]) -> Verdict | None:

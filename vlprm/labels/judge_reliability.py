@@ -17,16 +17,17 @@ Counts are of all rollouts from a step or through it. A search chooses where to 
 does not matter to a likelihood.
 
 Both use only steps before which some source spoke and none saw an error, because later steps may carry an earlier error
-on. The share of steps that do is estimated from the alarms after an error, given the sources' rates.
+on. Alarms of a source that tells little (`SourceReliability.informs`) do not count for that. The share of steps that
+carry an error on is estimated from the alarms after an error, given the sources' rates.
 
-A source may declare its rates, as an exact checker does. Then they are not estimated, hold only up to the first error
-(a checker passes a step that follows from a wrong one), and its alarms are anchors for the others. Gold labels add to
+A source may declare its rates, as an exact checker does. Then they are not estimated, and its alarms are anchors for
+the others. A source that judges a step by its premises alone is heard up to the first error only. Gold labels add to
 the counts of what sources say. Sources that miss the same errors count for less: `vlprm.labels.dependence`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -100,8 +101,7 @@ def _weights_by_regime(steps: _Steps, quality: Reliability, names: Sequence[str]
     table, sources = np.array([quality.states[kind] for kind in STEP_KINDS]), quality.of(names)
     says, rho = [np.array(source.says) for source in sources], _dependence(sources, names)
     said = _said(steps.verdicts, says, rho)
-    # A checker with declared rates passes a step that follows from a wrong one, so after an error it tells nothing.
-    lasting = [i for i, source in enumerate(sources) if not source.declared]
+    lasting = [i for i, source in enumerate(sources) if not source.local]
     said_later = _said(steps.verdicts[:, lasting], [says[i] for i in lasting], rho[np.ix_(lasting, lasting)])
     logs = steps.log_counts()
     counts = np.exp(logs)
@@ -143,34 +143,71 @@ def _said(verdicts: Ints, says: Sequence[Floats], rho: Floats) -> Floats:
 
 
 def estimate_reliability(
-    trees: Sequence[TreeEvidence], known: Mapping[str, SourceReliability] | None = None, seed: int = 0
+    trees: Sequence[TreeEvidence],
+    known: Mapping[str, SourceReliability] | None = None,
+    seed: int = 0,
+    local: Collection[str] = (),
 ) -> Reliability:
     """Estimate the rates of each source and the shares of states from the evidence of trees (some hundred). `known`
-    has the sources whose rates are declared."""
+    has the sources whose rates are declared; `local` names the other sources that judge a step by its premises."""
     names = tuple(dict.fromkeys(name for tree in trees for name in tree.sources))
-    columns = [_Steps.of([tree], names) for tree in trees]
-    each = [(steps.telling(), steps.with_gold()) for steps in columns]
-    everything = _Steps.joined([telling for telling, _ in each], len(names))
-    if not len(everything.kind):
-        return Reliability()
     fixed = [(known or {}).get(name) for name in names]
-    rho = dependence_of(everything.verdicts, everything.surely_spoilt, [source is None for source in fixed])
-    quality = _estimated(everything, _Steps.joined([gold for _, gold in each], len(names)), names, fixed, rho)
-    after = _Steps.joined([steps.after_errors() for steps in columns], len(names))
-    quality = replace(quality, carried=_carried(after, quality, names))
-    rng = np.random.default_rng(seed)
-    drawn = []
-    for _ in range(RESAMPLES):
-        chosen = [each[i] for i in rng.integers(len(each), size=len(each))]
-        telling, gold = (_Steps.joined(part, len(names)) for part in zip(*chosen, strict=True))
-        drawn.append(_estimated(telling, gold, names, fixed, rho))
-    return replace(
-        quality,
-        sources={
+    found = _Found.of(trees, names, names, fixed, local)
+    if found is None:
+        return Reliability()
+    informing = tuple(name for name, source in found.quality.sources.items() if source.informs)
+    if informing and informing != names:
+        # The alarms of a weak or lying source would leave few steps that look like the first error.
+        found = _Found.of(trees, names, informing, fixed, local) or found
+    return found.with_intervals(names, fixed, seed)
+
+
+@dataclass(frozen=True)
+class _Found:
+    """An estimate, the dependence of the sources, and each tree's telling steps and steps with gold labels."""
+
+    quality: Reliability
+    rho: Floats
+    each: Sequence[tuple[_Steps, _Steps]]
+
+    @staticmethod
+    def of(
+        trees: Sequence[TreeEvidence],
+        names: Sequence[str],
+        informing: Sequence[str],
+        fixed: Sequence[SourceReliability | None],
+        local: Collection[str],
+    ) -> _Found | None:
+        """The estimate, where the alarms of the `informing` sources end the clean part of a solution; None without a
+        telling step."""
+        columns = [_Steps.of([tree], names, informing) for tree in trees]
+        each = [(steps.telling(), steps.with_gold()) for steps in columns]
+        everything, gold = _joined_pairs(each, len(names))
+        if not len(everything.kind):
+            return None
+        rho = dependence_of(everything.verdicts, everything.surely_spoilt, [source is None for source in fixed])
+        quality = _estimated(everything, gold, names, fixed, rho)
+        sources = {name: replace(s, local=s.local or name in local) for name, s in quality.sources.items()}
+        quality = replace(quality, sources=sources)
+        after = _Steps.joined([steps.after_errors() for steps in columns], len(names))
+        return _Found(replace(quality, carried=_carried(after, quality, names)), rho, each)
+
+    def with_intervals(self, names: Sequence[str], fixed: Sequence[SourceReliability | None], seed: int) -> Reliability:
+        """The estimate with bootstrap intervals of the rates, over trees."""
+        rng = np.random.default_rng(seed)
+        drawn = []
+        for _ in range(RESAMPLES):
+            chosen = [self.each[i] for i in rng.integers(len(self.each), size=len(self.each))]
+            drawn.append(_estimated(*_joined_pairs(chosen, len(names)), names, fixed, self.rho))
+        sources = {
             name: replace(source, intervals=_intervals(source, [other.sources[name] for other in drawn]))
-            for name, source in quality.sources.items()
-        },
-    )
+            for name, source in self.quality.sources.items()
+        }
+        return replace(self.quality, sources=sources)
+
+
+def _joined_pairs(each: Sequence[tuple[_Steps, _Steps]], sources: int) -> tuple[_Steps, _Steps]:
+    return _Steps.joined([a for a, _ in each], sources), _Steps.joined([b for _, b in each], sources)
 
 
 def _intervals(source: SourceReliability, drawn: Sequence[SourceReliability]) -> dict[str, tuple[float, float]]:
@@ -188,8 +225,8 @@ def _intervals(source: SourceReliability, drawn: Sequence[SourceReliability]) ->
 class _Steps:
     """Columns over S steps. `parent_correct` and `parent_valid` are the counts of the closest ancestor with counts, or
     of the prompt, because a search makes rollouts from some steps only. `verdicts`, shape (S, sources), and `gold`
-    index VERDICTS (-1: none). `clean`: at each step before, some source spoke and none saw an error. `inner`: the step
-    has children."""
+    index VERDICTS (-1: none). `clean`: at each step before, some source spoke and no informing one saw an error.
+    `inner`: the step has children."""
 
     correct: Ints
     valid: Ints
@@ -202,11 +239,14 @@ class _Steps:
     verdicts: Ints
 
     @staticmethod
-    def of(trees: Sequence[TreeEvidence], names: Sequence[str]) -> _Steps:
-        rows = [row for tree in trees for row in _rows(tree, names)]
+    def of(trees: Sequence[TreeEvidence], names: Sequence[str], informing: Sequence[str] | None = None) -> _Steps:
+        rows = [row for tree in trees for row in _rows(tree, names, names if informing is None else informing)]
         columns = np.array(rows, dtype=np.int64).reshape(-1, 8 + len(names)).T
-        clean, inner = columns[6:8].astype(bool)
-        return _Steps(*columns[:6], clean, inner, columns[8:].T)
+        correct, valid, parent_correct, parent_valid, kind, gold, clean, inner = columns[:8]
+        return _Steps(
+            correct, valid, parent_correct, parent_valid, kind, gold, clean.astype(bool), inner.astype(bool),
+            columns[8:].T,
+        )  # fmt: skip
 
     @staticmethod
     def joined(parts: Sequence[_Steps], sources: int) -> _Steps:
@@ -220,14 +260,12 @@ class _Steps:
     @property
     def spoke(self) -> NDArray[np.bool_]:
         """Whether any source spoke about the step."""
-        spoke: NDArray[np.bool_] = (self.verdicts >= 0).any(axis=1)
-        return spoke
+        return np.asarray((self.verdicts >= 0).any(axis=1), dtype=np.bool_)
 
     @property
     def surely_spoilt(self) -> NDArray[np.bool_]:
         """Whether the counts alone show a harmful error."""
-        spoilt: NDArray[np.bool_] = np.logical_and(self.correct == 0, self.log_open() < np.log(SURELY_SPOILT))
-        return spoilt
+        return np.asarray((self.correct == 0) & (self.log_open() < np.log(SURELY_SPOILT)), dtype=np.bool_)
 
     def telling(self) -> _Steps:
         return self.chosen((self.parent_correct > 0) & self.spoke & self.clean & self.inner)
@@ -252,7 +290,7 @@ class _Steps:
         return relative
 
 
-def _rows(tree: TreeEvidence, names: Sequence[str]) -> list[tuple[int, ...]]:
+def _rows(tree: TreeEvidence, names: Sequence[str], informing: Sequence[str]) -> list[tuple[int, ...]]:
     inner = set(tree.parents)
     clean: list[bool] = []
     counted: list[StepLabel] = []  # the closest label with counts, from the step upwards
@@ -261,7 +299,8 @@ def _rows(tree: TreeEvidence, names: Sequence[str]) -> list[tuple[int, ...]]:
         above = tree.root if parent < 0 else counted[parent]
         counted.append(label if label.seen_valid else above)
         votes = {} if parent < 0 else tree.labels[parent].votes
-        clean.append(parent < 0 or (clean[parent] and bool(votes) and all(v.correct for v in votes.values())))
+        alarmed = any(name in informing and not vote.correct for name, vote in votes.items())
+        clean.append(parent < 0 or (clean[parent] and bool(votes) and not alarmed))
         rows.append(
             (label.seen_correct, label.seen_valid, above.seen_correct, above.seen_valid, STEP_KINDS.index(kind),
              _place(tree.gold.get(node)), clean[node], node in inner, *(_place(label.votes.get(n)) for n in names))
@@ -359,7 +398,7 @@ def _wrong_share(verdicts: Ints, quality: Reliability, names: Sequence[str]) -> 
     sources = quality.of(names)
     exponent = exponents(verdicts >= 0, _dependence(sources, names))
     for source, column, counts in zip(sources, verdicts.T, exponent.T, strict=True):
-        if source.declared:
+        if source.local:
             continue
         alarms, total = float(counts[column > 0].sum()), float(counts[column >= 0].sum())
         found = float(kinds @ [source.rates[f"sensitivity/{kind}"] for kind in ERROR_KINDS])

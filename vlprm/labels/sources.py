@@ -13,6 +13,7 @@ VERDICTS = ("correct", *ERROR_KINDS)  # possible verdicts on a step
 # Pseudo-counts of the states, and of the verdicts on correct steps and on errors of each kind. They equal a few steps,
 # and matter only where data is scarce.
 STATES_PRIOR = np.array([4, 1, 1, 0.2, 0.5, 0.25, 0.1])
+INFORMS = 0.4  # least sensitivity less false alarms; a source without either has 0, one that lies less than 0
 CARRIED_PRIOR = (6, 8)  # after an error, 6 of 8 steps are wrong too
 SAYS_PRIOR = np.array([[9, 0.4, 0.4, 0.2], [0.5, 3.5, 0.75, 0.25], [0.5, 0.75, 3.5, 0.25], [0.5, 0.5, 0.5, 3.5]])
 
@@ -24,7 +25,9 @@ class SourceReliability:
     `kind`: what the source is, in its own words. `says`: rows of probabilities of VERDICTS, for a correct step and for
     an error of each kind. `intervals`: 95% bootstrap intervals over trees of `specificity` and `sensitivity/KIND`,
     [0, 1] if there are too few anchors. `anchors`: number of steps behind each rate. `dependence`: correlation of its
-    misses with those of each other source. `declared`: the source gave its rates; they were not estimated.
+    misses with those of each other source. `declared`: the source gave its rates; they were not estimated. `local`: it
+    asks whether a step follows from its premises, so it passes a step that follows from a wrong one, and after an error
+    it tells nothing.
     """
 
     kind: str = ""
@@ -33,6 +36,7 @@ class SourceReliability:
     anchors: dict[str, int] = field(default_factory=dict)
     dependence: dict[str, float] = field(default_factory=dict)
     declared: bool = False
+    local: bool = False
 
     @property
     def rates(self) -> dict[str, float]:
@@ -43,6 +47,12 @@ class SourceReliability:
             "specificity": missed["correct"],
             **{f"sensitivity/{kind}": 1 - missed[kind] for kind in ERROR_KINDS},
         }
+
+    @property
+    def informs(self) -> bool:
+        """Whether its alarms tell errors from correct steps well enough to mark where a solution is still right."""
+        found = (self.rates["sensitivity/perception"] + self.rates["sensitivity/reasoning"]) / 2
+        return found + self.rates["specificity"] - 1 >= INFORMS
 
 
 @dataclass(frozen=True)
@@ -67,14 +77,14 @@ class Reliability:
         return [self.sources.get(name, SourceReliability()) for name in names]
 
 
-def declared(specificity: float, sensitivity: float) -> SourceReliability:
+def declared(specificity: float, sensitivity: float, local: bool = False) -> SourceReliability:
     """A source with declared rates, the same for all kinds of errors; it nearly always names the kind."""
     correct = [specificity, *[(1 - specificity) / len(ERROR_KINDS)] * len(ERROR_KINDS)]
     wrong = [
         [1 - sensitivity, *(sensitivity * (0.98 if said == kind else 0.01) for said in ERROR_KINDS)]
         for kind in ERROR_KINDS
     ]
-    return SourceReliability(says=tuple(map(tuple, (correct, *wrong))), declared=True)
+    return SourceReliability(says=tuple(map(tuple, (correct, *wrong))), declared=True, local=local)
 
 
 def rate_text(source: SourceReliability, rate: str) -> str:
