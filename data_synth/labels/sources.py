@@ -62,8 +62,11 @@ class Judgements:
     def described(self, quality: Reliability) -> Reliability:
         """The reliability with each source's kind, in the order of the folders; the prior for one without an
         estimate."""
-        known = zip(self._told, quality.of(list(self._told)), strict=True)
-        return replace(quality, sources={name: replace(rates, kind=self._told[name][0]) for name, rates in known})
+        sources = {
+            name: replace(quality.sources.get(name) or rates or SourceReliability(), kind=kind)
+            for name, (kind, rates) in self._told.items()
+        }
+        return replace(quality, sources=sources)
 
     def of(self, tree: StepTree) -> dict[str, list[Verdict | None]]:
         """Each source's verdict on each node of a tree, or None."""

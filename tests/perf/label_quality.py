@@ -93,7 +93,7 @@ def sticky(problem: Problem, steps: Sequence[Step], error_rate: float, seed: int
 
 def measured(known: Sequence[Tree], style: str, says: Sayings, accuracy: float) -> list[dict[str, Any]]:
     """One row per rule: F1 with its interval over seeds and problems."""
-    calls: dict[str, list[np.ndarray]] = {rule: [] for rule in RULES}  # (trees, 5), see _calls
+    calls: dict[str, list[np.ndarray]] = {rule: [] for rule in RULES}  # (trees, 5), see calls_of
     judged: list[dict[str, float]] = []
     for seed in range(SEEDS):
         evidence = [_evidence(tree, says, 1 - accuracy, seed) for tree in known]
@@ -102,10 +102,10 @@ def measured(known: Sequence[Tree], style: str, says: Sayings, accuracy: float) 
         judged.append({**estimated, **_true_rates(known, evidence), **_mined(known, evidence, quality)})
         for rule in RULES:
             calls[rule].append(
-                np.array([_calls(t, RULES[rule](e, quality), rule) for t, e in zip(known, evidence, strict=True)])
+                np.array([calls_of(t, RULES[rule](e, quality), rule) for t, e in zip(known, evidence, strict=True)])
             )
     sums = {rule: np.mean(each, axis=0).sum(axis=0) for rule, each in calls.items()}
-    f1 = {rule: _f1(counts) for rule, counts in sums.items()}
+    f1 = {rule: f1_of(counts) for rule, counts in sums.items()}
     best = max(f1["mc"], f1["judge"])
     steps = sum(len(tree.measured) for tree in known)
     rates = {name: float(np.nanmean([j[name] for j in judged])) for name in judged[0]}
@@ -114,8 +114,8 @@ def measured(known: Sequence[Tree], style: str, says: Sayings, accuracy: float) 
         {
             "judge": style, "accuracy": accuracy, "rule": rule, "f1": f1[rule], "interval": _interval(calls[rule]),
             "minus_judge": _interval(calls[rule], calls["judge"]), "best_single_f1": best, "steps": steps,
-            "labelled": sums[rule][3] / steps, "f1_labelled": _f1(sums[rule][[0, 1, 4]]),
-            **(rates if rule == "bayes" else _confident(known) if rule == "mc" else {}),
+            "labelled": sums[rule][3] / steps, "f1_labelled": f1_of(sums[rule][[0, 1, 4]]),
+            **(rates if rule == "bayes" else confident(known) if rule == "mc" else {}),
         }
         for rule in RULES
     ]  # fmt: skip
@@ -170,7 +170,7 @@ def _mined(known: Sequence[Tree], evidence: Sequence[TreeEvidence], quality: Rel
     return {"corrections": len(right), "corrections right": float(np.mean(right))}
 
 
-def _calls(tree: Tree, targets: Sequence[float | None], rule: str) -> tuple[int, int, int, int, int]:
+def calls_of(tree: Tree, targets: Sequence[float | None], rule: str) -> tuple[int, int, int, int, int]:
     """Counts: wrong steps called wrong; right steps called wrong; wrong steps not called wrong; steps with a label;
     wrong steps with a label not called wrong."""
     tp = fp = fn = labelled = missed = 0
@@ -183,22 +183,22 @@ def _calls(tree: Tree, targets: Sequence[float | None], rule: str) -> tuple[int,
     return tp, fp, fn, labelled, missed
 
 
-def _confident(known: Sequence[Tree]) -> dict[str, float]:
+def confident(known: Sequence[Tree]) -> dict[str, float]:
     """F1 of the Monte Carlo values outside the band CONFIDENT, called wrong below it, and their share of the steps."""
     low, high = CONFIDENT
-    calls, confident, steps = np.zeros(3), 0, 0
+    calls, kept, steps = np.zeros(3), 0, 0
     for tree in known:
         for node in tree.measured:
             value, truth = mc_rule(tree.searched.tree.nodes[node].label), tree.truth[node]
             steps += 1
             if value is not None and not low < value < high:
-                confident += 1
+                kept += 1
                 called, wrong = value <= low, not (truth and truth.correct)
                 calls += (called and wrong, called and not wrong, wrong and not called)
-    return {"f1_confident": _f1(calls), "confident": confident / steps}
+    return {"f1_confident": f1_of(calls), "confident": kept / steps}
 
 
-def _f1(sums: np.ndarray) -> float:
+def f1_of(sums: np.ndarray) -> float:
     return float(2 * sums[0] / max(1e-9, 2 * sums[0] + sums[1] + sums[2]))
 
 
@@ -208,8 +208,8 @@ def _interval(each: Sequence[np.ndarray], less: Sequence[np.ndarray] | None = No
     for _ in range(1000):
         seed = rng.integers(len(each))
         drawn = rng.integers(len(each[0]), size=len(each[0]))
-        value = _f1(each[seed][drawn].sum(axis=0))
-        values.append(value - _f1(less[seed][drawn].sum(axis=0)) if less else value)
+        value = f1_of(each[seed][drawn].sum(axis=0))
+        values.append(value - f1_of(less[seed][drawn].sum(axis=0)) if less else value)
     low, high = np.percentile(values, [2.5, 97.5])
     return float(low), float(high)
 

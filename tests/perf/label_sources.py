@@ -29,11 +29,11 @@ from data_synth.search.config import TreeSearchConfig
 from data_synth.search.estimators import search
 from data_synth.search.store import Searched
 from data_synth.search.tree import is_mixed
-from tests.perf.label_quality import Tree, independent, sticky, with_truth
+from tests.perf.label_quality import Tree, calls_of, confident, f1_of, independent, sticky, with_truth
 from tests.perf.results import write_result
 from tests.teacher import TeacherEngine
 from vlprm.labels import judge_reliability
-from vlprm.labels.fusion import with_votes
+from vlprm.labels.fusion import RULES, with_votes
 from vlprm.labels.judge_reliability import TreeEvidence, estimate_reliability, posterior_correct
 from vlprm.labels.sources import Reliability, declared
 from vlprm.policy import Continuation, Request
@@ -65,7 +65,7 @@ ROWS: dict[str, tuple[str, ...]] = {
     "re-reading (90%) and checker, no judge": ("reread 90", "check"),
     "three judges, re-reading (90%), checker": ("a", "b", "c", "reread 90", "check"),
 }
-TWO_EQUAL = {"two judges", "the same judge twice", "a copy with 70% of the mistakes", "a copy with 30% of the mistakes"}
+ALONE = {"reread 90", "reread 80", "check"}  # sources that speak of a kind of steps alone
 Says = Callable[[Problem, Sequence[Step], float, int], list[Verdict | None]]
 Said = Mapping[str, Sequence[list[Verdict | None]]]  # per source, the verdicts on the nodes of each tree
 
@@ -137,19 +137,38 @@ def _replayed(choices: Sequence[Any], unlike: int = -1) -> Any:
 def main() -> None:
     judge_reliability.RESAMPLES = 1  # intervals are not measured here
     known = made_trees()
-    rows = [row for style in (independent, sticky) for row in measured(known, style)]
-    worst = max(row["brier"] - row["best_single_brier"] for row in rows if len(row["sources"]) > 1)
-    less = min(row["f1"] - row["best_single_f1"] for row in rows if row["row"] not in TWO_EQUAL)
-    equal = min(row["f1"] - row["best_single_f1"] for row in rows if row["row"] in TWO_EQUAL)
+    write_rows([row for style in (independent, sticky) for row in measured(known, style)], on_counts(known))
+
+
+def write_rows(rows: list[dict[str, Any]], counts: list[dict[str, Any]]) -> None:
+    fused = [row for row in rows if len(row["sources"]) > 1]
+    worst = max(row["brier"] - row["best_single_brier"] for row in fused)
+    # Where two like sources disagree, the prior decides, which may cost F1 though the Brier score gains.
+    many = [len(row["sources"]) > 2 or bool(ALONE & set(row["sources"])) for row in fused]
+    less = [row["f1"] - row["best_single_f1"] for row in fused]
     write_result(
         "label_sources",
-        rows,
+        [*counts, *rows],
         {
-            "brier_over_best_single": (worst, 0.0),
-            "f1_less_best_single": (less, 0.0),
-            "f1_less_best_single_two_equal": (equal, -0.015),
+            "brier_over_best_single": (round(worst, 9), 0.0),
+            "f1_less_best_single": (min(d for d, m in zip(less, many, strict=True) if m), 0.0),
+            "f1_less_best_single_two_like": (min(d for d, m in zip(less, many, strict=True) if not m), -0.015),
         },
     )
+
+
+def on_counts(known: Sequence[Tree]) -> list[dict[str, Any]]:
+    """The rows of rules that read counts alone."""
+    rows = []
+    for rule in ("mc", "outcome", "relative"):
+        fused = (RULES[rule](TreeEvidence.of(tree.searched.tree), Reliability()) for tree in known)  # type: ignore[index]
+        calls = np.sum([calls_of(tree, targets, rule) for tree, targets in zip(known, fused, strict=True)], axis=0)
+        rows.append({"errors": "no judge", "row": rule, "sources": (), "f1": f1_of(calls)})
+    band = confident(known)
+    rows.append({"errors": "no judge", "row": "mc, confident", "sources": (), "f1": band["f1_confident"], **band})
+    for row in rows:
+        print(row, flush=True)
+    return rows
 
 
 def made_trees() -> list[Tree]:

@@ -37,9 +37,7 @@ def is_wrong(label: StepLabel, threshold: float | None) -> bool:
 
 def load_trees(path: Path, config: RowsConfig, threshold: float | None = None) -> list[Tree]:
     """The labelled solutions of each problem, selected and cut as configured; right and wrong ones alternate. UserError
-    if `config.mixed` leaves no problem, or if `config.uncertain` is not a range."""
-    if config.uncertain and config.uncertain[0] >= config.uncertain[1]:
-        raise UserError(f"rows.uncertain is {list(config.uncertain)}; give the smaller value first")
+    if `config.mixed` leaves no problem."""
     trees = _problems(path)
     chosen = [tree for tree in trees if not config.mixed or has_both(tree)]
     if not chosen:

@@ -151,6 +151,8 @@ def estimate_reliability(
     """Estimate the rates of each source and the shares of states from the evidence of trees (some hundred). `known`
     has the sources whose rates are declared; `local` names the other sources that judge a step by its premises."""
     names = tuple(dict.fromkeys(name for tree in trees for name in tree.sources))
+    if not names:
+        return Reliability()
     fixed = [(known or {}).get(name) for name in names]
     found = _Found.of(trees, names, names, fixed, local)
     if found is None:
@@ -182,14 +184,14 @@ class _Found:
         telling step."""
         columns = [_Steps.of([tree], names, informing) for tree in trees]
         each = [(steps.telling(), steps.with_gold()) for steps in columns]
-        everything, gold = _joined_pairs(each, len(names))
+        everything, gold = _joined(each)
         if not len(everything.kind):
             return None
         rho = dependence_of(everything.verdicts, everything.surely_spoilt, [source is None for source in fixed])
         quality = _estimated(everything, gold, names, fixed, rho)
         sources = {name: replace(s, local=s.local or name in local) for name, s in quality.sources.items()}
         quality = replace(quality, sources=sources)
-        after = _Steps.joined([steps.after_errors() for steps in columns], len(names))
+        after = _Steps.joined([steps.after_errors() for steps in columns])
         return _Found(replace(quality, carried=_carried(after, quality, names)), rho, each)
 
     def with_intervals(self, names: Sequence[str], fixed: Sequence[SourceReliability | None], seed: int) -> Reliability:
@@ -198,7 +200,7 @@ class _Found:
         drawn = []
         for _ in range(RESAMPLES):
             chosen = [self.each[i] for i in rng.integers(len(self.each), size=len(self.each))]
-            drawn.append(_estimated(*_joined_pairs(chosen, len(names)), names, fixed, self.rho))
+            drawn.append(_estimated(*_joined(chosen), names, fixed, self.rho))
         sources = {
             name: replace(source, intervals=_intervals(source, [other.sources[name] for other in drawn]))
             for name, source in self.quality.sources.items()
@@ -206,8 +208,8 @@ class _Found:
         return replace(self.quality, sources=sources)
 
 
-def _joined_pairs(each: Sequence[tuple[_Steps, _Steps]], sources: int) -> tuple[_Steps, _Steps]:
-    return _Steps.joined([a for a, _ in each], sources), _Steps.joined([b for _, b in each], sources)
+def _joined(each: Sequence[tuple[_Steps, _Steps]]) -> tuple[_Steps, _Steps]:
+    return _Steps.joined([telling for telling, _ in each]), _Steps.joined([gold for _, gold in each])
 
 
 def _intervals(source: SourceReliability, drawn: Sequence[SourceReliability]) -> dict[str, tuple[float, float]]:
@@ -249,9 +251,7 @@ class _Steps:
         )  # fmt: skip
 
     @staticmethod
-    def joined(parts: Sequence[_Steps], sources: int) -> _Steps:
-        if not parts:
-            return _Steps.of([], [""] * sources)
+    def joined(parts: Sequence[_Steps]) -> _Steps:
         return _Steps(*(np.concatenate([getattr(part, name) for part in parts]) for name in _Steps.__annotations__))
 
     def chosen(self, mask: NDArray[np.bool_]) -> _Steps:
