@@ -13,7 +13,7 @@ from data_synth.labels.config import FuseConfig
 from vlprm.data.dataset import read_rows, row_evidence, row_paths, write_dataset
 from vlprm.errors import UserError
 from vlprm.labels.fusion import Rule, fuse_tree, mined_corrections
-from vlprm.labels.judge_reliability import JudgeReliability
+from vlprm.labels.sources import Reliability
 from vlprm.runs.config import run
 from vlprm.schema import structured, to_json
 
@@ -32,11 +32,11 @@ def main(config: FuseConfig) -> None:
 
 
 def fused_row(row: dict[str, Any], rule: Rule) -> dict[str, Any]:
-    """The row with targets, error kinds and evidence from the rule. UserError if it lacks the judge's reliability."""
+    """The row with targets, error kinds and evidence from the rule. UserError if it lacks its sources' reliability."""
     meta = json.loads(row["meta"])
-    if "judge_quality" not in meta:
-        raise UserError(f"row {row['id']} lacks the judge's reliability; make the dataset with data_synth.label")
-    quality = structured(JudgeReliability, meta["judge_quality"], f"the judge's reliability in row {row['id']}")
+    if "reliability" not in meta:
+        raise UserError(f"row {row['id']} lacks its sources' reliability; make the dataset with data_synth.label")
+    quality = structured(Reliability, meta["reliability"], f"the sources' reliability in row {row['id']}")
     paths = [(path.nodes, path.right) for path in row_paths(row)]
     labels = fuse_tree(row_evidence(row), paths, rule, quality)
     corrections = mined_corrections(labels, row["parents"])

@@ -2,6 +2,8 @@
 
     python -m data_synth.judge --config configs/demo/judge.yaml      the tasks' oracle, with a declared error rate
     python -m data_synth.judge --config configs/server/judge.yaml    a served vision-language model
+    python -m data_synth.judge --config configs/synthesis/check.yaml a checker, which needs no model
+    python -m data_synth.judge --config configs/server/ask.yaml      a model that reads the image again
 
 Writes `judgements.jsonl`, one record per tree: `verdicts` has a verdict or null (no result, or not asked) per node,
 `solutions` the leaves of the judged solutions, `failures` the number of judgements without result by cause. The same
@@ -15,19 +17,25 @@ import asyncio
 import dataclasses
 import logging
 from collections import Counter
+from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
+from data_synth.judges.asked import reread, reread_tree
+from data_synth.judges.checks import CHECKS, RATES
 from data_synth.judges.config import JUDGEMENTS, JudgeConfig
 from data_synth.judges.model import Judged, judge_tree
-from data_synth.judges.oracle import oracle_verdicts
-from data_synth.judges.store import SUMMARY
+from data_synth.judges.oracle import on_each_path, oracle_judge
+from data_synth.judges.premises import premises_tree
+from data_synth.judges.store import SUMMARY, VERDICTS
 from data_synth.search.store import Searched, TreeRun
 from data_synth.search.tree import read_solutions
 from vlprm.errors import UserError
 from vlprm.policy.open import open_chat, open_policy
 from vlprm.policy.replay import ANSWERS, ReplayPolicy
 from vlprm.policy.usage import CountedPolicy
+from vlprm.prompts import PREMISES
 from vlprm.runs.config import dump, run
 from vlprm.runs.cost import Meter
 from vlprm.runs.folder import open_run, timed
@@ -42,6 +50,7 @@ from vlprm.runs.window import (
     stopped_by_sigint,
     tell_unanswered,
 )
+from vlprm.schema import Problem, Step, Verdict
 from vlprm.serving.config import ModelConfig, device_count
 from vlprm.tasks import Tasks, load_tasks, refuse_other_tasks, task_of
 
@@ -53,50 +62,62 @@ def main(config: JudgeConfig) -> None:
     if config.judge == "model" and config.model is None:
         raise UserError("judge: model needs a model; set model to a checkpoint folder, or judge: oracle")
     trees = TreeRun(config.trees)
-    tasks = load_tasks(config.tasks) if config.judge == "oracle" else {}
-    if config.judge == "oracle":
+    tasks = load_tasks(config.tasks) if config.needs_scenes else {}
+    if config.needs_scenes:
         if own := next((name for name in trees.ids if "@" not in name), None):
             raise UserError(
-                f"{own} is a problem of a file, and the oracle knows drawn problems alone; set judge: model"
+                f"{own} is a problem of a file, and this judge knows drawn problems alone; set judge: model, or"
+                " --check arithmetic"
             )
         refuse_other_tasks(trees.ids, tasks)
     open_run(config.run, dump(config), config.seed, trees.files)
     records = Records(config.run / JUDGEMENTS, SUMMARY)
     drop_failed(records)
     with timed(config.run, "judge"):
-        if config.judge == "oracle":
-            _ask_oracle(trees, records, tasks, config)
-        else:
-            assert config.model is not None
+        if config.model is not None and config.judge in ("model", "ask"):
             asyncio.run(_ask_model(trees, records, config.model, config))
+        else:
+            _compute(trees, records, tasks, config)
     leave_unless(len(records.keys) == len(trees))
-    refuse_if_all_failed(records, lambda record: str(record["example"]), "no judgement could be read", "fix the judge")
+    _refuse_if_silent(records, config)
     finish(records)
     _report(records)
 
 
-def _ask_oracle(trees: TreeRun, records: Records, tasks: Tasks, config: JudgeConfig) -> None:
+def _compute(trees: TreeRun, records: Records, tasks: Tasks, config: JudgeConfig) -> None:
+    """Judge with the oracle, a check or the simulated reader, which read all solutions."""
+    names = {"oracle": f"oracle with error rate {config.error_rate}", "check": f"check of {config.check}"}
+    name = names.get(config.judge, f"simulated reader with error rate {config.error_rate}")
+    rates = {"rates": RATES[config.check], "local": True} if config.judge == "check" else {}
     with progress("trees", len(trees), len(records.keys)) as reached:
         for searched in trees.every(1, but=records.keys):
             problem = searched.problem
-            family = task_of(problem.task, tasks)
-            verdicts = oracle_verdicts(family, problem, searched.tree, config.error_rate, config.seed)
+            verdicts = on_each_path(searched.tree, partial(_computed, problem, tasks, config))
             judged = Judged(verdicts, read_solutions(problem, searched.tree))
-            records.append([_record(problem.id, f"oracle with error rate {config.error_rate}", judged)])
+            records.append([{**_record(problem.id, name, judged), **rates}])
             reached(len(records.keys))
+
+
+def _computed(problem: Problem, tasks: Tasks, config: JudgeConfig, steps: Sequence[Step]) -> list[Verdict | None]:
+    if config.judge == "check":
+        return CHECKS[config.check](problem, steps, tasks)
+    simulated = oracle_judge if config.judge == "oracle" else reread
+    return simulated(task_of(problem.task, tasks), problem, steps, config.error_rate, config.seed)
 
 
 async def _ask_model(trees: TreeRun, records: Records, model: ModelConfig, config: JudgeConfig) -> None:
     """Judge up to `in_flight` trees concurrently. Answers are stored until the record of their tree is written."""
-    name = f"{Path(model.checkpoint).name} with {config.ask.template}"
+    asks, by_premises = config.judge == "ask", config.ask.template == PREMISES and config.judge == "model"
+    name = f"{Path(model.checkpoint).name} {'reading again' if asks else f'with {config.ask.template}'}"
+    judges = reread_tree if asks else premises_tree if by_premises else judge_tree
     with stopped_by_sigint() as stopping:
         async with open_chat(model.server) if model.is_served else open_policy(model) as engine:
             counted = CountedPolicy(engine)
             kept = ReplayPolicy(counted, config.run / ANSWERS, records.keys, stopping)
 
             async def judged(searched: Searched) -> dict[str, Any]:
-                verdicts = await judge_tree(searched.problem, searched.tree, kept, config.ask, config.seed)
-                return _record(searched.problem.id, name, verdicts)
+                verdicts = await judges(searched.problem, searched.tree, kept, config.ask, config.seed)
+                return _record(searched.problem.id, name, verdicts) | ({"local": True} if by_premises else {})
 
             todo = trees.every(1, but=records.keys)
             meter = Meter(config.run, "judge", device_count(model))
@@ -122,6 +143,16 @@ def _record(problem_id: str, judge: str, judged: Judged) -> dict[str, Any]:
         "requests": judged.requests,
         "tokens": judged.tokens,
     }
+
+
+def _refuse_if_silent(records: Records, config: JudgeConfig) -> None:
+    """UserError if the judge spoke about no step: of a judge that computes, there is nothing to repeat."""
+    if config.judge != "check":
+        refuse_if_all_failed(
+            records, lambda record: str(record["example"]), "no judgement could be read", "fix the judge"
+        )
+    elif not any(entry.note[VERDICTS] for entry in records.entries()):
+        raise UserError(f"the check of {config.check} has nothing to say about any of these steps; use another judge")
 
 
 def _report(records: Records) -> None:

@@ -11,6 +11,7 @@ from __future__ import annotations
 import json
 import logging
 from collections import Counter
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from rich.console import Console
 from rich.table import Table
 
 from data_synth.judges.config import JUDGEMENTS
+from data_synth.reports.artifacts import ArtifactTally
 from data_synth.reports.config import ReportConfig
 from data_synth.reports.tally import RuleTally, StepTally
 from data_synth.search.store import TreeRun
@@ -45,16 +47,20 @@ def main(config: ReportConfig) -> None:
     steps, rules = StepTally(), RuleTally(load_tasks(config.tasks))
     trees = TreeRun(config.run / "trees")
     judgements = _judgements(dataset.parent)
-    results: dict[str, Any] = {"trees": _trees(trees), "judge": _judge(judgements)}
+    results: dict[str, Any] = {"trees": _trees(trees)}
     if dataset.exists():
         refuse_other_inputs(dataset.parent, trees.files)
-    for row in iterate_rows(dataset):
+    artifacts = ArtifactTally()
+    for number, row in enumerate(iterate_rows(dataset)):
         evidence = row_evidence(row)
         steps.add(row, evidence)
+        artifacts.add(number, row, evidence)
         rules.add(row, evidence)
-    results |= {"steps": steps.result(), "truth": rules.result(), "judge_quality": steps.quality}
-    results["cost"] = _cost(results, config, judgements)
-    results["stages"] = _stages(config.run / "trees", judgements)
+    judged = {name: _judged(folder) for name, folder in judgements.items()}
+    sources = {name: {"failures": {}, **told, **judged.get(name, {})} for name, told in steps.sources().items()}
+    results |= {"steps": steps.result(), "truth": rules.result(), "sources": sources, "artifacts": artifacts.result()}
+    results["cost"] = _cost(results, config, judgements, judged)
+    results["stages"] = _stages(config.run / "trees", judgements.values())
     write_atomically(config.run / "synthesis.json", json.dumps(results, indent=2) + "\n")
     page = render_page("step labels", [synthesis_section(results)], LabelledTrees(dataset))
     write_atomically(config.run / "synthesis.html", page)
@@ -89,9 +95,10 @@ def _trees(trees: TreeRun) -> dict[str, Any]:
     }
 
 
-def _judgements(labels: Path) -> Path | None:
-    """The run folder of the judgements that labels were made from, next to the labels or where it was then; None for
-    labels without judgements. UserError if it is gone or has changed."""
+def _judgements(labels: Path) -> dict[str, Path]:
+    """The run folders of the judgements that labels were made from, by the source's name, next to the labels or where
+    they were then. UserError if one is gone or has changed."""
+    folders: dict[str, Path] = {}
     for made_from, print_then in json_object(labels / INPUTS).items():
         path = Path(made_from)
         if path.name == JUDGEMENTS:
@@ -99,39 +106,37 @@ def _judgements(labels: Path) -> Path | None:
             found = next((p for p in places if p.exists() and fingerprint(p) == print_then), None)
             if found is None:
                 raise UserError(f"{labels} was made from {path}, which is gone or has changed; make the labels again")
-            return found.parent
-    return None
+            folders[path.parent.resolve().name] = found.parent
+    return folders
 
 
-def _judge(folder: Path | None) -> dict[str, Any] | None:
-    if folder is None:
-        return None
+def _judged(folder: Path) -> dict[str, Any]:
     sums: Counter[str] = Counter(requests=0, tokens=0, verdicts=0)
     failures: Counter[str] = Counter()
-    name = ""
     for record in iterate_finished(folder / JUDGEMENTS, "data_synth.judge"):
-        name = record["judge"]
         sums.update(requests=record.get("requests", 0), tokens=record.get("tokens", 0))
         sums.update(verdicts=sum(verdict is not None for verdict in record["verdicts"]))
         failures.update(record.get("failures", {}))
-    return {"name": name, **sums, "failures": dict(failures)}
+    return {**sums, "failures": dict(failures)}
 
 
-def _cost(results: dict[str, Any], config: ReportConfig, judgements: Path | None) -> dict[str, float]:
+def _cost(
+    results: dict[str, Any], config: ReportConfig, judgements: dict[str, Path], judged: dict[str, dict[str, Any]]
+) -> dict[str, float]:
     """Cost per labelled step, including the search of problems that gave no labels."""
     labelled = max(1, results["steps"]["labelled"])
-    judge = results["judge"] or Counter()
-    tokens = results["trees"]["tokens"] + judge["tokens"]
+    spent = {what: sum(source[what] for source in judged.values()) for what in ("tokens", "requests")}
+    tokens = results["trees"]["tokens"] + spent["tokens"]
     parts = [
         config.run / "trees",
         *(config.run / "trees").glob("shard-*"),
-        *([judgements] if judgements else []),
+        *judgements.values(),
         config.run / "labels",
     ]
     seconds = sum(sum(seconds_of(part).values()) for part in parts)
     cost = {
         "rollouts": results["trees"]["rollouts"] / labelled,
-        "requests": (results["trees"]["requests"] + judge["requests"]) / labelled,
+        "requests": (results["trees"]["requests"] + spent["requests"]) / labelled,
         "tokens": tokens / labelled,
         "seconds": seconds / labelled,
     }
@@ -139,9 +144,9 @@ def _cost(results: dict[str, Any], config: ReportConfig, judgements: Path | None
     return {**cost, "price": price * tokens / 1e6 / labelled} if price else cost
 
 
-def _stages(trees: Path, judgements: Path | None) -> dict[str, dict[str, float | None]]:
+def _stages(trees: Path, judgements: Iterable[Path]) -> dict[str, dict[str, float | None]]:
     """What the calls of models cost in each stage, over all its runs; without the stages that recorded none."""
-    folders = [trees, *trees.glob("shard-*"), *([judgements] if judgements else [])]
+    folders = [trees, *trees.glob("shard-*"), *judgements]
     found: dict[str, list[Cost]] = {}
     for folder in folders:
         for stage, cost in cost_of(folder).items():
@@ -170,13 +175,12 @@ def _print(results: dict[str, Any]) -> None:
     for form, count in trees["answer_forms"].items():
         forms.add_row(FORMS[form], str(count), str(trees["answer_forms_unread"].get(form, 0)))
     console.print(forms)
-    if results["judge"]:
-        _counts(
-            console,
-            f"Judge: {results['judge']['name']}",
-            {k: v for k, v in results["judge"].items() if k == "verdicts"},
-        )
-        _counts(console, "Judgements that could not be read", results["judge"]["failures"])
+    if results["sources"]:
+        console.print(_sources(results["sources"]))
+    for name, source in results["sources"].items():
+        _counts(console, f"Judgements of {name} that could not be read", source["failures"])
+    if results["artifacts"]:
+        console.print(_artifacts(results["artifacts"]))
     for title, name in (("source", "by_source"), ("kind", "by_kind"), ("position", "by_position")):
         table = plain_table(f"Steps by {title}", title, "steps", "labelled", "called wrong")
         for key, row in steps[name].items():
@@ -205,6 +209,25 @@ def _stage_table(stages: dict[str, Any]) -> Table:
         hits = "" if row["cache_hits"] is None else percent(row["cache_hits"])
         counts = (f"{row[name]:,}" for name in ("requests", "failures", "tokens_read"))
         table.add_row(stage, *counts, hits, f"{row['tokens_sampled']:,}", f"{row['device_seconds']:,.0f}")
+    return table
+
+
+def _artifacts(found: dict[str, Any]) -> str:
+    told = "too few steps" if found["auroc"] is None else f"AUROC {found['auroc']:.3f}"
+    return (
+        f"{found['injected']} injected steps against {found['natural']} natural wrong ones, told apart by their words"
+        f" alone: {told} (0.5: not at all)"
+    )
+
+
+def _sources(sources: dict[str, Any]) -> Table:
+    rates = list(next(iter(sources.values()))["rates"])
+    table = plain_table(
+        "Sources of verdicts (95% intervals)", "source", "what it is", "speaks of %", *rates, "depends on"
+    )
+    for name, source in sources.items():
+        dependence = ", ".join(f"{other} {rho:.2f}" for other, rho in source["dependence"].items())
+        table.add_row(name, source["kind"], percent(source["coverage"]), *source["rates"].values(), dependence)
     return table
 
 

@@ -95,8 +95,9 @@ def of_known_truth(pools: Sequence[Pool]) -> list[Pool]:
 
 
 def measured_labels(trees: Sequence[Sequence[LabelledPath]], tasks: Tasks) -> dict[str, Any]:
-    """The quality of the labels, and the name of their judge."""
-    judge = trees[0][0].problem.meta.get("judge", "not named in the dataset")
+    """The quality of the labels, and what their sources of verdicts are."""
+    sources = trees[0][0].problem.meta.get("reliability", {}).get("sources", {})
+    judge = "; ".join(source["kind"] for source in sources.values()) or "not named in the dataset"
     return {"judge": judge, "labels": measures.label_quality(trees, tasks)}
 
 

@@ -23,7 +23,8 @@ from vlprm.builtin.make import make_model, make_processor, make_tokenizer
 from vlprm.builtin.size import Size
 from vlprm.data.dataset import tree_row, write_dataset
 from vlprm.labels.fusion import fuse_tree
-from vlprm.labels.judge_reliability import JudgeReliability, TreeEvidence
+from vlprm.labels.judge_reliability import TreeEvidence
+from vlprm.labels.sources import Reliability
 from vlprm.model.checkpoint_config import CheckpointConfig
 from vlprm.model.inputs import InputBuilder
 from vlprm.model.loading import load_inputs
@@ -101,9 +102,9 @@ def write_labelled_trees(path: Path) -> Path:
         tree = asyncio.run(search(problem, TeacherEngine(), TreeSearchConfig(estimator="flat", solutions=2), seed=1))
         right = [is_correct(a, str(problem.answer), problem.answer_type) for _, a in tree.leaves]
         paths = [(tree.path(leaf), outcome) for (leaf, _), outcome in zip(tree.leaves, right, strict=True)]
-        labels = fuse_tree(TreeEvidence.of(tree), paths, "bayes", JudgeReliability())
+        labels = fuse_tree(TreeEvidence.of(tree), paths, "bayes", Reliability())
         nodes = tuple(dataclasses.replace(n, label=label) for n, label in zip(tree.nodes, labels, strict=True))
-        rows.append(tree_row(problem, dataclasses.replace(tree, nodes=nodes), right, {"judge": "none"}))
+        rows.append(tree_row(problem, dataclasses.replace(tree, nodes=nodes), right, {}))
     write_dataset(path, rows)
     return path
 

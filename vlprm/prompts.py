@@ -90,7 +90,76 @@ JUDGE_TEMPLATES: dict[str, str] = {
     "judge@1": "",
     "judge_answer@1": "\nThe right answer is: {answer}\n",
     "judge_reference@1": "\nThe right answer is: {answer}\nA right solution, which is not the only one:\n{solution}\n",
+    "judge_reference@2": (
+        "\nThe right answer is: {answer}\nA right solution, not the only one, by numbered lines:\n{numbered}\n\n"
+        "Give each step two more fields before its verdict: `uses`, the numbers of the earlier steps of the solution"
+        " that it builds on, and `matches`, the numbers of the lines of the right solution that do the same. Either may"
+        " be empty.\n"
+    ),
 }
+ALIGNED = ("judge_reference@2",)  # templates whose judgements align steps with the reference
+
+
+_STEP_QUESTIONS = """A solution to a question about an image has this step:
+
+{step}
+
+The question about the image: {question}
+
+The step says what the image shows. Write one question whose answer, read off the image, tells whether the step is \
+true. The question names what is looked at, and neither contains nor suggests what the step says about it. Give the \
+short answer that the step gives to it, and its type.
+
+Answer with JSON alone: {{"question": "...", "answer": "...", "type": "integer" or "float" or "word" or "list" or \
+"text"}}. If no short answer can tell, leave `question` empty."""
+
+# To judge a perception step by reading the image again: a step is turned into a question without the image, and the
+# image is read without the step.
+QUESTION_TEMPLATES: dict[str, str] = {"question@1": _STEP_QUESTIONS}
+READING_TEMPLATES: dict[str, str] = {
+    "reading@1": '{question}\n\nLook at the image. Answer with JSON alone, as short as possible: {{"answer": "..."}}'
+}
+
+
+PREMISES = "judge_premises@1"  # judges each step alone, from the steps that it builds on
+CITATION_TEMPLATES: dict[str, str] = {
+    PREMISES: """A question about an image: {question}
+
+A solution, step by step:
+{steps}
+
+Which of the earlier steps does step {step} build on? Answer with JSON alone: {{"uses": [...]}}, with their numbers."""
+}
+PREMISES_TEMPLATES: dict[str, str] = {
+    PREMISES: """You check one step of a solution to a question about an image.
+
+Question: {question}
+
+The step builds on these statements, which you take as true:
+{premises}
+
+The step: {step}
+
+The step is wrong if it misreads the image (perception), if it does not follow from the statements (reasoning), or if \
+it asks for a region that does not show what is needed (action). Answer with JSON alone: {{"reason": "...", \
+"verdict": "correct" or "wrong", "error": "none" or "perception" or "reasoning" or "action"}}"""
+}
+
+
+# To make a wrong step from a right one.
+INJECTION_TEMPLATES: dict[str, str] = {
+    "inject@1": """A solution to a question about an image is right up to this point:
+
+{steps}
+
+The question: {question}
+
+Write its last step again with one error of this kind: {error}. Keep its form, its words and its tag wherever you can; \
+change one statement only, so that it is wrong but plausible. Do not mention the error.
+
+Answer with JSON alone: {{"step": "..."}}"""
+}
+ERRORS = {"perception": "it misreads the image", "reasoning": "it does not follow from what was stated before"}
 
 
 def judge_text(template_id: str, problem: Problem, steps: Sequence[str], crops: int) -> str:
@@ -99,7 +168,9 @@ def judge_text(template_id: str, problem: Problem, steps: Sequence[str], crops: 
     if template_id not in JUDGE_TEMPLATES:
         raise UserError(f"unknown judge template {template_id!r}; known: {', '.join(JUDGE_TEMPLATES)}")
     template, solution = JUDGE_TEMPLATES[template_id], problem.meta.get("solution")
-    if ("{answer}" in template and problem.answer is None) or ("{solution}" in template and not solution):
+    if ("{answer}" in template and problem.answer is None) or (
+        template_id.startswith("judge_reference") and not solution
+    ):
         raise ProblemError("no_reference", f"{problem.id} has no reference for {template_id}; judge it with judge@1")
     images = len(problem.images)
     seen = " The last image shows" if crops == 1 else f" The last {crops} images show, in order,"
@@ -107,7 +178,12 @@ def judge_text(template_id: str, problem: Problem, steps: Sequence[str], crops: 
         images="an image" if images == 1 else f"{images} images",
         crops=f"{seen} what the zoom steps saw." if crops else "",
         question=problem.question,
-        reference=template.format(answer=problem.answer, solution=solution),
+        reference=template.format(answer=problem.answer, solution=solution, numbered=_numbered(str(solution))),
         steps="\n".join(f"{number}. {text.strip()}" for number, text in enumerate(steps, 1)),
         count=len(steps),
     )
+
+
+def _numbered(solution: str) -> str:
+    lines = (line.strip() for line in solution.splitlines() if line.strip())
+    return "\n".join(f"{number}. {line}" for number, line in enumerate(lines, 1))

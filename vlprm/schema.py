@@ -15,7 +15,7 @@ from typing import Any, Literal, TypeVar, get_args
 import cattrs
 from cattrs.v import format_exception
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 
 StepKind = Literal["perception", "reasoning", "zoom", "answer", "other"]
 ErrorKind = Literal["perception", "reasoning", "action"]
@@ -114,7 +114,8 @@ class Solution:
 
 @dataclass(frozen=True)
 class Verdict:
-    """A verdict on one step, by a judge or from the ground truth. `error_kind` is None for a correct step.
+    """A verdict on one step, by a source such as a judge, or from the ground truth. `error_kind` is None for a correct
+    step.
 
     A judge may give a `reason`, and a `correction` of the first wrong step. `agreement` is the share of its samples
     with a result that agree with the verdict.
@@ -135,16 +136,17 @@ class StepLabel:
     """A step's evidence and the target computed from it.
 
     Of `mc_total` rollouts from the prefix that ends here, `mc_valid` have a result and `mc_correct` are correct; only
-    `mc_valid` counts in denominators. `judge` is None if the judge was not asked or gave no result. `target` in [0, 1]
-    was computed by the fusion rule `rule`; None means no loss. `passed_valid` and `passed_correct` count rollouts from
-    an earlier prefix that passed through the step. A search chooses prefixes by their outcomes, so adding them to the
-    Monte Carlo value would bias it; a posterior may use them.
+    `mc_valid` counts in denominators. `votes` has the verdict of each source that spoke about the step, by the source's
+    name, in the order in which the sources were given; one that was not asked or gave no result is absent. `target` in
+    [0, 1] was computed by the fusion rule `rule`; None means no loss. `passed_valid` and `passed_correct` count
+    rollouts from an earlier prefix that passed through the step. A search chooses prefixes by their outcomes, so adding
+    them to the Monte Carlo value would bias it; a posterior may use them.
     """
 
     mc_correct: int = 0
     mc_valid: int = 0
     mc_total: int = 0
-    judge: Verdict | None = None
+    votes: dict[str, Verdict] = field(default_factory=dict)
     target: float | None = None
     error_kind: ErrorKind | None = None
     rule: str = ""
@@ -160,6 +162,10 @@ class StepLabel:
     def seen_valid(self) -> int:
         """Rollouts from or through the step that have a result."""
         return self.mc_valid + self.passed_valid
+
+    def said(self, correct: bool) -> Verdict | None:
+        """The first vote that calls the step correct, or wrong."""
+        return next((vote for vote in self.votes.values() if vote.correct == correct), None)
 
 
 @dataclass(frozen=True)

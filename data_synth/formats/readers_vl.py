@@ -58,7 +58,7 @@ def vl_prm300k(record: Record, images: ImageFolder) -> DatasetRow:
     kind = "perception" if "visual" in section else "reasoning" if "reason" in section else None
     first = targets.index(0.0) if 0.0 in targets else None
     labels = [
-        StepLabel(c.mc_correct, c.mc_valid, c.mc_total, None, target, kind if n == first else None, "vl-prm300k")  # type: ignore[arg-type]
+        StepLabel(c.mc_correct, c.mc_valid, c.mc_total, {}, target, kind if n == first else None, "vl-prm300k")  # type: ignore[arg-type]
         for n, (c, target) in enumerate(zip(counts, targets, strict=True))
     ]
     nodes = chain(step_texts([_get(s, "step") for s in steps]), labels)
@@ -162,7 +162,7 @@ def _counts(step: Any, record: Record) -> StepLabel:
     correct, total = _get(step, "num_mc_correct"), _get(step, "num_mc_total") or record.get("num_mc_sequences")
     if not (type(correct) is type(total) is int and 0 <= correct <= total > 0):  # a bool is not a count
         raise RecordError("count_value")
-    return StepLabel(correct, total, total, None, correct / total, None, "mc")
+    return StepLabel(correct, total, total, {}, correct / total, None, "mc")
 
 
 def _question(record: Record) -> str:

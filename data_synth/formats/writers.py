@@ -109,6 +109,6 @@ def _spells_mark(texts: Sequence[str], target: Target) -> bool:
 def _count_lost(path: LabelledPath, target: Target) -> None:
     labels: Sequence[StepLabel] = path.labels
     target.lost["counts"] += sum(label.mc_total > 0 for label in labels)
-    target.lost["verdicts"] += sum(label.judge is not None for label in labels)
+    target.lost["verdicts"] += sum(bool(label.votes) for label in labels)
     target.lost["error kinds"] += sum(label.error_kind is not None for label in labels)
     target.lost["soft values"] += sum(label.target not in (None, 0.0, 1.0) for label in labels)

@@ -19,16 +19,20 @@ class AskConfig:
     """Prompt and sampling of the judge model.
 
     Args:
-        template: judge prompt: judge@1 (no reference), judge_answer@1 (gold answer), or judge_reference@1 (gold answer
-            and solution).
-        samples: judgements per solution; the majority gives a step's verdict, and the agreement is stored.
+        template: judge prompt: judge@1 (no reference), judge_answer@1 (gold answer), judge_reference@1 (gold answer
+            and solution), judge_reference@2 (also aligns each step with the solution), or judge_premises@1 (each step
+            alone, with the steps that it builds on).
+        samples: judgements per solution; the majority gives a step's verdict, and the agreement is stored. For
+            judge: ask, readings per question, which must all agree.
         tries: requests for a judgement until it can be read; after them it counts as no result.
         solutions: maximum number of solutions per tree that are judged, and used for training.
         temperature: sampling temperature of the judge; above 0, a second try can differ from the first.
         max_tokens: maximum tokens per judgement.
     """
 
-    template: Literal["judge@1", "judge_answer@1", "judge_reference@1"] = "judge@1"
+    template: Literal["judge@1", "judge_answer@1", "judge_reference@1", "judge_reference@2", "judge_premises@1"] = (
+        "judge@1"
+    )
     samples: PositiveInt = 1
     tries: PositiveInt = 3
     solutions: PositiveInt = 8
@@ -43,9 +47,12 @@ class JudgeConfig:
     Args:
         trees: run folder of data_synth.trees.
         run: run folder to write.
-        judge: who judges: the ground truth with errors (oracle; synthetic tasks only), or a model.
-        tasks: oracle: task names or module paths, as given to data_synth.trees.
-        error_rate: oracle: probability of a wrong verdict.
+        judge: who judges: the ground truth with errors (oracle; synthetic tasks only), a model, a checker (check), or a
+            model that reads the image again without seeing the step (ask; without a model, a simulated reader).
+        check: check: what is checked: that a step of a drawn problem follows from those before it (deduction), or that
+            no step states a false equality (arithmetic).
+        tasks: oracle, deduction, simulated reader: task names or module paths, as given to data_synth.trees.
+        error_rate: oracle and simulated reader: probability of a wrong verdict or a wrong reading.
         seed: random seed of the oracle's errors and of the model's samples.
         model: the judge model; a served one may be any chat model, and verdicts name its `checkpoint`.
         ask: prompt and sampling of the judge model.
@@ -54,10 +61,17 @@ class JudgeConfig:
 
     trees: Path
     run: Path
-    judge: Literal["oracle", "model"] = "oracle"
+    judge: Literal["oracle", "model", "check", "ask"] = "oracle"
     tasks: tuple[str, ...] = tuple(TASKS)
     error_rate: ClosedUnitInterval = 0.1
     seed: int = 0
     model: ModelConfig | None = None
     ask: AskConfig = AskConfig()
     in_flight: PositiveInt = 64
+    check: Literal["deduction", "arithmetic"] = "deduction"
+
+    @property
+    def needs_scenes(self) -> bool:
+        """Whether the judge knows drawn problems alone."""
+        simulated = self.judge == "ask" and self.model is None
+        return self.judge == "oracle" or simulated or (self.judge == "check" and self.check == "deduction")

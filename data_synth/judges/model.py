@@ -63,14 +63,14 @@ async def _judgements(
     try:
         asked = Request(
             judge_problem(problem, steps, config.template), (), config.samples, f"{problem.id}#judge{path[-1]}", seed,
-            config.temperature, config.max_tokens, judge_schema(len(steps)),
+            config.temperature, config.max_tokens, judge_schema(len(steps), config.template),
         )  # fmt: skip
         for again in range(config.tries):
             key = f"{asked.key}.{again}" if again else asked.key
             answers = await engine.sample(dataclasses.replace(asked, n=config.samples - len(read), key=key))
             judged.requests += 1
             judged.tokens += sum(answer.tokens for answer in answers)
-            read += _readable(answers, len(steps), judged)
+            read += _readable(answers, len(steps), config.template, judged)
             if len(read) == config.samples:
                 break
         else:
@@ -81,11 +81,11 @@ async def _judgements(
     return read
 
 
-def _readable(answers: Sequence[Continuation], steps: int, judged: Judged) -> list[list[Verdict]]:
+def _readable(answers: Sequence[Continuation], steps: int, template: str, judged: Judged) -> list[list[Verdict]]:
     read = []
     for answer in answers:
         try:
-            read.append(_read(answer, steps))
+            read.append(_read(answer, steps, template))
         except NoJudgement as failure:
             judged.failures[failure.cause] += 1
             text = " ".join(answer.text.split())[:EXAMPLE]  # a weak judge fills its answer with white space
@@ -94,9 +94,9 @@ def _readable(answers: Sequence[Continuation], steps: int, judged: Judged) -> li
     return read
 
 
-def _read(answer: Continuation, steps: int) -> list[Verdict]:
+def _read(answer: Continuation, steps: int, template: str) -> list[Verdict]:
     if answer.failure:
         raise NoJudgement(answer.failure)
     if not answer.ended:
         raise NoJudgement("length")
-    return parse_judgement(answer.text, steps)
+    return parse_judgement(answer.text, steps, template)

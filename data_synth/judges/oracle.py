@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import dataclasses
 import random
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from vlprm.schema import ErrorKind, Problem, Step, StepTree, Verdict
 from vlprm.tasks.scene import rng_for
@@ -15,15 +15,13 @@ KINDS = ("perception", "reasoning")
 SLIP_RATE = 0.3  # probability of a slip per claim, in a wrong correction
 
 
-def oracle_verdicts(
-    family: SyntheticFamily, problem: Problem, tree: StepTree, error_rate: float, seed: int
-) -> list[Verdict | None]:
-    """One verdict per node of a tree; a shared prefix gets the same verdicts in all of its solutions."""
+def on_each_path(tree: StepTree, judge: Callable[[Sequence[Step]], Sequence[Verdict | None]]) -> list[Verdict | None]:
+    """One verdict per node of a tree, by a judge of whole solutions whose verdict on a step depends on the steps up to
+    it alone: a shared prefix gets the same verdicts in all of its solutions."""
     verdicts: list[Verdict | None] = [None] * len(tree.nodes)
     for leaf, _ in tree.leaves:
         path = tree.path(leaf)
-        steps = [tree.nodes[n].step for n in path]
-        for node, verdict in zip(path, oracle_judge(family, problem, steps, error_rate, seed), strict=True):
+        for node, verdict in zip(path, judge([tree.nodes[n].step for n in path]), strict=True):
             verdicts[node] = verdict
     return verdicts
 

@@ -7,16 +7,20 @@ from typing import Any
 
 from vlprm.runs.index import FAILED, UNANSWERED, Note, Summary
 
+VERDICTS = "verdicts"  # number of verdicts in a note
+
 
 def _note(record: Mapping[str, Any]) -> Note:
     verdicts = sum(verdict is not None for verdict in record["verdicts"])
     note = {
         "judge": record["judge"],
-        "verdicts": verdicts,
+        "rates": record.get("rates"),
+        "local": bool(record.get("local")),
+        VERDICTS: verdicts,
         "failures": record["failures"],
         UNANSWERED: bool(record.get("unanswered")),
     }
     return note if verdicts else {**note, FAILED: record["failures"]}
 
 
-SUMMARY = Summary("judgements@1", _note)
+SUMMARY = Summary("judgements@2", _note)

@@ -10,22 +10,26 @@ from vlprm.labels.fusion import Rule
 
 @dataclass(frozen=True)
 class LabelConfig:
-    """Fuse rollout counts and judge verdicts into step labels.
+    """Fuse rollout counts and the verdicts of sources into step labels.
 
     Args:
         trees: run folder of data_synth.trees.
         run: run folder to write; the dataset is its `dataset.parquet`.
-        judgements: run folder of data_synth.judge; without it, labels use the rollout counts alone.
+        judgements: run folders of data_synth.judge, each a source named like its folder, the most trusted first;
+            without any, labels use the rollout counts alone.
         rule: fusion rule, see vlprm.labels.fusion.RULES.
-        keep_unmixed: also label problems that the policy solved always or never; the judge's error rates are still
-            estimated on the others.
+        keep_unmixed: also label problems that the policy solved always or never; the sources' error rates are
+            still estimated on the others.
+        gold: file of gold labels that add to what is known of the sources' errors; lines of
+            `{"key": PROBLEM_ID, "step": INDEX, "verdict": "correct"}`, or a kind of error as the verdict.
     """
 
     trees: Path
     run: Path
-    judgements: Path | None = None
+    judgements: tuple[Path, ...] = ()
     rule: Rule = "bayes"
     keep_unmixed: bool = False
+    gold: Path | None = None
 
 
 @dataclass(frozen=True)

@@ -8,8 +8,9 @@ from typing import Any
 
 from vlprm.data.dataset import row_paths
 from vlprm.data.ground_truth import labels_and_truth
-from vlprm.labels.fusion import RULES, rule_calls_wrong, seen_value
-from vlprm.labels.judge_reliability import JudgeReliability, TreeEvidence
+from vlprm.labels.fusion import RULES, judge_rule, rule_calls_wrong, seen_value
+from vlprm.labels.judge_reliability import TreeEvidence
+from vlprm.labels.sources import Reliability, rate_text
 from vlprm.schema import structured
 from vlprm.steps import step_kind
 from vlprm.tasks import Tasks
@@ -19,8 +20,8 @@ BINS = 10
 
 
 class StepTally:
-    """Counts of steps by source, kind, position, target and error kind; the agreement of counts and judge; and how many
-    steps selected for training have a verdict and a target."""
+    """Counts of steps by source, kind, position, target and error kind; the agreement of counts and the first
+    source; the reliability of the sources; and how many steps selected for training have a verdict and a target."""
 
     def __init__(self) -> None:
         self._by: dict[str, dict[Any, Counter[str]]] = {"by_source": {}, "by_kind": {}, "by_position": {}}
@@ -29,12 +30,15 @@ class StepTally:
         self._kinds: Counter[str] = Counter()
         self._agreement: Counter[str] = Counter()
         self._learnt: Counter[str] = Counter(solutions=0, steps=0, with_verdict=0, labelled=0)
-        self.quality: dict[str, Any] = {}
+        self._spoke: Counter[str] = Counter()
+        self._steps = 0
+        self._quality = Reliability()
 
     def add(self, row: DatasetRow, evidence: TreeEvidence) -> None:
         """Count the steps of a row."""
         meta = json.loads(row["meta"])
-        self.quality = meta.get("judge_quality", {})
+        if "reliability" in meta:
+            self._quality = _reliability(row["id"], meta)
         depths: list[int] = []
         source = f"{meta['task']}/{meta['question_type']}" if "question_type" in meta else meta["task"]
         for node, (text, parent, target) in enumerate(
@@ -52,9 +56,12 @@ class StepTally:
                 self._kinds[row["error_kinds"][node] or "not named"] += 1
         self._add_learnt(row, evidence)
         for label in evidence.labels:
-            if label.judge is not None and (value := seen_value(label)) is not None:
+            verdict = judge_rule(label)
+            if verdict is not None and (value := seen_value(label)) is not None:
                 counts_say = "correct" if value else "wrong"
-                self._agreement[f"counts {counts_say}, judge {'correct' if label.judge.correct else 'wrong'}"] += 1
+                self._agreement[f"counts {counts_say}, judge {'correct' if verdict else 'wrong'}"] += 1
+            self._spoke.update(label.votes.keys())
+        self._steps += len(evidence.labels)
 
     def _add_learnt(self, row: DatasetRow, evidence: TreeEvidence) -> None:
         paths = [path for path in row_paths(row) if path.place is not None]
@@ -62,7 +69,7 @@ class StepTally:
         self._learnt.update(
             solutions=len(paths),
             steps=len(nodes),
-            with_verdict=sum(evidence.labels[n].judge is not None for n in nodes),
+            with_verdict=sum(bool(evidence.labels[n].votes) for n in nodes),
             labelled=sum(row["labels"][n] is not None for n in nodes),
         )
 
@@ -79,6 +86,24 @@ class StepTally:
             "agreement": {**self._agreement, "share": agreed / total if (total := self._agreement.total()) else None},
         }
 
+    def sources(self) -> dict[str, dict[str, Any]]:
+        """Per source of votes: what it is, the share of steps that it spoke about, its rates in words, its anchors, and
+        its dependence on the other sources."""
+        return {
+            name: {
+                "kind": source.kind,
+                "coverage": self._spoke[name] / max(1, self._steps),
+                "rates": {rate: rate_text(source, rate) for rate in source.rates},
+                **{part: getattr(source, part) for part in ("intervals", "anchors", "dependence", "declared")},
+                "values": source.rates,
+            }
+            for name, source in self._quality.sources.items()
+        }
+
+
+def _reliability(row_id: str, meta: dict[str, Any]) -> Reliability:
+    return structured(Reliability, meta["reliability"], f"the sources' reliability in row {row_id}")
+
 
 class RuleTally:
     """Each rule's targets against the ground truth, over steps with enough rollouts and, if judged, a verdict. Skips
@@ -94,16 +119,16 @@ class RuleTally:
     def add(self, row: DatasetRow, evidence: TreeEvidence) -> None:
         """Compare all rules with the ground truth on the steps of a row."""
         meta = json.loads(row["meta"])
-        if meta["task"] not in self.tasks or "scene" not in meta or "judge_quality" not in meta:
+        if meta["task"] not in self.tasks or "scene" not in meta or "reliability" not in meta:
             return
         known = labels_and_truth(row_paths(row), self.tasks)
-        judged = any(label.judge for label, _ in known.values())
+        judged = any(label.votes for label, _ in known.values())
         truth = {
             node: verdict.correct
             for node, (label, verdict) in known.items()
-            if seen_value(label) is not None and (label.judge is not None or not judged)
+            if seen_value(label) is not None and (label.votes or not judged)
         }
-        quality = structured(JudgeReliability, meta["judge_quality"], f"the judge's reliability in row {row['id']}")
+        quality = _reliability(row["id"], meta)
         self._steps += len(truth)
         for rule, targets_of in RULES.items():
             targets = targets_of(evidence, quality)

@@ -196,7 +196,7 @@ def _mc_wrong(label: StepLabel) -> bool | None:
 
 
 def _judge_wrong(label: StepLabel) -> bool | None:
-    return None if label.judge is None else not label.judge.correct
+    return next((not vote.correct for vote in label.votes.values()), None)
 
 
 def _fused_wrong(label: StepLabel) -> bool | None:

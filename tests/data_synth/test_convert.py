@@ -27,7 +27,8 @@ from vlprm.data.importing import ImageFolder
 from vlprm.errors import RecordError
 from vlprm.images import png
 from vlprm.labels.fusion import fuse_tree
-from vlprm.labels.judge_reliability import JudgeReliability, TreeEvidence
+from vlprm.labels.judge_reliability import TreeEvidence
+from vlprm.labels.sources import Reliability
 from vlprm.schema import StepTree, TreeNode
 from vlprm.tasks import TASKS
 
@@ -50,7 +51,7 @@ def own(tmp_path_factory: pytest.TempPathFactory) -> Path:
         tree = asyncio.run(search(problem, TeacherEngine(0.3), TreeSearchConfig(estimator="flat"), seed=1))
         right = [is_correct(a, str(problem.answer), problem.answer_type) for _, a in tree.leaves]
         paths = [(tree.path(leaf), r) for (leaf, _), r in zip(tree.leaves, right, strict=True)]
-        labels = fuse_tree(TreeEvidence.of(tree), paths, "mc", JudgeReliability())
+        labels = fuse_tree(TreeEvidence.of(tree), paths, "mc", Reliability())
         nodes = tuple(TreeNode(n.step, n.parent, label) for n, label in zip(tree.nodes, labels, strict=True))
         made = StepTree(tree.problem_id, nodes, tree.leaves, tree.root)
         rows.append(tree_row(problem, made, right, {"rule": "mc"}))

@@ -67,6 +67,55 @@ def test_a_judgement_is_read() -> None:
         ]
 
 
+def test_a_judge_may_think_before_its_judgement() -> None:
+    """It may name other verdicts, and even write JSON, before the judgement with which it ends."""
+    text, other = said("none", "perception"), said("reasoning", "none")
+    thoughts = f"Step 1 is not incorrect. A draft: {other}\n```json\n{other}\n```\nNo."
+    for form in (
+        f"<think>{thoughts}</think>\n{text}",
+        f"{thoughts}</think>\n\n```json\n{text}\n```",
+        f"{thoughts}\n```json\n{text}\n```",
+        f"Step 2 misreads the image. {text}",
+    ):
+        assert [verdict.error_kind for verdict in parse_judgement(form, 2)] == [None, "perception"]
+
+
+def test_an_aligned_judgement_keeps_what_a_step_builds_on() -> None:
+    def aligned(**changes: Any) -> str:
+        steps = [
+            {"step": 1, "reason": "reads", "uses": [], "matches": [1, 2], "verdict": "correct", "error": "none"},
+            {"step": 2, "reason": "adds", "uses": [1], "matches": [], "verdict": "wrong", "error": "reasoning"},
+        ]
+        steps[1].update(changes)
+        return json.dumps({"steps": steps, "correction": ""})
+
+    read = parse_judgement(aligned(), 2, "judge_reference@2")
+    assert [(v.correct, v.reason) for v in read] == [(True, "reads; matches lines 1, 2"), (False, "adds; uses steps 1")]
+    for text, cause in [
+        (aligned(uses=[2]), "unknown_step"),  # a step does not build on itself
+        (aligned(matches="1"), "bad_field"),
+        (said("none", "none"), "bad_field"),
+    ]:
+        with pytest.raises(NoJudgement) as caught:
+            parse_judgement(text, 2, "judge_reference@2")
+        assert caught.value.cause == cause
+    with pytest.raises(NoJudgement):
+        parse_judgement(aligned(), 2)
+    fields = judge_schema(2, "judge_reference@2")["properties"]["steps"]["items"]["required"]
+    assert fields == ["step", "reason", "uses", "matches", "verdict", "error"]
+
+
+@pytest.mark.parametrize("verdict", ["incorrect", "not correct", "", None])
+def test_a_grade_that_is_missing_or_unknown_is_neither_right_nor_wrong(verdict: str | None) -> None:
+    body = json.loads(said("none", "none"))
+    if verdict is None:
+        del body["steps"][1]["verdict"]
+    else:
+        body["steps"][1]["verdict"] = verdict
+    with pytest.raises(NoJudgement, match="bad_field"):
+        parse_judgement(json.dumps(body), 2)
+
+
 def test_latex_in_a_judgement_keeps_its_commands() -> None:
     """A case is what a judge writes between quotes, and what it means."""
     lines = (Path(__file__).parents[1] / "fixtures/judge_latex.jsonl").read_text().splitlines()
@@ -89,7 +138,8 @@ def edited(**changes: Any) -> str:
     [
         ("the second step is wrong", "not_json"),
         (said("none", "none")[:-2], "not_json"),
-        ("Here it is: " + said("none", "none"), "not_json"),
+        (said("none", "none") + " That is all.", "not_json"),
+        ("<think>both are correct</think>", "not_json"),
         ("[" * 100_000, "not_json"),
         ("", "not_json"),
         ("[]", "bad_field"),
@@ -139,6 +189,10 @@ def test_the_judge_sees_the_question_the_steps_and_what_the_zooms_saw() -> None:
     assert all(abs(c[0] - (r.x1 - r.x0)) <= 1 for c, r in zip(crops, regions, strict=True))
     assert f"The right answer is: {problem.answer}" in judge_problem(problem, steps, "judge_answer@1").question
     assert "look closer" in judge_problem(problem, steps, "judge_reference@1").question
+    lines = judge_problem(
+        dataclasses.replace(problem, meta={"solution": "a\n\nb"}), steps, "judge_reference@2"
+    ).question
+    assert "1. a\n2. b\n" in lines
     with pytest.raises(ProblemError, match="has no reference for judge_reference@1; judge it with judge@1"):
         judge_problem(PROBLEMS[1], steps, "judge_reference@1")
 
@@ -255,10 +309,13 @@ def all_right(body: Body) -> Answer:
 def test_a_served_judge_makes_the_verdicts_of_a_dataset(run: Path, server: StandIn, answers: Answers) -> None:
     answers(all_right)
     judge.main(model_config(run, server))
-    label.main(label.LabelConfig(run / "trees", run / "labels", run / "judgements", "judge"))
+    label.main(label.LabelConfig(run / "trees", run / "labels", (run / "judgements",), "judge"))
     rows = read_rows(run / "labels" / "dataset.parquet")
-    assert {json.loads(row["meta"])["judge"] for row in rows} == {"policy with judge@1"}
-    told = [e["label"]["judge"] for row in rows for e in json.loads(row["evidence"])]
+    sources = [json.loads(row["meta"])["reliability"]["sources"] for row in rows]
+    assert {name: source["kind"] for of in sources for name, source in of.items()} == {
+        "judgements": "policy with judge@1"
+    }
+    told = [e["label"]["votes"].get("judgements") for row in rows for e in json.loads(row["evidence"])]
     assert {verdict["reason"] for verdict in told if verdict} >= {"because 1", "because 2"}
     body = judged_bodies(server)[0]
     assert body["response_format"]["json_schema"]["schema"] == judge_schema(number_of_steps(body))
@@ -275,7 +332,7 @@ def test_all_that_training_learns_from_was_judged(
     """This holds for any number of judged solutions per tree, and for datasets with one row per solution."""
     answers(all_right)
     judge.main(model_config(run, server, ask=AskConfig(solutions=most)))
-    label.main(label.LabelConfig(run / "trees", run / "labels", run / "judgements"))
+    label.main(label.LabelConfig(run / "trees", run / "labels", (run / "judgements",)))
     dataset = run / "labels" / "dataset.parquet"
     if to:
         convert.main(convert.ConvertConfig(dataset, "vlprm", to, run / "paths.parquet"))  # type: ignore[arg-type]
@@ -285,7 +342,7 @@ def test_all_that_training_learns_from_was_judged(
     for tree in trees:
         assert {True, False} <= {path.right for path in tree}
         assert 2 <= len(tree) <= most
-        assert all(label.judge is not None for path in tree for label in path.labels)
+        assert all(label.votes for path in tree for label in path.labels)
 
 
 def test_a_server_without_schemas_is_asked_without(run: Path, server: StandIn, answers: Answers) -> None:

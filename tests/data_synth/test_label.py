@@ -48,7 +48,7 @@ def test_problems_that_are_always_or_never_solved_are_counted_or_kept(
     trees = [searched.tree for searched in TreeRun(run / "trees")]
     unmixed = {tree.problem_id for tree in trees if not is_mixed(tree)}
     assert 0 < len(unmixed) < len(trees)
-    asked = LabelConfig(run / "trees", run / "all", run / "judgements", keep_unmixed=True)
+    asked = LabelConfig(run / "trees", run / "all", (run / "judgements",), keep_unmixed=True)
     label.main(asked)
     assert "left out" not in caplog.text
     label.main(dataclasses.replace(asked, run=run / "mixed", keep_unmixed=False))
@@ -75,11 +75,86 @@ def test_a_run_without_a_mixed_problem_says_so(run: Path) -> None:
 def test_a_report_is_of_the_judgements_that_the_labels_were_made_from(run: Path) -> None:
     """The folder has another judge's verdicts, too."""
     judge.main(JudgeConfig(run / "trees", run / "second", error_rate=0.4))
-    label.main(LabelConfig(run / "trees", run / "labels", run / "second"))
+    label.main(LabelConfig(run / "trees", run / "labels", (run / "second",)))
     moved = Path(shutil.copytree(run, run.with_name("moved")))
     report.main(ReportConfig(moved))
-    assert json.loads((moved / "synthesis.json").read_text())["judge"]["name"] == "oracle with error rate 0.4"
+    assert (
+        json.loads((moved / "synthesis.json").read_text())["sources"]["second"]["kind"] == "oracle with error rate 0.4"
+    )
     for folder in (run, moved):
         (folder / "second" / "judgements.jsonl").unlink()
     with pytest.raises(ValueError, match=r"labels was made from .*second/judgements\.jsonl, which is gone or h"):
         report.main(ReportConfig(moved))
+
+
+def test_labels_from_two_sources_keep_both_votes_and_report_each(run: Path) -> None:
+    judge.main(JudgeConfig(run / "trees", run / "second", error_rate=0.4, seed=5))
+    label.main(LabelConfig(run / "trees", run / "labels", (run / "judgements", run / "second")))
+    rows = read_rows(run / "labels" / "dataset.parquet")
+    votes = [evidence["label"]["votes"] for row in rows for evidence in json.loads(row["evidence"])]
+    assert {tuple(vote) for vote in votes if vote} == {("judgements", "second")}
+    assert any(vote["judgements"]["correct"] != vote["second"]["correct"] for vote in votes if vote)
+    report.main(ReportConfig(run))
+    sources = json.loads((run / "synthesis.json").read_text())["sources"]
+    assert list(sources) == ["judgements", "second"]
+    assert all(source["coverage"] == pytest.approx(sum(map(bool, votes)) / len(votes)) for source in sources.values())
+    assert set(sources["second"]["dependence"]) == {"judgements"}
+    assert sources["second"]["rates"]["sensitivity/action"] == "not known"
+    assert "Sources of verdicts" in (run / "synthesis.html").read_text()
+
+
+def rewritten(run: Path, name: str, **changes: object) -> Path:
+    """The judgements of a folder with changed records."""
+    path = run / name / "judgements.jsonl"
+    records = [{**record, **changes} for record in read_records(path)]
+    path.write_text("".join(json.dumps(record) + "\n" for record in records))
+    finish(Records(path))
+    return run / name
+
+
+def test_sources_that_cannot_be_used_are_named(run: Path) -> None:
+    def refused(said: str, *folders: Path, gold: str | None = None) -> None:
+        path = None
+        if gold is not None:
+            path = run / "gold.jsonl"
+            path.write_text(gold)
+        with pytest.raises(ValueError, match=said):
+            label.main(LabelConfig(run / "trees", run / "new", folders, gold=path))
+        assert not (run / "new").exists()
+
+    folder, problem = run / "judgements", PROBLEMS[0].id
+    refused("two sources are named 'judgements' after their folders; rename one", folder, run / "x" / "judgements")
+    for line, said in [
+        ({"key": "chart@1/test/99", "step": 0, "verdict": "correct"}, r"line 1: the trees have no problem 'chart@1/te"),
+        ({"key": problem, "step": 0, "verdict": "right"}, r"line 1 is not a gold label; write key, step"),
+        ({"key": problem, "step": True, "verdict": "correct"}, r"line 1 is not a gold label"),
+    ]:
+        refused(said, folder, gold=json.dumps(line) + "\n")
+    refused(
+        r"declares a specificity of 1.0; give a rate between 0 and 1",
+        rewritten(run, "judgements", rates={"specificity": 1.0, "sensitivity": 0.9}),
+    )
+    silent = rewritten(run, "judgements", rates=None, verdicts=[])
+    refused("has no verdict on any step; leave this source out", silent)
+
+
+def test_gold_for_a_step_that_does_not_exist_is_refused(run: Path) -> None:
+    gold = run / "gold.jsonl"
+    gold.write_text(json.dumps({"key": PROBLEMS[0].id, "step": 999, "verdict": "perception"}) + "\n")
+    with pytest.raises(
+        ValueError, match=r"gold label for step 999 of chart@1/test/000000, which has \d+ steps, from 0"
+    ):
+        label.main(LabelConfig(run / "trees", run / "labels", (run / "judgements",), gold=gold))
+
+
+def test_gold_labels_are_counted_among_the_anchors(run: Path) -> None:
+    trees = [searched.tree for searched in TreeRun(run / "trees")]
+    gold = run / "gold.jsonl"
+    lines = [{"key": tree.problem_id, "step": 0, "verdict": "correct"} for tree in trees]
+    gold.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    anchors = []
+    for name, path in (("bare", None), ("helped", gold)):
+        label.main(LabelConfig(run / "trees", run / name, (run / "judgements",), gold=path))
+        meta = json.loads(read_rows(run / name / "dataset.parquet")[0]["meta"])
+        anchors.append(meta["reliability"]["sources"]["judgements"]["anchors"]["specificity"])
+    assert anchors[1] > anchors[0]

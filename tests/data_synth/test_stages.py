@@ -62,7 +62,7 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
         run / "trees" / "trees.jsonl", [tree_record(i, s, run / "trees" / IMAGES) for i, s in enumerate(searched)]
     )
     judge.main(judge.JudgeConfig(run / "trees", run / "judgements"))
-    label.main(label.LabelConfig(run / "trees", run / "labels", run / "judgements"))
+    label.main(label.LabelConfig(run / "trees", run / "labels", (run / "judgements",)))
     pools = {p.id: asyncio.run(rollouts(engine, Request(p, (), 4, p.id, 0))) for p in PROBLEMS}
     (run / "prm").mkdir()
     CheckpointConfig(head="step").save(run / "prm")
@@ -85,7 +85,7 @@ def test_a_whole_run_is_reported_whoever_made_its_parts(run: Path) -> None:
     path = run / "labels" / "dataset.parquet"
     rows = read_rows(path)
     for row in rows:
-        row["meta"] = json.dumps({k: v for k, v in json.loads(row["meta"]).items() if k != "judge"})
+        row["meta"] = json.dumps({k: v for k, v in json.loads(row["meta"]).items() if k != "reliability"})
     write_dataset(path, rows)
     report.main(report.ReportConfig(run))
     assert "How the labels were made" not in (run / "report.html").read_text()
@@ -178,8 +178,8 @@ def test_a_reward_model_that_gives_no_numbers_is_refused(backbone: Path) -> None
     ("upstream", "stage"),
     [
         ("trees", lambda run, new: judge.main(judge.JudgeConfig(run / "trees", new))),
-        ("trees", lambda run, new: label.main(label.LabelConfig(run / "trees", new, run / "judgements"))),
-        ("judgements", lambda run, new: label.main(label.LabelConfig(run / "trees", new, run / "judgements"))),
+        ("trees", lambda run, new: label.main(label.LabelConfig(run / "trees", new, (run / "judgements",)))),
+        ("judgements", lambda run, new: label.main(label.LabelConfig(run / "trees", new, (run / "judgements",)))),
         ("eval", lambda run, new: report.main(report.ReportConfig(run))),
     ],
 )
@@ -231,7 +231,7 @@ def test_items_of_a_task_that_is_not_given_are_refused_before_anything_is_writte
 @pytest.mark.parametrize("rule", RULES)
 def test_another_rule_needs_the_evidence_alone(run: Path, tmp_path: Path, rule: Rule) -> None:
     """A dataset that is fused again equals the one that the label stage would have made by that rule."""
-    label.main(label.LabelConfig(run / "trees", tmp_path / "labels", run / "judgements", rule))
+    label.main(label.LabelConfig(run / "trees", tmp_path / "labels", (run / "judgements",), rule))
     again = tmp_path / "again.parquet"
     fuse.main(fuse.FuseConfig(run / "labels" / "dataset.parquet", again, rule))
     assert read_rows(again) == read_rows(tmp_path / "labels" / "dataset.parquet")

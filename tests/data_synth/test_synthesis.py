@@ -181,7 +181,7 @@ def assert_one_correction(said: Sequence[Verdict | None]) -> None:
 def test_what_the_judge_says_instead_is_the_correction_where_the_tree_has_none(tmp_path: Path) -> None:
     problem = TASKS["chart"].problem("train", 0)
     verdict = Verdict(False, "perception", correction="[perception] A is 3")
-    wrong = StepLabel(judge=verdict, target=0.0, error_kind="perception", rule="judge")
+    wrong = StepLabel(votes={"judge": verdict}, target=0.0, error_kind="perception", rule="judge")
     right = StepLabel(8, 8, 8, target=1.0, rule="judge")
     texts = ("[perception] A is 2", "[answer] 1", "[perception] A is 4")
 
@@ -202,7 +202,7 @@ def test_a_dataset_keeps_everything(tmp_path: Path) -> None:
     problem = TASKS["fine_print"].problem("train", 4)
     tree = tree_of(problem)
     right = [is_correct(a, str(problem.answer), problem.answer_type) for _, a in tree.leaves]
-    write_dataset(tmp_path / "d.parquet", [tree_row(problem, tree, right, {"judge": "none"})])
+    write_dataset(tmp_path / "d.parquet", [tree_row(problem, tree, right, {})])
     (row,) = read_rows(tmp_path / "d.parquet")
     assert row["images"][0]["bytes"] == problem.images[0]
     edited = {**row, "labels": [0.25] * len(tree.nodes)}  # the columns are what counts

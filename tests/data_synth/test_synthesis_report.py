@@ -37,7 +37,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
     records.append([failure_record(99, Failed("lost", "image_missing", "there is no image x"))])
     finish(records)
     judge.main(judge.JudgeConfig(run / "trees", run / "judgements"))
-    label.main(label.LabelConfig(run / "trees", run / "labels", run / "judgements"))
+    label.main(label.LabelConfig(run / "trees", run / "labels", (run / "judgements",)))
     return run
 
 
@@ -76,8 +76,8 @@ def test_the_counts_are_those_of_the_run(run: Path, capsys: pytest.CaptureFixtur
         == sum(t is not None and t < 0.5 for t in targets)
     )
     labels = [e["label"] for row in rows for e in json.loads(row["evidence"])]
-    both = [x for x in labels if x["judge"] and x["mc_valid"] + x["passed_valid"] >= 3]
-    agreed = sum((x["mc_correct"] + x["passed_correct"] > 0) == x["judge"]["correct"] for x in both)
+    both = [x for x in labels if x["votes"] and x["mc_valid"] + x["passed_valid"] >= 3]
+    agreed = sum((x["mc_correct"] + x["passed_correct"] > 0) == x["votes"]["judgements"]["correct"] for x in both)
     assert steps["agreement"]["share"] == pytest.approx(agreed / len(both))
     assert results["cost"]["tokens"] == pytest.approx(sum(tree.tokens for tree in trees) / steps["labelled"])
     shown = " ".join(capsys.readouterr().out.split())  # a title breaks where its table ends: seconds have any length
@@ -124,7 +124,7 @@ def test_a_perfect_judge_is_found_perfect(run: Path) -> None:
     shutil.rmtree(run / "judgements")
     shutil.rmtree(run / "labels")
     judge.main(judge.JudgeConfig(run / "trees", run / "judgements", error_rate=0.0))
-    label.main(label.LabelConfig(run / "trees", run / "labels", run / "judgements"))
+    label.main(label.LabelConfig(run / "trees", run / "labels", (run / "judgements",)))
     row = results_of(run)["truth"]["rules"]["judge"]
     assert (row["precision"], row["recall"], row["f1"], row["brier"]) == (1.0, 1.0, 1.0, 0.0)
 
@@ -137,9 +137,9 @@ def test_failed_judgements_and_a_price_are_shown(run: Path) -> None:
     path.write_text("".join(json.dumps(record) + "\n" for record in records))
     finish(Records(path))
     shutil.rmtree(run / "labels")
-    label.main(label.LabelConfig(run / "trees", run / "labels", run / "judgements"))
+    label.main(label.LabelConfig(run / "trees", run / "labels", (run / "judgements",)))
     results = results_of(run, price_per_million_tokens=10.0)
-    assert results["judge"]["failures"] == {"timeout": 2 * len(PROBLEMS)}
+    assert results["sources"]["judgements"]["failures"] == {"timeout": 2 * len(PROBLEMS)}
     tokens = results["trees"]["tokens"] + 1000 * len(PROBLEMS)
     assert results["cost"]["price"] == pytest.approx(tokens * 10 / 1e6 / results["steps"]["labelled"])
 
@@ -149,7 +149,7 @@ def test_without_a_judge_the_rest_is_reported(run: Path) -> None:
     shutil.rmtree(run / "labels")
     label.main(label.LabelConfig(run / "trees", run / "labels", rule="mc"))
     results = results_of(run)
-    assert results["judge"] is None
+    assert results["sources"] == {}
     assert results["steps"]["agreement"] == {"share": None}
     rules = results["truth"]["rules"]
     assert 0 < rules["mc"]["labelled"] < 1, "steps that rollouts only passed through have no value"

@@ -10,17 +10,17 @@ import asyncio
 import dataclasses
 import math
 from collections.abc import Iterator
-from functools import cache
+from functools import cache, partial
 
 import numpy as np
 import pytest
 
-from data_synth.judges.oracle import oracle_verdicts
+from data_synth.judges.oracle import on_each_path, oracle_judge
 from data_synth.search.config import TreeSearchConfig
 from data_synth.search.estimators import search
 from tests.perf.mock import FAMILY, STEPS, MockPolicy
 from tests.teacher import TeacherEngine
-from vlprm.labels.fusion import with_verdicts
+from vlprm.labels.fusion import with_votes
 from vlprm.labels.judge_reliability import MIN_VALID, TreeEvidence, estimate_reliability
 from vlprm.schema import StepTree
 from vlprm.tasks import TASKS
@@ -85,8 +85,11 @@ def test_a_judges_rates_are_found_in_trees_of_a_search() -> None:
         family = list(TASKS.values())[i % 5]
         problem = family.problem("train", i)
         tree = asyncio.run(search(problem, TeacherEngine(0.25), TreeSearchConfig(searches=4), seed=1))
-        evidence, verdicts = TreeEvidence.of(tree), oracle_verdicts(family, problem, tree, error_rate=0.1, seed=3)
-        seen.append(dataclasses.replace(evidence, labels=with_verdicts(evidence.labels, verdicts)))
+        evidence, verdicts = (
+            TreeEvidence.of(tree),
+            on_each_path(tree, partial(oracle_judge, family, problem, error_rate=0.1, seed=3)),
+        )
+        seen.append(dataclasses.replace(evidence, labels=with_votes(evidence.labels, {"judge": verdicts})))
     rates = estimate_reliability(seen).rates
     for name in ("specificity", "sensitivity/perception", "sensitivity/reasoning"):
         assert rates[name] == pytest.approx(0.9, abs=0.08), name

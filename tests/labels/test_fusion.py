@@ -1,4 +1,4 @@
-"""The five fusion rules, the estimated rates of a judge, and corrections mined from siblings."""
+"""The fusion rules, the estimated rates of a judge, and corrections mined from siblings."""
 
 from __future__ import annotations
 
@@ -9,15 +9,14 @@ import pytest
 
 from vlprm.labels.fusion import RULES, fuse_tree, mined_corrections, rule_calls_wrong
 from vlprm.labels.judge_reliability import (
-    VERDICTS,
-    JudgeReliability,
     TreeEvidence,
     estimate_reliability,
     posterior_correct,
 )
+from vlprm.labels.sources import VERDICTS, Reliability
 from vlprm.schema import StepLabel, Verdict
 
-YES, NO = Verdict(True), Verdict(False, "perception")
+YES, NO = {"judge": Verdict(True)}, {"judge": Verdict(False, "perception")}
 HALF = StepLabel(8, 16, 16)
 
 
@@ -25,8 +24,8 @@ def chain(*labels: StepLabel, root: StepLabel = HALF) -> TreeEvidence:
     return TreeEvidence(labels, ["reasoning"] * len(labels), range(-1, len(labels) - 1), root)
 
 
-def posterior(correct: int, valid: int, judge: Verdict | None, root: StepLabel = HALF) -> float:
-    (value,) = posterior_correct(chain(StepLabel(correct, valid, valid, judge), root=root), JudgeReliability())
+def posterior(correct: int, valid: int, votes: dict[str, Verdict], root: StepLabel = HALF) -> float:
+    (value,) = posterior_correct(chain(StepLabel(correct, valid, valid, votes), root=root), Reliability())
     assert value is not None
     return value
 
@@ -36,7 +35,7 @@ def test_bayes_weighs_the_counts_against_the_judge() -> None:
     assert posterior(6, 8, NO) < 0.5  # a harmless error looks like this, and so does a false alarm
     assert posterior(0, 8, NO) < 0.01
     assert posterior(0, 2, YES) > posterior(0, 8, YES) > posterior(0, 32, YES)
-    assert posterior_correct(chain(StepLabel()), JudgeReliability()) == [None]
+    assert posterior_correct(chain(StepLabel()), Reliability()) == [None]
 
 
 def test_counts_are_read_against_the_parents() -> None:
@@ -54,27 +53,29 @@ def test_counts_are_read_against_the_parents() -> None:
         (StepLabel(0, 4, 4, YES), None, 0.0),  # they disagree
         (StepLabel(2, 2, 2, YES), None, 1.0),  # too few rollouts to agree with
         (StepLabel(4, 4, 4, NO), 0.0, 0.0),
-        (StepLabel(3, 4, 4, None), None, 0.75),
-        (StepLabel(1, 1, 1, None), None, None),
+        (StepLabel(3, 4, 4), None, 0.75),
+        (StepLabel(1, 1, 1), None, None),
     ],
 )
 def test_consensus_keeps_agreement_and_hybrid_bounds_the_value(
     label: StepLabel, consensus: float | None, hybrid: float | None
 ) -> None:
-    assert RULES["consensus"](chain(label), JudgeReliability()) == [consensus]
-    assert RULES["hybrid"](chain(label), JudgeReliability()) == [hybrid]
+    assert RULES["consensus"](chain(label), Reliability()) == [consensus]
+    assert RULES["hybrid"](chain(label), Reliability()) == [hybrid]
 
 
 def test_every_step_has_its_own_label_and_the_last_that_of_the_answer() -> None:
     evidence = chain(StepLabel(5, 8, 8, YES), StepLabel(0, 8, 8, NO), StepLabel(0, 4, 4, YES), StepLabel(0, 1, 1, NO))
     path = [([0, 1, 2, 3], False)]
-    fused = fuse_tree(evidence, path, "bayes", JudgeReliability())
+    fused = fuse_tree(evidence, path, "bayes", Reliability())
     assert [None if t.target is None else round(t.target, 1) for t in fused] == [1.0, 0.0, 0.8, 0.0]
     assert [label.error_kind for label in fused] == [None, "perception", None, "perception"]
-    assert [label.target for label in fuse_tree(evidence, path, "mc", JudgeReliability())] == [5 / 8, 0.0, 0.0, 0.0]
-    assert fuse_tree(evidence, [([0, 1, 2, 3], None)], "judge", JudgeReliability())[-1].target is None
-    with pytest.raises(ValueError, match="unknown fusion rule 'vote'; known: mc, judge, consensus, hybrid, bayes"):
-        fuse_tree(evidence, path, "vote", JudgeReliability())  # type: ignore[arg-type]
+    assert [label.target for label in fuse_tree(evidence, path, "mc", Reliability())] == [5 / 8, 0.0, 0.0, 0.0]
+    assert fuse_tree(evidence, [([0, 1, 2, 3], None)], "judge", Reliability())[-1].target is None
+    with pytest.raises(
+        ValueError, match="unknown fusion rule 'vote'; known: mc, outcome, relative, judge, consensus, whole"
+    ):
+        fuse_tree(evidence, path, "vote", Reliability())  # type: ignore[arg-type]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -102,7 +103,7 @@ def simulated(trees: int, judge: Judge, seed: int) -> list[tuple[TreeEvidence, l
             spoilt = wrong and (kind == "reasoning" or rng.random() < 0.6)
             counts = sum(rng.random() < (0.02 if spoilt else 0.6) for _ in range(8))
             verdict = judge.says(kind if wrong else "correct", rng)
-            labels += [StepLabel(counts, 8, 8, verdict), StepLabel(1, 1, 1, YES)]
+            labels += [StepLabel(counts, 8, 8, {"judge": verdict}), StepLabel(1, 1, 1, YES)]
             kinds += [kind, "answer"]
             parents += [-1, len(parents)]
             right += [not wrong, True]
@@ -112,7 +113,7 @@ def simulated(trees: int, judge: Judge, seed: int) -> list[tuple[TreeEvidence, l
 
 @pytest.mark.parametrize("judge", [Judge(0.9, 0.9, 0.9), Judge(0.97, 0.7, 0.9), Judge(0.8, 0.8, 0.6)])
 def test_the_judges_rates_are_found_without_gold_labels(judge: Judge) -> None:
-    quality = estimate_reliability([tree for tree, _ in simulated(300, judge, seed=1)])
+    quality = estimate_reliability([tree for tree, _ in simulated(300, judge, seed=1)]).sources["judge"]
     expected = {"specificity": judge.specificity, **{f"sensitivity/{k}": getattr(judge, k) for k in VERDICTS[1:3]}}
     for name, rate in expected.items():
         low, high = quality.intervals[name]
@@ -140,13 +141,13 @@ def test_bayes_is_more_often_right_than_its_sources(judge: Judge) -> None:
 
 def test_without_a_judge_the_counts_decide() -> None:
     quality = estimate_reliability([chain(StepLabel(4, 8, 8))])
-    assert quality == JudgeReliability()
-    assert posterior(0, 16, None) < 0.5 < posterior(12, 16, None)
+    assert quality == Reliability()
+    assert posterior(0, 16, {}) < 0.5 < posterior(12, 16, {})
 
 
 def test_a_sibling_of_high_value_corrects_a_wrong_step() -> None:
     def label(correct: int, target: float | None, rule: str = "bayes") -> StepLabel:
-        return StepLabel(correct, 8, 8, None, target, None, rule)
+        return StepLabel(correct, 8, 8, {}, target, None, rule)
 
     wrong, good, better, unsure = label(0, 0.1), label(5, 0.9), label(7, 0.95), label(8, None)
     assert mined_corrections([wrong, good, better, unsure], [-1] * 4) == [2, None, None, None]
@@ -163,6 +164,6 @@ def test_a_step_is_compared_with_the_last_one_before_it_that_has_counts() -> Non
     which all were right, and just as strong if a step without counts lies between them."""
     counted = [StepLabel(8, 8, 8), StepLabel(), StepLabel(0, 8, 8), StepLabel(1, 1, 1)]
     evidence = TreeEvidence(counted, ["reasoning"] * 4, [-1, 0, 1, 2], StepLabel(7, 8, 8))
-    value = posterior_correct(evidence, JudgeReliability())[2]
+    value = posterior_correct(evidence, Reliability())[2]
     assert value is not None
     assert value < 0.3

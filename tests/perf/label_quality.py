@@ -24,14 +24,24 @@ from data_synth.search.store import Searched, TreeRun
 from data_synth.search.tree import is_mixed
 from tests.perf.results import FOLDER, write_result
 from vlprm.answers import is_correct
-from vlprm.labels.fusion import RULES, fuse_tree, mined_corrections, rule_calls_wrong, seen_value, with_verdicts
-from vlprm.labels.judge_reliability import JudgeReliability, TreeEvidence, estimate_reliability
+from vlprm.labels.fusion import (
+    RULES,
+    fuse_tree,
+    mc_rule,
+    mined_corrections,
+    rule_calls_wrong,
+    seen_value,
+    with_votes,
+)
+from vlprm.labels.judge_reliability import TreeEvidence, estimate_reliability
+from vlprm.labels.sources import Reliability
 from vlprm.schema import Problem, Step, Verdict
 from vlprm.serving.config import ModelConfig
 from vlprm.tasks import TASKS
 from vlprm.tasks.scene import rng_for
 
 PROBLEMS, SEEDS, ACCURACIES = 600, 5, (0.8, 0.9, 0.95)
+CONFIDENT = 0.125, 0.75  # VRPRM's Monte Carlo values of surely wrong and surely right steps
 RUN = FOLDER / "label_quality" / "trees"
 Sayings = Callable[[Problem, Sequence[Step], float, int], list[Verdict | None]]
 
@@ -57,7 +67,7 @@ def main() -> None:
                 RUN, ModelConfig("builtin/policy", device="cpu"), split="validation", problems=PROBLEMS, seed=21
             )
         )
-    known = [_with_truth(searched) for searched in TreeRun(RUN) if is_mixed(searched.tree)]
+    known = [with_truth(searched) for searched in TreeRun(RUN) if is_mixed(searched.tree)]
     styles: dict[str, Sayings] = {"independent": independent, "sticky": sticky}
     rows = [
         row
@@ -83,19 +93,19 @@ def sticky(problem: Problem, steps: Sequence[Step], error_rate: float, seed: int
 
 def measured(known: Sequence[Tree], style: str, says: Sayings, accuracy: float) -> list[dict[str, Any]]:
     """One row per rule: F1 with its interval over seeds and problems."""
-    calls: dict[str, list[np.ndarray]] = {rule: [] for rule in RULES}  # (trees, 5), see _calls
+    calls: dict[str, list[np.ndarray]] = {rule: [] for rule in RULES}  # (trees, 5), see calls_of
     judged: list[dict[str, float]] = []
     for seed in range(SEEDS):
         evidence = [_evidence(tree, says, 1 - accuracy, seed) for tree in known]
-        quality = estimate_reliability(evidence, seed)
-        estimated = {f"estimated {name}": rate for name, rate in quality.rates.items()}
+        quality = estimate_reliability(evidence, seed=seed)
+        estimated = {f"estimated {name}": rate for name, rate in quality.sources["judge"].rates.items()}
         judged.append({**estimated, **_true_rates(known, evidence), **_mined(known, evidence, quality)})
         for rule in RULES:
             calls[rule].append(
-                np.array([_calls(t, RULES[rule](e, quality), rule) for t, e in zip(known, evidence, strict=True)])
+                np.array([calls_of(t, RULES[rule](e, quality), rule) for t, e in zip(known, evidence, strict=True)])
             )
     sums = {rule: np.mean(each, axis=0).sum(axis=0) for rule, each in calls.items()}
-    f1 = {rule: _f1(counts) for rule, counts in sums.items()}
+    f1 = {rule: f1_of(counts) for rule, counts in sums.items()}
     best = max(f1["mc"], f1["judge"])
     steps = sum(len(tree.measured) for tree in known)
     rates = {name: float(np.nanmean([j[name] for j in judged])) for name in judged[0]}
@@ -104,14 +114,14 @@ def measured(known: Sequence[Tree], style: str, says: Sayings, accuracy: float) 
         {
             "judge": style, "accuracy": accuracy, "rule": rule, "f1": f1[rule], "interval": _interval(calls[rule]),
             "minus_judge": _interval(calls[rule], calls["judge"]), "best_single_f1": best, "steps": steps,
-            "labelled": sums[rule][3] / steps, "f1_labelled": _f1(sums[rule][[0, 1, 4]]),
-            **(rates if rule == "bayes" else {}),
+            "labelled": sums[rule][3] / steps, "f1_labelled": f1_of(sums[rule][[0, 1, 4]]),
+            **(rates if rule == "bayes" else confident(known) if rule == "mc" else {}),
         }
         for rule in RULES
     ]  # fmt: skip
 
 
-def _with_truth(searched: Searched) -> Tree:
+def with_truth(searched: Searched) -> Tree:
     tree, truth, measured = searched.tree, [None] * len(searched.tree.nodes), set()
     for leaf, _ in tree.leaves:
         path = tree.path(leaf)
@@ -134,21 +144,21 @@ def _evidence(tree: Tree, says: Sayings, error_rate: float, seed: int) -> TreeEv
         for node, verdict in zip(path, says(tree.searched.problem, steps, error_rate, seed), strict=True):
             verdicts[node] = verdict
     evidence = TreeEvidence.of(tree.searched.tree)
-    return replace(evidence, labels=with_verdicts(evidence.labels, verdicts))
+    return replace(evidence, labels=with_votes(evidence.labels, {"judge": verdicts}))
 
 
 def _true_rates(known: Sequence[Tree], evidence: Sequence[TreeEvidence]) -> dict[str, float]:
     said: dict[str, list[bool]] = {"specificity": [], "sensitivity/perception": [], "sensitivity/reasoning": []}
     for tree, seen in zip(known, evidence, strict=True):
         for node in tree.measured:
-            truth, verdict = tree.truth[node], seen.labels[node].judge
+            truth, verdict = tree.truth[node], seen.labels[node].votes.get("judge")
             name = "specificity" if truth and truth.correct else f"sensitivity/{truth.error_kind if truth else None}"
             if verdict and name in said:
                 said[name].append(verdict.correct == (name == "specificity"))
     return {f"true {name}": float(np.mean(hits)) if hits else float("nan") for name, hits in said.items()}
 
 
-def _mined(known: Sequence[Tree], evidence: Sequence[TreeEvidence], quality: JudgeReliability) -> dict[str, float]:
+def _mined(known: Sequence[Tree], evidence: Sequence[TreeEvidence], quality: Reliability) -> dict[str, float]:
     """How many corrections are mined from siblings, and the share of them that are right."""
     right: list[bool] = []
     for tree, seen in zip(known, evidence, strict=True):
@@ -160,7 +170,7 @@ def _mined(known: Sequence[Tree], evidence: Sequence[TreeEvidence], quality: Jud
     return {"corrections": len(right), "corrections right": float(np.mean(right))}
 
 
-def _calls(tree: Tree, targets: Sequence[float | None], rule: str) -> tuple[int, int, int, int, int]:
+def calls_of(tree: Tree, targets: Sequence[float | None], rule: str) -> tuple[int, int, int, int, int]:
     """Counts: wrong steps called wrong; right steps called wrong; wrong steps not called wrong; steps with a label;
     wrong steps with a label not called wrong."""
     tp = fp = fn = labelled = missed = 0
@@ -173,7 +183,22 @@ def _calls(tree: Tree, targets: Sequence[float | None], rule: str) -> tuple[int,
     return tp, fp, fn, labelled, missed
 
 
-def _f1(sums: np.ndarray) -> float:
+def confident(known: Sequence[Tree]) -> dict[str, float]:
+    """F1 of the Monte Carlo values outside the band CONFIDENT, called wrong below it, and their share of the steps."""
+    low, high = CONFIDENT
+    calls, kept, steps = np.zeros(3), 0, 0
+    for tree in known:
+        for node in tree.measured:
+            value, truth = mc_rule(tree.searched.tree.nodes[node].label), tree.truth[node]
+            steps += 1
+            if value is not None and not low < value < high:
+                kept += 1
+                called, wrong = value <= low, not (truth and truth.correct)
+                calls += (called and wrong, called and not wrong, wrong and not called)
+    return {"f1_confident": f1_of(calls), "confident": kept / steps}
+
+
+def f1_of(sums: np.ndarray) -> float:
     return float(2 * sums[0] / max(1e-9, 2 * sums[0] + sums[1] + sums[2]))
 
 
@@ -183,8 +208,8 @@ def _interval(each: Sequence[np.ndarray], less: Sequence[np.ndarray] | None = No
     for _ in range(1000):
         seed = rng.integers(len(each))
         drawn = rng.integers(len(each[0]), size=len(each[0]))
-        value = _f1(each[seed][drawn].sum(axis=0))
-        values.append(value - _f1(less[seed][drawn].sum(axis=0)) if less else value)
+        value = f1_of(each[seed][drawn].sum(axis=0))
+        values.append(value - f1_of(less[seed][drawn].sum(axis=0)) if less else value)
     low, high = np.percentile(values, [2.5, 97.5])
     return float(low), float(high)
 

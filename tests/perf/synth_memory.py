@@ -71,7 +71,7 @@ def judge_them(folder: Path, size: int) -> None:
 
 
 def label_them(folder: Path, size: int) -> None:
-    label.main(label.LabelConfig(folder / "trees", folder / "labels", folder / "judgements"))
+    label.main(label.LabelConfig(folder / "trees", folder / "labels", (folder / "judgements",)))
 
 
 def _in_a_process(stage: Callable[[Path, int], None], folder: Path, size: int) -> dict[str, Any]:

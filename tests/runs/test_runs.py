@@ -70,7 +70,7 @@ def config(run: Path, server: StandIn, **changes: object) -> TreesConfig:
 
 def dataset(run: Path, folder: Path) -> list[dict]:  # type: ignore[type-arg]
     judge.main(judge.JudgeConfig(run, folder / "judgements", tasks=TASK))
-    label.main(label.LabelConfig(run, folder / "labels", folder / "judgements"))
+    label.main(label.LabelConfig(run, folder / "labels", (folder / "judgements",)))
     return read_rows(folder / "labels" / "dataset.parquet")
 
 

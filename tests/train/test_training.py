@@ -171,6 +171,18 @@ def test_what_comes_after_a_first_error_is_left_out_masked_or_kept(dataset: Path
     assert cut > 5
 
 
+def test_an_uncertain_step_stays_in_its_solution_without_loss(dataset: Path) -> None:
+    def targets(uncertain: tuple[float, float] | None) -> list[float | None]:
+        rows = RowsConfig(after_first_error="keep", uncertain=uncertain)
+        return [label.target for tree in load_trees(dataset, rows) for path in tree for label in path.labels]
+
+    known = targets(None)
+    low, high = 0.1, 0.9
+    masked = targets((low, high))
+    assert masked == [None if t is not None and low < t < high else t for t in known]
+    assert masked.count(None) > known.count(None)
+
+
 def test_a_target_outside_its_range_is_refused(dataset: Path, inputs: InputBuilder) -> None:
     path = load_trees(dataset, RowsConfig())[0][0]
     labels = tuple(dataclasses.replace(label, target=1.5) for label in path.labels)

@@ -32,7 +32,12 @@ SYNTHESIS = {
         "trees": 1_600, "mixed": 1_452, "rollouts": 110_292, "rollouts_saved": 0.25, "failures": {"no_image": 3},
         "rollouts_without_result": {"bad_json": 6},
     },
-    "judge": {"name": "a judge", "failures": {}},
+    "sources": {
+        "judge": {
+            "kind": "a judge", "coverage": 0.9, "failures": {}, "dependence": {},
+            "rates": {"specificity": "0.900 (0.850 to 0.950)", "sensitivity/perception": "not known"},
+        }
+    },
     "steps": {
         "by_source": {"count_grid/both": COUNTS}, "by_kind": {"zoom": COUNTS}, "by_position": {"1": COUNTS},
         "labelled": 12_000, "targets": {"correct": 5_000, "wrong": 7_000, "none": 345}, "error_kinds": {"action": 20},

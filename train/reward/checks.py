@@ -71,9 +71,13 @@ def _row_conflicts(config: PrmConfig) -> list[tuple[bool, str]]:
     pairs = [name for name in ("siblings", "candidates") if getattr(config.loss, name)]
     return [
         (
+            config.rows.uncertain is not None and config.rows.uncertain[0] >= config.rows.uncertain[1],
+            f"rows.uncertain is {list(config.rows.uncertain or ())}; give the smaller value first",
+        ),
+        (
             config.rows.of == "paths" and bool(pairs),
             f"a row of one solution has no pairs for loss.{' and loss.'.join(pairs)}; set rows.of: trees",
-        )
+        ),
     ]
 
 

@@ -22,6 +22,7 @@ class RowsConfig:
         max_paths_per_tree: maximum number of solutions per problem; if a judge read them, only judged ones.
         after_first_error: steps after a solution's first wrong step: drop them (stop), keep them as context without
             loss (mask), or train on them too (keep).
+        uncertain: steps with a target between these two values stay as context without loss.
         mixed: use only problems with both right and wrong solutions.
         batch_tokens: maximum tokens per device batch, padding included.
         longest: maximum tokens per row.
@@ -31,6 +32,7 @@ class RowsConfig:
     of: Literal["paths", "trees"] = "trees"
     max_paths_per_tree: PositiveInt = 8
     after_first_error: Literal["stop", "mask", "keep"] = "keep"
+    uncertain: tuple[ClosedUnitInterval, ClosedUnitInterval] | None = None
     mixed: bool = False
     batch_tokens: PositiveInt = 4096
     longest: PositiveInt = 16_384

@@ -48,7 +48,10 @@ def load_trees(path: Path, config: RowsConfig, threshold: float | None = None) -
     if len(chosen) < len(trees):
         log.info("%d of %d problems have both right and wrong solutions", len(chosen), len(trees))
     taken: list[Tree] = [
-        [learnt_from(p, config.after_first_error, threshold) for p in selected(tree, config.max_paths_per_tree)]
+        [
+            learnt_from(confident(path, config.uncertain), config.after_first_error, threshold)
+            for path in selected(tree, config.max_paths_per_tree)
+        ]
         for tree in chosen
     ]
     log.info("%d of %d solutions of %d problems selected", sum(map(len, taken)), sum(map(len, chosen)), len(chosen))
@@ -103,6 +106,16 @@ def _as_judged(tree: Tree, most: int) -> list[LabelledPath]:
     """At most `most` solutions, in the order in which a judge would read them (see vlprm.data.selection)."""
     counted = {n for path in tree for n, label in zip(path.nodes, path.labels, strict=True) if is_counted(label)}
     return [tree[i] for i in in_order([p.nodes for p in tree], [p.right for p in tree], counted, most)]
+
+
+def confident(path: LabelledPath, uncertain: tuple[float, float] | None) -> LabelledPath:
+    """The path without the targets between the two values; the steps stay."""
+    if uncertain is None:
+        return path
+    low, high = uncertain
+    unsure = [label.target is not None and low < label.target < high for label in path.labels]
+    masked = (replace(la, target=None, error_kind=None) if u else la for la, u in zip(path.labels, unsure, strict=True))
+    return replace(path, labels=tuple(masked))
 
 
 def learnt_from(path: LabelledPath, after_first_error: str, threshold: float | None) -> LabelledPath:

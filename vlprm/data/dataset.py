@@ -12,11 +12,11 @@
     answer        the gold answer
     evidence      JSON, one object per step: `label` (the evidence of its target), `region` (of an executed zoom),
                   `corrected_by` (for a first wrong step: the index of a right step that the policy wrote in its place,
-                  or null; the judge's `correction` is in the verdict in `label`), and `zoom` (for a zoom: its
+                  or null; a judge's `correction` is in its vote in `label`), and `zoom` (for a zoom: its
                   `vlprm.zoom.labels.ZoomLabel`, with its class as `credit`)
-    meta          JSON: task, question type, rule, judge, the judge's estimated rates, the counts of the prompt
-                  (`root`), and `solutions`: the leaves of the solutions that training learns from, in order (see
-                  vlprm.data.selection); if a judge was asked, those that it read
+    meta          JSON: task, question type, rule, the sources of votes with their estimated rates (`reliability`), the
+                  counts of the prompt (`root`), and `solutions`: the leaves of the solutions that training learns from,
+                  in order (see vlprm.data.selection); if judges were asked, those that they read
 
 `data_synth` writes it, `train` and `eval` read it. All solutions through a step share its target, so a row has one
 target per step.
@@ -235,8 +235,10 @@ def row_paths(row: dict[str, Any]) -> list[LabelledPath]:
 def _corrected(sibling: int | None, steps: Sequence[Step], label: StepLabel) -> Step | None:
     if sibling is not None:
         return steps[sibling]
-    judged = label.judge.correction if label.judge and called_wrong(label) else ""
-    return parse_step(judged) if judged else None
+    if not called_wrong(label):
+        return None
+    corrections = (vote.correction for vote in label.votes.values() if not vote.correct and vote.correction)
+    return next((parse_step(correction) for correction in corrections), None)
 
 
 def _check_row(row: dict[str, Any]) -> None:

@@ -12,14 +12,17 @@ import re
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 from vlprm.images import crop, open_image, png, source_of
-from vlprm.prompts import judge_text
+from vlprm.prompts import ALIGNED, judge_text
 from vlprm.schema import ERROR_KINDS, Problem, Step, Verdict, structured
 
+T = TypeVar("T")
 CORRECT, WRONG = "correct", "wrong"
-_FENCE = re.compile(r"\ufeff?\s*```(?:json)?(.*)```\s*", re.DOTALL | re.IGNORECASE)
+_FENCE = re.compile(r"```(?:json)?((?:(?!```).)*)```\s*\Z", re.DOTALL | re.IGNORECASE)
+_OBJECT = re.compile(r"\{\s*\"")
+MOST_OBJECTS = 1000  # tried as the start of the judgement
 # Commands of LaTeX that JSON reads as a line break, a tab or a return and the rest of a word that is none.
 _COMMANDS = (
     "nabla|natural|ncong|nearrow|neg?|neq|newline|ngeq|ngtr|nleq|not|notin|nsubseteq|nu|nwarrow|tan|tanh|tau|tbinom|"
@@ -41,8 +44,23 @@ class _Said:
 
 
 @dataclass(frozen=True)
+class _Aligned(_Said):
+    """As SPARE asks: with the solution's own steps that the step builds on, and the lines of the reference that do the
+    same."""
+
+    uses: tuple[int, ...]
+    matches: tuple[int, ...]
+
+
+@dataclass(frozen=True)
 class _Judgement:
     steps: tuple[_Said, ...]
+    correction: str
+
+
+@dataclass(frozen=True)
+class _AlignedJudgement:
+    steps: tuple[_Aligned, ...]
     correction: str
 
 
@@ -55,11 +73,13 @@ class NoJudgement(ValueError):
         self.cause, self.said = cause, said
 
 
-def judge_schema(steps: int) -> dict[str, Any]:
+def judge_schema(steps: int, template: str = "judge@1") -> dict[str, Any]:
     """The JSON schema of a judgement of `steps` steps."""
+    numbers = {"type": "array", "items": {"type": "integer", "minimum": 1}}
     said = {
         "step": {"type": "integer", "minimum": 1, "maximum": steps},
         "reason": {"type": "string"},
+        **({"uses": numbers, "matches": numbers} if template in ALIGNED else {}),
         "verdict": {"enum": [CORRECT, WRONG]},
         "error": {"enum": ["none", *ERROR_KINDS]},
     }
@@ -78,26 +98,21 @@ def judge_problem(problem: Problem, steps: Sequence[Step], template: str) -> Pro
     return dataclasses.replace(problem, question=text, images=(*problem.images, *crops), meta={})
 
 
-def parse_judgement(text: str, steps: int) -> list[Verdict]:
-    """One verdict per step. The first wrong step carries the correction.
+def parse_judgement(text: str, steps: int, template: str = "judge@1") -> list[Verdict]:
+    """One verdict per step. The first wrong step carries the correction. A model may think before its JSON.
 
-    NoJudgement if the text is not JSON (`not_json`), lacks fields (`bad_field`), names a step that does not exist
-    (`unknown_step`), has missing, extra or repeated steps (`step_count`), or contradicts itself (`contradiction`): a
-    correct step with an error, a wrong one without an error, or a correction without a wrong step.
+    NoJudgement if the text does not end in JSON (`not_json`), lacks fields (`bad_field`), names a step that does not
+    exist (`unknown_step`), has missing, extra or repeated steps (`step_count`), or contradicts itself
+    (`contradiction`): a correct step with an error, a wrong one without an error, or a correction without a wrong step.
     """
-    fenced = _FENCE.fullmatch(text)
-    try:
-        body = json.loads(_with_latex(fenced[1] if fenced else text.removeprefix("\ufeff")))
-    except (ValueError, RecursionError) as error:
-        raise NoJudgement("not_json") from error
-    try:
-        said = structured(_Judgement, body, "not a judgement")
-    except ValueError as error:
-        raise NoJudgement("bad_field", str(error)) from error
+    said: _Judgement | _AlignedJudgement
+    said = _structured(_AlignedJudgement, text) if template in ALIGNED else _structured(_Judgement, text)
     if any(not 1 <= item.step <= steps for item in said.steps):
         raise NoJudgement("unknown_step")
     if [item.step for item in said.steps] != list(range(1, steps + 1)):
         raise NoJudgement("step_count")
+    if any(not 1 <= used < item.step for item in said.steps if isinstance(item, _Aligned) for used in item.uses):
+        raise NoJudgement("unknown_step")
     verdicts = [_verdict(item) for item in said.steps]
     first = next((i for i, verdict in enumerate(verdicts) if not verdict.correct), None)
     if first is None and said.correction.strip():
@@ -105,6 +120,20 @@ def parse_judgement(text: str, steps: int) -> list[Verdict]:
     if first is not None:
         verdicts[first] = dataclasses.replace(verdicts[first], correction=said.correction.strip())
     return verdicts
+
+
+def last_json(text: str) -> Any:
+    """The JSON value that a text consists of, or ends with after thoughts: after `</think>`, in a fence, or as it is.
+    NoJudgement if there is none."""
+    answer = text.removeprefix("\ufeff").rpartition("</think>")[2]
+    fenced = _FENCE.search(answer)
+    opened = [found.start() for found in _OBJECT.finditer(answer)][-MOST_OBJECTS:]
+    for part in (answer, *([fenced[1]] if fenced else []), *(answer[start:] for start in opened)):
+        try:
+            return json.loads(_with_latex(part))
+        except (ValueError, RecursionError):
+            continue
+    raise NoJudgement("not_json")
 
 
 def _with_latex(text: str) -> str:
@@ -119,7 +148,48 @@ def _verdict(said: _Said) -> Verdict:
     correct = said.verdict == CORRECT
     if correct != (said.error == "none"):
         raise NoJudgement("contradiction")
-    return Verdict(correct, None if correct else said.error, said.reason.strip())  # type: ignore[arg-type]
+    reason = said.reason.strip()
+    if isinstance(said, _Aligned):
+        aligned = (("uses steps", said.uses), ("matches lines", said.matches))
+        parts = (f"{what} {', '.join(map(str, numbers))}" for what, numbers in aligned if numbers)
+        reason = "; ".join(filter(None, (reason, *parts)))
+    return Verdict(correct, None if correct else said.error, reason)  # type: ignore[arg-type]
+
+
+@dataclass(frozen=True)
+class _OfOne:
+    """A judgement of one step."""
+
+    reason: str
+    verdict: str
+    error: str
+
+
+@dataclass(frozen=True)
+class _Cited:
+    uses: tuple[int, ...]
+
+
+def parse_verdict(text: str) -> Verdict:
+    """The judgement of a single step. NoJudgement as for `parse_judgement`."""
+    said = _structured(_OfOne, text)
+    return _verdict(_Said(1, said.reason, said.verdict, said.error))
+
+
+def parse_citation(text: str, step: int) -> tuple[int, ...]:
+    """The numbers of the earlier steps that a step builds on, in order. NoJudgement if one is not an earlier step."""
+    uses = _structured(_Cited, text).uses
+    if any(not 1 <= used < step for used in uses):
+        raise NoJudgement("unknown_step")
+    return tuple(sorted(set(uses)))
+
+
+def _structured(kind: type[T], text: str) -> T:
+    body = last_json(text)
+    try:
+        return structured(kind, body, "not a judgement")
+    except ValueError as error:
+        raise NoJudgement("bad_field", str(error)) from error
 
 
 def majority(votes: Sequence[Verdict]) -> Verdict | None:

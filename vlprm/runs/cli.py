@@ -38,6 +38,11 @@ COMMANDS: dict[str, Command] = {
         "data_synth.judges.config:JudgeConfig",
         "collect a judge's verdicts on the steps of search trees",
     ),
+    "inject": Command(
+        "data_synth.inject",
+        "data_synth.injected.config:InjectConfig",
+        "put steps that are known to be wrong into search trees",
+    ),
     "label": Command(
         "data_synth.label",
         "data_synth.labels.config:LabelConfig",

@@ -131,7 +131,7 @@ class SyntheticFamily:
         """
         first_error: ErrorKind | None = None
         result: list[Verdict | None] = []
-        for claim in self._claims(problem.meta["scene"], [_tidy(step, problem.answer_type) for step in steps]):
+        for claim in self.claims(problem, steps):
             kind = _error_kind(claim, first_error) if claim else None
             result.append(Verdict(kind is None, kind) if claim else None)
             first_error = first_error or kind
@@ -141,10 +141,14 @@ class SyntheticFamily:
         """The step of a solution by this writer that states the same fact as the last of these steps; None if there is
         none, or if the last step does not parse or is a zoom."""
         scene = problem.meta["scene"]
-        *_, meant = self._claims(scene, [_tidy(step, problem.answer_type) for step in steps])
+        *_, meant = self.claims(problem, steps)
         texts = self.solve(scene, writer)
         claims = self._claims(scene, map(parse_step, texts))
         return next((t for t, c in zip(texts, claims, strict=True) if meant and c and c.key == meant.key), None)
+
+    def claims(self, problem: Problem, steps: Sequence[Step]) -> list[Claim | None]:
+        """The claim of each step, given the steps before it; None for a step that does not parse."""
+        return list(self._claims(problem.meta["scene"], [_tidy(step, problem.answer_type) for step in steps]))
 
     def _claims(self, scene: Scene, steps: Iterable[Step]) -> Iterator[Claim | None]:
         """The claim of each step, given the steps before it."""

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from vlprm.data.dataset import open_parquet
+from vlprm.labels.fusion import called_wrong
 from vlprm.schema import Region, StepLabel, from_json
 from vlprm.steps import step_kind
 from vlprm.viewer.views import Problems, ProblemView, StepView, TreeStepView
@@ -60,7 +61,7 @@ def tree_view(row: dict[str, Any]) -> ProblemView:
 
 def _step(text: str, parent: int, target: float | None, kind: str | None, evidence: dict[str, Any]) -> TreeStepView:
     label = from_json(StepLabel, evidence["label"])
-    judge = label.judge
+    judge = label.said(correct=not called_wrong(label)) or next(iter(label.votes.values()), None)
     step = StepView(
         text=text,
         kind=step_kind(text),
