@@ -11,6 +11,7 @@ from vlprm.model.reward_loading import load_reward_model
 from vlprm.policy import Policy
 from vlprm.policy.local import LocalPolicy
 from vlprm.policy.open import checked, open_policy, require_server_package
+from vlprm.published.load import load
 from vlprm.scoring import Scorer
 from vlprm.scoring.config import ScorerConfig
 from vlprm.scoring.critiques import CritiqueScorer
@@ -67,6 +68,6 @@ async def _opened(model: ModelConfig, scorer: ScorerConfig) -> AsyncIterator[Sco
         async with open_served_scorer(model) as scores:
             yield scores
     else:
-        checkpoint = load_reward_model(model.checkpoint, *placement(model.device, model.dtype))
+        checkpoint = load(model.checkpoint, *placement(model.device, model.dtype))
         local = LocalScorer(checkpoint, scorer.memory_tokens)
         yield WholeSolutionScorer(local) if scorer.kind == "whole" else local
