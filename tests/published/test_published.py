@@ -21,8 +21,11 @@ from safetensors.torch import load_file, save_file
 from transformers import AutoModelForImageTextToText, AutoProcessor
 from transformers.models.qwen2_vl.image_processing_qwen2_vl import smart_resize
 
+from eval import steps
+from eval.step_scores.config import StepsConfig
 from tests.scoring.test_served_scores import listed
 from tests.stand_in import Answer, Body, StandIn, config_of
+from tests.step_benchmarks.test_step_benchmarks import process_row
 from tests.tiny_backbones import QWEN2_TEMPLATE, SIDE, SIGLIP, VOCABULARY, WIDTH, _with_tokens, _write
 from vlprm.builtin.make import make_tokenizer
 from vlprm.errors import ProblemError, UserError
@@ -36,6 +39,8 @@ from vlprm.schema import Problem, Region, Step, StepScore
 from vlprm.scoring.aggregate import aggregated
 from vlprm.scoring.served import ServedScorer
 from vlprm.scoring.tree import score
+from vlprm.serving.config import ModelConfig
+from vlprm.step_benchmarks import BENCHMARKS
 from vlprm.steps import parse_step
 
 PROMPT = "You judge steps.\n\n- Answer **+** or **-**."
@@ -344,3 +349,15 @@ def test_a_published_model_rewards_completions_for_trl(released: Callable[[str],
     (found,) = reward([problem.question], ["It is 3.\n\nSo 4."], images=[[image]])
     (rewards,) = rewards_of(load(f"mm_prm@{folder}"), problem, [parse_step("It is 3."), parse_step("So 4.")])
     assert found == pytest.approx(aggregated(rewards, "mean_odds"), abs=1e-5)
+
+
+def test_a_published_model_is_measured_on_step_benchmarks(released: Callable[[str], Path], tmp_path: Path) -> None:
+    folder, data = released("visual_prm"), tmp_path / "process_bench"
+    data.mkdir()
+    (data / "gsm8k.json").write_text(json.dumps([process_row(id="gsm8k-0", problem="question", label=1)]))
+    model = ModelConfig(f"visual_prm@{folder}", device="cpu")
+    steps.main(StepsConfig("process_bench", data, tmp_path / "run", (model,)))
+    (record,) = map(json.loads, (tmp_path / "run" / "predictions.jsonl").read_text().splitlines())
+    (solution,) = BENCHMARKS["process_bench"].load(data).solutions
+    wanted = rewards_of(load(model.checkpoint), problem_of(question=solution.question), list(solution.steps))
+    assert record["rewards"] == pytest.approx(wanted[0], abs=1e-5)
