@@ -1,6 +1,7 @@
-"""Evaluate a step reward model, or stored predictions, on a benchmark of labelled steps.
+"""Evaluate whatever gives step rewards, or stored predictions, on a benchmark of labelled steps.
 
     python -m eval.steps --benchmark process_bench --data DIR --reward_model runs/demo/prm --run runs/process_bench
+    python -m eval.steps --config configs/eval/step_judge.yaml --data DIR --run runs/judge
     python -m eval.steps --benchmark prm_bench --data DIR --predictions FILE --run runs/prm_bench
 
 Writes `predictions.jsonl` (see `vlprm.step_benchmarks.predictions`) and `results.json`, and prints tables.
@@ -8,25 +9,32 @@ Writes `predictions.jsonl` (see `vlprm.step_benchmarks.predictions`) and `result
 
 from __future__ import annotations
 
+import asyncio
 import dataclasses
 import json
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
+import yaml
+from rich.console import Console
+
+from eval.step_scores.calibration import calibration, calibration_table, reliability_table, spread, spread_table
 from eval.step_scores.config import StepsConfig
 from eval.step_scores.images import Images
 from eval.step_scores.results import FIXED, Threshold, measured_all, print_results
 from vlprm.errors import ProblemError, RecordError, UserError
-from vlprm.model.loading import Checkpoint, checkpoint_folder, placement
-from vlprm.model.reward_loading import load_reward_model
-from vlprm.policy.open import placed
+from vlprm.policy import all_answers
+from vlprm.policy.open import folders_of, placed
 from vlprm.runs.config import dump, run
-from vlprm.runs.folder import INPUTS, fingerprint, json_object, open_run, timed, write_atomically
+from vlprm.runs.folder import CONFIG, INPUTS, fingerprint, json_object, open_run, timed, write_atomically
 from vlprm.runs.journal import Records, finish, finished_records, in_units
 from vlprm.runs.progress import progress
-from vlprm.schema import Problem, Step
-from vlprm.scoring.tree import score
+from vlprm.scoring import Scorer
+from vlprm.scoring.judged import FORMS
+from vlprm.scoring.open import open_scorer
 from vlprm.step_benchmarks import BENCHMARKS
 from vlprm.step_benchmarks.labelled import LabelledSet, LabelledSolution, problem_of
 from vlprm.step_benchmarks.predictions import Prediction, from_record, of_scores, to_record
@@ -48,19 +56,24 @@ def main(config: StepsConfig) -> None:
     finish(records)
     by_key = {record["key"]: record for record in records}
     predictions = [from_record(by_key[s.key], len(s.steps)) for s in solutions]
-    results = {"benchmark": config.benchmark, "images": config.images}
+    results: dict[str, Any] = {"benchmark": config.benchmark, "images": config.images}
     results |= measured_all(benchmark, solutions, predictions, thresholds)
+    probabilities, spreads = calibration(solutions, predictions), spread(solutions, predictions)
+    results |= {"calibration": probabilities} if probabilities else {}
+    results |= {"ensemble": spreads} if spreads else {}
     write_atomically(config.run / "results.json", json.dumps(results, indent=2) + "\n")
     print_results(results, benchmark.main)
+    if probabilities:
+        Console().print(calibration_table(probabilities), reliability_table(probabilities), sep="\n")
+    if spreads:
+        Console().print(spread_table(spreads))
 
 
 def _refuse_mistakes(config: StepsConfig) -> None:
     if config.benchmark not in BENCHMARKS:
         raise UserError(f"unknown benchmark {config.benchmark!r}; known: {', '.join(BENCHMARKS)}")
-    if (config.reward_model is None) == (config.predictions is None):
+    if bool(config.reward_model) == (config.predictions is not None):
         raise UserError("pass either --reward_model, which scores the solutions, or --predictions, not both")
-    if config.reward_model is not None and config.reward_model.is_served:
-        raise UserError("eval.steps scores in this process; remove reward_model.server")
     if config.predictions is not None and config.images != "kept":
         raise UserError(f"--images {config.images} changes the input of a reward model; remove --predictions")
 
@@ -91,18 +104,31 @@ def _other_threshold(config: StepsConfig, solutions: Sequence[LabelledSolution])
         raise UserError(f"{other} contains solutions that are measured here; choose the threshold on other data")
     if "threshold_for_other_data" not in found:
         raise UserError(f"{other} has no rewards to choose a threshold from; pass a run with rewards")
-    if config.reward_model is not None:
-        known = json_object(other / INPUTS).values()
-        if fingerprint(checkpoint_folder(config.reward_model.checkpoint)) not in known:
-            raise UserError(
-                f"{other} used another model than {config.reward_model.checkpoint}; repeat it with this model"
-            )
+    if config.reward_model and _judges(yaml.safe_load((other / CONFIG).read_text())) != _judges(asdict(config)):
+        raise UserError(f"{other} scored steps in another way; repeat it with the same reward_model and scorer.kind")
+    own, served = _folders(config)
+    prints = {fingerprint(path) for path in own} | {fingerprint(path, weights=False) for path in served}
+    if not prints <= set(json_object(other / INPUTS).values()):
+        names = ", ".join(model.checkpoint for model in config.reward_model)
+        raise UserError(f"{other} used another model than {names}; repeat it with this model")
     return [Threshold(found["threshold_for_other_data"]["threshold"], f"best on {found['benchmark']}")]
 
 
-def _opened(config: StepsConfig, inputs: Sequence[Path]) -> Records:
+def _judges(config: Mapping[str, Any]) -> tuple[str, list[str]]:
+    """How steps are scored, and the names of served judges, which have no folder to compare."""
+    kind = str(config.get("scorer", {}).get("kind", "steps"))
+    return kind, [model["server"]["model"] for model in config["reward_model"]] if kind in FORMS else []
+
+
+def _folders(config: StepsConfig) -> tuple[list[Path], list[Path]]:
+    """The checkpoint folders of the models in this process, and those of served ones; a served judge has none."""
+    judges = config.scorer.kind in FORMS
+    return folders_of(model for model in config.reward_model if not (judges and model.is_served))
+
+
+def _opened(config: StepsConfig, inputs: Sequence[Path], served: Sequence[Path] = ()) -> Records:
     other = [] if config.threshold_from is None else [config.threshold_from / "results.json"]
-    open_run(config.run, dump(config), 0, [*inputs, *other])
+    open_run(config.run, dump(config), 0, [*inputs, *other], served)
     return Records(config.run / "predictions.jsonl")
 
 
@@ -117,42 +143,47 @@ def _record_stored(config: StepsConfig, labelled: LabelledSet, solutions: Sequen
 
 
 def _record_scores(config: StepsConfig, labelled: LabelledSet, solutions: Sequence[LabelledSolution]) -> Records:
-    """Score the solutions with the checkpoint and record the predictions."""
-    assert config.reward_model is not None
-    model = placed(config.reward_model)
+    """Score the solutions and record the predictions."""
+    config = dataclasses.replace(config, reward_model=tuple(map(placed, config.reward_model)))
     images = Images(labelled, solutions, config.images)
-    config = dataclasses.replace(config, reward_model=model)
-    records = _opened(config, [*labelled.files, checkpoint_folder(model.checkpoint)])
+    own, served = _folders(config)
+    records = _opened(config, [*labelled.files, *own], served)
     with timed(config.run, "steps"):
         if units := list(in_units(solutions, config.unit, records, key=lambda s: s.key)):
-            checkpoint = load_reward_model(model.checkpoint, *placement(model.device, model.dtype))
-            with progress("solutions", len(solutions), len(records.keys)) as reached:
-                for unit in units:
-                    rewarded = predicted(checkpoint, unit, images)
-                    records.append(to_record(s.key, p) for s, p in zip(unit, rewarded, strict=True))
-                    reached(len(records.keys))
+            asyncio.run(_score_units(config, units, images, records, len(solutions)))
     return records
 
 
-def predicted(checkpoint: Checkpoint, solutions: Sequence[LabelledSolution], images: Images) -> list[Prediction]:
+async def _score_units(
+    config: StepsConfig, units: Sequence[Sequence[LabelledSolution]], images: Images, records: Records, total: int
+) -> None:
+    async with open_scorer(config.reward_model, config.scorer) as scorer:
+        with progress("solutions", total, len(records.keys)) as reached:
+            for unit in units:
+                rewarded = await predicted(scorer, unit, images)
+                records.append(to_record(s.key, p) for s, p in zip(unit, rewarded, strict=True))
+                reached(len(records.keys))
+
+
+async def predicted(scorer: Scorer, solutions: Sequence[LabelledSolution], images: Images) -> list[Prediction]:
     """The step rewards of each solution, or why it has none: a missing image, a question that does not fit a prompt,
-    an unreadable step."""
-    found: dict[str, Prediction] = {}
-    shown: list[tuple[Problem, Sequence[Step]]] = []
-    keys = []
+    a step without a score. Solutions of one problem are asked about together."""
+    of_problem: dict[str, list[LabelledSolution]] = {}
     for solution in solutions:
-        try:
-            problem = problem_of(solution, images.of(solution))
-            checkpoint.inputs.prompt(problem)
-        except (RecordError, ProblemError) as error:
-            cause = error.cause if isinstance(error, RecordError) else error.failure
-            found[solution.key] = Prediction(no_result=cause)
-            continue
-        keys.append(solution.key)
-        shown.append((problem, images.steps_of(solution)))
-    for key, rewards in zip(keys, score(checkpoint, shown), strict=True):
-        found[key] = of_scores(rewards)
-    return [found[solution.key] for solution in solutions]
+        of_problem.setdefault(solution.problem_id, []).append(solution)
+    found = await all_answers(_of_problem(scorer, group, images) for group in of_problem.values())
+    by_key = {key: prediction for group in found for key, prediction in group.items()}
+    return [by_key[solution.key] for solution in solutions]
+
+
+async def _of_problem(scorer: Scorer, group: Sequence[LabelledSolution], images: Images) -> dict[str, Prediction]:
+    try:
+        problem = problem_of(group[0], images.of(group[0]))
+        scored = await scorer.score(problem, [images.steps_of(solution) for solution in group])
+    except (RecordError, ProblemError) as error:
+        cause = error.cause if isinstance(error, RecordError) else error.failure
+        return {solution.key: Prediction(no_result=cause) for solution in group}
+    return {solution.key: of_scores(scores) for solution, scores in zip(group, scored.steps, strict=True)}
 
 
 if __name__ == "__main__":

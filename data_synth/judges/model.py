@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import re
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -11,12 +10,11 @@ from dataclasses import dataclass, field
 from data_synth.judges.config import AskConfig
 from data_synth.search.tree import read_solutions
 from vlprm.errors import ProblemError
-from vlprm.labels.judge import NoJudgement, judge_problem, judge_schema, majority, parse_judgement
+from vlprm.labels.judge import CONTROL_TOKEN, NoJudgement, judge_problem, judge_schema, majority, parse_judgement
 from vlprm.policy import UNANSWERED, Continuation, Policy, Request, all_answers
 from vlprm.schema import Problem, StepTree, Verdict
 
 EXAMPLE = 200  # characters shown of an unreadable answer
-CONTROL_TOKEN = re.compile(r"<\|\w+\|>|</?s>|<(start|end)_of_turn>")  # control tokens of all families' chat templates
 
 
 @dataclass

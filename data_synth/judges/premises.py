@@ -12,11 +12,11 @@ from collections.abc import Callable
 from typing import TypeVar
 
 from data_synth.judges.config import AskConfig
-from data_synth.judges.model import CONTROL_TOKEN, EXAMPLE, Judged
+from data_synth.judges.model import EXAMPLE, Judged
 from data_synth.search.tree import read_solutions
 from vlprm.errors import ProblemError
 from vlprm.images import crop, open_image, png, source_of
-from vlprm.labels.judge import CORRECT, WRONG, NoJudgement, majority, parse_citation, parse_verdict
+from vlprm.labels.judge import CONTROL_TOKEN, CORRECT, WRONG, NoJudgement, majority, parse_citation, parse_verdict
 from vlprm.policy import UNANSWERED, Policy, Request, all_answers
 from vlprm.prompts import CITATION_TEMPLATES, PREMISES, PREMISES_TEMPLATES
 from vlprm.schema import ERROR_KINDS, Problem, Step, StepTree, Verdict

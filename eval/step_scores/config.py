@@ -8,6 +8,7 @@ from typing import Literal
 
 from jsonargparse.typing import NonNegativeInt, PositiveFloat, PositiveInt
 
+from vlprm.scoring.config import ScorerConfig
 from vlprm.serving.config import ModelConfig
 from vlprm.tasks import TASKS
 
@@ -22,7 +23,9 @@ class StepsConfig:
         benchmark: step benchmark: visual_process_bench, process_bench, prm_bench, vlrm_bench, or synthetic.
         data: folder of the benchmark as published; for synthetic, a run folder of eval.run.
         run: folder to write.
-        reward_model: model that scores the solutions, in this process.
+        reward_model: model that scores the solutions; of several, the rewards are averaged and their spread is
+            reported.
+        scorer: how the model scores.
         predictions: file of predictions to evaluate instead, in the benchmark's layout or that of predictions.jsonl.
         images: images that the model sees: its own (kept), none (removed), or of another problem (swapped).
         threshold_from: run folder of eval.steps on other solutions; its best threshold is used in addition to 0.5.
@@ -34,7 +37,8 @@ class StepsConfig:
     benchmark: str
     data: Path
     run: Path
-    reward_model: ModelConfig | None = None
+    reward_model: tuple[ModelConfig, ...] = ()
+    scorer: ScorerConfig = ScorerConfig()
     predictions: Path | None = None
     images: ImageMode = "kept"
     threshold_from: Path | None = None

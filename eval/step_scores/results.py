@@ -39,7 +39,7 @@ def measured_all(
 ) -> dict[str, Any]:
     """The content of `results.json`. `official` has one entry per threshold, or a single one for stored verdicts
     without rewards."""
-    rewards, correct = _known(solutions, predictions)
+    rewards, correct = known_steps(solutions, predictions)
     if not rewards and any(p.calls is not None for p in predictions):
         thresholds = [NO_THRESHOLD]
     results = {
@@ -125,12 +125,12 @@ def reward_measures(solutions: Sequence[LabelledSolution], predictions: Sequence
     """
 
     def of(chosen: Sequence[int]) -> dict[str, float]:
-        known = _known([solutions[i] for i in chosen], [predictions[i] for i in chosen])
+        known = known_steps([solutions[i] for i in chosen], [predictions[i] for i in chosen])
         rewards, correct = np.array(known[0], dtype=float), np.array(known[1], dtype=bool)
         ranked = {"auroc": auroc(rewards, correct), "average_precision_error": average_precision(-rewards, ~correct)}
         return {name: value for name, value in ranked.items() if not math.isnan(value)}  # NaN: all steps are alike
 
-    correct = _known(solutions, predictions)[1]
+    correct = known_steps(solutions, predictions)[1]
     ranked = of(range(len(solutions)))
     measures = {"steps": len(correct), "share_correct": float(np.mean(correct)), **ranked}
     ci = intervals(solutions, of) if ranked else {}
@@ -140,7 +140,10 @@ def reward_measures(solutions: Sequence[LabelledSolution], predictions: Sequence
     return {**measures, "ci": ci}
 
 
-def _known(solutions: Sequence[LabelledSolution], predictions: Sequence[Prediction]) -> tuple[list[float], list[bool]]:
+def known_steps(
+    solutions: Sequence[LabelledSolution], predictions: Sequence[Prediction]
+) -> tuple[list[float], list[bool]]:
+    """The rewards of the labelled steps, and whether these are correct."""
     pairs = [
         pair
         for s, p in zip(solutions, predictions, strict=True) if p.rewards is not None
@@ -193,7 +196,7 @@ def _official_table(row: dict[str, Any], main: str) -> Table:
     table = plain_table("Official measures", "measure", first, "95% interval", *others)
     for name, value in readings[first].items():
         beside = (_shown(readings[title][name]) if name in readings[title] else "none" for title in others)
-        table.add_row(name, _shown(value), _interval(row["ci"].get(name)), *beside)
+        table.add_row(name, _shown(value), interval_text(row["ci"].get(name)), *beside)
     return table
 
 
@@ -201,11 +204,12 @@ def _reward_table(measures: dict[str, Any]) -> Table:
     table = plain_table("Threshold-free measures of rewards", "measure", "value", "95% interval")
     for name, value in measures.items():
         if name != "ci":
-            table.add_row(name, _shown(value), _interval(measures["ci"].get(name)))
+            table.add_row(name, _shown(value), interval_text(measures["ci"].get(name)))
     return table
 
 
-def _interval(bounds: list[float] | None) -> str:
+def interval_text(bounds: list[float] | None) -> str:
+    """An interval in a table; empty without one."""
     return " to ".join(map(_shown, bounds)) if bounds else ""
 
 

@@ -179,8 +179,10 @@ def test_an_ensemble_is_the_mean_of_those_that_have_a_score() -> None:
     def of(*scorers: Fixed) -> Scored:
         return asyncio.run(Ensemble(scorers).score(problem, [steps]))
 
-    assert of(high, low, Fixed(None)) == Scored([[StepScore(0.5, 0.3, 0.2)]], [15])
-    assert of(high, Fixed(StepScore(0.4, None, None))).steps == [[StepScore(pytest.approx(0.6), None, None)]]  # type: ignore[arg-type]
+    assert of(high, low, Fixed(None)) == Scored([[StepScore(0.5, 0.3, 0.2, spread=pytest.approx(0.3))]], [15])
+    assert of(high, Fixed(StepScore(0.4, None, None))).steps == [
+        [StepScore(pytest.approx(0.6), None, None, None, pytest.approx(0.2))]
+    ]
     assert of(Fixed(None), Fixed(None)).steps == [[None]]
 
 
@@ -198,7 +200,8 @@ def test_an_ensemble_ranks_all_candidates_by_the_same_scorers() -> None:
 
     members = Fixed(StepScore(0.5, None, None)), Failing(StepScore(0.1, None, None))
     found = asyncio.run(Ensemble(members).score(problem, [worse, better]))
-    assert found.steps == [[StepScore(0.5, None, None)], [StepScore(0.5, None, None)] * 2]
+    alone = StepScore(0.5, None, None, spread=0.0)
+    assert found.steps == [[alone], [alone] * 2]
 
 
 class Critics:

@@ -13,10 +13,12 @@ import pytest
 import torch
 
 from eval import steps
+from eval.step_scores.calibration import calibration, spread
 from eval.step_scores.config import StepsConfig
 from eval.step_scores.images import Images
 from eval.step_scores.results import FIXED, intervals, measured_all, reward_measures
 from eval.steps import chosen
+from tests.stand_in import Answer, Body, StandIn, completion, config_of
 from tests.step_benchmarks.test_step_benchmarks import process_row, spoilt_row, write_rows
 from tests.stored import pool_record, write_run
 from tests.teacher import TeacherEngine
@@ -26,6 +28,7 @@ from vlprm.model.reward_loading import load_reward_model, save_reward_model
 from vlprm.policy import Request
 from vlprm.policy.rollout import rollouts
 from vlprm.schema import Problem
+from vlprm.scoring.config import ScorerConfig
 from vlprm.scoring.tree import score
 from vlprm.serving.config import ModelConfig
 from vlprm.step_benchmarks import BENCHMARKS
@@ -65,8 +68,8 @@ def config(data: Path, run: Path, **changes: Any) -> StepsConfig:
     return dataclasses.replace(StepsConfig("synthetic", data, run, unit=5), **changes)
 
 
-def on_cpu(folder: Path) -> ModelConfig:
-    return ModelConfig(str(folder), device="cpu")
+def on_cpu(*folders: Path) -> tuple[ModelConfig, ...]:
+    return tuple(ModelConfig(str(folder), device="cpu") for folder in folders)
 
 
 def results_of(run: Path) -> dict[str, Any]:
@@ -231,6 +234,68 @@ def test_stored_verdicts_need_no_threshold(texts: Path, tmp_path: Path) -> None:
     ran = config(tmp_path, tmp_path / "x", benchmark="process_bench", predictions=write_rows(tmp_path / "q.jsonl", []))
     with pytest.raises(ValueError, match="has no rewards to choose a threshold from"):
         steps.main(dataclasses.replace(ran, threshold_from=tmp_path / "run"))
+
+
+# --- other sources of rewards
+
+
+def test_an_ensemble_reports_its_spread(texts: Path, reward_model: Path, tmp_path: Path) -> None:
+    second = tmp_path / "second"
+    checkpoint = load_reward_model(reward_model)
+    torch.nn.init.normal_(checkpoint.model.score.weight, std=0.5, generator=torch.Generator().manual_seed(1))
+    save_reward_model(checkpoint, second, CheckpointConfig(head="step"))
+    models = on_cpu(reward_model, second)
+    steps.main(config(texts, tmp_path / "both", benchmark="process_bench", reward_model=models))
+    for model, run in zip(models, ("one", "two"), strict=True):
+        steps.main(config(texts, tmp_path / run, benchmark="process_bench", reward_model=(model,)))
+    for key, rewards in rewards_of(tmp_path / "both").items():
+        pairs = list(zip(rewards_of(tmp_path / "one")[key], rewards_of(tmp_path / "two")[key], strict=True))
+        assert rewards == pytest.approx([(a + b) / 2 for a, b in pairs], abs=1e-5)
+        line = (tmp_path / "both" / "predictions.jsonl").read_text().splitlines()[int(key[-1])]
+        assert json.loads(line)["spreads"] == pytest.approx([abs(a - b) / 2 for a, b in pairs], abs=1e-5)
+    assert results_of(tmp_path / "both")["ensemble"]["mean_spread"] > 0
+    assert "ensemble" not in results_of(tmp_path / "one")
+
+
+def test_a_served_judge_is_measured_like_a_reward_model(texts: Path, tmp_path: Path, server: StandIn) -> None:
+    def reply(body: Body) -> Answer:
+        asked = body["messages"][0]["content"][-1]["text"]
+        return completion("no idea" if "question 2" in asked else '{"first_wrong": 1}')
+
+    server.reply = reply
+    judge = (ModelConfig("any/name", config_of(server)),)
+    ran = config(texts, tmp_path / "run", benchmark="process_bench", reward_model=judge)
+    ran = dataclasses.replace(ran, scorer=ScorerConfig("first_error", 1))
+    steps.main(ran)
+    results = results_of(ran.run)
+    assert results["no_result"]["causes"] == {"unread_step": 1}
+    assert {reward for rewards in rewards_of_all(ran.run) for reward in rewards} == {0.0}
+    assert results["calibration"]["ece"] == pytest.approx(results["rewards"]["share_correct"])
+    other = dataclasses.replace(ran, run=tmp_path / "x", groups=("gsm8k",), threshold_from=ran.run, rows=1)
+    (texts / "gsm8k.json").write_text(json.dumps([process_row(id="gsm8k-9", problem="question 9")]))
+    steps.main(other)
+    named = (ModelConfig("any/name", dataclasses.replace(config_of(server), model="another")),)
+    with pytest.raises(ValueError, match="scored steps in another way"):
+        steps.main(dataclasses.replace(other, run=tmp_path / "y", reward_model=named))
+
+
+def rewards_of_all(run: Path) -> list[list[float]]:
+    records = map(json.loads, (run / "predictions.jsonl").read_text().splitlines())
+    return [record["rewards"] for record in records if "rewards" in record]
+
+
+def test_calibration_by_hand() -> None:
+    solutions = [solution("0", "a", "p", (True, False)), solution("1", "b", "q", (True, None)), solution("2", "b", "r")]
+    predictions = [Prediction((0.9, 0.3)), Prediction((0.5, 0.1)), Prediction(no_result="x")]
+    found = calibration(solutions, predictions)
+    assert found["ece"] == pytest.approx((0.1 + 0.3 + 0.5) / 3)
+    assert found["brier"] == pytest.approx((0.1**2 + 0.3**2 + 0.5**2) / 3)
+    assert found["reliability"] == [[0.3, 0.0, 1], [0.5, 1.0, 1], [0.9, 1.0, 1]]
+    assert (found["by_group"]["b"]["ece"], found["by_group"]["b"]["steps"]) == (0.5, 1)
+    assert calibration(solutions, [Prediction((1.5, 0.3)), *predictions[1:]]) == {}  # no probability
+    spreads = [Prediction((0.9, 0.6), spreads=(0.1, 0.4)), Prediction((0.5, 0.1), spreads=(0.2, 0.9)), predictions[2]]
+    assert spread(solutions, spreads) == {"mean_spread": pytest.approx(0.7 / 3), "auroc_of_false_calls": 1.0}
+    assert spread(solutions, predictions) == {}
 
 
 # --- the parts

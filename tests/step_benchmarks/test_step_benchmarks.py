@@ -139,7 +139,8 @@ def write_rows(path: Path, rows: list[Any]) -> Path:
 
 
 def test_visual_process_bench_leaves_neutral_steps_out_and_weighs_sources_both_ways(tmp_path: Path) -> None:
-    write_rows(tmp_path / "test.jsonl", [human_row("MMMU", [1, 0, -1]), human_row("WeMath", [1, 1, 1, -1])])
+    unclosed = human_row("WeMath", [1, 1, 1, -1], question="<image7 How many?")  # as one published row has it
+    write_rows(tmp_path / "test.jsonl", [human_row("MMMU", [1, 0, -1]), unclosed])
     solutions = BENCHMARKS["visual_process_bench"].load(tmp_path).solutions
     assert [s.question for s in solutions] == ["How many?"] * 2
     assert [s.correct for s in solutions] == [(True, None, False), (True, True, True, False)]

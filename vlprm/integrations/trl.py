@@ -29,7 +29,7 @@ from vlprm.errors import RecordError, UserError
 from vlprm.images import encoded
 from vlprm.model.inputs import InputBuilder
 from vlprm.model.loading import placement
-from vlprm.model.reward_loading import load_reward_model
+from vlprm.published.load import load
 from vlprm.schema import Aggregation, Problem, Step
 from vlprm.scoring.aggregate import AGGREGATIONS, aggregated
 from vlprm.scoring.tree import score
@@ -51,12 +51,14 @@ def step_reward(
     at blank lines. The reward is None if there is nothing to score: an empty completion, tool calls, several turns, a
     video, or a missing or unreadable image. Their number and the first cause are logged.
 
+    `checkpoint` may name a published reward model (`vlprm.published`).
+
     If several processes train, give each its own device, such as `cuda:1`. UserError for an unknown folder, rule or
     device.
     """
     if aggregation is not None and aggregation not in AGGREGATIONS:
         raise UserError(f"unknown aggregation {aggregation!r}; give one of {', '.join(AGGREGATIONS)}")
-    loaded = load_reward_model(checkpoint, *placement(device, dtype))
+    loaded = load(checkpoint, *placement(device, dtype))
     rule = aggregation or loaded.config.aggregation
 
     def reward(prompts: Sequence[Any], completions: Sequence[Any], **columns: Any) -> list[float | None]:

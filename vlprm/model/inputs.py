@@ -62,6 +62,17 @@ class InputBuilder:
             CACHE_BYTES, getsizeof=_segment_bytes
         )
 
+    most_images: int | None = None  # that a problem may have; None for any number
+
+    @property
+    def asks(self) -> bool:
+        """Whether a step is scored at the end of a question about it, on a branch of its own, not at its own end."""
+        return self.config.head == "verdict"
+
+    def served_alike(self, steps: Sequence[Step]) -> bool:
+        """Whether a server tokenizes the text of the steps as this process does."""
+        return self.text.served_alike(steps)
+
     # --- segments
 
     def prompt(self, problem: Problem) -> Segment:
@@ -81,7 +92,7 @@ class InputBuilder:
         if not step.text.strip():
             return None
         segment = self.step(problem, step, after)
-        asked = len(self.verdict_question().ids) if self.config.head == "verdict" else 0
+        asked = len(self.verdict_question().ids) if self.asks else 0
         return segment if tokens + len(segment.ids) + asked <= self.context else None
 
     def readable(self, problem: Problem, steps: Sequence[Step]) -> Sequence[Step]:
@@ -108,7 +119,7 @@ class InputBuilder:
         """The sequence of a problem and steps; `closed` adds the end of the turn, as in a finished solution."""
         nodes = self._nodes(problem, steps, range(-1, len(steps) - 1))
         if closed:
-            assert self.config.head != "verdict"
+            assert not self.asks
             if steps:
                 last = self.step(problem, steps[-1], steps[-2] if len(steps) > 1 else None, closes=True)
                 nodes[-1] = replace(nodes[-1], segment=last)
@@ -118,7 +129,7 @@ class InputBuilder:
     def rows_apart(self, problem: Problem, steps: Sequence[Step]) -> list[PackedRow]:
         """The sequences that score the steps without branches: one for all steps; for a verdict head one per step,
         which ends with the question about it."""
-        if self.config.head != "verdict":
+        if not self.asks:
             return [self.row(problem, steps)] if steps else []
         nodes = self._unscored(problem, steps, range(-1, len(steps) - 1))
         asked = [Node(self.verdict_question(), end, scores=0) for end in range(1, len(nodes))]
@@ -181,7 +192,7 @@ class InputBuilder:
 
     def _nodes(self, problem: Problem, steps: Sequence[Step], parents: Sequence[int]) -> list[Node]:
         nodes = self._unscored(problem, steps, parents)
-        if self.config.head != "verdict":
+        if not self.asks:
             return [replace(node, scores=node.writes) for node in nodes]
         # The question after each step is a branch, so that later steps do not attend to it.
         return [*nodes, *(Node(self.verdict_question(), k + 1, scores=k) for k in range(len(steps)))]

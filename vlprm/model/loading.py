@@ -46,9 +46,17 @@ class Checkpoint:
         return self.inputs.config
 
 
+def protocol_of(name: str | Path) -> tuple[str, str]:
+    """The protocol and the checkpoint in the name of a published reward model, `PROTOCOL@CHECKPOINT` (see
+    `vlprm.published`); an empty protocol in any other name."""
+    found = None if Path(name).is_dir() else re.fullmatch(r"(\w+)@(.+)", str(name))
+    return (found[1], found[2]) if found else ("", str(name))
+
+
 def checkpoint_folder(name: str | Path, weights: bool = True) -> Path:
     """The folder of a checkpoint: `builtin/policy`, `builtin/backbone`, a path, or a model of the Hub, which is
     downloaded if it is not cached; without `weights`, only its config and processor. UserError if it does not exist."""
+    name = protocol_of(name)[1]
     if str(name) in BUILTIN:
         return Path(str(files("vlprm.builtin") / BUILTIN[str(name)]))
     if (folder := Path(name)).is_dir():

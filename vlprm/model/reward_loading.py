@@ -26,9 +26,10 @@ from vlprm.model.attention import Attention
 from vlprm.model.checkpoint_config import Bits, CheckpointConfig, Head
 from vlprm.model.families import Family
 from vlprm.model.image_limits import set_limits
+from vlprm.model.inputs import InputBuilder
 from vlprm.model.loading import Checkpoint, checkpoint_config_of, checkpoint_folder, load_checkpoint, load_inputs
 from vlprm.model.lora import backbone_of, holds_adapters, with_adapters
-from vlprm.model.reward_model import reward_class, verdict_class
+from vlprm.model.reward_model import reward_class, scalar_class, verdict_class
 from vlprm.model.tree_attention import use_attention
 
 log = logging.getLogger(__name__)
@@ -68,10 +69,28 @@ def load_reward_model(
     )
     inputs = load_inputs(folder, checkpoint_config)
     if checkpoint_config.head == "verdict":
-        right, wrong = inputs.verdict_ids
-        loader = _Loader(lambda backbone: verdict_class(backbone, right, wrong), inputs.family, attention, bits)
-    else:
-        loader = _Loader(reward_class, inputs.family, attention, bits, is_new, reads_surprise)
+        return load_verdict_model(folder, inputs, device, dtype, bits, attention)
+    loader = _Loader(reward_class, inputs.family, attention, bits, is_new, reads_surprise)
+    return load_checkpoint(folder, loader, device, dtype, inputs)
+
+
+def load_verdict_model(
+    folder: Path,
+    inputs: InputBuilder,
+    device: str,
+    dtype: torch.dtype,
+    bits: Bits = 16,
+    attention: Attention = Attention(),
+) -> Checkpoint:
+    """Load a folder whose LM head gives the scores: the two tokens of `inputs.verdict_ids` are compared; without them,
+    it has a linear head of one output. UserError if weights are missing."""
+    ids = inputs.verdict_ids
+    loader = _Loader(
+        lambda backbone: verdict_class(backbone, *ids) if ids else scalar_class(backbone),
+        inputs.family,
+        attention,
+        bits,
+    )
     return load_checkpoint(folder, loader, device, dtype, inputs)
 
 

@@ -120,6 +120,30 @@ def verdict_class(backbone_class: Any, right: int, wrong: int) -> type[PreTraine
     return VerdictRewardModel
 
 
+@lru_cache
+def scalar_class(backbone_class: Any) -> type[PreTrainedModel]:
+    """The backbone's class with a linear layer `score` of one output, whose logistic is the probability of `correct`.
+    Outputs are those of a verdict head."""
+
+    class ScalarRewardModel(backbone_class):  # type: ignore[misc]
+        def __init__(self, config: Any) -> None:
+            super().__init__(config)
+            self.score = nn.Linear(config.get_text_config().hidden_size, 1)
+            self.post_init()
+
+        def forward(self, step_ends: Tensor | None = None, **inputs: Any) -> Any:
+            if step_ends is None:
+                return super().forward(**inputs)
+            hidden_BTD, _, taught_N = _read(self, inputs)
+            logit_BS1 = self.score(_at(hidden_BTD, step_ends)).float()
+            states = hidden_BTD if "past_key_values" in inputs else None
+            pair_BS2 = torch.cat([logit_BS1, torch.zeros_like(logit_BS1)], dim=-1)
+            return StepOutput(logits=pair_BS2, taught_nats=taught_N, states=states)
+
+    ScalarRewardModel.__name__ = ScalarRewardModel.__qualname__ = backbone_class.__name__
+    return ScalarRewardModel
+
+
 def _read(model: Any, batch: dict[str, Any]) -> tuple[Tensor, dict[str, Tensor], Tensor | None]:
     """Run the backbone on a batch of `InputBuilder.step_batch`. Returns (B, T, D) last hidden states, after those that
     were `kept` (`vlprm.scoring.kv_tree`); the places of the steps; and (N) nats of the ids to learn, or None."""

@@ -16,14 +16,17 @@ class ScorerConfig:
     """How reward models score.
 
     Args:
-        kind: kind of rewards: steps (one per step), whole (one per solution, read as a single step), or critiques
-            (share of sampled critiques that call a step right; needs a model trained to write critiques).
-        critiques: critiques sampled per solution.
+        kind: kind of rewards: steps (one per step), whole (one per solution, read as a single step), critiques (share
+            of sampled critiques that call a step right; needs a model trained to write critiques), judge or first_error
+            (share of answers of any model that call the step right, or find no wrong step up to it), joint (any model
+            in this process: probability of no wrong step so far, from its verdicts), or likelihood (any model in this
+            process: probability of the step's least likely token).
+        critiques: critiques or answers of a judge sampled per solution.
         memory_tokens: maximum number of tokens in the memory of a reward model in this process, kept and new; null for
             as many as fit into the free memory of its GPU.
     """
 
-    kind: Literal["steps", "whole", "critiques"] = "steps"
+    kind: Literal["steps", "whole", "critiques", "judge", "first_error", "joint", "likelihood"] = "steps"
     critiques: PositiveInt = 4
     memory_tokens: PositiveInt | None = None
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Hashable, Sequence
+from statistics import pstdev
 
 from vlprm.policy import all_answers
 from vlprm.schema import Problem, StepScore
@@ -10,7 +11,7 @@ from vlprm.scoring import Scored, Scorer, Solutions
 
 
 class Ensemble:
-    """Several scorers; a step's score is the mean over them.
+    """Several scorers; a step's score is the mean over them, with their spread.
 
     All steps of one call are scored by the same scorers, so that no solution ranks higher because a scorer failed on
     it: those that score the most steps, and the same ones.
@@ -43,6 +44,7 @@ def _mean(scores: Sequence[StepScore | None]) -> StepScore | None:
     kinds = [(s.perception, s.reasoning) for s in known if s.perception is not None and s.reasoning is not None]
     count = len(known)
     correct = sum(s.correct for s in known) / count
+    spread = pstdev(s.correct for s in known)
     if len(kinds) < count:
-        return StepScore(correct, None, None)
-    return StepScore(correct, sum(p for p, _ in kinds) / count, sum(r for _, r in kinds) / count)
+        return StepScore(correct, None, None, spread=spread)
+    return StepScore(correct, sum(p for p, _ in kinds) / count, sum(r for _, r in kinds) / count, spread=spread)

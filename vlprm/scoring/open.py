@@ -1,4 +1,5 @@
-"""Open the scorer that a config asks for: in this process, served, an ensemble, or from critiques."""
+"""Open the scorer that a config asks for: in this process, served, an ensemble, from critiques, a judge or a model
+without training."""
 
 from __future__ import annotations
 
@@ -10,11 +11,14 @@ from vlprm.model.loading import checkpoint_config_of, checkpoint_folder, placeme
 from vlprm.model.reward_loading import load_reward_model
 from vlprm.policy import Policy
 from vlprm.policy.local import LocalPolicy
-from vlprm.policy.open import checked, open_policy, require_server_package
+from vlprm.policy.open import checked, open_chat, open_policy, require_server_package
+from vlprm.published.load import load
 from vlprm.scoring import Scorer
 from vlprm.scoring.config import ScorerConfig
 from vlprm.scoring.critiques import CritiqueScorer
+from vlprm.scoring.derived import DerivedScorer, joint, likelihood
 from vlprm.scoring.ensemble import Ensemble
+from vlprm.scoring.judged import FORMS, JudgeScorer
 from vlprm.scoring.local import LocalScorer, WholeSolutionScorer
 from vlprm.scoring.served import ServedScorer
 from vlprm.serving.config import ModelConfig
@@ -36,7 +40,7 @@ async def open_served_scorer(model: ModelConfig) -> AsyncIterator[ServedScorer]:
 async def open_scorer(models: Sequence[ModelConfig], scorer: ScorerConfig = ScorerConfig()) -> AsyncIterator[Scorer]:
     """Open a reward model, in this process or on its servers; for several, an ensemble. UserError if servers are given
     for a scorer that they cannot provide."""
-    if scorer.kind == "whole" and any(model.is_served for model in models):
+    if scorer.kind in ("whole", "joint", "likelihood") and any(model.is_served for model in models):
         raise UserError("servers score steps only; leave out server.base_urls of the reward model for this scorer")
     async with AsyncExitStack() as opened:
         scorers = [await opened.enter_async_context(_opened(model, scorer)) for model in models]
@@ -60,13 +64,26 @@ def prompt_template(model: ModelConfig) -> str:
 
 @asynccontextmanager
 async def _opened(model: ModelConfig, scorer: ScorerConfig) -> AsyncIterator[Scorer]:
-    if scorer.kind == "critiques":
+    if scorer.kind in FORMS:
+        async with open_chat(model.server) if model.is_served else open_policy(model) as engine:
+            yield JudgeScorer(engine, scorer.kind, scorer.critiques)
+    elif scorer.kind == "critiques":
         async with open_critic(model) as critic:
             yield CritiqueScorer(critic, prompt_template(model), scorer.critiques)
     elif model.is_served:
         async with open_served_scorer(model) as scores:
             yield scores
     else:
-        checkpoint = load_reward_model(model.checkpoint, *placement(model.device, model.dtype))
-        local = LocalScorer(checkpoint, scorer.memory_tokens)
-        yield WholeSolutionScorer(local) if scorer.kind == "whole" else local
+        yield _local(model, scorer)
+
+
+def _local(model: ModelConfig, scorer: ScorerConfig) -> Scorer:
+    where = placement(model.device, model.dtype)
+    if scorer.kind == "joint":
+        asked = load_reward_model(model.checkpoint, *where, new_head="verdict")
+        return DerivedScorer(LocalScorer(asked, scorer.memory_tokens), joint)
+    if scorer.kind == "likelihood":
+        read = load_reward_model(model.checkpoint, *where, new_head="step", reads_surprise=True)
+        return DerivedScorer(LocalScorer(read, scorer.memory_tokens), likelihood)
+    local = LocalScorer(load(model.checkpoint, *where), scorer.memory_tokens)
+    return WholeSolutionScorer(local) if scorer.kind == "whole" else local

@@ -114,7 +114,7 @@ class ScoredTree:
         segment = self.inputs.step(self.problem, of.step, of.after)
         if place in self._scores:
             return [Node(segment, parent)]
-        if self.inputs.config.head == "verdict":
+        if self.inputs.asks:
             return [Node(segment, parent), Node(self.inputs.verdict_question(), at, scores=0)]
         return [Node(segment, parent, writes=0, scores=0)]
 

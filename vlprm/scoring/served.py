@@ -28,11 +28,15 @@ from transformers import AutoConfig
 
 from vlprm.errors import UserError
 from vlprm.model.image_limits import to_serve
-from vlprm.model.loading import checkpoint_folder, load_inputs
+from vlprm.model.inputs import InputBuilder
+from vlprm.model.loading import checkpoint_folder
 from vlprm.model.packing import PackedRow
 from vlprm.model.reward_model import OUTPUTS
 from vlprm.policy import all_answers
 from vlprm.prompts import verdict_text
+from vlprm.published.dialogue import dialogue, is_dialogue
+from vlprm.published.inputs import PublishedInputs
+from vlprm.published.load import reward_inputs
 from vlprm.schema import Problem, Step, StepScore
 from vlprm.scoring import Scored
 from vlprm.scoring.scored_tree import of_all
@@ -58,9 +62,9 @@ class ServedScorer:
 
     def __init__(self, reward_model: str | Path, config: ServerConfig) -> None:
         self.folder = checkpoint_folder(reward_model, weights=False)
-        self.inputs = load_inputs(self.folder)
+        self.inputs = reward_inputs(reward_model, weights=False)
         self.head = self.inputs.config.head
-        _refuse_unservable(self.folder, self.head)
+        _refuse_unservable(self.folder, self.inputs)
         self.config = config
         # A step head scores all steps in one call, a verdict head one step per call with a prefix that the
         # server has cached.
@@ -126,7 +130,7 @@ class ServedScorer:
     def _askable(self, problem: Problem, steps: Sequence[Step]) -> Sequence[Step]:
         """The steps that can be read and that a server tokenizes as this process does."""
         steps = self.inputs.readable(problem, steps)
-        while steps and not self.inputs.text.served_alike(steps):
+        while steps and not self.inputs.served_alike(steps):
             steps = steps[:-1]
         return steps
 
@@ -147,6 +151,9 @@ class ServedScorer:
     def _body(self, problem: Problem, steps: Sequence[Step]) -> dict[str, Any]:
         """The request for a solution; with a verdict head, for its last step."""
         checkpoint_config = self.inputs.config
+        if isinstance(self.inputs, PublishedInputs):
+            turns = dialogue(self.inputs, problem, steps, self.servers.image)
+            return {"model": self.config.model, "messages": turns, **_log_probabilities(self.inputs.verdict_ids)}
         turns = messages(problem, steps, self.inputs, self.servers.image)
         asked = {"model": self.config.model, "messages": turns}
         if self.head == "step":
@@ -188,7 +195,13 @@ class ServedScorer:
             )
 
 
-def _refuse_unservable(folder: Path, head: str) -> None:
+def _refuse_unservable(folder: Path, inputs: InputBuilder) -> None:
+    head = inputs.config.head
+    if isinstance(inputs, PublishedInputs) and not is_dialogue(inputs):
+        raise UserError(
+            f"{folder} is scored inside the assistant's turn, which servers do not read; remove the server to score it"
+            " in this process"
+        )
     if head == "none":
         raise UserError(f"{folder} has no reward head (vlprm.json says head: none); train one with train.prm")
     if head == "step" and getattr(AutoConfig.from_pretrained(folder), "surprise", False):

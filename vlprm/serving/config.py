@@ -58,7 +58,8 @@ class ModelConfig:
     """A model and where it runs. In flags and recipes, a plain text is its checkpoint.
 
     Args:
-        checkpoint: checkpoint folder, or builtin/policy or builtin/backbone.
+        checkpoint: checkpoint folder, or builtin/policy or builtin/backbone; a published reward model is named
+            PROTOCOL@FOLDER, such as qwen_vl_prm@runs/Qwen-VL-PRM-7B.
         server: servers that run the model instead of this process; they must serve the folder `checkpoint`.
         device: auto (a GPU if available), cpu, cuda, cuda:1 and so on; config.yaml records what auto chose. On a Ray
             cluster it is a device of the worker, which gets one GPU for auto if the cluster has any.

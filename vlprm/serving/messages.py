@@ -67,7 +67,7 @@ def probe_problem(inputs: InputBuilder) -> Problem:
     """A question with an image below and an image above the declared pixel limits, to test a server's resizing. Images
     larger than `PROBED_SIDE` are not probed, because some servers do not accept their number of tokens."""
     least, most = inputs.pixel_limits or (32 * 32, 128 * 128)
-    sides = max(8, math.isqrt(least) // 2), min(2 * math.isqrt(most), PROBED_SIDE)
+    sides = (max(8, math.isqrt(least) // 2), min(2 * math.isqrt(most), PROBED_SIDE))[: inputs.most_images]
     return Problem("probe", "probe", "1", tuple(png(Image.new("RGB", (side, side))) for side in sides), None, "word")
 
 

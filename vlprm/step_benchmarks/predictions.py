@@ -4,31 +4,36 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from vlprm.data.importing import Record
 from vlprm.errors import RecordError
+from vlprm.schema import StepScore
 
 
 @dataclass(frozen=True)
 class Prediction:
-    """The rewards of the steps; or, if only these were stored, whether each step is called correct; or the cause, as
-    one word for counting, why there is no result."""
+    """The rewards of the steps, and of an ensemble their spreads; or, if only these were stored, whether each step is
+    called correct; or the cause, as one word for counting, why there is no result."""
 
     rewards: tuple[float, ...] | None = None
     calls: tuple[bool, ...] | None = None
     no_result: str = ""
+    spreads: tuple[float, ...] | None = None
 
     def called(self, threshold: float) -> tuple[bool, ...] | None:
         """Which steps are called correct: those with a reward of at least `threshold`."""
         return self.calls if self.rewards is None else tuple(reward >= threshold for reward in self.rewards)
 
 
-def of_scores(rewards: Sequence[float | None]) -> Prediction:
-    """The prediction from the output of `vlprm.scoring.tree.score`: no result if a step could not be read."""
-    known = tuple(reward for reward in rewards if reward is not None)
-    return Prediction(known) if len(known) == len(rewards) else Prediction(no_result="unread_step")
+def of_scores(scores: Sequence[StepScore | None]) -> Prediction:
+    """The prediction from a scorer's scores of a solution: no result if a step has none."""
+    known = [score for score in scores if score is not None]
+    if len(known) < len(scores):
+        return Prediction(no_result="unread_step")
+    spreads = tuple(score.spread for score in known if score.spread is not None)
+    return Prediction(tuple(score.correct for score in known), spreads=spreads or None)
 
 
 def to_record(key: str, prediction: Prediction) -> dict[str, Any]:
@@ -37,7 +42,8 @@ def to_record(key: str, prediction: Prediction) -> dict[str, Any]:
         return {"key": key, "no_result": prediction.no_result}
     if prediction.rewards is None:
         return {"key": key, "calls": prediction.calls}
-    return {"key": key, "rewards": prediction.rewards}
+    spreads = {} if prediction.spreads is None else {"spreads": prediction.spreads}
+    return {"key": key, "rewards": prediction.rewards, **spreads}
 
 
 def from_record(record: Record, steps: int) -> Prediction:
@@ -48,7 +54,10 @@ def from_record(record: Record, steps: int) -> Prediction:
         return of_calls(record["calls"], steps)
     if "rewards" not in record:
         raise RecordError("no_rewards", "it has no `rewards`; give one number per step, or null")
-    return of_rewards(record["rewards"], steps)
+    found = of_rewards(record["rewards"], steps)
+    if found.rewards is None or "spreads" not in record:
+        return found
+    return replace(found, spreads=of_rewards(record["spreads"], steps).rewards)
 
 
 def of_rewards(rewards: Any, steps: int) -> Prediction:

@@ -30,7 +30,8 @@ from vlprm.step_benchmarks.labelled import (
 )
 
 LABELS = {1: True, -1: False, 0: None}
-_IMAGE_MARK = re.compile(r"<image\s*\d*>")  # here, images come before the question
+# Here, images come before the question. One published question has a mark that is not closed.
+_IMAGE_MARK = re.compile(r"<image\s*\d*>|<image\s*\d+")
 
 
 def load(folder: Path) -> LabelledSet:
