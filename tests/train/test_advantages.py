@@ -18,10 +18,10 @@ from train.policy.advantages import (
     modulated,
     prm_values,
     returns,
-    shared_first_step,
     weighted_sum,
 )
-from train.policy.shaping import gated, largest_drop, on_last, paid
+from train.policy.shaping import on_last, paid
+from vlprm.scoring.gate import gated, largest_drop
 
 # Four paths of 3, 3, 2 and 1 steps: the first two share two steps, the third one, the last none.
 TREE = Group(((0, 1, 2), (0, 1, 3), (0, 4), (5,)), (1.0, 0.0, 1.0, 0.0))
@@ -79,7 +79,6 @@ def test_paths_that_share_no_step() -> None:
     assert [path[0] for path in tree] == pytest.approx([path[0] for path in grpo])
     first = advantages(Estimator("leaves", 0.0), outcome(STAR), STAR)
     same(first, [[1 / 3, 0, 0], [-2 / 3, 0], [1 / 3]])
-    assert shared_first_step(STAR) == 1 and shared_first_step(TREE) == 2
 
 
 def test_potentials_do_not_change_the_expected_gradient() -> None:
@@ -220,7 +219,7 @@ def test_ppr() -> None:
     """r = p + R - 1, and the group's mean return in place of a critic."""
     found = advantages(Estimator("group", 1.0), paid("signed", SCORES, R), TREE)
     signed = [[p + r - 1 for p in path] for path, r in zip(SCORES, R, strict=True)]
-    assert all(x <= 0 for x in signed[1]) and signed[0][0] > 0
+    assert max(signed[1]) <= 0 < signed[0][0]
     mean = fmean(map(sum, signed))
     same(found, [[sum(path[k:]) - mean for k in range(len(path))] for path in signed])
 
@@ -244,7 +243,7 @@ def test_ps_grpo() -> None:
     assert [largest_drop(path) for path in paths] == pytest.approx(falls)
     rewards = [gated(r, path, drop=0.3, keep=0.5) for r, path in zip(R, paths, strict=True)]
     assert rewards == [1.0, 0.0, 0.5, 0.0]
-    assert gated(1.0, None, 0.3, 0.5) == 1.0 and gated(None, paths[0], 0.3, 0.5) is None
+    assert [gated(1.0, None, 0.3, 0.5), gated(None, paths[0], 0.3, 0.5)] == [1.0, None]
 
 
 def test_perceval() -> None:

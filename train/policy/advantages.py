@@ -116,12 +116,6 @@ def prm_values(scores: Paths) -> list[list[float | None] | None]:
     return [None if path is None else [start, *path[:-1]][: len(path)] for path in scores]
 
 
-def shared_first_step(group: Group) -> float:
-    """Paths per distinct first step. Near 1, tree values with lambda 0 put all credit on the first step."""
-    first = [nodes[0] for nodes in group.states if nodes]
-    return len(first) / max(len(set(first)), 1)
-
-
 def _selected(only: Only, rewards: Paths, group: Group) -> Paths:
     if only == "level" and not group.is_level:
         return [None] * len(rewards)

@@ -1,7 +1,7 @@
 """How the scores of a reward model, or an outcome, become step rewards. Pure functions on lists.
 
 A reward model that is paid as a plain scalar gets exploited in the end (URSA, PURE, VeriGate and others report it), so
-the ways here either tie it to the outcome (gate, signed), compare (progress, ranks), or look at the worst step
+the ways here either tie it to the outcome (signed, and `vlprm.scoring.gate`), compare (progress, ranks), or look at the worst step
 (softmin).
 """
 
@@ -22,20 +22,6 @@ PLAIN: frozenset[Paid] = frozenset({"min", "mean", "step"})  # ways in which a h
 def on_last(reward: float | None, steps: int) -> list[float | None] | None:
     """A reward of the whole path: paid on its last step. None if there is no result or no step."""
     return None if reward is None or not steps else [*([0.0] * (steps - 1)), reward]
-
-
-def gated(outcome: float | None, scores: Steps | None, drop: float, keep: float) -> float | None:
-    """PS-GRPO (URSA, arXiv 2501.04686): a right path whose scores once fall by at least the share `drop` from one step
-    to the next is paid `keep`; other right paths 1, wrong ones 0. Without scores, the outcome."""
-    if not outcome or scores is None:
-        return outcome
-    return keep if largest_drop(scores) >= drop else outcome
-
-
-def largest_drop(scores: Steps) -> float:
-    """The largest relative fall of the score between two consecutive known steps; 0 if it never falls."""
-    known = [score for score in scores if score is not None]
-    return max(((a - b) / max(a, 1e-6) for a, b in zip(known, known[1:], strict=False)), default=0.0)
 
 
 def paid(how: Paid, scores: Paths, outcomes: Sequence[float | None]) -> list[list[float | None] | None]:
