@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Iterable, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Protocol, TypeVar
+from typing import Any, Literal, Protocol, TypeVar
 
 from vlprm.schema import Problem, Region, Step
 from vlprm.zoom.boxes import Size
@@ -22,10 +22,16 @@ UNANSWERED = frozenset(
 
 @dataclass(frozen=True)
 class Turn:
-    """`steps` steps that were sampled as one turn, which a zoom may end, and the token ids of the turn."""
+    """`steps` steps that were sampled as one turn, all token ids of the turn and, if they are known, the
+    log-probabilities of these ids.
+
+    `stop`: `end` if the policy ended the turn, which its last id says; `zoom` if text after the turn's first zoom was
+    dropped, whose ids are still here; `length` if `max_tokens` cut the turn off, perhaps in a step that was dropped."""
 
     steps: int
     ids: tuple[int, ...]
+    logprobs: tuple[float, ...] = ()
+    stop: Literal["end", "zoom", "length"] = "end"
 
 
 @dataclass(frozen=True)
@@ -39,6 +45,8 @@ class Request:
 
     `sampled` are the turns in which the last of the steps were sampled. A policy that knows token ids continues from
     exactly these ids, because tokenizing the text again may give others. A server reads the text.
+
+    With `logprobs`, continuations have the log-probability of each sampled id.
     """
 
     problem: Problem
@@ -52,6 +60,7 @@ class Request:
     asked: str | None = None
     one_step: bool = False
     sampled: tuple[Turn, ...] = ()
+    logprobs: bool = False
 
 
 @dataclass(frozen=True)
@@ -59,7 +68,9 @@ class Continuation:
     """A sampled continuation. `ended`: the policy ended its turn. `goes_on`: it ended the requested step but not its
     turn. If neither holds, `max_tokens` cut it off, which is *no result*. `failure`: why the call failed, which is also
     no result. `ids`: the sampled token ids, if the policy knows them. `read`: tokens of the prompt, images included,
-    that the call read; the first continuation of a call has them all."""
+    that the call read; the first continuation of a call has them all. `logprobs`: the log-probability of each id in the
+    distribution that it was drawn from (at the request's temperature, 1 if that is 0; without ids that are never
+    sampled), if they were asked for and the policy knows them."""
 
     text: str
     tokens: int
@@ -68,6 +79,7 @@ class Continuation:
     goes_on: bool = False
     ids: tuple[int, ...] = ()
     read: int = 0
+    logprobs: tuple[float, ...] = ()
 
 
 def read_by_first(continuations: Sequence[Continuation], tokens: int) -> list[Continuation]:

@@ -87,14 +87,14 @@ def _generate(
     source_N = torch.arange(len(requests), device=model.device).repeat_interleave(repeats)
     cache.batch_select_indices(source_N)
     decoder = _Decoder(checkpoint, requests, cache)
-    tokens = decoder.run(
+    sampled = decoder.run(
         out.logits[:, -1].float()[source_N],
         batch["attention_mask"].to(model.device)[source_N],
         (_largest(batch["position_ids"]).to(model.device) + 1)[source_N],
     )
-    rows_of = iter(tokens)
+    rows_of = iter(zip(sampled, decoder.logprobs, strict=True))
     return [
-        [_continuation(inputs, next(rows_of), request, decoder.ends) for _ in range(request.n)] for request in requests
+        [_continuation(inputs, *next(rows_of), request, decoder.ends) for _ in range(request.n)] for request in requests
     ]
 
 
@@ -121,6 +121,8 @@ class _Decoder:
         self.ends = ends_of(checkpoint)
         self.one_step = [r.one_step for r in requests for _ in range(r.n)]
         self.written = [""] * len(self.one_step)
+        self.with_logprobs = any(r.logprobs for r in requests)
+        self.logprobs: list[list[float]] = [[] for _ in self.one_step]  # of the sampled ids of each row, if asked for
 
     def run(self, logits_NV: Tensor, mask_NT: Tensor, position_N: Tensor) -> list[list[int]]:
         """Sampled ids of each row, including the token that ends a text if it was reached."""
@@ -128,6 +130,8 @@ class _Decoder:
         open_N = torch.arange(len(sampled), device=logits_NV.device)
         for t in range(self.max_tokens):
             token_N = self._choose(logits_NV, open_N, t)
+            if self.with_logprobs:
+                self._keep_logprobs(logits_NV, open_N, token_N)
             closed = []
             for row, token in zip(open_N.tolist(), token_N.tolist(), strict=True):
                 sampled[row].append(token)
@@ -168,6 +172,14 @@ class _Decoder:
         drawn_N = draw((logits_NV / temperature_N1.clamp(min=1e-6)).softmax(-1), self.uniform_NT[open_N, t])
         return torch.where(temperature_N1[:, 0] == 0, logits_NV.argmax(-1), drawn_N)
 
+    def _keep_logprobs(self, logits_NV: Tensor, open_N: Tensor, token_N: Tensor) -> None:
+        """Keep the log-probabilities of the chosen ids; `_choose` has excluded the banned ids from the logits."""
+        temperature_N1 = self.temperature_N1[open_N]
+        scaled_NV = logits_NV / temperature_N1.where(temperature_N1 > 0, 1.0)
+        chosen_N = scaled_NV.log_softmax(-1).gather(-1, token_N[:, None])[:, 0]
+        for row, logprob in zip(open_N.tolist(), chosen_N.tolist(), strict=True):
+            self.logprobs[row].append(logprob)
+
 
 def ends_of(checkpoint: Checkpoint) -> frozenset[int]:
     """The ids that end a text: the end of a turn, and those that the model's generation config lists (Qwen's lists the
@@ -203,13 +215,16 @@ def _stream(request: Request, index: int) -> np.random.Generator:
     return np.random.default_rng(int.from_bytes(digest[:8], "big"))
 
 
-def _continuation(inputs: InputBuilder, ids: list[int], request: Request, ends: frozenset[int]) -> Continuation:
+def _continuation(
+    inputs: InputBuilder, ids: list[int], logprobs: list[float], request: Request, ends: frozenset[int]
+) -> Continuation:
+    known = tuple(logprobs) if request.logprobs else ()
     ended = bool(ids) and ids[-1] in ends
     text = inputs.tokenizer.decode(ids[:-1] if ended else ids, skip_special_tokens=False)
     if request.one_step:
         end = step_end(text)
-        return Continuation(text[:end], len(ids), ended, goes_on=end is not None, ids=tuple(ids))
+        return Continuation(text[:end], len(ids), ended, goes_on=end is not None, ids=tuple(ids), logprobs=known)
     # A continuation after a written step begins with the paragraph break, which belongs to neither step.
     after_step = bool(request.steps) and not request.steps[-1].ends_turn and request.asked is None
     between = separator_after(request.steps[-1]) if after_step else ""
-    return Continuation(text.removeprefix(between), len(ids), ended, ids=tuple(ids))
+    return Continuation(text.removeprefix(between), len(ids), ended, ids=tuple(ids), logprobs=known)

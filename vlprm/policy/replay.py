@@ -70,5 +70,5 @@ class ReplayPolicy:
 
 
 def _told(kept: Sequence[Any]) -> Continuation:
-    text, tokens, ended, failure, goes_on, ids, read = kept
-    return Continuation(text, tokens, ended, failure, goes_on, tuple(ids), read)
+    text, tokens, ended, failure, goes_on, ids, read, logprobs = kept
+    return Continuation(text, tokens, ended, failure, goes_on, tuple(ids), read, tuple(logprobs))

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 from vlprm.answers import choices_of, extract_answer
 from vlprm.images import whole_pixels
@@ -29,9 +30,23 @@ FAILURES = (
 STOPS = ("answer", "no_answer", "length", TOO_MANY_ZOOMS, *REFUSALS, *FAILURES, "max_steps")
 
 
+@dataclass(frozen=True)
+class Rollout:
+    """A complete solution and the turns in which the policy sampled its last steps; the steps before them were given. A
+    turn that failed is not among the turns."""
+
+    solution: Solution
+    turns: tuple[Turn, ...]
+
+
 async def rollouts(engine: Policy, request: Request) -> list[Solution]:
     """`request.n` complete solutions that begin with `request.steps`. Never raises for what a policy writes: a solution
     without an answer counts as no result, and its `stop` says why."""
+    return [rollout.solution for rollout in await rollouts_with_turns(engine, request)]
+
+
+async def rollouts_with_turns(engine: Policy, request: Request) -> list[Rollout]:
+    """`rollouts`, with the token ids of each turn; with `request.logprobs` also their log-probabilities."""
     first = await engine.sample(request)
     return await all_answers(_finish(engine, request, i, continuation) for i, continuation in enumerate(first))
 
@@ -69,29 +84,38 @@ def _answers(steps: Sequence[Step]) -> bool:
     return kinds[-1:] == ["answer"] and bool(untagged(steps[-1].text))
 
 
-async def _finish(engine: Policy, request: Request, index: int, continuation: Continuation) -> Solution:
-    problem, steps, tokens, read = request.problem, request.steps, 0, 0
-    sampled: tuple[Turn, ...] = ()
-    while True:
-        if continuation.failure:
-            return Solution(problem.id, steps, None, continuation.failure, tokens, read)
-        tokens += continuation.tokens
-        whole = split_steps(continuation.text)
-        written = _up_to_zoom(whole)
-        if not continuation.ended and len(written) == len(whole):  # a zoom with text after it is complete
-            last_is_whole = continuation.text.endswith(SEPARATOR)
-            kept = written if last_is_whole else written[:-1]
-            return Solution(problem.id, (*steps, *kept), None, "length", tokens, read)
-        steps = (*steps, *written)
-        if not written or written[-1].kind != "zoom":
-            return closed(problem, steps, tokens, read)
-        zoomed = _zoomed(engine, problem, steps, tokens)
-        if zoomed.stop != OPEN:
-            return dataclasses.replace(zoomed, read=read)
-        steps, sampled = zoomed.steps, (*sampled, Turn(len(written), continuation.ids))
-        asked = dataclasses.replace(request, steps=steps, n=1, key=f"{request.key}/{index}.{len(sampled)}")
-        (continuation,) = await engine.sample(dataclasses.replace(asked, sampled=sampled))
-        read += continuation.read
+async def _finish(engine: Policy, request: Request, index: int, continuation: Continuation) -> Rollout:
+    so_far = Solution(request.problem.id, request.steps, None, OPEN, 0)
+    turns: tuple[Turn, ...] = ()
+    while not continuation.failure:
+        so_far, turn = _after_turn(engine, request.problem, so_far, continuation)
+        turns = (*turns, turn)
+        if so_far.stop != OPEN:
+            return Rollout(so_far, turns)
+        asked = dataclasses.replace(request, steps=so_far.steps, n=1, key=f"{request.key}/{index}.{len(turns)}")
+        (continuation,) = await engine.sample(dataclasses.replace(asked, sampled=(*request.sampled, *turns)))
+        so_far = dataclasses.replace(so_far, read=so_far.read + continuation.read)
+    return Rollout(dataclasses.replace(so_far, stop=continuation.failure), turns)
+
+
+def _after_turn(
+    engine: Policy, problem: Problem, so_far: Solution, continuation: Continuation
+) -> tuple[Solution, Turn]:
+    """The solution after a turn, which is open after a zoom, and the turn."""
+    before, tokens, read = so_far.steps, so_far.tokens + continuation.tokens, so_far.read
+    whole = split_steps(continuation.text)
+    written = _up_to_zoom(whole)
+    turn = Turn(len(written), continuation.ids, continuation.logprobs, "zoom" if len(written) < len(whole) else "end")
+    if not continuation.ended and len(written) == len(whole):  # a zoom with text after it is complete
+        last_is_whole = continuation.text.endswith(SEPARATOR)
+        kept = written if last_is_whole else written[:-1]
+        cut = dataclasses.replace(turn, steps=len(kept), stop="length")
+        return Solution(problem.id, (*before, *kept), None, "length", tokens, read), cut
+    steps = (*before, *written)
+    if not written or written[-1].kind != "zoom":
+        return closed(problem, steps, tokens, read), turn
+    zoomed = dataclasses.replace(_zoomed(engine, problem, steps, tokens), read=read)
+    return zoomed, dataclasses.replace(turn, steps=len(zoomed.steps) - len(before))
 
 
 def _up_to_zoom(turn: Sequence[Step]) -> Sequence[Step]:

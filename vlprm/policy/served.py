@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import logging
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 from vlprm.errors import UserError
@@ -83,15 +84,26 @@ class ServedPolicy:
         if any(self.inputs.text.control_token(step.text) for step in request.steps):
             # Here the text stays text; a server would tokenize it to the control token that it spells out.
             return [_failed("control_token")] * request.n
-        answer = await self.servers.call(self._asked(request))
+        body = self._asked(request)
+        if request.logprobs:
+            body["logprobs"] = body["extra_body"]["return_token_ids"] = True
+        answer = await self.servers.call(body)
         if isinstance(answer, Failure):
             return [_failed(answer.stop)] * request.n
         continuations = [self._continuation(answer.choices.get(i), request) for i in range(request.n)]
+        if request.logprobs and self._continues_sampled_ids(request, answer.read):
+            continuations = [with_ids(c, answer.choices.get(i)) for i, c in enumerate(continuations)]
         return read_by_first(continuations, self._prompt_tokens(request) if answer.read is None else answer.read)
 
     def _prompt_tokens(self, request: Request) -> int:
         """Tokens of a request's prompt, for a server that does not report them."""
         return len(self.inputs.asked_row(request.problem, request.steps, request.asked or "").ids)
+
+    def _continues_sampled_ids(self, request: Request, read: int | None) -> bool:
+        """Whether the server read the ids that were sampled before, and not others with the same text."""
+        turns = [(turn.steps, turn.ids) for turn in request.sampled]
+        sampled = self.inputs.sampled_row(request.problem, request.steps, turns).ids
+        return read == len(sampled) and sampled == self.inputs.row(request.problem, request.steps).ids
 
     def _asked(self, request: Request) -> dict[str, Any]:
         self.inputs.check_question(request.problem.question)
@@ -219,6 +231,20 @@ def _chance(request: Request) -> dict[str, Any]:
         "temperature": request.temperature,
         "max_tokens": request.max_tokens,
     }
+
+
+def with_ids(continuation: Continuation, choice: Message | None) -> Continuation:
+    """The continuation with the token ids and log-probabilities of a server's choice; without both if the server does
+    not give one of each for each token. vLLM gives those of the distribution that was sampled from if it is started
+    with `--logprobs-mode processed_logprobs`."""
+    ids, logprobs = (choice or {}).get("token_ids"), (choice or {}).get("logprobs")
+    content = logprobs.get("content") if isinstance(logprobs, dict) else None
+    given: list[Any] = [one.get("logprob") for one in content or () if isinstance(one, dict)]
+    if continuation.failure or not isinstance(ids, list) or len(ids) != len(given):
+        return continuation
+    if not all(type(i) is int for i in ids) or not all(type(p) in (int, float) for p in given):
+        return continuation
+    return replace(continuation, ids=tuple(ids), logprobs=tuple(map(float, given)))
 
 
 def _told(answer: Answer, index: int, n: int) -> Continuation:
