@@ -13,7 +13,6 @@ import asyncio
 import dataclasses
 import json
 import logging
-import os
 import time
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -42,7 +41,6 @@ from vlprm.runs.config import dump, run
 from vlprm.runs.folder import DONE, open_run, timed, write_atomically
 from vlprm.runs.progress import progress
 from vlprm.schema import Problem
-from vlprm.scoring import Scorer
 from vlprm.scoring.open import open_scorer
 
 log = logging.getLogger(__name__)

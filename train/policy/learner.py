@@ -76,16 +76,16 @@ class Learner:
             placed = {name: batch[name].to(log_p_N.device) for name in LOSS_KEYS if name in batch}
             loss, measures = tree_policy_loss(log_p_N, placed, totals_2.to(log_p_N.device), self.config.loss)
             if not loss.isfinite():
-                raise UserError(f"round {self.round}: the loss is {float(loss)}; lower learning_rate, or set loss.clip")
+                raise UserError(f"round {self.round}: the loss is {loss.item()}; lower learning_rate, or set loss.clip")
             loss.backward()  # type: ignore[no-untyped-call]
-            kl = kl_of(log_p_N.detach(), placed["reference"])[placed["token"]].sum()
-            sums.update({"loss": float(loss), **{name: float(value) for name, value in measures.items()}, "kl": float(kl)})
+            measures["kl"] = kl_of(log_p_N.detach(), placed["reference"])[placed["token"]].sum()
+            sums.update({"loss": loss.item(), **{name: value.item() for name, value in measures.items()}})
         norm = torch.nn.utils.clip_grad_norm_(self.trained.values(), MAX_NORM)
         if not norm.isfinite():
-            raise UserError(f"round {self.round}: the gradient is {float(norm)}; lower learning_rate")
+            raise UserError(f"round {self.round}: the gradient is {norm.item()}; lower learning_rate")
         self.optimizer.step()
         self.optimizer.zero_grad(set_to_none=True)
-        return {**sums, "grad_norm": float(norm)}
+        return {**sums, "grad_norm": norm.item()}
 
     @torch.no_grad()
     def _batches(self, rows: Sequence[PolicyRow]) -> list[dict[str, Tensor]]:
@@ -119,7 +119,9 @@ class Learner:
             if "step" in state:
                 tensors[f"step/{name}"] = state["step"]
         draft = run / f"{STATE}.draft"
-        save_file({key: value.contiguous().clone() for key, value in tensors.items()}, draft, {"round": str(self.round)})
+        save_file(
+            {key: value.contiguous().clone() for key, value in tensors.items()}, draft, {"round": str(self.round)}
+        )
         draft.replace(run / STATE)
 
     def load(self, run: Path) -> None:

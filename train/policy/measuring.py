@@ -120,7 +120,7 @@ def _truth(problem: Problem, paths: Sequence[Trajectory], tasks: Tasks) -> Paths
 async def _seen(problem: Problem, paths: Sequence[Trajectory], scores: Paths, judges: Judges) -> Paths:
     """For each zoom, the score of the next step with the crop less its score with a blank."""
     asked = [
-        (i, k, prefix_with(path.steps[: k + 2], k, blank_like(step.region)))
+        (i, k, (*prefix_with(path.steps, k, blank_like(step.region)), path.steps[k + 1]))
         for i, path in enumerate(paths)
         for k, step in enumerate(path.steps[:-1])
         if step.region is not None
@@ -147,7 +147,7 @@ async def _used(problem: Problem, kept: Sequence[Rated], of_group: Group, judges
         path = kept[i].trajectory
         region = path.steps[k].region
         assert region is not None
-        blank = prefix_with(path.steps[: k + 1], k, blank_like(region))
+        blank = prefix_with(path.steps, k, blank_like(region))
         key = f"zoom/{i}.{k}"
         a = await _value(problem, path, path.steps[: k + 1], key, judges)
         b = await _value(problem, path, blank, f"{key}/blank", judges)
@@ -176,9 +176,7 @@ async def _counts(problem: Problem, kept: Sequence[Rated], of_group: Group, judg
     return [[values[state] for state in (-1, *nodes[:-1])] for nodes in of_group.states]
 
 
-async def _value(
-    problem: Problem, path: Trajectory, steps: tuple[Step, ...], key: str, judges: Judges
-) -> float | None:
+async def _value(problem: Problem, path: Trajectory, steps: tuple[Step, ...], key: str, judges: Judges) -> float | None:
     """The share of right rollouts from a prefix of a path; None without a result."""
     config = judges.config
     request = Request(

@@ -1,8 +1,8 @@
 """What to watch while a policy learns from rewards: numbers of each round, and the stop of a run that exploits its
 reward.
 
-A reward model that is exploited shows here before it shows in a benchmark: solutions get shorter or longer, steps fewer,
-zooms many or none, the reward rises above the truth, and the model's scores no longer agree with it.
+A reward model that is exploited shows here before it shows in a benchmark: solutions get shorter or longer, steps
+fewer, zooms many or none, the reward rises above the truth, and the model's scores no longer agree with it.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """How the scores of a reward model, or an outcome, become step rewards. Pure functions on lists.
 
-A reward model that is paid as a plain scalar gets exploited in the end (URSA, PURE, VeriGate and others report it), so
-the ways here either tie it to the outcome (signed, and `vlprm.scoring.gate`), compare (progress, ranks), or look at the worst step
-(softmin).
+A reward model that is paid as a plain scalar gets exploited in the end (URSA, PURE, VeriGate and others report it). So
+the ways here either tie it to the outcome (signed, and `vlprm.scoring.gate`), compare (progress, ranks), or look at the
+worst step (softmin).
 """
 
 from __future__ import annotations

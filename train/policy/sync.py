@@ -58,8 +58,8 @@ async def _check(client: AsyncOpenAI, version: str) -> None:
     found = (await _call(client, "weight_info")).get("weight_version")
     if found != version:
         raise UserError(
-            f"the server {client.base_url} samples with the weights {found!r}, not {version!r}; restart it, then run the"
-            " same command again to continue"
+            f"the server {client.base_url} samples with the weights {found!r}, not {version!r}; restart it, then run"
+            " the same command again to continue"
         )
 
 

@@ -5,7 +5,7 @@
     from vlprm.integrations.trl import step_reward
 
     def right(prompts, completions, answer, **columns):  # 1, 0, or None
-        return [float(completion.endswith(f"[answer] {gold}")) for completion, gold in zip(completions, answer)]
+        return [float(text.endswith(f"[answer] {gold}")) for text, gold in zip(completions, answer)]
 
     GRPOTrainer(
         "Qwen/Qwen3-VL-2B-Instruct",
@@ -14,9 +14,9 @@
         train_dataset=load_dataset("parquet", data_files="problems.parquet", split="train"),  # prompt, image, answer
     ).train()
 
-Without `outcome`, the reward is the reward model's own opinion. It ranks candidates well, but a policy that is trained on
-it learns in the end to please it: reward up, right answers down (URSA, PURE and others report it). With `outcome`, the
-reward is the outcome, and half of it for a right solution whose step rewards fall sharply (`vlprm.scoring.gate`).
+Without `outcome`, the reward is the reward model's own opinion. It ranks candidates well, but a policy that is trained
+on it learns in the end to please it: reward up, right answers down (URSA, PURE and others report it). With `outcome`,
+the reward is the outcome, and half of it for a right solution whose step rewards fall sharply (`vlprm.scoring.gate`).
 `train.grpo` has more ways, and watches the truth.
 
 Importing this does not need TRL, which calls a plain function.

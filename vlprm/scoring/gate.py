@@ -17,8 +17,8 @@ def gated(
     outcome: float | None, rewards: Sequence[float | None] | None, drop: float = DROP, keep: float = KEEP
 ) -> float | None:
     """PS-GRPO's reward (URSA, arXiv 2501.04686): a right solution whose step rewards once fall by at least the share
-    `drop` from one step to the next is paid `keep`; other solutions their outcome, 1 (right), 0 (wrong) or None. Without
-    step rewards, the outcome."""
+    `drop` from one step to the next is paid `keep`; other solutions their outcome, 1 (right), 0 (wrong) or None.
+    Without step rewards, the outcome."""
     if not outcome or rewards is None:
         return outcome
     return keep if largest_drop(rewards) >= drop else outcome
