@@ -14,7 +14,7 @@ import dataclasses
 import json
 import logging
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -22,13 +22,12 @@ from typing import Any
 from train.policy import preview
 from train.policy.checks import check_grpo
 from train.policy.grpo_config import GrpoConfig
-from train.policy.learner import Learner
-from train.policy.measuring import Judges, rate
+from train.policy.learner import Learner, training_device
+from train.policy.measuring import Judges, rate, truth_of
 from train.policy.model import load_packed_policy
 from train.policy.monitors import exploited, round_metrics, star_advice
 from train.policy.pages import write_page
 from train.policy.rounds import NO_IDS, ProblemSource, Rollouts, outcome_of, read_round, sample, usable, write_round
-from train.policy.sync import WeightSync
 from vlprm.errors import UserError
 from vlprm.model.checkpoint_config import FILE_NAME
 from vlprm.model.inputs import InputBuilder
@@ -46,6 +45,8 @@ from vlprm.scoring.open import open_scorer
 log = logging.getLogger(__name__)
 
 Lines = dict[int, dict[str, Any]]  # metrics by round
+JudgesOf = Callable[[], Awaitable[Judges]]
+EngineOf = Callable[[], Awaitable[Policy]]
 METRICS = "metrics.jsonl"
 POLICY = "policy"
 
@@ -88,8 +89,7 @@ async def train(config: GrpoConfig, source: ProblemSource) -> None:
                 if learner.round % config.checkpoint_every == 0:
                     learner.save(config.run)
                 reached(learner.round)
-        engine = (await judges_of()).engine
-        lines[learner.round] = {"round": learner.round, **await validated(config, engine, validation)}
+        lines[learner.round] = {"round": learner.round, **await validated(config, await judges_of(), validation)}
     finish(config, source, learner, lines)
 
 
@@ -97,7 +97,7 @@ async def one_round(
     config: GrpoConfig,
     source: ProblemSource,
     learner: Learner,
-    judges_of: Any,
+    judges_of: JudgesOf,
     validation: list[Problem],
     lines: Lines,
 ) -> dict[str, Any]:
@@ -106,7 +106,7 @@ async def one_round(
     started, number = time.time(), learner.round
     line = {"round": number, **{k: v for k, v in lines.get(number, {}).items() if k.startswith("validation_")}}
     if validation and number % config.validation.every == 0 and len(line) == 1:
-        line |= await validated(config, (await judges_of()).engine, validation)
+        line |= await validated(config, await judges_of(), validation)
         earlier = [lines[k] for k in sorted(lines) if k < number]
         if said := exploited([*earlier, line], config.validation.fall):
             learner.save(config.run)
@@ -147,8 +147,9 @@ async def rolled_out(config: GrpoConfig, source: ProblemSource, judges: Judges, 
     return known
 
 
-async def validated(config: GrpoConfig, engine: Policy, problems: list[Problem]) -> dict[str, float]:
-    """Shares of the validation problems: right, right with every step right, without an answer; zooms per solution."""
+async def validated(config: GrpoConfig, judges: Judges, problems: list[Problem]) -> dict[str, float]:
+    """Shares of the validation problems that are right, and right with every step right as far as the tasks know the
+    truth; steps and zooms per solution."""
     if not problems:
         return {}
     asked = [
@@ -158,14 +159,17 @@ async def validated(config: GrpoConfig, engine: Policy, problems: list[Problem])
         )
         for problem in problems
     ]  # fmt: skip
-    found = [solution for (solution,) in await all_answers(rollouts(engine, request) for request in asked)]
+    found = [solution for (solution,) in await all_answers(rollouts(judges.engine, request) for request in asked)]
     outcomes = [
         outcome_of(problem, one.answer, one.stop, config.exclude) for problem, one in zip(problems, found, strict=True)
     ]
     known = [outcome for outcome in outcomes if outcome is not None]
+    truths = truth_of(problems, [one.steps for one in found], judges.tasks)
+    every = [right == 1 and all(of) for right, of in zip(outcomes, truths, strict=True) if of]
     return {
         "validation_problems": len(known),
         "validation_right": sum(known) / max(len(known), 1),
+        **({"validation_all_right": sum(every) / len(every)} if every else {}),
         "validation_zooms": sum(step.region is not None for one in found for step in one.steps) / len(found),
         "validation_steps": sum(len(one.steps) for one in found) / len(found),
     }
@@ -173,7 +177,7 @@ async def validated(config: GrpoConfig, engine: Policy, problems: list[Problem])
 
 def load_trained(config: GrpoConfig) -> Checkpoint:
     """The policy to train, with the zoom limits of the run."""
-    loaded = load_packed_policy(config.policy.checkpoint, "cpu" if config.policy.is_served else config.policy.device)
+    loaded = load_packed_policy(config.policy.checkpoint, training_device(config))
     return Checkpoint(loaded.model, limited(loaded.inputs, config))
 
 
@@ -188,31 +192,43 @@ def limited(inputs: InputBuilder, config: GrpoConfig) -> InputBuilder:
 
 
 @asynccontextmanager
-async def opened(config: GrpoConfig, learner: Learner) -> AsyncIterator[Any]:
+async def opened(config: GrpoConfig, learner: Learner) -> AsyncIterator[JudgesOf]:
     """A function that returns what samples and measures with the learner's current weights."""
     async with AsyncExitStack() as stack:
         scorer = await stack.enter_async_context(open_scorer([config.prm])) if config.prm else None
-        served = await stack.enter_async_context(open_policy(config.policy)) if config.policy.is_served else None
-        sync = WeightSync(config.policy.server)
-        stack.push_async_callback(sync.close)
+        engine_of = await stack.enter_async_context(served(config, learner)) if config.policy.is_served else None
         tasks = ProblemSource(config).tasks
-        sent = -1
 
         async def judges() -> Judges:
-            nonlocal sent
-            if served is not None and sent != learner.round:
-                await sync.send(save_policy(config, learner), version_of(config, learner.round))
-                sent = learner.round
             # A new engine in this process keeps nothing that older weights computed.
-            engine = served or LocalPolicy(learner.checkpoint)
+            engine = LocalPolicy(learner.checkpoint) if engine_of is None else await engine_of()
             return Judges(engine, scorer, tasks, learner.inputs, config)
 
         yield judges
 
 
-def version_of(config: GrpoConfig, number: int) -> str:
-    """The name of a run's weights after a number of rounds."""
-    return f"{config.run.name}-{number}"
+@asynccontextmanager
+async def served(config: GrpoConfig, learner: Learner) -> AsyncIterator[EngineOf]:
+    """A function that returns the served policy, once all servers have the learner's current weights."""
+    async with open_policy(config.policy) as engine:
+        from train.policy.sync import WeightSync  # needs the extra `server`, which opening a served policy has checked
+
+        sync = WeightSync(config.policy.server)
+        sent = -1
+
+        async def current() -> Policy:
+            nonlocal sent
+            version = f"{config.run.name}-{learner.round}"
+            if sent != learner.round:
+                await sync.send(save_policy(config, learner), version)
+                sent = learner.round
+            await sync.check(version)  # a server that was restarted has its first weights again
+            return engine
+
+        try:
+            yield current
+        finally:
+            await sync.close()
 
 
 def save_policy(config: GrpoConfig, learner: Learner) -> Path:

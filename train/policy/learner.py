@@ -25,7 +25,7 @@ from train.policy.rounds import Rated, Rollouts
 from train.policy.trajectories import path_of
 from vlprm.errors import UserError
 from vlprm.model.inputs import InputBuilder
-from vlprm.model.loading import Checkpoint, freeze
+from vlprm.model.loading import Checkpoint, freeze, placement
 from vlprm.model.packing import padded_batches
 from vlprm.schema import Problem
 
@@ -43,7 +43,7 @@ class Learner:
         freeze(checkpoint.model, checkpoint.inputs.family, config.freeze)
         self.trained = {name: p for name, p in checkpoint.model.named_parameters() if p.requires_grad}
         self.optimizer = torch.optim.AdamW(self.trained.values(), lr=config.learning_rate, weight_decay=0.0)
-        self.reference = load_packed_policy(config.policy.checkpoint, config.policy.device)
+        self.reference = load_packed_policy(config.policy.checkpoint, training_device(config))
         self.round = 0  # rounds that are learnt
 
     def learn(self, rollouts: Rollouts, problem: Callable[[str], Problem]) -> dict[str, float]:
@@ -137,6 +137,11 @@ class Learner:
                 state = {moment: tensors[f"{moment}/{name}"] for moment in MOMENTS}
                 self.optimizer.state[p] = {"step": tensors[f"step/{name}"].cpu(), **state}
         self.round = _round_of(path)
+
+
+def training_device(config: GrpoConfig) -> str:
+    """The device of the policy in training, also if servers sample."""
+    return placement(config.policy.device, "float32")[0]
 
 
 def _round_of(path: Path) -> int:

@@ -81,8 +81,9 @@ async def evidence_of(problem: Problem, kept: Sequence[Rated], judges: Judges) -
     used = nothing
     if judges.needs("zoom", "value") and not of_group.is_level:
         used = await _used(problem, kept, of_group, judges)
+    truth = truth_of([problem] * len(paths), [path.steps for path in paths], judges.tasks)
     evidence = Evidence(
-        problem, paths, of_group, scores or nothing, _truth(problem, paths, judges.tasks), seen, used,
+        problem, paths, of_group, scores or nothing, truth, seen, used,
         await _counts(problem, kept, of_group, judges) if judges.needs_counts else nothing,
     )  # fmt: skip
     return evidence, judges.scorer is not None and scores is None
@@ -108,13 +109,14 @@ async def _scored(problem: Problem, solutions: Sequence[tuple[Step, ...]], judge
     return [of or None for of in scores]
 
 
-def _truth(problem: Problem, paths: Sequence[Trajectory], tasks: Tasks) -> Paths:
-    """1 or 0 per step, as far as the task knows."""
-    family = tasks.get(problem.task)
-    if family is None:
-        return [None] * len(paths)
-    found = [family.verdicts(problem, path.steps) if path.steps else [] for path in paths]
-    return [[None if v is None else float(v.correct) for v in of] or None for of in found]
+def truth_of(problems: Sequence[Problem], solutions: Sequence[Sequence[Step]], tasks: Tasks) -> Paths:
+    """1 or 0 per step of each problem's solution, as far as the task knows."""
+    found: list[list[float | None] | None] = []
+    for problem, steps in zip(problems, solutions, strict=True):
+        family = tasks.get(problem.task)
+        verdicts = family.verdicts(problem, steps) if family and steps else []
+        found.append([None if v is None else float(v.correct) for v in verdicts] or None)
+    return found
 
 
 async def _seen(problem: Problem, paths: Sequence[Trajectory], scores: Paths, judges: Judges) -> Paths:

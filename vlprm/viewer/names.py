@@ -68,6 +68,7 @@ ROUND_MEASURES = {
     "right": "right answers",
     "all_steps_right": "right with every step right",
     "validation_right": "right answers in validation",
+    "validation_all_right": "there, with every step right",
     "reward": "mean reward of a solution",
     "prm_score": "mean score of the reward model",
     "prm_less_truth": "its score less the truth",
@@ -83,7 +84,7 @@ ROUND_MEASURES = {
 
 # Curves of a page, each with its title and up to three measures.
 ROUND_CHARTS = {
-    "truth": ("Right answers", ("validation_right", "right", "all_steps_right")),
+    "truth": ("Right answers", ("validation_right", "right", "validation_all_right")),
     "reward": ("Reward", ("reward",)),
     "gap": ("The reward model and the truth", ("prm_less_truth", "prm_auroc", "prm_outcome_auroc")),
     "length": ("Length", ("length",)),
