@@ -5,7 +5,7 @@
 # make test-lmms     the tests of the plug-in in a real lmms-eval, in an environment of its own (make lmms-env; 7 GB)
 # make test-zero     the tests of training by ZeRO in a real DeepSpeed on the CPU, in an environment of its own
 # make bench   the measurements behind the README's tables, each into runs/bench/NAME.json; NAME=label_quality runs one;
-#              label_schemes, guided and tts need a finished demo, and run only by name
+#              label_schemes, guided, tts and policy_learning need a finished demo, and run only by name
 # make gpu-check   correctness and speed of training on a GPU
 # make demo-from-scratch   teach the built-in models first
 #
@@ -77,7 +77,7 @@ lint: env
 	$(VENV)/bin/lint-imports
 
 BENCHES := synth_cost synth_concurrency synth_memory label_quality label_sources train_throughput train_memory scoring \
-  score_memory overlap search_overhead view table journal prefix_hits
+  score_memory overlap search_overhead view table journal prefix_hits zoom_sampling
 
 bench: env
 	set -e; for name in $(or $(NAME),$(BENCHES)); do $(RUN) -m tests.perf.$$name; done

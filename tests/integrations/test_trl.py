@@ -27,6 +27,7 @@ from vlprm.model.checkpoint_config import FILE_NAME, load_checkpoint_config
 from vlprm.model.reward_loading import load_reward_model
 from vlprm.schema import Problem, Step
 from vlprm.scoring.aggregate import AGGREGATIONS
+from vlprm.scoring.gate import gated
 from vlprm.scoring.tree import score
 from vlprm.steps import join_steps
 
@@ -244,6 +245,26 @@ def test_the_reward_is_what_the_library_scores(checkpoint: Path, scored: Any) ->
         found = reward(prompts=prompts, completions=completions, images=stored, trainer_state=None)
         assert found == pytest.approx([aggregate(of_steps) for of_steps in rewards], abs=1e-5)
     assert len({round(value, 4) for of_steps in rewards for value in of_steps}) > 5  # otherwise equality proves little
+
+
+def test_an_outcome_is_gated_by_the_steps(checkpoint: Path, scored: Any) -> None:
+    """A policy that is trained on step rewards as they are learns to please the reward model."""
+    solutions, rewards = scored
+    asked = {
+        "prompts": [p.question for p, _ in solutions],
+        "completions": [join_steps(steps) for _, steps in solutions],
+        "images": [[{"bytes": data, "path": None} for data in p.images] for p, _ in solutions],
+        "answer": ["1", "1", "1", "0", "x"],
+    }
+
+    def outcome(answer: list[str], **columns: Any) -> list[float | None]:
+        return [{"1": 1.0, "0": 0.0}.get(one) for one in answer]
+
+    reward = step_reward(checkpoint, device="cpu", outcome=outcome)
+    assert reward.__name__ == "gated_outcome"
+    assert reward(**asked) == [gated(1.0, rewards[0]), gated(1.0, rewards[1]), gated(1.0, rewards[2]), 0.0, None]
+    with pytest.raises(ValueError, match="leave out aggregation, or outcome"):
+        step_reward(checkpoint, "min", outcome=outcome)
 
 
 def test_the_reward_takes_what_trls_trainer_hands_over(checkpoint: Path, scored: Any, tmp_path: Path) -> None:

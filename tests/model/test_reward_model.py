@@ -9,7 +9,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from tests.conftest import executed, solved
-from vlprm.model import reward_model
+from vlprm.model import token_nats
 from vlprm.model.checkpoint_config import CheckpointConfig, load_checkpoint_config
 from vlprm.model.loading import load_policy
 from vlprm.model.reward_loading import load_reward_model, save_reward_model
@@ -88,10 +88,10 @@ def test_logits_over_the_vocabulary_are_made_in_chunks(monkeypatch: pytest.Monke
     head.register_forward_hook(lambda module, args, output: called.append(len(output)))
 
     def found(size: int) -> tuple[torch.Tensor, ...]:
-        monkeypatch.setattr(reward_model, "LOGITS", size)
+        monkeypatch.setattr(token_nats, "LOGITS", size)
         head.zero_grad()
         hidden.grad = None
-        nats = reward_model._nats(head, hidden, ids, chosen, before)
+        nats = token_nats.token_nats(head, hidden, ids, chosen, before)
         (nats * torch.arange(1, len(nats) + 1)).sum().backward()
         assert head.weight.grad is not None
         assert hidden.grad is not None
@@ -105,7 +105,7 @@ def test_logits_over_the_vocabulary_are_made_in_chunks(monkeypatch: pytest.Monke
     assert max(called) == 7
     assert len(called) == 2 * -(-count // 7)  # in forward, and again in backward
     assert all(torch.allclose(a, b, atol=1e-5) for a, b in zip(whole, parts, strict=True))
-    assert len(reward_model._nats(head, hidden, ids, torch.zeros_like(chosen), before)) == 0
+    assert len(token_nats.token_nats(head, hidden, ids, torch.zeros_like(chosen), before)) == 0
 
 
 def test_scores_do_not_depend_on_the_batch(trained: Path, problems: list[Problem]) -> None:

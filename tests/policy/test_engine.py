@@ -95,9 +95,9 @@ def test_what_does_not_fit_into_the_context_fails_alone(backbone: Path, problems
 def test_requests_of_many_coroutines_share_batches(policy: Checkpoint, problems: list[Problem], monkeypatch) -> None:  # type: ignore[no-untyped-def]
     sizes = []
 
-    def counting(checkpoint, requests):  # type: ignore[no-untyped-def]
+    def counting(checkpoint, requests, kept):  # type: ignore[no-untyped-def]
         sizes.append(len(requests))
-        return generate(checkpoint, requests)
+        return generate(checkpoint, requests, kept)
 
     monkeypatch.setattr("vlprm.policy.local.generate", counting)
     engine = LocalPolicy(policy)

@@ -5,6 +5,7 @@ import dataclasses
 import itertools
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -19,6 +20,7 @@ from vlprm.model.packing import PackedRow
 from vlprm.policy import Continuation, Request
 from vlprm.policy import local as local_module
 from vlprm.policy.local import LocalPolicy
+from vlprm.policy.prefill import Prefilled
 from vlprm.policy.rollout import OPEN, STOPS, next_steps, rollouts
 from vlprm.schema import BLANK, Problem, Region, Solution, Step
 from vlprm.serving.messages import messages
@@ -169,8 +171,13 @@ def spelt(inputs: InputBuilder, text: str) -> list[int]:
 def scripts(backbone: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[Checkpoint, list[list[int]], list[PackedRow]]:
     """A policy that samples these ids, one script per call, and the rows from which it is asked to continue."""
     policy, written, rows = load_policy(backbone), [], []
-    batch = policy.inputs.batch
-    monkeypatch.setattr(policy.inputs, "batch", lambda given, side: rows.extend(given) or batch(given, side))
+    prefill = local_module.prefill
+
+    def recorded(checkpoint: Checkpoint, given: Sequence[PackedRow], *rest: Any) -> Prefilled:
+        rows.extend(given)
+        return prefill(checkpoint, given, *rest)
+
+    monkeypatch.setattr(local_module, "prefill", recorded)
 
     def choose(decoder: object, logits_NV: torch.Tensor, open_N: torch.Tensor, t: int) -> torch.Tensor:
         return torch.full((len(open_N),), written[len(rows) - 1][t])

@@ -1,11 +1,12 @@
-"""Config of `train.builtin`."""
+"""Configs of `train.builtin` and of policy learning."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Literal
 
-from jsonargparse.typing import ClosedUnitInterval, NonNegativeInt, PositiveFloat, PositiveInt
+from jsonargparse.typing import ClosedUnitInterval, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
 
 from vlprm.builtin.size import Size
 from vlprm.tasks import TASKS
@@ -44,3 +45,28 @@ class BuiltinConfig:
     blind_spots: dict[str, ClosedUnitInterval] = field(default_factory=dict)
     slip_rate: ClosedUnitInterval = 0.0
     seed: int = 0
+
+
+@dataclass(frozen=True)
+class PolicyLossConfig:
+    """The loss of a policy on trees of its own rollouts.
+
+    Args:
+        clip: clip each token's ratio of new to old probability (ppo), clip its weight but keep its gradient (cispo),
+            clip one ratio per solution, the geometric mean of its tokens' (sequence), or nothing (none).
+        low: ratios below 1 - low are clipped (ppo, sequence).
+        high: ratios above 1 + high are clipped (all).
+        per: a solution's tokens have one weight in all (path), 1 / length each (constant), or all solutions' tokens
+            have equal weights (token).
+        length: per=constant: the number of tokens by which each solution's sum is divided.
+        kl: weight of the divergence from the reference policy, estimated on the sampled tokens (k3).
+        is_cap: largest importance weight of a token whose old log-probability was recomputed after a server sampled it.
+    """
+
+    clip: Literal["none", "ppo", "cispo", "sequence"] = "none"
+    low: ClosedUnitInterval = 0.2
+    high: PositiveFloat = 0.28
+    per: Literal["token", "path", "constant"] = "path"
+    length: PositiveInt = 200
+    kl: NonNegativeFloat = 0.0
+    is_cap: PositiveFloat = 2.0

@@ -4,12 +4,20 @@
     from trl import GRPOConfig, GRPOTrainer
     from vlprm.integrations.trl import step_reward
 
+    def right(prompts, completions, answer, **columns):  # 1, 0, or None
+        return [float(text.endswith(f"[answer] {gold}")) for text, gold in zip(completions, answer)]
+
     GRPOTrainer(
         "Qwen/Qwen3-VL-2B-Instruct",
-        reward_funcs=step_reward("runs/demo/prm"),
+        reward_funcs=step_reward("runs/demo/prm", outcome=right),
         args=GRPOConfig("runs/grpo"),
-        train_dataset=load_dataset("parquet", data_files="problems.parquet", split="train"),  # prompt, image
+        train_dataset=load_dataset("parquet", data_files="problems.parquet", split="train"),  # prompt, image, answer
     ).train()
+
+Without `outcome`, the reward is the reward model's own opinion. It ranks candidates well, but a policy that is trained
+on it learns in the end to please it: reward up, right answers down (URSA, PURE and others report it). With `outcome`,
+the reward is the outcome, and half of it for a right solution whose step rewards fall sharply (`vlprm.scoring.gate`).
+`train.grpo` has more ways, and watches the truth.
 
 Importing this does not need TRL, which calls a plain function.
 """
@@ -32,19 +40,29 @@ from vlprm.model.loading import placement
 from vlprm.published.load import load
 from vlprm.schema import Aggregation, Problem, Step
 from vlprm.scoring.aggregate import AGGREGATIONS, aggregated
+from vlprm.scoring.gate import gated
 from vlprm.scoring.tree import score
 from vlprm.steps import split_steps
 
 log = logging.getLogger(__name__)
 
 Scorable = tuple[Problem, list[Step]]
+RewardFunction = Callable[..., list[float | None]]  # as TRL calls it, with keywords
 
 
 def step_reward(
-    checkpoint: str | Path, aggregation: Aggregation | None = None, device: str = "auto", dtype: str = "auto"
-) -> Callable[..., list[float | None]]:
+    checkpoint: str | Path,
+    aggregation: Aggregation | None = None,
+    device: str = "auto",
+    dtype: str = "auto",
+    outcome: RewardFunction | None = None,
+) -> RewardFunction:
     """A function `(prompts, completions, **columns)` -> one reward per completion: the probabilities that its steps are
     correct, aggregated by `aggregation` (None: the checkpoint's rule).
+
+    With `outcome`, a function of the same form that returns 1 for a right completion, 0 for a wrong one and None for
+    neither, the reward is the outcome gated by the step rewards: prefer it in training, because a policy learns to
+    exploit step rewards that are paid as they are. It takes no `aggregation`.
 
     Prompts and completions are texts or lists of messages. Images are in the prompt's messages, or in a column
     `images` (lists) or `image`, as PIL images, bytes, dicts of bytes, or data URLs. A completion is split into steps
@@ -56,6 +74,8 @@ def step_reward(
     If several processes train, give each its own device, such as `cuda:1`. UserError for an unknown folder, rule or
     device.
     """
+    if outcome is not None and aggregation is not None:
+        raise UserError("a gated outcome does not aggregate step rewards; leave out aggregation, or outcome")
     if aggregation is not None and aggregation not in AGGREGATIONS:
         raise UserError(f"unknown aggregation {aggregation!r}; give one of {', '.join(AGGREGATIONS)}")
     loaded = load(checkpoint, *placement(device, dtype))
@@ -64,9 +84,13 @@ def step_reward(
     def reward(prompts: Sequence[Any], completions: Sequence[Any], **columns: Any) -> list[float | None]:
         solutions = _solutions(loaded.inputs, prompts, completions, _media(columns, len(prompts)))
         rewards = iter(score(loaded, [solution for solution in solutions if solution is not None]))
-        return [None if solution is None else aggregated(next(rewards), rule) for solution in solutions]
+        steps = [None if solution is None else next(rewards) for solution in solutions]
+        if outcome is None:
+            return [None if of is None else aggregated(of, rule) for of in steps]
+        outcomes = outcome(prompts=prompts, completions=completions, **columns)
+        return [gated(right, of) for right, of in zip(outcomes, steps, strict=True)]
 
-    reward.__name__ = f"step_reward_{rule}"  # the name in TRL's logs
+    reward.__name__ = f"step_reward_{rule}" if outcome is None else "gated_outcome"  # the name in TRL's logs
     return reward
 
 

@@ -109,11 +109,16 @@ class InputBuilder:
         """The segment of written ids and of the turn that follows the step, if any."""
         if not step.ends_turn:
             return Segment(ids, (False,) * len(ids), (), len(ids), len(ids) - 1)
-        shown = self._told(step.told) if step.region is None else self._crop(problem, step.region)
+        shown = self.observation(problem, step)
         joined = ids + shown.ids
         mask = (False,) * len(ids) + shown.image_mask
         # The policy writes the end of its turn, which opens the observation.
         return Segment(joined, mask, shown.images, len(ids) + 1, len(joined) - 1)
+
+    def observation(self, problem: Problem, step: Step) -> Segment:
+        """The turn that follows a step that ends a turn: its crop, or the message that it was told. It opens with the
+        end of the policy's turn."""
+        return self._told(step.told) if step.region is None else self._crop(problem, step.region)
 
     def row(self, problem: Problem, steps: Sequence[Step], closed: bool = False) -> PackedRow:
         """The sequence of a problem and steps; `closed` adds the end of the turn, as in a finished solution."""

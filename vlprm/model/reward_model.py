@@ -19,19 +19,17 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
-from torch.utils.checkpoint import checkpoint
 from transformers import PreTrainedModel
 from transformers.modeling_outputs import TokenClassifierOutput
 
 from vlprm.errors import UserError
+from vlprm.model.token_nats import token_nats
 from vlprm.model.tree_attention import mask_for
 from vlprm.schema import StepScore
 
 OUTPUTS = ("correct", "perception", "reasoning")
 CORRECT = 0
 SURPRISES = 2  # features: the least likely token, the whole step
-LOGITS = 1024  # tokens whose logits over the vocabulary are in memory at once
 
 
 @dataclass
@@ -156,33 +154,15 @@ def _read(model: Any, batch: dict[str, Any]) -> tuple[Tensor, dict[str, Tensor],
         hidden_BTD = torch.cat([batch["kept"], hidden_BTD], dim=1)
     if "taught" not in places:
         return hidden_BTD, places, None
-    return hidden_BTD, places, _nats(model.lm_head, hidden_BTD, batch["input_ids"], places["taught"], places["before"])
+    return (
+        hidden_BTD,
+        places,
+        token_nats(model.lm_head, hidden_BTD, batch["input_ids"], places["taught"], places["before"]),
+    )
 
 
 def _at(hidden_BTD: Tensor, ends_BS: Tensor) -> Tensor:
     return hidden_BTD.gather(1, ends_BS.clamp(min=0)[:, :, None].expand(-1, -1, hidden_BTD.shape[-1]))
-
-
-def _nats(lm_head: nn.Module, hidden_BTD: Tensor, ids_BT: Tensor, chosen_BT: Tensor, before_BT: Tensor) -> Tensor:
-    """(N) negative log-likelihoods of the chosen ids, each predicted from the token before it on its path."""
-    rows, _ = chosen_BT.nonzero(as_tuple=True)
-    hidden_ND, ids_N = hidden_BTD[rows, before_BT[chosen_BT]], ids_BT[chosen_BT]
-    # ZeRO-3 gathers the weights at each call on all ranks. Their numbers of tokens differ, their numbers of calls may
-    # not.
-    sharded = any(hasattr(weight, "ds_id") for weight in lm_head.parameters())
-    size = max(1, len(ids_N)) if sharded else LOGITS
-    parts = zip(torch.split(hidden_ND, size), torch.split(ids_N, size), strict=True)
-    return torch.cat([_nats_of(lm_head, *part) for part in parts])
-
-
-def _nats_of(lm_head: nn.Module, hidden_ND: Tensor, ids_N: Tensor) -> Tensor:
-    def computed(hidden_ND: Tensor) -> Tensor:
-        return F.cross_entropy(lm_head(hidden_ND).float(), ids_N, reduction="none")
-
-    if not torch.is_grad_enabled():
-        return computed(hidden_ND)
-    nats_N: Tensor = checkpoint(computed, hidden_ND, use_reentrant=False)  # the logits are computed again in backward
-    return nats_N
 
 
 @torch.no_grad()
@@ -196,7 +176,7 @@ def surprise(
     """
     written = written_BT >= 0
     rows, _ = written.nonzero(as_tuple=True)
-    nats_N = _nats(lm_head, hidden_BTD, ids_BT, written, before_BT)
+    nats_N = token_nats(lm_head, hidden_BTD, ids_BT, written, before_BT)
     step_N = rows * steps + written_BT[written]
     flat = torch.zeros(len(ids_BT) * steps, device=nats_N.device)
     worst, total = flat.scatter_reduce(0, step_N, nats_N, "amax"), flat.scatter_add(0, step_N, nats_N)

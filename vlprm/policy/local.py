@@ -13,16 +13,16 @@ from collections.abc import Sequence
 import numpy as np
 import torch
 from torch import Tensor
-from transformers import DynamicCache
 
-from vlprm.errors import UserError
 from vlprm.model.inputs import InputBuilder
 from vlprm.model.loading import Checkpoint
 from vlprm.model.packing import PackedRow, consecutive
 from vlprm.policy import Continuation, Request, read_by_first
 from vlprm.policy.batcher import Batcher
+from vlprm.policy.kept import Kept
+from vlprm.policy.prefill import Prefilled, keep_blocks, prefill
 from vlprm.schema import Problem, Region
-from vlprm.steps import separator_after, step_end
+from vlprm.steps import separator_after, split_steps, step_end
 from vlprm.zoom.boxes import Size
 
 MAX_ROWS = 256
@@ -35,7 +35,8 @@ class LocalPolicy:
         self.checkpoint = checkpoint
         self.dialect, self.zoom = checkpoint.config.dialect, checkpoint.config.zoom
         self.max_rows = max_rows
-        self._together = Batcher(lambda requests: generate(checkpoint, requests), self._first_batch)
+        kept = Kept()
+        self._together = Batcher(lambda requests: generate(checkpoint, requests, kept), self._first_batch)
 
     def seen_size(self, problem: Problem, shown: int | Region = 0) -> Size:
         """See `Policy.seen_size`."""
@@ -57,41 +58,30 @@ class LocalPolicy:
 
 
 @torch.inference_mode()
-def generate(checkpoint: Checkpoint, requests: Sequence[Request]) -> list[list[Continuation]]:
-    """Continue all requests in one batch. Requests that do not fit into the context get the failure `context`. Shapes:
-    R requests, N sampled rows, T tokens, V vocabulary."""
+def generate(checkpoint: Checkpoint, requests: Sequence[Request], kept: Kept | None = None) -> list[list[Continuation]]:
+    """Continue all requests in one batch. Requests that do not fit into the context get the failure `context`. What was
+    `kept` in earlier calls is not computed again. Shapes: R requests, N sampled rows, T tokens, V vocabulary."""
     rows = [_row(checkpoint.inputs, request) for request in requests]
     fits = [len(row.ids) + r.max_tokens <= checkpoint.inputs.context for row, r in zip(rows, requests, strict=True)]
     fitting = [i for i, fit in enumerate(fits) if fit]
-    found = _generate(checkpoint, [requests[i] for i in fitting], [rows[i] for i in fitting]) if fitting else []
+    asked, read = [requests[i] for i in fitting], [rows[i] for i in fitting]
+    found = _generate(checkpoint, asked, read, kept or Kept()) if fitting else []
     written = (read_by_first(of, len(rows[i].ids)) for i, of in zip(fitting, found, strict=True))
     too_long = Continuation("", 0, False, failure="context")
     return [next(written) if fit else [too_long] * r.n for r, fit in zip(requests, fits, strict=True)]
 
 
 def _generate(
-    checkpoint: Checkpoint, requests: Sequence[Request], rows: Sequence[PackedRow]
+    checkpoint: Checkpoint, requests: Sequence[Request], rows: Sequence[PackedRow], kept: Kept
 ) -> list[list[Continuation]]:
-    model, inputs = checkpoint.model, checkpoint.inputs
-    batch = inputs.batch(rows, side="left")
-    cache = DynamicCache(config=model.config.get_text_config())
-    if not all(hasattr(layer, "batch_select_indices") for layer in cache.layers):
-        raise UserError(
-            f"{model.config.model_type} cannot sample several continuations of one prefix here; serve the policy"
-            " (configs/server/trees.yaml)"
-        )
-    out = model(
-        **{k: v.to(model.device) for k, v in batch.items()}, past_key_values=cache, use_cache=True, logits_to_keep=1
-    )
-    repeats = torch.tensor([r.n for r in requests], device=model.device)
-    source_N = torch.arange(len(requests), device=model.device).repeat_interleave(repeats)
-    cache.batch_select_indices(source_N)
-    decoder = _Decoder(checkpoint, requests, cache)
-    sampled = decoder.run(
-        out.logits[:, -1].float()[source_N],
-        batch["attention_mask"].to(model.device)[source_N],
-        (_largest(batch["position_ids"]).to(model.device) + 1)[source_N],
-    )
+    inputs = checkpoint.inputs
+    prompts = [len(inputs.prompt(request.problem).ids) for request in requests]
+    read = prefill(checkpoint, rows, prompts, kept)
+    repeats = torch.tensor([r.n for r in requests], device=read.mask.device)
+    source_N = torch.arange(len(requests), device=read.mask.device).repeat_interleave(repeats)
+    read.cache.batch_select_indices(source_N)
+    decoder = _Decoder(checkpoint, requests, read, kept)
+    sampled = decoder.run(read.logits[source_N], read.mask[source_N], read.next_position[source_N])
     rows_of = iter(zip(sampled, decoder.logprobs, strict=True))
     return [
         [_continuation(inputs, *next(rows_of), request, decoder.ends) for _ in range(request.n)] for request in requests
@@ -109,8 +99,9 @@ def _row(inputs: InputBuilder, request: Request) -> PackedRow:
 class _Decoder:
     """The decoding loop. It keeps track of the sampled text and of the rows that are still open."""
 
-    def __init__(self, checkpoint: Checkpoint, requests: Sequence[Request], cache: DynamicCache) -> None:
-        self.model, self.inputs, self.cache = checkpoint.model, checkpoint.inputs, cache
+    def __init__(self, checkpoint: Checkpoint, requests: Sequence[Request], read: Prefilled, kept: Kept) -> None:
+        self.model, self.inputs, self.cache, self.kept = checkpoint.model, checkpoint.inputs, read.cache, kept
+        self.prefixes = [prefix for prefix, r in zip(read.prefixes, requests, strict=True) for _ in range(r.n)]
         self.max_tokens = max(r.max_tokens for r in requests)
         device = self.model.device
         self.temperature_N1 = _per_row([r.temperature for r in requests], requests, device)[:, None]
@@ -138,6 +129,7 @@ class _Decoder:
                 closed.append(token in self.ends or self._ends_step(row, token))
             open_still = ~torch.tensor(closed, device=token_N.device)
             keep = (open_still & (t + 1 < self.limit_N[open_N])).nonzero().squeeze(1)
+            self._keep_closed(open_N, keep, sampled)
             if len(keep) == 0:
                 break
             if len(keep) < len(open_N):
@@ -153,6 +145,14 @@ class _Decoder:
             )
             logits_NV, position_N = out.logits[:, -1].float(), position_N + 1
         return sampled
+
+    def _keep_closed(self, open_N: Tensor, stays: Tensor, sampled: Sequence[list[int]]) -> None:
+        """Keep what the cache has of closed rows that may be continued: of one step, or of a turn with a zoom."""
+        for j in set(range(len(open_N))).difference(stays.tolist()):
+            row = int(open_N[j])
+            prefix, ids = self.prefixes[row], sampled[row][:-1]  # the last id has not been read
+            if prefix and (self.one_step[row] or _zooms(self.inputs.tokenizer.decode(ids))):
+                keep_blocks(self.kept, prefix, (*prefix.row.ids, *ids), self.cache, j)
 
     def _positions(self, position_N: Tensor) -> Tensor:
         if self.inputs.family.positions == "linear":
@@ -181,6 +181,10 @@ class _Decoder:
             self.logprobs[row].append(logprob)
 
 
+def _zooms(text: str) -> bool:
+    return any(step.kind == "zoom" for step in split_steps(text))
+
+
 def ends_of(checkpoint: Checkpoint) -> frozenset[int]:
     """The ids that end a text: the end of a turn, and those that the model's generation config lists (Qwen's lists the
     end of a document too)."""
@@ -196,12 +200,6 @@ def draw(probabilities_NV: Tensor, uniform_N: Tensor) -> Tensor:
     """
     cumulative_NV = probabilities_NV.cumsum(-1)
     return (cumulative_NV < uniform_N[:, None] * cumulative_NV[:, -1:]).sum(-1)
-
-
-def _largest(position_ids: Tensor) -> Tensor:
-    """Largest position of each row; ids are (B, T) or (3, B, T)."""
-    positions_BT = position_ids.amax(dim=0) if position_ids.ndim == 3 else position_ids
-    return positions_BT.amax(dim=1)
 
 
 def _per_row(values: Sequence[float], requests: Sequence[Request], device: torch.device) -> Tensor:

@@ -67,6 +67,11 @@ COMMANDS: dict[str, Command] = {
         "remove benchmark problems from a dataset",
     ),
     "train": Command("train.prm", "train.reward.config:PrmConfig", "train a reward model on a dataset"),
+    "grpo": Command(
+        "train.grpo",
+        "train.policy.grpo_config:GrpoConfig",
+        "improve a policy by its own rollouts, with rewards for steps and zooms",
+    ),
     "merge": Command(
         "train.merge", "train.reward.config:MergeConfig", "merge LoRA adapters and their backbone into one checkpoint"
     ),

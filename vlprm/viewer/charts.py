@@ -103,22 +103,31 @@ def accuracy_chart(curves: Mapping[str, Mapping[str, Mapping[str, Any]]]) -> Cha
 def loss_chart(training: Mapping[str, Any]) -> Chart | None:
     """Loss and held-out loss by training step; None with fewer than two points."""
     series = [
-        ("loss of training batches", "vote", averaged(training.get("loss", ()))),
-        ("loss on held-out problems", "reward", averaged(training.get("held_out", ()))),
+        ("loss of training batches", "vote", training.get("loss", ())),
+        ("loss on held-out problems", "reward", training.get("held_out", ())),
     ]
-    known = [point for _, _, points in series for point in points]
-    if len({step for step, _ in known}) < 2:
+    return series_chart("Loss during training", ("optimizer step", "loss"), series, "step")
+
+
+def series_chart(
+    title: str, axes: tuple[str, str], series: Sequence[tuple[str, str, Sequence[Sequence[float]]]], unit: str
+) -> Chart | None:
+    """Lines of (x, y) points, each with its name and look; None with fewer than two places on the x axis. `unit` names
+    a place in the tooltips."""
+    shown = [(name, look, averaged(points)) for name, look, points in series]
+    known = [point for _, _, points in shown for point in points]
+    if len({x for x, _ in known}) < 2:
         return None
-    across, up = scale([step for step, _ in known] + [0]), scale([loss for _, loss in known])
+    across, up = scale([x for x, _ in known] + [0]), scale([y for _, y in known])
     lines = tuple(
         Line(
             name, look,
-            tuple(Point(*place(point, across, up), f"step {point[0]:,.0f}: {point[1]:.4g}") for point in points),
+            tuple(Point(*place(point, across, up), f"{unit} {point[0]:,.0f}: {point[1]:.4g}") for point in points),
             dots=len(points) <= 24,
         )
-        for name, look, points in series if points
+        for name, look, points in shown if points
     )  # fmt: skip
-    return Chart("Loss during training", "optimizer step", "loss", ticks(across), ticks(up, upwards=True), lines)
+    return Chart(title, *axes, ticks(across), ticks(up, upwards=True), lines)
 
 
 def calibration_chart(reliability: Sequence[Sequence[float]], steps: str) -> Chart | None:

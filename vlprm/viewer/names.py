@@ -64,11 +64,40 @@ HELD_OUT = {
     "eval_found_reasoning": "reasoning errors found",
 }
 
+ROUND_MEASURES = {
+    "right": "right answers",
+    "all_steps_right": "right with every step right",
+    "validation_right": "right answers in validation",
+    "validation_all_right": "there, with every step right",
+    "reward": "mean reward of a solution",
+    "prm_score": "mean score of the reward model",
+    "prm_less_truth": "its score less the truth",
+    "prm_auroc": "AUROC against the truth of steps",
+    "prm_outcome_auroc": "AUROC of the least score against the outcome",
+    "length": "tokens of a solution",
+    "steps": "steps of a solution",
+    "zooms": "zooms of a solution",
+    "entropy": "entropy of a token, nats",
+    "learn_kl": "divergence from the first policy, nats a token",
+    "learn_grad_norm": "norm of the gradient",
+}
+
+# Curves of a page, each with its title and up to three measures.
+ROUND_CHARTS = {
+    "truth": ("Right answers", ("validation_right", "right", "validation_all_right")),
+    "reward": ("Reward", ("reward",)),
+    "gap": ("The reward model and the truth", ("prm_less_truth", "prm_auroc", "prm_outcome_auroc")),
+    "length": ("Length", ("length",)),
+    "texts": ("Steps and zooms", ("steps", "zooms")),
+    "policy": ("The policy's change", ("entropy", "learn_kl")),
+}
+
 STAGES = {
     "trees": "search trees",
     "judge": "judge",
     "label": "labels",
     "train": "training",
+    "grpo": "policy learning",
     "run": "evaluation",
     "report": "report",
 }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -12,7 +13,7 @@ from markupsafe import Markup
 
 from vlprm.metrics import percent
 from vlprm.viewer import names
-from vlprm.viewer.charts import Chart, accuracy_chart, calibration_chart, loss_chart
+from vlprm.viewer.charts import Chart, accuracy_chart, calibration_chart, loss_chart, series_chart
 from vlprm.viewer.views import visible
 
 TEMPLATES = Path(__file__).parent / "page"
@@ -44,6 +45,27 @@ def results_section(results: dict[str, Any]) -> Markup:
 def synthesis_section(synthesis: dict[str, Any]) -> Markup:
     """The section of `data_synth.report`'s results."""
     return section("synthesis.html", synthesis=synthesis)
+
+
+def policy_section(rounds: Sequence[Mapping[str, Any]]) -> Markup:
+    """The section of the rounds of `train.grpo`: the curves of its monitors, and its last numbers."""
+    return section("policy.html", last=rounds[-1] if rounds else {}, charts=policy_charts(rounds))
+
+
+def policy_charts(rounds: Sequence[Mapping[str, Any]]) -> dict[str, Chart]:
+    """The curves of a run by name, as far as it has the measures."""
+    found = {
+        name: series_chart(
+            title, ("round", "value"),
+            [
+                (names.ROUND_MEASURES[key], look, [(line["round"], line[key]) for line in rounds if key in line])
+                for look, key in zip(("reward", "vote", "oracle"), keys, strict=False)
+            ],
+            "round",
+        )
+        for name, (title, keys) in names.ROUND_CHARTS.items()
+    }  # fmt: skip
+    return {name: chart for name, chart in found.items() if chart is not None}
 
 
 def headline_of(results: dict[str, Any]) -> Headline | None:

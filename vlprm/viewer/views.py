@@ -22,7 +22,7 @@ QUESTION_LENGTH = 160  # maximum length in characters of a question in the list 
 class StepView:
     """A step. `reward` (in a tree: the fused target) is in [0, 1]; `correct` and `error_kind` are the ground truth, the
     label or the judge's verdict; None if unknown. `said` is the judge's reason, `correction` the judge's corrected
-    step. `region` is in pixels of the problem's image that it names."""
+    step, `note` anything else. `region` is in pixels of the problem's image that it names."""
 
     text: str
     kind: str
@@ -32,6 +32,7 @@ class StepView:
     said: str = ""
     correction: str = ""
     region: Region | None = None
+    note: str = ""
 
 
 @dataclass(frozen=True)

@@ -59,6 +59,9 @@ function stepElement(tag, step, facts, lightUp) {
   } else if (step.correct === true) {
     made.append(" ", element("span", { class: "label right", title: "this step is correct" }, "\u2713"));
   }
+  if (step.note) {
+    made.append(element("div", { class: "said" }, step.note));
+  }
   if (step.said) {
     made.append(element("div", { class: "said" }, "judge: ", ...textNodes(step.said)));
   }

@@ -1,0 +1,160 @@
+"""The policy loss on a packed tree is the sum of its paths' losses; nothing that the policy did not sample is
+trained."""
+
+from __future__ import annotations
+
+import itertools
+import random
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from tests.train.rollouts import grid_problem, tree_of
+from train.policy.batches import policy_batch, policy_row
+from train.policy.config import PolicyLossConfig
+from train.policy.losses import tree_policy_loss
+from train.policy.model import load_packed_policy
+from train.policy.trajectories import Trajectory, path_of
+from vlprm.model.loading import Checkpoint
+from vlprm.model.packing import Node, lay_out
+
+ANSWERS = ("sampled", "reference", "old", "path", "token", "advantages", "lengths", "totals")
+CLIPS: tuple[Any, ...] = ("none", "ppo", "cispo", "sequence")
+PER: tuple[Any, ...] = ("token", "path", "constant")
+TEMPERATURE = 0.7
+Change = Callable[[Trajectory], Trajectory]
+
+
+@dataclass(frozen=True)
+class Packed:
+    """The batch of a tree's row, and the log-probabilities of its trained tokens."""
+
+    batch: dict[str, Any]
+    log_p: Tensor
+
+
+@dataclass(frozen=True)
+class Alone:
+    """One path in a row of its own: per trained token its place in the tree's row, log-probability now and when it was
+    sampled, and advantage."""
+
+    tokens: Tensor
+    log_p: Tensor
+    old: Tensor
+    advantages: Tensor
+
+
+def advantages_of(rollouts: Sequence[Trajectory]) -> list[list[float]]:
+    rng = random.Random(0)
+    return [[rng.uniform(-1, 1) for _ in rollout.steps] for rollout in rollouts]
+
+
+def packed(checkpoint: Checkpoint, rollouts: Sequence[Trajectory]) -> Packed:
+    inputs, problem = checkpoint.inputs, grid_problem()
+    paths = [path_of(rollout, problem, inputs) for rollout in rollouts]
+    batch = policy_batch([policy_row(problem, paths, advantages_of(rollouts), inputs)], inputs)
+    seen = {name: value for name, value in batch.items() if name not in ANSWERS}
+    output = checkpoint.model(**seen, temperature=TEMPERATURE, banned=inputs.banned_ids)
+    return Packed({**batch, "reference": 0.9 * batch["sampled"]}, output.log_p)
+
+
+def alone(checkpoint: Checkpoint, rollouts: Sequence[Trajectory]) -> list[Alone]:
+    """Each path through the backbone's own forward, with its logits over the vocabulary."""
+    inputs, problem, found = checkpoint.inputs, grid_problem(), []
+    first = 0
+    in_tree = policy_batch(
+        [policy_row(problem, [path_of(r, problem, inputs) for r in rollouts], advantages_of(rollouts), inputs)], inputs
+    )["token"]
+    for rollout, advantage in zip(rollouts, advantages_of(rollouts), strict=True):
+        path = path_of(rollout, problem, inputs)
+        nodes = [Node(inputs.prompt(problem), -1), *(Node(part.segment, k) for k, part in enumerate(path.parts))]
+        row = lay_out(nodes, inputs.positions)
+        logits = checkpoint.model(**inputs.batch([row])).logits[0].float()
+        logits[:, list(inputs.banned_ids)] = -torch.inf
+        log_p = (logits / TEMPERATURE).log_softmax(-1)
+        trained = [k for k, known in enumerate(path.logprobs) if known is not None]
+        places = torch.tensor(trained) + len(row.ids) - len(path.logprobs)
+        of_step = [advantage[path.steps[k]] for k in trained]
+        old = torch.tensor([path.logprobs[k] for k in trained])
+        now = log_p[places - 1, torch.tensor(row.ids)[places]]
+        found.append(Alone(in_tree[first : first + len(trained)], now, old, torch.tensor(of_step)))
+        first += len(trained)
+    return found
+
+
+def loss_of_path(path: Alone, config: PolicyLossConfig) -> Tensor:
+    """The loss of one path as it is published, without division by the number of paths or tokens."""
+    now, old, value = path.log_p, path.old, path.advantages
+    ratio = (now - old).mean().exp().expand(len(now)) if config.clip == "sequence" else (now - old).exp()
+    per_token = torch.minimum(ratio * value, ratio.clamp(1 - config.low, 1 + config.high) * value)
+    if config.clip == "none":
+        per_token = ratio * value
+    if config.clip == "cispo":
+        per_token = ratio.detach().clamp(max=1 + config.high) * value * now
+    apart = 0.9 * old - now
+    per_token = per_token - config.kl * (apart.exp() - apart - 1)
+    weight = {"path": 1 / len(now), "constant": 1 / config.length, "token": 1.0}[config.per]
+    return -weight * per_token.sum()
+
+
+def loss_of_paths(paths: Sequence[Alone], config: PolicyLossConfig) -> Tensor:
+    total = sum(len(path.log_p) for path in paths) if config.per == "token" else len(paths)
+    return torch.stack([loss_of_path(path, config) for path in paths]).sum() / total
+
+
+def loss_of_tree(tree: Packed, config: PolicyLossConfig) -> Tensor:
+    return tree_policy_loss(tree.log_p, tree.batch, tree.batch["totals"], config)[0]
+
+
+def slope(loss: Tensor, of: Any) -> Tensor:
+    found = torch.autograd.grad(loss, of, allow_unused=True, retain_graph=True)
+    return torch.cat([g.flatten() for g in found if g is not None])
+
+
+@pytest.fixture(scope="module", params=["qwen2_5_vl", "internvl"])
+def policy(tiny_backbone: Callable[[str], Path], request: pytest.FixtureRequest) -> Checkpoint:
+    """One family with M-RoPE, one with linear positions."""
+    return load_packed_policy(str(tiny_backbone(request.param)))
+
+
+@pytest.fixture(scope="module")
+def both(policy: Checkpoint) -> tuple[Packed, list[Alone]]:
+    rollouts = tree_of(policy.inputs, grid_problem())
+    return packed(policy, rollouts), alone(policy, rollouts)
+
+
+def test_the_loss_of_a_tree_is_that_of_its_paths(both: tuple[Packed, list[Alone]]) -> None:
+    """For all clips and weights, with a divergence: the loss, and its slope at each token, summed over the paths
+    through it. Crops and refusals are inside branches."""
+    tree, paths = both
+    tokens = torch.cat([path.tokens for path in paths])
+    assert len(tokens.unique()) == len(tree.log_p) < len(tokens)
+    for clip, per in itertools.product(CLIPS, PER):
+        config = PolicyLossConfig(clip, per=per, kl=0.1, length=30)
+        found, expected = loss_of_tree(tree, config), loss_of_paths(paths, config)
+        assert found.item() == pytest.approx(expected.item(), rel=1e-5)
+        at_paths = slope(expected, [path.log_p for path in paths])
+        summed = torch.zeros(len(tree.log_p)).index_add(0, tokens, at_paths)
+        assert torch.allclose(slope(found, [tree.log_p]), summed, rtol=1e-5, atol=1e-5 * float(summed.abs().max()))
+
+
+def test_the_gradient_of_a_tree_is_that_of_its_paths(policy: Checkpoint, both: tuple[Packed, list[Alone]]) -> None:
+    config = PolicyLossConfig("ppo", kl=0.1)
+    weights = list(policy.model.parameters())
+    ours, theirs = slope(loss_of_tree(both[0], config), weights), slope(loss_of_paths(both[1], config), weights)
+    assert float((ours - theirs).norm() / theirs.norm()) < 1e-5
+
+
+def test_every_clip_changes_the_loss_of_this_tree(both: tuple[Packed, list[Alone]]) -> None:
+    """Otherwise the comparisons above would say nothing about clipping, high or low."""
+    tree, _ = both
+    assert len({loss_of_tree(tree, PolicyLossConfig(clip)).item() for clip in CLIPS}) == len(CLIPS)
+    ratio = (tree.log_p - tree.batch["sampled"]).exp()[tree.batch["token"]]
+    up = tree.batch["advantages"] > 0
+    assert (up & (ratio > 1.28)).any()
+    assert (~up & (ratio < 0.8)).any()

@@ -1,0 +1,73 @@
+"""Refuse a config of policy learning that contradicts itself or cannot be run, before the run folder is opened."""
+
+from __future__ import annotations
+
+import logging
+import os
+
+from train.policy.grpo_config import GrpoConfig, TermConfig
+from train.policy.shaping import PLAIN
+from vlprm.errors import UserError
+
+log = logging.getLogger(__name__)
+
+
+def check_grpo(config: GrpoConfig) -> None:
+    """UserError for the first conflict in a config, with the fix."""
+    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+        raise UserError(
+            "train.grpo trains in one process; start it without accelerate launch, and let servers sample"
+            " (configs/policy/served.yaml)"
+        )
+    if not config.terms:
+        raise UserError("terms is empty, so nothing is rewarded; give at least one")
+    if config.rollouts.each < 2:
+        raise UserError("rollouts.each is 1, and a group of one teaches nothing; set it to 2 or more")
+    for at, term in enumerate(config.terms):
+        _check_term(config, term, f"terms[{at}]")
+    if config.modulate.alpha and config.prm is None:
+        raise UserError("modulate lowers the steps that a reward model finds wrong; give prm, or set modulate.alpha: 0")
+    _check_validation(config)
+    if warning := plain_advice(config):
+        log.warning("%s", warning)
+
+
+def plain_advice(config: GrpoConfig) -> str | None:
+    """A warning if a reward model is paid as a plain scalar on all groups."""
+    plain = [t for t in config.terms if t.reward == "prm" and t.paid in PLAIN and t.only == "all" and t.lam]
+    if not plain:
+        return None
+    return (
+        f"the scores of {config.prm and config.prm.checkpoint} are paid as they are ({plain[0].paid}), which policies"
+        " learn to exploit; prefer paid: progress, softmin or ranks, only: level or right, or gate the outcome"
+    )
+
+
+def _check_term(config: GrpoConfig, term: TermConfig, name: str) -> None:
+    needs_prm = {
+        f"reward: {term.reward}": term.reward == "prm",
+        "by: prm": term.reward == "zoom" and term.by == "prm",
+        "gate": term.gate.drop > 0,
+        "value: prm": term.value == "prm",
+    }
+    if config.prm is None and (found := next((what for what, needs in needs_prm.items() if needs), "")):
+        raise UserError(f"{name} ({found}) needs a reward model; give prm")
+    if term.gate.drop and term.reward != "outcome":
+        raise UserError(f"{name}: only the outcome has a gate, not {term.reward}; remove gate, or set reward: outcome")
+    knows_truth = term.reward == "truth" or (term.reward == "zoom" and term.by == "truth")
+    if knows_truth and config.problem_file is not None:
+        raise UserError(f"{name}: only drawn tasks know the ground truth of steps; use tasks, or another reward")
+    if term.normalise == "leave_one_out" and term.value not in ("none", "group"):
+        raise UserError(
+            f"{name}: leave_one_out takes the baseline from the other solutions, but value: {term.value} is one of its"
+            " own; set value: group or none"
+        )
+
+
+def _check_validation(config: GrpoConfig) -> None:
+    wanted = config.validation
+    if config.problem_file is not None and wanted.problems and wanted.problem_file is None:
+        raise UserError(
+            "a run on a problem file needs its own problems for validation; give validation.problem_file, or set"
+            " validation.problems: 0"
+        )

@@ -1,0 +1,195 @@
+"""Config of `train.grpo`."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from jsonargparse.typing import (
+    ClosedUnitInterval,
+    NonNegativeFloat,
+    NonNegativeInt,
+    OpenUnitInterval,
+    PositiveFloat,
+    PositiveInt,
+)
+
+from train.policy.advantages import Normaliser, Only, Value
+from train.policy.config import PolicyLossConfig
+from train.policy.shaping import Paid
+from vlprm.model.checkpoint_config import Part
+from vlprm.serving.config import ModelConfig
+from vlprm.tasks import TASKS
+
+Source = Literal["outcome", "format", "zoom", "prm", "truth"]
+ZoomCredit = Literal["right", "rare", "calls", "truth", "prm", "value"]
+
+
+@dataclass(frozen=True)
+class GateConfig:
+    """Of a right solution whose reward model's scores fall sharply, pay less (PS-GRPO).
+
+    Args:
+        drop: relative fall of the score from one step to the next at which the outcome is gated; 0 is no gate.
+        keep: the outcome that a gated right solution is paid.
+    """
+
+    drop: ClosedUnitInterval = 0.0
+    keep: ClosedUnitInterval = 0.5
+
+
+@dataclass(frozen=True)
+class TermConfig:
+    """One term of the advantage (docs/policy.md has the formula).
+
+    Args:
+        reward: what is paid: the outcome, the format (all steps tagged, the last an answer), zooms, the scores of the
+            reward model (prm), or the ground truth of each step, which only drawn tasks have.
+        paid: prm: how scores become rewards: progress, softmin, signed, ranks, or plainly step, min or mean, which a
+            policy learns to exploit.
+        by: zoom: what is credited: a valid zoom in a right solution (right), zooms where few solutions zoom (rare), a
+            cost per further zoom (calls), the region's ground truth (truth), or what the crop changes against a blank:
+            the reward model's score of the next step (prm), or the share of right rollouts (value).
+        gate: outcome: a gate by the reward model.
+        value: value of a state: none, the group's mean return (group), the mean of the solutions through it (leaves),
+            rollouts from it (counts), or the reward model's score (prm).
+        lam: lambda of the generalised advantage estimate: 1 credits a step with all that follows, 0 with its own change
+            of value.
+        normalise: none; group_std divides by the deviation of the group's returns; step_std standardises over the
+            group's steps; reward_std standardises rewards before summing; leave_one_out takes the baseline from the
+            other solutions; sqrt_leaves divides by the root of the number of solutions through the state.
+        only: use all solutions, right ones, or groups in which all are right or all wrong (level).
+        weight: weight of the term.
+    """
+
+    reward: Source = "outcome"
+    paid: Paid = "progress"
+    by: ZoomCredit = "right"
+    gate: GateConfig = GateConfig()
+    value: Value = "group"
+    lam: ClosedUnitInterval = 1.0
+    normalise: Normaliser = "none"
+    only: Only = "all"
+    weight: float = 1.0
+
+
+@dataclass(frozen=True)
+class RolloutsConfig:
+    """Sampling of a round.
+
+    Args:
+        problems: problems per round.
+        each: solutions per problem.
+        temperature: sampling temperature.
+        max_tokens: maximum tokens per turn.
+        per_state: rollouts from a state, for values by counts and for zooms by value.
+        max_zooms: maximum zooms per solution; default: the checkpoint's.
+        on_refusal: stop: a refused zoom ends its solution; tell: the policy gets a message; default: the checkpoint's.
+    """
+
+    problems: PositiveInt = 16
+    each: PositiveInt = 8
+    temperature: PositiveFloat = 1.0
+    max_tokens: PositiveInt = 200
+    per_state: PositiveInt = 4
+    max_zooms: NonNegativeInt | None = None
+    on_refusal: Literal["stop", "tell"] | None = None
+
+
+@dataclass(frozen=True)
+class ExcludeConfig:
+    """Solutions and groups that are not trained on, nor counted in the statistics of their group. Failed calls never
+    are.
+
+    Args:
+        over_turn: solutions that ask for more zooms than allowed; otherwise they are wrong.
+        over_length: solutions that a token limit cut off; otherwise they are wrong.
+        level_groups: groups without any difference in the outcome, unless a term uses them.
+    """
+
+    over_turn: bool = False
+    over_length: bool = False
+    level_groups: bool = False
+
+
+@dataclass(frozen=True)
+class ModulateConfig:
+    """Lower the advantage of steps that the reward model finds wrong (Perceval): A - alpha |A|.
+
+    Args:
+        alpha: share of the advantage that is taken away; 0 changes nothing.
+        below: a step is wrong if its score is below this value.
+    """
+
+    alpha: NonNegativeFloat = 0.0
+    below: OpenUnitInterval = 0.5
+
+
+@dataclass(frozen=True)
+class ValidationConfig:
+    """Validation during the run, and the stop of a run that exploits its reward.
+
+    Args:
+        problems: problems of the split `validation`, or of `problem_file`, one solution each; 0 for no validation.
+        every: rounds between two validations; the policy is also measured before the first round.
+        problem_file: file with your own problems; required if the run has a problem file.
+        fall: stop the run if the share of right solutions has fallen by this much since the best validation while the
+            reward has risen; it must also exceed two standard errors.
+    """
+
+    problems: NonNegativeInt = 64
+    every: PositiveInt = 5
+    problem_file: Path | None = None
+    fall: OpenUnitInterval = 0.05
+
+
+@dataclass(frozen=True)
+class GrpoConfig:
+    """Improve a policy by its own rollouts, with a reward for each step.
+
+    Args:
+        run: run folder to write; `policy/` in it is the trained checkpoint.
+        policy: the policy to start from, and where it samples: in this process, or on servers that take new weights.
+        prm: the reward model of the terms that need one.
+        tasks: task names or module paths.
+        split: split of the tasks.
+        first: index of the first problem of each task.
+        problem_file: file with your own problems, used in place of the tasks.
+        rounds: number of rounds; each samples, rewards and learns.
+        rollouts: sampling of a round.
+        terms: terms of the advantage, which is their weighted sum.
+        modulate: lower the advantage of steps that the reward model finds wrong.
+        exclude: solutions and groups that are left out.
+        loss: the loss on the trees of a round.
+        updates: optimizer steps per round.
+        learning_rate: learning rate of AdamW, constant after the first step.
+        freeze: parts of the model that are not trained: vision, projector, text.
+        batch_tokens: maximum tokens per forward pass of training, padding included.
+        checkpoint_every: rounds between two checkpoints of weights and optimizer.
+        validation: validation during the run.
+        dry_run: print rollouts, tokens and one solution with its advantages, and stop.
+        seed: random seed of all samples.
+    """
+
+    run: Path
+    policy: ModelConfig = ModelConfig("builtin/policy")
+    prm: ModelConfig | None = None
+    tasks: tuple[str, ...] = tuple(TASKS)
+    split: str = "train"
+    first: NonNegativeInt = 0
+    problem_file: Path | None = None
+    rounds: PositiveInt = 20
+    rollouts: RolloutsConfig = RolloutsConfig()
+    terms: tuple[TermConfig, ...] = (TermConfig(),)
+    modulate: ModulateConfig = ModulateConfig()
+    exclude: ExcludeConfig = ExcludeConfig()
+    loss: PolicyLossConfig = PolicyLossConfig()
+    updates: PositiveInt = 1
+    learning_rate: PositiveFloat = 1e-6
+    freeze: tuple[Part, ...] = ("vision",)
+    batch_tokens: PositiveInt = 4096
+    checkpoint_every: PositiveInt = 5
+    validation: ValidationConfig = ValidationConfig()
+    dry_run: bool = False
+    seed: int = 0

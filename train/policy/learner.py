@@ -1,0 +1,169 @@
+"""Learn from a stored round: batches of packed trees, AdamW, and a checkpoint from which a killed run goes on.
+
+The weights after a round depend only on the weights before it and on the stored round, so a run that goes on from a
+checkpoint learns the stored rounds after it again, and reaches the weights of an uninterrupted run.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import safe_open
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from train.policy.batches import PolicyRow, policy_batch, policy_row
+from train.policy.grpo_config import GrpoConfig
+from train.policy.losses import kl_of, tree_policy_loss
+from train.policy.model import load_packed_policy
+from train.policy.rounds import Rated, Rollouts
+from train.policy.trajectories import path_of
+from vlprm.errors import UserError
+from vlprm.model.inputs import InputBuilder
+from vlprm.model.loading import Checkpoint, freeze, placement
+from vlprm.model.packing import padded_batches
+from vlprm.schema import Problem
+
+STATE = "learner.safetensors"
+MAX_NORM = 1.0
+LOSS_KEYS = ("sampled", "old", "reference", "path", "token", "advantages", "lengths", "totals")
+MOMENTS = ("exp_avg", "exp_avg_sq")
+
+
+class Learner:
+    """A policy in training, its optimizer, and the policy that it started from, for the divergence."""
+
+    def __init__(self, config: GrpoConfig, checkpoint: Checkpoint) -> None:
+        self.config, self.checkpoint = config, checkpoint
+        freeze(checkpoint.model, checkpoint.inputs.family, config.freeze)
+        self.trained = {name: p for name, p in checkpoint.model.named_parameters() if p.requires_grad}
+        self.optimizer = torch.optim.AdamW(self.trained.values(), lr=config.learning_rate, weight_decay=0.0)
+        self.reference = load_packed_policy(config.policy.checkpoint, training_device(config))
+        self.round = 0  # rounds that are learnt
+
+    def learn(self, rollouts: Rollouts, problem: Callable[[str], Problem]) -> dict[str, float]:
+        """Learn a round and return its measures. UserError if a number is not finite."""
+        groups = [kept for of in rollouts if (kept := [one for one in of if not one.excluded])]
+        parts = []
+        for part in _parts(groups, self.config.updates):
+            rows = [row for of in part for row in rows_of(of, problem(of[0].trajectory.problem_id), self.inputs)]
+            pulling = [row for row in rows if self.config.loss.kl or any(row.advantages)]
+            if pulling:  # otherwise no solution is better than another
+                parts.append((self._batches(pulling), totals_of(rows)))
+        sums: Counter[str] = Counter()
+        for batches, totals_2 in parts:
+            sums.update(self._update(batches, totals_2))
+        self.round += 1
+        pairs = max(sums.pop("pairs", 0), 1)
+        means = {name: sums.pop(name) / pairs for name in ("ratio", "clipped", "importance", "kl") if name in sums}
+        return {**means, **{name: value / len(parts) for name, value in sums.items()}, "updates": len(parts)}
+
+    @property
+    def inputs(self) -> InputBuilder:
+        """The builder of the policy's inputs."""
+        return self.checkpoint.inputs
+
+    def _update(self, batches: Sequence[dict[str, Tensor]], totals_2: Tensor) -> dict[str, float]:
+        """One optimizer step. `totals_2`: all solutions and their tokens, those without a pull included."""
+        sums: Counter[str] = Counter()
+        for batch in batches:
+            log_p_N = self.log_probabilities(self.checkpoint, batch)
+            placed = {name: batch[name].to(log_p_N.device) for name in LOSS_KEYS if name in batch}
+            loss, measures = tree_policy_loss(log_p_N, placed, totals_2.to(log_p_N.device), self.config.loss)
+            if not loss.isfinite():
+                raise UserError(f"round {self.round}: the loss is {loss.item()}; lower learning_rate, or set loss.clip")
+            loss.backward()  # type: ignore[no-untyped-call]
+            measures["kl"] = kl_of(log_p_N.detach(), placed["reference"])[placed["token"]].sum()
+            sums.update({"loss": loss.item(), **{name: value.item() for name, value in measures.items()}})
+        norm = torch.nn.utils.clip_grad_norm_(self.trained.values(), MAX_NORM)
+        if not norm.isfinite():
+            raise UserError(f"round {self.round}: the gradient is {norm.item()}; lower learning_rate")
+        self.optimizer.step()
+        self.optimizer.zero_grad(set_to_none=True)
+        return {**sums, "grad_norm": norm.item()}
+
+    @torch.no_grad()
+    def _batches(self, rows: Sequence[PolicyRow]) -> list[dict[str, Tensor]]:
+        """Batches of the rows with the log-probabilities before this round, and those of the reference."""
+        made = []
+        for group in padded_batches([len(row.row.ids) for row in rows], self.config.batch_tokens):
+            batch = policy_batch([rows[i] for i in group], self.inputs)
+            batch["reference"] = self.log_probabilities(self.reference, batch)
+            if self.config.policy.is_served:  # a server's numbers differ a little from those of this process
+                batch["old"] = self.log_probabilities(self.checkpoint, batch)
+            made.append(batch)
+        return made
+
+    def log_probabilities(self, checkpoint: Checkpoint, batch: Mapping[str, Any]) -> Tensor:
+        """The log-probabilities of the trained tokens, as they are sampled."""
+        device = checkpoint.model.device
+        seen = {name: value.to(device) for name, value in batch.items() if name not in LOSS_KEYS}
+        output = checkpoint.model(
+            **seen, temperature=self.config.rollouts.temperature, banned=checkpoint.inputs.banned_ids
+        )
+        return output.log_p  # type: ignore[no-any-return]
+
+    # --- checkpoints
+
+    def save(self, run: Path) -> None:
+        """Store the trained weights and the optimizer's moments, all of them or nothing."""
+        tensors = {f"weight/{name}": p.detach() for name, p in self.trained.items()}
+        for name, p in self.trained.items():
+            state = self.optimizer.state.get(p, {})
+            tensors |= {f"{moment}/{name}": state[moment] for moment in MOMENTS if moment in state}
+            if "step" in state:
+                tensors[f"step/{name}"] = state["step"]
+        draft = run / f"{STATE}.draft"
+        save_file(
+            {key: value.contiguous().clone() for key, value in tensors.items()}, draft, {"round": str(self.round)}
+        )
+        draft.replace(run / STATE)
+
+    def load(self, run: Path) -> None:
+        """Go on from the last checkpoint of a run, if there is one."""
+        path = run / STATE
+        if not path.exists():
+            return
+        tensors = load_file(path, device=str(self.checkpoint.model.device))
+        for name, p in self.trained.items():
+            with torch.no_grad():
+                p.copy_(tensors[f"weight/{name}"])
+            if f"step/{name}" in tensors:
+                state = {moment: tensors[f"{moment}/{name}"] for moment in MOMENTS}
+                self.optimizer.state[p] = {"step": tensors[f"step/{name}"].cpu(), **state}
+        self.round = _round_of(path)
+
+
+def training_device(config: GrpoConfig) -> str:
+    """The device of the policy in training, also if servers sample."""
+    return placement(config.policy.device, "float32")[0]
+
+
+def _round_of(path: Path) -> int:
+    with safe_open(path, "pt") as file:
+        return int(file.metadata()["round"])
+
+
+def rows_of(kept: Sequence[Rated], problem: Problem, inputs: InputBuilder) -> list[PolicyRow]:
+    """The rows of a problem's paths: one tree, or a row per path for a backbone that cannot read branches. A step
+    without an advantage pulls nowhere."""
+    paths = [path_of(one.trajectory, problem, inputs) for one in kept]
+    pulls = [[a or 0.0 for a in one.advantages] for one in kept]
+    if not inputs.family.cannot_pack:
+        return [policy_row(problem, paths, pulls, inputs)]
+    return [policy_row(problem, [path], [pull], inputs) for path, pull in zip(paths, pulls, strict=True)]
+
+
+def totals_of(rows: Sequence[PolicyRow]) -> Tensor:
+    """(2) the paths of the rows and their trained tokens."""
+    return torch.tensor([float(sum(row.paths for row in rows)), float(sum(len(row.pairs) for row in rows))])
+
+
+def _parts(groups: Sequence[Sequence[Rated]], updates: int) -> list[Sequence[Sequence[Rated]]]:
+    size = max(1, math.ceil(len(groups) / updates))
+    return [groups[start : start + size] for start in range(0, len(groups), size)]

@@ -1,0 +1,204 @@
+"""Measure what the terms of a config need about a round's rollouts: scores, ground truth, values by rollouts."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from statistics import fmean
+
+from train.policy.advantages import Group, Paths
+from train.policy.grpo_config import GrpoConfig
+from train.policy.rewards import Evidence, advantages_of, rewards_of
+from train.policy.rounds import Rated, Rollouts, group, outcome_of, steps_of, without
+from train.policy.trajectories import Trajectory
+from vlprm.errors import ProblemError
+from vlprm.model.inputs import InputBuilder
+from vlprm.policy import Policy, Request, Turn, all_answers
+from vlprm.policy.rollout import rollouts
+from vlprm.schema import Problem, Step
+from vlprm.scoring import Scorer
+from vlprm.tasks import Tasks
+from vlprm.zoom.counterfactual import blank_like, prefix_with
+
+ONLY_LEVEL = "level"
+
+
+@dataclass(frozen=True)
+class Judges:
+    """What measures a round: the policy itself, the reward model (if any), and the tasks that know the truth."""
+
+    engine: Policy
+    scorer: Scorer | None
+    tasks: Tasks
+    inputs: InputBuilder
+    config: GrpoConfig
+
+    def needs(self, reward: str, by: str) -> bool:
+        """Whether a term pays this reward by this credit."""
+        return any(term.reward == reward and term.by == by for term in self.config.terms)
+
+    @property
+    def needs_counts(self) -> bool:
+        """Whether a term needs values by rollouts."""
+        return any(term.value == "counts" for term in self.config.terms)
+
+
+async def rate(sampled: Rollouts, problems: Sequence[Problem], judges: Judges) -> tuple[Rollouts, int]:
+    """The round with rewards and advantages, and the number of problems that the reward model refused."""
+    uses_level = any(term.only == ONLY_LEVEL or term.reward != "outcome" for term in judges.config.terms)
+    chosen = [without(paths, judges.config.exclude, uses_level) for paths in sampled]
+    found = await all_answers(_rate(p, paths, judges) for p, paths in zip(problems, chosen, strict=True))
+    return [paths for paths, _ in found], sum(was_refused for _, was_refused in found)
+
+
+async def _rate(problem: Problem, paths: Sequence[Rated], judges: Judges) -> tuple[list[Rated], bool]:
+    kept = [one for one in paths if not one.excluded]
+    if not kept:
+        return list(paths), False
+    evidence, refused = await evidence_of(problem, kept, judges)
+    rewards = [rewards_of(term, evidence) for term in judges.config.terms]
+    found = advantages_of(judges.config, evidence, rewards)
+    rated = iter(
+        replace(
+            one,
+            rewards=tuple(None if of[i] is None else tuple(of[i] or ()) for of in rewards),
+            scores=_tuple(evidence.scores[i]),
+            truth=_tuple(evidence.truth[i]),
+            advantages=tuple(found[i]),
+        )
+        for i, one in enumerate(kept)
+    )
+    return [one if one.excluded else next(rated) for one in paths], refused
+
+
+async def evidence_of(problem: Problem, kept: Sequence[Rated], judges: Judges) -> tuple[Evidence, bool]:
+    """What the config's terms need to know about the paths of a problem; whether the reward model refused it."""
+    of_group = group(kept, problem, judges.inputs)
+    paths = tuple(one.trajectory for one in kept)
+    scores = await _scores(problem, paths, judges)
+    nothing: Paths = [None] * len(paths)
+    seen = await _seen(problem, paths, scores, judges) if scores and judges.needs("zoom", "prm") else nothing
+    used = nothing
+    if judges.needs("zoom", "value") and not of_group.is_level:
+        used = await _used(problem, kept, of_group, judges)
+    truth = truth_of([problem] * len(paths), [path.steps for path in paths], judges.tasks)
+    evidence = Evidence(
+        problem, paths, of_group, scores or nothing, truth, seen, used,
+        await _counts(problem, kept, of_group, judges) if judges.needs_counts else nothing,
+    )  # fmt: skip
+    return evidence, judges.scorer is not None and scores is None
+
+
+def _tuple(numbers: Sequence[float | None] | None) -> tuple[float | None, ...] | None:
+    return None if numbers is None else tuple(numbers)
+
+
+async def _scores(problem: Problem, paths: Sequence[Trajectory], judges: Judges) -> Paths | None:
+    """The reward model's scores of the steps; None if there is none, or if it refused the problem."""
+    return await _scored(problem, [path.steps for path in paths], judges)
+
+
+async def _scored(problem: Problem, solutions: Sequence[tuple[Step, ...]], judges: Judges) -> Paths | None:
+    if judges.scorer is None:
+        return None
+    try:
+        found = (await judges.scorer.score(problem, solutions)).steps
+    except ProblemError:
+        return None
+    scores = [[None if one is None else one.correct for one in of] for of in found]
+    return [of or None for of in scores]
+
+
+def truth_of(problems: Sequence[Problem], solutions: Sequence[Sequence[Step]], tasks: Tasks) -> Paths:
+    """1 or 0 per step of each problem's solution, as far as the task knows."""
+    found: list[list[float | None] | None] = []
+    for problem, steps in zip(problems, solutions, strict=True):
+        family = tasks.get(problem.task)
+        verdicts = family.verdicts(problem, steps) if family and steps else []
+        found.append([None if v is None else float(v.correct) for v in verdicts] or None)
+    return found
+
+
+async def _seen(problem: Problem, paths: Sequence[Trajectory], scores: Paths, judges: Judges) -> Paths:
+    """For each zoom, the score of the next step with the crop less its score with a blank."""
+    asked = [
+        (i, k, (*prefix_with(path.steps, k, blank_like(step.region)), path.steps[k + 1]))
+        for i, path in enumerate(paths)
+        for k, step in enumerate(path.steps[:-1])
+        if step.region is not None
+    ]
+    blank = await _scored(problem, [steps for _, _, steps in asked], judges) if asked else []
+    found: list[list[float | None]] = [[None] * steps_of(path) for path in paths]
+    for (i, k, _), without_crop in zip(asked, blank or [], strict=True):
+        with_crop = scores[i]
+        if with_crop is not None and without_crop is not None:
+            a, b = with_crop[k + 1], without_crop[k + 1]
+            found[i][k] = None if a is None or b is None else a - b
+    return found
+
+
+async def _used(problem: Problem, kept: Sequence[Rated], of_group: Group, judges: Judges) -> Paths:
+    """For each zoom, the share of right rollouts after its crop less the share after a blank."""
+    places: dict[int, tuple[int, int]] = {}
+    for i, one in enumerate(kept):
+        for k, step in enumerate(one.trajectory.steps):
+            if step.region is not None:
+                places.setdefault(of_group.states[i][k], (i, k))
+
+    async def difference(i: int, k: int) -> float | None:
+        path = kept[i].trajectory
+        region = path.steps[k].region
+        assert region is not None
+        blank = prefix_with(path.steps, k, blank_like(region))
+        key = f"zoom/{i}.{k}"
+        a = await _value(problem, path, path.steps[: k + 1], key, judges)
+        b = await _value(problem, path, blank, f"{key}/blank", judges)
+        return None if a is None or b is None else a - b
+
+    states = list(places)
+    values = await all_answers(difference(*places[state]) for state in states)
+    used = dict(zip(states, values, strict=True))
+    return [[used.get(state) for state in nodes] for nodes in of_group.states]
+
+
+async def _counts(problem: Problem, kept: Sequence[Rated], of_group: Group, judges: Judges) -> Paths:
+    """The values of s_0 .. s_{K-1} of each path: the share of right rollouts from the state. At the prompt these are
+    the group's own solutions."""
+    known = [one.outcome for one in kept if one.outcome is not None]
+    values: dict[int, float | None] = {-1: fmean(known) if known else None}
+    places = {
+        state: (i, k) for i, nodes in reversed(list(enumerate(of_group.states))) for k, state in enumerate(nodes[:-1])
+    }
+    states = list(places)
+    found = await all_answers(
+        _value(problem, kept[i].trajectory, kept[i].trajectory.steps[: k + 1], f"state/{i}.{k}", judges)
+        for i, k in (places[state] for state in states)
+    )
+    values |= dict(zip(states, found, strict=True))
+    return [[values[state] for state in (-1, *nodes[:-1])] for nodes in of_group.states]
+
+
+async def _value(problem: Problem, path: Trajectory, steps: tuple[Step, ...], key: str, judges: Judges) -> float | None:
+    """The share of right rollouts from a prefix of a path; None without a result."""
+    config = judges.config
+    request = Request(
+        problem, steps, config.rollouts.per_state, f"round {path.version}/{problem.id}/{key}", config.seed,
+        temperature=config.rollouts.temperature, max_tokens=config.rollouts.max_tokens,
+        sampled=turns_before(path, len(steps)),
+    )  # fmt: skip
+    found = await rollouts(judges.engine, request)
+    outcomes = [outcome_of(problem, one.answer, one.stop, config.exclude) for one in found]
+    known = [outcome for outcome in outcomes if outcome is not None]
+    return fmean(known) if known else None
+
+
+def turns_before(path: Trajectory, steps: int) -> tuple[Turn, ...]:
+    """The turns in which the first steps of a path were sampled; the last one may end within a turn."""
+    turns: list[Turn] = []
+    for turn in path.turns:
+        taken = min(turn.steps, steps)
+        if taken <= 0:
+            break
+        turns.append(Turn(taken, turn.ids))
+        steps -= taken
+    return tuple(turns)

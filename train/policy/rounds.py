@@ -1,0 +1,240 @@
+"""The rollouts of a round: sampled, given their outcome, and stored before anything is learnt from them."""
+
+from __future__ import annotations
+
+import json
+import random
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path as FilePath
+from typing import Literal
+
+from train.policy.advantages import Group
+from train.policy.grpo_config import ExcludeConfig, GrpoConfig
+from train.policy.trajectories import Path, SampledTurn, Trajectory, kept_turn, path_of
+from vlprm.answers import is_correct
+from vlprm.data.problem_file import ProblemFile
+from vlprm.errors import ProblemError, UserError
+from vlprm.model.inputs import InputBuilder
+from vlprm.policy import Policy, Request, all_answers
+from vlprm.policy.rollout import FAILURES, STOPS, TOO_MANY_ZOOMS, Rollout, rollouts_with_turns
+from vlprm.runs.folder import write_atomically
+from vlprm.runs.journal import read_records
+from vlprm.schema import Problem, from_json, to_json
+from vlprm.tasks import load_tasks, problem_by_id
+from vlprm.tasks.synthetic import item_ids
+
+Fate = Literal["result", "wrong", "excluded"]
+NO_IDS, NO_PROBLEM = "no_ids", "no_problem"  # reasons of exclusion besides those of `vlprm.policy.rollout.STOPS`
+LEVEL, ALONE = "level_group", "alone"
+StepNumbers = tuple[float | None, ...]
+
+
+@dataclass(frozen=True)
+class Rated:
+    """A trajectory and what was found out about it.
+
+    `outcome`: 1 (right), 0 (wrong) or None (no result). `excluded`: why it is not trained on; empty if it is. Per step:
+    the `rewards` of each term, the reward model's `scores`, the ground `truth` (1 or 0), and the `advantages`; None
+    where they are unknown.
+    """
+
+    trajectory: Trajectory
+    outcome: float | None
+    excluded: str = ""
+    rewards: tuple[StepNumbers | None, ...] = ()
+    scores: StepNumbers | None = None
+    truth: StepNumbers | None = None
+    advantages: StepNumbers = ()
+
+
+Rollouts = list[list[Rated]]  # of each problem of a round
+
+
+def steps_of(trajectory: Trajectory) -> int:
+    """The number of steps that get an advantage. Ids of a first step that a limit cut short count as one."""
+    return max(1, len(trajectory.steps))
+
+
+def fate(stop: str, exclude: ExcludeConfig) -> Fate:
+    """What becomes of a solution by its stop: a result, a wrong answer, or left out. Failed calls are never wrong."""
+    assert stop in STOPS, stop
+    if stop == "answer":
+        return "result"
+    left_out = {
+        **dict.fromkeys((*FAILURES, "max_steps"), True),
+        TOO_MANY_ZOOMS: exclude.over_turn,
+        "budget": exclude.over_turn,
+        "length": exclude.over_length,
+    }
+    return "excluded" if left_out.get(stop, False) else "wrong"
+
+
+def outcome_of(problem: Problem, answer: str | None, stop: str, exclude: ExcludeConfig) -> float | None:
+    """1, 0 or None. Without a known answer, nothing is right or wrong."""
+    found = fate(stop, exclude)
+    if found == "excluded" or problem.answer is None:
+        return None
+    return float(bool(is_correct(answer, problem.answer, problem.answer_type))) if found == "result" else 0.0
+
+
+class ProblemSource:
+    """The problems of a run. Drawn tasks go on without end; a file is read in an order of its own in each epoch."""
+
+    def __init__(self, config: GrpoConfig) -> None:
+        self.config = config
+        self.file = None if config.problem_file is None else ProblemFile(config.problem_file)
+        self.tasks = {} if self.file else load_tasks(config.tasks)
+
+    def ids(self, round_number: int) -> list[str]:
+        """The ids of a round's problems."""
+        size = self.config.rollouts.problems
+        start = round_number * size
+        if self.file is None:
+            families = list(self.tasks.values())
+            ids = item_ids(families, self.config.split, start + size, self.config.first)
+            return ids[start:]
+        epochs: dict[int, list[str]] = {}
+        chosen = []
+        for at in range(start, start + size):
+            epoch, place = divmod(at, len(self.file.ids))
+            if epoch not in epochs:
+                epochs[epoch] = random.Random(f"{self.config.seed}/{epoch}").sample(self.file.ids, len(self.file.ids))
+            chosen.append(epochs[epoch][place])
+        return list(dict.fromkeys(chosen))
+
+    def validation(self) -> list[Problem]:
+        """The problems of the validation. UserError if a run on a file has no file for it."""
+        wanted = self.config.validation
+        if not wanted.problems:
+            return []
+        if wanted.problem_file is not None:
+            file = ProblemFile(wanted.problem_file)
+            return [file.problem(name) for name in file.ids[: wanted.problems]]
+        if self.file is not None:
+            raise UserError(
+                "a run on a problem file needs its own problems for validation; give validation.problem_file, or set"
+                " validation.problems: 0"
+            )
+        ids = item_ids(list(self.tasks.values()), "validation", wanted.problems)
+        return [problem_by_id(name, self.tasks) for name in ids]
+
+    def problem(self, problem_id: str) -> Problem:
+        """The problem with this id. ProblemError if it cannot be used."""
+        return self.file.problem(problem_id) if self.file else problem_by_id(problem_id, self.tasks)
+
+
+def usable(ids: Sequence[str], problem: Callable[[str], Problem], inputs: InputBuilder) -> tuple[list[Problem], int]:
+    """The problems that the policy can read, and the number of those that it cannot."""
+    found = []
+    for name in ids:
+        try:
+            made = problem(name)
+            inputs.prompt(made)
+        except ProblemError:
+            continue
+        found.append(made)
+    return found, len(ids) - len(found)
+
+
+async def sample(
+    engine: Policy, problems: Sequence[Problem], config: GrpoConfig, inputs: InputBuilder, version: int
+) -> Rollouts:
+    """The rollouts of a round by policy `version`, with their outcomes."""
+    asked = [
+        Request(
+            problem, (), config.rollouts.each, f"round {version}/{problem.id}", config.seed,
+            temperature=config.rollouts.temperature, max_tokens=config.rollouts.max_tokens, logprobs=True,
+        )
+        for problem in problems
+    ]  # fmt: skip
+    found = await all_answers(rollouts_with_turns(engine, request) for request in asked)
+    return [
+        [rated(problem, rollout, inputs, version, config.exclude) for rollout in of_problem]
+        for problem, of_problem in zip(problems, found, strict=True)
+    ]
+
+
+def rated(problem: Problem, rollout: Rollout, inputs: InputBuilder, version: int, exclude: ExcludeConfig) -> Rated:
+    """A rollout with its outcome, or the reason why it is left out."""
+    solution = rollout.solution
+    trajectory = trajectory_of(rollout, inputs, version)
+    outcome = outcome_of(problem, solution.answer, solution.stop, exclude)
+    if fate(solution.stop, exclude) == "excluded":
+        return Rated(trajectory, outcome, solution.stop)
+    known = all(turn.ids and len(turn.logprobs) == len(turn.ids) for turn in rollout.turns)
+    return Rated(trajectory, outcome, "" if known and rollout.turns else NO_IDS)
+
+
+def trajectory_of(rollout: Rollout, inputs: InputBuilder, version: int) -> Trajectory:
+    """The trajectory of a rollout. Without ids of every turn, it has no turns."""
+    solution, turns, at = rollout.solution, [], 0
+    for turn in rollout.turns:
+        steps = solution.steps[at : at + turn.steps]
+        at += turn.steps
+        if not turn.ids or len(turn.logprobs) != len(turn.ids):
+            turns = []
+            break
+        cut = bool(steps) and (steps[-1].ends_turn or turn.stop == "zoom")
+        made = kept_turn(inputs, steps, turn.ids, turn.logprobs) if cut else None
+        turns.append(made or SampledTurn(turn.steps, turn.ids, turn.logprobs))
+    return Trajectory(solution.problem_id, solution.steps, tuple(turns), solution.answer, solution.stop, version)
+
+
+def group_of(rated_paths: Sequence[Rated], paths: Sequence[Path]) -> Group:
+    """The states and outcomes of the paths of a problem; paths with equal ids share states."""
+    numbers: dict[tuple[object, ...], int] = {}
+    states = []
+    for one, path in zip(rated_paths, paths, strict=True):
+        seen = [(part.key, token) for part in path.parts for token in part.segment.ids]
+        of_path = []
+        for k in range(steps_of(one.trajectory)):
+            end = next((at for at, step in enumerate(path.steps) if step > k), len(seen))
+            of_path.append(numbers.setdefault(tuple(seen[:end]), len(numbers)))
+        states.append(tuple(of_path))
+    return Group(tuple(states), tuple(one.outcome for one in rated_paths))
+
+
+def group(rated_paths: Sequence[Rated], problem: Problem, inputs: InputBuilder) -> Group:
+    """The group of the paths that are trained on."""
+    kept = [one for one in rated_paths if not one.excluded]
+    return group_of(kept, [path_of(one.trajectory, problem, inputs) for one in kept])
+
+
+def without(paths: Sequence[Rated], exclude: ExcludeConfig, uses_level: bool) -> list[Rated]:
+    """The paths of a problem, those of a group that cannot teach anything marked as excluded: a group of one, and a
+    group with level outcomes if the config leaves it out and no term uses it."""
+    kept = [one for one in paths if not one.excluded]
+    outcomes = {one.outcome for one in kept if one.outcome is not None}
+    reason = ALONE if len(kept) == 1 else LEVEL if exclude.level_groups and not uses_level and len(outcomes) < 2 else ""
+    return [replace(one, excluded=one.excluded or reason) for one in paths]
+
+
+# --- the stored round
+
+
+def round_file(run: FilePath, round_number: int) -> FilePath:
+    """The file of a round."""
+    return run / "rounds" / f"{round_number:05}.jsonl"
+
+
+def write_round(run: FilePath, round_number: int, rollouts: Rollouts) -> None:
+    """Store a round, all of it or nothing."""
+    lines = [
+        json.dumps({"key": f"{one.trajectory.problem_id}/{i}", **to_json(one)}) + "\n"
+        for of_problem in rollouts
+        for i, one in enumerate(of_problem)
+    ]
+    write_atomically(round_file(run, round_number), "".join(lines))
+
+
+def read_round(run: FilePath, round_number: int) -> Rollouts | None:
+    """The stored round, by problem; None if it is not stored."""
+    path = round_file(run, round_number)
+    if not path.exists():
+        return None
+    found: dict[str, list[Rated]] = {}
+    for record in read_records(path):
+        one = from_json(Rated, {name: value for name, value in record.items() if name != "key"})
+        found.setdefault(one.trajectory.problem_id, []).append(one)
+    return list(found.values())
