@@ -73,8 +73,8 @@ def advantages(estimator: Estimator, rewards: Paths, group: Group, measured: Pat
     if estimator.normalise == "leave_one_out" and estimator.value == "none":
         paid = _less_others(paid)
     values = _values(estimator, paid, group, measured)
-    found = [
-        _of_path(r, v, estimator.lam) if r is not None and v is not None else [None] * len(nodes)
+    found: Advantages = [
+        [None] * len(nodes) if r is None or v is None else _of_path(r, v, estimator.lam)
         for r, v, nodes in zip(paid, values, group.states, strict=True)
     ]
     return _normalised(estimator.normalise, found, paid, group)
