@@ -26,7 +26,7 @@ class WeightSync:
     """The servers of a policy. Create and `close` it in the same event loop."""
 
     def __init__(self, config: ServerConfig) -> None:
-        self.clients = Servers(config).clients
+        self.clients = [server.client for server in Servers(config).each]
 
     async def close(self) -> None:
         """Close all connections."""

@@ -15,8 +15,8 @@ from datasets import Image, List, Value
 from train.policy.pairs import PairTree
 from vlprm.data.importing import from_data_url
 from vlprm.model.inputs import InputBuilder
-from vlprm.serving.client import data_url
 from vlprm.serving.messages import messages
+from vlprm.serving.wire import ShownImage, data_url
 from vlprm.steps import SEPARATOR
 
 _MESSAGES = List({"role": Value("string"), "content": List({"type": Value("string"), "text": Value("string")})})
@@ -37,29 +37,25 @@ def trl_rows(tree: PairTree, inputs: InputBuilder) -> Iterator[dict[str, Any]]:
             before.insert(0, node)
             node = tree.parents[node]
         steps = [tree.steps[n] for n in before]
-        turns = messages(tree.problem, steps, inputs, data_url)
+        turns = messages(tree.problem, steps, inputs, lambda *image: ShownImage(data_url(*image)))
         prompt = [_trl_message(turn["role"], turn["content"]) for turn in turns]
         if prompt[-1]["role"] == "assistant" and not prompt[-1]["content"][0]["text"].endswith(SEPARATOR):
             prompt[-1]["content"][0]["text"] += SEPARATOR
+        images = [part for turn in turns for part in turn["content"] if isinstance(part, ShownImage)]
         yield {
-            "images": [{"bytes": from_data_url(url), "path": None} for turn in turns for url in _urls(turn["content"])],
+            "images": [{"bytes": from_data_url(image.url.decode()), "path": None} for image in images],
             "prompt": prompt,
             "chosen": [_trl_message("assistant", tree.steps[pair.better].text)],
             "rejected": [_trl_message("assistant", tree.steps[pair.worse].text)],
         }
 
 
-def _trl_message(role: str, content: str | Sequence[dict[str, Any]]) -> dict[str, Any]:
+def _trl_message(role: str, content: str | Sequence[Any]) -> dict[str, Any]:
     parts = [{"type": "text", "text": content}] if isinstance(content, str) else content
     return {
         "role": role,
         "content": [
-            {"type": "image", "text": None} if part["type"] == "image_url" else {"type": "text", "text": part["text"]}
+            {"type": "image", "text": None} if isinstance(part, ShownImage) else {"type": "text", "text": part["text"]}
             for part in parts
         ],
     }
-
-
-def _urls(content: str | Sequence[dict[str, Any]]) -> list[str]:
-    parts = [] if isinstance(content, str) else content
-    return [part["image_url"]["url"] for part in parts if part["type"] == "image_url"]
