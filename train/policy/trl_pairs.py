@@ -51,7 +51,7 @@ def trl_rows(tree: PairTree, inputs: InputBuilder) -> Iterator[dict[str, Any]]:
 
 
 def _trl_message(role: str, content: str | Sequence[Any]) -> dict[str, Any]:
-    parts = [{"type": "text", "text": content}] if isinstance(content, str) else content
+    parts: Sequence[Any] = [{"type": "text", "text": content}] if isinstance(content, str) else content
     return {
         "role": role,
         "content": [
