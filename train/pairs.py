@@ -31,6 +31,8 @@ RESULTS = "results.json"
 
 def main(config: PairsConfig) -> None:
     """Run `vlprm pairs`."""
+    if config.worse >= config.better:
+        raise UserError(f"worse ({config.worse:g}) must be below better ({config.better:g}); lower it")
     with open_parquet(config.dataset) as file:
         rows = file.metadata.num_rows
     of_policy = [checkpoint_folder(config.policy)] if config.format == "trl" else []

@@ -26,8 +26,8 @@ OTHER = Step("other", "red")
 
 
 def label(right: int, valid: int = 4, judged: bool | None = None, target: float | None = None) -> StepLabel:
-    verdict = None if judged is None else Verdict(judged, None if judged else "reasoning")
-    return StepLabel(right, valid, valid, verdict, target)
+    votes = {} if judged is None else {"judge": Verdict(judged, None if judged else "reasoning")}
+    return StepLabel(right, valid, valid, votes, target)
 
 
 def path(*steps: tuple[Step, int, StepLabel], right: bool | None) -> LabelledPath:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import math
+import shutil
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
@@ -253,6 +254,13 @@ def test_a_reward_model_is_no_policy(labelled_pairs: Path, tmp_path: Path, backb
     save_reward_model(checkpoint, tmp_path / "prm", checkpoint.config)
     command, config = configs("dpo", tmp_path / "run", str(tmp_path / "prm"), labelled_pairs)
     with pytest.raises(ValueError, match="is a reward model with a step head; give a policy"):
+        command.main(config)
+
+
+def test_a_policy_without_a_chat_template_is_refused(labelled_pairs: Path, tmp_path: Path, backbone: Path) -> None:
+    shutil.copytree(backbone, tmp_path / "policy", ignore=shutil.ignore_patterns("*.jinja"))
+    command, config = configs("dpo", tmp_path / "run", str(tmp_path / "policy"), labelled_pairs)
+    with pytest.raises(ValueError, match=r"policy has no chat template; add its chat_template\.jinja"):
         command.main(config)
 
 

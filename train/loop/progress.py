@@ -8,6 +8,7 @@ import os
 import shutil
 import time
 from collections.abc import Mapping
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,8 @@ from vlprm.runs.folder import write_atomically
 
 log = logging.getLogger(__name__)
 
+TRACKERS = {"wandb": ("wandb",), "trackio": ("trackio",), "tensorboard": ("tensorboard", "tensorboardX")}
+
 
 def refuse_data_parallel() -> None:
     """UserError if one process sees several GPUs: the Trainer would use DataParallel, which cannot split a batch."""
@@ -28,6 +31,14 @@ def refuse_data_parallel() -> None:
             f"{torch.cuda.device_count()} GPUs are visible to one process; start it with accelerate launch, or set"
             " CUDA_VISIBLE_DEVICES=0"
         )
+
+
+def refuse_missing_tracker(report_to: str) -> None:
+    """UserError if the tracker that receives metrics is not installed."""
+    packages = TRACKERS.get(report_to, ())
+    if packages and not any(map(find_spec, packages)):
+        needed = packages[0]
+        raise UserError(f"report_to: {needed} needs the package {needed}; pip install it, or leave out report_to")
 
 
 def last_whole_checkpoint(folder: Path) -> str | None:

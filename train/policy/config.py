@@ -9,7 +9,6 @@ from typing import Literal
 from jsonargparse.typing import ClosedUnitInterval, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
 
 from vlprm.builtin.size import Size
-from vlprm.model.attention import Attention
 from vlprm.model.checkpoint_config import Part
 from vlprm.tasks import TASKS
 
@@ -114,14 +113,12 @@ class SftConfig:
         policy: checkpoint folder of the policy, or builtin/policy.
         freeze: parts of the model that are not trained: vision, projector, text.
         lora_rank: rank of LoRA adapters on the text layers, merged into the saved policy; 0 trains without adapters.
-        attention: attention kernels of the vision tower and of the text layers.
         epochs: passes over the data.
         batch_tokens: maximum tokens per device batch, padding included.
         accumulate: batches per device in one optimizer step.
         learning_rate: peak learning rate.
         schedule: decay of the learning rate after warm-up.
         warmup: fraction of the optimizer steps used for learning rate warm-up.
-        weight_decay: weight decay of AdamW.
         checkpointing: recompute activations in the backward pass, to save memory.
         bfloat16: train in bfloat16 mixed precision.
         checkpoint_every: optimizer steps between checkpoints.
@@ -138,14 +135,12 @@ class SftConfig:
     policy: str = "builtin/policy"
     freeze: tuple[Part, ...] = ("vision",)
     lora_rank: NonNegativeInt = 0
-    attention: Attention = Attention()
     epochs: PositiveInt = 1
     batch_tokens: PositiveInt = 4096
     accumulate: PositiveInt = 1
     learning_rate: PositiveFloat = 1e-6
     schedule: Literal["linear", "cosine"] = "cosine"
     warmup: ClosedUnitInterval = 0.1
-    weight_decay: NonNegativeFloat = 0.0
     checkpointing: bool = False
     bfloat16: bool = False
     checkpoint_every: PositiveInt = 50
@@ -165,14 +160,12 @@ class DpoConfig:
         policy: checkpoint folder of the policy, or builtin/policy.
         freeze: parts of the model that are not trained: vision, projector, text.
         lora_rank: rank of LoRA adapters on the text layers, merged into the saved policy; 0 trains without adapters.
-        attention: attention kernels of the vision tower and of the text layers.
         epochs: passes over the data.
         batch_tokens: maximum tokens per device batch, padding included.
         accumulate: batches per device in one optimizer step.
         learning_rate: peak learning rate.
         schedule: decay of the learning rate after warm-up.
         warmup: fraction of the optimizer steps used for learning rate warm-up.
-        weight_decay: weight decay of AdamW.
         checkpointing: recompute activations in the backward pass, to save memory.
         bfloat16: train in bfloat16 mixed precision.
         checkpoint_every: optimizer steps between checkpoints.
@@ -187,14 +180,12 @@ class DpoConfig:
     policy: str = "builtin/policy"
     freeze: tuple[Part, ...] = ("vision",)
     lora_rank: NonNegativeInt = 0
-    attention: Attention = Attention()
     epochs: PositiveInt = 1
     batch_tokens: PositiveInt = 4096
     accumulate: PositiveInt = 1
     learning_rate: PositiveFloat = 1e-6
     schedule: Literal["linear", "cosine"] = "cosine"
     warmup: ClosedUnitInterval = 0.1
-    weight_decay: NonNegativeFloat = 0.0
     checkpointing: bool = False
     bfloat16: bool = False
     checkpoint_every: PositiveInt = 50

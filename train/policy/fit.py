@@ -19,11 +19,12 @@ from torch.utils.data import Dataset
 from transformers import PrinterCallback
 
 from train.loop.batches import evened, plan_batches
-from train.loop.progress import Progress, last_whole_checkpoint, refuse_data_parallel
+from train.loop.progress import Progress, last_whole_checkpoint, refuse_data_parallel, refuse_missing_tracker
 from train.loop.trainer import BatchTrainer, training_arguments
 from train.policy.batches import ANSWERS
 from train.policy.config import DpoConfig, SftConfig
 from train.policy.model import load_packed_policy
+from vlprm.errors import UserError
 from vlprm.model.checkpoint_config import FILE_NAME
 from vlprm.model.loading import Checkpoint, checkpoint_folder, freeze
 from vlprm.model.lora import add_adapters, with_adapters
@@ -56,13 +57,16 @@ def train_policy(
     """Open the run folder, train on the task that `prepare` makes for the policy, and save. A killed run resumes from
     its last checkpoint."""
     refuse_data_parallel()
+    refuse_missing_tracker(config.report_to)
+    if config.lora_rank and "text" in config.freeze:
+        raise UserError("lora_rank trains adapters on the text layers, but freeze lists text; take text out of freeze")
     with PartialState().main_process_first():
         open_run(config.run, dump(config), config.seed, [*sources, checkpoint_folder(config.policy)])
     if (config.run / FILE_NAME).exists():
         log.info("%s is already trained", config.run)
         return
     with timed(config.run, "train") if PartialState().is_main_process else nullcontext():
-        checkpoint = load_packed_policy(config.policy, attention=config.attention)
+        checkpoint = load_packed_policy(config.policy)
         trainer = make_trainer(config, checkpoint, prepare(checkpoint))
         trainer.train(resume_from_checkpoint=last_whole_checkpoint(config.run))
         save(config, command, sources, checkpoint, trainer)
@@ -121,7 +125,7 @@ def make_trainer(config: SftConfig | DpoConfig, checkpoint: Checkpoint, task: Ta
             {
                 "params": [p for p in model.parameters() if p.requires_grad],
                 "lr": config.learning_rate,
-                "weight_decay": config.weight_decay,
+                "weight_decay": 0.0,
             }
         ],
         model=_trainable(config, checkpoint),

@@ -17,7 +17,7 @@ from vlprm.data.importing import from_data_url
 from vlprm.model.inputs import InputBuilder
 from vlprm.serving.messages import messages
 from vlprm.serving.wire import ShownImage, data_url
-from vlprm.steps import SEPARATOR
+from vlprm.steps import join_steps, separator_after, turns_of
 
 _MESSAGES = List({"role": Value("string"), "content": List({"type": Value("string"), "text": Value("string")})})
 TRL_FEATURES = {
@@ -39,8 +39,9 @@ def trl_rows(tree: PairTree, inputs: InputBuilder) -> Iterator[dict[str, Any]]:
         steps = [tree.steps[n] for n in before]
         turns = messages(tree.problem, steps, inputs, lambda *image: ShownImage(data_url(*image)))
         prompt = [_trl_message(turn["role"], turn["content"]) for turn in turns]
-        if prompt[-1]["role"] == "assistant" and not prompt[-1]["content"][0]["text"].endswith(SEPARATOR):
-            prompt[-1]["content"][0]["text"] += SEPARATOR
+        if prompt[-1]["role"] == "assistant":
+            begun = join_steps(turns_of(steps)[-1]) + separator_after(steps[-1])
+            prompt[-1] = _trl_message("assistant", begun)
         images = [part for turn in turns for part in turn["content"] if isinstance(part, ShownImage)]
         yield {
             "images": [{"bytes": from_data_url(image.url.decode()), "path": None} for image in images],

@@ -4,10 +4,10 @@ the run folder is opened, so the folder can take the corrected config."""
 from __future__ import annotations
 
 from dataclasses import replace
-from importlib.util import find_spec
 
 from transformers import AutoConfig
 
+from train.loop.progress import refuse_missing_tracker
 from train.reward.config import PrmConfig
 from vlprm.errors import UserError
 from vlprm.model.attention import refuse_missing_flash
@@ -16,8 +16,6 @@ from vlprm.model.families import family_of
 from vlprm.model.loading import checkpoint_config_of, checkpoint_folder, load_inputs
 from vlprm.model.reward_loading import refuse_to_drop_head
 from vlprm.prompts import TEMPLATES
-
-TRACKERS = {"wandb": ("wandb",), "trackio": ("trackio",), "tensorboard": ("tensorboard", "tensorboardX")}
 
 
 def check(config: PrmConfig) -> None:
@@ -33,10 +31,7 @@ def check(config: PrmConfig) -> None:
     refuse_missing_flash(config.attention)
     folder = checkpoint_folder(config.backbone)
     refuse_to_drop_head(folder, checkpoint_config_of(folder), config.head, config.surprise, config.verdicts)
-    packages = TRACKERS.get(config.report_to, ())
-    if packages and not any(map(find_spec, packages)):
-        needed = packages[0]
-        raise UserError(f"report_to: {needed} needs the package {needed}; pip install it, or leave out report_to")
+    refuse_missing_tracker(config.report_to)
     if config.prompt_template not in (None, *TEMPLATES):
         raise UserError(f"unknown prompt template {config.prompt_template!r}; give one of {', '.join(TEMPLATES)}")
     if config.min_pixels is not None or config.max_pixels is not None:

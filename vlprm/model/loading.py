@@ -125,6 +125,10 @@ def load_inputs(folder: Path, checkpoint_config: CheckpointConfig | None = None)
         processor = AutoProcessor.from_pretrained(folder, trust_remote_code=False)
     except (OSError, KeyError, ValueError) as error:
         raise UserError(_unloadable(folder, error)) from error
+    if not processor.chat_template:
+        raise UserError(
+            f"{folder} has no chat template; add its chat_template.jinja, or give an instruction-tuned model"
+        )
     config = AutoConfig.from_pretrained(folder)
     own = limits_of(processor, checkpoint_config.family or family_of(config))
     inputs = InputBuilder(processor, checkpoint_config, config)
