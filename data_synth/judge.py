@@ -31,6 +31,7 @@ from data_synth.judges.premises import premises_tree
 from data_synth.search.store import Searched, TreeRun
 from data_synth.search.tree import read_solutions
 from vlprm.errors import UserError
+from vlprm.labels.sources import declared
 from vlprm.policy.open import open_chat, open_policy
 from vlprm.policy.replay import ANSWERS, ReplayPolicy
 from vlprm.prompts import PREMISES
@@ -57,6 +58,8 @@ def main(config: JudgeConfig) -> None:
     """Run `vlprm judge`."""
     if config.judge == "model" and config.model is None:
         raise UserError("judge: model needs a model; set model to a checkpoint folder, or judge: oracle")
+    if config.rates is not None:
+        declared(config.rates.specificity, config.rates.sensitivity)
     trees = TreeRun(config.trees)
     tasks = load_tasks(config.tasks) if config.needs_scenes else {}
     if config.needs_scenes:
@@ -84,13 +87,12 @@ def _compute(trees: TreeRun, records: Records, tasks: Tasks, config: JudgeConfig
     """Judge with the oracle, a check or the simulated reader, which read all solutions."""
     names = {"oracle": f"oracle with error rate {config.error_rate}", "check": f"check of {config.check}"}
     name = names.get(config.judge, f"simulated reader with error rate {config.error_rate}")
-    rates = {"rates": RATES[config.check], "local": True} if config.judge == "check" else {}
     for searched in tracked(trees, "trees", len(trees)):
         problem = searched.problem
         if problem.id not in records.keys:
             verdicts = on_each_path(searched.tree, partial(_computed, problem, tasks, config))
             judged = Judged(verdicts, read_solutions(problem, searched.tree))
-            records.append([{**_record(problem.id, name, judged), **rates}])
+            records.append([_record(problem.id, name, judged, config)])
 
 
 def _computed(problem: Problem, tasks: Tasks, config: JudgeConfig, steps: Sequence[Step]) -> list[Verdict | None]:
@@ -102,16 +104,16 @@ def _computed(problem: Problem, tasks: Tasks, config: JudgeConfig, steps: Sequen
 
 async def _ask_model(trees: TreeRun, records: Records, model: ModelConfig, config: JudgeConfig) -> None:
     """Judge up to `in_flight` trees concurrently. Answers are stored until the record of their tree is written."""
-    asks, by_premises = config.judge == "ask", config.ask.template == PREMISES and config.judge == "model"
+    asks = config.judge == "ask"
     name = f"{Path(model.checkpoint).name} {'reading again' if asks else f'with {config.ask.template}'}"
-    judges = reread_tree if asks else premises_tree if by_premises else judge_tree
+    judges = reread_tree if asks else premises_tree if _by_premises(config) else judge_tree
     with stopped_by_sigint() as stopping:
         async with open_chat(model.server) if model.is_served else open_policy(model) as engine:
             kept = ReplayPolicy(engine, config.run / ANSWERS, records.keys, stopping)
 
             async def judged(searched: Searched) -> dict[str, Any]:
                 verdicts = await judges(searched.problem, searched.tree, kept, config.ask, config.seed)
-                return _record(searched.problem.id, name, verdicts) | ({"local": True} if by_premises else {})
+                return _record(searched.problem.id, name, verdicts, config)
 
             todo = (searched for searched in trees if searched.problem.id not in records.keys)
             unanswered: set[str] = set()
@@ -125,10 +127,18 @@ async def _ask_model(trees: TreeRun, records: Records, model: ModelConfig, confi
                 kept.forget(records.keys - unanswered)
 
 
-def _record(problem_id: str, judge: str, judged: Judged) -> dict[str, Any]:
+def _by_premises(config: JudgeConfig) -> bool:
+    return config.judge == "model" and config.ask.template == PREMISES
+
+
+def _record(problem_id: str, judge: str, judged: Judged, config: JudgeConfig) -> dict[str, Any]:
+    checks = config.judge == "check"
+    rates = RATES[config.check] if checks else config.rates and dataclasses.asdict(config.rates)
     return {
         "key": problem_id,
         "judge": judge,
+        **({"rates": rates} if rates else {}),
+        **({"local": True} if checks or _by_premises(config) else {}),
         "verdicts": [None if verdict is None else dataclasses.asdict(verdict) for verdict in judged.verdicts],
         "solutions": judged.solutions,
         "failures": dict(judged.failures),

@@ -41,6 +41,19 @@ class AskConfig:
 
 
 @dataclass(frozen=True)
+class Rates:
+    """Declared rates of a source, measured elsewhere: between 0 and 1.
+
+    Args:
+        specificity: share of the correct steps that it calls correct.
+        sensitivity: share of the wrong steps that it calls wrong.
+    """
+
+    specificity: float
+    sensitivity: float
+
+
+@dataclass(frozen=True)
 class JudgeConfig:
     """Judge the steps of search trees.
 
@@ -57,6 +70,8 @@ class JudgeConfig:
         model: the judge model; a served one may be any chat model, and verdicts name its `checkpoint`.
         ask: prompt and sampling of the judge model.
         in_flight: maximum number of trees judged at once.
+        rates: the judge's error rates, if they are known; without them, data_synth.label estimates them, which needs
+            several kinds of steps. A check declares its own.
     """
 
     trees: Path
@@ -69,6 +84,7 @@ class JudgeConfig:
     ask: AskConfig = AskConfig()
     in_flight: PositiveInt = 64
     check: Literal["deduction", "arithmetic"] = "deduction"
+    rates: Rates | None = None
 
     @property
     def needs_scenes(self) -> bool:
