@@ -58,8 +58,10 @@ def main(config: JudgeConfig) -> None:
     """Run `vlprm judge`."""
     if config.judge == "model" and config.model is None:
         raise UserError("judge: model needs a model; set model to a checkpoint folder, or judge: oracle")
-    if config.rates is not None:
-        declared(config.rates.specificity, config.rates.sensitivity)
+    if (config.specificity is None) != (config.sensitivity is None):
+        raise UserError("specificity and sensitivity are declared together; give both, or neither to estimate them")
+    if config.rates:
+        declared(config.rates["specificity"], config.rates["sensitivity"])
     trees = TreeRun(config.trees)
     tasks = load_tasks(config.tasks) if config.needs_scenes else {}
     if config.needs_scenes:
@@ -133,7 +135,7 @@ def _by_premises(config: JudgeConfig) -> bool:
 
 def _record(problem_id: str, judge: str, judged: Judged, config: JudgeConfig) -> dict[str, Any]:
     checks = config.judge == "check"
-    rates = RATES[config.check] if checks else config.rates and dataclasses.asdict(config.rates)
+    rates = RATES[config.check] if checks else config.rates
     return {
         "key": problem_id,
         "judge": judge,

@@ -41,19 +41,6 @@ class AskConfig:
 
 
 @dataclass(frozen=True)
-class Rates:
-    """Declared rates of a source, measured elsewhere: between 0 and 1.
-
-    Args:
-        specificity: share of the correct steps that it calls correct.
-        sensitivity: share of the wrong steps that it calls wrong.
-    """
-
-    specificity: float
-    sensitivity: float
-
-
-@dataclass(frozen=True)
 class JudgeConfig:
     """Judge the steps of search trees.
 
@@ -70,8 +57,9 @@ class JudgeConfig:
         model: the judge model; a served one may be any chat model, and verdicts name its `checkpoint`.
         ask: prompt and sampling of the judge model.
         in_flight: maximum number of trees judged at once.
-        rates: the judge's error rates, if they are known; without them, data_synth.label estimates them, which needs
-            several kinds of steps. A check declares its own.
+        specificity: share of the correct steps that the judge calls correct, if it is known; without it,
+            data_synth.label estimates both rates, which needs several kinds of steps. A check declares its own.
+        sensitivity: share of the wrong steps that the judge calls wrong, if it is known.
     """
 
     trees: Path
@@ -84,7 +72,15 @@ class JudgeConfig:
     ask: AskConfig = AskConfig()
     in_flight: PositiveInt = 64
     check: Literal["deduction", "arithmetic"] = "deduction"
-    rates: Rates | None = None
+    specificity: ClosedUnitInterval | None = None
+    sensitivity: ClosedUnitInterval | None = None
+
+    @property
+    def rates(self) -> dict[str, float] | None:
+        """The rates that the user declares; None if they are to be estimated."""
+        if self.specificity is None or self.sensitivity is None:
+            return None
+        return {"specificity": self.specificity, "sensitivity": self.sensitivity}
 
     @property
     def needs_scenes(self) -> bool:
