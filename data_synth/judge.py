@@ -32,6 +32,7 @@ from data_synth.judges.store import SUMMARY, VERDICTS
 from data_synth.search.store import Searched, TreeRun
 from data_synth.search.tree import read_solutions
 from vlprm.errors import UserError
+from vlprm.labels.sources import declared
 from vlprm.policy.open import open_chat, open_policy
 from vlprm.policy.replay import ANSWERS, ReplayPolicy
 from vlprm.policy.usage import CountedPolicy
@@ -61,6 +62,10 @@ def main(config: JudgeConfig) -> None:
     """Run `vlprm judge`."""
     if config.judge == "model" and config.model is None:
         raise UserError("judge: model needs a model; set model to a checkpoint folder, or judge: oracle")
+    if (config.specificity is None) != (config.sensitivity is None):
+        raise UserError("specificity and sensitivity are declared together; give both, or neither to estimate them")
+    if config.rates:
+        declared(config.rates["specificity"], config.rates["sensitivity"])
     trees = TreeRun(config.trees)
     tasks = load_tasks(config.tasks) if config.needs_scenes else {}
     if config.needs_scenes:
@@ -88,13 +93,12 @@ def _compute(trees: TreeRun, records: Records, tasks: Tasks, config: JudgeConfig
     """Judge with the oracle, a check or the simulated reader, which read all solutions."""
     names = {"oracle": f"oracle with error rate {config.error_rate}", "check": f"check of {config.check}"}
     name = names.get(config.judge, f"simulated reader with error rate {config.error_rate}")
-    rates = {"rates": RATES[config.check], "local": True} if config.judge == "check" else {}
     with progress("trees", len(trees), len(records.keys)) as reached:
         for searched in trees.every(1, but=records.keys):
             problem = searched.problem
             verdicts = on_each_path(searched.tree, partial(_computed, problem, tasks, config))
             judged = Judged(verdicts, read_solutions(problem, searched.tree))
-            records.append([{**_record(problem.id, name, judged), **rates}])
+            records.append([_record(problem.id, name, judged, config)])
             reached(len(records.keys))
 
 
@@ -107,9 +111,9 @@ def _computed(problem: Problem, tasks: Tasks, config: JudgeConfig, steps: Sequen
 
 async def _ask_model(trees: TreeRun, records: Records, model: ModelConfig, config: JudgeConfig) -> None:
     """Judge up to `in_flight` trees concurrently. Answers are stored until the record of their tree is written."""
-    asks, by_premises = config.judge == "ask", config.ask.template == PREMISES and config.judge == "model"
+    asks = config.judge == "ask"
     name = f"{Path(model.checkpoint).name} {'reading again' if asks else f'with {config.ask.template}'}"
-    judges = reread_tree if asks else premises_tree if by_premises else judge_tree
+    judges = reread_tree if asks else premises_tree if _by_premises(config) else judge_tree
     with stopped_by_sigint() as stopping:
         async with open_chat(model.server) if model.is_served else open_policy(model) as engine:
             counted = CountedPolicy(engine)
@@ -117,7 +121,7 @@ async def _ask_model(trees: TreeRun, records: Records, model: ModelConfig, confi
 
             async def judged(searched: Searched) -> dict[str, Any]:
                 verdicts = await judges(searched.problem, searched.tree, kept, config.ask, config.seed)
-                return _record(searched.problem.id, name, verdicts) | ({"local": True} if by_premises else {})
+                return _record(searched.problem.id, name, verdicts, config)
 
             todo = trees.every(1, but=records.keys)
             meter = Meter(config.run, "judge", device_count(model))
@@ -131,10 +135,18 @@ async def _ask_model(trees: TreeRun, records: Records, model: ModelConfig, confi
             kept.compact()
 
 
-def _record(problem_id: str, judge: str, judged: Judged) -> dict[str, Any]:
+def _by_premises(config: JudgeConfig) -> bool:
+    return config.judge == "model" and config.ask.template == PREMISES
+
+
+def _record(problem_id: str, judge: str, judged: Judged, config: JudgeConfig) -> dict[str, Any]:
+    checks = config.judge == "check"
+    rates = RATES[config.check] if checks else config.rates
     return {
         "key": problem_id,
         "judge": judge,
+        **({"rates": rates} if rates else {}),
+        **({"local": True} if checks or _by_premises(config) else {}),
         "verdicts": [None if verdict is None else dataclasses.asdict(verdict) for verdict in judged.verdicts],
         "solutions": judged.solutions,
         "failures": dict(judged.failures),

@@ -215,19 +215,20 @@ def _stage_table(stages: dict[str, Any]) -> Table:
 def _artifacts(found: dict[str, Any]) -> str:
     told = "too few steps" if found["auroc"] is None else f"AUROC {found['auroc']:.3f}"
     return (
-        f"{found['injected']} injected steps against {found['natural']} natural wrong ones, told apart by their words"
+        f"{found['injected']} injected steps against {found['natural']} natural first errors, told apart by their words"
         f" alone: {told} (0.5: not at all)"
     )
 
 
 def _sources(sources: dict[str, Any]) -> Table:
-    rates = list(next(iter(sources.values()))["rates"])
-    table = plain_table(
-        "Sources of verdicts (95% intervals)", "source", "what it is", "speaks of %", *rates, "depends on"
-    )
-    for name, source in sources.items():
-        dependence = ", ".join(f"{other} {rho:.2f}" for other, rho in source["dependence"].items())
-        table.add_row(name, source["kind"], percent(source["coverage"]), *source["rates"].values(), dependence)
+    table = plain_table("Sources of verdicts, rates with 95% intervals", "", *sources)
+    table.add_row("what it is", *(source["kind"] for source in sources.values()))
+    table.add_row("speaks of %", *(percent(source["coverage"]) for source in sources.values()))
+    for rate in next(iter(sources.values()))["rates"]:
+        table.add_row(rate, *(source["rates"][rate] for source in sources.values()))
+    for other in sources:
+        found = (source["dependence"].get(other) for source in sources.values())
+        table.add_row(f"depends on {other}", *("" if rho is None else f"{rho:.2f}" for rho in found))
     return table
 
 

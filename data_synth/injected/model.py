@@ -8,17 +8,16 @@ from dataclasses import dataclass, replace
 
 from data_synth.injected.config import InjectConfig
 from data_synth.injected.tree import Injected, chosen
+from data_synth.judges.model import CONTROL_TOKEN
 from vlprm.errors import ProblemError
 from vlprm.labels.fusion import HIGH_VALUE, seen_value
-from vlprm.labels.judge import NoJudgement, last_json
+from vlprm.labels.judge import NoJudgement, object_schema, read_json
 from vlprm.policy import Policy, Request, all_answers
 from vlprm.prompts import ERRORS, INJECTION_TEMPLATES
-from vlprm.schema import ErrorKind, Problem, StepTree, structured
+from vlprm.schema import ErrorKind, Problem, StepTree
 from vlprm.steps import parse_step
 
-SCHEMA = {
-    "type": "object", "properties": {"step": {"type": "string"}}, "required": ["step"], "additionalProperties": False
-}  # fmt: skip
+SCHEMA = object_schema({"step": {"type": "string"}})
 
 
 @dataclass(frozen=True)
@@ -55,6 +54,9 @@ async def _rewritten(
     prompt = INJECTION_TEMPLATES["inject@1"].format(
         steps="\n\n".join(path), question=problem.question, error=ERRORS[place.kind]
     )
+    if CONTROL_TOKEN.search(prompt):  # a server would obey it
+        failures["control_token"] += 1
+        return None
     request = Request(
         replace(problem, question=prompt, meta={}), (), 1, f"{problem.id}#inject{place.node}", config.seed,
         config.temperature, config.max_tokens, SCHEMA,
@@ -63,12 +65,9 @@ async def _rewritten(
         (answer,) = await engine.sample(request)
         if answer.failure or not answer.ended:
             raise NoJudgement(answer.failure or "length")
-        text = structured(_Rewritten, last_json(answer.text), "not a step").step.strip()
+        text = read_json(_Rewritten, answer.text).step.strip()
     except (NoJudgement, ProblemError) as error:
         failures[error.cause if isinstance(error, NoJudgement) else error.failure] += 1
-        return None
-    except ValueError:
-        failures["bad_field"] += 1
         return None
     written = parse_step(text)
     parent = tree.nodes[place.node].parent

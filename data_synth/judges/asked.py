@@ -13,20 +13,20 @@ import asyncio
 import dataclasses
 import random
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TypeVar
+from functools import partial
+from typing import Any, TypeVar
 
 from data_synth.judges.config import AskConfig
-from data_synth.judges.model import EXAMPLE, Judged
+from data_synth.judges.model import CONTROL_TOKEN, Judged, read_answers
 from data_synth.search.tree import read_solutions
 from vlprm.answers import CANONICAL, is_correct
-from vlprm.errors import ProblemError
 from vlprm.images import content_hash
-from vlprm.labels.judge import NoJudgement, last_json
-from vlprm.policy import UNANSWERED, Continuation, Policy, Request, all_answers
+from vlprm.labels.judge import object_schema, read_json
+from vlprm.policy import Policy, Request, all_answers
 from vlprm.prompts import QUESTION_TEMPLATES, READING_TEMPLATES
-from vlprm.schema import AnswerType, Problem, Step, StepTree, Verdict, structured
+from vlprm.schema import AnswerType, Problem, Step, StepTree, Verdict
 from vlprm.tasks.scene import rng_for
 from vlprm.tasks.synthetic import SyntheticFamily
 
@@ -48,14 +48,10 @@ class _Reading:
     answer: str
 
 
-def _schema(fields: dict[str, dict[str, object]]) -> dict[str, object]:
-    return {"type": "object", "properties": fields, "required": list(fields), "additionalProperties": False}
-
-
-QUESTION_SCHEMA = _schema(
+QUESTION_SCHEMA = object_schema(
     {"question": {"type": "string"}, "answer": {"type": "string"}, "type": {"enum": list(ANSWER_TYPES)}}
 )
-READING_SCHEMA = _schema({"answer": {"type": "string"}})
+READING_SCHEMA = object_schema({"answer": {"type": "string"}})
 
 
 class Reader:
@@ -87,7 +83,7 @@ class Reader:
         first, *others = read
         agrees = _same(first, asked.answer, asked.type)
         if agrees is None or not all(_same(other, first, asked.type) for other in others):
-            self.judged.failures["not_comparable" if agrees is None else "unsure"] += 1
+            self.judged.failed("not_comparable" if agrees is None else "unsure")
             return None
         reason = f"{asked.question} {first}"
         return Verdict(True, None, reason) if agrees else Verdict(False, "perception", reason)
@@ -96,14 +92,12 @@ class Reader:
         """The question that a step answers; None if it answers none, or if the question names the answer."""
         prompt = QUESTION_TEMPLATES["question@1"].format(question=self.problem.question, step=text)
         blind = dataclasses.replace(self.problem, question=prompt, images=(), meta={})
-        for answer in await self._asked(blind, 1, f"question{content_hash(text.encode())}", QUESTION_SCHEMA):
-            made = self._parsed(answer, Question)
-            if made is None:
-                return None
+        key = f"question{content_hash(text.encode())}"
+        for made in await self._asked(blind, 1, key, QUESTION_SCHEMA, partial(read_json, Question)):
             if not made.question.strip() or not made.answer.strip() or made.type not in ANSWER_TYPES:
-                self.judged.failures["not_comparable"] += 1
+                self.judged.failed("not_comparable")
             elif _names(made.question, made.answer):
-                self.judged.failures["names_the_answer"] += 1
+                self.judged.failed("names_the_answer", made.question)
             else:
                 return made
         return None
@@ -113,37 +107,19 @@ class Reader:
         prompt = READING_TEMPLATES["reading@1"].format(question=question)
         shown = dataclasses.replace(self.problem, question=prompt, meta={})
         key = f"reading{content_hash(question.encode())}"
-        answers = await self._asked(shown, self.config.samples, key, READING_SCHEMA)
-        read = (self._parsed(answer, _Reading) for answer in answers)
-        return [reading.answer for reading in read if reading and reading.answer.strip()]
+        read = await self._asked(shown, self.config.samples, key, READING_SCHEMA, partial(read_json, _Reading))
+        return [reading.answer for reading in read]
 
-    async def _asked(self, shown: Problem, n: int, key: str, schema: dict[str, object]) -> list[Continuation]:
+    async def _asked(
+        self, shown: Problem, n: int, key: str, schema: dict[str, Any], read: Callable[[str], T]
+    ) -> list[T]:
+        config = self.config
+        if CONTROL_TOKEN.search(shown.question):  # a server would obey it
+            return self.judged.failed("control_token")
         request = Request(
-            shown, (), n, f"{self.problem.id}#{key}", self.seed, self.config.temperature, self.config.max_tokens, schema
+            shown, (), n, f"{self.problem.id}#{key}", self.seed, config.temperature, config.max_tokens, schema
         )
-        try:
-            answers = await self.engine.sample(request)
-        except ProblemError as error:
-            self.judged.failures[error.failure] += 1
-            self.judged.example = self.judged.example or f"{error.failure}: {error}"
-            return []
-        self.judged.requests += 1
-        self.judged.tokens += sum(answer.tokens for answer in answers)
-        self.judged.unanswered += any(answer.failure in UNANSWERED for answer in answers)
-        return answers
-
-    def _parsed(self, answer: Continuation, kind: type[T]) -> T | None:
-        try:
-            if answer.failure or not answer.ended:
-                raise NoJudgement(answer.failure or "length")
-            return structured(kind, last_json(answer.text), "not an answer")
-        except NoJudgement as failure:
-            cause = failure.cause
-        except ValueError:
-            cause = "bad_field"
-        self.judged.failures[cause] += 1
-        self.judged.example = self.judged.example or f"{cause}: {' '.join(answer.text.split())[:EXAMPLE]}"
-        return None
+        return await read_answers(request, self.engine, config.tries, self.judged, read)
 
 
 def _same(answer: str, other: str, answer_type: AnswerType) -> bool | None:

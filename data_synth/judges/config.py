@@ -57,6 +57,9 @@ class JudgeConfig:
         model: the judge model; a served one may be any chat model, and verdicts name its `checkpoint`.
         ask: prompt and sampling of the judge model.
         in_flight: maximum number of trees judged at once.
+        specificity: share of the correct steps that the judge calls correct, if it is known; without it,
+            data_synth.label estimates both rates, which needs several kinds of steps. A check declares its own.
+        sensitivity: share of the wrong steps that the judge calls wrong, if it is known.
     """
 
     trees: Path
@@ -69,6 +72,15 @@ class JudgeConfig:
     ask: AskConfig = AskConfig()
     in_flight: PositiveInt = 64
     check: Literal["deduction", "arithmetic"] = "deduction"
+    specificity: ClosedUnitInterval | None = None
+    sensitivity: ClosedUnitInterval | None = None
+
+    @property
+    def rates(self) -> dict[str, float] | None:
+        """The rates that the user declares; None if they are to be estimated."""
+        if self.specificity is None or self.sensitivity is None:
+            return None
+        return {"specificity": self.specificity, "sensitivity": self.sensitivity}
 
     @property
     def needs_scenes(self) -> bool:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import dataclasses
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import Any, TypeVar
 
 from data_synth.judges.config import AskConfig
 from data_synth.search.tree import read_solutions
@@ -14,6 +15,7 @@ from vlprm.labels.judge import CONTROL_TOKEN, NoJudgement, judge_problem, judge_
 from vlprm.policy import UNANSWERED, Continuation, Policy, Request, all_answers
 from vlprm.schema import Problem, StepTree, Verdict
 
+T = TypeVar("T")
 EXAMPLE = 200  # characters shown of an unreadable answer
 
 
@@ -30,6 +32,12 @@ class Judged:
     unanswered: int = 0
     requests: int = 0
     tokens: int = 0
+
+    def failed(self, cause: str, *said: str) -> list[Any]:
+        """Count a judgement without result, and return none."""
+        self.failures[cause] += 1
+        self.example = self.example or ": ".join(filter(None, (cause, *said)))
+        return []
 
 
 async def judge_tree(problem: Problem, tree: StepTree, engine: Policy, config: AskConfig, seed: int) -> Judged:
@@ -57,44 +65,45 @@ async def _judgements(
         # A server would read it as a control token, and the policy could then close the judge's turn.
         judged.failures["control_token"] += 1
         return []
-    read: list[list[Verdict]] = []
     try:
-        asked = Request(
-            judge_problem(problem, steps, config.template), (), config.samples, f"{problem.id}#judge{path[-1]}", seed,
-            config.temperature, config.max_tokens, judge_schema(len(steps), config.template),
-        )  # fmt: skip
-        for again in range(config.tries):
-            key = f"{asked.key}.{again}" if again else asked.key
-            answers = await engine.sample(dataclasses.replace(asked, n=config.samples - len(read), key=key))
-            judged.requests += 1
-            judged.tokens += sum(answer.tokens for answer in answers)
-            read += _readable(answers, len(steps), config.template, judged)
-            if len(read) == config.samples:
-                break
-        else:
-            judged.unanswered += any(answer.failure in UNANSWERED for answer in answers)
+        shown = judge_problem(problem, steps, config.template)
     except ProblemError as error:
-        judged.failures[error.failure] += 1
-        judged.example = judged.example or f"{error.failure}: {error}"
-    return read
+        return judged.failed(error.failure, str(error))
+    asked = Request(
+        shown, (), config.samples, f"{problem.id}#judge{path[-1]}", seed,
+        config.temperature, config.max_tokens, judge_schema(len(steps), config.template),
+    )  # fmt: skip
+    return await read_answers(
+        asked, engine, config.tries, judged, lambda text: parse_judgement(text, len(steps), config.template)
+    )
 
 
-def _readable(answers: Sequence[Continuation], steps: int, template: str, judged: Judged) -> list[list[Verdict]]:
-    read = []
-    for answer in answers:
+async def read_answers(asked: Request, engine: Policy, tries: int, judged: Judged, read: Callable[[str], T]) -> list[T]:
+    """Up to `asked.n` readable answers, in up to `tries` calls. Those that cannot be read are counted in `judged`."""
+    made: list[T] = []
+    for again in range(tries):
+        key = f"{asked.key}.{again}" if again else asked.key
         try:
-            read.append(_read(answer, steps, template))
-        except NoJudgement as failure:
-            judged.failures[failure.cause] += 1
-            text = " ".join(answer.text.split())[:EXAMPLE]  # a weak judge fills its answer with white space
-            said = ": ".join(filter(None, (failure.cause, failure.said, text)))
-            judged.example = judged.example or said
-    return read
+            answers = await engine.sample(dataclasses.replace(asked, n=asked.n - len(made), key=key))
+        except ProblemError as error:
+            return made + judged.failed(error.failure, str(error))
+        judged.requests += 1
+        judged.tokens += sum(answer.tokens for answer in answers)
+        for answer in answers:
+            try:
+                made.append(read(_whole(answer)))
+            except NoJudgement as failure:
+                text = " ".join(answer.text.split())[:EXAMPLE]  # a weak judge fills its answer with white space
+                judged.failed(failure.cause, failure.said, text)
+        if len(made) == asked.n:
+            return made
+    judged.unanswered += any(answer.failure in UNANSWERED for answer in answers)
+    return made
 
 
-def _read(answer: Continuation, steps: int, template: str) -> list[Verdict]:
+def _whole(answer: Continuation) -> str:
     if answer.failure:
         raise NoJudgement(answer.failure)
     if not answer.ended:
         raise NoJudgement("length")
-    return parse_judgement(answer.text, steps, template)
+    return answer.text

@@ -12,28 +12,20 @@ from collections.abc import Callable
 from typing import TypeVar
 
 from data_synth.judges.config import AskConfig
-from data_synth.judges.model import EXAMPLE, Judged
+from data_synth.judges.model import Judged, read_answers
 from data_synth.search.tree import read_solutions
-from vlprm.errors import ProblemError
 from vlprm.images import crop, open_image, png, source_of
-from vlprm.labels.judge import CONTROL_TOKEN, CORRECT, WRONG, NoJudgement, majority, parse_citation, parse_verdict
-from vlprm.policy import UNANSWERED, Policy, Request, all_answers
+from vlprm.labels.judge import CONTROL_TOKEN, CORRECT, WRONG, majority, object_schema, parse_citation, parse_verdict
+from vlprm.policy import Policy, Request, all_answers
 from vlprm.prompts import CITATION_TEMPLATES, PREMISES, PREMISES_TEMPLATES
 from vlprm.schema import ERROR_KINDS, Problem, Step, StepTree, Verdict
 
 T = TypeVar("T")
 NUMBERS = {"type": "array", "items": {"type": "integer", "minimum": 1}}
-CITATION_SCHEMA = {
-    "type": "object", "properties": {"uses": NUMBERS}, "required": ["uses"], "additionalProperties": False
-}  # fmt: skip
-VERDICT_SCHEMA = {
-    "type": "object",
-    "properties": {
-        "reason": {"type": "string"}, "verdict": {"enum": [CORRECT, WRONG]}, "error": {"enum": ["none", *ERROR_KINDS]}
-    },
-    "required": ["reason", "verdict", "error"],
-    "additionalProperties": False,
-}  # fmt: skip
+CITATION_SCHEMA = object_schema({"uses": NUMBERS})
+VERDICT_SCHEMA = object_schema(
+    {"reason": {"type": "string"}, "verdict": {"enum": [CORRECT, WRONG]}, "error": {"enum": ["none", *ERROR_KINDS]}}
+)
 
 
 async def premises_tree(problem: Problem, tree: StepTree, engine: Policy, config: AskConfig, seed: int) -> Judged:
@@ -58,7 +50,7 @@ async def _of_node(
         request = Request(
             shown, (), n, f"{problem.id}#{name}{node}", seed, config.temperature, config.max_tokens, schema  # type: ignore[arg-type]
         )  # fmt: skip
-        return await _read(request, engine, config, judged, read)
+        return await read_answers(request, engine, config.tries, judged, read)
 
     cited: tuple[int, ...] = ()
     if len(steps) > 1:
@@ -70,33 +62,6 @@ async def _of_node(
         (cited,) = found
     shown = _shown(problem, steps, cited)
     return majority(await asked(shown, config.samples, "step", VERDICT_SCHEMA, parse_verdict))
-
-
-async def _read(asked: Request, engine: Policy, config: AskConfig, judged: Judged, read: Callable[[str], T]) -> list[T]:
-    """Up to `asked.n` readable answers, in up to `config.tries` calls."""
-    made: list[T] = []
-    for again in range(config.tries):
-        key = f"{asked.key}.{again}" if again else asked.key
-        try:
-            answers = await engine.sample(dataclasses.replace(asked, n=asked.n - len(made), key=key))
-        except ProblemError as error:
-            judged.failures[error.failure] += 1
-            judged.example = judged.example or f"{error.failure}: {error}"
-            return made
-        judged.requests += 1
-        judged.tokens += sum(answer.tokens for answer in answers)
-        for answer in answers:
-            try:
-                if answer.failure or not answer.ended:
-                    raise NoJudgement(answer.failure or "length")
-                made.append(read(answer.text))
-            except NoJudgement as failure:
-                judged.failures[failure.cause] += 1
-                judged.example = judged.example or f"{failure.cause}: {' '.join(answer.text.split())[:EXAMPLE]}"
-        if len(made) == asked.n:
-            return made
-    judged.unanswered += any(answer.failure in UNANSWERED for answer in answers)
-    return made
 
 
 def _citing(problem: Problem, steps: list[Step]) -> Problem:

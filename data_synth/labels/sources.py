@@ -124,10 +124,10 @@ def _opened(path: Path, trees: list[Path]) -> _Source:
 def _declared(path: Path, rates: Mapping[str, float] | None, local: bool) -> SourceReliability | None:
     if rates is None:
         return None
-    for name, rate in rates.items():
-        if not 0 < rate < 1:
-            raise UserError(f"{path} declares a {name} of {rate}; give a rate between 0 and 1, such as 0.999")
-    return declared(**rates, local=local)
+    try:
+        return declared(**rates, local=local)
+    except UserError as error:
+        raise UserError(f"{path}: {error}") from error
 
 
 class Gold:

@@ -1,4 +1,4 @@
-"""Whether injected steps can be told from natural wrong steps by their words alone.
+"""Whether injected steps can be told from natural first errors by their words alone.
 
 If they can, a reward model may learn the maker's style in place of the error. A classifier of words and pairs of words
 (naive Bayes, five folds by problem) tries: an AUROC of 0.5 means that it cannot.
@@ -18,23 +18,31 @@ from data_synth.reports.tally import DatasetRow
 from vlprm.labels.fusion import INJECTED, rule_calls_wrong
 from vlprm.labels.judge_reliability import TreeEvidence
 from vlprm.metrics import auroc
+from vlprm.prompts import ERRORS
+from vlprm.steps import step_kind
 
 FOLDS, LEAST = 5, 20  # steps of each sort, without which nothing is said
 _WORD = re.compile(r"\w+|[^\w\s]")
 
 
 class ArtifactTally:
-    """The words of injected steps and of natural steps that are called wrong, by problem."""
+    """The words of injected steps and of natural first errors, by problem."""
 
     def __init__(self) -> None:
         self._steps: list[tuple[int, bool, Counter[str]]] = []  # fold, whether it was injected, its words
 
     def add(self, number: int, row: DatasetRow, evidence: TreeEvidence) -> None:
-        """Collect the wrong steps of a row."""
+        """Collect the injected steps of a row, and its natural steps of the same kinds that are the first called wrong
+        on their path."""
         rule = json.loads(row["meta"])["rule"]
-        for text, target, label in zip(row["completions"], row["labels"], evidence.labels, strict=True):
+        spoilt: list[bool] = []
+        steps = zip(row["completions"], row["parents"], row["labels"], evidence.labels, strict=True)
+        for text, parent, target, label in steps:
+            before = parent >= 0 and spoilt[parent]
+            wrong = target is not None and rule_calls_wrong(rule, target)
+            spoilt.append(before or wrong)
             injected = INJECTED in label.votes
-            if injected or (target is not None and rule_calls_wrong(rule, target)):
+            if injected or (wrong and not before and step_kind(text) in ERRORS):
                 self._steps.append((number % FOLDS, injected, _features(text)))
 
     def result(self) -> dict[str, Any] | None:

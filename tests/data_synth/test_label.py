@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from data_synth import judge, label, report
+from data_synth.judges.checks import CHECKS
 from data_synth.judges.config import JudgeConfig
 from data_synth.labels.config import LabelConfig
 from data_synth.reports.config import ReportConfig
@@ -131,7 +132,7 @@ def test_sources_that_cannot_be_used_are_named(run: Path) -> None:
     ]:
         refused(said, folder, gold=json.dumps(line) + "\n")
     refused(
-        r"declares a specificity of 1.0; give a rate between 0 and 1",
+        r"judgements.jsonl: a declared specificity of 1.0 is not between 0 and 1; give a rate such as",
         rewritten(run, "judgements", rates={"specificity": 1.0, "sensitivity": 0.9}),
     )
     silent = rewritten(run, "judgements", rates=None, verdicts=[])
@@ -158,3 +159,30 @@ def test_gold_labels_are_counted_among_the_anchors(run: Path) -> None:
         meta = json.loads(read_rows(run / name / "dataset.parquet")[0]["meta"])
         anchors.append(meta["reliability"]["sources"]["judgements"]["anchors"]["specificity"])
     assert anchors[1] > anchors[0]
+
+
+def test_a_judge_may_declare_its_rates(run: Path) -> None:
+    config = JudgeConfig(run / "trees", run / "second", specificity=0.9, sensitivity=0.8)
+    judge.main(config)
+    label.main(LabelConfig(run / "trees", run / "labels", (run / "second",)))
+    meta = json.loads(read_rows(run / "labels" / "dataset.parquet")[0]["meta"])
+    source = meta["reliability"]["sources"]["second"]
+    assert (source["declared"], source["says"][0][0], source["intervals"]) == (True, 0.9, {})
+    with pytest.raises(ValueError, match=r"a declared sensitivity of 0.0 is not between 0 and 1; give a rate such as"):
+        judge.main(dataclasses.replace(config, run=run / "third", sensitivity=0.0))
+    assert not (run / "third").exists()
+
+
+def test_a_check_is_a_source_beside_a_judge(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    judge.main(JudgeConfig(run / "trees", run / "check", "check"))
+    label.main(LabelConfig(run / "trees", run / "labels", (run / "judgements", run / "check")))
+    rows = read_rows(run / "labels" / "dataset.parquet")
+    sources = json.loads(rows[0]["meta"])["reliability"]["sources"]
+    assert sources["check"]["kind"] == "check of deduction"
+    assert (sources["check"]["declared"], sources["check"]["local"]) == (True, True)
+    votes = [e["label"]["votes"] for row in rows for e in json.loads(row["evidence"])]
+    assert any("check" in vote for vote in votes)
+    assert any("check" not in vote for vote in votes), "readings are not checked"
+    monkeypatch.setitem(CHECKS, "arithmetic", lambda problem, steps, tasks: [None] * len(steps))
+    with pytest.raises(ValueError, match="the check of arithmetic has nothing to say about any of these steps"):
+        judge.main(JudgeConfig(run / "trees", run / "sums", "check", tasks=(), check="arithmetic"))

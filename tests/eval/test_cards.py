@@ -15,6 +15,7 @@ from eval.tables.config import TableConfig
 from tests.docs.test_docs import ROOT
 from tests.eval.test_tables import run_of, text_of
 from vlprm.runs.journal import Records, finish
+from vlprm.schema import SCHEMA_VERSION
 
 POOLS: list[list[bool | None]] = [[False, True], [True, False], [None, True], [False, False]]
 WHOLE = {"name": "mathvista", "subset": "all", "problems": 0}
@@ -79,7 +80,7 @@ def test_a_problem_that_failed_is_missing_from_the_whole(tmp_path: Path) -> None
     (folder / "done.json").unlink()
     records = Records(folder / "records.jsonl")
     named = {"key": "mathvista/9/pool", "at": 9, "benchmark": "mathvista", "problem": "9", "method": "pool"}
-    records.append([{**named, "schema": 1, "failure": "image_missing"}])
+    records.append([{**named, "schema": SCHEMA_VERSION, "failure": "image_missing"}])
     finish(records)
     refused(folder)
 

@@ -35,7 +35,7 @@ from vlprm.runs.config import parse
 from vlprm.runs.folder import open_run
 from vlprm.runs.journal import Records, finish, read_records
 from vlprm.runs.pools import PARAMETERS
-from vlprm.schema import Solution, from_json
+from vlprm.schema import SCHEMA_VERSION, Solution, from_json
 from vlprm.scoring.aggregate import AGGREGATIONS
 from vlprm.scoring.config import ScorerConfig
 from vlprm.scoring.tree import score_whole
@@ -195,7 +195,7 @@ def run_of(
             [
                 {
                     **named,
-                    "schema": 1,
+                    "schema": SCHEMA_VERSION,
                     "failure": "",
                     "question_type": "",
                     "candidates": stored,
@@ -351,7 +351,7 @@ def searched(folder: Path, spent: list[int], right: bool = True) -> None:
         candidate = {"answer": "x", "vote": "x", "right": right, "scores": [], "read": 0,
                      "solution": {"tokens": 1, "read": 0}, "whole": None, "truth": None}  # fmt: skip
         named = {"key": f"b/{i}/dvts", "at": i, "benchmark": "b", "problem": str(i), "method": "dvts"}
-        said = {"schema": 1, "failure": "", "candidates": [candidate], "shares": [1.0], "cost": cost}
+        said = {"schema": SCHEMA_VERSION, "failure": "", "candidates": [candidate], "shares": [1.0], "cost": cost}
         records.append([{**named, **said}])
     finish(records)
 
@@ -464,7 +464,7 @@ def test_tables_refuse_what_they_cannot_compare(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"has no config\.yaml"):
         read_runs((tmp_path,), "methods")
     path = first / "records.jsonl"
-    path.write_text(path.read_text().replace('"schema": 1', '"schema": 0'))
+    path.write_text(path.read_text().replace(f'"schema": {SCHEMA_VERSION}', '"schema": 0'))
     (first / "done.json").unlink()
     finish(Records(path))
     with pytest.raises(ValueError, match=r"has schema 0, but this code reads 1; repeat the run"):

@@ -5,7 +5,8 @@
 The policy is simulated: a careless writer with the blind spots of configs/builtin/policy.yaml, a little rarer, and one
 slip in a hundred claims elsewhere, each independent of the others. Four solutions of a problem are searched with eight
 rollouts a prefix. Judges are right about 80% of the steps, with independent or sticky errors (see
-`tests.perf.label_quality`). All rates and all dependences are estimated, except those that the checker declares.
+`tests.perf.label_quality`). All rates and all dependences are estimated, except the checker's and those of the rows
+that say so.
 
 F1 is that of wrong steps, as `label_quality` has it. Each row is compared with the best of its own sources alone, and
 with a naive product of its votes (`product`), which takes all sources for independent.
@@ -62,10 +63,13 @@ ROWS: dict[str, tuple[str, ...]] = {
     "a judge and the checker": ("a", "check"),
     "a judge and a re-reading (90%)": ("a", "reread 90"),
     "a judge and a re-reading (80%)": ("a", "reread 80"),
+    "a judge and a declared re-reading (90%)": ("a", "declared 90"),
+    "declared re-reading (90%) and checker, no judge": ("declared 90", "check"),
     "re-reading (90%) and checker, no judge": ("reread 90", "check"),
     "three judges, re-reading (90%), checker": ("a", "b", "c", "reread 90", "check"),
 }
-ALONE = {"reread 90", "reread 80", "check"}  # sources that speak of a kind of steps alone
+ALONE = {"reread 90", "reread 80", "declared 90", "check"}  # sources that speak of a kind of steps alone
+DECLARED = {"check": declared(**RATES["deduction"], local=True), "declared 90": declared(0.9, 0.95)}
 Says = Callable[[Problem, Sequence[Step], float, int], list[Verdict | None]]
 Said = Mapping[str, Sequence[list[Verdict | None]]]  # per source, the verdicts on the nodes of each tree
 
@@ -208,6 +212,10 @@ def said_by_all(known: Sequence[Tree], style: Says, seed: int) -> Said:
     def judge(number: int, accuracy: float) -> list[list[Verdict | None]]:
         return of(lambda problem, steps: style(problem, steps, 1 - accuracy, 100 * seed + number))
 
+    def reader(accuracy: float) -> list[list[Verdict | None]]:
+        return of(lambda problem, steps: reread(TASKS[problem.task], problem, steps, 1 - accuracy, seed))
+
+    again = reader(0.9)
     a, b, c, other, silent = (judge(number, ACCURACY) for number in range(5))
     return {
         "a": a, "b": b, "c": c, "a again": a,
@@ -215,12 +223,7 @@ def said_by_all(known: Sequence[Tree], style: Says, seed: int) -> Said:
         "weak": judge(5, 0.6), "adversary": judge(6, 0.3),
         "abstainer": _mixed(known, silent, [[None] * len(v) for v in silent], SPEAKS, seed),
         "check": of(lambda problem, steps: CHECKS["deduction"](problem, steps, TASKS)),
-        **{
-            f"reread {100 * accuracy:.0f}": of(
-                lambda problem, steps, rate=1 - accuracy: reread(TASKS[problem.task], problem, steps, rate, seed)  # type: ignore[misc]
-            )
-            for accuracy in (0.9, 0.8)
-        },
+        "reread 90": again, "declared 90": again, "reread 80": reader(0.8),
     }  # fmt: skip
 
 
@@ -259,8 +262,7 @@ def _of_seed(known: Sequence[Tree], said: Said) -> dict[str, dict[str, float]]:
 def _fused(known: Sequence[Tree], said: Said, sources: Sequence[str]) -> tuple[dict[str, float], dict[str, float]]:
     """The measures of the fused labels, and of a product that takes all sources for independent."""
     evidence = [_evidence(tree.searched.tree, {s: said[s][i] for s in sources}) for i, tree in enumerate(known)]
-    exact = {"check": declared(**RATES["deduction"], local=True)} if "check" in sources else {}
-    quality = estimate_reliability(evidence, exact)
+    quality = estimate_reliability(evidence, DECLARED)
     naive = replace(quality, sources={n: replace(s, dependence={}) for n, s in quality.sources.items()})
     return _measures(known, evidence, quality), _measures(known, evidence, naive)
 

@@ -13,6 +13,7 @@ import pytest
 import torch
 import yaml
 
+from data_synth.injected.config import InjectConfig
 from data_synth.judges.config import JudgeConfig
 from data_synth.labels.config import LabelConfig
 from data_synth.search.config import TreesConfig, TreeSearchConfig
@@ -233,6 +234,7 @@ STAGES = {
     TreesConfig: ["--run=x"],
     JudgeConfig: ["--run=x", "--trees=x"],
     LabelConfig: ["--run=x", "--trees=x"],
+    InjectConfig: ["--run=x", "--trees=x"],
     PrmConfig: ["--run=x", "--dataset=x"],
     RunConfig: ["--run=x", "--policy=x", "--benchmarks=[]"],
     ViewConfig: ["--run=x"],

@@ -151,7 +151,10 @@ def test_rows_carry_the_datasets_labels(dataset: Path, inputs: InputBuilder) -> 
         whole = labelled_row(tree, inputs, LossConfig(), {})
         assert sum(whole.weights) == sum(len(path.steps) for path in tree)
         assert len(whole.targets) == len({node for path in tree for node in path.nodes})
-    batch = batch_rows([labelled_row([p], inputs, LossConfig(), {}) for p in tree], inputs)
+    rows = [labelled_row([p], inputs, LossConfig(), {}) for p in tree]
+    batch = batch_rows(rows, inputs)
+    for of_batch, row in zip(batch["labels"], rows, strict=True):  # each row keeps its own targets, exact zeros too
+        assert of_batch[: len(row.targets)].tolist() == pytest.approx(row.targets)
     assert batch["labels"].shape == batch["step_ends"].shape == batch["error_kinds"].shape
     assert (batch["mm_token_type_ids"] == 1).any()
     assert KIND_INDEX["action"] == OUTPUTS.index("perception")

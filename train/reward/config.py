@@ -47,7 +47,8 @@ class LossConfig:
         labels: training signal of a step: its target (soft), its target thresholded to 0 or 1 (hard), or its count of
             right rollouts with a Beta-Binomial likelihood (counts).
         threshold: a step is wrong if its target is at most this value; used by hard labels, after_first_error, weights,
-            pairs and critiques. Default: by fusion rule: Monte Carlo values are wrong at 0, others below 0.5.
+            pairs and critiques. Default: by fusion rule: Monte Carlo values are wrong at 0, relative ones below 0.8,
+            others below 0.5.
         concentration: labels=counts: concentration of the Beta distribution around the predicted reward, in rollouts.
         error_kinds: train the head to tell perception errors from reasoning errors; otherwise only right from wrong.
         wrong_weight: weight of a wrong step; a correct step has weight 1.

@@ -84,9 +84,12 @@ def judge_schema(steps: int, template: str = "judge@1") -> dict[str, Any]:
         "verdict": {"enum": [CORRECT, WRONG]},
         "error": {"enum": ["none", *ERROR_KINDS]},
     }
-    item = {"type": "object", "properties": said, "required": list(said), "additionalProperties": False}
-    listed = {"type": "array", "items": item, "minItems": steps, "maxItems": steps}
-    fields = {"steps": listed, "correction": {"type": "string"}}
+    listed = {"type": "array", "items": object_schema(said), "minItems": steps, "maxItems": steps}
+    return object_schema({"steps": listed, "correction": {"type": "string"}})
+
+
+def object_schema(fields: dict[str, Any]) -> dict[str, Any]:
+    """The JSON schema of an object with exactly these fields."""
     return {"type": "object", "properties": fields, "required": list(fields), "additionalProperties": False}
 
 
@@ -128,7 +131,7 @@ def parse_judgement(text: str, steps: int, template: str = "judge@1") -> list[Ve
     (`contradiction`): a correct step with an error, a wrong one without an error, or a correction without a wrong step.
     """
     said: _Judgement | _AlignedJudgement
-    said = _structured(_AlignedJudgement, text) if template in ALIGNED else _structured(_Judgement, text)
+    said = read_json(_AlignedJudgement, text) if template in ALIGNED else read_json(_Judgement, text)
     if any(not 1 <= item.step <= steps for item in said.steps):
         raise NoJudgement("unknown_step")
     if [item.step for item in said.steps] != list(range(1, steps + 1)):
@@ -194,19 +197,20 @@ class _Cited:
 
 def parse_verdict(text: str) -> Verdict:
     """The judgement of a single step. NoJudgement as for `parse_judgement`."""
-    said = _structured(_OfOne, text)
+    said = read_json(_OfOne, text)
     return _verdict(_Said(1, said.reason, said.verdict, said.error))
 
 
 def parse_citation(text: str, step: int) -> tuple[int, ...]:
     """The numbers of the earlier steps that a step builds on, in order. NoJudgement if one is not an earlier step."""
-    uses = _structured(_Cited, text).uses
+    uses = read_json(_Cited, text).uses
     if any(not 1 <= used < step for used in uses):
         raise NoJudgement("unknown_step")
     return tuple(sorted(set(uses)))
 
 
-def _structured(kind: type[T], text: str) -> T:
+def read_json(kind: type[T], text: str) -> T:
+    """The object that a model's answer ends with. NoJudgement if there is none, or if its fields are others."""
     body = last_json(text)
     try:
         return structured(kind, body, "not a judgement")

@@ -20,9 +20,10 @@ Both use only steps before which some source spoke and none saw an error, becaus
 on. Alarms of a source that tells little (`SourceReliability.informs`) do not count for that. The share of steps that
 carry an error on is estimated from the alarms after an error, given the sources' rates.
 
-A source may declare its rates, as an exact checker does. Then they are not estimated, and its alarms are anchors for
-the others. A source that judges a step by its premises alone is heard up to the first error only. Gold labels add to
-the counts of what sources say. Sources that miss the same errors count for less: `vlprm.labels.dependence`.
+A source may declare its rates. Then they are not estimated, and if it is exact, as a checker is, its verdicts are
+anchors for the others. A source that judges a step by its premises alone is heard up to the first error only. Gold
+labels add to the counts of what sources say. Sources that miss the same errors count for less:
+`vlprm.labels.dependence`.
 """
 
 from __future__ import annotations
@@ -318,8 +319,8 @@ def _estimated(
 ) -> Reliability:
     """Expectation-maximisation over the states, with the sources' rates estimated on the anchors only."""
     free = [i for i, source in enumerate(fixed) if source is None]
-    exact = steps.verdicts[:, [i for i, source in enumerate(fixed) if source]]
-    alarmed = (exact > 0).any(axis=1)  # by a source with declared rates
+    exact = steps.verdicts[:, [i for i, source in enumerate(fixed) if source and source.is_exact]]
+    alarmed = (exact > 0).any(axis=1)
     anchors = steps.surely_spoilt | alarmed
     trusted = {i: _fewest_alarms(steps, i) | (_is_open(steps) & (exact == 0).any(axis=1)) for i in free}
     says = [SAYS_PRIOR.copy() if source is None else np.array(source.says) for source in fixed]

@@ -7,12 +7,14 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from vlprm.errors import UserError
 from vlprm.schema import ERROR_KINDS, STEP_KINDS
 
 VERDICTS = ("correct", *ERROR_KINDS)  # possible verdicts on a step
 # Pseudo-counts of the states, and of the verdicts on correct steps and on errors of each kind. They equal a few steps,
 # and matter only where data is scarce.
 STATES_PRIOR = np.array([4, 1, 1, 0.2, 0.5, 0.25, 0.1])
+EXACT = 0.98  # least declared rate of a source whose verdicts are anchors
 INFORMS = 0.4  # least sensitivity less false alarms; a source without either has 0, one that lies less than 0
 CARRIED_PRIOR = (6, 8)  # after an error, 6 of 8 steps are wrong too
 SAYS_PRIOR = np.array([[9, 0.4, 0.4, 0.2], [0.5, 3.5, 0.75, 0.25], [0.5, 0.75, 3.5, 0.25], [0.5, 0.5, 0.5, 3.5]])
@@ -49,6 +51,11 @@ class SourceReliability:
         }
 
     @property
+    def is_exact(self) -> bool:
+        """Whether it declared that it is hardly ever mistaken: then what it says is an anchor for the others."""
+        return self.declared and min(self.rates.values()) >= EXACT
+
+    @property
     def informs(self) -> bool:
         """Whether its alarms tell errors from correct steps well enough to mark where a solution is still right."""
         found = (self.rates["sensitivity/perception"] + self.rates["sensitivity/reasoning"]) / 2
@@ -78,7 +85,11 @@ class Reliability:
 
 
 def declared(specificity: float, sensitivity: float, local: bool = False) -> SourceReliability:
-    """A source with declared rates, the same for all kinds of errors; it nearly always names the kind."""
+    """A source with declared rates, the same for all kinds of errors; it nearly always names the kind. UserError if a
+    rate is not between 0 and 1."""
+    for name, rate in (("specificity", specificity), ("sensitivity", sensitivity)):
+        if not 0 < rate < 1:
+            raise UserError(f"a declared {name} of {rate} is not between 0 and 1; give a rate such as 0.999")
     correct = [specificity, *[(1 - specificity) / len(ERROR_KINDS)] * len(ERROR_KINDS)]
     wrong = [
         [1 - sensitivity, *(sensitivity * (0.98 if said == kind else 0.01) for said in ERROR_KINDS)]
