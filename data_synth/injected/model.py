@@ -8,10 +8,9 @@ from dataclasses import dataclass, replace
 
 from data_synth.injected.config import InjectConfig
 from data_synth.injected.tree import Injected, chosen
-from data_synth.judges.model import CONTROL_TOKEN
 from vlprm.errors import ProblemError
 from vlprm.labels.fusion import HIGH_VALUE, seen_value
-from vlprm.labels.judge import NoJudgement, object_schema, read_json
+from vlprm.labels.judge import CONTROL_TOKEN, NoJudgement, object_schema, read_json
 from vlprm.policy import Policy, Request, all_answers
 from vlprm.prompts import ERRORS, INJECTION_TEMPLATES
 from vlprm.schema import ErrorKind, Problem, StepTree

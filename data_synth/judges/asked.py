@@ -19,11 +19,11 @@ from functools import partial
 from typing import Any, TypeVar
 
 from data_synth.judges.config import AskConfig
-from data_synth.judges.model import CONTROL_TOKEN, Judged, read_answers
+from data_synth.judges.model import Judged, read_answers
 from data_synth.search.tree import read_solutions
 from vlprm.answers import CANONICAL, is_correct
 from vlprm.images import content_hash
-from vlprm.labels.judge import object_schema, read_json
+from vlprm.labels.judge import CONTROL_TOKEN, object_schema, read_json
 from vlprm.policy import Policy, Request, all_answers
 from vlprm.prompts import QUESTION_TEMPLATES, READING_TEMPLATES
 from vlprm.schema import AnswerType, Problem, Step, StepTree, Verdict

@@ -59,12 +59,12 @@ def policy_class(backbone_class: Any) -> type[PreTrainedModel]:
     return PackedPolicy
 
 
-def load_packed_policy(name: str) -> Checkpoint:
-    """Load a policy as `policy_class`, on the CPU, in evaluation mode. UserError if the folder has a reward head."""
+def load_packed_policy(name: str, device: str = "cpu") -> Checkpoint:
+    """Load a policy as `policy_class`, in evaluation mode. UserError if the folder has a reward head."""
     folder = checkpoint_folder(name)
     head = checkpoint_config_of(folder).head
     if head != "none":
         raise UserError(f"{folder} is a reward model with a {head} head; give a policy, such as its backbone")
     inputs = load_inputs(folder)
     loader = ClassLoader(policy_class, inputs.family, Attention(), bits=16)
-    return load_checkpoint(folder, loader, "cpu", torch.float32, inputs)
+    return load_checkpoint(folder, loader, device, torch.float32, inputs)
