@@ -76,7 +76,7 @@ lint: env
 	$(VENV)/bin/mypy
 	$(VENV)/bin/lint-imports
 
-BENCHES := synth_cost synth_concurrency synth_memory label_quality train_throughput train_memory scoring score_memory \
+BENCHES := synth_cost synth_concurrency synth_memory label_quality train_throughput train_memory train_stream scoring score_memory \
   overlap search_overhead view table
 
 bench: env

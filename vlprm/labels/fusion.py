@@ -16,6 +16,8 @@ from vlprm.labels.judge_reliability import MIN_VALID, JudgeReliability, TreeEvid
 from vlprm.schema import StepLabel, Verdict
 
 HIGH_VALUE = 0.5  # least value of a step offered as a correction
+# Rules whose targets are Monte Carlo values: shares of right rollouts, of our own or as a dataset has them.
+MONTE_CARLO = ("mc", "hybrid", "mm-prm", "omega-prm", "math-shepherd")
 
 
 def mc_rule(label: StepLabel) -> float | None:
@@ -65,9 +67,10 @@ RULES: dict[Rule, TreeRule] = {
 
 
 def rule_calls_wrong(rule: str, target: float) -> bool:
-    """Whether a target calls the step wrong: under `mc` and `hybrid` a value of 0 (Math-Shepherd's hard estimate),
-    under the other rules a value below one half."""
-    return target == 0.0 if rule in ("mc", "hybrid") else target < 0.5
+    """Whether a target calls the step wrong. A Monte Carlo value is the chance that rollouts from the step are right,
+    which is often low after a correct step, so only 0 is wrong (Math-Shepherd's hard estimate). Any other target is
+    the probability that the step is correct, and wrong below one half."""
+    return target == 0.0 if rule in MONTE_CARLO else target < 0.5
 
 
 def called_wrong(label: StepLabel) -> bool:

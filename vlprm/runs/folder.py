@@ -24,6 +24,7 @@ from vlprm.runs.resume import refuse_changed_inputs, refuse_other_settings
 
 _COMMIT = re.compile(r"[0-9a-f]{40}")
 CONFIG, INPUTS, ENV, DONE, SECONDS = "config.yaml", "inputs.json", "env.json", "done.json", "seconds.json"
+INDEX = "index.parquet"  # of the rows of a dataset, which is made again where it does not fit
 PACKAGES = ("torch", "torchvision", "transformers", "datasets", "pillow", "numpy")
 
 
@@ -85,7 +86,7 @@ def open_run(
 
 def _has_work(folder: Path) -> bool:
     """Whether a folder holds more than the notes of a try that ended before its first result."""
-    notes = {CONFIG, INPUTS, ENV, DONE, SECONDS}
+    notes = {CONFIG, INPUTS, ENV, DONE, SECONDS, INDEX}
     files = (path for path in folder.rglob("*") if path.name not in notes and not path.name.endswith(".draft"))
     return any(path.is_file() and path.stat().st_size for path in files)
 
@@ -121,9 +122,14 @@ def fingerprint(path: Path, weights: bool = True) -> str:
     digest = hashlib.sha256()
     for file in sorted(filter(Path.is_file, names)):
         name = file.name if file == path else str(file.relative_to(path))
-        with file.open("rb") as stream:
-            digest.update(name.encode() + hashlib.file_digest(stream, "sha256").digest())
+        digest.update(name.encode() + bytes.fromhex(sha256_of(file)))
     return digest.hexdigest()[:16]
+
+
+def sha256_of(file: Path) -> str:
+    """The SHA-256 of a file's bytes, which are read in parts."""
+    with file.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
 def json_object(path: Path) -> dict[str, Any]:
