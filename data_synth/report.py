@@ -1,4 +1,4 @@
-"""Report the labels of a data synthesis run and their cost: tables, `synthesis.json`, and a page.
+"""Report the labels of a data synthesis run and their cost: tables, `synthesis.json`, a page, and a data card.
 
     python -m data_synth.report --run runs/demo
 
@@ -20,18 +20,20 @@ from rich.table import Table
 
 from data_synth.judges.config import JUDGEMENTS
 from data_synth.reports.artifacts import ArtifactTally
+from data_synth.reports.card import data_card
 from data_synth.reports.config import ReportConfig
 from data_synth.reports.tally import RuleTally, StepTally
 from data_synth.search.store import TreeRun
 from data_synth.search.tree import is_mixed
 from vlprm.answers import FORMS, form_of
-from vlprm.data.dataset import iterate_rows, row_evidence
+from vlprm.data.dataset import iterate_rows, row_count, row_evidence
 from vlprm.errors import UserError
 from vlprm.metrics import percent
 from vlprm.runs.config import run
 from vlprm.runs.cost import Cost, cost_of, summed
 from vlprm.runs.folder import INPUTS, fingerprint, json_object, refuse_other_inputs, seconds_of, write_atomically
 from vlprm.runs.journal import iterate_finished
+from vlprm.runs.progress import tracked
 from vlprm.tasks import load_tasks
 from vlprm.viewer.page import render_page
 from vlprm.viewer.sections import synthesis_section
@@ -39,6 +41,9 @@ from vlprm.viewer.tables import plain_table
 from vlprm.viewer.trees import LabelledTrees
 
 log = logging.getLogger(__name__)
+
+CARD_NAME = "README.md"  # where the Hub looks for it
+SHOWN = 400  # trees on the page, evenly spaced over the dataset
 
 
 def main(config: ReportConfig) -> None:
@@ -51,21 +56,30 @@ def main(config: ReportConfig) -> None:
     if dataset.exists():
         refuse_other_inputs(dataset.parent, trees.files)
     artifacts = ArtifactTally()
-    for number, row in enumerate(iterate_rows(dataset)):
+    meta: dict[str, Any] = {}
+    for number, row in enumerate(tracked(iterate_rows(dataset), "rows", row_count(dataset))):
         evidence = row_evidence(row)
         steps.add(row, evidence)
         artifacts.add(number, row, evidence)
         rules.add(row, evidence)
+        meta = meta or json.loads(row["meta"])
     judged = {name: _judged(folder) for name, folder in judgements.items()}
     sources = {name: {"failures": {}, **told, **judged.get(name, {})} for name, told in steps.sources().items()}
     results |= {"steps": steps.result(), "truth": rules.result(), "sources": sources, "artifacts": artifacts.result()}
     results["cost"] = _cost(results, config, judgements, judged)
     results["stages"] = _stages(config.run / "trees", judgements.values())
+    results["rows"] = row_count(dataset)
+    write_atomically(dataset.parent / CARD_NAME, data_card(results, meta, config.run, config.license))
     write_atomically(config.run / "synthesis.json", json.dumps(results, indent=2) + "\n")
-    page = render_page("step labels", [synthesis_section(results)], LabelledTrees(dataset))
+    trees_shown = LabelledTrees(dataset, SHOWN)
+    part = f" ({len(trees_shown)} of {trees_shown.total} trees)" if len(trees_shown) < trees_shown.total else ""
+    page = render_page(f"step labels{part}", [synthesis_section(results)], trees_shown)
     write_atomically(config.run / "synthesis.html", page)
     _print(results)
-    log.info("results in %s, page in %s", config.run / "synthesis.json", config.run / "synthesis.html")
+    log.info(
+        "results in %s, page in %s, data card in %s",
+        config.run / "synthesis.json", config.run / "synthesis.html", dataset.parent / CARD_NAME,
+    )  # fmt: skip
 
 
 def _trees(trees: TreeRun) -> dict[str, Any]:

@@ -55,7 +55,7 @@ def problem_of(config: SolveConfig) -> Problem:
         if not path.is_file():
             raise UserError(f"there is no image {path}; give the path of a PNG or JPEG file")
         images.append(path.read_bytes())
-        check_aspect(open_image(images[-1], str(path)), str(path))
+        check_aspect(open_image(images[-1], str(path)).size, str(path))
     meta = {"choices": list(config.choices)} if config.choices else {}
     question = with_options(config.question, config.choices)
     return Problem("solve", "solve", question, tuple(images), gold, config.answer_type, meta)

@@ -8,7 +8,6 @@ The same command resumes a killed run from its last checkpoint, and reaches the 
 
 from __future__ import annotations
 
-import hashlib
 import logging
 import math
 from contextlib import nullcontext
@@ -19,27 +18,24 @@ from typing import Any
 from accelerate import PartialState
 from transformers import PrinterCallback, Trainer
 
-from train.loop.batches import evened, plan_batches
 from train.loop.progress import Progress, last_whole_checkpoint, refuse_data_parallel
 from train.loop.trainer import training_arguments
-from train.reward import advice, card, plan
+from train.reward import card, plan
 from train.reward.checks import check, with_overrides
 from train.reward.config import PrmConfig
 from train.reward.curves import Curves
-from train.reward.data import check_pairs, class_weights, examples_of, learnable, rows_of
-from train.reward.split import held_out
-from train.reward.trainer import Batches, StepTrainer
-from train.reward.trees import load_trees
-from vlprm.errors import UserError
+from train.reward.planning import split_rows
+from train.reward.trainer import Batches, StepTrainer, one_sentence
 from vlprm.model.checkpoint_config import FILE_NAME
-from vlprm.model.inputs import InputBuilder
 from vlprm.model.loading import Checkpoint, checkpoint_folder, freeze, load_inputs
 from vlprm.model.lora import add_adapters, backbone_provenance
 from vlprm.model.reward_loading import load_reward_model
 from vlprm.runs.config import dump, run
-from vlprm.runs.folder import open_run, timed, write_atomically
+from vlprm.runs.folder import open_run, sha256_of, timed, write_atomically
 
 log = logging.getLogger(__name__)
+
+AHEAD = 4  # batches that each data-loader process has ready
 
 
 def main(config: PrmConfig) -> None:
@@ -50,7 +46,7 @@ def main(config: PrmConfig) -> None:
         describe(config)
         return
     with PartialState().main_process_first():
-        open_run(config.run, dump(config), config.seed, [config.dataset, checkpoint_folder(config.backbone)])
+        open_run(config.run, dump(config), config.seed, [*config.datasets, checkpoint_folder(config.backbone)])
     if (config.run / FILE_NAME).exists():
         log.info("%s is already trained", config.run)
         return
@@ -58,7 +54,8 @@ def main(config: PrmConfig) -> None:
     with timed(config.run, "train") if PartialState().is_main_process else nullcontext():
         checkpoint = new_model(config)
         trainer = make_trainer(config, checkpoint, *split_rows(config, checkpoint.inputs))
-        trainer.train(resume_from_checkpoint=last_whole_checkpoint(config.run))
+        with one_sentence():
+            trainer.train(resume_from_checkpoint=last_whole_checkpoint(config.run))
         save(config, checkpoint, trainer)
 
 
@@ -79,37 +76,6 @@ def new_model(config: PrmConfig) -> Checkpoint:
     return Checkpoint(checkpoint.model, load_inputs(checkpoint_folder(config.backbone), checkpoint_config))
 
 
-def split_rows(config: PrmConfig, inputs: InputBuilder) -> tuple[Batches, Batches]:
-    """Training and held-out batches. Problems that share an image are on the same side. UserError on unusable data."""
-    problems = load_trees(config.dataset, config.rows, config.loss.threshold)
-    try:
-        problems, unlabelled = learnable(problems, config.loss)
-        learnt, kept = held_out(problems, config.held_out, config.seed)
-    except ValueError as error:
-        raise UserError(f"{config.dataset}: {error}") from error
-    weights = class_weights(learnt, config.loss)
-    train, sizes = examples_of(learnt, config.rows, inputs, config.loss)
-    check_pairs(train, config.loss)
-    shown, _ = examples_of(kept, config.rows, inputs, config.loss)
-    log.info("%d problems in %d rows (%d tokens), %d held out", len(learnt), len(train), sum(sizes), len(kept))
-    budget = config.rows.batch_tokens
-    batches = [b for epoch in range(config.epochs) for b in plan_batches(train, sizes, budget, config.seed + epoch)]
-    batches = evened(batches, config.accumulate * PartialState().num_processes)
-    advice.on_untagged_steps(learnt, inputs.config.prompt_template)
-    advice.on_few_steps(len(batches) // (config.accumulate * PartialState().num_processes), config)
-    # One row per batch, because metrics from all devices are gathered row by row.
-    held_batches = [[example] for example in shown]
-    left_out = {
-        "solutions_without_labels": unlabelled,
-        "rows_left_out": len(rows_of(learnt, config.rows)) - len(train),
-        "eval_rows_left_out": len(rows_of(kept, config.rows)) - len(shown),
-    }
-    return (
-        Batches(batches, inputs, config.loss, weights, left_out),
-        Batches(held_batches, inputs, config.loss, weights),
-    )
-
-
 def describe(config: PrmConfig) -> None:
     """Print the resolved config and the plan of the run (`train.reward.plan`)."""
     checkpoint = new_model(config)
@@ -123,7 +89,7 @@ def make_trainer(config: PrmConfig, checkpoint: Checkpoint, train: Batches, held
     """The Trainer of a config, with progress lines in place of its own."""
     model = trainable(config, checkpoint)
     steps = math.ceil(len(train) / (config.accumulate * PartialState().num_processes))
-    curves = Curves([example[0].problem.id for (example,) in held_out.batches])
+    curves = Curves(held_out.ids())
     trainer = StepTrainer(
         loss=config.loss,
         parameters=partial(parameter_groups, config),
@@ -134,6 +100,10 @@ def make_trainer(config: PrmConfig, checkpoint: Checkpoint, train: Batches, held
             label_names=["labels", "error_kinds", "wrong"],
             eval_strategy="steps" if config.held_out else "no",
             eval_steps=config.checkpoint_every,
+            dataloader_num_workers=config.workers,
+            dataloader_prefetch_factor=AHEAD if config.workers else None,
+            # They have the tokenizer's and the dataset's objects, which cannot be sent to a process that starts anew.
+            dataloader_multiprocessing_context="fork" if config.workers else None,
         ),
         train_dataset=train,
         eval_dataset=held_out,
@@ -182,7 +152,7 @@ def save(config: PrmConfig, checkpoint: Checkpoint, trainer: Trainer) -> None:
         "license": card.license_of(config.backbone),
         "surprise": config.surprise,
         "seed": config.seed,
-        "data_hash": hashlib.sha256(config.dataset.read_bytes()).hexdigest()[:16],
+        "data_hash": "+".join(sha256_of(path)[:16] for path in config.datasets),
         "optimizer_steps": trainer.state.global_step,
         **(backbone_provenance(config.backbone, config.run) if config.lora_rank else {}),
     }

@@ -40,8 +40,22 @@ TURNS = {
     8: Image.Transpose.ROTATE_90,
 }
 
+SIDEWAYS = (5, 6, 7, 8)  # orientations that swap width and height
+PNG_METADATA = (b"eXIf", b"Raw profile type", b"com.adobe.xmp")  # may say the orientation, even after the pixels
+
+
+def _room(limit: int) -> LRUCache[bytes, Image.Image]:
+    return LRUCache(limit, getsizeof=lambda image: 4 * image.width * image.height)
+
+
 # Decoded images by file content (one image is opened many times). The largest allowed image fits.
-_OPENED: LRUCache[bytes, Image.Image] = LRUCache(1 << 29, getsizeof=lambda image: 4 * image.width * image.height)
+_OPENED = _room(1 << 29)
+
+
+def keep_decoded(limit: int) -> None:
+    """Keep at most this many bytes of decoded images in this process from now on."""
+    global _OPENED
+    _OPENED = _room(limit)
 
 
 def open_image(data: bytes, name: str = "image") -> Image.Image:
@@ -50,6 +64,22 @@ def open_image(data: bytes, name: str = "image") -> Image.Image:
     The result is cached and shared: do not draw on it.
     """
     return cached(_OPENED, data, lambda: _decoded(data, name))
+
+
+def image_size(data: bytes, name: str = "image") -> tuple[int, int]:
+    """(width, height) of the image that `open_image` gives, from the file's head where that tells it. UserError where
+    the file is not an image; pixels that cannot be decoded go unnoticed."""
+    try:
+        with Image.open(io.BytesIO(data)) as image:
+            is_small = image.width * image.height <= MAX_PIXELS
+            if is_small and image.format == "PNG" and not any(mark in data for mark in PNG_METADATA):
+                return image.size
+            if is_small and image.format in ("JPEG", "WEBP"):
+                turned = image.getexif().get(ExifTags.Base.Orientation, 1) in SIDEWAYS
+                return (image.height, image.width) if turned else image.size
+    except UNREADABLE:
+        pass  # open_image says why, or reads it after all
+    return open_image(data, name).size
 
 
 def _decoded(data: bytes, name: str) -> Image.Image:
@@ -182,10 +212,15 @@ def content_hash(data: bytes) -> str:
 
 def crop(image: Image.Image, region: Region) -> Image.Image:
     """The part of the image inside the region, extended to whole pixels and clipped to the image."""
+    return image.crop(crop_box(image.size, region))
+
+
+def crop_box(size: tuple[int, int], region: Region) -> tuple[int, int, int, int]:
+    """The pixels (left, top, right, bottom) that `crop` takes of an image of this size."""
     around = whole_pixels(region)
     left, top = max(0, int(around.x0)), max(0, int(around.y0))
-    right, bottom = min(image.width, int(around.x1)), min(image.height, int(around.y1))
-    return image.crop((left, top, max(right, left + 1), max(bottom, top + 1)))
+    right, bottom = min(size[0], int(around.x1)), min(size[1], int(around.y1))
+    return left, top, max(right, left + 1), max(bottom, top + 1)
 
 
 def whole_pixels(region: Region) -> Region:
@@ -212,8 +247,8 @@ def _blank(width: int, height: int) -> bytes:
 MAX_ASPECT = 200  # long to short side; the limit of Qwen-VL's image processors
 
 
-def check_aspect(image: Image.Image, name: str) -> None:
-    """ProblemError if an image is too long and narrow for a model."""
-    if max(image.size) > MAX_ASPECT * min(image.size):
-        size = f"{image.width} x {image.height}"
-        raise ProblemError("image_aspect", f"{name} is {size}, with an aspect ratio above {MAX_ASPECT}; pad it")
+def check_aspect(size: tuple[int, int], name: str) -> None:
+    """ProblemError if an image of this size is too long and narrow for a model."""
+    if max(size) > MAX_ASPECT * min(size):
+        said = f"{name} is {size[0]} x {size[1]}, with an aspect ratio above {MAX_ASPECT}; pad it"
+        raise ProblemError("image_aspect", said)

@@ -9,6 +9,7 @@ import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -18,15 +19,17 @@ from datasets import Features
 
 from data_synth.decontamination.config import DecontaminateConfig
 from data_synth.decontamination.embedding import BATCH, Likeness, load_embedder
-from vlprm.data.dataset import FEATURES, batches, iterate_rows, open_parquet, write_parquet
+from vlprm.data.dataset import FEATURES, batches, check_columns, iterate_rows, open_parquet, row_count, write_parquet
 from vlprm.errors import UserError
-from vlprm.images import open_image, read_inside
+from vlprm.images import keep_decoded, open_image, read_inside
 from vlprm.runs.folder import write_atomically
 from vlprm.runs.journal import placed_lines
+from vlprm.runs.progress import tracked
 
 log = logging.getLogger(__name__)
 
 HASH_SIZE = 16  # 256 bits: with 64, drawn figures of one family on a white background collide too often
+DECODED = 1 << 26  # bytes of decoded images in memory
 LIKEST = 20  # the report lists this many kept rows with the highest cosine, to help choose a threshold
 WORDS = 8  # a question of at least this many words identifies its item
 # What evaluations put around a question: image marks, a hint, a heading, and the options.
@@ -55,7 +58,7 @@ class Items:
 
     names: list[tuple[str, str]] = field(default_factory=list)
     asked: dict[str, list[int]] = field(default_factory=dict)
-    owners: list[int] = field(default_factory=list)
+    owners: list[int] = field(default_factory=list)  # in ascending order
     hashes: list[np.ndarray] = field(default_factory=list)
 
     def add(self, benchmark: str, item: str, question: str, images: Iterable[np.ndarray]) -> None:
@@ -67,13 +70,32 @@ class Items:
             self.owners.append(index)
             self.hashes.append(image)
 
-    def bits(self, images: Sequence[np.ndarray]) -> np.ndarray:
-        """(items,) smallest Hamming distance between these hashes and each item's; above 256 for no images."""
-        nearest = np.full(len(self.names), 8 * HASH_SIZE**2)
-        if images and self.hashes:
-            apart = np.bitwise_count(np.stack(self.hashes)[:, None] ^ np.stack(images)).sum(-1).min(-1)
-            np.minimum.at(nearest, np.array(self.owners), apart)
+    @cached_property
+    def _signs(self) -> np.ndarray:
+        """(hashes, 256) bits of the hashes as -1 and 1, once all items are added."""
+        return _signs(self.hashes)
+
+    def bits(self, rows: Sequence[Sequence[np.ndarray]]) -> np.ndarray:
+        """(rows, items) smallest Hamming distance between the hashes of a row and of an item; above 256 if either has
+        no image. Distances of all pairs come from one matrix product: of 256 signs, as many differ as the product is
+        below 256, halved."""
+        nearest = np.full((len(rows), len(self.names)), float(8 * HASH_SIZE**2))
+        shown = [image for images in rows for image in images]
+        if not shown or not self.hashes:
+            return nearest
+        apart = (HASH_SIZE**2 - _signs(shown) @ self._signs.T) / 2
+        items, starts = np.unique(self.owners, return_index=True)
+        of_items = np.minimum.reduceat(apart, starts, axis=1)
+        ends = np.cumsum([len(images) for images in rows])
+        for row, (images, end) in enumerate(zip(rows, ends, strict=True)):
+            if images:
+                nearest[row, items] = of_items[end - len(images) : end].min(0)
         return nearest
+
+
+def _signs(hashes: Sequence[np.ndarray]) -> np.ndarray:
+    signs: np.ndarray = np.unpackbits(np.stack(hashes), axis=-1).astype(np.float32) * 2 - 1
+    return signs
 
 
 def normalised(question: str) -> str:
@@ -122,16 +144,20 @@ def templates(dataset: Path) -> set[str]:
     """Normalised questions that two or more problems of the dataset share."""
     first: dict[str, str] = {}
     repeated = set()
-    for row in iterate_rows(dataset):
-        question = normalised(row["prompt"])
-        if first.setdefault(question, row["id"]) != row["id"]:
-            repeated.add(question)
+    with open_parquet(dataset) as file:
+        for batch in file.iter_batches(columns=["prompt", "id"]):
+            for row in batch.to_pylist():
+                question = normalised(row["prompt"])
+                if first.setdefault(question, row["id"]) != row["id"]:
+                    repeated.add(question)
     return repeated
 
 
-def match(row: dict[str, Any], items: Items, repeated: set[str], config: DecontaminateConfig) -> Match | None:
-    """The benchmark item that a row matches by image hash or question; None if it matches none."""
-    bits = items.bits([image_hash(image["bytes"], f"row {row['id']}") for image in row["images"]])
+def match(
+    row: dict[str, Any], bits: np.ndarray, items: Items, repeated: set[str], config: DecontaminateConfig
+) -> Match | None:
+    """The benchmark item that a row matches by image hash (`Items.bits` of the row) or question; None if it matches
+    none."""
     nearest = int(bits.argmin())
     if bits[nearest] <= config.distance:
         return Match(row["id"], *items.names[nearest], "image", int(bits[nearest]))
@@ -157,7 +183,9 @@ def decontaminate(config: DecontaminateConfig) -> None:
         raise UserError("no benchmark to compare with; give folders with --benchmark_dir")
     if (config.embedding is None) != (config.cosine is None):
         raise UserError("only one of embedding and cosine is set; set both, or neither")
-    open_parquet(config.dataset).close()  # fail early, before the benchmarks are read
+    with open_parquet(config.dataset) as file:  # fail early, before the benchmarks are read
+        check_columns(config.dataset, file.schema_arrow.names)
+    keep_decoded(DECODED)
     items = Items()
     for folder in config.benchmark_dir:
         read_benchmark(folder, items)
@@ -194,10 +222,11 @@ def _kept(
 ) -> Iterator[dict[str, Any]]:
     """Yield the rows to keep. Append matches to `removed`, and collect the highest cosines of kept rows in `likest`."""
     repeated = templates(config.dataset)
-    for rows in batches(iterate_rows(config.dataset), BATCH):
-        for row, alike in zip(rows, _alike(rows, items, likeness), strict=True):
+    for rows in batches(tracked(iterate_rows(config.dataset), "rows", row_count(config.dataset)), BATCH):
+        hashes = [[image_hash(i["bytes"], f"row {row['id']}") for i in row["images"]] for row in rows]
+        for row, bits, alike in zip(rows, items.bits(hashes), _alike(rows, items, likeness), strict=True):
             is_same = alike is not None and alike.cosine >= config.cosine  # type: ignore[operator]
-            if found := match(row, items, repeated, config) or (alike if is_same else None):
+            if found := match(row, bits, items, repeated, config) or (alike if is_same else None):
                 removed.append(found)
                 continue
             if alike:

@@ -19,6 +19,7 @@ from vlprm.data.dataset import FEATURES, write_parquet
 from vlprm.data.importing import ImageFolder, Record
 from vlprm.data.trl_format import stepwise_row
 from vlprm.errors import RecordError, UserError
+from vlprm.images import keep_decoded
 
 log = logging.getLogger(__name__)
 
@@ -35,6 +36,7 @@ READERS: dict[Format, Callable[[Record, ImageFolder], dict[str, Any]]] = {
 }
 # Errors raised by records whose values have unexpected types or sizes.
 MALFORMED = (AttributeError, IndexError, KeyError, OverflowError, TypeError, ValueError)
+DECODED = 1 << 26  # bytes of decoded images in memory
 _TURN = {"role": Value("string"), "content": Value("string")}
 TARGETS: dict[str, dict[str, Any]] = {
     "vlprm": FEATURES,
@@ -52,6 +54,7 @@ def convert(config: ConvertConfig) -> None:
         raise UserError(f"{config.target} already exists; choose another target, or remove it")
     if config.push_to and not get_token():
         raise UserError("no Hub token for push_to; log in with `hf auth login`, or set HF_TOKEN")
+    keep_decoded(DECODED)  # each image is opened a few times in a row
     drops, target = Drops(), Target(config.threshold)
     written = _write(config, _converted(config, drops, target))
     log.info("%d rows in %s; %s", written, config.target, drops)

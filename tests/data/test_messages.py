@@ -12,7 +12,7 @@ from PIL import Image
 
 from vlprm.data.importing import DatasetRow
 from vlprm.data.messages import completion_text
-from vlprm.data.trl_format import training_rows
+from vlprm.data.trl_format import TrainingRows
 from vlprm.images import png
 
 FIXTURES = Path(__file__).parents[1] / "fixtures"
@@ -31,7 +31,7 @@ def read(folder: Path, **changes: Any) -> dict[str, Any]:
     (folder / "a.png").write_bytes(DATA)
     record = {"prompt": "How many?", "completions": ["a", "b"], "labels": [True, False], **changes}
     (folder / "d.jsonl").write_text(json.dumps(record) + "\n")
-    (row,) = training_rows(folder / "d.jsonl")
+    (row,) = TrainingRows(folder / "d.jsonl")
     return row
 
 
@@ -106,13 +106,13 @@ def test_a_row_is_read_with_its_image(case: str, tmp_path: Path) -> None:
 def test_blank_lines_of_a_file_are_skipped(tmp_path: Path) -> None:
     line = json.dumps({"prompt": "Q?", "completions": ["a"], "labels": [True]}).encode()
     (tmp_path / "d.jsonl").write_bytes(b"\n" + line + b"\n \r\n\n" + line + b"\n\n")
-    assert len(list(training_rows(tmp_path / "d.jsonl"))) == 2
+    assert len(list(TrainingRows(tmp_path / "d.jsonl"))) == 2
     (tmp_path / "d.jsonl").write_bytes(b"\n \n")
     with pytest.raises(ValueError, match="has no rows; write one solution per row"):
-        list(training_rows(tmp_path / "d.jsonl"))
+        list(TrainingRows(tmp_path / "d.jsonl"))
     (tmp_path / "d.jsonl").write_bytes(b"\n" + line + b"\n{\n")
     with pytest.raises(ValueError, match="line 3 is not JSON; correct it"):
-        list(training_rows(tmp_path / "d.jsonl"))
+        list(TrainingRows(tmp_path / "d.jsonl"))
 
 
 @pytest.mark.parametrize(

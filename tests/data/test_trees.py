@@ -5,9 +5,10 @@ from __future__ import annotations
 import dataclasses
 from pathlib import Path
 
+from tests.learnt import load_trees, weights_of
 from train.reward.config import LossConfig, RowsConfig
-from train.reward.data import class_weights, labelled_row
-from train.reward.trees import Tree, learnt_from, load_trees, merged
+from train.reward.data import labelled_row
+from train.reward.trees import Tree, learnt_from, merged
 from vlprm.model.inputs import InputBuilder
 
 
@@ -45,6 +46,6 @@ def test_one_threshold_says_which_steps_are_wrong_wherever_that_is_asked(dataset
         cut = learnt_from(path, "stop", threshold)
         assert len(cut.steps) == (1 if wrong[0] else 2)
         kind = f"{path.problem.meta['task']}/{path.problem.meta['question_type']}"
-        heavy = class_weights([[path]], LossConfig(threshold=threshold, wrong_weight=5.0))
+        heavy = weights_of([[path]], LossConfig(threshold=threshold, wrong_weight=5.0))
         assert {weight for (_, w), weight in heavy.items() if w} == ({5.0} if any(wrong) else set())
         assert {of for of, _ in heavy} == {kind}

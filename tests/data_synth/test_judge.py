@@ -24,10 +24,10 @@ from data_synth.search.config import TreeSearchConfig
 from data_synth.search.estimators import search
 from data_synth.search.store import IMAGES, TREES, Searched, tree_record
 from data_synth.search.tree import outcomes, read_solutions
+from tests.learnt import load_trees
 from tests.stand_in import Answer, Body, StandIn, completion, config_of
 from tests.teacher import TeacherEngine
 from train.reward.config import RowsConfig
-from train.reward.trees import load_trees
 from vlprm.data.dataset import read_rows
 from vlprm.errors import ProblemError
 from vlprm.labels.judge import NoJudgement, judge_problem, judge_schema, majority, parse_judgement

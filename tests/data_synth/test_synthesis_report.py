@@ -8,6 +8,7 @@ import shutil
 from pathlib import Path
 
 import pytest
+import yaml
 
 from data_synth import judge, label, report
 from data_synth.reports.config import ReportConfig
@@ -173,3 +174,26 @@ def test_a_missing_part_is_named(run: Path, part: str, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         report.main(ReportConfig(run))
     assert not (run / "synthesis.json").exists()
+
+
+def test_the_data_card_has_counts_balance_judge_cost_and_licence(run: Path) -> None:
+    results = results_of(run, license="cc-by-4.0")  # type: ignore[arg-type]
+    card = (run / "labels" / "README.md").read_text()
+    assert str(run) not in card
+    assert yaml.safe_load(card.split("---")[1])["license"] == "cc-by-4.0"
+    targets = results["steps"]["targets"]
+    assert f"- correct: {targets['correct']}\n- wrong: {targets['wrong']}\n" in card
+    for source, counts in results["steps"]["by_source"].items():
+        assert f"| {source} | {counts['steps']} | {counts['labelled']} | {counts['wrong']} |" in card
+    assert f"- rollouts: {results['cost']['rollouts']:.4g}" in card
+    assert "judge: " in card.split("## Labels")[0]
+
+
+def test_the_page_of_a_large_dataset_shows_a_sample(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(report, "SHOWN", 2)
+    results = results_of(run)
+    page = (run / "synthesis.html").read_text()
+    rows = read_rows(run / "labels" / "dataset.parquet")
+    assert f"2 of {results['rows']} trees" in page
+    shown = [row["id"] for row in rows if row["id"] in page]
+    assert shown == [rows[0]["id"], rows[len(rows) // 2]["id"]]

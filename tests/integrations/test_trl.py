@@ -16,14 +16,16 @@ from PIL import Image as Pillow
 from data_synth import convert
 from data_synth.formats.config import ConvertConfig
 from tests.conftest import solved
+from tests.learnt import load_trees
 from train.prm import main
 from train.reward.config import PrmConfig, RowsConfig
-from train.reward.trees import load_trees
+from train.reward.planning import split_rows
 from vlprm.data.dataset import read_rows, row_paths
-from vlprm.data.trl_format import training_rows
+from vlprm.data.trl_format import TrainingRows
 from vlprm.images import encoded, open_image, png
 from vlprm.integrations.trl import step_reward
 from vlprm.model.checkpoint_config import FILE_NAME, load_checkpoint_config
+from vlprm.model.inputs import InputBuilder
 from vlprm.model.reward_loading import load_reward_model
 from vlprm.schema import Problem, Step
 from vlprm.scoring.aggregate import AGGREGATIONS
@@ -96,9 +98,7 @@ def test_labels_are_truth_values_shares_or_null(kind: str, tmp_path: Path) -> No
 def test_a_file_trained_directly_is_the_same_file_converted(problems: list[Problem], tmp_path: Path) -> None:
     source = parquet(tmp_path / "s.parquet", records(problems[:3]))
     convert.main(ConvertConfig(source, "trl", "vlprm", tmp_path / "d.parquet"))
-    assert (
-        list(training_rows(source)) == read_rows(tmp_path / "d.parquet") == list(training_rows(tmp_path / "d.parquet"))
-    )
+    assert list(TrainingRows(source)) == read_rows(tmp_path / "d.parquet") == list(TrainingRows(tmp_path / "d.parquet"))
 
 
 def test_one_image_a_column_an_id_an_answer_and_a_prompt_in_messages(tmp_path: Path) -> None:
@@ -117,7 +117,7 @@ def test_one_image_a_column_an_id_an_answer_and_a_prompt_in_messages(tmp_path: P
         {"role": "system", "content": [{"type": "text", "text": "Think."}]},
         {"role": "user", "content": [{"type": "image", "text": None}, {"type": "text", "text": "How many?"}]},
     ]
-    (path,) = row_paths(*training_rows(parquet(tmp_path / "d.parquet", [row], columns)))
+    (path,) = row_paths(*TrainingRows(parquet(tmp_path / "d.parquet", [row], columns)))
     problem = path.problem
     assert (problem.id, problem.question, problem.answer, len(problem.images)) == ("7", "How many?", "3", 1)
 
@@ -127,7 +127,7 @@ def test_lines_name_their_images_by_paths_beside_them(tmp_path: Path) -> None:
     (tmp_path / "images" / "a.png").write_bytes(png_bytes())
     row = {"prompt": "<image>\nWhat?", "completions": ["one"], "labels": [0.5], "images": ["images/a.png"]}
     text_only = {"prompt": "What?", "completions": ["one"], "labels": [True]}
-    first, second = training_rows(lines(tmp_path / "d.jsonl", [row, text_only]))
+    first, second = TrainingRows(lines(tmp_path / "d.jsonl", [row, text_only]))
     assert (first["prompt"], first["images"][0]["bytes"], first["labels"]) == ("What?", png_bytes(), [0.5])
     assert (second["prompt"], second["images"]) == ("What?", [])
 
@@ -151,7 +151,7 @@ def test_solutions_of_one_problem_are_one_tree(problems: list[Problem], tmp_path
     assert [path.problem.question for path, _ in found] == [problem.question for problem in problems[:4]]
 
 
-def test_what_a_row_a_solution_shares_is_merged_where_its_labels_agree(tmp_path: Path) -> None:
+def test_what_a_row_a_solution_shares_is_merged_where_its_labels_agree(tmp_path: Path, inputs: InputBuilder) -> None:
     solutions = [("a b c", [1, 1, 0]), ("a b d", [1, 1, 1]), ("a b e", [1, 0.5, 1]), ("x b c", [1, 1, 0])]
     rows = [{"prompt": "?", "completions": text.split(), "labels": labels} for text, labels in solutions]
     given = lines(tmp_path / "d.jsonl", rows)
@@ -161,7 +161,7 @@ def test_what_a_row_a_solution_shares_is_merged_where_its_labels_agree(tmp_path:
     (cut,) = load_trees(given, RowsConfig(max_paths_per_tree=2))
     assert cut == tree[:2]
     with pytest.raises(ValueError, match=r"no problem of .*d\.jsonl has solutions .*; leave out rows.mixed"):
-        load_trees(given, RowsConfig(mixed=True))
+        split_rows(PrmConfig(given, tmp_path / "run", rows=RowsConfig(mixed=True)), inputs)
 
 
 # --- what cannot be trained on
@@ -207,23 +207,23 @@ def test_a_bad_row_is_named_with_its_id_and_the_fix(what: str, tmp_path: Path) -
 
 def test_a_bad_file_is_named(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"no dataset .*none\.jsonl; give a file"):
-        list(training_rows(tmp_path / "none.jsonl"))
+        list(TrainingRows(tmp_path / "none.jsonl"))
     with pytest.raises(ValueError, match=r"no dataset .*none\.parquet"):
-        list(training_rows(tmp_path / "none.parquet"))
+        list(TrainingRows(tmp_path / "none.parquet"))
     with pytest.raises(ValueError, match=r"d\.jsonl has no rows; write one solution per row"):
-        list(training_rows(lines(tmp_path / "d.jsonl", [])))
+        list(TrainingRows(lines(tmp_path / "d.jsonl", [])))
     (tmp_path / "d.jsonl").write_text("{")
     with pytest.raises(ValueError, match=r"d\.jsonl, line 1 is not JSON; correct it"):
-        list(training_rows(tmp_path / "d.jsonl"))
+        list(TrainingRows(tmp_path / "d.jsonl"))
     Dataset.from_list([{"question": "q", "completions": ["a"]}]).to_parquet(str(tmp_path / "o.parquet"))
     with pytest.raises(
         ValueError, match=r"in neither our format nor TRL's: it has the columns .* and lacks labels, prompt; rename"
     ):
-        list(training_rows(tmp_path / "o.parquet"))
+        list(TrainingRows(tmp_path / "o.parquet"))
     row = {"prompt": "q", "completions": ["a", "b"], "labels": [True, True], "parents": [-1, -1]}
     Dataset.from_list([row]).to_parquet(str(tmp_path / "t.parquet"))
     with pytest.raises(ValueError, match="lacks the columns answer, error_kinds"):  # siblings are not a chain
-        list(training_rows(tmp_path / "t.parquet"))
+        list(TrainingRows(tmp_path / "t.parquet"))
 
 
 # --- the reward

@@ -8,11 +8,11 @@ from pathlib import Path
 import pytest
 import torch
 
+from tests.learnt import load_trees
 from tests.scoring.test_reading import candidates
 from tests.train.test_losses import ALL, assert_same, gradient, trained
 from train.reward.config import RowsConfig
 from train.reward.data import labelled_row
-from train.reward.trees import load_trees
 from vlprm.scoring.tree import score
 
 pytestmark = pytest.mark.gpu

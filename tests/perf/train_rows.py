@@ -24,11 +24,11 @@ from PIL import Image
 from torch import Tensor
 
 from tests.tiny_backbones import mrope, qwen2_processor, write_qwen
-from train.loop.batches import plan_batches
 from train.reward.batches import batch_rows, model_inputs
 from train.reward.config import LossConfig
 from train.reward.data import Example, labelled_row
 from train.reward.losses import training_loss
+from train.reward.planning import plan_epoch
 from vlprm.data.dataset import LabelledPath
 from vlprm.model.checkpoint_config import CheckpointConfig
 from vlprm.model.loading import Checkpoint, checkpoint_folder
@@ -99,7 +99,8 @@ def batches_of(variant: str, trees: Trees, checkpoint: Checkpoint) -> list[dict[
         planned = [order[i : i + ROWS_OF_A_RANDOM_BATCH] for i in range(0, len(order), ROWS_OF_A_RANDOM_BATCH)]
     else:
         sizes = [len(_row(example, checkpoint).row.ids) for example in examples]
-        planned = plan_batches(examples, sizes, BUDGET, seed=0)
+        plan = plan_epoch(sizes, BUDGET, seed=0, windows=[range(len(sizes))])
+        planned = [[examples[i] for i in batch] for batch in plan]
     return [batch_rows([_row(example, checkpoint) for example in batch], checkpoint.inputs) for batch in planned]
 
 

@@ -11,11 +11,11 @@ import pytest
 import torch
 
 from tests.conftest import solved
+from tests.learnt import load_trees
 from train.reward.batches import batch_rows, model_inputs
 from train.reward.config import LossConfig, RowsConfig
 from train.reward.critiques import critiques_of
 from train.reward.data import labelled_row
-from train.reward.trees import load_trees
 from vlprm.data.dataset import LabelledPath
 from vlprm.model.loading import Checkpoint, load_policy
 from vlprm.model.reward_loading import load_reward_model

@@ -11,9 +11,10 @@ import pytest
 import torch
 from torch import Tensor
 
+from tests.learnt import load_trees, weights_of
 from train.reward.batches import batch_rows, model_inputs
 from train.reward.config import LossConfig, RowsConfig
-from train.reward.data import LabelledRow, class_weights, labelled_row
+from train.reward.data import LabelledRow, labelled_row
 from train.reward.losses import (
     IGNORE,
     beta_binomial,
@@ -23,7 +24,7 @@ from train.reward.losses import (
     step_loss,
     training_loss,
 )
-from train.reward.trees import load_trees, merged
+from train.reward.trees import merged
 from vlprm.data.dataset import LabelledPath
 from vlprm.model.inputs import InputBuilder
 from vlprm.model.loading import Checkpoint
@@ -171,7 +172,7 @@ def assert_same(
 def test_the_loss_is_the_same_however_a_batch_is_split(
     backbone: Path, trees: list[list[LabelledPath]], loss: LossConfig
 ) -> None:
-    checkpoint, weights = trained(backbone), class_weights(trees, loss)
+    checkpoint, weights = trained(backbone), weights_of(trees, loss)
     rows = [labelled_row(tree[:3], checkpoint.inputs, loss, weights) for tree in trees[:6]]
     whole = gradient(checkpoint, [rows], loss)
     assert whole[0] > 0.1
@@ -217,7 +218,7 @@ def test_rows_of_one_solution_merged_have_the_loss_and_gradients_of_the_rows(
 ) -> None:
     """The rows are those of a dataset with one row per solution."""
     checkpoint, loss = trained(backbone), LossConfig(wrong_weight=2.0)
-    weights = class_weights(trees, loss)
+    weights = weights_of(trees, loss)
     rows = [[replace(path, nodes=tuple(range(len(path.steps))))] for path in trees[0]]
     paths = [[labelled_row(row, checkpoint.inputs, loss, weights)] for row in rows]
     whole = [[labelled_row(merged([*rows]), checkpoint.inputs, loss, weights)]]
@@ -235,14 +236,14 @@ def test_a_verdict_over_the_vocabulary_teaches_it_to_answer(backbone: Path, tree
 
 
 def test_wrong_steps_weigh_more_on_top_of_the_balance(trees: list[list[LabelledPath]]) -> None:
-    even = class_weights(trees, LossConfig(balance=True))
-    assert class_weights(trees, LossConfig(balance=True, wrong_weight=3.0)) == {
+    even = weights_of(trees, LossConfig(balance=True))
+    assert weights_of(trees, LossConfig(balance=True, wrong_weight=3.0)) == {
         (kind, wrong): pytest.approx(weight * (3 if wrong else 1)) for (kind, wrong), weight in even.items()
     }
 
 
 def test_balance_gives_both_classes_of_a_question_type_the_same_weight(trees: list[list[LabelledPath]]) -> None:
-    weights = class_weights(trees, LossConfig(balance=True))
+    weights = weights_of(trees, LossConfig(balance=True))
     totals: dict[tuple[str, bool], float] = {}
     for tree in trees:
         for path in tree:

@@ -11,9 +11,9 @@ import yaml
 
 from tests.train.test_unlabelled import LABELLED, measured, trl
 from train import prm
-from train.prm import split_rows
 from train.reward.checks import check
 from train.reward.config import PrmConfig, RowsConfig
+from train.reward.planning import split_rows
 from vlprm.model.checkpoint_config import load_checkpoint_config
 from vlprm.model.inputs import InputBuilder
 from vlprm.model.loading import load_inputs
@@ -37,7 +37,7 @@ def test_an_over_long_row_is_named_by_its_number(tmp_path: Path, inputs: InputBu
     more = {**long, "prompt": "Long?"}
     dataset.write_text(dataset.read_text() + "".join(json.dumps(row) + "\n" for row in (more, long)))
     config = PrmConfig(dataset, tmp_path, rows=RowsConfig(of="paths", longest=60), held_out=0.0)
-    with pytest.raises(ValueError, match=r"^row [14] of the dataset \(\w+\) and 1 more .* tokens; raise rows.longest"):
+    with pytest.raises(ValueError, match=r"^row [14] of .*d\.jsonl \(\w+\) and 1 more .* tokens; raise rows.longest"):
         split_rows(config, inputs)
 
 

@@ -11,9 +11,9 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from train.prm import split_rows
+from tests.learnt import load_trees
 from train.reward.config import PrmConfig, RowsConfig
-from train.reward.trees import load_trees
+from train.reward.planning import split_rows
 from vlprm.images import open_image, png
 from vlprm.model.inputs import InputBuilder
 
@@ -43,7 +43,7 @@ def dataset(folder: Path, problems: Sequence[Asked]) -> Path:
 def sides(path: Path, inputs: InputBuilder, share: float, seed: int = 0) -> list[list[tuple[str, set[bytes]]]]:
     """The question and the pixels of each training problem, and of each held-out problem."""
     both = split_rows(PrmConfig(path, path.parent, held_out=share, seed=seed), inputs)
-    problems = [[tree[0].problem for batch in part.batches for tree in batch] for part in both]
+    problems = [[tree[0].problem for at in range(len(part)) for tree in part.examples(at)] for part in both]
     return [[(p.question, {open_image(data).tobytes() for data in p.images}) for p in part] for part in problems]
 
 

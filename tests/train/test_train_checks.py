@@ -10,11 +10,11 @@ from typing import Any
 
 import pytest
 
+from tests.learnt import load_trees
 from train import prm
 from train.reward.checks import check
 from train.reward.config import LossConfig, PrmConfig, RowsConfig
-from train.reward.data import check_pairs
-from train.reward.trees import load_trees
+from train.reward.data import check_pairs, has_pairs
 from vlprm.model.attention import Attention
 from vlprm.model.checkpoint_config import load_checkpoint_config
 from vlprm.model.lora import add_adapters
@@ -25,12 +25,16 @@ from vlprm.schema import Problem
 
 def test_pairs_that_are_not_there_are_refused(dataset: Path) -> None:
     trees = load_trees(dataset, RowsConfig())
-    check_pairs(trees, LossConfig(siblings=1.0, candidates=1.0))
-    chains = [tree[:1] for tree in trees]
+    of_trees, of_chains = (
+        [has_pairs(example, LossConfig()) for example in examples] for examples in (trees, [tree[:1] for tree in trees])
+    )
+    assert (True, True) in of_trees
+    assert {*of_chains} == {(False, False)}
+    check_pairs((True, True), LossConfig(siblings=1.0, candidates=1.0))
     with pytest.raises(ValueError, match=r"right and wrong solutions, .* loss.candidates compares; set it to 0, or"):
-        check_pairs(chains, LossConfig(candidates=1.0))
+        check_pairs((False, True), LossConfig(candidates=1.0))
     with pytest.raises(ValueError, match=r"a right and a wrong step .* loss.siblings compares; set it to 0, or"):
-        check_pairs(chains, LossConfig(siblings=1.0))
+        check_pairs((True, False), LossConfig(siblings=1.0))
 
 
 CONTRADICTIONS: dict[str, tuple[dict[str, Any], str]] = {

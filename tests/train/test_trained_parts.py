@@ -10,8 +10,9 @@ import pytest
 import torch
 
 from tests.tiny_backbones import BACKBONES
-from train.prm import make_trainer, new_model, split_rows, trainable
+from train.prm import make_trainer, new_model, trainable
 from train.reward.config import LossConfig, PrmConfig, RowsConfig
+from train.reward.planning import split_rows
 
 
 def test_adapters_depend_on_the_seed_alone(backbone: Path, dataset: Path, tmp_path: Path) -> None:

@@ -11,18 +11,18 @@ import torch
 import transformers
 
 from tests.conftest import solved
+from tests.learnt import load_trees, sized
 from tests.tiny_backbones import QWEN_TOWER, mrope, qwen2_processor, write_qwen
 from train import merge, prm
-from train.loop.batches import plan_batches
 from train.loop.progress import Progress
 from train.policy.lessons import Curriculum, Lesson, batch_lessons, executed_steps, lesson, lesson_row, teacher
-from train.prm import make_trainer, split_rows
+from train.prm import make_trainer
 from train.reward.batches import batch_rows
 from train.reward.config import LossConfig, PrmConfig, RowsConfig
-from train.reward.data import KIND_INDEX, examples_of, labelled_row
+from train.reward.data import KIND_INDEX, labelled_row
 from train.reward.losses import IGNORE
+from train.reward.planning import split_rows
 from train.reward.trainer import StepTrainer
-from train.reward.trees import load_trees
 from vlprm.data.dataset import read_rows, row_paths
 from vlprm.model.inputs import InputBuilder
 from vlprm.model.loading import load_inputs, load_policy
@@ -202,36 +202,43 @@ def test_a_row_whose_columns_do_not_go_together_is_named(dataset: Path) -> None:
         row_paths({**row, "images": [{"bytes": None, "path": "a.png"}]})
 
 
-def test_over_long_rows_are_refused_or_dropped_and_never_cut(dataset: Path, inputs: InputBuilder) -> None:
-    trees = load_trees(dataset, RowsConfig())
-    examples, sizes = examples_of(trees, RowsConfig(of="paths"), inputs, LossConfig())
-    assert sizes == [len(labelled_row(e, inputs, LossConfig(), {}).row.ids) for e in examples]
-    limit = sorted(sizes)[len(sizes) // 2]
+def test_over_long_rows_are_refused_or_dropped_and_never_cut(
+    dataset: Path, inputs: InputBuilder, tmp_path: Path
+) -> None:
+    def planned(**rows: Any) -> list[int]:
+        config = PrmConfig(dataset, tmp_path, rows=RowsConfig(of="paths", **rows), held_out=0.0)
+        train, _ = split_rows(config, inputs)
+        return sorted(len(row.row.ids) for batch in train for row in batch)
+
+    sizes = sorted(sized(load_trees(dataset, RowsConfig()), RowsConfig(of="paths"), inputs, LossConfig())[1])
+    assert planned() == sizes
+    limit = sizes[len(sizes) // 2]
     with pytest.raises(ValueError, match=r"raise rows.longest \(now .*\), or skip them with rows.over_long: drop"):
-        examples_of(trees, RowsConfig(of="paths", longest=limit), inputs, LossConfig())
-    kept, short = examples_of(trees, RowsConfig(of="paths", longest=limit, over_long="drop"), inputs, LossConfig())
-    assert short == [size for size in sizes if size <= limit]
-    assert len(kept) == len(short)
+        planned(longest=limit)
+    assert planned(longest=limit, over_long="drop") == [size for size in sizes if size <= limit]
 
 
-def test_a_solution_longer_than_the_backbone_reads_is_refused_or_dropped(dataset: Path, backbone: Path) -> None:
+def test_a_solution_longer_than_the_backbone_reads_is_refused_or_dropped(
+    dataset: Path, backbone: Path, tmp_path: Path
+) -> None:
     """Only the length of a path counts, not the tokens of a tree's parallel branches."""
     inputs, trees = load_inputs(backbone), load_trees(dataset, RowsConfig())
-    _, whole = examples_of(trees, RowsConfig(), inputs, LossConfig())
-    _, paths = examples_of(trees, RowsConfig(of="paths"), inputs, LossConfig())
+    _, whole = sized(trees, RowsConfig(), inputs, LossConfig())
+    _, paths = sized(trees, RowsConfig(of="paths"), inputs, LossConfig())
     inputs.context = max(paths)
     assert max(whole) > inputs.context
-    examples_of(trees, RowsConfig(), inputs, LossConfig())
+    config = PrmConfig(dataset, tmp_path, held_out=0.0)
+    split_rows(config, inputs)
     inputs.context -= 1
     with pytest.raises(ValueError, match=rf"a solution of {max(paths)} tokens, and .* reads {inputs.context}"):
-        examples_of(trees, RowsConfig(), inputs, LossConfig())
-    kept, _ = examples_of(trees, RowsConfig(over_long="drop"), inputs, LossConfig())
-    assert 0 < len(kept) < len(trees)
+        split_rows(config, inputs)
+    train, _ = split_rows(dataclasses.replace(config, rows=RowsConfig(over_long="drop")), inputs)
+    assert 0 < sum(map(len, train.plan)) < len(trees)
 
 
 def test_rows_that_were_left_out_are_counted_in_the_metrics(dataset: Path, backbone: Path, tmp_path: Path) -> None:
     inputs = load_inputs(backbone)
-    sizes = examples_of(load_trees(dataset, RowsConfig()), RowsConfig(), inputs, LossConfig())[1]
+    sizes = sized(load_trees(dataset, RowsConfig()), RowsConfig(), inputs, LossConfig())[1]
     limit = sorted(sizes)[len(sizes) // 2]
     rows = RowsConfig(longest=limit, over_long="drop")
     prm.main(PrmConfig(dataset, tmp_path / "run", str(backbone), rows=rows, held_out=0.3))
@@ -325,16 +332,3 @@ def test_each_step_stands_once_in_the_metrics_of_a_run_that_was_killed(tmp_path:
     assert steps() == [10, 20, 30, 40]
     train(0, 10)
     assert steps() == [10]
-
-
-def test_batches_fill_the_budget_and_lose_nothing(dataset: Path, inputs: InputBuilder) -> None:
-    config = RowsConfig(of="paths", batch_tokens=900)
-    examples, sizes = examples_of(load_trees(dataset, config), config, inputs, LossConfig())
-    size_of = {id(example): size for example, size in zip(examples, sizes, strict=True)}
-    batches = plan_batches(examples, sizes, config.batch_tokens, seed=0)
-    assert sorted(id(e) for batch in batches for e in batch) == sorted(size_of)
-    padded = [len(batch) * max(size_of[id(e)] for e in batch) for batch in batches]
-    assert max(padded) <= config.batch_tokens
-    assert sum(padded) < 1.15 * sum(sizes)
-    ids = lambda planned: [[id(e) for e in batch] for batch in planned]  # noqa: E731
-    assert ids(plan_batches(examples, sizes, 900, seed=0)) == ids(batches) != ids(plan_batches(examples, sizes, 900, 1))

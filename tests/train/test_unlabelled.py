@@ -10,10 +10,10 @@ from typing import Any
 
 import pytest
 
+from tests.learnt import load_trees
 from train import prm
-from train.prm import split_rows
 from train.reward.config import LossConfig, PrmConfig, RowsConfig
-from train.reward.trees import load_trees
+from train.reward.planning import split_rows
 from vlprm.model.inputs import InputBuilder
 
 LABELLED, UNLABELLED = [True, False], [None, None]
@@ -49,7 +49,7 @@ def test_an_unlabelled_solution_takes_no_labelled_ones_place(tmp_path: Path, inp
     more = trl(tmp_path / "more.jsonl", [LABELLED, LABELLED])
     dataset.write_text(dataset.read_text() + more.read_text())
     config = PrmConfig(dataset, tmp_path, rows=RowsConfig(max_paths_per_tree=2), held_out=0.3)
-    batches = [batch for part in split_rows(config, inputs) for batch in part.batches]
+    batches = [part.examples(at) for part in split_rows(config, inputs) for at in range(len(part))]
     (tree,) = [tree for batch in batches for tree in batch if tree[0].problem.question == "Q?"]
     assert [[label.target for label in path.labels] for path in tree] == [[1.0, 0.0]] * 2
 
@@ -59,7 +59,7 @@ def test_what_is_learnt_of_a_solution_depends_on_the_loss(dataset: Path, tmp_pat
     unlabelled = trl(tmp_path / "none.jsonl", [UNLABELLED] * 3)
     labelled = trl(tmp_path / "all.jsonl", [[False, False]] * 3)
     known = PrmConfig(dataset, tmp_path, held_out=0.2, loss=LossConfig(labels="counts", candidates=1.0))
-    assert sum(len(part.batches) for part in split_rows(known, inputs)) > 0
+    assert sum(map(len, split_rows(known, inputs))) > 0
     for path, loss, fix in (
         (unlabelled, LossConfig(), "label some steps"),
         (labelled, LossConfig(labels="counts"), "use a dataset with counts, or loss.labels: soft"),

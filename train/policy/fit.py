@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import logging
-import math
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
@@ -18,7 +17,7 @@ from torch import Tensor
 from torch.utils.data import Dataset
 from transformers import PrinterCallback
 
-from train.loop.batches import evened, plan_batches
+from train.loop.batches import plan_epoch
 from train.loop.progress import Progress, last_whole_checkpoint, refuse_data_parallel, refuse_missing_tracker
 from train.loop.trainer import BatchTrainer, training_arguments
 from train.policy.batches import ANSWERS
@@ -113,11 +112,12 @@ class TokenTrainer(BatchTrainer):
 
 def make_trainer(config: SftConfig | DpoConfig, checkpoint: Checkpoint, task: Task[Any]) -> TokenTrainer:
     """The Trainer of a task, with the policy's untrained parts frozen, or with adapters."""
-    processes = PartialState().num_processes
+    per_step = config.accumulate * PartialState().num_processes
+    everything, width = [range(len(task.examples))], checkpoint.inputs.width
     seeds = range(config.seed, config.seed + config.epochs)
-    planned = [b for seed in seeds for b in plan_batches(task.examples, task.sizes, config.batch_tokens, seed)]
-    batches = evened(planned, config.accumulate * processes)
-    steps = math.ceil(len(batches) / (config.accumulate * processes))
+    plans = (plan_epoch(task.sizes, config.batch_tokens, seed, everything, per_step, width) for seed in seeds)
+    batches = [[task.examples[i] for i in batch] for plan in plans for batch in plan]
+    steps = len(batches) // per_step
     log.info("%d rows of %d tokens, %d optimizer steps", len(task.examples), sum(task.sizes), steps)
     trainer = TokenTrainer(
         loss=task.loss,

@@ -1,4 +1,4 @@
-"""Warnings about training configs that run, and probably not as intended."""
+"""What a run says about its data and its config: how labels are read, and what is probably not intended."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import logging
 from collections.abc import Sequence
 
 from train.reward.config import PrmConfig
-from train.reward.trees import Tree
+from vlprm.labels.fusion import MONTE_CARLO
 
 log = logging.getLogger(__name__)
 
@@ -23,13 +23,24 @@ def on_few_steps(steps: int, config: PrmConfig) -> None:
         )  # fmt: skip
 
 
-def on_untagged_steps(trees: Sequence[Tree], template: str) -> None:
+def on_untagged_steps(untagged: int, steps: int, template: str) -> None:
     """Warn if the prompt asks for tagged steps and most steps have no tag."""
-    kinds = [step.kind for tree in trees for path in tree for step in path.steps]
-    untagged = kinds.count("other")
-    if template.startswith("tagged_steps") and untagged > len(kinds) / 2:
+    if template.startswith("tagged_steps") and untagged > steps / 2:
         log.warning(
             "%d of %d steps have no tag such as [reasoning], and the prompt template %s asks for tags; give"
             " --prompt_template plain@1 to train with the question alone",
-            untagged, len(kinds), template,
+            untagged, steps, template,
         )  # fmt: skip
+
+
+def on_wrong_steps(rules: Sequence[str], threshold: float | None) -> None:
+    """Say which targets call a step wrong, by the rules of the labels."""
+    if threshold is not None:
+        log.info("a step is wrong if its target is at most %g (loss.threshold)", threshold)
+        return
+    for said, of in (
+        ("0, as these are Monte Carlo values", [r for r in rules if r in MONTE_CARLO]),
+        ("below 0.5", [r for r in rules if r not in MONTE_CARLO]),
+    ):
+        if of:
+            log.info("a step with a label of %s is wrong if its target is %s", ", ".join(of), said)

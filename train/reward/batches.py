@@ -1,4 +1,4 @@
-"""Training rows as batches of tensors.
+"""Turn training rows into the tensors of a batch.
 
 Shapes: B rows, S steps (padded), C candidates (padded), P pairs, N critique ids.
 """

@@ -155,4 +155,5 @@ def _name(backbone: str) -> str:
 def without_paths(config: PrmConfig) -> PrmConfig:
     """The config with files and folders named without the paths that they have on this machine."""
     dataset, run = Path(config.dataset.name), Path(config.run.name)
-    return replace(config, dataset=dataset, run=run, backbone=_name(config.backbone))
+    also = {Path(path).name: passes for path, passes in config.also.items()}
+    return replace(config, dataset=dataset, run=run, backbone=_name(config.backbone), also=also)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
@@ -24,6 +24,9 @@ class RowsConfig:
             loss (mask), or train on them too (keep).
         uncertain: steps with a target between these two values stay as context without loss.
         mixed: use only problems with both right and wrong solutions.
+        solved: use only problems whose share of right solutions, among those with a result, is from the first to the
+            second number.
+        distinct: of problems with the same images and the same words, use only the first.
         batch_tokens: maximum tokens per device batch, padding included.
         longest: maximum tokens per row.
         over_long: what to do with a longer row: stop the run (refuse), or skip and count it (drop).
@@ -34,6 +37,8 @@ class RowsConfig:
     after_first_error: Literal["stop", "mask", "keep"] = "keep"
     uncertain: tuple[ClosedUnitInterval, ClosedUnitInterval] | None = None
     mixed: bool = False
+    solved: tuple[ClosedUnitInterval, ClosedUnitInterval] | None = None
+    distinct: bool = False
     batch_tokens: PositiveInt = 4096
     longest: PositiveInt = 16_384
     over_long: Literal["refuse", "drop"] = "refuse"
@@ -95,6 +100,8 @@ class PrmConfig:
             backbone's template.
         rows: training rows and batches.
         loss: labels, weights and terms of the loss.
+        also: more datasets, each with the number of passes over it in one epoch; 0.5 takes half of its rows, other ones
+            in each epoch.
         epochs: passes over the data.
         accumulate: batches per device in one optimizer step.
         learning_rate: peak learning rate; the default suits all weights of a backbone of 7 billion parameters, adapters
@@ -108,6 +115,7 @@ class PrmConfig:
         held_out: fraction of problems held out for metrics during training; they share no image with the others; 0
             trains on all.
         checkpoint_every: optimizer steps between checkpoints (and held-out metrics).
+        workers: processes per device that read rows and process images ahead of it; 0 does so between its steps.
         dry_run: print the plan (trained parameters, batches, memory, a decoded row) and stop.
         report_to: tracker that receives metrics in addition to metrics.jsonl.
         aggregation: default rule that turns step rewards into a solution's reward, stored in the checkpoint.
@@ -129,6 +137,7 @@ class PrmConfig:
     prompt_template: str | None = None
     rows: RowsConfig = RowsConfig()
     loss: LossConfig = LossConfig()
+    also: dict[str, PositiveFloat] = field(default_factory=dict)
     epochs: PositiveInt = 1
     accumulate: PositiveInt = 1
     learning_rate: PositiveFloat = 1e-5
@@ -140,10 +149,16 @@ class PrmConfig:
     bfloat16: bool = False
     held_out: ClosedUnitInterval = 0.05
     checkpoint_every: PositiveInt = 50
+    workers: NonNegativeInt = 2
     dry_run: bool = False
     report_to: Literal["none", "wandb", "trackio", "tensorboard"] = "none"
     aggregation: Aggregation = "min"
     seed: int = 0
+
+    @property
+    def datasets(self) -> list[Path]:
+        """All files that are trained on."""
+        return [self.dataset, *map(Path, self.also)]
 
 
 @dataclass(frozen=True)

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import logging
 from collections import Counter, defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from train.loop.batches import token_lengths
@@ -20,8 +19,6 @@ from vlprm.model.packing import Node, PackedRow, depth_first, lay_out
 from vlprm.model.reward_model import OUTPUTS
 from vlprm.prompts import critique_question
 from vlprm.schema import Step, StepLabel
-
-log = logging.getLogger(__name__)
 
 # -1: a wrong step of unknown kind may be either. A zoom to the wrong region counts as a perception error.
 KIND_INDEX = {None: -1, "perception": OUTPUTS.index("perception"), "action": OUTPUTS.index("perception"),
@@ -52,16 +49,9 @@ class LabelledRow:
 # --- examples
 
 
-def learnable(trees: Sequence[Tree], loss: LossConfig) -> tuple[list[Tree], int]:
-    """The trees with only those solutions that the loss learns something from, and the number of the others. UserError
-    if none remains."""
-    kept = [[path for path in tree if _is_learnt(path, loss)] for tree in trees]
-    left_out = sum(map(len, trees)) - sum(map(len, kept))
-    if not any(kept):
-        raise UserError(f"none of its {left_out} solutions has {_lacking(loss)}")
-    if left_out:
-        log.info("%d solutions have no label that the loss reads, and were left out", left_out)
-    return [tree for tree in kept if tree], left_out
+def learnable(tree: Tree, loss: LossConfig) -> Tree:
+    """Those solutions of a problem that the loss learns something from."""
+    return [path for path in tree if _is_learnt(path, loss)]
 
 
 def _is_learnt(path: LabelledPath, loss: LossConfig) -> bool:
@@ -72,7 +62,8 @@ def _is_learnt(path: LabelledPath, loss: LossConfig) -> bool:
     return any(_target(label, loss, path.problem.id) != IGNORE for label in path.labels)
 
 
-def _lacking(loss: LossConfig) -> str:
+def lacking(loss: LossConfig) -> str:
+    """What a dataset without learnable solutions lacks, with the fix."""
     if not (loss.steps or loss.siblings):
         return "a step to criticise; set loss.critique: 0 and loss.steps: 1, or label more steps"
     if loss.labels == "counts":
@@ -80,41 +71,16 @@ def _lacking(loss: LossConfig) -> str:
     return "a label; label some steps"
 
 
-def rows_of(trees: Sequence[Tree], config: RowsConfig) -> list[Example]:
-    """Examples, each of which becomes one row."""
-    return [*trees] if config.of == "trees" else [[path] for tree in trees for path in tree]
+def examples_of(tree: Tree, config: RowsConfig) -> list[Example]:
+    """Examples of a problem, each of which becomes one row."""
+    if not tree:
+        return []
+    return [tree] if config.of == "trees" else [[path] for path in tree]
 
 
-def examples_of(
-    trees: Sequence[Tree], config: RowsConfig, inputs: InputBuilder, loss: LossConfig
-) -> tuple[list[Example], list[int]]:
-    """Examples and their lengths in tokens. Rows longer than `config.longest`, or with a solution longer than the
-    backbone's context, raise UserError or are dropped, as `config.over_long` says."""
-    examples = rows_of(trees, config)
-    lengths = [token_lengths(_nodes(example, inputs, loss)) for example in examples]
-    fits = [size <= config.longest and depth <= inputs.context for size, depth in lengths]
-    if False in fits and config.over_long == "refuse":
-        problem = examples[fits.index(False)][0].problem
-        first = f"row {problem.meta.get('row')} of the dataset ({problem.id})"
-        size, depth = map(max, zip(*lengths, strict=True))
-        if depth > inputs.context:
-            raise UserError(
-                f"{first} or a later one has a solution of {depth} tokens, and the backbone reads {inputs.context};"
-                " skip it with rows.over_long: drop, or lower max_pixels"
-            )
-        raise UserError(
-            f"{first} and {fits.count(False) - 1} more problems have up to {size} tokens; raise rows.longest (now"
-            f" {config.longest}), or skip them with rows.over_long: drop"
-        )
-    if False in fits:
-        log.info("%d of %d rows are too long and were skipped", fits.count(False), len(examples))
-    kept = [i for i, fit in enumerate(fits) if fit]
-    if examples and not kept:
-        raise UserError(
-            f"all {len(examples)} rows are too long for rows.longest ({config.longest}) or the backbone; raise"
-            " rows.longest, or lower max_pixels"
-        )
-    return [examples[i] for i in kept], [lengths[i][0] for i in kept]
+def lengths(example: Example, inputs: InputBuilder, loss: LossConfig) -> tuple[int, int]:
+    """Number of tokens of an example's row, and of its longest path."""
+    return token_lengths(_nodes(example, inputs, loss))
 
 
 def _nodes(example: Example, inputs: InputBuilder, loss: LossConfig) -> list[Node]:
@@ -124,22 +90,28 @@ def _nodes(example: Example, inputs: InputBuilder, loss: LossConfig) -> list[Nod
     return inputs.tree_nodes(example[0].problem, steps, parents, question, critiques)
 
 
-def class_weights(trees: Sequence[Tree], loss: LossConfig) -> dict[tuple[str, bool], float]:
-    """Weight of a step by question type and by whether it is wrong, as `loss.balance` and `loss.wrong_weight` say."""
-    counts: dict[tuple[str, bool], float] = defaultdict(float)
-    for tree in trees:
-        for path in tree:
-            for label in path.labels:
-                if label.target is not None:
-                    counts[_question_type(path), is_wrong(label, loss.threshold)] += 1
-    weights = {key: loss.wrong_weight if key[1] else 1.0 for key in counts}
+def class_counts(tree: Tree, loss: LossConfig) -> tuple[str, int, int]:
+    """The question type of a problem, and the numbers of right and wrong labelled steps of its solutions."""
+    wrong = [is_wrong(label, loss.threshold) for path in tree for label in path.labels if label.target is not None]
+    return question_type(tree[0]), wrong.count(False), wrong.count(True)
+
+
+def class_weights(counts: Iterable[tuple[str, int, int]], loss: LossConfig) -> dict[tuple[str, bool], float]:
+    """Weight of a step by question type and by whether it is wrong, as `loss.balance` and `loss.wrong_weight` say.
+    `counts` has `class_counts` of all problems."""
+    sums: dict[tuple[str, bool], float] = defaultdict(float)
+    for kind, right, wrong in counts:
+        sums[kind, False] += right
+        sums[kind, True] += wrong
+    weights = {key: loss.wrong_weight if key[1] else 1.0 for key, count in sums.items() if count}
     if not loss.balance:
         return weights
-    of_type = {kind: counts[kind, False] + counts[kind, True] for kind, _ in list(counts)}
-    return {key: weight * of_type[key[0]] / (2 * counts[key]) for key, weight in weights.items()}
+    of_type = {kind: sums[kind, False] + sums[kind, True] for kind, _ in list(sums)}
+    return {key: weight * of_type[key[0]] / (2 * sums[key]) for key, weight in weights.items()}
 
 
-def _question_type(path: LabelledPath) -> str:
+def question_type(path: LabelledPath) -> str:
+    """The task and the question type of a solution's problem."""
     meta = path.problem.meta
     return f"{meta.get('task', '')}/{meta.get('question_type', '')}"
 
@@ -158,7 +130,7 @@ def labelled_row(
     share = Counter(node for path in example for node in path.nodes)
     targets = tuple(_target(labels[n], loss, problem.id) for n in place)
     wrong = tuple(is_wrong(labels[n], loss.threshold) for n in place)
-    kind = _question_type(example[0])
+    kind = question_type(example[0])
     return LabelledRow(
         id=problem.id,
         row=lay_out(nodes, inputs.positions),
@@ -215,26 +187,29 @@ def _sibling_pairs(
     return tuple((a, b) for group in groups.values() for a in group for b in group if wrong[b] and not wrong[a])
 
 
-def check_pairs(examples: Sequence[Example], loss: LossConfig) -> None:
-    """UserError if a pairwise loss is on and no example has a pair for it."""
-    if loss.candidates and not any(map(_candidate_pairs, examples)):
+def check_pairs(pairs: tuple[bool, bool], loss: LossConfig) -> None:
+    """UserError if a pairwise loss is on and no example has a pair for it; `pairs` says whether any has a pair of
+    solutions, and of siblings."""
+    if loss.candidates and not pairs[0]:
         raise UserError(
             "no problem has both right and wrong solutions, which loss.candidates compares; set it to 0, or give a"
             " dataset that says which solutions are right"
         )
-    if loss.siblings and not any(_has_siblings(example, loss) for example in examples):
+    if loss.siblings and not pairs[1]:
         raise UserError(
             "no problem has a right and a wrong step after the same prefix, which loss.siblings compares; set it to 0,"
             " or give a dataset of trees"
         )
 
 
-def _has_siblings(example: Example, loss: LossConfig) -> bool:
+def has_pairs(example: Example, loss: LossConfig) -> tuple[bool, bool]:
+    """Whether an example has a right and a wrong solution, and a right and a wrong step after the same prefix."""
     _, place, parents = _merged(example)
     known = _labels(example)
     labels = [known[n] for n in place]
     targets = [_target(label, loss, example[0].problem.id) for label in labels]
-    return bool(_sibling_pairs(targets, [is_wrong(label, loss.threshold) for label in labels], parents))
+    siblings = _sibling_pairs(targets, [is_wrong(label, loss.threshold) for label in labels], parents)
+    return bool(_candidate_pairs(example)), bool(siblings)
 
 
 def _candidate_pairs(example: Example) -> tuple[tuple[int, int], ...]:

@@ -7,16 +7,17 @@ import random
 from collections import defaultdict
 from collections.abc import Sequence
 
-from train.reward.trees import Tree
 from vlprm.errors import UserError
 from vlprm.images import content_hash, open_image
 from vlprm.schema import Problem
 
+Shown = Sequence[Sequence[int]]  # hashes of the images of each problem or, without images, of its question
 
-def held_out(trees: Sequence[Tree], share: float, seed: int) -> tuple[list[Tree], list[Tree]]:
-    """Training and held-out problems. Problems that share images stay together, so fewer than `share` may be held out,
-    but at least one is, unless `share` is 0. UserError if one side would be empty."""
-    shuffled = list(trees)
+
+def held_out(shown: Shown, share: float, seed: int) -> tuple[list[int], list[int]]:
+    """Indices of training and of held-out problems. Problems that share images stay together, so fewer than `share` may
+    be held out, but at least one is, unless `share` is 0. UserError if one side would be empty."""
+    shuffled = [*range(len(shown))]
     random.Random(seed).shuffle(shuffled)
     if not share:
         return shuffled, []
@@ -27,7 +28,7 @@ def held_out(trees: Sequence[Tree], share: float, seed: int) -> tuple[list[Tree]
             " all of them with --held_out 0"
         )
     together: dict[int, list[int]] = defaultdict(list)
-    for n, group in enumerate(groups([tree[0].problem for tree in shuffled])):
+    for n, group in enumerate(groups([shown[n] for n in shuffled])):
         together[group].append(n)
     if len(together) == 1:
         raise UserError(
@@ -41,14 +42,14 @@ def held_out(trees: Sequence[Tree], share: float, seed: int) -> tuple[list[Tree]
     if not kept:
         smallest = min(together.values(), key=len)
         kept.update(smallest)
-    return [tree for n, tree in enumerate(shuffled) if n not in kept], [shuffled[n] for n in sorted(kept)]
+    return [one for n, one in enumerate(shuffled) if n not in kept], [shuffled[n] for n in sorted(kept)]
 
 
-def groups(problems: Sequence[Problem]) -> list[int]:
+def groups(shown: Shown) -> list[int]:
     """The group of each problem, as the index of its first member. Groups are connected components: problems are linked
     by equal images or, without images, by equal questions."""
-    first: dict[str, int] = {}
-    above = list(range(len(problems)))
+    first: dict[int, int] = {}
+    above = list(range(len(shown)))
 
     def top(n: int) -> int:
         while above[n] != n:
@@ -56,18 +57,26 @@ def groups(problems: Sequence[Problem]) -> list[int]:
             n = above[n]
         return n
 
-    pixels: dict[bytes, str] = {}
-    for n, problem in enumerate(problems):
-        for data in problem.images:
-            if data not in pixels:
-                pixels[data] = _pixel_hash(data)
-        for shown in [pixels[data] for data in problem.images] or [" ".join(problem.question.split())]:
-            a, b = sorted((top(n), top(first.setdefault(shown, n))))
+    for n, hashes in enumerate(shown):
+        for one in hashes:
+            a, b = sorted((top(n), top(first.setdefault(int(one), n))))
             above[b] = a
-    return [top(n) for n in range(len(problems))]
+    return [top(n) for n in range(len(shown))]
 
 
-def _pixel_hash(data: bytes) -> str:
-    """Hash of an image's pixels, independent of the file format."""
-    image = open_image(data, f"image {content_hash(data)}")
-    return hashlib.sha256(f"{image.size}".encode() + image.tobytes()).hexdigest()
+def shown_by(problem: Problem) -> list[int]:
+    """Hashes of the pixels of a problem's images, independent of the file format, or of its question."""
+    if not problem.images:
+        return [_hash(b"question", " ".join(problem.question.split()).encode(errors="surrogatepass"))]
+    images = [open_image(data, f"image {content_hash(data)}") for data in problem.images]
+    return [_hash(f"{image.size}".encode(), image.tobytes()) for image in images]
+
+
+def worded(problem: Problem, shown: Sequence[int]) -> int:
+    """Hash of what a problem shows (`shown_by`) and asks, apart from white space and case."""
+    words = " ".join(problem.question.casefold().split()).encode(errors="surrogatepass")
+    return _hash(repr(sorted(shown)).encode() if problem.images else b"", words)
+
+
+def _hash(*parts: bytes) -> int:
+    return int.from_bytes(hashlib.blake2b(b"".join(parts), digest_size=8).digest(), "big", signed=True)

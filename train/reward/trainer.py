@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,37 +17,67 @@ from train.loop.trainer import BatchTrainer, Parameters
 from train.reward.batches import batch_rows, model_inputs
 from train.reward.config import LossConfig
 from train.reward.data import Example, LabelledRow, labelled_row
+from train.reward.index import Index, Problems
 from train.reward.losses import IGNORE, training_loss
+from vlprm.errors import UserError
 from vlprm.metrics import auroc, calibration_error
 from vlprm.model.inputs import InputBuilder
 from vlprm.model.reward_model import CORRECT, OUTPUTS
 
 
 class Batches(Dataset[list[LabelledRow]]):
-    """Planned batches, turned into model inputs on demand. An item is a whole batch, because batches are sized by
-    tokens, not by rows. `left_out`: numbers of solutions and rows that are not trained on, by cause."""
+    """Planned batches, read from the dataset and turned into model inputs on demand, ahead of the device by the
+    processes of a data loader. An item is a whole batch, because batches are sized by tokens, not by rows. `plan` lists
+    the examples of each batch by their numbers in the index. `left_out`: numbers of solutions and rows that are not
+    trained on, by cause."""
 
     def __init__(
         self,
-        batches: Sequence[Sequence[Example]],
+        plan: Sequence[np.ndarray],
+        index: Index,
+        problems: Problems,
         inputs: InputBuilder,
-        loss: LossConfig,
         weights: dict[tuple[str, bool], float],
         left_out: Mapping[str, int] | None = None,
     ) -> None:
-        self.batches, self.inputs, self.loss, self.weights = batches, inputs, loss, weights
-        self.left_out = left_out
+        self.plan, self.index, self.problems = plan, index, problems
+        self.inputs, self.weights, self.left_out = inputs.streamed(), weights, left_out
 
     def __len__(self) -> int:
-        return len(self.batches)
+        return len(self.plan)
 
     def __getitem__(self, index: int) -> list[LabelledRow]:
-        return [labelled_row(example, self.inputs, self.loss, self.weights) for example in self.batches[index]]
+        loss = self.problems.loss
+        try:
+            return [labelled_row(example, self.inputs, loss, self.weights) for example in self.examples(index)]
+        except ValueError as error:  # a data loader's process hands over only errors made from a single message
+            raise UserError(str(error)) from error
+
+    def examples(self, index: int) -> list[Example]:
+        """The examples of a batch."""
+        rows, starts = self.index.lists("rows")
+        examples = self.plan[index]
+        of = self.index.problem_of(examples)
+        read = {int(n): self.problems.examples(rows[starts[n] : starts[n + 1]]) for n in np.unique(of)}
+        return [read[int(n)][example - self.index.starts[n]] for n, example in zip(of, examples, strict=True)]
+
+    def ids(self) -> list[str]:
+        """The problem of each example, batch after batch."""
+        return [self.index.table["id"][int(n)].as_py() for batch in self.plan for n in self.index.problem_of(batch)]
 
     def collate(self, items: list[list[LabelledRow]]) -> dict[str, Any]:
         """Tensors of one item (see `batch_rows`), and the `ids` of its problems."""
         (rows,) = items
         return {**batch_rows(rows, self.inputs), "ids": [row.id for row in rows]}
+
+
+@contextmanager
+def one_sentence() -> Iterator[None]:
+    """Mend the messages of errors from a data loader's processes, which contain a traceback."""
+    try:
+        yield
+    except UserError as error:
+        raise UserError(str(error).rpartition("UserError: ")[2].strip()) from error
 
 
 class StepTrainer(BatchTrainer):

@@ -1,4 +1,4 @@
-"""Load the labelled solutions of each problem from a dataset, as one tree per problem, selected and cut as configured.
+"""The labelled solutions of a problem as one tree, selected and cut as configured.
 
 If a dataset has one row per solution (TRL's format, most published data), rows with the same question and images are
 merged into a tree. Steps merge if their prefix, text and label are equal. If labels disagree, as two estimates of one
@@ -7,23 +7,17 @@ value do, the steps and all after them stay separate, and both labels are used. 
 
 from __future__ import annotations
 
-import logging
-from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 from train.reward.config import RowsConfig
 from vlprm.data.dataset import LabelledPath, row_paths
+from vlprm.data.importing import DatasetRow
 from vlprm.data.prefix_tree import prefix_tree
 from vlprm.data.selection import in_order, is_counted
-from vlprm.data.trl_format import training_rows
-from vlprm.errors import UserError
 from vlprm.labels.fusion import called_wrong
 from vlprm.schema import StepLabel
-
-log = logging.getLogger(__name__)
 
 Tree = Sequence[LabelledPath]  # solutions of one problem; equal node numbers are the same step
 
@@ -35,42 +29,27 @@ def is_wrong(label: StepLabel, threshold: float | None) -> bool:
     return label.target is not None and label.target <= threshold
 
 
-def load_trees(path: Path, config: RowsConfig, threshold: float | None = None) -> list[Tree]:
-    """The labelled solutions of each problem, selected and cut as configured; right and wrong ones alternate. UserError
-    if `config.mixed` leaves no problem."""
-    trees = _problems(path)
-    chosen = [tree for tree in trees if not config.mixed or has_both(tree)]
-    if not chosen:
-        raise UserError(
-            f"no problem of {path} has solutions known to be right and solutions known to be wrong; leave out"
-            " rows.mixed"
-        )
-    if len(chosen) < len(trees):
-        log.info("%d of %d problems have both right and wrong solutions", len(chosen), len(trees))
-    taken: list[Tree] = [
-        [
-            learnt_from(confident(path, config.uncertain), config.after_first_error, threshold)
-            for path in selected(tree, config.max_paths_per_tree)
-        ]
-        for tree in chosen
-    ]
-    log.info("%d of %d solutions of %d problems selected", sum(map(len, taken)), sum(map(len, chosen)), len(chosen))
-    return taken
-
-
 def has_both(tree: Tree) -> bool:
     """Whether a problem has both right and wrong solutions."""
     return {True, False} <= {path.right for path in tree}
 
 
-def _problems(path: Path) -> list[Tree]:
-    """The solutions of each question and images, in file order. `meta` of a problem has the number of its first row."""
-    rows: dict[tuple[str, tuple[bytes, ...]], list[Tree]] = defaultdict(list)
-    for number, row in enumerate(training_rows(path), 1):
+def tree_of(rows: Iterable[tuple[int, DatasetRow]]) -> Tree:
+    """All solutions of a problem from its rows, which are numbered from 1; empty if there are none. `meta` of the
+    problem has the number of its first row with a solution."""
+    trees: list[Tree] = []
+    for number, row in rows:
         if paths := row_paths(row):
             problem = replace(paths[0].problem, meta={**paths[0].problem.meta, "row": number})
-            rows[problem.question, problem.images].append([replace(one, problem=problem) for one in paths])
-    return [merged(trees) for trees in rows.values()]
+            trees.append([replace(one, problem=problem) for one in paths])
+    return merged(trees) if trees else []
+
+
+def learnt_tree(tree: Tree, config: RowsConfig, threshold: float | None = None) -> Tree:
+    """The solutions of a problem that training takes, selected and cut as configured; right and wrong ones
+    alternate."""
+    taken = (confident(path, config.uncertain) for path in selected(tree, config.max_paths_per_tree))
+    return [learnt_from(path, config.after_first_error, threshold) for path in taken]
 
 
 def merged(trees: Sequence[Tree]) -> Tree:

@@ -43,7 +43,8 @@ from vlprm.schema import Problem, Region, Step, StepLabel, StepTree, from_json, 
 from vlprm.steps import parse_step, step_kind
 from vlprm.zoom.labels import label_tree
 
-ROW_GROUP = 100
+# A row group holds at most this many rows and about this many bytes, so that a reader of single rows reads little.
+ROW_GROUP, ROW_GROUP_BYTES = 100, 8 << 20
 
 T = TypeVar("T")
 
@@ -148,12 +149,27 @@ def write_parquet(path: Path, rows: Iterable[dict[str, Any]], features: Features
     path.parent.mkdir(parents=True, exist_ok=True)
     written = 0
     with ParquetWriter(draft, features.arrow_schema) as writer:
-        for group in batches(rows, ROW_GROUP):
+        for group in _row_groups(rows):
             assert all(image["bytes"] for row in group for image in row["images"])
             writer.write_table(Dataset.from_list(group, features=features).data.table.select(list(features)))
             written += len(group)
     draft.replace(path)
     return written
+
+
+def _row_groups(rows: Iterable[dict[str, Any]]) -> Iterator[list[dict[str, Any]]]:
+    group: list[dict[str, Any]] = []
+    size = 0
+    for row in rows:
+        weight = sum(len(image["bytes"]) for image in row["images"] if image["bytes"])
+        weight += sum(len(value) for value in row.values() if isinstance(value, str))
+        if group and (len(group) == ROW_GROUP or size + weight > ROW_GROUP_BYTES):
+            yield group
+            group, size = [], 0
+        group.append(row)
+        size += weight
+    if group:
+        yield group
 
 
 def batches(values: Iterable[T], size: int) -> Iterator[list[T]]:
@@ -172,11 +188,28 @@ def iterate_rows(path: Path) -> Iterator[dict[str, Any]]:
     """Yield the rows of a dataset file, a few in memory at a time. UserError names the file if it is missing,
     unreadable, empty or in another format."""
     with open_parquet(path) as file:
-        if missing := sorted(set(COLUMNS) - set(file.schema_arrow.names)):
-            raise UserError(f"{path} lacks the columns {', '.join(missing)}; see vlprm/data/dataset.py for the format")
+        check_columns(path, file.schema_arrow.names)
         if file.metadata.num_rows == 0:
             raise UserError(f"{path} has no rows; make it from more problems")
         yield from table_rows(file)
+
+
+def table_rows(file: ParquetFile) -> Iterator[dict[str, Any]]:
+    """Yield the rows of an open file, a few in memory at a time."""
+    for batch in file.iter_batches(batch_size=ROW_GROUP):
+        yield from batch.to_pylist()
+
+
+def row_count(path: Path) -> int:
+    """Number of rows of a dataset file."""
+    with open_parquet(path) as file:
+        return int(file.metadata.num_rows)
+
+
+def check_columns(path: Path, columns: Iterable[str]) -> None:
+    """UserError if a dataset file lacks columns."""
+    if missing := sorted(set(COLUMNS) - set(columns)):
+        raise UserError(f"{path} lacks the columns {', '.join(missing)}; see vlprm/data/dataset.py for the format")
 
 
 def open_parquet(path: Path) -> ParquetFile:
@@ -193,16 +226,9 @@ def open_parquet(path: Path) -> ParquetFile:
         ) from error
 
 
-def table_rows(file: ParquetFile) -> Iterator[dict[str, Any]]:
-    """Yield the rows of an open file, a few in memory at a time."""
-    for batch in file.iter_batches(batch_size=ROW_GROUP):
-        yield from batch.to_pylist()
-
-
 def row_paths(row: dict[str, Any]) -> list[LabelledPath]:
-    """The complete solutions of a row, with the labels of their steps. UserError names a row with columns of different
-    lengths or an image without bytes."""
-    _check_row(row)
+    """The complete solutions of a row, with the labels of their steps. UserError as of `check_row`."""
+    check_row(row)
     meta = json.loads(row["meta"])
     problem = Problem(
         row["id"], meta["task"], row["prompt"], tuple(i["bytes"] for i in row["images"]), row["answer"],
@@ -220,12 +246,11 @@ def row_paths(row: dict[str, Any]) -> list[LabelledPath]:
     ]
     places = {leaf: place for place, leaf in enumerate(meta.get("solutions", ()))}
     paths = []
-    for leaf in row["leaves"]:
-        nodes = _ancestors(row["parents"], leaf["node"])
+    for leaf, (nodes, right) in zip(row["leaves"], row_solutions(row), strict=True):
         corrected = (_corrected(evidence[n].get("corrected_by"), steps, labels[n]) for n in nodes)
         paths.append(
             LabelledPath(
-                problem, tuple(steps[n] for n in nodes), tuple(nodes), tuple(labels[n] for n in nodes), leaf["right"],
+                problem, tuple(steps[n] for n in nodes), tuple(nodes), tuple(labels[n] for n in nodes), right,
                 tuple(corrected), places.get(leaf["node"]),
             )
         )  # fmt: skip
@@ -241,7 +266,13 @@ def _corrected(sibling: int | None, steps: Sequence[Step], label: StepLabel) -> 
     return next((parse_step(correction) for correction in corrections), None)
 
 
-def _check_row(row: dict[str, Any]) -> None:
+def row_solutions(row: dict[str, Any]) -> list[tuple[list[int], bool | None]]:
+    """The steps of each complete solution of a row, and whether its answer is right."""
+    return [(_ancestors(row["parents"], leaf["node"]), leaf["right"]) for leaf in row["leaves"]]
+
+
+def check_row(row: dict[str, Any]) -> None:
+    """UserError names a row with columns of different lengths or an image without bytes."""
     lengths = {name: len(row[name]) for name in ("completions", "parents", "labels", "error_kinds")}
     if len(set(lengths.values())) > 1:
         said = ", ".join(f"{count} {name}" for name, count in lengths.items())

@@ -98,7 +98,7 @@ class ProblemFile:
             image = open_image(data, f"{problem_id}: {name}")
         except ValueError as error:
             raise ProblemError("image_unreadable", str(error)) from error
-        check_aspect(image, f"{problem_id}: {name}")
+        check_aspect(image.size, f"{problem_id}: {name}")
         return data
 
 

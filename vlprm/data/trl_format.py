@@ -14,13 +14,12 @@ reads the messages.
 
 from __future__ import annotations
 
-import json
 import logging
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from vlprm.data.dataset import COLUMNS, iterate_rows, open_parquet, table_rows
+from vlprm.data.dataset import COLUMNS, check_columns, open_parquet
 from vlprm.data.importing import (
     DatasetRow,
     ImageFolder,
@@ -33,6 +32,7 @@ from vlprm.data.importing import (
     step_texts,
 )
 from vlprm.data.messages import ordered_images, own_images, question_of
+from vlprm.data.row_file import LineFile, RowFile, TableFile
 from vlprm.errors import RecordError, UserError
 
 log = logging.getLogger(__name__)
@@ -45,22 +45,50 @@ OF_TREES = {
 }  # one of these columns marks our format
 
 
-def training_rows(path: Path) -> Iterator[DatasetRow]:
-    """Yield the rows of a training dataset in our format (`vlprm.data.dataset`) or TRL's, detected by its columns; a
-    few are in memory at a time. UserError names the file, the row, its id if it has one, and the fix."""
-    if path.suffix != ".jsonl" and not _is_stepwise(path):
-        yield from iterate_rows(path)
-        return
-    log.info("%s is read as TRL's stepwise format", path)
-    images, number = ImageFolder(path.parent), 0
-    for number, record in enumerate(_records(path), 1):
+class TrainingRows:
+    """The rows of a training dataset in our format (`vlprm.data.dataset`) or TRL's, detected by its columns, and read
+    by number. A few row groups are in memory. UserError names the file, the row, its id if it has one, and the fix.
+
+    `groups` lists the number of rows and of bytes of each row group, which is read as a whole."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._stepwise = path.suffix == ".jsonl" or _is_stepwise(path)
+        self._file: RowFile = LineFile(path) if path.suffix == ".jsonl" else TableFile(path)
+        self._images = ImageFolder(path.parent)
+        self.groups = self._file.groups
+        self._len = sum(rows for rows, _ in self.groups)
+        if self._stepwise:
+            log.info("%s is read as TRL's stepwise format", path)
+        else:
+            check_columns(path, self._file.columns)
+        if not self._len:
+            raise UserError(f"{path} has no rows; write one solution per row")
+
+    def __len__(self) -> int:
+        return self._len
+
+    def problems(self, group: int) -> list[tuple[str, tuple[bytes, ...]]]:
+        """The question and the images of each row of a group."""
+        if isinstance(self._file, TableFile) and not self._stepwise:
+            rows = self._file.part(group, ("prompt", "images"))
+        else:
+            first = sum(count for count, _ in self.groups[:group])
+            rows = [self[first + i] for i in range(self.groups[group][0])]
+        return [(row["prompt"], tuple((image and image["bytes"]) or b"" for image in row["images"])) for row in rows]
+
+    def __iter__(self) -> Iterator[DatasetRow]:
+        return (self[number] for number in range(len(self)))
+
+    def __getitem__(self, number: int) -> DatasetRow:
+        record = self._file.row(number)
+        if not self._stepwise:
+            return record  # type: ignore[no-any-return]
         try:
-            yield _training_row(record, images)
+            return _training_row(record, self._images)
         except RecordError as error:
             named = f" (id {record['id']})" if isinstance(record, dict) and record.get("id") is not None else ""
-            raise UserError(f"{path}, row {number}{named}: {error}") from error
-    if not number:
-        raise UserError(f"{path} has no rows; write one solution per row")
+            raise UserError(f"{self.path}, row {number + 1}{named}: {error}") from error
 
 
 def stepwise_row(record: Record, images: ImageFolder) -> DatasetRow:
@@ -100,20 +128,3 @@ def _is_stepwise(path: Path) -> bool:
             f" {', '.join(sorted(missing))}; rename its columns, or convert it with data_synth.convert"
         )
     return not OF_TREES & columns and not set(COLUMNS) <= columns
-
-
-def _records(path: Path) -> Iterator[Any]:
-    if path.suffix != ".jsonl":
-        with open_parquet(path) as file:
-            yield from table_rows(file)
-        return
-    if not path.is_file():
-        raise UserError(f"no dataset {path}; give a file with TRL's prompt, completions and labels")
-    with path.open("rb") as lines:
-        for number, line in enumerate(lines, 1):
-            if not line.strip():
-                continue
-            try:
-                yield json.loads(line)
-            except (ValueError, RecursionError) as error:
-                raise UserError(f"{path}, line {number} is not JSON; correct it") from error

@@ -20,6 +20,8 @@ from vlprm.schema import StepLabel, Verdict
 INJECTED = "injected"  # the source of the votes on steps that data_synth.inject made
 HIGH_VALUE = 0.5  # least value of a step offered as a correction
 PROGRESS = 0.8  # GenPRM's least ratio of a correct step's value to its parent's (arXiv 2504.00891)
+# Rules whose targets are Monte Carlo values: shares of right rollouts, of our own or as a dataset has them.
+MONTE_CARLO = ("mc", "hybrid", "mm-prm", "omega-prm", "math-shepherd")
 
 
 def mc_rule(label: StepLabel) -> float | None:
@@ -135,9 +137,11 @@ RULES: dict[Rule, TreeRule] = {
 
 
 def rule_calls_wrong(rule: str, target: float) -> bool:
-    """Whether a target calls the step wrong: under `mc` and `hybrid` a value of 0 (Math-Shepherd's hard estimate),
-    under `relative` a value below PROGRESS, under the other rules one below one half."""
-    if rule in ("mc", "hybrid"):
+    """Whether a target calls the step wrong. A Monte Carlo value is the chance that rollouts from the step are right,
+    which is often low after a correct step, so only 0 is wrong (Math-Shepherd's hard estimate). Under `relative`, a
+    value below PROGRESS is wrong. Any other target is the probability that the step is correct, and wrong below one
+    half."""
+    if rule in MONTE_CARLO:
         return target == 0.0
     return target < (PROGRESS if rule == "relative" else 0.5)
 

@@ -11,6 +11,7 @@ Shapes: T tokens.
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
@@ -22,7 +23,7 @@ from torch import Tensor
 
 from vlprm.cache import cached
 from vlprm.errors import ProblemError, UserError
-from vlprm.images import check_aspect, content_hash, open_image, source_of
+from vlprm.images import check_aspect, content_hash, image_size, open_image, source_of
 from vlprm.model.checkpoint_config import CheckpointConfig
 from vlprm.model.families import family_of
 from vlprm.model.image_limits import set_limits
@@ -33,6 +34,9 @@ from vlprm.prompts import user_text, verdict_text
 from vlprm.schema import HALF_CHARACTER, Problem, Region, Step
 
 CACHE_BYTES = 1 << 30  # limit of the cache; the pixel values of one large image are 100 MB
+STREAMED_BYTES, STREAMED_TEXTS = 1 << 26, 1 << 12  # limits where each problem is read once
+
+Size = tuple[int, int]  # (width, height) of an image, in place of the image where only tokens are counted
 
 
 class InputBuilder:
@@ -43,7 +47,9 @@ class InputBuilder:
         self.processor = processor
         self.config = checkpoint_config
         self.family = checkpoint_config.family or family_of(config)
-        self.context: int = config.get_text_config().max_position_embeddings  # maximum number of tokens per row
+        text = config.get_text_config()
+        self.context: int = text.max_position_embeddings  # maximum number of tokens per row
+        self.width: int = text.hidden_size
         self.pixel_limits = set_limits(processor, self.family, checkpoint_config)
         self.tokenizer = processor.tokenizer
         # From the config: Gemma's processor has the id that a template writes, not the one that the model fills.
@@ -61,6 +67,21 @@ class InputBuilder:
         self._rendered: LRUCache[tuple[str | Region, tuple[bytes, ...]], Segment] = LRUCache(
             CACHE_BYTES, getsizeof=_segment_bytes
         )
+        self._counts = False
+
+    def streamed(self) -> InputBuilder:
+        """A copy for problems that are read once each: its caches are small."""
+        made = copy.copy(self)
+        made.text = TurnText(self.tokenizer, STREAMED_TEXTS)
+        made._rendered = LRUCache(STREAMED_BYTES, getsizeof=_segment_bytes)
+        return made
+
+    def counting(self) -> InputBuilder:
+        """A streamed copy whose segments have the same ids and no pixels, from the sizes of images. Only the processors
+        of Qwen-VL tell the tokens of a size; those of other families still process each image."""
+        made = self.streamed()
+        made._counts = self.family.pixel_limits
+        return made
 
     most_images: int | None = None  # that a problem may have; None for any number
 
@@ -283,15 +304,17 @@ class InputBuilder:
             tokenize=False,
             **self._template,
         )
-        return self._process(text, [_shown_image(data) for data in images])
+        return self._process(text, [self._shown(data) for data in images])
 
     def _crop(self, problem: Problem, region: Region) -> Segment:
         image, policy = source_of(problem.images, region), self.config.zoom
-        return cached(
-            self._rendered,
-            (region, (image,)),
-            lambda: self._process(self._observation_text, [policy.crop(open_image(image), region)]),
-        )
+
+        def shown() -> Image.Image | Size:
+            if self._counts:
+                return policy.crop_size(image_size(image), region)
+            return policy.crop(open_image(image), region)
+
+        return cached(self._rendered, (region, (image,)), lambda: self._process(self._observation_text, [shown()]))
 
     def _told(self, message: str) -> Segment:
         turn = self._render_turn(self._observation(message, 0))
@@ -331,12 +354,30 @@ class InputBuilder:
                 )
         return tuple(pieces[0] for pieces in ids)
 
-    def _process(self, text: str, images: list[Image.Image]) -> Segment:
+    def _shown(self, data: bytes) -> Image.Image | Size:
+        """An image of a problem. UserError if a model cannot see it."""
+        name = f"image {content_hash(data)}"
+        shown = image_size(data, name) if self._counts else open_image(data, name)
+        check_aspect(shown if isinstance(shown, tuple) else shown.size, name)
+        return shown
+
+    def _counted(self, text: str, sizes: Sequence[Size]) -> Segment:
+        """The segment that `_process` makes of images of these sizes, without pixels."""
+        counts = self.processor._get_num_multimodal_tokens(image_sizes=[(height, width) for width, height in sizes])
+        left = iter(counts.num_image_tokens)
+        ids: list[int] = []
+        for token in self.tokenizer(text, add_special_tokens=False)["input_ids"]:
+            ids += [token] * (next(left) if token == self.image_token_id else 1)
+        return Segment(tuple(ids), tuple(i == self.image_token_id for i in ids))
+
+    def _process(self, text: str, images: Sequence[Image.Image | Size]) -> Segment:
+        if images and self._counts:
+            return self._counted(text, [size for size in images if isinstance(size, tuple)])
         # The template already contains the opening token, if the family has one.
         kwargs: dict[str, Any] = {"text_kwargs": {"add_special_tokens": False}}
         if self.family.tiles != "joined":  # joined images with different numbers of tiles are not one tensor
             kwargs["return_tensors"] = "pt"
-        batch = self.processor(text=[text], images=[images] if images else None, **kwargs)
+        batch = self.processor(text=[text], images=[[*images]] if images else None, **kwargs)
         ids = tuple(map(int, batch["input_ids"][0]))
         if not images:
             return Segment(ids, (False,) * len(ids))
@@ -344,14 +385,6 @@ class InputBuilder:
         if self.family.tiles == "joined":
             shown = {"pixel_values": torch.cat([torch.as_tensor(tiles) for tiles in shown["pixel_values"]])[None]}
         return Segment(ids, tuple(i == self.image_token_id for i in ids), (shown,))
-
-
-def _shown_image(data: bytes) -> Image.Image:
-    """Open an image of a problem. UserError if a model cannot see it."""
-    name = f"image {content_hash(data)}"
-    image = open_image(data, name)
-    check_aspect(image, name)
-    return image
 
 
 def _segment_bytes(segment: Segment) -> int:

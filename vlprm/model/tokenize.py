@@ -20,12 +20,12 @@ TOOL_CALL = {"<tool_call>", "</tool_call>"}
 
 
 class TurnText:
-    """Tokenizes the text of turns, with a cache."""
+    """Tokenizes the text of turns, with a cache of `remembered` texts."""
 
-    def __init__(self, tokenizer: Any) -> None:
+    def __init__(self, tokenizer: Any, remembered: int = 1 << 16) -> None:
         self.tokenizer = tokenizer
         self._control = _control_tokens(tokenizer)
-        self.encode = lru_cache(1 << 16)(self._encode)
+        self.encode = lru_cache(remembered)(self._encode)
 
     def step_ids(self, step: Step, after: Step | None, closes: bool = False) -> tuple[int, ...]:
         """The ids of a step `after` another (None: the first step), with the separator between them. `closes`: the step

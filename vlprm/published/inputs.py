@@ -57,7 +57,7 @@ class PublishedInputs(InputBuilder):
         the protocol does not show."""
         images = problem.images
         self._check_problem(problem)
-        return cached(self._rendered, ("", images), lambda: self._shown(images))
+        return cached(self._rendered, ("", images), lambda: self._opening(images))
 
     def step(self, problem: Problem, step: Step, after: Step | None, closes: bool = False) -> Segment:
         """The segment of a step, scored at its last token."""
@@ -144,7 +144,7 @@ class PublishedInputs(InputBuilder):
 
     # --- images
 
-    def _shown(self, images: Sequence[bytes]) -> Segment:
+    def _opening(self, images: Sequence[bytes]) -> Segment:
         text = self._cut(self._lead + self._image * len(images))[0]
         shown = self._process(text, [self.opened(data) for data in images])
         opening = tuple(self.tokenizer("")["input_ids"])  # some tokenizers open every text with a token
@@ -154,7 +154,7 @@ class PublishedInputs(InputBuilder):
         """An image as the processor gets it. UserError if it cannot be shown."""
         name = f"image {content_hash(data)}"
         image = open_image(data, name)
-        check_aspect(image, name)
+        check_aspect(image.size, name)
         if not self.protocol.rounded:
             return image
         side = self.processor.image_processor.patch_size * self.processor.image_processor.merge_size

@@ -27,6 +27,7 @@ CONFIG, INPUTS, ENV, DONE, SECONDS = "config.yaml", "inputs.json", "env.json", "
 COST = "cost.json"  # what the stages cost, see vlprm.runs.cost
 INDEX = ".index"  # what the name of a journal's index ends with, see vlprm.runs.index
 SEEN = "seen"  # in done.json: size and time of change of the files when their hashes were taken
+ROW_INDEX = "index.parquet"  # of the rows of a dataset, which is made again where it does not fit
 PACKAGES = ("torch", "torchvision", "transformers", "datasets", "pillow", "numpy")
 
 
@@ -88,7 +89,7 @@ def open_run(
 
 def _has_work(folder: Path) -> bool:
     """Whether a folder holds more than the notes of a try that ended before its first result."""
-    notes = {CONFIG, INPUTS, ENV, DONE, SECONDS, COST}
+    notes = {CONFIG, INPUTS, ENV, DONE, SECONDS, COST, ROW_INDEX}
     passing = (".draft", INDEX)
     files = (path for path in folder.rglob("*") if path.name not in notes and not path.name.endswith(passing))
     return any(path.is_file() and path.stat().st_size for path in files)
@@ -130,8 +131,7 @@ def fingerprint(path: Path, weights: bool = True) -> str:
     digest = hashlib.sha256()
     for file in sorted(filter(Path.is_file, names)):
         name = file.name if file == path else str(file.relative_to(path))
-        with file.open("rb") as stream:
-            digest.update(name.encode() + hashlib.file_digest(stream, "sha256").digest())
+        digest.update(name.encode() + bytes.fromhex(sha256_of(file)))
     return digest.hexdigest()[:16]
 
 
@@ -144,6 +144,12 @@ def seen(path: Path) -> list[int]:
     """The size and the time of change of a file, by which a file that has not changed is known again."""
     known = path.stat()
     return [known.st_size, known.st_mtime_ns]
+
+
+def sha256_of(file: Path) -> str:
+    """The SHA-256 of a file's bytes, which are read in parts."""
+    with file.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
 def json_object(path: Path) -> dict[str, Any]:

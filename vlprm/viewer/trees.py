@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import bisect
-import itertools
 import json
 from pathlib import Path
 from typing import Any
 
-from vlprm.data.dataset import open_parquet
+from vlprm.data.row_file import TableFile
 from vlprm.labels.fusion import called_wrong
 from vlprm.schema import Region, StepLabel, from_json
 from vlprm.steps import step_kind
@@ -16,17 +14,15 @@ from vlprm.viewer.views import Problems, ProblemView, StepView, TreeStepView
 
 
 class LabelledTrees(Problems):
-    """The trees of a dataset file. Only one row group is in memory at a time."""
+    """The trees of a dataset file, or at most `most` of them, evenly spaced. A few row groups are in memory."""
 
-    def __init__(self, path: Path) -> None:
-        self._file = open_parquet(path)
-        metadata = self._file.metadata
-        sizes = (metadata.row_group(i).num_rows for i in range(metadata.num_row_groups))
-        self._firsts = list(itertools.accumulate(sizes, initial=0))  # the first row of each group, and the end
-        self._read: tuple[int, list[dict[str, Any]]] = (-1, [])
+    def __init__(self, path: Path, most: int | None = None) -> None:
+        self._file = TableFile(path)
+        self.total = sum(rows for rows, _ in self._file.groups)
+        self._len: int = self.total if most is None else min(self.total, most)
 
     def __len__(self) -> int:
-        return int(self._firsts[-1])
+        return self._len
 
     def view(self, at: int) -> ProblemView:
         """The tree at this row."""
@@ -37,11 +33,7 @@ class LabelledTrees(Problems):
         return tuple(image["bytes"] for image in self._row(at)["images"])
 
     def _row(self, at: int) -> dict[str, Any]:
-        group = bisect.bisect_right(self._firsts, at) - 1
-        if self._read[0] != group:
-            self._read = group, self._file.read_row_group(group).to_pylist()
-        row: dict[str, Any] = self._read[1][at - self._firsts[group]]
-        return row
+        return self._file.row(at * self.total // self._len)
 
 
 def tree_view(row: dict[str, Any]) -> ProblemView:

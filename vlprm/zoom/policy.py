@@ -10,7 +10,7 @@ from typing import Any, Literal, get_args
 from PIL import Image
 
 from vlprm.errors import UserError
-from vlprm.images import crop
+from vlprm.images import crop, crop_box
 from vlprm.schema import Region
 
 # How a policy writes a zoom: a paragraph `[zoom] {"bbox_2d": ...}`, or Qwen3-VL's own tool call (Qwen-Agent's
@@ -69,14 +69,16 @@ class ZoomPolicy:
 
     def crop(self, image: Image.Image, region: Region) -> Image.Image:
         """The crop of a region as the model sees it: enlarged by `enlarge`, at most `max_crop_pixels` large."""
-        part = crop(image, region)
-        scale = self.enlarge
+        part, size = crop(image, region), self.crop_size(image.size, region)
+        return part if size == part.size else part.resize(size, Image.Resampling.BICUBIC)
+
+    def crop_size(self, size: tuple[int, int], region: Region) -> tuple[int, int]:
+        """(width, height) of the crop of a region of an image of this size."""
+        left, top, right, bottom = crop_box(size, region)
+        width, height, scale = right - left, bottom - top, self.enlarge
         if self.max_crop_pixels:
-            scale = min(scale, math.sqrt(self.max_crop_pixels / (part.width * part.height)))
-        if scale == 1:
-            return part
-        size = max(1, int(part.width * scale)), max(1, int(part.height * scale))
-        return part.resize(size, Image.Resampling.BICUBIC)
+            scale = min(scale, math.sqrt(self.max_crop_pixels / (width * height)))
+        return (width, height) if scale == 1 else (max(1, int(width * scale)), max(1, int(height * scale)))
 
     @property
     def tools(self) -> list[dict[str, Any]]:
