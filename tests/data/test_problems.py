@@ -194,6 +194,6 @@ def test_a_run_goes_on_without_the_problems_that_cannot_be_used(
         (searched,) = run
         assert (searched.problem.id, searched.problem.meta["solution"]) == ("good", "1 + 2")
     assert len(list(read_records(tmp_path / "here" / TREES))) == len(RECORDS) + 2
-    with pytest.raises(ValueError, match="good is a problem of a file, and the oracle knows drawn problems"):
+    with pytest.raises(ValueError, match="good is a problem of a file, and this judge knows drawn problems alone"):
         judge.main(judge.JudgeConfig(tmp_path / "served", tmp_path / "judged"))
     label.main(label.LabelConfig(tmp_path / "served", tmp_path / "labels", rule="mc"))

@@ -186,7 +186,7 @@ def test_the_data_card_has_counts_balance_judge_cost_and_licence(run: Path) -> N
     for source, counts in results["steps"]["by_source"].items():
         assert f"| {source} | {counts['steps']} | {counts['labelled']} | {counts['wrong']} |" in card
     assert f"- rollouts: {results['cost']['rollouts']:.4g}" in card
-    assert "judge: " in card.split("## Labels")[0]
+    assert "sources of verdicts: judgements (oracle with error rate" in card.split("## Labels")[0]
 
 
 def test_the_page_of_a_large_dataset_shows_a_sample(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -8,8 +8,9 @@ from collections.abc import Sequence
 import numpy as np
 import pytest
 
+from train.loop.batches import cost, plan_epoch
 from train.reward.mixture import drawn
-from train.reward.planning import cost, plan_epoch, shuffled_windows
+from train.reward.planning import shuffled_windows
 from vlprm.data.row_file import KEPT_BYTES
 
 BUDGET, RANKS, WIDTH = 16_384, 16, 3584

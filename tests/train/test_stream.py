@@ -21,7 +21,7 @@ from vlprm.data.dataset import ROW_GROUP_BYTES, iterate_rows, row_count, write_d
 from vlprm.data.row_file import TableFile
 from vlprm.data.trl_format import TrainingRows
 from vlprm.model.inputs import InputBuilder
-from vlprm.runs.folder import INDEX
+from vlprm.runs.folder import ROW_INDEX
 
 RIGHT, WRONG = [True, True], [True, False]
 
@@ -63,7 +63,7 @@ def test_the_index_is_stored_and_read_again_where_it_fits(
     real = index.make_index
     monkeypatch.setattr(index, "make_index", lambda *args: made.append(args) or real(*args))
     before = questions(config, inputs)
-    assert (config.run / INDEX).exists()
+    assert (config.run / ROW_INDEX).exists()
     assert questions(config, inputs) == before
     assert len(made) == 1
     questions(dataclasses.replace(config, rows=RowsConfig(max_paths_per_tree=1)), inputs)
