@@ -114,7 +114,7 @@ def _finish(trees: TreeRun, records: Records, config: InjectConfig, failures: Co
         )
     lost = [failure_record(len(trees) + n, Failed(name, *why)) for n, (name, why) in enumerate(trees.failures.items())]
     records.append(record for record in lost if record["key"] not in records.keys)
-    told = {"maker": _maker(config), "rates": EXACT if config.maker == "family" else None}
+    told = {"maker": _maker(config), "share": config.share, "rates": EXACT if config.maker == "family" else None}
     write_atomically(config.run / INJECTED_FILE, json.dumps(told) + "\n")
     finish(records)
     log.info("%d steps injected into %d trees: %s", said.total(), len(trees), dict(said))

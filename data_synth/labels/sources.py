@@ -49,7 +49,9 @@ class Judgements:
         self.files = [folder / JUDGEMENTS for folder in folders]
         self._sources = {path.parent.resolve().name: _opened(path, trees) for path in self.files}
         self._told = {name: (source.kind, source.rates) for name, source in self._sources.items()}
+        self._share = 0.0  # of a tree's steps that may be injected
         if INJECTED in names:
+            self._share = float(json_object(trees[0].parent / INJECTED_FILE)["share"])
             self._told = {INJECTED: _of_injected(trees), **self._told}
 
     @property
@@ -91,7 +93,13 @@ class Judgements:
         """Leaves of the solutions that all sources read, in the first one's order; those of the first one if they share
         none; without a record, those that a judge would read. Injected steps follow the first two."""
         read = self._read(problem, tree)
-        return [*read[:2], *(leaf for leaf, _ in tree.leaves if INJECTED in tree.nodes[leaf].label.votes), *read[2:]]
+        injected = [leaf for leaf, _ in tree.leaves if INJECTED in tree.nodes[leaf].label.votes]
+        if len(injected) > self._share * (len(tree.nodes) - len(injected)):
+            raise UserError(
+                f"{tree.problem_id} has {len(injected)} injected steps among {len(tree.nodes)}, above the run's share"
+                f" of {self._share}; make the run again with data_synth.inject"
+            )
+        return [*read[:2], *injected, *read[2:]]
 
     def _read(self, problem: Problem, tree: StepTree) -> list[int]:
         records = (source.record(tree.problem_id) for source in self._sources.values())

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import shutil
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ import pytest
 from data_synth import inject, judge, label, report
 from data_synth.injected.config import InjectConfig
 from data_synth.injected.model import rewrites_of_tree
+from data_synth.injected.tree import INJECTED_FILE
 from data_synth.judges.config import JudgeConfig
 from data_synth.labels.config import LabelConfig
 from data_synth.reports.config import ReportConfig
@@ -116,6 +118,14 @@ def test_a_share_that_allows_no_step_is_refused(made: Path, tmp_path: Path) -> N
     assert not (tmp_path / "trees" / "done.json").exists()
     with pytest.raises(ValueError, match="maker: model needs a model"):
         inject.main(InjectConfig(made / "plain", tmp_path / "trees", maker="model"))
+
+
+def test_more_injected_steps_than_their_cap_are_refused(made: Path, tmp_path: Path) -> None:
+    run = Path(shutil.copytree(made / "trees", tmp_path / "trees"))
+    told = json.loads((run / INJECTED_FILE).read_text())
+    (run / INJECTED_FILE).write_text(json.dumps({**told, "share": 0.01}))
+    with pytest.raises(ValueError, match=r"injected steps among \d+, above the run's share of 0.01; make the run"):
+        label.main(LabelConfig(run, tmp_path / "labels"))
 
 
 class Rewriter:
