@@ -19,9 +19,9 @@ import torch
 from accelerate import PartialState
 from transformers import PrinterCallback, Trainer, TrainingArguments
 
+from train.loop.progress import Progress, last_whole_checkpoint, refuse_data_parallel
 from train.policy.config import BuiltinConfig
 from train.policy.lessons import Curriculum, Lessons, batch_lessons, lesson
-from train.reward.progress import Progress, last_whole_checkpoint, refuse_data_parallel
 from vlprm.builtin.make import make_model, make_processor, make_tokenizer
 from vlprm.model.checkpoint_config import FILE_NAME, CheckpointConfig
 from vlprm.model.inputs import InputBuilder

@@ -16,17 +16,17 @@ from dataclasses import replace
 from functools import partial
 from typing import Any
 
-import torch
 from accelerate import PartialState
-from transformers import PrinterCallback, Trainer, TrainingArguments
+from transformers import PrinterCallback, Trainer
 
+from train.loop.batches import evened, plan_batches
+from train.loop.progress import Progress, last_whole_checkpoint, refuse_data_parallel
+from train.loop.trainer import training_arguments
 from train.reward import advice, card, plan
-from train.reward.batches import evened, plan_batches
 from train.reward.checks import check, with_overrides
 from train.reward.config import PrmConfig
 from train.reward.curves import Curves
 from train.reward.data import check_pairs, class_weights, examples_of, learnable, rows_of
-from train.reward.progress import Progress, last_whole_checkpoint, refuse_data_parallel
 from train.reward.split import held_out
 from train.reward.trainer import Batches, StepTrainer
 from train.reward.trees import load_trees
@@ -128,7 +128,13 @@ def make_trainer(config: PrmConfig, checkpoint: Checkpoint, train: Batches, held
         loss=config.loss,
         parameters=partial(parameter_groups, config),
         model=model,
-        args=training_arguments(config, steps),
+        args=training_arguments(
+            config,
+            steps,
+            label_names=["labels", "error_kinds", "wrong"],
+            eval_strategy="steps" if config.held_out else "no",
+            eval_steps=config.checkpoint_every,
+        ),
         train_dataset=train,
         eval_dataset=held_out,
         data_collator=train.collate,
@@ -163,40 +169,6 @@ def parameter_groups(config: PrmConfig, model: Any) -> list[dict[str, Any]]:
         {"params": [p for is_head, p in trained if is_head], "lr": config.head_learning_rate},
     ]
     return [{**group, "weight_decay": config.weight_decay} for group in groups if group["params"]]
-
-
-def training_arguments(config: PrmConfig, steps: int) -> TrainingArguments:
-    """The Trainer's arguments for a config and its number of optimizer steps."""
-    return TrainingArguments(
-        output_dir=str(config.run),
-        num_train_epochs=1,  # the planned batches already contain all epochs
-        train_sampling_strategy="sequential",
-        per_device_train_batch_size=1,  # a dataset item is a whole batch
-        per_device_eval_batch_size=1,
-        gradient_accumulation_steps=config.accumulate,
-        activation_checkpointing=config.checkpointing,
-        activation_checkpointing_kwargs={"use_reentrant": False},  # re-entrant needs inputs with gradients
-        # With checkpointing, the Trainer would otherwise require a gradient of every trained parameter at every step;
-        # some families have layers whose output is not used.
-        ddp_find_unused_parameters=True,
-        bf16=config.bfloat16,
-        learning_rate=config.learning_rate,
-        lr_scheduler_type=config.schedule,
-        warmup_steps=config.warmup,  # below 1: a share of all steps
-        max_grad_norm=1.0,
-        label_names=["labels", "error_kinds", "wrong"],
-        logging_steps=max(1, min(20, steps // 10)),
-        eval_strategy="steps" if config.held_out else "no",
-        eval_steps=config.checkpoint_every,
-        save_strategy="steps",
-        save_steps=config.checkpoint_every,
-        save_total_limit=1,
-        dataloader_pin_memory=torch.cuda.is_available(),
-        report_to=config.report_to,
-        disable_tqdm=True,
-        remove_unused_columns=False,
-        seed=config.seed,
-    )
 
 
 def save(config: PrmConfig, checkpoint: Checkpoint, trainer: Trainer) -> None:

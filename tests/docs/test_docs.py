@@ -30,6 +30,7 @@ SMALLER = {
     "train.builtin": ["--steps", "60"],
     "data_synth.trees": ["--problems", "12", "--unit", "12"],
     "train.prm": ["--epochs", "1"],
+    "train.sft": ["--per_problem", "1", "--batch_tokens", "1024"],
 }
 
 
@@ -48,6 +49,20 @@ def test_the_walk_from_a_dataset_to_a_scored_pool_runs(tmp_path: Path) -> None:
     (example,) = re.findall(r"```python\n(.*?)```", card, re.DOTALL)
     ran(tmp_path / "runs/walk", ["-c", f"{example}\nassert len(rewards[0]) == 2"])  # the card names the folder
     assert (tmp_path / "runs/walk/report.html").exists()
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+def test_the_walk_from_trees_to_a_better_policy_runs(tmp_path: Path) -> None:
+    (tmp_path / "configs").symlink_to(ROOT / "configs")
+    commands = commands_of("policy.md")
+    stages = [shlex.split(command)[2] for command in commands]
+    assert stages == ["data_synth.trees", "data_synth.label", "train.pairs", "train.dpo", "train.sft", "train.sft"]
+    for command in commands:
+        fewer = ["--solved", "16"] if "cold_start" in command else []
+        ran(tmp_path, [*smaller(command), *fewer])
+    for run in ("dpo", "sft", "cold_start"):
+        assert (tmp_path / "runs/policy" / run / FILE_NAME).exists()
 
 
 @pytest.mark.slow

@@ -24,7 +24,8 @@ from PIL import Image
 from torch import Tensor
 
 from tests.tiny_backbones import mrope, qwen2_processor, write_qwen
-from train.reward.batches import batch_rows, model_inputs, plan_batches
+from train.loop.batches import plan_batches
+from train.reward.batches import batch_rows, model_inputs
 from train.reward.config import LossConfig
 from train.reward.data import Example, labelled_row
 from train.reward.losses import training_loss

@@ -21,12 +21,12 @@ from torch.distributed.fsdp import fully_shard
 
 from tests.train.two_processes import Stopped, in_two, train_all, variables
 from train import prm
+from train.loop.progress import last_whole_checkpoint
 from train.prm import make_trainer, new_model, split_rows
 from train.reward.batches import batch_rows, model_inputs
 from train.reward.config import LossConfig, PrmConfig, RowsConfig
 from train.reward.data import labelled_row
 from train.reward.losses import training_loss
-from train.reward.progress import last_whole_checkpoint
 from train.reward.trees import load_trees
 from vlprm.data.dataset import LabelledPath
 from vlprm.model.reward_loading import load_reward_model

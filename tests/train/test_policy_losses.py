@@ -14,7 +14,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from tests.train.rollouts import grid_problem, tree_of
+from tests.train.rollouts import RED, TOLD, ZOOM, grid_problem, trajectory, tree_of
 from train.policy.batches import policy_batch, policy_row
 from train.policy.config import PolicyLossConfig
 from train.policy.losses import tree_policy_loss
@@ -32,7 +32,7 @@ Change = Callable[[Trajectory], Trajectory]
 
 @dataclass(frozen=True)
 class Packed:
-    """The batch of a tree's row, and the log-probabilities of its trained tokens."""
+    """The batch of a row or more, and the log-probabilities of its trained tokens."""
 
     batch: dict[str, Any]
     log_p: Tensor
@@ -54,10 +54,13 @@ def advantages_of(rollouts: Sequence[Trajectory]) -> list[list[float]]:
     return [[rng.uniform(-1, 1) for _ in rollout.steps] for rollout in rollouts]
 
 
-def packed(checkpoint: Checkpoint, rollouts: Sequence[Trajectory]) -> Packed:
-    inputs, problem = checkpoint.inputs, grid_problem()
-    paths = [path_of(rollout, problem, inputs) for rollout in rollouts]
-    batch = policy_batch([policy_row(problem, paths, advantages_of(rollouts), inputs)], inputs)
+def packed(checkpoint: Checkpoint, *groups: Sequence[Trajectory]) -> Packed:
+    """Each group of rollouts is a row."""
+    inputs, problem, rows = checkpoint.inputs, grid_problem(), []
+    for rollouts in groups:
+        paths = [path_of(rollout, problem, inputs) for rollout in rollouts]
+        rows.append(policy_row(problem, paths, advantages_of(rollouts), inputs))
+    batch = policy_batch(rows, inputs)
     seen = {name: value for name, value in batch.items() if name not in ANSWERS}
     output = checkpoint.model(**seen, temperature=TEMPERATURE, banned=inputs.banned_ids)
     return Packed({**batch, "reference": 0.9 * batch["sampled"]}, output.log_p)
@@ -158,3 +161,52 @@ def test_every_clip_changes_the_loss_of_this_tree(both: tuple[Packed, list[Alone
     up = tree.batch["advantages"] > 0
     assert (up & (ratio > 1.28)).any()
     assert (~up & (ratio < 0.8)).any()
+
+
+def test_before_an_update_ratios_are_one_and_nothing_is_clipped(policy: Checkpoint) -> None:
+    rollouts = tree_of(policy.inputs, grid_problem())
+    tree = packed(policy, rollouts)
+    now = {**tree.batch, "sampled": tree.log_p.detach(), "reference": tree.log_p.detach()}
+    _, measures = tree_policy_loss(tree.log_p, now, now["totals"], PolicyLossConfig("ppo", kl=0.1))
+    pairs = float(measures.pop("pairs"))
+    found = {name: value.item() / pairs for name, value in measures.items()}
+    assert found == pytest.approx({"ratio": 1.0, "clipped": 0.0, "importance": 1.0, "kl": 0.0}, abs=1e-6)
+
+
+def test_only_what_the_policy_sampled_has_a_target(policy: Checkpoint) -> None:
+    """A state at the last layer gets a gradient only if it predicts an id that the policy sampled: none that predicts
+    the prompt, a crop, a refusal, a given prefix, or the end of a turn that was cut."""
+    inputs, problem = policy.inputs, grid_problem()
+    rollouts = [trajectory(inputs, problem, [ZOOM, RED], cut=True, given=4), trajectory(inputs, problem, [TOLD, RED])]
+    states: list[Tensor] = []
+
+    def keep(module: Any, given: Any, output: Any) -> None:
+        output.last_hidden_state.retain_grad()
+        states.append(output.last_hidden_state)
+
+    hook = policy.model.model.register_forward_hook(keep)
+    tree = packed(policy, rollouts)
+    hook.remove()
+    policy.model.zero_grad()
+    loss_of_tree(tree, PolicyLossConfig("none")).backward()
+    assert states[0].grad is not None
+    reached = set(states[0].grad[0].abs().sum(-1).nonzero().flatten().tolist())
+    chosen, before = tree.batch["chosen"][0], tree.batch["before"][0]
+    assert reached == set(before[chosen].tolist())
+    turns = [turn for rollout in rollouts for turn in rollout.turns]
+    sampled = [i for turn in turns for i, p in zip(turn.ids, turn.logprobs, strict=True) if p is not None]
+    assert set(tree.batch["input_ids"][0][chosen].tolist()) == set(sampled)
+    assert len(tree.batch["token"]) == len(sampled)
+
+
+def test_the_split_into_batches_does_not_change_the_gradient(policy: Checkpoint) -> None:
+    rollouts = tree_of(policy.inputs, grid_problem())
+    groups = rollouts[:3], rollouts[3:]
+    weight = [policy.model.lm_head.weight]
+    whole, parts = packed(policy, *groups), [packed(policy, group) for group in reversed(groups)]
+    for per in PER:
+        config = PolicyLossConfig("ppo", per=per)
+        expected = slope(loss_of_tree(whole, config), weight)
+        losses = [tree_policy_loss(part.log_p, part.batch, whole.batch["totals"], config)[0] for part in parts]
+        found = torch.stack([slope(loss, weight) for loss in losses]).sum(0)
+        assert torch.allclose(found, expected, atol=1e-5 * float(expected.abs().max()))

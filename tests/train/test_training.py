@@ -13,13 +13,14 @@ import transformers
 from tests.conftest import solved
 from tests.tiny_backbones import QWEN_TOWER, mrope, qwen2_processor, write_qwen
 from train import merge, prm
+from train.loop.batches import plan_batches
+from train.loop.progress import Progress
 from train.policy.lessons import Curriculum, Lesson, batch_lessons, executed_steps, lesson, lesson_row, teacher
 from train.prm import make_trainer, split_rows
-from train.reward.batches import batch_rows, plan_batches
+from train.reward.batches import batch_rows
 from train.reward.config import LossConfig, PrmConfig, RowsConfig
 from train.reward.data import KIND_INDEX, examples_of, labelled_row
 from train.reward.losses import IGNORE
-from train.reward.progress import Progress
 from train.reward.trainer import StepTrainer
 from train.reward.trees import load_trees
 from vlprm.data.dataset import read_rows, row_paths

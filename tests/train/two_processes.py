@@ -16,7 +16,7 @@ from accelerate.utils import DistributedType
 from accelerate.utils.launch import prepare_deepspeed_cmd_env, prepare_multi_gpu_env
 
 from train import prm
-from train.reward.progress import Progress
+from train.loop.progress import Progress
 from vlprm.runs.config import parse
 
 CONFIGS = Path(__file__).parents[2] / "configs/accelerate"

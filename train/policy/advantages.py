@@ -76,8 +76,8 @@ def advantages(estimator: Estimator, rewards: Paths, group: Group, measured: Pat
     if estimator.normalise == "siblings":
         paid = _less_siblings(paid, group)
     values = _values(estimator, paid, group, measured)
-    found = [
-        _of_path(r, v, estimator.lam) if r is not None and v is not None else [None] * len(nodes)
+    found: Advantages = [
+        [None] * len(nodes) if r is None or v is None else _of_path(r, v, estimator.lam)
         for r, v, nodes in zip(paid, values, group.states, strict=True)
     ]
     return _normalised(estimator.normalise, found, paid, group)

@@ -17,11 +17,17 @@ from vlprm.model.inputs import InputBuilder
 from vlprm.model.packing import PackedRow
 from vlprm.schema import Problem
 
+# Keys of a batch that are not model inputs.
+ANSWERS = frozenset({
+    "sampled", "old", "reference", "path", "token", "advantages", "lengths", "step", "better", "worse", "totals", "ids",
+})  # fmt: skip
+
 
 @dataclass(frozen=True)
 class PolicyRow:
     """A packed row of rollouts. Per trained token, in row order: its place and the log-probability with which it was
-    sampled. `pairs` has (path, trained token) for each path through a trained token, `advantages` one number each."""
+    sampled. `pairs` has (path, trained token) for each path through a trained token, `advantages` one number each.
+    `longest`: tokens of the longest path."""
 
     id: str
     row: PackedRow
@@ -30,6 +36,7 @@ class PolicyRow:
     pairs: tuple[tuple[int, int], ...]
     advantages: tuple[float, ...]
     paths: int
+    longest: int
 
 
 def policy_row(
@@ -56,6 +63,7 @@ def policy_row(
         pairs=tuple((number, index[place]) for number, place, _ in of_paths),
         advantages=tuple(advantage for _, _, advantage in of_paths),
         paths=len(paths),
+        longest=len(inputs.prompt(problem).ids) + max(map(len, packed.places)),
     )
 
 
@@ -63,7 +71,9 @@ def policy_batch(rows: Sequence[PolicyRow], inputs: InputBuilder) -> dict[str, T
     """A padded batch: the model's inputs with the `chosen` tokens; `sampled` (N) log-probabilities; `path` and `token`
     (M) of the pairs and their `advantages`; `lengths` (R) in trained tokens; `totals` (2): this batch's part of the
     loss's denominators, paths and their tokens."""
-    path_M, token_M, advantage_M = [], [], []
+    path_M: list[int] = []
+    token_M: list[int] = []
+    advantage_M: list[float] = []
     first_path = first_token = 0
     for row in rows:
         path_M += [path + first_path for path, _ in row.pairs]

@@ -9,6 +9,8 @@ from typing import Literal
 from jsonargparse.typing import ClosedUnitInterval, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
 
 from vlprm.builtin.size import Size
+from vlprm.model.attention import Attention
+from vlprm.model.checkpoint_config import Part
 from vlprm.tasks import TASKS
 
 
@@ -70,3 +72,131 @@ class PolicyLossConfig:
     length: PositiveInt = 200
     kl: NonNegativeFloat = 0.0
     is_cap: PositiveFloat = 2.0
+
+
+@dataclass(frozen=True)
+class PairsConfig:
+    """Make preference pairs from the siblings of search trees.
+
+    A pair is two next steps of one prefix. Siblings are compared by their share of right rollouts (a solution's last
+    step: by its answer), a judge's verdicts, or their fused labels.
+
+    Args:
+        dataset: parquet file of data_synth.label.
+        run: run folder to write; the pairs are its `pairs.parquet`.
+        by: compare siblings by value, judge or label.
+        better: the better step has at least this value.
+        worse: the worse step has at most this value.
+        format: rows of whole trees, which train.dpo reads (vlprm), or one row per pair with TRL's columns (trl).
+        policy: format=trl: checkpoint whose prompt and crops the rows show.
+    """
+
+    dataset: Path
+    run: Path
+    by: Literal["value", "judge", "label"] = "value"
+    better: ClosedUnitInterval = 0.75
+    worse: ClosedUnitInterval = 0.0
+    format: Literal["vlprm", "trl"] = "vlprm"
+    policy: str = "builtin/policy"
+
+
+@dataclass(frozen=True)
+class SftConfig:
+    """Train a policy on right solutions: of a dataset, of a pool, or of the drawn tasks' own solvers.
+
+    Args:
+        run: checkpoint folder to write.
+        dataset: parquet file of data_synth.label; wrong steps of its right solutions carry no loss.
+        pool: run folder of eval.run, whose right candidates are learnt.
+        tasks: drawn tasks of the pool, or of the solved problems.
+        solved: number of training problems of the tasks, with the solutions of the tasks' own solvers.
+        per_problem: maximum number of solutions per problem.
+        policy: checkpoint folder of the policy, or builtin/policy.
+        freeze: parts of the model that are not trained: vision, projector, text.
+        lora_rank: rank of LoRA adapters on the text layers, merged into the saved policy; 0 trains without adapters.
+        attention: attention kernels of the vision tower and of the text layers.
+        epochs: passes over the data.
+        batch_tokens: maximum tokens per device batch, padding included.
+        accumulate: batches per device in one optimizer step.
+        learning_rate: peak learning rate.
+        schedule: decay of the learning rate after warm-up.
+        warmup: fraction of the optimizer steps used for learning rate warm-up.
+        weight_decay: weight decay of AdamW.
+        checkpointing: recompute activations in the backward pass, to save memory.
+        bfloat16: train in bfloat16 mixed precision.
+        checkpoint_every: optimizer steps between checkpoints.
+        report_to: tracker that receives metrics in addition to metrics.jsonl.
+        seed: random seed of the order of the rows and of LoRA weights.
+    """
+
+    run: Path
+    dataset: Path | None = None
+    pool: Path | None = None
+    tasks: tuple[str, ...] = tuple(TASKS)
+    solved: NonNegativeInt = 0
+    per_problem: PositiveInt = 4
+    policy: str = "builtin/policy"
+    freeze: tuple[Part, ...] = ("vision",)
+    lora_rank: NonNegativeInt = 0
+    attention: Attention = Attention()
+    epochs: PositiveInt = 1
+    batch_tokens: PositiveInt = 4096
+    accumulate: PositiveInt = 1
+    learning_rate: PositiveFloat = 1e-6
+    schedule: Literal["linear", "cosine"] = "cosine"
+    warmup: ClosedUnitInterval = 0.1
+    weight_decay: NonNegativeFloat = 0.0
+    checkpointing: bool = False
+    bfloat16: bool = False
+    checkpoint_every: PositiveInt = 50
+    report_to: Literal["none", "wandb", "trackio", "tensorboard"] = "none"
+    seed: int = 0
+
+
+@dataclass(frozen=True)
+class DpoConfig:
+    """Train a policy on pairs of next steps (step-wise DPO).
+
+    Args:
+        pairs: parquet file of train.pairs.
+        run: checkpoint folder to write.
+        beta: strength of the tie to the reference, which is the policy before training.
+        nll: weight of the negative log-likelihood of the better steps, per token.
+        policy: checkpoint folder of the policy, or builtin/policy.
+        freeze: parts of the model that are not trained: vision, projector, text.
+        lora_rank: rank of LoRA adapters on the text layers, merged into the saved policy; 0 trains without adapters.
+        attention: attention kernels of the vision tower and of the text layers.
+        epochs: passes over the data.
+        batch_tokens: maximum tokens per device batch, padding included.
+        accumulate: batches per device in one optimizer step.
+        learning_rate: peak learning rate.
+        schedule: decay of the learning rate after warm-up.
+        warmup: fraction of the optimizer steps used for learning rate warm-up.
+        weight_decay: weight decay of AdamW.
+        checkpointing: recompute activations in the backward pass, to save memory.
+        bfloat16: train in bfloat16 mixed precision.
+        checkpoint_every: optimizer steps between checkpoints.
+        report_to: tracker that receives metrics in addition to metrics.jsonl.
+        seed: random seed of the order of the rows and of LoRA weights.
+    """
+
+    pairs: Path
+    run: Path
+    beta: PositiveFloat = 0.3
+    nll: NonNegativeFloat = 0.0
+    policy: str = "builtin/policy"
+    freeze: tuple[Part, ...] = ("vision",)
+    lora_rank: NonNegativeInt = 0
+    attention: Attention = Attention()
+    epochs: PositiveInt = 1
+    batch_tokens: PositiveInt = 4096
+    accumulate: PositiveInt = 1
+    learning_rate: PositiveFloat = 1e-6
+    schedule: Literal["linear", "cosine"] = "cosine"
+    warmup: ClosedUnitInterval = 0.1
+    weight_decay: NonNegativeFloat = 0.0
+    checkpointing: bool = False
+    bfloat16: bool = False
+    checkpoint_every: PositiveInt = 50
+    report_to: Literal["none", "wandb", "trackio", "tensorboard"] = "none"
+    seed: int = 0

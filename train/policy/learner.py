@@ -17,7 +17,7 @@ from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from train.policy.batches import PolicyRow, policy_batch, policy_row
+from train.policy.batches import ANSWERS, PolicyRow, policy_batch, policy_row
 from train.policy.grpo_config import GrpoConfig
 from train.policy.losses import kl_of, tree_policy_loss
 from train.policy.model import load_packed_policy
@@ -31,7 +31,6 @@ from vlprm.schema import Problem
 
 STATE = "learner.safetensors"
 MAX_NORM = 1.0
-LOSS_KEYS = ("sampled", "old", "reference", "path", "token", "advantages", "lengths", "totals")
 MOMENTS = ("exp_avg", "exp_avg_sq")
 
 
@@ -73,7 +72,7 @@ class Learner:
         sums: Counter[str] = Counter()
         for batch in batches:
             log_p_N = self.log_probabilities(self.checkpoint, batch)
-            placed = {name: batch[name].to(log_p_N.device) for name in LOSS_KEYS if name in batch}
+            placed = {name: value.to(log_p_N.device) for name, value in batch.items() if name in ANSWERS}
             loss, measures = tree_policy_loss(log_p_N, placed, totals_2.to(log_p_N.device), self.config.loss)
             if not loss.isfinite():
                 raise UserError(f"round {self.round}: the loss is {loss.item()}; lower learning_rate, or set loss.clip")
@@ -102,7 +101,7 @@ class Learner:
     def log_probabilities(self, checkpoint: Checkpoint, batch: Mapping[str, Any]) -> Tensor:
         """The log-probabilities of the trained tokens, as they are sampled."""
         device = checkpoint.model.device
-        seen = {name: value.to(device) for name, value in batch.items() if name not in LOSS_KEYS}
+        seen = {name: value.to(device) for name, value in batch.items() if name not in ANSWERS}
         output = checkpoint.model(
             **seen, temperature=self.config.rollouts.temperature, banned=checkpoint.inputs.banned_ids
         )

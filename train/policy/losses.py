@@ -1,9 +1,10 @@
-"""The loss of a policy on packed trees of its rollouts: exactly the sum of the losses of the paths, each token once.
+"""The losses of a policy on packed rows: rollouts, right solutions, pairs of next steps.
 
-A shared token has one probability and one ratio, and an advantage per path through it. A clipped term depends only on
-the advantage's sign, so a token needs two numbers: the sums of its positive and of its negative weighted advantages.
+The loss of a tree of rollouts is exactly the sum of the losses of its paths, with each token computed once. A shared
+token has one probability and one ratio, and an advantage per path through it. A clipped term depends only on the
+advantage's sign, so a token needs two numbers: the sums of its positive and of its negative weighted advantages.
 
-Shapes: N trained tokens, R paths, M (path, token) pairs.
+Shapes: N trained tokens, R paths, M (path, token) pairs; S compared steps, P pairs of them.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 from train.policy.config import PolicyLossConfig
 
@@ -71,6 +73,35 @@ def kl_of(log_p_N: Tensor, reference_N: Tensor) -> Tensor:
     """(N) the estimate k3 of the divergence from the reference policy, never negative."""
     apart_N = reference_N - log_p_N
     return apart_N.exp() - apart_N - 1
+
+
+def sft_loss(log_p_N: Tensor, batch: dict[str, Any], totals_2: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
+    """The mean negative log-likelihood of the solutions' tokens in a batch of `train.policy.batches.policy_batch`; a
+    token counts once for each solution that has it. No measures besides the loss."""
+    on = PathTokens(batch["path"], batch["token"], batch["lengths"])
+    return -log_p_N[on.token].sum() / totals_2[1].clamp(min=1), {}
+
+
+def dpo_loss(
+    log_p_N: Tensor, batch: dict[str, Any], totals_1: Tensor, beta: float, nll: float
+) -> tuple[Tensor, dict[str, Tensor]]:
+    """The mean loss of the pairs in a batch of `train.policy.pair_rows.pair_batch`, and its measures (sums over pairs):
+    the log-ratios to the reference of both steps, and how often the better one's is larger. Steps of a pair follow the
+    same prefix, whose tokens cancel. `nll` adds the better step's negative log-likelihood per token."""
+    length_S = batch["lengths"]
+    log_p_S = log_p_N.new_zeros(len(length_S)).index_add(0, batch["step"], log_p_N)
+    ratio_S = log_p_S - batch["reference"]
+    better_P, worse_P = ratio_S[batch["better"]], ratio_S[batch["worse"]]
+    loss = -F.logsigmoid(beta * (better_P - worse_P)).sum()
+    if nll:
+        loss = loss - nll * (log_p_S / length_S)[batch["better"]].sum()
+    measures = {
+        "better_log_ratio": better_P.detach().sum(),
+        "worse_log_ratio": worse_P.detach().sum(),
+        "preferred": (better_P > worse_P).sum().float(),
+        "pairs": torch.tensor(float(len(better_P)), device=log_p_N.device),
+    }
+    return loss / totals_1[0].clamp(min=1), measures
 
 
 def _by_token(

@@ -26,8 +26,8 @@ from vlprm.tasks import load_tasks, problem_by_id
 from vlprm.tasks.synthetic import item_ids
 
 Fate = Literal["result", "wrong", "excluded"]
-NO_IDS, NO_PROBLEM = "no_ids", "no_problem"  # reasons of exclusion besides those of `vlprm.policy.rollout.STOPS`
-LEVEL, ALONE = "level_group", "alone"
+# Reasons of exclusion besides those of `vlprm.policy.rollout.STOPS`.
+NO_IDS, LEVEL, ALONE = "no_ids", "level_group", "alone"
 StepNumbers = tuple[float | None, ...]
 
 
@@ -169,19 +169,21 @@ def rated(problem: Problem, rollout: Rollout, inputs: InputBuilder, version: int
     outcome = outcome_of(problem, solution.answer, solution.stop, exclude)
     if fate(solution.stop, exclude) == "excluded":
         return Rated(trajectory, outcome, solution.stop)
-    known = all(turn.ids and len(turn.logprobs) == len(turn.ids) for turn in rollout.turns)
-    return Rated(trajectory, outcome, "" if known and rollout.turns else NO_IDS)
+    return Rated(trajectory, outcome, "" if _has_ids(rollout) else NO_IDS)
+
+
+def _has_ids(rollout: Rollout) -> bool:
+    """Whether all that the policy sampled has ids with log-probabilities; a server may not give them."""
+    return bool(rollout.turns) and all(turn.ids and len(turn.logprobs) == len(turn.ids) for turn in rollout.turns)
 
 
 def trajectory_of(rollout: Rollout, inputs: InputBuilder, version: int) -> Trajectory:
     """The trajectory of a rollout. Without ids of every turn, it has no turns."""
-    solution, turns, at = rollout.solution, [], 0
-    for turn in rollout.turns:
+    solution, at = rollout.solution, 0
+    turns: list[SampledTurn] = []
+    for turn in rollout.turns if _has_ids(rollout) else ():
         steps = solution.steps[at : at + turn.steps]
         at += turn.steps
-        if not turn.ids or len(turn.logprobs) != len(turn.ids):
-            turns = []
-            break
         cut = bool(steps) and (steps[-1].ends_turn or turn.stop == "zoom")
         made = kept_turn(inputs, steps, turn.ids, turn.logprobs) if cut else None
         turns.append(made or SampledTurn(turn.steps, turn.ids, turn.logprobs))

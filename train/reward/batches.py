@@ -1,59 +1,23 @@
-"""Plan batches of training rows under a token budget, and turn them into tensors.
+"""Training rows as batches of tensors.
 
 Shapes: B rows, S steps (padded), C candidates (padded), P pairs, N critique ids.
 """
 
 from __future__ import annotations
 
-import random
 from collections.abc import Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from train.reward.data import Example, LabelledRow
+from train.reward.data import LabelledRow
 from train.reward.losses import IGNORE
-from vlprm.errors import UserError
 from vlprm.model.inputs import InputBuilder
-from vlprm.model.packing import padded_batches
 
 # Keys of a batch that are not model inputs.
 ANSWERS = ("labels", "error_kinds", "wrong", "counts", "weights", "siblings", "candidates", "paths", "taught_weights",
            "totals", "ids")  # fmt: skip
-SORTED_RUN = 16  # rows are sorted by length within runs of about this many batches
-
-
-def plan_batches(examples: Sequence[Example], sizes: Sequence[int], budget: int, seed: int) -> list[list[Example]]:
-    """Split all examples into shuffled batches of at most `budget` tokens, padding included.
-
-    Examples are drawn in random runs and sorted by length within each run, to reduce padding. The batches are then
-    shuffled, so that their order does not depend on length.
-    """
-    rng = random.Random(seed)
-    order = rng.sample(range(len(examples)), len(examples))
-    runs: list[list[int]] = [[]]
-    for i in order:
-        if sum(sizes[k] for k in runs[-1]) > SORTED_RUN * budget:
-            runs.append([])
-        runs[-1].append(i)
-    batches = [[run[k] for k in batch] for run in runs for batch in padded_batches([sizes[i] for i in run], budget)]
-    return [[examples[i] for i in batch] for batch in rng.sample(batches, len(batches))]
-
-
-def evened(batches: Sequence[list[Example]], multiple: int) -> list[list[Example]]:
-    """Halve the largest batches until their number is a multiple of `multiple`; otherwise the Trainer would repeat rows
-    to give every device a batch. UserError if there are too few rows."""
-    batches = list(batches)
-    while len(batches) % multiple:
-        largest = max(range(len(batches)), key=lambda i: len(batches[i]))
-        rows = batches[largest]
-        if len(rows) < 2:
-            raise UserError(
-                f"{len(batches)} rows do not fill steps of {multiple} batches; use fewer devices, or lower accumulate"
-            )
-        batches[largest : largest + 1] = [rows[: len(rows) // 2], rows[len(rows) // 2 :]]
-    return batches
 
 
 def batch_rows(rows: Sequence[LabelledRow], inputs: InputBuilder) -> dict[str, Tensor]:

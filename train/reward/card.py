@@ -9,9 +9,9 @@ from pathlib import Path
 
 from huggingface_hub import metadata_load
 
+from train.loop.progress import FILE_NAME
 from train.reward import curves
 from train.reward.config import PrmConfig
-from train.reward.progress import FILE_NAME
 from vlprm.model.checkpoint_config import CheckpointConfig
 from vlprm.model.families import Family
 from vlprm.model.image_limits import Limits, described

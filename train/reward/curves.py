@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 from transformers import EvalPrediction, TrainerCallback
 
-from train.reward import progress
+from train.loop import progress
 from train.reward.trainer import HeldOutSteps, held_out_metrics, held_out_steps
 from vlprm.metrics import auroc, reliability
 from vlprm.runs.folder import write_atomically

@@ -7,6 +7,7 @@ from collections import Counter, defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from train.loop.batches import token_lengths
 from train.reward.config import LossConfig, RowsConfig
 from train.reward.critiques import critiques_of
 from train.reward.losses import IGNORE
@@ -90,7 +91,7 @@ def examples_of(
     """Examples and their lengths in tokens. Rows longer than `config.longest`, or with a solution longer than the
     backbone's context, raise UserError or are dropped, as `config.over_long` says."""
     examples = rows_of(trees, config)
-    lengths = [_lengths(_nodes(example, inputs, loss)) for example in examples]
+    lengths = [token_lengths(_nodes(example, inputs, loss)) for example in examples]
     fits = [size <= config.longest and depth <= inputs.context for size, depth in lengths]
     if False in fits and config.over_long == "refuse":
         problem = examples[fits.index(False)][0].problem
@@ -114,14 +115,6 @@ def examples_of(
             " rows.longest, or lower max_pixels"
         )
     return [examples[i] for i in kept], [lengths[i][0] for i in kept]
-
-
-def _lengths(nodes: Sequence[Node]) -> tuple[int, int]:
-    """Number of tokens of a row, and of its longest path."""
-    depths: list[int] = []
-    for node in nodes:
-        depths.append(len(node.segment.ids) + (depths[node.parent] if node.parent >= 0 else 0))
-    return sum(len(node.segment.ids) for node in nodes), max(depths)
 
 
 def _nodes(example: Example, inputs: InputBuilder, loss: LossConfig) -> list[Node]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,13 +10,13 @@ import numpy as np
 import torch
 from torch import Tensor
 from torch.utils.data import Dataset
-from transformers import EvalPrediction, PreTrainedModel, Trainer
+from transformers import EvalPrediction
 
+from train.loop.trainer import BatchTrainer, Parameters
 from train.reward.batches import batch_rows, model_inputs
 from train.reward.config import LossConfig
 from train.reward.data import Example, LabelledRow, labelled_row
 from train.reward.losses import IGNORE, training_loss
-from vlprm.errors import UserError
 from vlprm.metrics import auroc, calibration_error
 from vlprm.model.inputs import InputBuilder
 from vlprm.model.reward_model import CORRECT, OUTPUTS
@@ -49,60 +49,17 @@ class Batches(Dataset[list[LabelledRow]]):
         return {**batch_rows(rows, self.inputs), "ids": [row.id for row in rows]}
 
 
-class StepTrainer(Trainer):  # type: ignore[misc]
-    """Trainer with our loss. It overrides `compute_loss`, because the stock one passes a single label tensor, and the
-    count of items per global batch, because steps have weights and pairs count too. `parameters` makes AdamW's
-    parameter groups."""
+class StepTrainer(BatchTrainer):
+    """Trainer with the loss of a step-reward model."""
 
-    optimizer: torch.optim.Optimizer | None
+    def __init__(self, loss: LossConfig, parameters: Parameters, **kwargs: Any) -> None:
+        super().__init__(parameters, **kwargs)
+        self.step_loss = loss
 
-    def __init__(self, loss: LossConfig, parameters: Callable[[Any], list[dict[str, Any]]], **kwargs: Any) -> None:
-        super().__init__(**kwargs)
-        self.step_loss, self.parameters = loss, parameters
-
-    def create_optimizer(self, model: Any = None) -> torch.optim.Optimizer:
-        """Create AdamW when the Trainer asks for it: FSDP rejects one made earlier, and DeepSpeed would replace it with
-        one of a single learning rate."""
-        if self.optimizer is None:
-            self.optimizer = torch.optim.AdamW(self.parameters(self.model if model is None else model))
-        return self.optimizer
-
-    def _get_num_items_in_batch(self, batch_samples: list[dict[str, Any]], device: torch.device) -> Tensor:
-        totals_4 = torch.stack([batch["totals"] for batch in batch_samples]).sum(0).to(device)
-        return self.accelerator.reduce(totals_4, "sum")  # type: ignore[no-any-return]
-
-    def compute_loss(
-        self, model: Any, inputs: dict[str, Any], return_outputs: bool = False, num_items_in_batch: Any = None
-    ) -> Any:
-        """The loss of a batch, scaled for the average over devices. UserError if the loss is not finite."""
-        outputs = model(**model_inputs(inputs))
-        # A held-out batch is normalised by its own totals, independent of the number of processes.
-        totals_4 = num_items_in_batch if model.training and num_items_in_batch is not None else inputs["totals"]
-        assert not model.training or totals_4.any(), "every batch has labels"
-        loss = training_loss(outputs, inputs, totals_4, self.step_loss)
-        if not loss.isfinite():
-            raise UserError(f"the loss is {float(loss)} in the batch of {', '.join(inputs['ids'])}; check its rows")
-        if model.training:  # gradients are averaged over devices afterwards
-            loss = loss * self.accelerator.num_processes
-        # Metrics need only the logits; the Trainer would also gather every other output.
-        return (loss, {"logits": outputs.logits}) if return_outputs else loss
-
-    def _save(self, output_dir: str | None = None, state_dict: dict[str, Tensor] | None = None) -> None:
-        """Weights gathered from shards contain tied weights under both names; store them under one."""
-        if state_dict is not None:
-            tied = getattr(self.model, "all_tied_weights_keys", {})
-            state_dict = {name: weight for name, weight in state_dict.items() if name not in tied}
-        super()._save(output_dir, state_dict)
-
-    def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:
-        """The Trainer matches weights by the model's names and silently skips the rest. Some have other names on disk
-        (Qwen2.5-VL's text layers and head), and would keep their values from before the run."""
-        model = model or self.model
-        if self.is_fsdp_enabled or not isinstance(model, PreTrainedModel):  # sharded, or adapters: not by these names
-            super()._load_from_checkpoint(resume_from_checkpoint, model)
-            return
-        stored = type(model).from_pretrained(resume_from_checkpoint, config=model.config, dtype=model.dtype)
-        model.load_state_dict(stored.state_dict())
+    def batch_loss(self, model: Any, batch: dict[str, Any], totals: Tensor) -> tuple[Tensor, Any]:
+        """See `train.reward.losses`. Of the outputs, metrics need only the logits."""
+        outputs = model(**model_inputs(batch))
+        return training_loss(outputs, batch, totals, self.step_loss), {"logits": outputs.logits}
 
 
 @dataclass(frozen=True)

@@ -70,6 +70,11 @@ COMMANDS: dict[str, Command] = {
     "merge": Command(
         "train.merge", "train.reward.config:MergeConfig", "merge LoRA adapters and their backbone into one checkpoint"
     ),
+    "pairs": Command(
+        "train.pairs", "train.policy.config:PairsConfig", "make preference pairs from the siblings of search trees"
+    ),
+    "sft": Command("train.sft", "train.policy.config:SftConfig", "train a policy on right solutions"),
+    "dpo": Command("train.dpo", "train.policy.config:DpoConfig", "train a policy on pairs of next steps"),
     "builtin": Command(
         "train.builtin", "train.policy.config:BuiltinConfig", "rebuild the built-in policy and backbone"
     ),

@@ -1,0 +1,1 @@
+"""What all training commands share: planned batches, the Trainer, its arguments, progress, resuming."""
