@@ -77,7 +77,7 @@ lint: env
 	$(VENV)/bin/lint-imports
 
 BENCHES := synth_cost synth_concurrency synth_memory label_quality train_throughput train_memory scoring score_memory \
-  overlap search_overhead view table
+  overlap search_overhead view table zoom_sampling
 
 bench: env
 	set -e; for name in $(or $(NAME),$(BENCHES)); do $(RUN) -m tests.perf.$$name; done

@@ -134,7 +134,8 @@ async def rolled_out(config: GrpoConfig, source: ProblemSource, judges: Judges, 
         log.warning("round %d: %d of its problems cannot be used", number, unusable)
     if not problems:
         raise UserError(f"round {number}: none of its problems can be used; correct the problems")
-    known, refused = await rate(await sample(judges.engine, problems, config, judges.inputs, number), problems, judges)
+    found = await sample(judges.engine, problems, config, judges.inputs, number, judges.scored)
+    known, refused = await rate(found, problems, judges)
     if refused:
         log.warning("round %d: the reward model refused %d of %d problems", number, refused, len(problems))
     if refused == len(problems):
@@ -202,7 +203,7 @@ async def opened(config: GrpoConfig, learner: Learner) -> AsyncIterator[JudgesOf
         async def judges() -> Judges:
             # A new engine in this process keeps nothing that older weights computed.
             engine = LocalPolicy(learner.checkpoint) if engine_of is None else await engine_of()
-            return Judges(engine, scorer, tasks, learner.inputs, config)
+            return Judges(engine, scorer, tasks, learner.inputs, config, learner.checkpoint)
 
         yield judges
 

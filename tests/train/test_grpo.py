@@ -160,6 +160,7 @@ def test_a_round_of_every_recipe(name: str, world: dict[str, Any]) -> None:
     judges = Judges(
         LocalPolicy(learner.checkpoint), world["scorer"] if config.prm else None, load_tasks(config.tasks),
         learner.inputs, dataclasses.replace(config, rollouts=dataclasses.replace(config.rollouts, max_tokens=60)),
+        learner.checkpoint,
     )  # fmt: skip
     rated, refused = asyncio.run(rate(rollouts, problems, judges))
     assert not refused

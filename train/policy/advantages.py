@@ -26,7 +26,7 @@ Steps = Sequence[float | None]  # a number for each step of a path, or for each 
 Paths = Sequence[Steps | None]  # for each path of a group; None: no result for the whole path
 Advantages = list[list[float | None]]
 Value = Literal["none", "group", "leaves", "counts", "prm"]
-Normaliser = Literal["none", "group_std", "step_std", "reward_std", "leave_one_out", "sqrt_leaves"]
+Normaliser = Literal["none", "group_std", "step_std", "reward_std", "leave_one_out", "siblings", "sqrt_leaves"]
 Only = Literal["all", "right", "level"]
 MEASURED: frozenset[Value] = frozenset({"counts", "prm"})  # values that are measured outside, not taken from the paths
 EPSILON = 1e-4  # added to deviations, as in TRL and R1-V
@@ -54,7 +54,8 @@ class Estimator:
     state); counts (rollouts from the state) and prm (the score of the last step) are measured outside.
     `normalise`: divide by the deviation of the group's returns (group_std); standardise over all steps of the group
     (step_std); standardise the rewards before they are summed (reward_std); take the baseline from the other paths
-    (leave_one_out); divide by the square root of the number of paths through the state (sqrt_leaves).
+    (leave_one_out), or from the rewarded steps at the same state (siblings); divide by the square root of the number
+    of paths through the state (sqrt_leaves).
     `only`: all paths, right paths, or groups whose outcomes are level.
     """
 
@@ -71,6 +72,8 @@ def advantages(estimator: Estimator, rewards: Paths, group: Group, measured: Pat
         paid = _standardised(paid)
     if estimator.normalise == "leave_one_out" and estimator.value == "none":
         paid = _less_others(paid)
+    if estimator.normalise == "siblings":
+        paid = _less_siblings(paid, group)
     values = _values(estimator, paid, group, measured)
     found: Advantages = [
         [None] * len(nodes) if r is None or v is None else _of_path(r, v, estimator.lam)
@@ -186,6 +189,25 @@ def _less_others(rewards: Paths) -> Paths:
     return [
         None if path is None or mean is None else [None if r is None else r - mean for r in path]
         for path, mean in zip(rewards, _means_of_others(per_step), strict=True)
+    ]
+
+
+def _less_siblings(rewards: Paths, group: Group) -> Paths:
+    """Each step reward less the mean of the distinct steps at its state that have one; unchanged without others."""
+    at: dict[int, dict[int, float]] = defaultdict(dict)
+    parents = [(-1, *nodes[:-1]) for nodes in group.states]
+    for path, nodes, before in zip(rewards, group.states, parents, strict=True):
+        for reward, state, parent in zip(path or (), nodes, before, strict=False):
+            if reward is not None:
+                at[parent][state] = reward
+    return [
+        None
+        if path is None
+        else [
+            r if r is None or len(at[parent]) < 2 else r - fmean(at[parent].values())
+            for r, parent in zip(path, before, strict=True)
+        ]
+        for path, before in zip(rewards, parents, strict=True)
     ]
 
 

@@ -23,6 +23,10 @@ def check_grpo(config: GrpoConfig) -> None:
         raise UserError("terms is empty, so nothing is rewarded; give at least one")
     if config.rollouts.each < 2:
         raise UserError("rollouts.each is 1, and a group of one teaches nothing; set it to 2 or more")
+    if config.rollouts.forks.at == "drop" and config.prm is None:
+        raise UserError(
+            "rollouts.forks.at: drop forks where the reward model's score falls; give prm, or set at: entropy"
+        )
     for at, term in enumerate(config.terms):
         _check_term(config, term, f"terms[{at}]")
     if config.modulate.alpha and config.prm is None:

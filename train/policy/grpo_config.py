@@ -17,13 +17,14 @@ from jsonargparse.typing import (
 
 from train.policy.advantages import Normaliser, Only, Value
 from train.policy.config import PolicyLossConfig
+from train.policy.forks import ForksConfig
 from train.policy.shaping import Paid
 from vlprm.model.checkpoint_config import Part
 from vlprm.serving.config import ModelConfig
 from vlprm.tasks import TASKS
 
 Source = Literal["outcome", "format", "zoom", "prm", "truth"]
-ZoomCredit = Literal["right", "rare", "calls", "truth", "prm", "value"]
+ZoomCredit = Literal["right", "rare", "calls", "truth", "prm", "value", "likelihood"]
 
 
 @dataclass(frozen=True)
@@ -50,7 +51,8 @@ class TermConfig:
             policy learns to exploit.
         by: zoom: what is credited: a valid zoom in a right solution (right), zooms where few solutions zoom (rare), a
             cost per further zoom (calls), the region's ground truth (truth), or what the crop changes against a blank:
-            the reward model's score of the next step (prm), or the share of right rollouts (value).
+            the reward model's score of the next step (prm), the share of right rollouts (value), or the probability
+            with which the policy writes the next step (likelihood).
         gate: outcome: a gate by the reward model.
         value: value of a state: none, the group's mean return (group), the mean of the solutions through it (leaves),
             rollouts from it (counts), or the reward model's score (prm).
@@ -58,7 +60,8 @@ class TermConfig:
             of value.
         normalise: none; group_std divides by the deviation of the group's returns; step_std standardises over the
             group's steps; reward_std standardises rewards before summing; leave_one_out takes the baseline from the
-            other solutions; sqrt_leaves divides by the root of the number of solutions through the state.
+            other solutions; siblings takes it from the steps at the same state; sqrt_leaves divides by the root of the
+            number of solutions through the state.
         only: use all solutions, right ones, or groups in which all are right or all wrong (level).
         weight: weight of the term.
     """
@@ -84,6 +87,8 @@ class RolloutsConfig:
         temperature: sampling temperature.
         max_tokens: maximum tokens per turn.
         per_state: rollouts from a state, for values by counts and for zooms by value.
+        zoom_budget: zooms of a problem that are credited by value in a round, each by 2 x `per_state` rollouts.
+        forks: which solutions share a prefix.
         max_zooms: maximum zooms per solution; default: the checkpoint's.
         on_refusal: stop: a refused zoom ends its solution; tell: the policy gets a message; default: the checkpoint's.
     """
@@ -93,6 +98,8 @@ class RolloutsConfig:
     temperature: PositiveFloat = 1.0
     max_tokens: PositiveInt = 200
     per_state: PositiveInt = 4
+    zoom_budget: PositiveInt = 8
+    forks: ForksConfig = ForksConfig()
     max_zooms: NonNegativeInt | None = None
     on_refusal: Literal["stop", "tell"] | None = None
 

@@ -6,36 +6,50 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from statistics import fmean
 
+from train.policy import zoom_credit
 from train.policy.advantages import Group, Paths
-from train.policy.grpo_config import GrpoConfig
+from train.policy.grpo_config import GrpoConfig, ZoomCredit
 from train.policy.rewards import Evidence, advantages_of, rewards_of
-from train.policy.rounds import Rated, Rollouts, group, outcome_of, steps_of, without
+from train.policy.rounds import Rated, Rollouts, group, outcome_of, without
 from train.policy.trajectories import Trajectory
 from vlprm.errors import ProblemError
 from vlprm.model.inputs import InputBuilder
+from vlprm.model.loading import Checkpoint
 from vlprm.policy import Policy, Request, Turn, all_answers
 from vlprm.policy.rollout import rollouts
 from vlprm.schema import Problem, Step
 from vlprm.scoring import Scorer
 from vlprm.tasks import Tasks
-from vlprm.zoom.counterfactual import blank_like, prefix_with
 
 ONLY_LEVEL = "level"
 
 
 @dataclass(frozen=True)
 class Judges:
-    """What measures a round: the policy itself, the reward model (if any), and the tasks that know the truth."""
+    """What measures a round: the policy itself, the reward model (if any), the tasks that know the truth, and the
+    policy in training, for likelihoods."""
 
     engine: Policy
     scorer: Scorer | None
     tasks: Tasks
     inputs: InputBuilder
     config: GrpoConfig
+    checkpoint: Checkpoint | None = None
 
     def needs(self, reward: str, by: str) -> bool:
         """Whether a term pays this reward by this credit."""
         return any(term.reward == reward and term.by == by for term in self.config.terms)
+
+    async def scored(self, problem: Problem, solutions: Sequence[tuple[Step, ...]]) -> Paths | None:
+        """The reward model's scores of steps; None if there is none, or if it refused the problem."""
+        if self.scorer is None:
+            return None
+        try:
+            found = (await self.scorer.score(problem, solutions)).steps
+        except ProblemError:
+            return None
+        scores = [[None if one is None else one.correct for one in of] for of in found]
+        return [of or None for of in scores]
 
     @property
     def needs_counts(self) -> bool:
@@ -75,38 +89,41 @@ async def evidence_of(problem: Problem, kept: Sequence[Rated], judges: Judges) -
     """What the config's terms need to know about the paths of a problem; whether the reward model refused it."""
     of_group = group(kept, problem, judges.inputs)
     paths = tuple(one.trajectory for one in kept)
-    scores = await _scores(problem, paths, judges)
+    scores = await judges.scored(problem, [path.steps for path in paths])
     nothing: Paths = [None] * len(paths)
-    seen = await _seen(problem, paths, scores, judges) if scores and judges.needs("zoom", "prm") else nothing
-    used = nothing
-    if judges.needs("zoom", "value") and not of_group.is_level:
-        used = await _used(problem, kept, of_group, judges)
+    zooms = await _zoom_credits(problem, paths, of_group, scores, judges)
     truth = truth_of([problem] * len(paths), [path.steps for path in paths], judges.tasks)
     evidence = Evidence(
-        problem, paths, of_group, scores or nothing, truth, seen, used,
+        problem, paths, of_group, scores or nothing, truth, zooms,
         await _counts(problem, kept, of_group, judges) if judges.needs_counts else nothing,
     )  # fmt: skip
     return evidence, judges.scorer is not None and scores is None
 
 
+async def _zoom_credits(
+    problem: Problem, paths: Sequence[Trajectory], of_group: Group, scores: Paths | None, judges: Judges
+) -> dict[ZoomCredit, Paths]:
+    """What the crops of zooms are worth, by each measure that a term pays."""
+    config = judges.config.rollouts
+    found: dict[ZoomCredit, Paths] = {}
+    if judges.needs("zoom", "value"):
+
+        async def value_after(path: Trajectory, steps: tuple[Step, ...], key: str) -> float | None:
+            return await _value(problem, path, steps, key, judges)
+
+        found["value"] = await zoom_credit.by_value(paths, of_group, value_after, config.zoom_budget)
+    if scores and judges.needs("zoom", "prm"):
+        found["prm"] = await zoom_credit.by_scores(problem, paths, of_group, scores, judges.scored)
+    if judges.needs("zoom", "likelihood"):
+        assert judges.checkpoint is not None
+        found["likelihood"] = await zoom_credit.by_likelihood(
+            problem, paths, of_group, judges.checkpoint, config.temperature
+        )
+    return found
+
+
 def _tuple(numbers: Sequence[float | None] | None) -> tuple[float | None, ...] | None:
     return None if numbers is None else tuple(numbers)
-
-
-async def _scores(problem: Problem, paths: Sequence[Trajectory], judges: Judges) -> Paths | None:
-    """The reward model's scores of the steps; None if there is none, or if it refused the problem."""
-    return await _scored(problem, [path.steps for path in paths], judges)
-
-
-async def _scored(problem: Problem, solutions: Sequence[tuple[Step, ...]], judges: Judges) -> Paths | None:
-    if judges.scorer is None:
-        return None
-    try:
-        found = (await judges.scorer.score(problem, solutions)).steps
-    except ProblemError:
-        return None
-    scores = [[None if one is None else one.correct for one in of] for of in found]
-    return [of or None for of in scores]
 
 
 def truth_of(problems: Sequence[Problem], solutions: Sequence[Sequence[Step]], tasks: Tasks) -> Paths:
@@ -117,48 +134,6 @@ def truth_of(problems: Sequence[Problem], solutions: Sequence[Sequence[Step]], t
         verdicts = family.verdicts(problem, steps) if family and steps else []
         found.append([None if v is None else float(v.correct) for v in verdicts] or None)
     return found
-
-
-async def _seen(problem: Problem, paths: Sequence[Trajectory], scores: Paths, judges: Judges) -> Paths:
-    """For each zoom, the score of the next step with the crop less its score with a blank."""
-    asked = [
-        (i, k, (*prefix_with(path.steps, k, blank_like(step.region)), path.steps[k + 1]))
-        for i, path in enumerate(paths)
-        for k, step in enumerate(path.steps[:-1])
-        if step.region is not None
-    ]
-    blank = await _scored(problem, [steps for _, _, steps in asked], judges) if asked else []
-    found: list[list[float | None]] = [[None] * steps_of(path) for path in paths]
-    for (i, k, _), without_crop in zip(asked, blank or [], strict=True):
-        with_crop = scores[i]
-        if with_crop is not None and without_crop is not None:
-            a, b = with_crop[k + 1], without_crop[k + 1]
-            found[i][k] = None if a is None or b is None else a - b
-    return found
-
-
-async def _used(problem: Problem, kept: Sequence[Rated], of_group: Group, judges: Judges) -> Paths:
-    """For each zoom, the share of right rollouts after its crop less the share after a blank."""
-    places: dict[int, tuple[int, int]] = {}
-    for i, one in enumerate(kept):
-        for k, step in enumerate(one.trajectory.steps):
-            if step.region is not None:
-                places.setdefault(of_group.states[i][k], (i, k))
-
-    async def difference(i: int, k: int) -> float | None:
-        path = kept[i].trajectory
-        region = path.steps[k].region
-        assert region is not None
-        blank = prefix_with(path.steps, k, blank_like(region))
-        key = f"zoom/{i}.{k}"
-        a = await _value(problem, path, path.steps[: k + 1], key, judges)
-        b = await _value(problem, path, blank, f"{key}/blank", judges)
-        return None if a is None or b is None else a - b
-
-    states = list(places)
-    values = await all_answers(difference(*places[state]) for state in states)
-    used = dict(zip(states, values, strict=True))
-    return [[used.get(state) for state in nodes] for nodes in of_group.states]
 
 
 async def _counts(problem: Problem, kept: Sequence[Rated], of_group: Group, judges: Judges) -> Paths:

@@ -6,7 +6,7 @@ model refused the problem, the truth is unknown, a step is no zoom.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from train.policy.advantages import (
@@ -20,7 +20,7 @@ from train.policy.advantages import (
     prm_values,
     weighted_sum,
 )
-from train.policy.grpo_config import GrpoConfig, Source, TermConfig
+from train.policy.grpo_config import GrpoConfig, Source, TermConfig, ZoomCredit
 from train.policy.rounds import steps_of
 from train.policy.shaping import on_last, paid
 from train.policy.trajectories import Trajectory
@@ -30,22 +30,22 @@ from vlprm.tasks import known_regions
 from vlprm.zoom.labels import label_zooms
 
 RARE = 0.3  # share of zooming solutions below which zooms are paid, as in Pixel-Reasoner
+MEASURED_CREDITS: frozenset[ZoomCredit] = frozenset({"value", "prm", "likelihood"})
 CREDITS = {"correct": 1.0, "redundant": 0.0, "erroneous": -1.0}
 
 
 @dataclass(frozen=True)
 class Evidence:
     """What is known about the paths of a problem. Per path: its outcome, and per step the reward model's `scores`, the
-    `truth` (1 or 0), the credit of zooms by the reward model (`seen`) and by rollouts (`used`), and the values of the
-    states before the end by rollouts (`counts`)."""
+    `truth` (1 or 0), what the crops of `zooms` are worth by each measure that was taken, and the values of the states
+    before the end by rollouts (`counts`)."""
 
     problem: Problem
     paths: tuple[Trajectory, ...]
     group: Group
     scores: Paths
     truth: Paths
-    seen: Paths
-    used: Paths
+    zooms: Mapping[ZoomCredit, Paths]
     counts: Paths
 
     @property
@@ -111,10 +111,8 @@ def _truth(term: TermConfig, evidence: Evidence) -> Paths:
 
 
 def _zoom(term: TermConfig, evidence: Evidence) -> Paths:
-    if term.by == "prm":
-        return evidence.seen
-    if term.by == "value":
-        return evidence.used
+    if term.by in MEASURED_CREDITS:
+        return evidence.zooms.get(term.by, [None] * len(evidence.paths))
     if term.by == "truth":
         return [_credits(evidence.problem, path) for path in evidence.paths]
     zooms = [sum(step.region is not None for step in path.steps) for path in evidence.paths]

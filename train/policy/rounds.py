@@ -10,6 +10,7 @@ from pathlib import Path as FilePath
 from typing import Literal
 
 from train.policy.advantages import Group
+from train.policy.forks import Scored, forked_rollouts
 from train.policy.grpo_config import ExcludeConfig, GrpoConfig
 from train.policy.trajectories import Path, SampledTurn, Trajectory, kept_turn, path_of
 from vlprm.answers import is_correct
@@ -17,7 +18,7 @@ from vlprm.data.problem_file import ProblemFile
 from vlprm.errors import ProblemError, UserError
 from vlprm.model.inputs import InputBuilder
 from vlprm.policy import Policy, Request, all_answers
-from vlprm.policy.rollout import FAILURES, STOPS, TOO_MANY_ZOOMS, Rollout, rollouts_with_turns
+from vlprm.policy.rollout import FAILURES, STOPS, TOO_MANY_ZOOMS, Rollout
 from vlprm.runs.folder import write_atomically
 from vlprm.runs.journal import read_records
 from vlprm.schema import Problem, from_json, to_json
@@ -138,9 +139,14 @@ def usable(ids: Sequence[str], problem: Callable[[str], Problem], inputs: InputB
 
 
 async def sample(
-    engine: Policy, problems: Sequence[Problem], config: GrpoConfig, inputs: InputBuilder, version: int
+    engine: Policy,
+    problems: Sequence[Problem],
+    config: GrpoConfig,
+    inputs: InputBuilder,
+    version: int,
+    scored: Scored | None = None,
 ) -> Rollouts:
-    """The rollouts of a round by policy `version`, with their outcomes."""
+    """The rollouts of a round by policy `version`, with their outcomes. `scored` gives a reward model's scores."""
     asked = [
         Request(
             problem, (), config.rollouts.each, f"round {version}/{problem.id}", config.seed,
@@ -148,7 +154,8 @@ async def sample(
         )
         for problem in problems
     ]  # fmt: skip
-    found = await all_answers(rollouts_with_turns(engine, request) for request in asked)
+    forks = config.rollouts.forks
+    found = await all_answers(forked_rollouts(engine, request, inputs, forks, scored) for request in asked)
     return [
         [rated(problem, rollout, inputs, version, config.exclude) for rollout in of_problem]
         for problem, of_problem in zip(problems, found, strict=True)

@@ -59,9 +59,11 @@ class TurnText:
         return all(self.encode(self.turn(turn)) == self._ids(turn, None) for turn in turns_of(steps))
 
     def to_the_end_of(self, steps: Sequence[Step], ids: tuple[int, ...], after: Step | None) -> tuple[int, ...]:
-        """The sampled ids up to the end of the steps; if no sampled id ends exactly there, the ids of the steps'
-        text."""
+        """The sampled ids up to the end of the steps, as `step_ids` ends them; if no sampled id ends exactly there, the
+        ids of the steps' text."""
         text = (SEPARATOR if self.lead(after) else "") + join_steps(steps)
+        if steps and self.joins(steps[-1]):
+            text += SEPARATOR
         ends = (end for end in range(len(ids), 0, -1) if self.tokenizer.decode(ids[:end]) == text)
         end = next(ends, None)
         return self._ids(steps, after) if end is None else ids[:end]
