@@ -72,6 +72,14 @@ def test_siblings_are_compared_by_the_progress_of_the_tree() -> None:
     assert 3 * found[0][0] + 1 * found[3][0] == pytest.approx(0)  # type: ignore[operator]
 
 
+def test_a_value_of_leaves_is_the_mean_return_to_go() -> None:
+    """So the advantages of the paths through a state sum to 0 there, also with rewards on every step."""
+    found = advantages(Estimator("leaves", 1.0), SCORES, TREE)
+    after_first = [path[1] for nodes, path in zip(TREE.states, found, strict=True) if nodes[0] == 0]
+    assert math.fsum(after_first) == pytest.approx(0)  # type: ignore[arg-type]
+    assert after_first[0] == pytest.approx(0.8 + 0.7 - fmean([0.8 + 0.7, 0.8 + 0.2, 0.4]))
+
+
 def test_paths_that_share_no_step() -> None:
     """With lambda 1, tree values are GRPO's; with lambda 0, the first step takes all credit."""
     grpo = advantages(Estimator("group", 1.0), outcome(STAR), STAR)

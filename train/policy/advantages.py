@@ -20,7 +20,7 @@ from collections import Counter, defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from statistics import fmean, stdev
-from typing import Literal, get_args
+from typing import Literal
 
 Steps = Sequence[float | None]  # a number for each step of a path, or for each state before the end
 Paths = Sequence[Steps | None]  # for each path of a group; None: no result for the whole path
@@ -29,7 +29,6 @@ Value = Literal["none", "group", "leaves", "counts", "prm"]
 Normaliser = Literal["none", "group_std", "step_std", "reward_std", "leave_one_out", "siblings", "sqrt_leaves"]
 Only = Literal["all", "right", "level"]
 MEASURED: frozenset[Value] = frozenset({"counts", "prm"})  # values that are measured outside, not taken from the paths
-VALUES, NORMALISERS = get_args(Value), get_args(Normaliser)
 EPSILON = 1e-4  # added to deviations, as in TRL and R1-V
 
 
