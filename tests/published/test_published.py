@@ -254,8 +254,8 @@ def test_solutions_of_a_problem_score_as_each_alone(name: str, released: Callabl
     prm, problem = load(f"{name}@{released(name)}"), problem_of((90, 60))
     others = [STEPS[:2], [*STEPS[:1], parse_step("No, 5.")], [parse_step("2")]]
     together = rewards_of(prm, problem, STEPS, *others)
-    for steps, rewards in zip([STEPS, *others], together, strict=True):
-        assert rewards_of(prm, problem, steps)[0] == pytest.approx(rewards, abs=1e-5)
+    for solution, rewards in zip([STEPS, *others], together, strict=True):
+        assert rewards_of(prm, problem, solution)[0] == pytest.approx(rewards, abs=1e-5)
     assert prm.config.aggregation == PROTOCOLS[name].aggregation
 
 
