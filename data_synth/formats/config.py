@@ -10,7 +10,7 @@ from jsonargparse.typing import ClosedUnitInterval
 
 Format = Literal[
     "vlprm", "vl_prm300k", "visual_prm400k", "mm_prm", "omega_prm", "prm800k", "math_shepherd", "trl",
-    "visual_process_bench",
+    "visual_process_bench", "dual_math", "vil_reward", "pro_judge", "dream_prm", "vrprm", "evpv",
 ]  # fmt: skip
 
 
@@ -21,16 +21,17 @@ class ConvertConfig:
     Args:
         source: .jsonl, .json or .parquet file, or a folder of such files.
         format: format of the source.
-        to: format of the target: vlprm (trees), vlprm_paths (one solution per row), trl or chat.
+        to: format of the target: vlprm (trees), vlprm_paths (one solution per row), trl, chat, messages
+            (ms-swift, LLaMA-Factory), or dpo (TRL's pairs of a right and a wrong step after the same steps).
         target: parquet file to write; without images, trl may also be .jsonl.
         images: folder that contains the source's image paths.
-        threshold: trl and chat targets: a step is correct if its label is above this value.
+        threshold: targets other than ours: a step is correct if its label is above this value.
         push_to: USER/NAME of a Hub dataset to push the target to, with the token of `hf auth login`.
     """
 
     source: Path
     format: Format
-    to: Literal["vlprm", "vlprm_paths", "trl", "chat"]
+    to: Literal["vlprm", "vlprm_paths", "trl", "chat", "messages", "dpo"]
     target: Path
     images: Path | None = None
     threshold: ClosedUnitInterval = 0.0

@@ -10,7 +10,7 @@ from typing import Any
 from datasets import Features, Image, List, Value, load_dataset
 from huggingface_hub import get_token
 
-from data_synth.formats import readers_text, readers_vl
+from data_synth.formats import readers_text, readers_verifiers, readers_vl, writers_training
 from data_synth.formats.config import ConvertConfig, Format
 from data_synth.formats.rows import checked
 from data_synth.formats.source import Drops, records
@@ -33,17 +33,20 @@ READERS: dict[Format, Callable[[Record, ImageFolder], dict[str, Any]]] = {
     "math_shepherd": readers_text.math_shepherd,
     "trl": stepwise_row,
     "visual_process_bench": readers_vl.visual_process_bench,
+    **readers_verifiers.READERS,
 }
 # Errors raised by records whose values have unexpected types or sizes.
 MALFORMED = (AttributeError, IndexError, KeyError, OverflowError, TypeError, ValueError)
 DECODED = 1 << 26  # bytes of decoded images in memory
 _TURN = {"role": Value("string"), "content": Value("string")}
+ALL_WRITERS = WRITERS | writers_training.WRITERS
 TARGETS: dict[str, dict[str, Any]] = {
     "vlprm": FEATURES,
     "vlprm_paths": FEATURES,
     "trl": {k: FEATURES[k] for k in ("prompt", "completions", "images")} | {"labels": List(Value("bool"))},
     "chat": {"id": Value("string"), "images": List(Image(decode=False)), "conversations": List(_TURN),
              "answer": Value("string")},
+    **writers_training.TARGETS,
 }  # fmt: skip
 
 
@@ -80,7 +83,7 @@ def _converted(config: ConvertConfig, drops: Drops, target: Target) -> Iterator[
             drops.add("malformed", place)
             continue
         target.rows += 1
-        yield from WRITERS[config.to](row, target)
+        yield from ALL_WRITERS[config.to](row, target)
 
 
 def _write(config: ConvertConfig, rows: Iterator[Record]) -> int:

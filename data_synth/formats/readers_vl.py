@@ -125,11 +125,21 @@ def _tagged(record: Record, images: ImageFolder) -> DatasetRow:
     opening = _MM_PRM_OPENING.fullmatch(first) or _MM_PRM_OPENING_UNNUMBERED.fullmatch(first)
     if opening is None:
         raise RecordError("no_question")
-    nodes = chain(
-        step_texts([opening[2], *steps]), [label_without_counts("mm-prm", soft_value(value)) for value in values]
-    )
+    nodes = chain(step_texts([opening[2], *steps]), _tagged_labels(record, values))
     shown = _shown(record, images)
     return made_row("mm-prm", without_marks(opening[1], len(shown)), shown, None, nodes)
+
+
+def _tagged_labels(record: Record, values: list[Any]) -> list[StepLabel]:
+    """The values of an MM-PRM training row; BetaPRM's rows (arXiv 2605.15529) add the counts of rollouts."""
+    counts = record.get("prm_counts")
+    if counts is None:
+        return [label_without_counts("mm-prm", soft_value(value)) for value in values]
+    right, rollouts = _get(counts, "k"), _get(counts, "n")
+    pairs = list(zip(right, rollouts, strict=True))
+    if not all(type(k) is type(n) is int and 0 <= k <= n > 0 for k, n in pairs):
+        raise RecordError("count_value", "its prm_counts are not counts; correct them")
+    return [StepLabel(k, n, n, None, k / n, None, "mc") for k, n in pairs]
 
 
 def visual_process_bench(record: Record, images: ImageFolder) -> DatasetRow:

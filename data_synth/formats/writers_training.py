@@ -1,0 +1,66 @@
+"""Writers for trainers of other projects: ms-swift, LLaMA-Factory, and the preference pairs of TRL's DPO."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Iterator
+from typing import Any
+
+from datasets import Image, List, Value
+
+from data_synth.formats.writers import Target, chat
+from vlprm.data.importing import MARK, DatasetRow, Record
+from vlprm.steps import join_steps, parse_step
+
+_TURN = {"role": Value("string"), "content": Value("string")}
+_IMAGES = List(Image(decode=False))
+TARGETS: dict[str, dict[str, Any]] = {
+    "messages": {"messages": List(_TURN), "images": _IMAGES},
+    "dpo": {"prompt": List(_TURN), "chosen": List(_TURN), "rejected": List(_TURN), "images": _IMAGES},
+}
+
+
+def messages(row: DatasetRow, target: Target) -> Iterator[Record]:
+    """The turns of the chat format as `messages`, which ms-swift reads as they are, and LLaMA-Factory with role and
+    content as the tags of its sharegpt formatting."""
+    for record in chat(row, target):
+        yield {"messages": record["conversations"], "images": record["images"]}
+
+
+def dpo(row: DatasetRow, target: Target) -> Iterator[Record]:
+    """Pairs of a right and a wrong step after the same steps: for each step whose next ones are labelled both ways, the
+    one with the highest and the one with the lowest target. Both answers begin with the shared steps."""
+    if MARK in row["prompt"]:  # a reader would take it for an image
+        target.lost[f"solutions that spell {MARK}"] += 1
+        return
+    prompt = [{"role": "user", "content": f"{MARK}\n" * len(row["images"]) + row["prompt"]}]
+    found = 0
+    for best, worst in _pairs(row, target):
+        answers = ([{"role": "assistant", "content": _text(row, node)}] for node in (best, worst))
+        yield {"prompt": prompt, **dict(zip(("chosen", "rejected"), answers, strict=True)), "images": row["images"]}
+        found += 1
+    target.lost["rows without a right and a wrong step after the same steps"] += not found
+
+
+def _pairs(row: DatasetRow, target: Target) -> Iterator[tuple[int, int]]:
+    labels = row["labels"]
+    labelled = sorted((n for n, label in enumerate(labels) if label is not None), key=lambda n: row["parents"][n])
+    for _, siblings in itertools.groupby(labelled, key=lambda n: row["parents"][n]):
+        nodes = list(siblings)
+        best, worst = (choose(nodes, key=lambda n: labels[n]) for choose in (max, min))
+        if target.hard(labels[best]) and not target.hard(labels[worst]):
+            yield best, worst
+
+
+def _text(row: DatasetRow, node: int) -> str:
+    path: list[str] = []
+    while node >= 0:
+        path.append(row["completions"][node])
+        node = row["parents"][node]
+    return join_steps(map(parse_step, reversed(path)))
+
+
+WRITERS: dict[str, Callable[[DatasetRow, Target], Iterator[Record]]] = {
+    "messages": messages,
+    "dpo": dpo,
+}
