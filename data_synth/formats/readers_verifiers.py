@@ -103,7 +103,7 @@ def dream_prm(record: Record, images: ImageFolder) -> DatasetRow:
     if not (type(correct) is type(total) is int and 0 <= correct <= total > 0):
         raise RecordError("count_value", "its score and times are not counts; correct them")
     labels = [StepLabel(rule="dream-prm")] * (len(steps) - 1)
-    last = StepLabel(correct, total, total, None, correct / total, None, "dream-prm")
+    last = StepLabel(correct, total, total, {}, correct / total, None, "dream-prm")
     shown = images.load(record.get("image_path"))
     question = without_marks(required_field(record, "input", str), len(shown))
     nodes = chain(steps, [*labels, last])

@@ -139,7 +139,7 @@ def _tagged_labels(record: Record, values: list[Any]) -> list[StepLabel]:
     pairs = list(zip(right, rollouts, strict=True))
     if not all(type(k) is type(n) is int and 0 <= k <= n > 0 for k, n in pairs):
         raise RecordError("count_value", "its prm_counts are not counts; correct them")
-    return [StepLabel(k, n, n, None, k / n, None, "mc") for k, n in pairs]
+    return [StepLabel(k, n, n, {}, k / n, None, "mc") for k, n in pairs]
 
 
 def visual_process_bench(record: Record, images: ImageFolder) -> DatasetRow:

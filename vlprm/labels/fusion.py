@@ -21,7 +21,7 @@ INJECTED = "injected"  # the source of the votes on steps that data_synth.inject
 HIGH_VALUE = 0.5  # least value of a step offered as a correction
 PROGRESS = 0.8  # GenPRM's least ratio of a correct step's value to its parent's (arXiv 2504.00891)
 # Rules whose targets are Monte Carlo values: shares of right rollouts, of our own or as a dataset has them.
-MONTE_CARLO = ("mc", "hybrid", "mm-prm", "omega-prm", "math-shepherd")
+MONTE_CARLO = ("mc", "hybrid", "mm-prm", "omega-prm", "math-shepherd", "dream-prm", "vil-reward")
 
 
 def mc_rule(label: StepLabel) -> float | None:
