@@ -84,27 +84,6 @@ Answer with JSON alone: {{"steps": [{{"step": 1, "reason": "...", "verdict": "co
 or "perception" or "reasoning" or "action"}}, ... one for each of the {count} steps in order], "correction": "what the \
 first wrong step should have been, or an empty text"}}"""
 
-_FIRST_ERROR = """Here is a question{about} and a solution in numbered steps. Find the first step that is wrong: it \
-misreads an image, or does not follow.
-
-Question: {question}
-
-Solution:
-{steps}
-
-Answer with JSON alone: {{"first_wrong": the number of the first wrong step, or 0 if every step is right}}"""
-
-
-def first_error_text(problem: Problem, steps: Sequence[str]) -> str:
-    """The prompt that asks for the first wrong of the numbered steps (as ProcessBench asks a critic)."""
-    return _FIRST_ERROR.format(about=" about images" if problem.images else "", question=problem.question,
-                               steps=_numbered(steps))  # fmt: skip
-
-
-def _numbered(steps: Sequence[str]) -> str:
-    return "\n".join(f"{number}. {text.strip()}" for number, text in enumerate(steps, 1))
-
-
 # The ground truth that the judge gets. SPARE aligns a solution with a reference solution; the answer alone helps less.
 # Most published data was made without either.
 JUDGE_TEMPLATES: dict[str, str] = {
@@ -129,6 +108,24 @@ def judge_text(template_id: str, problem: Problem, steps: Sequence[str], crops: 
         crops=f"{seen} what the zoom steps saw." if crops else "",
         question=problem.question,
         reference=template.format(answer=problem.answer, solution=solution),
-        steps=_numbered(steps),
+        steps="\n".join(f"{number}. {text.strip()}" for number, text in enumerate(steps, 1)),
         count=len(steps),
     )
+
+
+_FIRST_ERROR = """Here is a question{about} and a solution in numbered steps. Find the first step that is wrong: it \
+misreads an image, or does not follow.
+
+Question: {question}
+
+Solution:
+{steps}
+
+Answer with JSON alone: {{"first_wrong": the number of the first wrong step, or 0 if every step is right}}"""
+
+
+def first_error_text(problem: Problem, steps: Sequence[str]) -> str:
+    """The prompt that asks for the first wrong of the numbered steps (as ProcessBench asks a critic)."""
+    numbered = "\n".join(f"{number}. {text.strip()}" for number, text in enumerate(steps, 1))
+    about = " about images" if problem.images else ""
+    return _FIRST_ERROR.format(about=about, question=problem.question, steps=numbered)

@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 
 from vlprm.errors import UserError
-from vlprm.model.loading import checkpoint_config_of, checkpoint_folder, placement
+from vlprm.model.loading import checkpoint_config_of, checkpoint_folder, load_policy, placement
 from vlprm.model.reward_loading import load_reward_model
 from vlprm.policy import Policy
 from vlprm.policy.local import LocalPolicy
@@ -57,6 +57,17 @@ async def open_critic(model: ModelConfig) -> AsyncIterator[Policy]:
         yield LocalPolicy(load_reward_model(model.checkpoint, *placement(model.device, model.dtype)))
 
 
+@asynccontextmanager
+async def open_judge(model: ModelConfig) -> AsyncIterator[Policy]:
+    """Open any chat model as a judge. In this process, it must not read a request for tagged steps after the question
+    of the judge."""
+    if model.is_served:
+        async with open_chat(model.server) as engine:
+            yield engine
+    else:
+        yield LocalPolicy(load_policy(model.checkpoint, *placement(model.device, model.dtype), plain=True))
+
+
 def prompt_template(model: ModelConfig) -> str:
     """The prompt template that the model's checkpoint declares."""
     return checkpoint_config_of(checkpoint_folder(model.checkpoint, weights=not model.is_served)).prompt_template
@@ -65,7 +76,7 @@ def prompt_template(model: ModelConfig) -> str:
 @asynccontextmanager
 async def _opened(model: ModelConfig, scorer: ScorerConfig) -> AsyncIterator[Scorer]:
     if scorer.kind in FORMS:
-        async with open_chat(model.server) if model.is_served else open_policy(model) as engine:
+        async with open_judge(model) as engine:
             yield JudgeScorer(engine, scorer.kind, scorer.critiques)
     elif scorer.kind == "critiques":
         async with open_critic(model) as critic:
