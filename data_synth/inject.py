@@ -29,7 +29,7 @@ from data_synth.injected.tree import INJECTED_FILE, Injected, chosen, with_injec
 from data_synth.search.store import IMAGES, SUMMARY, TREES, Failed, Searched, TreeRun, failure_record, tree_record
 from vlprm.errors import UserError
 from vlprm.labels.fusion import INJECTED
-from vlprm.policy.open import open_chat, open_policy
+from vlprm.policy.open import open_judge
 from vlprm.policy.replay import ANSWERS, ReplayPolicy
 from vlprm.runs.config import dump, run
 from vlprm.runs.folder import open_run, timed, write_atomically
@@ -81,7 +81,7 @@ def _most(searched: Searched, config: InjectConfig) -> int:
 async def _rewrite(
     trees: TreeRun, records: Records, model: ModelConfig, config: InjectConfig, counts: Counter[str]
 ) -> None:
-    async with open_chat(model.server) if model.is_served else open_policy(model) as engine:
+    async with open_judge(model) as engine:
         with stopped_by_sigint() as stopping, progress("trees", len(trees), len(records.keys)) as reached:
             kept = ReplayPolicy(engine, config.run / ANSWERS, records.keys, stopping)
 

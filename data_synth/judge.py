@@ -33,7 +33,7 @@ from data_synth.search.store import Searched, TreeRun
 from data_synth.search.tree import read_solutions
 from vlprm.errors import UserError
 from vlprm.labels.sources import declared
-from vlprm.policy.open import open_chat, open_policy
+from vlprm.policy.open import open_judge
 from vlprm.policy.replay import ANSWERS, ReplayPolicy
 from vlprm.policy.usage import CountedPolicy
 from vlprm.prompts import PREMISES
@@ -115,7 +115,7 @@ async def _ask_model(trees: TreeRun, records: Records, model: ModelConfig, confi
     name = f"{Path(model.checkpoint).name} {'reading again' if asks else f'with {config.ask.template}'}"
     judges = reread_tree if asks else premises_tree if _by_premises(config) else judge_tree
     with stopped_by_sigint() as stopping:
-        async with open_chat(model.server) if model.is_served else open_policy(model) as engine:
+        async with open_judge(model) as engine:
             counted = CountedPolicy(engine)
             kept = ReplayPolicy(counted, config.run / ANSWERS, records.keys, stopping)
 

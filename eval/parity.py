@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from eval.step_scores.config import ParityConfig
 from vlprm.errors import UserError
 from vlprm.model.loading import placement
-from vlprm.model.reward_loading import load_reward_model
+from vlprm.published.load import load
 from vlprm.runs.config import run
 from vlprm.runs.pools import stored_pools
 from vlprm.schema import Problem, Step, StepScore
@@ -48,7 +48,7 @@ def main(config: ParityConfig) -> None:
     solutions = _solutions(config)
     served = asyncio.run(_served(config, solutions))
     model = config.reward_model
-    checkpoint = load_reward_model(model.checkpoint, *placement(model.device, model.dtype))
+    checkpoint = load(model.checkpoint, *placement(model.device, model.dtype))
     found = gaps(score_steps(checkpoint, solutions), served)
     print(found)
     if found.largest > config.bound:

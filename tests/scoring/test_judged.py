@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import math
+import shutil
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -119,3 +120,15 @@ def test_a_question_without_images_is_asked_as_one() -> None:
     text_alone = Problem("p", "t", "What is 3 + 1?", (), None, "word")
     asyncio.run(JudgeScorer(engine, "first_error", 1).score(text_alone, [STEPS]))  # type: ignore[arg-type]
     assert "images" not in engine.asked[0].problem.question
+
+
+def test_a_judge_in_this_process_reads_the_question_alone(backbone: Path, tmp_path: Path) -> None:
+    """Otherwise it would read a request to solve the problem in tagged steps after the judge's question."""
+    shutil.copytree(backbone, tmp_path / "hub")
+    (tmp_path / "hub" / "vlprm.json").unlink()
+
+    async def template() -> str:
+        async with open_scorer([ModelConfig(str(tmp_path / "hub"), device="cpu")], ScorerConfig("judge")) as scorer:
+            return str(scorer.engine.checkpoint.config.prompt_template)  # type: ignore[attr-defined]
+
+    assert asyncio.run(template()) == "plain@1"

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from vlprm.images import crop, open_image, png, source_of
-from vlprm.prompts import ALIGNED, first_error_text, judge_text
+from vlprm.prompts import ALIGNED, judge_text
 from vlprm.schema import ERROR_KINDS, Problem, Step, Verdict, structured
 
 T = TypeVar("T")
@@ -100,27 +100,6 @@ def judge_problem(problem: Problem, steps: Sequence[Step], template: str) -> Pro
     crops = [png(crop(open_image(source_of(problem.images, region)), region)) for region in regions]
     text = judge_text(template, problem, [step.text for step in steps], len(crops))
     return dataclasses.replace(problem, question=text, images=(*problem.images, *crops), meta={})
-
-
-def first_error_problem(problem: Problem, steps: Sequence[Step]) -> Problem:
-    """The question for the first wrong step: the problem's images, the question and the numbered steps."""
-    return dataclasses.replace(problem, question=first_error_text(problem, [step.text for step in steps]), meta={})
-
-
-def first_error_schema(steps: int) -> dict[str, Any]:
-    """The JSON schema of the answer about `steps` steps."""
-    fields = {"first_wrong": {"type": "integer", "minimum": 0, "maximum": steps}}
-    return {"type": "object", "properties": fields, "required": list(fields), "additionalProperties": False}
-
-
-def parse_first_error(text: str, steps: int) -> list[bool]:
-    """Whether each step comes before the first wrong one. NoJudgement if the text is not JSON (`not_json`) or does not
-    name a step or 0 (`unknown_step`)."""
-    body = last_json(text)
-    first = body.get("first_wrong") if isinstance(body, dict) else None
-    if type(first) is not int or not 0 <= first <= steps:
-        raise NoJudgement("unknown_step")
-    return [first == 0 or step < first for step in range(1, steps + 1)]
 
 
 def parse_judgement(text: str, steps: int, template: str = "judge@1") -> list[Verdict]:

@@ -109,10 +109,14 @@ def parameter_count(folder: Path) -> int:
     return sum(parameter.numel() for parameter in model.parameters())
 
 
-def load_policy(name: str | Path, device: str = "cpu", dtype: torch.dtype = torch.float32) -> Checkpoint:
-    """Load an image-text-to-text model with its processor and `vlprm.json`, in evaluation mode."""
+def load_policy(
+    name: str | Path, device: str = "cpu", dtype: torch.dtype = torch.float32, plain: bool = False
+) -> Checkpoint:
+    """Load an image-text-to-text model with its processor and `vlprm.json`, in evaluation mode. A `plain` one reads
+    questions alone, without the request of its prompt template."""
     folder = checkpoint_folder(name)
-    return load_checkpoint(folder, AutoModelForImageTextToText, device, dtype, load_inputs(folder))
+    declared = replace(checkpoint_config_of(folder), prompt_template="plain@1") if plain else None
+    return load_checkpoint(folder, AutoModelForImageTextToText, device, dtype, load_inputs(folder, declared))
 
 
 def load_inputs(folder: Path, checkpoint_config: CheckpointConfig | None = None) -> InputBuilder:

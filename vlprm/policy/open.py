@@ -60,6 +60,20 @@ async def open_chat(server: ServerConfig) -> AsyncIterator[Policy]:
 
 
 @asynccontextmanager
+async def open_judge(model: ModelConfig) -> AsyncIterator[Policy]:
+    """Open any chat model as a judge. In this process, it reads no request for tagged steps after the question of the
+    judge."""
+    if model.is_served:
+        async with open_chat(model.server) as engine:
+            yield engine
+        return
+    from vlprm.model.loading import load_policy, placement
+    from vlprm.policy.local import LocalPolicy
+
+    yield LocalPolicy(load_policy(model.checkpoint, *placement(model.device, model.dtype), plain=True))
+
+
+@asynccontextmanager
 async def checked(engine: Any) -> AsyncIterator[Any]:
     """Check the servers of `engine`, yield it, and close its connections at the end."""
     try:

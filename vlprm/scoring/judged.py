@@ -9,16 +9,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from vlprm.images import content_hash
-from vlprm.labels.judge import (
-    CONTROL_TOKEN,
-    NoJudgement,
-    first_error_problem,
-    first_error_schema,
-    judge_problem,
-    judge_schema,
-    parse_first_error,
-    parse_judgement,
-)
+from vlprm.labels.first_error import first_error_problem, first_error_schema, parse_first_error
+from vlprm.labels.judge import CONTROL_TOKEN, NoJudgement, judge_problem, judge_schema, parse_judgement
 from vlprm.policy import Continuation, Policy, Request, all_answers
 from vlprm.schema import Problem, Step, StepScore
 from vlprm.scoring import Scored, Solutions

@@ -11,7 +11,7 @@ from vlprm.model.loading import checkpoint_config_of, checkpoint_folder, placeme
 from vlprm.model.reward_loading import load_reward_model
 from vlprm.policy import Policy
 from vlprm.policy.local import LocalPolicy
-from vlprm.policy.open import checked, open_chat, open_policy, require_server_package
+from vlprm.policy.open import checked, open_judge, open_policy, require_server_package
 from vlprm.published.load import load
 from vlprm.scoring import Scorer
 from vlprm.scoring.config import ScorerConfig
@@ -65,7 +65,7 @@ def prompt_template(model: ModelConfig) -> str:
 @asynccontextmanager
 async def _opened(model: ModelConfig, scorer: ScorerConfig) -> AsyncIterator[Scorer]:
     if scorer.kind in FORMS:
-        async with open_chat(model.server) if model.is_served else open_policy(model) as engine:
+        async with open_judge(model) as engine:
             yield JudgeScorer(engine, scorer.kind, scorer.critiques)
     elif scorer.kind == "critiques":
         async with open_critic(model) as critic:
