@@ -23,6 +23,7 @@ from data_synth.search.estimators import search
 from data_synth.search.store import IMAGES, TREES, Searched, TreeRun, tree_record
 from tests.teacher import TeacherEngine
 from vlprm.data.dataset import read_rows, row_paths
+from vlprm.labels import judge_reliability
 from vlprm.labels.fusion import INJECTED, RULES
 from vlprm.policy import Continuation, Request
 from vlprm.runs.folder import open_run
@@ -48,6 +49,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
         records.append([tree_record(at, Searched(problem, tree_of(problem)), run / "plain" / IMAGES)])
     finish(records)
     inject.main(InjectConfig(run / "plain", run / "trees", share=0.5))
+    judge.main(JudgeConfig(run / "trees", run / "judgements"))
     return run
 
 
@@ -83,9 +85,11 @@ def test_an_injected_step_is_false_by_one_claim_and_all_else_stays(made: Path) -
 
 
 @pytest.mark.parametrize("rule", RULES)
-def test_injected_steps_are_labelled_by_their_source_and_by_no_counts(made: Path, tmp_path: Path, rule: str) -> None:
-    judge.main(JudgeConfig(made / "trees", tmp_path / "judgements"))
-    label.main(LabelConfig(made / "trees", tmp_path / "labels", (tmp_path / "judgements",), rule))  # type: ignore[arg-type]
+def test_injected_steps_are_labelled_by_their_source_and_by_no_counts(
+    made: Path, tmp_path: Path, rule: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(judge_reliability, "RESAMPLES", 2)  # intervals take most of the time
+    label.main(LabelConfig(made / "trees", tmp_path / "labels", (made / "judgements",), rule))  # type: ignore[arg-type]
     targets, corrected, pairs = [], 0, 0
     for row in read_rows(tmp_path / "labels" / "dataset.parquet"):
         votes = [evidence["label"]["votes"] for evidence in json.loads(row["evidence"])]
@@ -105,7 +109,8 @@ def test_injected_steps_are_labelled_by_their_source_and_by_no_counts(made: Path
     else:
         assert set(targets) == {None}
     if rule == "bayes":
-        (tmp_path / "trees").symlink_to(made / "trees")
+        for part in ("trees", "judgements"):
+            (tmp_path / part).symlink_to(made / part)
         report.main(ReportConfig(tmp_path))
         results = json.loads((tmp_path / "synthesis.json").read_text())
         assert results["sources"][INJECTED]["rates"]["specificity"] == "0.999 (declared)"
