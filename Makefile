@@ -76,8 +76,8 @@ lint: env
 	$(VENV)/bin/mypy
 	$(VENV)/bin/lint-imports
 
-BENCHES := synth_cost synth_concurrency synth_memory label_quality train_throughput train_memory scoring score_memory \
-  overlap search_overhead view table
+BENCHES := synth_cost synth_concurrency synth_memory label_quality train_throughput train_memory policy_trees scoring \
+  score_memory overlap search_overhead view table
 
 bench: env
 	set -e; for name in $(or $(NAME),$(BENCHES)); do $(RUN) -m tests.perf.$$name; done
