@@ -77,7 +77,7 @@ lint: env
 	$(VENV)/bin/lint-imports
 
 BENCHES := synth_cost synth_concurrency synth_memory label_quality label_sources train_throughput train_memory train_stream \
-  scoring score_memory overlap search_overhead view table journal prefix_hits zoom_sampling
+  scoring score_memory overlap search_overhead view table journal prefix_hits zoom_sampling policy_trees
 
 bench: env
 	set -e; for name in $(or $(NAME),$(BENCHES)); do $(RUN) -m tests.perf.$$name; done
