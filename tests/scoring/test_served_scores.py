@@ -29,6 +29,7 @@ from vlprm.scoring.open import open_scorer, open_served_scorer
 from vlprm.scoring.served import ServedScorer, _seen_from
 from vlprm.serving.config import ModelConfig, ServerConfig
 from vlprm.serving.messages import probe_problem, probe_steps
+from vlprm.serving.wire import KeptImages, encoded
 from vlprm.steps import parse_step
 from vlprm.tasks import TASKS
 from vlprm.zoom.policy import ZoomPolicy
@@ -220,7 +221,7 @@ def test_the_question_for_a_verdict_renders_to_what_this_process_reads(made: Cal
     assert CROPS
     assert not STEPS[-1].region
     for k, end in enumerate(row.step_ends):
-        turns = scores._body(PROBLEM, STEPS[: k + 1])["messages"]
+        turns = json.loads(encoded(scores._body(PROBLEM, STEPS[: k + 1]), KeptImages())[0])["messages"]
         text = inputs.processor.apply_chat_template(turns, tokenize=False, add_generation_prompt=True)
         # Here an image is one token, there it is one a patch.
         seen = [i for i, until in zip(row.ids[: end + 1], row.until[: end + 1], strict=True) if end < until]
