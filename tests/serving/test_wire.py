@@ -174,6 +174,26 @@ def test_a_server_that_drops_most_images_gets_them_whole(server: StandIn) -> Non
     assert keeper.names <= 2
 
 
+def test_a_refusal_for_another_reason_is_no_miss(server: StandIn) -> None:
+    """The request is refused with the image too."""
+    keeper = Keeper(server)
+    server.reply = lambda body: (
+        (400, "application/json", "too long") if body["messages"][0]["content"][-1]["text"] == "long" else keeper(body)
+    )
+
+    async def ask() -> tuple[bool, int, int]:
+        servers = Servers(config_of(server))
+        shown = servers.image(photo())
+        await servers.learn_names(servers.each[0], {"messages": [user_turn([shown], "?")]})
+        for text in ["long", "?"] * (MISSES + 2):
+            await servers.call({"messages": [user_turn([shown], text)]}, "p")
+        await servers.close()
+        images = servers.each[0].images
+        return images.on, images.misses, images.hits
+
+    assert asyncio.run(ask()) == (True, 0, 1)
+
+
 def test_a_server_that_reads_nothing_where_it_has_the_name_alone_gets_images_whole(server: StandIn) -> None:
     """It does not know names, and would answer about no image."""
     server.models = [{"id": "policy", "object": "model", "created": 0, "owned_by": "vllm"}]

@@ -76,7 +76,10 @@ class Server:
 
     def leaves(self) -> None:
         """The server does not answer: it gets no calls for a while, if there are others."""
-        self.away_until = time.monotonic() + AWAY
+        now = time.monotonic()
+        if self.away_until <= now:  # log once, not for each call that it had
+            log.info("%s does not answer; its problems go to other servers, if there are any", self.url)
+        self.away_until = now + AWAY
 
 
 class Balance:

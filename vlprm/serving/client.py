@@ -148,9 +148,11 @@ class Servers:
         by_name = [image for image in images if server.images.has(image)]
         answer = await self._sent(server, content, kind)
         if by_name and isinstance(answer, Failure) and answer.stop == "refused":
-            server.images.missed(by_name)
+            server.images.forget(by_name)
             content, images = encoded(body, server.images)
             answer = await self._sent(server, content, kind)
+            if isinstance(answer, Answer):  # otherwise the image was not the reason for the refusal
+                server.images.missed()
         if isinstance(answer, Answer):
             server.answered()
             server.images.answered(images)
@@ -187,8 +189,8 @@ class Servers:
             return
         server.images.on = True
         first, second = [await self._asked(server, body, kind) for _ in range(2)]
-        alike = isinstance(first, Answer) and isinstance(second, Answer) and first.read == second.read
-        server.images.on = alike and not server.images.misses
+        read = [answer.read for answer in (first, second) if isinstance(answer, Answer)]
+        server.images.on = len(read) == 2 and read[0] == read[1] is not None and not server.images.misses
         log.info("%s %s images by name", server.url, "keeps" if server.images.on else "does not keep")
 
     def _refuse_to_wait(self, since: float, pause: float, failure: Failure) -> None:

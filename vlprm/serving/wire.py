@@ -38,20 +38,11 @@ class ShownImage:
         """The name under which servers keep the image: its hash, so that equal names are equal images."""
         return hashlib.sha256(self.url).hexdigest()
 
-    @cached_property
-    def whole(self) -> bytes:
-        """The part as JSON."""
-        return b'{"type": "image_url", "image_url": {"url": "' + self.url + b'"}}'
-
-    @cached_property
-    def named(self) -> bytes:
-        """The part with the image and its name."""
-        return self.whole[:-1] + b', "uuid": "' + self.name.encode() + b'"}'
-
-    @cached_property
-    def by_name(self) -> bytes:
-        """The part with the name alone."""
-        return b'{"type": "image_url", "image_url": null, "uuid": "' + self.name.encode() + b'"}'
+    def as_json(self, with_url: bool, with_name: bool) -> tuple[bytes, ...]:
+        """The part as JSON, in pieces, because the URL is large."""
+        url = (b'{"url": "', self.url, b'"}') if with_url else (b"null",)
+        name = (b', "uuid": "', self.name.encode(), b'"') if with_name else ()
+        return (b'{"type": "image_url", "image_url": ', *url, *name, b"}")
 
 
 class KeptImages:
@@ -61,12 +52,6 @@ class KeptImages:
         self.on = False
         self.hits = self.misses = 0
         self._names: LRUCache[str, bool] = LRUCache(KEPT)
-
-    def part(self, image: ShownImage) -> bytes:
-        """The part of a message for this server."""
-        if not self.on:
-            return image.whole
-        return image.by_name if self.has(image) else image.named
 
     def has(self, image: ShownImage) -> bool:
         """Whether the server is believed to have the image."""
@@ -78,10 +63,13 @@ class KeptImages:
             self.hits += self.has(image)
             self._names[image.name] = True
 
-    def missed(self, images: Iterable[ShownImage]) -> None:
-        """The server may have dropped these images. One that drops many is not asked by name any more."""
+    def forget(self, images: Iterable[ShownImage]) -> None:
+        """The server may have dropped these images: they are sent whole again."""
         for image in images:
             self._names.pop(image.name, None)
+
+    def missed(self) -> None:
+        """The server had dropped an image. One that drops many is not asked by name any more."""
         self.misses += 1
         self.on = self.on and (self.misses <= MISSES or self.hits > 3 * self.misses)
 
@@ -95,9 +83,11 @@ def encoded(body: dict[str, Any], kept: KeptImages) -> tuple[bytes, list[ShownIm
         images.append(value)
         return MARK
 
-    texts = json.dumps(body, default=mark).encode().split(f'"{MARK}"'.encode())
-    parts = [*map(kept.part, images), b""]
-    return b"".join(piece for pair in zip(texts, parts, strict=True) for piece in pair), images
+    first, *texts = json.dumps(body, default=mark).encode().split(f'"{MARK}"'.encode())
+    pieces = [first]
+    for image, text in zip(images, texts, strict=True):
+        pieces += [*image.as_json(with_url=not kept.has(image), with_name=kept.on), text]
+    return b"".join(pieces), images
 
 
 def data_url(image: bytes, region: Region | None, policy: ZoomPolicy) -> bytes:
