@@ -167,3 +167,12 @@ def test_a_step_is_compared_with_the_last_one_before_it_that_has_counts() -> Non
     value = posterior_correct(evidence, Reliability())[2]
     assert value is not None
     assert value < 0.3
+
+
+def test_a_monte_carlo_value_is_wrong_at_zero_whoever_made_it() -> None:
+    """A soft target of 0.3 has one meaning for values of rollouts, and one for probabilities."""
+    values, probabilities = ("mc", "hybrid", "mm-prm", "omega-prm", "math-shepherd"), ("bayes", "judge", "trl", "human")
+    for rule in values:
+        assert [rule_calls_wrong(rule, target) for target in (0.0, 0.3, 1.0)] == [True, False, False]
+    for rule in probabilities:
+        assert [rule_calls_wrong(rule, target) for target in (0.0, 0.3, 0.5)] == [True, True, False]

@@ -14,6 +14,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import lru_cache
 from typing import Any
 
 import torch
@@ -81,6 +82,7 @@ class InputBuilder:
         of Qwen-VL tell the tokens of a size; those of other families still process each image."""
         made = self.streamed()
         made._counts = self.family.pixel_limits
+        made._tokens_of = lru_cache(STREAMED_TEXTS)(made._tokens_of)  # type: ignore[method-assign]
         return made
 
     most_images: int | None = None  # that a problem may have; None for any number
@@ -363,12 +365,15 @@ class InputBuilder:
 
     def _counted(self, text: str, sizes: Sequence[Size]) -> Segment:
         """The segment that `_process` makes of images of these sizes, without pixels."""
-        counts = self.processor._get_num_multimodal_tokens(image_sizes=[(height, width) for width, height in sizes])
-        left = iter(counts.num_image_tokens)
+        left = map(self._tokens_of, sizes)
         ids: list[int] = []
         for token in self.tokenizer(text, add_special_tokens=False)["input_ids"]:
             ids += [token] * (next(left) if token == self.image_token_id else 1)
         return Segment(tuple(ids), tuple(i == self.image_token_id for i in ids))
+
+    def _tokens_of(self, size: Size) -> int:
+        width, height = size
+        return int(self.processor._get_num_multimodal_tokens(image_sizes=[(height, width)]).num_image_tokens[0])
 
     def _process(self, text: str, images: Sequence[Image.Image | Size]) -> Segment:
         if images and self._counts:
