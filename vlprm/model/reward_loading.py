@@ -49,12 +49,14 @@ def load_reward_model(
 
     A new step head has zero weights (all outputs equally likely) and, with `reads_surprise`, two more features; a
     verdict head compares the tokens `verdicts`. `bits` below 16 quantises the text layers with bitsandbytes and keeps
-    LoRA adapters separate; with 16 bits they are merged.
+    LoRA adapters separate; with 16 bits they are merged. On the device `meta`, the model has shapes but no weights:
+    they are neither downloaded nor read, and `bits` has no effect.
 
     UserError if weights are missing, if the folder has no reward head and `new_head` is not given, if `new_head` would
     replace a trained head, or if a verdict is not a single token.
     """
-    folder = checkpoint_folder(name)
+    shapes_only = device == "meta"
+    folder = checkpoint_folder(name, weights=not shapes_only)
     checkpoint_config = checkpoint_config_of(folder)
     if new_head is None and checkpoint_config.head == "none":
         raise UserError(f"{folder} has no reward head (vlprm.json says head: none); train one with train.prm")
@@ -72,6 +74,7 @@ def load_reward_model(
         loader = _Loader(lambda backbone: verdict_class(backbone, right, wrong), inputs.family, attention, bits)
     else:
         loader = _Loader(reward_class, inputs.family, attention, bits, is_new, reads_surprise)
+    loader = replace(loader, shapes_only=shapes_only)
     return load_checkpoint(folder, loader, device, dtype, inputs)
 
 
@@ -143,6 +146,7 @@ class _Loader:
     bits: Bits
     new_head: bool = False
     reads_surprise: bool = False
+    shapes_only: bool = False
 
     def from_pretrained(self, folder: Path, dtype: torch.dtype) -> PreTrainedModel:
         config = AutoConfig.from_pretrained(folder)
@@ -150,6 +154,11 @@ class _Loader:
             config.surprise = self.reads_surprise
         backbone = AutoModelForImageTextToText._model_mapping[type(config)]
         model_class = self.class_of(backbone)
+        if self.shapes_only:
+            with torch.device("meta"):
+                bare: PreTrainedModel = model_class._from_config(config, dtype=dtype)
+            use_attention(bare, self.attention, can_pack=not self.family.cannot_pack)
+            return bare
         _keep_key_names(model_class, backbone, config.model_type, self.family)
         model, report = model_class.from_pretrained(
             folder,

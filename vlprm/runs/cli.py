@@ -63,7 +63,9 @@ COMMANDS: dict[str, Command] = {
     ),
     "train": Command("train.prm", "train.reward.config:PrmConfig", "train a reward model on a dataset"),
     "merge": Command(
-        "train.merge", "train.reward.config:MergeConfig", "merge LoRA adapters and their backbone into one checkpoint"
+        "train.merge",
+        "train.reward.config:MergeConfig",
+        "merge LoRA adapters and their backbone, or the shards of a run, into one checkpoint",
     ),
     "builtin": Command(
         "train.builtin", "train.policy.config:BuiltinConfig", "rebuild the built-in policy and backbone"
