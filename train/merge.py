@@ -1,6 +1,8 @@
-"""Merge LoRA adapters into their backbone: one checkpoint that servers and other programs can load.
+"""Merge LoRA adapters into their backbone, or the shards of a checkpoint in the middle of a run: one checkpoint that
+servers and other programs can load.
 
 python -m train.merge --reward_model runs/prm_lora --run runs/prm_merged
+python -m train.merge --reward_model runs/prm/checkpoint-400 --run runs/prm_400
 """
 
 from __future__ import annotations
@@ -8,6 +10,7 @@ from __future__ import annotations
 import logging
 
 from train.reward.config import MergeConfig
+from train.reward.model import holds_shards, model_of_shards
 from vlprm.errors import UserError
 from vlprm.model.lora import holds_adapters
 from vlprm.model.reward_loading import load_reward_model, save_reward_model
@@ -20,10 +23,14 @@ def main(config: MergeConfig) -> None:
     """Run `vlprm merge`."""
     if config.run.exists():
         raise UserError(f"{config.run} already exists; choose another folder, or remove it")
-    if not holds_adapters(config.reward_model):
-        raise UserError(f"{config.reward_model} has no adapters to merge; load it directly")
-    checkpoint = load_reward_model(config.reward_model)  # merges the adapters
-    save_reward_model(checkpoint, config.run, checkpoint.config)
+    if holds_shards(config.reward_model):
+        checkpoint, declared = model_of_shards(config.reward_model)
+    elif holds_adapters(config.reward_model):
+        checkpoint = load_reward_model(config.reward_model)  # merges the adapters
+        declared = checkpoint.config
+    else:
+        raise UserError(f"{config.reward_model} has neither adapters nor shards to merge; load it directly")
+    save_reward_model(checkpoint, config.run, declared)
     log.info("wrote %s", config.run)
 
 

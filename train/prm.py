@@ -13,7 +13,6 @@ import math
 from contextlib import nullcontext
 from dataclasses import replace
 from functools import partial
-from typing import Any
 
 from accelerate import PartialState
 from transformers import PrinterCallback, Trainer
@@ -21,15 +20,15 @@ from transformers import PrinterCallback, Trainer
 from train.loop.progress import Progress, last_whole_checkpoint, refuse_data_parallel
 from train.loop.trainer import training_arguments
 from train.reward import card, plan
-from train.reward.checks import check, with_overrides
+from train.reward.checks import check
 from train.reward.config import PrmConfig
 from train.reward.curves import Curves
+from train.reward.model import new_model, parameter_groups, trainable
 from train.reward.planning import split_rows
 from train.reward.trainer import Batches, StepTrainer, one_sentence
 from vlprm.model.checkpoint_config import FILE_NAME
-from vlprm.model.loading import Checkpoint, checkpoint_folder, freeze, load_inputs
-from vlprm.model.lora import add_adapters, backbone_provenance
-from vlprm.model.reward_loading import load_reward_model
+from vlprm.model.loading import Checkpoint, checkpoint_folder
+from vlprm.model.lora import backbone_provenance
 from vlprm.runs.config import dump, run
 from vlprm.runs.folder import open_run, sha256_of, timed, write_atomically
 
@@ -59,30 +58,13 @@ def main(config: PrmConfig) -> None:
         save(config, checkpoint, trainer)
 
 
-def new_model(config: PrmConfig) -> Checkpoint:
-    """The backbone with a new reward head or its own, and the config's pixel limits and prompt template."""
-    checkpoint = load_reward_model(
-        config.backbone,
-        new_head=config.head,
-        reads_surprise=config.surprise,
-        verdicts=config.verdicts,
-        bits=config.bits,
-        attention=config.attention,
-    )
-    checkpoint_config = with_overrides(checkpoint.config, config)
-    log.info("questions are asked with the prompt template %s", checkpoint_config.prompt_template)
-    if checkpoint_config == checkpoint.config:
-        return checkpoint
-    return Checkpoint(checkpoint.model, load_inputs(checkpoint_folder(config.backbone), checkpoint_config))
-
-
 def describe(config: PrmConfig) -> None:
-    """Print the resolved config and the plan of the run (`train.reward.plan`)."""
-    checkpoint = new_model(config)
+    """Print the resolved config and the plan of the run (`train.reward.plan`), without loading weights."""
+    checkpoint = new_model(config, shapes_only=True)
     train, _ = split_rows(config, checkpoint.inputs)
-    trainable(config, checkpoint)
+    model = trainable(config, checkpoint).to("meta")  # peft makes adapters on the CPU
     print(dump(config))
-    print(plan.report(checkpoint, train, config.accumulate, config.bfloat16))
+    print(plan.report(config, checkpoint.inputs, model, train))
 
 
 def make_trainer(config: PrmConfig, checkpoint: Checkpoint, train: Batches, held_out: Batches) -> Trainer:
@@ -92,7 +74,7 @@ def make_trainer(config: PrmConfig, checkpoint: Checkpoint, train: Batches, held
     curves = Curves(held_out.ids())
     trainer = StepTrainer(
         loss=config.loss,
-        parameters=partial(parameter_groups, config),
+        parameters=partial(parameter_groups, config, checkpoint.inputs.family),
         model=model,
         args=training_arguments(
             config,
@@ -116,29 +98,6 @@ def make_trainer(config: PrmConfig, checkpoint: Checkpoint, train: Batches, held
     )
     trainer.remove_callback(PrinterCallback)
     return trainer
-
-
-def trainable(config: PrmConfig, checkpoint: Checkpoint) -> Any:
-    """Freeze the model's untrained parts, and add LoRA adapters if `lora_rank` is set."""
-    if config.lora_rank:
-        return add_adapters(checkpoint.model, config.lora_rank, config.backbone, config.seed)
-    model = checkpoint.model
-    freeze(model, checkpoint.inputs.family, config.freeze)
-    tied = model.lm_head.weight is model.get_input_embeddings().weight
-    if config.head == "step" and not config.loss.critique and not tied:
-        # No loss reaches it, but ZeRO would store its moments and apply weight decay.
-        model.lm_head.requires_grad_(False)
-    return model
-
-
-def parameter_groups(config: PrmConfig, model: Any) -> list[dict[str, Any]]:
-    """AdamW's parameter groups: the step head has its own learning rate."""
-    trained = [("score." in name, p) for name, p in model.named_parameters() if p.requires_grad]
-    groups = [
-        {"params": [p for is_head, p in trained if not is_head], "lr": config.learning_rate},
-        {"params": [p for is_head, p in trained if is_head], "lr": config.head_learning_rate},
-    ]
-    return [{**group, "weight_decay": config.weight_decay} for group in groups if group["params"]]
 
 
 def save(config: PrmConfig, checkpoint: Checkpoint, trainer: Trainer) -> None:

@@ -5,6 +5,7 @@ import json
 import os
 import re
 import shlex
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -63,6 +64,22 @@ def test_the_walk_from_trees_to_a_better_policy_runs(tmp_path: Path) -> None:
         ran(tmp_path, [*smaller(command), *fewer])
     for run in ("dpo", "sft", "cold_start"):
         assert (tmp_path / "runs/policy" / run / FILE_NAME).exists()
+
+
+@pytest.mark.slow
+def test_the_plan_of_the_page_on_scale_is_printed(dataset: Path, tmp_path: Path) -> None:
+    """The page says what it prints for a backbone of 7 billion parameters, by the same names."""
+    (tmp_path / "runs/walk/labels").mkdir(parents=True)
+    shutil.copy(dataset, tmp_path / "runs/walk/labels/dataset.parquet")
+    (tmp_path / "configs").symlink_to(ROOT / "configs")
+    (command,) = commands_of("scale.md")
+    said = ran(tmp_path, smaller(command))
+    (columns,) = re.findall(r"^GPUs  sharding .*", said, re.MULTILINE)
+    page = (ROOT / "docs/scale.md").read_text()
+    assert columns in page
+    for line in ("a full batch", "memory of the machine", "keys and values", "computation"):
+        assert f"\n{line}: " in said
+        assert f"\n{line}: " in page
 
 
 @pytest.mark.slow

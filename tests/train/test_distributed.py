@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import time
 from collections.abc import Callable
 from dataclasses import replace
@@ -21,15 +22,18 @@ from torch.distributed.fsdp import fully_shard
 
 from tests.learnt import load_trees
 from tests.train.two_processes import Stopped, in_two, train_all, variables
-from train import prm
+from train import merge, prm
 from train.loop.progress import last_whole_checkpoint
-from train.prm import make_trainer, new_model
+from train.prm import make_trainer
 from train.reward.batches import batch_rows, model_inputs
-from train.reward.config import LossConfig, PrmConfig, RowsConfig
+from train.reward.config import LossConfig, MergeConfig, PrmConfig, RowsConfig
 from train.reward.data import labelled_row
 from train.reward.losses import training_loss
+from train.reward.model import new_model
 from train.reward.planning import split_rows
 from vlprm.data.dataset import LabelledPath
+from vlprm.model.checkpoint_config import CheckpointConfig
+from vlprm.model.lora import holds_adapters, with_adapters
 from vlprm.model.reward_loading import load_reward_model
 from vlprm.runs.config import parse
 from vlprm.runs.folder import seconds_of
@@ -114,6 +118,10 @@ def together(config_of: Callable[[str, str, int], Path]) -> Callable[[str, str],
         config.with_suffix(".stop").unlink()
         run = config.with_suffix("")
         assert [path.name for path in run.glob("checkpoint-*")] == ["checkpoint-2"]
+        if config.parent.name == "fsdp2":
+            merge.main(MergeConfig(run / "checkpoint-2", config.with_suffix(".merged")))
+        else:
+            shutil.copytree(run / "checkpoint-2", config.with_suffix(".kept"))
         (run / "checkpoint-4").mkdir()
         (run / "checkpoint-4/model.safetensors").write_bytes(b"half of")
     in_two(train_all, jobs)
@@ -146,6 +154,29 @@ def test_two_processes_give_the_weights_of_one(
     assert max(float((found[name] - expected[name]).abs().max()) for name in expected) < 1e-6
     for step, numbers in measured(alone(case)).items():
         assert measured(together(kind, case))[step] == pytest.approx(numbers, abs=1e-4)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+@pytest.mark.parametrize("case", KILLED)
+def test_shards_in_the_middle_of_an_epoch_become_one_checkpoint(
+    together: Callable[[str, str], Path], backbone: Path, tiny_backbone: Callable[[str], Path], case: str
+) -> None:
+    """It has the weights that the processes of a model that is whole in each wrote after as many steps."""
+    kept, shards = together("multi_gpu", case).with_suffix(".kept"), together("fsdp2", case).with_suffix(".merged")
+    head, family = CASES[case].get("head", "step"), CASES[case]["family"]
+    if holds_adapters(kept):
+        start = backbone if family == "tied" else tiny_backbone(family)
+        whole = with_adapters(load_reward_model(start, new_head=head).model, kept)
+    else:
+        CheckpointConfig(head=head).save(kept)
+        whole = load_reward_model(kept).model
+    merged = load_reward_model(shards)
+    assert merged.config.provenance["optimizer_steps"] == 2
+    expected, found = whole.state_dict(), merged.model.state_dict()
+    assert set(found) == set(expected)
+    assert max(float((found[name] - expected[name]).abs().max()) for name in expected) < 1e-6
+    assert any("lora" not in name and "score" in name for name in found) == (head == "step")
 
 
 def half_written(process: PartialState, folder: Path) -> None:

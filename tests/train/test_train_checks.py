@@ -60,6 +60,14 @@ CONTRADICTIONS: dict[str, tuple[dict[str, Any], str]] = {
     ),
     "flash in float32": ({"attention": Attention(vision="flash")}, "does not support float32; set bfloat16: true"),
     "too few pixels": ({"max_pixels": 100}, "min_pixels 1024 is above max_pixels 100; lower min_pixels"),
+    "rate of a frozen tower": (
+        {"vision_learning_rate": 1e-6},
+        "because freeze lists vision; leave it out, or",
+    ),
+    "rate of a tower beside adapters": (
+        {"vision_learning_rate": 1e-6, "lora_rank": 4, "freeze": ()},
+        "because lora_rank trains the text layers alone; leave it out",
+    ),
     "few bits without adapters": ({"bits": 4}, "set lora_rank, or bits: 16"),
 }
 

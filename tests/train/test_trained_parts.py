@@ -10,8 +10,9 @@ import pytest
 import torch
 
 from tests.tiny_backbones import BACKBONES
-from train.prm import make_trainer, new_model, trainable
+from train.prm import make_trainer
 from train.reward.config import LossConfig, PrmConfig, RowsConfig
+from train.reward.model import new_model, parameter_groups, trainable
 from train.reward.planning import split_rows
 
 
@@ -70,3 +71,21 @@ def test_a_step_head_learns_at_its_own_rate_whoever_asks_for_the_optimizer(
     assert [(group["lr"], group["weight_decay"]) for group in groups] == [(1e-4, 0.01), (2e-3, 0.01)]
     (head,) = groups[1]["params"]
     assert head is checkpoint.model.score.weight
+
+
+@pytest.mark.parametrize("family", ["qwen2_5_vl", "qwen3_vl", "internvl"])
+def test_text_layers_vision_tower_and_head_have_their_own_rates(
+    tiny_backbone: Any, dataset: Path, tmp_path: Path, family: str
+) -> None:
+    rates = {"learning_rate": 1e-4, "vision_learning_rate": 2e-5, "head_learning_rate": 3e-3}
+    config = PrmConfig(dataset, tmp_path, str(tiny_backbone(family)), freeze=(), beta2=0.95, **rates)  # type: ignore[arg-type]
+    checkpoint = new_model(config)
+    names = {parameter: name for name, parameter in trainable(config, checkpoint).named_parameters()}
+    groups = parameter_groups(config, checkpoint.inputs.family, checkpoint.model)
+    assert {group["betas"] for group in groups} == {(0.9, 0.95)}
+    by_rate = {group["lr"]: [names[parameter] for parameter in group["params"]] for group in groups}
+    of = checkpoint.inputs.family
+    vision = {n for n in names.values() if f".{of.vision}." in n and f".{of.projector}." not in n}
+    assert set(by_rate[2e-5]) == vision
+    assert by_rate[3e-3] == ["score.weight"]
+    assert len(by_rate[1e-4]) + len(vision) + 2 == len(names)  # the LM head is not trained

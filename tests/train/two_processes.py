@@ -23,9 +23,9 @@ CONFIGS = Path(__file__).parents[2] / "configs/accelerate"
 made = PartialState.__init__
 
 
-def variables(kind: str) -> dict[str, str]:
-    """What the launcher sets for each process by `configs/accelerate/KIND.yaml`, in float32."""
-    flags = ["--config_file", str(CONFIGS / f"{kind}.yaml"), "--num_processes", "2", "--mixed_precision", "no"]
+def variables(kind: str, precision: str = "no") -> dict[str, str]:
+    """What the launcher sets for each process by `configs/accelerate/KIND.yaml`, by default in float32."""
+    flags = ["--config_file", str(CONFIGS / f"{kind}.yaml"), "--num_processes", "2", "--mixed_precision", precision]
     args, defaults, _ = _validate_launch_command(launch_command_parser().parse_args([*flags, "-m", "train.prm"]))
     args.deepspeed_fields_from_accelerate_config = ",".join(defaults.deepspeed_config)
     set_by = prepare_deepspeed_cmd_env(args)[1] if args.use_deepspeed else prepare_multi_gpu_env(args)

@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.distributed.fsdp import MixedPrecisionPolicy
 from transformers import PreTrainedModel, Trainer, TrainingArguments
 
 from train.policy.config import DpoConfig, SftConfig
@@ -25,6 +26,8 @@ class BatchTrainer(Trainer):  # type: ignore[misc]
     def __init__(self, parameters: Parameters, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self.parameters = parameters
+        if self.is_fsdp_enabled:
+            self._set_up_shards()
 
     def batch_loss(self, model: Any, batch: dict[str, Any], totals: Tensor) -> tuple[Tensor, Any]:
         """The loss of a batch, divided by the global batch's `totals`, and the outputs for metrics."""
@@ -36,6 +39,15 @@ class BatchTrainer(Trainer):  # type: ignore[misc]
         if self.optimizer is None:
             self.optimizer = torch.optim.AdamW(self.parameters(self.model if model is None else model))
         return self.optimizer
+
+    def _set_up_shards(self) -> None:
+        """accelerate's defaults would keep whole gradients between the batches of an optimizer step, add gradients of
+        different devices in bfloat16, and round the log-probabilities of verdicts to bfloat16."""
+        self.accelerator.gradient_state.plugin_kwargs["sync_each_batch"] = True
+        if self.accelerator.mixed_precision == "bf16":
+            self.accelerator.state.fsdp_plugin.mixed_precision_policy = MixedPrecisionPolicy(
+                param_dtype=torch.bfloat16, reduce_dtype=torch.float32
+            )
 
     def _get_num_items_in_batch(self, batch_samples: list[dict[str, Any]], device: torch.device) -> Tensor:
         totals = torch.stack([batch["totals"] for batch in batch_samples]).sum(0).to(device)
@@ -55,6 +67,14 @@ class BatchTrainer(Trainer):  # type: ignore[misc]
             loss = loss * self.accelerator.num_processes
         # The Trainer would gather every output that it gets.
         return (loss, outputs) if return_outputs else loss
+
+    def save_model(self, output_dir: str | None = None, _internal_call: bool = False) -> None:
+        """A sharded model's checkpoints have its shards, which `_save_optimizer_and_scheduler` writes. At the end of
+        training, its weights are gathered into one folder."""
+        if not self.is_fsdp_enabled:
+            super().save_model(output_dir, _internal_call)
+        elif not _internal_call:
+            self._save(output_dir, self.accelerator.get_state_dict(self.model))
 
     def _save(self, output_dir: str | None = None, state_dict: dict[str, Tensor] | None = None) -> None:
         """Weights gathered from shards contain tied weights under both names; store them under one."""

@@ -25,11 +25,12 @@ def check(config: PrmConfig) -> None:
         *_head_conflicts(config),
         *_adapter_conflicts(config),
         *_attention_conflicts(config),
+        *_rate_conflicts(config),
     ):
         if is_conflict:
             raise UserError(message)
     refuse_missing_flash(config.attention)
-    folder = checkpoint_folder(config.backbone)
+    folder = checkpoint_folder(config.backbone, weights=False)
     refuse_to_drop_head(folder, checkpoint_config_of(folder), config.head, config.surprise, config.verdicts)
     refuse_missing_tracker(config.report_to)
     if config.prompt_template not in (None, *TEMPLATES):
@@ -52,7 +53,7 @@ def with_overrides(checkpoint_config: CheckpointConfig, config: PrmConfig) -> Ch
 
 def _check_branches(config: PrmConfig) -> None:
     """UserError if the backbone cannot read branches: a question about a step is a branch, hidden from later steps."""
-    folder = checkpoint_folder(config.backbone)
+    folder = checkpoint_folder(config.backbone, weights=False)
     family = checkpoint_config_of(folder).family or family_of(AutoConfig.from_pretrained(folder))
     if family.cannot_pack:
         instead = "head: step" if config.head == "verdict" else "loss.critique: 0"
@@ -111,6 +112,17 @@ def _adapter_conflicts(config: PrmConfig) -> list[tuple[bool, str]]:
             bool(config.lora_rank) and "text" in config.freeze,
             "lora_rank trains adapters on the text layers, but freeze lists text; take text out of freeze, or set"
             " lora_rank: 0",
+        ),
+    ]
+
+
+def _rate_conflicts(config: PrmConfig) -> list[tuple[bool, str]]:
+    untrained = "lora_rank trains the text layers alone" if config.lora_rank else "freeze lists vision"
+    return [
+        (
+            config.vision_learning_rate is not None and bool(config.lora_rank or "vision" in config.freeze),
+            f"vision_learning_rate has no effect, because {untrained}; leave it out, or train the vision tower with"
+            " freeze: []",
         ),
     ]
 

@@ -106,17 +106,20 @@ class PrmConfig:
         accumulate: batches per device in one optimizer step.
         learning_rate: peak learning rate; the default suits all weights of a backbone of 7 billion parameters, adapters
             take about ten times as much.
+        vision_learning_rate: peak learning rate of a vision tower that is trained; default: learning_rate.
         head_learning_rate: peak learning rate of the step head, which is trained from scratch.
         schedule: decay of the learning rate after warm-up.
         warmup: fraction of the optimizer steps used for learning rate warm-up.
         weight_decay: weight decay of AdamW.
+        beta2: decay of AdamW's second moments.
         checkpointing: recompute activations in the backward pass, to save memory.
         bfloat16: train in bfloat16 mixed precision.
         held_out: fraction of problems held out for metrics during training; they share no image with the others; 0
             trains on all.
         checkpoint_every: optimizer steps between checkpoints (and held-out metrics).
         workers: processes per device that read rows and process images ahead of it; 0 does so between its steps.
-        dry_run: print the plan (trained parameters, batches, memory, a decoded row) and stop.
+        dry_run: print the plan (trained parameters, batches, memory per GPU, computation, a decoded row) and stop;
+            reads no weights.
         report_to: tracker that receives metrics in addition to metrics.jsonl.
         aggregation: default rule that turns step rewards into a solution's reward, stored in the checkpoint.
         seed: random seed of the held-out split, the order of the rows and LoRA weights.
@@ -141,10 +144,12 @@ class PrmConfig:
     epochs: PositiveInt = 1
     accumulate: PositiveInt = 1
     learning_rate: PositiveFloat = 1e-5
+    vision_learning_rate: PositiveFloat | None = None
     head_learning_rate: PositiveFloat = 1e-4
     schedule: Literal["linear", "cosine"] = "linear"
     warmup: ClosedUnitInterval = 0.1
     weight_decay: NonNegativeFloat = 0.01
+    beta2: ClosedUnitInterval = 0.999
     checkpointing: bool = False
     bfloat16: bool = False
     held_out: ClosedUnitInterval = 0.05
@@ -163,10 +168,11 @@ class PrmConfig:
 
 @dataclass(frozen=True)
 class MergeConfig:
-    """Merge LoRA adapters into their backbone.
+    """Merge LoRA adapters into their backbone, or the shards of a checkpoint.
 
     Args:
-        reward_model: checkpoint folder of a reward model trained with lora_rank.
+        reward_model: checkpoint folder of a reward model trained with lora_rank, or checkpoint-N in the folder of a
+            sharded run.
         run: checkpoint folder to write.
     """
 

@@ -1,67 +1,99 @@
-"""The plan of a training run: trained parameters, batches, estimated memory, and one decoded row with its labels."""
+"""The plan of a training run: trained parameters, batches, memory per GPU, and one decoded row with its labels."""
 
 from __future__ import annotations
 
 from collections import Counter
+from dataclasses import astuple
 from typing import Any
 
+import torch
+
+from train.reward.batches import batch_rows
+from train.reward.config import PrmConfig
 from train.reward.data import LabelledRow
 from train.reward.losses import IGNORE
+from train.reward.memory import Layout, need_of, sizes_of
+from train.reward.shapes import Step, step_of
 from train.reward.trainer import Batches
-from vlprm.model.loading import Checkpoint, part_of
+from vlprm.model.inputs import InputBuilder
+from vlprm.model.loading import part_of
+from vlprm.scoring.memory import bytes_per_token
 
-GB = 1 << 30
-ADAM_BYTES = 8  # two float32 moments per trained parameter
-# A layer (attention and MLP) stores about 16 numbers per token and unit of width for the backward pass. A rule of
-# thumb; with activation checkpointing it is 1, plus 16 for a single layer.
-KEPT_NUMBERS = 16
+GIB, KIB = 1 << 30, 1 << 10
+LAYOUTS = (Layout(1, False), Layout(8, False), Layout(8, True), Layout(16, True))  # a GPU, a node, two nodes
+COLUMNS = ("weights", "gradients", "AdamW", "gathered", "activations", "logits", "total")
+LOOKED_AT = 16  # batches, whose longest row stands for all
+H100 = 989e12  # floating-point operations per second in bfloat16
+UTILISATION = 0.4
 
 
-def report(checkpoint: Checkpoint, batches: Batches, accumulate: int, bfloat16: bool) -> str:
-    """The plan as text."""
-    first = batches[0]
-    sizes = [len(row.row.ids) for row in first]
+def report(config: PrmConfig, inputs: InputBuilder, model: Any, batches: Batches) -> str:
+    """The plan as text. The model is on the device `meta`; its weights become bfloat16 if the run computes in it."""
+    seen = [row for i in range(min(len(batches), LOOKED_AT)) for row in batches[i]]
+    longest = max(seen, key=lambda row: len(row.row.ids))
+    full = [longest] * max(1, config.rows.batch_tokens // len(longest.row.ids))
     lines = [
-        *_parameters(checkpoint),
-        f"batches: {len(batches)}, {accumulate} per device and optimizer step; the first has {len(first)} rows of"
-        f" {min(sizes)} to {max(sizes)} tokens, {sum(row.row.image_mask.count(True) for row in first)} image tokens",
-        _memory(checkpoint, max(sizes) * len(first), bfloat16),
+        *_parameters(model, inputs),
+        f"batches: {len(batches)}, {config.accumulate} per device and optimizer step",
+        *_needs(config, inputs, model, full, len(batches)),
         "",
         "The first row; after each step, its target and weight:",
-        _decoded(first[0], checkpoint),
+        _decoded(seen[0], inputs),
     ]
     return "\n".join(lines)
 
 
-def _parameters(checkpoint: Checkpoint) -> list[str]:
+def _parameters(model: Any, inputs: InputBuilder) -> list[str]:
+    base = model.get_base_model() if hasattr(model, "get_base_model") else model
     counts: Counter[tuple[str, bool]] = Counter()
-    for name, parameter in checkpoint.model.named_parameters():
-        counts[part_of(name, checkpoint.inputs.family) or "head", parameter.requires_grad] += parameter.numel()
+    for name, parameter in base.named_parameters():
+        counts[part_of(name, inputs.family) or "head", parameter.requires_grad] += parameter.numel()
     return [f"{part}: {n:,} parameters, {'trained' if trained else 'frozen'}" for (part, trained), n in counts.items()]
 
 
-def _memory(checkpoint: Checkpoint, tokens: int, bfloat16: bool) -> str:
-    parameters = list(checkpoint.model.parameters())
-    weights = sum(p.numel() * p.element_size() for p in parameters)
-    trained = sum(p.numel() for p in parameters if p.requires_grad)
-    text = checkpoint.model.config.get_text_config()
-    kept = tokens * text.hidden_size * text.num_hidden_layers * KEPT_NUMBERS * (2 if bfloat16 else 4)
-    total = weights + trained * (4 + ADAM_BYTES) + kept
+def _needs(config: PrmConfig, inputs: InputBuilder, model: Any, rows: list[LabelledRow], batches: int) -> list[str]:
+    """The memory per GPU of each layout and the computation, for a full batch of these rows."""
+    sizes, batch = sizes_of(model, config.bits), batch_rows(rows, inputs)
+    whole = shard = step_of(model, batch, config.loss, config.checkpointing, autocast=config.bfloat16)
+    if config.bfloat16:
+        shard = step_of(model.to(torch.bfloat16), batch, config.loss, config.checkpointing)
+    table = []
+    for layout in LAYOUTS:
+        step, number = (shard, 2 if config.bfloat16 else 4) if layout.sharded else (whole, 4)
+        need = need_of(sizes, layout, step, config.accumulate, number)
+        cells = "".join(f"{size / GIB:>12.2f}" for size in astuple(need))
+        table.append(f"{layout.gpus:>4}  {layout.name:<8}{cells}")
+    tokens, images = len(rows[0].row.ids), rows[0].row.image_mask.count(True)
+    kept = bytes_per_token(model.config.get_text_config(), 2)
+    return [
+        f"a full batch: {len(rows)} rows of {tokens} tokens, {images} of them of images"
+        f" ({len(rows) * tokens} of {config.rows.batch_tokens} tokens)",
+        "GiB per GPU, computed from shapes; CUDA, NCCL and fragmentation come on top:",
+        "GPUs  sharding" + "".join(f"{column:>12}" for column in COLUMNS),
+        *table,
+        f"memory of the machine: each process reads {sizes.all.elements * 4 / GIB:.1f} GiB of weights, of which its GPU"
+        " gets a shard, or all",
+        f"keys and values: none in training; a scorer keeps {kept / KIB:.3g} KiB per token in bfloat16",
+        _computation(shard, batches),
+    ]
+
+
+def _computation(step: Step, batches: int) -> str:
+    hours, speed = step.flops * batches / (UTILISATION * H100) / 3600, f"{H100 / 1e12:.0f} TFLOP/s"
     return (
-        f"memory on one GPU: about {total / GB:.2f} GB (weights {weights / GB:.2f}, gradients and AdamW"
-        f" {trained * (4 + ADAM_BYTES) / GB:.2f}, activations of the text layers {kept / GB:.2f}); FSDP2 and ZeRO-3"
-        " divide the first two by the number of GPUs"
+        f"computation: {step.flops / 1e15:.3g} PFLOP per full batch; {batches} batches at {UTILISATION:.0%} of an"
+        f" H100's {speed}: {hours:.3g} h on 1 GPU, {hours / 8:.3g} h on 8, {hours / 16:.3g} h on 16"
     )
 
 
-def _decoded(row: LabelledRow, checkpoint: Checkpoint) -> str:
+def _decoded(row: LabelledRow, inputs: InputBuilder) -> str:
     """The row's text as the model reads it, with one mark for a run of image tokens."""
     ends = {end: step for step, end in enumerate(row.row.step_ends)}
     pieces: list[str] = []
     waiting: list[int] = []
 
     def flush() -> None:
-        pieces.append(checkpoint.inputs.tokenizer.decode(waiting))
+        pieces.append(inputs.tokenizer.decode(waiting))
         waiting.clear()
 
     for place, (token, is_image) in enumerate(zip(row.row.ids, row.row.image_mask, strict=True)):

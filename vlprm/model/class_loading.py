@@ -27,7 +27,8 @@ from vlprm.model.tree_attention import use_attention
 
 @dataclass(frozen=True)
 class ClassLoader:
-    """Acts as the model class of `load_checkpoint`, and raises on missing keys, which transformers only prints."""
+    """Acts as the model class of `load_checkpoint`, and raises on missing keys, which transformers only prints.
+    `shapes_only`: the model has shapes but no weights, on the device `meta`."""
 
     class_of: Callable[[Any], type[PreTrainedModel]]
     family: Family
@@ -35,6 +36,7 @@ class ClassLoader:
     bits: Bits
     new_head: bool = False
     reads_surprise: bool = False
+    shapes_only: bool = False
 
     def from_pretrained(self, folder: Path, dtype: torch.dtype) -> PreTrainedModel:
         config = AutoConfig.from_pretrained(folder)
@@ -42,6 +44,11 @@ class ClassLoader:
             config.surprise = self.reads_surprise
         backbone = AutoModelForImageTextToText._model_mapping[type(config)]
         model_class = self.class_of(backbone)
+        if self.shapes_only:
+            with torch.device("meta"):
+                bare: PreTrainedModel = model_class._from_config(config, dtype=dtype)
+            use_attention(bare, self.attention, can_pack=not self.family.cannot_pack)
+            return bare
         _keep_key_names(model_class, backbone, config.model_type, self.family)
         model, report = model_class.from_pretrained(
             folder,

@@ -38,12 +38,14 @@ def load_reward_model(
 
     A new step head has zero weights (all outputs equally likely) and, with `reads_surprise`, two more features; a
     verdict head compares the tokens `verdicts`. `bits` below 16 quantises the text layers with bitsandbytes and keeps
-    LoRA adapters separate; with 16 bits they are merged.
+    LoRA adapters separate; with 16 bits they are merged. On the device `meta`, the model has shapes but no weights:
+    they are neither downloaded nor read, and `bits` has no effect.
 
     UserError if weights are missing, if the folder has no reward head and `new_head` is not given, if `new_head` would
     replace a trained head, or if a verdict is not a single token.
     """
-    folder = checkpoint_folder(name)
+    shapes_only = device == "meta"
+    folder = checkpoint_folder(name, weights=not shapes_only)
     checkpoint_config = checkpoint_config_of(folder)
     if new_head is None and checkpoint_config.head == "none":
         raise UserError(f"{folder} has no reward head (vlprm.json says head: none); train one with train.prm")
@@ -57,8 +59,8 @@ def load_reward_model(
     )
     inputs = load_inputs(folder, checkpoint_config)
     if checkpoint_config.head == "verdict":
-        return load_verdict_model(folder, inputs, device, dtype, bits, attention)
-    loader = ClassLoader(reward_class, inputs.family, attention, bits, is_new, reads_surprise)
+        return load_verdict_model(folder, inputs, device, dtype, bits, attention, shapes_only)
+    loader = ClassLoader(reward_class, inputs.family, attention, bits, is_new, reads_surprise, shapes_only)
     return load_checkpoint(folder, loader, device, dtype, inputs)
 
 
@@ -69,6 +71,7 @@ def load_verdict_model(
     dtype: torch.dtype,
     bits: Bits = 16,
     attention: Attention = Attention(),
+    shapes_only: bool = False,
 ) -> Checkpoint:
     """Load a folder whose LM head gives the scores: the two tokens of `inputs.verdict_ids` are compared; without them,
     it has a linear head of one output. UserError if weights are missing."""
@@ -78,6 +81,7 @@ def load_verdict_model(
         inputs.family,
         attention,
         bits,
+        shapes_only=shapes_only,
     )
     return load_checkpoint(folder, loader, device, dtype, inputs)
 

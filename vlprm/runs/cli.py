@@ -73,7 +73,9 @@ COMMANDS: dict[str, Command] = {
         "improve a policy by its own rollouts, with rewards for steps and zooms",
     ),
     "merge": Command(
-        "train.merge", "train.reward.config:MergeConfig", "merge LoRA adapters and their backbone into one checkpoint"
+        "train.merge",
+        "train.reward.config:MergeConfig",
+        "merge LoRA adapters and their backbone, or the shards of a run, into one checkpoint",
     ),
     "pairs": Command(
         "train.pairs", "train.policy.config:PairsConfig", "make preference pairs from the siblings of search trees"

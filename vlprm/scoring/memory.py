@@ -92,8 +92,13 @@ def tokens_that_fit(model: Any) -> int:
     free = torch.cuda.mem_get_info(model.device)[0]
     free += torch.cuda.memory_reserved(model.device) - torch.cuda.memory_allocated(model.device)
     config, size = model.config.get_text_config(), model.dtype.itemsize
-    width = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
-    kept = 2 * config.num_hidden_layers * config.num_key_value_heads * width * size
+    kept = bytes_per_token(config, size)
     # A new token has about four states of the model's width and three of its MLP's at a time.
     passing = MAX_TOKENS * (4 * config.hidden_size + 3 * config.intermediate_size) * size
     return max(CHUNK, int((SHARE * free - passing) / kept))
+
+
+def bytes_per_token(config: Any, number_size: int) -> int:
+    """The bytes of a token's keys and values in all layers, by the config of the text layers."""
+    width = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
+    return int(2 * config.num_hidden_layers * config.num_key_value_heads * width * number_size)
