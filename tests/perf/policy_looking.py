@@ -43,6 +43,7 @@ from vlprm.tasks import TASKS
 
 ARMS = ("grpo", "r_grpo", "virl", "zoom_value", "zoom_siblings", "zoom_likelihood")
 FAMILY = TASKS["fine_print"]
+PROBLEMS, EACH = 12, 8  # of a round
 TAUGHT, BATCH = 100_000, 16  # index of the first problem of the damaged solutions, and solutions per step
 MEASURES = ("right", "zooms_at_all", "correct_zooms", "used")
 
@@ -125,7 +126,7 @@ def learnt(folder: Path, arm: str, start: Start, seed: int, asked: argparse.Name
         tasks=(FAMILY.name,),
         first=TAUGHT * (10 + seed),
         rounds=asked.rounds,
-        rollouts=dataclasses.replace(config.rollouts, problems=12, each=8),
+        rollouts=dataclasses.replace(config.rollouts, problems=PROBLEMS, each=EACH),
         learning_rate=start.learn,
         validation=ValidationConfig(problems=0),
         seed=seed,
