@@ -36,8 +36,8 @@ def config_of(folder: Path, policy: Path, accumulate: int) -> Path:
     steps, parents = (ZOOM, READ, COUNT, RED), (-1, 0, 0, 1)
     write_pairs(folder / "pairs.parquet", [PairTree(p, steps, parents, (Pair(1, 2, 1.0, 0.0),)) for p in problems])
     config = {
-        "pairs": str(folder / "pairs.parquet"), "run": str(folder / "run"), "policy": str(policy), "batch_tokens": 1, "accumulate": accumulate,
-        "learning_rate": 1e-4, "warmup": 0.0,
+        "pairs": str(folder / "pairs.parquet"), "run": str(folder / "run"), "policy": str(policy),
+        "batch_tokens": 1, "accumulate": accumulate, "learning_rate": 1e-4, "warmup": 0.0,
     }  # fmt: skip
     path = folder / "dpo.yaml"
     path.write_text(json.dumps(config))
@@ -45,7 +45,7 @@ def config_of(folder: Path, policy: Path, accumulate: int) -> Path:
 
 
 @pytest.mark.slow
-def test_two_processes_give_the_weights_of_one(tiny_backbone: Callable[[str], Path], tmp_path: Path, name: str) -> None:
+def test_two_processes_give_the_weights_of_one(tiny_backbone: Callable[[str], Path], tmp_path: Path) -> None:
     policy = tiny_backbone("qwen2_5_vl")
     torch.set_num_threads(1)
     learn(None, {}, config_of(tmp_path / "alone", policy, 2))
