@@ -47,15 +47,16 @@ def main(dataset: Path = DATASET, count: int = PROBLEMS) -> None:
     families = [TASKS[name] for name in WITHOUT_ZOOMS]
     problems = [families[i % len(families)].problem("test", 5000 + i // len(families)) for i in range(count)]
     before = accuracies(POLICY, problems)
-    rows = [{"arm": "before", "accuracy": float(before.mean())}]
+    rows = [{"arm": "before", "accuracy": float(np.nanmean(before))}]
     for arm in ARMS:
         folder = FOLDER / "policy_pairs" / arm.replace(" ", "_")
         learnt = trained(arm, folder, dataset)
-        gain = accuracies(str(folder / "policy"), problems) - before
+        after = accuracies(str(folder / "policy"), problems)
+        gain = (after - before)[~np.isnan(after - before)]
         rows.append(
             {
                 "arm": arm,
-                "accuracy": float((before + gain).mean()),
+                "accuracy": float(np.nanmean(after)),
                 "gain": float(100 * gain.mean()),
                 "ci": [100 * end for end in bootstrap_interval(gain)],
                 **learnt,
@@ -106,7 +107,7 @@ def shuffled(tree: PairTree, rng: random.Random) -> PairTree:
 
 
 def accuracies(policy: str, problems: Sequence[Problem]) -> Any:
-    """Share of right solutions of each problem; those without an answer are no result."""
+    """Share of right solutions of each problem; those without an answer are no result, a problem without one NaN."""
     return np.array(asyncio.run(_accuracies(LocalPolicy(load_policy(policy)), problems)))
 
 
@@ -116,7 +117,7 @@ async def _accuracies(policy: LocalPolicy, problems: Sequence[Problem]) -> list[
     for problem, solutions in zip(problems, await asyncio.gather(*asked), strict=True):
         answers = [s.answer for s in solutions if s.answer is not None]
         right = [is_correct(answer, str(problem.answer), problem.answer_type) for answer in answers]
-        found.append(sum(right) / len(right) if right else 0.0)
+        found.append(sum(right) / len(right) if right else np.nan)
     return found
 
 
