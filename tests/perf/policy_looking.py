@@ -45,7 +45,7 @@ ARMS = ("grpo", "r_grpo", "virl", "zoom_value", "zoom_siblings", "zoom_likelihoo
 FAMILY = TASKS["fine_print"]
 PROBLEMS, EACH = 12, 8  # of a round
 TAUGHT, BATCH = 100_000, 16  # index of the first problem of the damaged solutions, and solutions per step
-MEASURES = ("right", "zooms_at_all", "correct_zooms", "used")
+MEASURES = ("right", "zooms_at_all", "correct_zooms", "used", "right_blank", "no_answer_blank")
 
 
 @dataclass(frozen=True)
@@ -150,8 +150,7 @@ def measured(folder: Path, problems: int) -> dict[str, float | None]:
         drawn = [FAMILY.problem("validation", i) for i in range(problems)]
         rows, _ = asyncio.run(faithfulness.measure(engine, drawn, TASKS, config))
         found = faithfulness.summary(rows)
-        # A policy that never zooms has used none of its crops.
-        means = {name: found[name]["mean"] if name in found else 0.0 for name in MEASURES}
+        means = {name: found[name]["mean"] if name in found else None for name in MEASURES}
         write_atomically(stored, json.dumps(means))
     known: dict[str, float | None] = json.loads(stored.read_text())
     return known
@@ -163,8 +162,9 @@ def headline(rows: Sequence[dict[str, Any]]) -> dict[str, tuple[float, float]]:
     found = {}
     for (start, measure), goal in goals.items():
         for arm in dict.fromkeys(row["arm"] for row in rows):
-            values = [row[measure] or 0.0 for row in rows if (row["start"], row["arm"]) == (start, arm)]
-            found[f"{start}_{measure}_{arm}"] = (fmean(values), goal)
+            known = [row[measure] for row in rows if (row["start"], row["arm"]) == (start, arm)]
+            if values := [value for value in known if value is not None]:
+                found[f"{start}_{measure}_{arm}"] = (fmean(values), goal)
     return found
 
 
