@@ -17,7 +17,7 @@ from data_synth.search.estimators import search
 from tests.teacher import TeacherEngine
 from vlprm.errors import ProblemError
 from vlprm.labels.judge import NoJudgement, judge_problem, judge_schema, majority, parse_judgement
-from vlprm.schema import StepTree, Verdict
+from vlprm.schema import Problem, StepTree, Verdict
 from vlprm.tasks import TASKS
 
 PROBLEMS = [TASKS[name].problem("test", i) for i in range(2) for name in ("chart", "fine_print")]
