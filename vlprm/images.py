@@ -48,8 +48,8 @@ def _room(limit: int) -> LRUCache[bytes, Image.Image]:
     return LRUCache(limit, getsizeof=lambda image: 4 * image.width * image.height)
 
 
-# Decoded images by file content (one image is opened many times). The largest allowed image fits.
-_OPENED = _room(1 << 29)
+DECODED_BYTES = 1 << 29  # kept at most, unless a process asks for less; the largest allowed image fits
+_OPENED = _room(DECODED_BYTES)  # decoded images by file content, because one image is opened many times
 
 
 def keep_decoded(limit: int) -> None:

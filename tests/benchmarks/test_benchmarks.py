@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from datasets import Dataset, Features, Image, Value, load_dataset
 
-from tests.published import DATA, absent
+from tests.published_outputs import DATA, absent
 from vlprm.benchmarks import BENCHMARKS, mathvision, mathvista, mmmu, mmmu_pro, puzzles
 from vlprm.benchmarks.benchmark import Item, Output, as_problem, items_from_hub, load_items
 from vlprm.errors import ProblemError

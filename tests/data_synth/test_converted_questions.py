@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ import pytest
 from data_synth.formats.conversion import READERS
 from data_synth.formats.writers import WRITERS, Target
 from tests.data_synth.test_convert import FIXTURES, png_bytes
+from tests.data_synth.test_verifier_formats import ROWS
 from vlprm.data.importing import ImageFolder, chain, label_without_counts, made_row
 from vlprm.errors import RecordError
 from vlprm.step_benchmarks import visual_process_bench
@@ -142,6 +144,8 @@ def asked(name: str, question: str) -> dict[str, Any]:
     if name == "vlprm":
         rows = {"prompt": "What?", "completions": ["one"], "labels": [True]}
         return {**READERS["trl"](rows, ImageFolder(None)), "prompt": question}
+    if name in ROWS:
+        return dict(json.loads(json.dumps(ROWS[name]).replace("How many?", json.dumps(question)[1:-1])))
     return {**FIXTURES[name][0], "prompt" if name == "trl" else "question": question}
 
 

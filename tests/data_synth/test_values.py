@@ -90,6 +90,6 @@ def test_a_judges_rates_are_found_in_trees_of_a_search() -> None:
             on_each_path(tree, partial(oracle_judge, family, problem, error_rate=0.1, seed=3)),
         )
         seen.append(dataclasses.replace(evidence, labels=with_votes(evidence.labels, {"judge": verdicts})))
-    rates = estimate_reliability(seen).rates
+    rates = estimate_reliability(seen).sources["judge"].rates
     for name in ("specificity", "sensitivity/perception", "sensitivity/reasoning"):
         assert rates[name] == pytest.approx(0.9, abs=0.08), name

@@ -17,7 +17,7 @@ from vlprm.model.checkpoint_config import CheckpointConfig
 from vlprm.model.loading import placement
 from vlprm.model.reward_loading import load_reward_model, save_reward_model
 from vlprm.policy.open import placed
-from vlprm.scoring import open as scorers
+from vlprm.published import load as published
 from vlprm.search import SearchConfig as SolveSettings
 from vlprm.serving.config import ModelConfig
 
@@ -52,7 +52,7 @@ def stages(backbone: Path, tmp_path: Path) -> dict[str, Stage]:
 def loaded(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
     """The models that the stages loaded, in order."""
     models: list[Any] = []
-    for module, name in ((backbones, "load_policy"), (scorers, "load_reward_model")):
+    for module, name in ((backbones, "load_policy"), (published, "load_reward_model")):
 
         def load(*args: Any, real: Callable[..., Any] = getattr(module, name)) -> Any:
             checkpoint = real(*args)

@@ -10,7 +10,7 @@ import pytest
 
 from eval.reproduced import table
 from eval.score import ScoreConfig, score
-from tests.published import DATA, absent, expected
+from tests.published_outputs import DATA, absent, expected
 
 pytestmark = absent
 

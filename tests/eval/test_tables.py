@@ -467,7 +467,7 @@ def test_tables_refuse_what_they_cannot_compare(tmp_path: Path) -> None:
     path.write_text(path.read_text().replace(f'"schema": {SCHEMA_VERSION}', '"schema": 0'))
     (first / "done.json").unlink()
     finish(Records(path))
-    with pytest.raises(ValueError, match=r"has schema 0, but this code reads 1; repeat the run"):
+    with pytest.raises(ValueError, match=rf"has schema 0, but this code reads {SCHEMA_VERSION}; repeat the run"):
         read_runs((first,), "methods")
 
 

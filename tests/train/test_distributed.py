@@ -165,10 +165,13 @@ def test_shards_in_the_middle_of_an_epoch_become_one_checkpoint(
     """It has the weights that the processes of a model that is whole in each wrote after as many steps."""
     kept, shards = together("multi_gpu", case).with_suffix(".kept"), together("fsdp2", case).with_suffix(".merged")
     head, family = CASES[case].get("head", "step"), CASES[case]["family"]
+    start = backbone if family == "tied" else tiny_backbone(family)
     if holds_adapters(kept):
-        start = backbone if family == "tied" else tiny_backbone(family)
         whole = with_adapters(load_reward_model(start, new_head=head).model, kept)
     else:
+        for file in start.iterdir():  # the processor, which the Trainer does not store in a checkpoint
+            if not (kept / file.name).exists() and file.suffix != ".safetensors":
+                shutil.copy(file, kept)
         CheckpointConfig(head=head).save(kept)
         whole = load_reward_model(kept).model
     merged = load_reward_model(shards)

@@ -9,36 +9,19 @@ from __future__ import annotations
 import math
 import random
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from statistics import fmean
-from typing import Literal
 
-from jsonargparse.typing import PositiveInt
-
+from train.policy.grpo_config import At, ForksConfig
 from train.policy.trajectories import step_of_each_id
 from vlprm.model.inputs import InputBuilder
 from vlprm.policy import Policy, Request, Turn, all_answers
 from vlprm.policy.rollout import Rollout, rollouts_with_turns
 from vlprm.schema import Problem, Step
 
-At = Literal["none", "uniform", "entropy", "drop", "zoom"]
 Scores = Sequence[float | None]
 # The reward model's scores of the steps of a problem's solutions; None: no result.
 Scored = Callable[[Problem, Sequence[tuple[Step, ...]]], Awaitable[Sequence[Scores | None] | None]]
-
-
-@dataclass(frozen=True)
-class ForksConfig:
-    """Where rollouts fork.
-
-    Args:
-        at: the step that is sampled again: any (uniform), the one whose ids were least likely (entropy), the one at
-            which the reward model's score falls most (drop), a zoom (zoom), or none (none): all start at the prompt.
-        per_node: solutions that go on from a fork, the first one included.
-    """
-
-    at: At = "none"
-    per_node: PositiveInt = 4
 
 
 async def forked_rollouts(

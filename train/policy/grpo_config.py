@@ -17,7 +17,6 @@ from jsonargparse.typing import (
 
 from train.policy.advantages import Normaliser, Only, Value
 from train.policy.config import PolicyLossConfig
-from train.policy.forks import ForksConfig
 from train.policy.shaping import Paid
 from vlprm.model.checkpoint_config import Part
 from vlprm.serving.config import ModelConfig
@@ -25,6 +24,22 @@ from vlprm.tasks import TASKS
 
 Source = Literal["outcome", "format", "zoom", "prm", "truth"]
 ZoomCredit = Literal["right", "rare", "calls", "truth", "prm", "value", "likelihood"]
+
+At = Literal["none", "uniform", "entropy", "drop", "zoom"]
+
+
+@dataclass(frozen=True)
+class ForksConfig:
+    """Where rollouts fork.
+
+    Args:
+        at: the step that is sampled again: any (uniform), the one whose ids were least likely (entropy), the one at
+            which the reward model's score falls most (drop), a zoom (zoom), or none (none): all start at the prompt.
+        per_node: solutions that go on from a fork, the first one included.
+    """
+
+    at: At = "none"
+    per_node: PositiveInt = 4
 
 
 @dataclass(frozen=True)

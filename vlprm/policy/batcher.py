@@ -9,10 +9,14 @@ import asyncio
 import threading
 from collections.abc import Callable, Sequence
 from typing import Generic, TypeVar
+from weakref import WeakKeyDictionary
 
 Q = TypeVar("Q")
 A = TypeVar("A")
 _LOCK = threading.Lock()  # the models of a process share its processors and its memory: one of them works at a time
+# Models take turns in the order in which they were asked. A batch is chosen when its turn comes, so that what is in it
+# does not depend on how long the batch before it took, and a run can be repeated to the last bit.
+_TURNS: WeakKeyDictionary[asyncio.AbstractEventLoop, asyncio.Lock] = WeakKeyDictionary()
 
 
 class Batcher(Generic[Q, A]):
@@ -37,13 +41,18 @@ class Batcher(Generic[Q, A]):
 
     async def _answer_waiting(self) -> None:
         try:
-            while await self._all_have_asked():
-                batch = [self._waiting[i] for i in self._first_batch([question for question, _ in self._waiting])]
-                taken = {id(future) for _, future in batch}
-                self._waiting = [one for one in self._waiting if id(one[1]) not in taken]
-                await self._answer(batch)
+            while self._waiting:
+                async with _turn():
+                    if await self._all_have_asked():
+                        await self._answer(self._taken())
         finally:  # also if the event loop ends
             self._work = None
+
+    def _taken(self) -> list[tuple[Q, asyncio.Future[A]]]:
+        batch = [self._waiting[i] for i in self._first_batch([question for question, _ in self._waiting])]
+        taken = {id(future) for _, future in batch}
+        self._waiting = [one for one in self._waiting if id(one[1]) not in taken]
+        return batch
 
     async def _all_have_asked(self) -> int:
         """Wait until no coroutine asks any more; the number of questions that still need an answer."""
@@ -73,6 +82,10 @@ class Batcher(Generic[Q, A]):
     def _locked(self, questions: Sequence[Q]) -> Sequence[A]:
         with _LOCK:
             return self._answer_all(questions)
+
+
+def _turn() -> asyncio.Lock:
+    return _TURNS.setdefault(asyncio.get_running_loop(), asyncio.Lock())
 
 
 def _settle(future: asyncio.Future[A], outcome: A | Exception) -> None:
