@@ -186,10 +186,18 @@ def _encoded(model: Any, images: Sequence[Images]) -> list[Features]:
     return made
 
 
+class _Joined(SimpleNamespace):
+    """What `get_image_features` returns."""
+
+    def to_tuple(self) -> tuple[Any, ...]:
+        """The values; newer versions of transformers collect them."""
+        return tuple(vars(self).values())
+
+
 @contextmanager
 def giving(model: Any, features: Sequence[Features]) -> Iterator[None]:
     """Within the context, the model takes these features instead of encoding its pixels."""
-    joined = SimpleNamespace(
+    joined = _Joined(
         pooler_output=[one for entry in features for one in entry.embeddings],
         deepstack_features=[
             [one for layer in layers for one in layer]
