@@ -9,6 +9,7 @@ from __future__ import annotations
 import base64
 import math
 import re
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, TypeVar, get_args
 
@@ -196,13 +197,33 @@ class StepTree:
     tokens: int = 0
     stops: dict[str, int] = field(default_factory=dict)
 
+    @property
+    def parents(self) -> list[int]:
+        """The parent of each node."""
+        return [node.parent for node in self.nodes]
+
     def path(self, node: int) -> list[int]:
         """Indices of the nodes from the first step to `node`."""
-        indices: list[int] = []
-        while node >= 0:
-            indices.append(node)
-            node = self.nodes[node].parent
-        return indices[::-1]
+        return path_to(node, self.parents)
+
+
+def path_to(node: int, parents: Sequence[int]) -> list[int]:
+    """Indices of the steps from the first one to `node`; empty for -1, the prompt."""
+    indices: list[int] = []
+    while node >= 0:
+        indices.append(node)
+        node = parents[node]
+    return indices[::-1]
+
+
+def with_ancestors(nodes: Iterable[int], parents: Sequence[int] | Mapping[int, int]) -> set[int]:
+    """The nodes and all nodes above them."""
+    found: set[int] = set()
+    for node in nodes:
+        while node >= 0 and node not in found:
+            found.add(node)
+            node = parents[node]
+    return found
 
 
 def _exactly(value: Any, kind: Any) -> Any:

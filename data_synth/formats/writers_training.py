@@ -10,6 +10,7 @@ from datasets import Image, List, Value
 
 from data_synth.formats.writers import Target, chat
 from vlprm.data.importing import MARK, DatasetRow, Record
+from vlprm.schema import path_to
 from vlprm.steps import join_steps, parse_step
 
 _TURN = {"role": Value("string"), "content": Value("string")}
@@ -53,11 +54,7 @@ def _pairs(row: DatasetRow, target: Target) -> Iterator[tuple[int, int]]:
 
 
 def _text(row: DatasetRow, node: int) -> str:
-    path: list[str] = []
-    while node >= 0:
-        path.append(row["completions"][node])
-        node = row["parents"][node]
-    return join_steps(map(parse_step, reversed(path)))
+    return join_steps(parse_step(row["completions"][n]) for n in path_to(node, row["parents"]))
 
 
 WRITERS: dict[str, Callable[[DatasetRow, Target], Iterator[Record]]] = {

@@ -17,6 +17,7 @@ from train.policy.pairs import PairTree
 from vlprm.model.inputs import InputBuilder
 from vlprm.model.loading import Checkpoint
 from vlprm.model.packing import PackedRow, padded_batches
+from vlprm.schema import path_to
 
 
 @dataclass(frozen=True)
@@ -83,10 +84,7 @@ def _rows(example: PairExample, inputs: InputBuilder) -> list[tuple[PackedRow, d
         return [(row, {k: _written(row, node, inputs) for k, node in enumerate(example.compared)})]
     rows = []
     for k, node in enumerate(example.compared):
-        path: list[int] = []
-        while node >= 0:
-            path.insert(0, node)
-            node = tree.parents[node]
+        path = path_to(node, tree.parents)
         row = inputs.row(tree.problem, [tree.steps[n] for n in path])
         rows.append((row, {k: _written(row, len(path) - 1, inputs)}))
     return rows

@@ -22,7 +22,7 @@ from train.policy.config import PairsConfig
 from vlprm.data.dataset import FEATURES, LabelledPath, open_parquet, table_rows, write_parquet
 from vlprm.errors import UserError
 from vlprm.labels.fusion import judge_rule, mc_rule
-from vlprm.schema import Problem, Region, Step, StepLabel, from_json, to_json
+from vlprm.schema import Problem, Region, Step, StepLabel, from_json, to_json, with_ancestors
 from vlprm.steps import step_kind, untagged
 
 FILE_NAME = "pairs.parquet"
@@ -138,12 +138,8 @@ def is_well_formed(step: Step, tagged: bool) -> bool:
 
 def _pruned(problem: Problem, known: dict[int, _Known], pairs: Sequence[Pair]) -> PairTree:
     """The tree of the pairs' steps and those before them."""
-    used: set[int] = set()
-    for pair in pairs:
-        for node in (pair.better, pair.worse):
-            while node >= 0 and node not in used:
-                used.add(node)
-                node = known[node].parent
+    compared = (node for pair in pairs for node in (pair.better, pair.worse))
+    used = with_ancestors(compared, {node: of_node.parent for node, of_node in known.items()})
     order = [node for node in known if node in used]  # parents come first, as in paths
     place = {-1: -1, **{node: k for k, node in enumerate(order)}}
     return PairTree(

@@ -15,6 +15,7 @@ from datasets import Image, List, Value
 from train.policy.pairs import PairTree
 from vlprm.data.importing import from_data_url
 from vlprm.model.inputs import InputBuilder
+from vlprm.schema import path_to
 from vlprm.serving.messages import messages
 from vlprm.serving.wire import ShownImage, data_url
 from vlprm.steps import join_steps, separator_after, turns_of
@@ -31,12 +32,7 @@ TRL_FEATURES = {
 def trl_rows(tree: PairTree, inputs: InputBuilder) -> Iterator[dict[str, Any]]:
     """A row for each pair of a tree."""
     for pair in tree.pairs:
-        before: list[int] = []
-        node = tree.parents[pair.better]
-        while node >= 0:
-            before.insert(0, node)
-            node = tree.parents[node]
-        steps = [tree.steps[n] for n in before]
+        steps = [tree.steps[n] for n in path_to(tree.parents[pair.better], tree.parents)]
         turns = messages(tree.problem, steps, inputs, lambda *image: ShownImage(data_url(*image)))
         prompt = [_trl_message(turn["role"], turn["content"]) for turn in turns]
         if prompt[-1]["role"] == "assistant":

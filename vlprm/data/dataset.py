@@ -39,7 +39,7 @@ from pyarrow.parquet import ParquetFile, ParquetWriter
 from vlprm.errors import UserError
 from vlprm.labels.fusion import called_wrong, mined_corrections
 from vlprm.labels.judge_reliability import TreeEvidence
-from vlprm.schema import Problem, Region, Step, StepLabel, StepTree, from_json, to_json
+from vlprm.schema import Problem, Region, Step, StepLabel, StepTree, from_json, path_to, to_json
 from vlprm.steps import parse_step, step_kind
 from vlprm.zoom.labels import label_tree
 
@@ -94,7 +94,7 @@ def tree_row(
     """A row of the dataset. `right` matches `tree.leaves`. `regions` are the true regions of the problem's zooms by
     name, if its task knows them (`vlprm.tasks.known_regions`)."""
     labels = [node.label for node in tree.nodes]
-    corrections = mined_corrections(labels, [node.parent for node in tree.nodes])
+    corrections = mined_corrections(labels, tree.parents)
     zooms = {
         n: {**dataclasses.asdict(label), "credit": label.credit} for n, label in label_tree(tree, regions or {}).items()
     }
@@ -121,7 +121,7 @@ def tree_row(
         "images": [{"bytes": data, "path": None} for data in problem.images],
         "prompt": problem.question,
         "completions": [node.step.text for node in tree.nodes],
-        "parents": [node.parent for node in tree.nodes],
+        "parents": tree.parents,
         "leaves": leaves,
         "labels": [label.target for label in labels],
         "error_kinds": [label.error_kind for label in labels],
@@ -268,7 +268,7 @@ def _corrected(sibling: int | None, steps: Sequence[Step], label: StepLabel) -> 
 
 def row_solutions(row: dict[str, Any]) -> list[tuple[list[int], bool | None]]:
     """The steps of each complete solution of a row, and whether its answer is right."""
-    return [(_ancestors(row["parents"], leaf["node"]), leaf["right"]) for leaf in row["leaves"]]
+    return [(path_to(leaf["node"], row["parents"]), leaf["right"]) for leaf in row["leaves"]]
 
 
 def check_row(row: dict[str, Any]) -> None:
@@ -289,11 +289,3 @@ def row_evidence(row: dict[str, Any]) -> TreeEvidence:
     labels = [from_json(StepLabel, e["label"]) for e in json.loads(row["evidence"])]
     kinds = [step_kind(text) for text in row["completions"]]
     return TreeEvidence(labels, kinds, row["parents"], from_json(StepLabel, meta["root"]))
-
-
-def _ancestors(parents: Sequence[int], node: int) -> list[int]:
-    chain: list[int] = []
-    while node >= 0:
-        chain.append(node)
-        node = parents[node]
-    return chain[::-1]

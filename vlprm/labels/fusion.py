@@ -15,7 +15,7 @@ from typing import Literal
 from vlprm.errors import UserError
 from vlprm.labels.judge_reliability import MIN_VALID, TreeEvidence, posterior_correct
 from vlprm.labels.sources import Reliability
-from vlprm.schema import StepLabel, Verdict
+from vlprm.schema import StepLabel, Verdict, path_to
 
 INJECTED = "injected"  # the source of the votes on steps that data_synth.inject made
 HIGH_VALUE = 0.5  # least value of a step offered as a correction
@@ -101,11 +101,8 @@ def _solutions(evidence: TreeEvidence) -> list[tuple[list[int], bool | None]]:
     inner, found = set(evidence.parents), []
     for leaf, label in enumerate(evidence.labels):
         if leaf not in inner:
-            nodes, node = [], leaf
-            while node >= 0:
-                nodes.append(node)
-                node = evidence.parents[node]
-            found.append((nodes[::-1], label.seen_correct > 0 if label.seen_valid else None))
+            right = label.seen_correct > 0 if label.seen_valid else None
+            found.append((path_to(leaf, evidence.parents), right))
     return found
 
 

@@ -24,7 +24,7 @@ from vlprm.model.loading import Checkpoint
 from vlprm.model.packing import KeptMask, Node, PackedRow, Positions, consecutive, depth_first, lay_out, padded_batches
 from vlprm.model.reward_model import step_scores
 from vlprm.model.tree_attention import mask_for
-from vlprm.schema import StepScore
+from vlprm.schema import StepScore, with_ancestors
 
 MAX_TOKENS = 16_384  # new tokens per forward pass, including padding
 # New tokens of one tree per forward pass. Attention between siblings is computed and then masked, so large chunks waste
@@ -76,16 +76,6 @@ class Extension:
     def most_tokens(self) -> int:
         """The largest number of tokens that are kept and new at a time while the nodes are read."""
         return max((part.tokens for part in _parts(self)), default=self.tree.kept)
-
-
-def with_ancestors(nodes: Iterable[int], parents: Sequence[int]) -> set[int]:
-    """The nodes and all nodes above them."""
-    found: set[int] = set()
-    for node in nodes:
-        while node >= 0 and node not in found:
-            found.add(node)
-            node = parents[node]
-    return found
 
 
 @torch.inference_mode()
