@@ -19,11 +19,19 @@ from typing import Any
 from datasets import Features, List, Value
 
 from train.policy.config import PairsConfig
-from vlprm.data.dataset import FEATURES, LabelledPath, open_parquet, table_rows, write_parquet
+from vlprm.data.dataset import (
+    FEATURES,
+    LabelledPath,
+    open_parquet,
+    row_problem,
+    row_steps,
+    table_rows,
+    write_parquet,
+)
 from vlprm.errors import UserError
 from vlprm.labels.fusion import judge_rule, mc_rule
-from vlprm.schema import Problem, Region, Step, StepLabel, from_json, to_json, with_ancestors
-from vlprm.steps import step_kind, untagged
+from vlprm.schema import Problem, Step, StepLabel, to_json, with_ancestors
+from vlprm.steps import untagged
 
 FILE_NAME = "pairs.parquet"
 KEPT = ("id", "images", "prompt", "completions", "parents", "answer", "evidence", "meta")
@@ -187,13 +195,7 @@ def read_pairs(path: Path) -> list[PairTree]:
 
 def _trees(rows: Iterable[dict[str, Any]], path: Path) -> Iterator[PairTree]:
     for row in rows:
-        meta, evidence = json.loads(row["meta"]), json.loads(row["evidence"])
-        images = tuple(image["bytes"] for image in row["images"])
-        problem = Problem(row["id"], meta["task"], row["prompt"], images, row["answer"], meta["answer_type"], meta)
-        steps = tuple(
-            Step(step_kind(text), text, e["region"] and from_json(Region, e["region"]), e["told"])
-            for text, e in zip(row["completions"], evidence, strict=True)
-        )
+        steps = row_steps(row, json.loads(row["evidence"]))
         pairs = tuple(Pair(**pair) for pair in row["pairs"])
         for pair in pairs:
             if (
@@ -204,4 +206,4 @@ def _trees(rows: Iterable[dict[str, Any]], path: Path) -> Iterator[PairTree]:
                     f"{path}, row {row['id']}: steps {pair.better} and {pair.worse} are a pair, but do not follow the"
                     " same step; make the file again with train.pairs"
                 )
-        yield PairTree(problem, steps, tuple(row["parents"]), pairs)
+        yield PairTree(row_problem(row), tuple(steps), tuple(row["parents"]), pairs)

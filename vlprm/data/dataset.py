@@ -229,22 +229,14 @@ def open_parquet(path: Path) -> ParquetFile:
 def row_paths(row: dict[str, Any]) -> list[LabelledPath]:
     """The complete solutions of a row, with the labels of their steps. UserError as of `check_row`."""
     check_row(row)
-    meta = json.loads(row["meta"])
-    problem = Problem(
-        row["id"], meta["task"], row["prompt"], tuple(i["bytes"] for i in row["images"]), row["answer"],
-        meta["answer_type"], meta,
-    )  # fmt: skip
-    evidence = json.loads(row["evidence"])
-    steps = [
-        Step(step_kind(text), text, e["region"] and from_json(Region, e["region"]), e.get("told", ""))
-        for text, e in zip(row["completions"], evidence, strict=True)
-    ]
+    problem, evidence = row_problem(row), json.loads(row["evidence"])
+    steps = row_steps(row, evidence)
     # The columns hold the labels, the evidence their sources.
     labels = [
         dataclasses.replace(from_json(StepLabel, e["label"]), target=target, error_kind=kind)
         for e, target, kind in zip(evidence, row["labels"], row["error_kinds"], strict=True)
     ]
-    places = {leaf: place for place, leaf in enumerate(meta.get("solutions", ()))}
+    places = {leaf: place for place, leaf in enumerate(problem.meta.get("solutions", ()))}
     paths = []
     for leaf, (nodes, right) in zip(row["leaves"], row_solutions(row), strict=True):
         corrected = (_corrected(evidence[n].get("corrected_by"), steps, labels[n]) for n in nodes)
@@ -255,6 +247,21 @@ def row_paths(row: dict[str, Any]) -> list[LabelledPath]:
             )
         )  # fmt: skip
     return paths
+
+
+def row_problem(row: Mapping[str, Any]) -> Problem:
+    """The problem of a row."""
+    meta = json.loads(row["meta"])
+    images = tuple(image["bytes"] for image in row["images"])
+    return Problem(row["id"], meta["task"], row["prompt"], images, row["answer"], meta["answer_type"], meta)
+
+
+def row_steps(row: Mapping[str, Any], evidence: Sequence[Mapping[str, Any]]) -> list[Step]:
+    """The steps of a row whose `evidence` is parsed."""
+    return [
+        Step(step_kind(text), text, e["region"] and from_json(Region, e["region"]), e.get("told", ""))
+        for text, e in zip(row["completions"], evidence, strict=True)
+    ]
 
 
 def _corrected(sibling: int | None, steps: Sequence[Step], label: StepLabel) -> Step | None:
