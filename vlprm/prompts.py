@@ -98,10 +98,11 @@ Answer with JSON alone: {{"first_wrong": the number of the first wrong step, or 
 def first_error_text(problem: Problem, steps: Sequence[str]) -> str:
     """The prompt that asks for the first wrong of the numbered steps (as ProcessBench asks a critic)."""
     return _FIRST_ERROR.format(about=" about images" if problem.images else "", question=problem.question,
-                               steps=_numbered(steps))  # fmt: skip
+                               steps=numbered(steps))  # fmt: skip
 
 
-def _numbered(steps: Sequence[str]) -> str:
+def numbered(steps: Sequence[str]) -> str:
+    """The steps, one numbered line each."""
     return "\n".join(f"{number}. {text.strip()}" for number, text in enumerate(steps, 1))
 
 
@@ -199,8 +200,8 @@ def judge_text(template_id: str, problem: Problem, steps: Sequence[str], crops: 
         images="an image" if images == 1 else f"{images} images",
         crops=f"{seen} what the zoom steps saw." if crops else "",
         question=problem.question,
-        reference=template.format(answer=problem.answer, solution=solution, numbered=_numbered(_lines(str(solution)))),
-        steps=_numbered(steps),
+        reference=template.format(answer=problem.answer, solution=solution, numbered=numbered(_lines(str(solution)))),
+        steps=numbered(steps),
         count=len(steps),
     )
 

@@ -62,8 +62,8 @@ async def _rewritten(
     )  # fmt: skip
     try:
         (answer,) = await engine.sample(request)
-        if answer.failure or not answer.ended:
-            raise NoJudgement(answer.failure or "length")
+        if answer.incomplete:
+            raise NoJudgement(answer.incomplete)
         text = read_json(_Rewritten, answer.text).step.strip()
     except (NoJudgement, ProblemError) as error:
         failures[error.cause if isinstance(error, NoJudgement) else error.failure] += 1

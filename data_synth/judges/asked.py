@@ -19,12 +19,11 @@ from functools import partial
 from typing import Any, TypeVar
 
 from data_synth.judges.config import AskConfig
-from data_synth.judges.model import Judged, read_answers
-from data_synth.search.tree import read_solutions
+from data_synth.judges.model import Judged, judge_each_step, read_answers, to_judge
 from vlprm.answers import CANONICAL, is_correct
 from vlprm.images import content_hash
 from vlprm.labels.judge import CONTROL_TOKEN, object_schema, read_json
-from vlprm.policy import Policy, Request, all_answers
+from vlprm.policy import Policy, Request
 from vlprm.prompts import QUESTION_TEMPLATES, READING_TEMPLATES
 from vlprm.schema import AnswerType, Problem, Step, StepTree, Verdict
 from vlprm.tasks.scene import rng_for
@@ -137,13 +136,9 @@ def _names(question: str, answer: str) -> bool:
 
 async def reread_tree(problem: Problem, tree: StepTree, engine: Policy, config: AskConfig, seed: int) -> Judged:
     """Judge the perception steps of up to `config.solutions` solutions of a tree by reading the image again."""
-    judged = Judged([None] * len(tree.nodes), read_solutions(problem, tree, config.solutions))
+    judged = to_judge(problem, tree, config)
     reader = Reader(problem, engine, config, seed, judged)
-    nodes = sorted({node for leaf in judged.solutions for node in tree.path(leaf)})
-    verdicts = await all_answers(reader.verdict(tree.nodes[node].step) for node in nodes)
-    for node, verdict in zip(nodes, verdicts, strict=True):
-        judged.verdicts[node] = verdict
-    return judged
+    return await judge_each_step(tree, judged, lambda node: reader.verdict(tree.nodes[node].step))
 
 
 def reread(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
@@ -12,7 +12,7 @@ from data_synth.judges.config import AskConfig
 from data_synth.search.tree import read_solutions
 from vlprm.errors import ProblemError
 from vlprm.labels.judge import CONTROL_TOKEN, NoJudgement, judge_problem, judge_schema, majority, parse_judgement
-from vlprm.policy import UNANSWERED, Continuation, Policy, Request, all_answers
+from vlprm.policy import UNANSWERED, Policy, Request, all_answers
 from vlprm.schema import Problem, StepTree, Verdict
 
 T = TypeVar("T")
@@ -40,10 +40,25 @@ class Judged:
         return []
 
 
+def to_judge(problem: Problem, tree: StepTree, config: AskConfig) -> Judged:
+    """Up to `config.solutions` solutions of a tree, without verdicts yet."""
+    return Judged([None] * len(tree.nodes), read_solutions(problem, tree, config.solutions))
+
+
+async def judge_each_step(
+    tree: StepTree, judged: Judged, verdict: Callable[[int], Awaitable[Verdict | None]]
+) -> Judged:
+    """Ask for the verdict on each node of the judged solutions, once for a shared one."""
+    nodes = sorted({node for leaf in judged.solutions for node in tree.path(leaf)})
+    for node, said in zip(nodes, await all_answers(map(verdict, nodes)), strict=True):
+        judged.verdicts[node] = said
+    return judged
+
+
 async def judge_tree(problem: Problem, tree: StepTree, engine: Policy, config: AskConfig, seed: int) -> Judged:
     """Judge up to `config.solutions` solutions of a tree. The verdict on a shared step is the majority over all of its
     judgements."""
-    judged = Judged([None] * len(tree.nodes), read_solutions(problem, tree, config.solutions))
+    judged = to_judge(problem, tree, config)
     paths = [tree.path(leaf) for leaf in judged.solutions]
     asked = (_judgements(problem, tree, path, engine, config, seed, judged) for path in paths)
     votes: dict[int, list[Verdict]] = {}
@@ -91,7 +106,9 @@ async def read_answers(asked: Request, engine: Policy, tries: int, judged: Judge
         judged.tokens += sum(answer.tokens for answer in answers)
         for answer in answers:
             try:
-                made.append(read(_whole(answer)))
+                if answer.incomplete:
+                    raise NoJudgement(answer.incomplete)
+                made.append(read(answer.text))
             except NoJudgement as failure:
                 text = " ".join(answer.text.split())[:EXAMPLE]  # a weak judge fills its answer with white space
                 judged.failed(failure.cause, failure.said, text)
@@ -99,11 +116,3 @@ async def read_answers(asked: Request, engine: Policy, tries: int, judged: Judge
             return made
     judged.unanswered += any(answer.failure in UNANSWERED for answer in answers)
     return made
-
-
-def _whole(answer: Continuation) -> str:
-    if answer.failure:
-        raise NoJudgement(answer.failure)
-    if not answer.ended:
-        raise NoJudgement("length")
-    return answer.text

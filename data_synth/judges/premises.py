@@ -9,15 +9,22 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from data_synth.judges.config import AskConfig
-from data_synth.judges.model import Judged, read_answers
-from data_synth.search.tree import read_solutions
-from vlprm.images import crop, open_image, png, source_of
-from vlprm.labels.judge import CONTROL_TOKEN, CORRECT, WRONG, majority, object_schema, parse_citation, parse_verdict
-from vlprm.policy import Policy, Request, all_answers
-from vlprm.prompts import CITATION_TEMPLATES, PREMISES, PREMISES_TEMPLATES
+from data_synth.judges.model import Judged, judge_each_step, read_answers, to_judge
+from vlprm.labels.judge import (
+    CONTROL_TOKEN,
+    CORRECT,
+    WRONG,
+    crops_of,
+    majority,
+    object_schema,
+    parse_citation,
+    parse_verdict,
+)
+from vlprm.policy import Policy, Request
+from vlprm.prompts import CITATION_TEMPLATES, PREMISES, PREMISES_TEMPLATES, numbered
 from vlprm.schema import ERROR_KINDS, Problem, Step, StepTree, Verdict
 
 T = TypeVar("T")
@@ -30,15 +37,11 @@ VERDICT_SCHEMA = object_schema(
 
 async def premises_tree(problem: Problem, tree: StepTree, engine: Policy, config: AskConfig, seed: int) -> Judged:
     """Judge the steps of up to `config.solutions` solutions of a tree, each once."""
-    judged = Judged([None] * len(tree.nodes), read_solutions(problem, tree, config.solutions))
-    nodes = sorted({node for leaf in judged.solutions for node in tree.path(leaf)})
-    verdicts = await all_answers(_of_node(problem, tree, node, engine, config, seed, judged) for node in nodes)
-    for node, verdict in zip(nodes, verdicts, strict=True):
-        judged.verdicts[node] = verdict
-    return judged
+    judged = to_judge(problem, tree, config)
+    return await judge_each_step(tree, judged, lambda node: _verdict(problem, tree, node, engine, config, seed, judged))
 
 
-async def _of_node(
+async def _verdict(
     problem: Problem, tree: StepTree, node: int, engine: Policy, config: AskConfig, seed: int, judged: Judged
 ) -> Verdict | None:
     steps = [tree.nodes[n].step for n in tree.path(node)]
@@ -46,10 +49,9 @@ async def _of_node(
         judged.failures["control_token"] += 1
         return None
 
-    async def asked(shown: Problem, n: int, name: str, schema: object, read: Callable[[str], T]) -> list[T]:
-        request = Request(
-            shown, (), n, f"{problem.id}#{name}{node}", seed, config.temperature, config.max_tokens, schema  # type: ignore[arg-type]
-        )  # fmt: skip
+    async def asked(shown: Problem, n: int, name: str, schema: dict[str, Any], read: Callable[[str], T]) -> list[T]:
+        key = f"{problem.id}#{name}{node}"
+        request = Request(shown, (), n, key, seed, config.temperature, config.max_tokens, schema)
         return await read_answers(request, engine, config.tries, judged, read)
 
     cited: tuple[int, ...] = ()
@@ -65,15 +67,14 @@ async def _of_node(
 
 
 def _citing(problem: Problem, steps: list[Step]) -> Problem:
-    numbered = "\n".join(f"{n}. {step.text.strip()}" for n, step in enumerate(steps, 1))
-    text = CITATION_TEMPLATES[PREMISES].format(question=problem.question, steps=numbered, step=len(steps))
+    listed = numbered([step.text for step in steps])
+    text = CITATION_TEMPLATES[PREMISES].format(question=problem.question, steps=listed, step=len(steps))
     return dataclasses.replace(problem, question=text, images=(), meta={})
 
 
 def _shown(problem: Problem, steps: list[Step], cited: tuple[int, ...]) -> Problem:
     """The question about the last step: the premises, and the crops of their zooms and its own."""
-    regions = [step.region for step in (*(steps[n - 1] for n in cited), steps[-1]) if step.region is not None]
-    crops = [png(crop(open_image(source_of(problem.images, region)), region)) for region in regions]
+    crops = crops_of(problem, [*(steps[n - 1] for n in cited), steps[-1]])
     premises = "\n".join(f"- {steps[n - 1].text.strip()}" for n in cited) or "- none"
     text = PREMISES_TEMPLATES[PREMISES].format(
         question=problem.question, premises=premises, step=steps[-1].text.strip()

@@ -96,10 +96,15 @@ def object_schema(fields: dict[str, Any]) -> dict[str, Any]:
 def judge_problem(problem: Problem, steps: Sequence[Step], template: str) -> Problem:
     """The question to the judge: the problem's images and the crops of the solution's zooms, the question, the numbered
     steps, and the reference if the template has one."""
-    regions = [step.region for step in steps if step.region is not None]
-    crops = [png(crop(open_image(source_of(problem.images, region)), region)) for region in regions]
+    crops = crops_of(problem, steps)
     text = judge_text(template, problem, [step.text for step in steps], len(crops))
     return dataclasses.replace(problem, question=text, images=(*problem.images, *crops), meta={})
+
+
+def crops_of(problem: Problem, steps: Sequence[Step]) -> list[bytes]:
+    """What the zooms of the steps saw, as PNG."""
+    regions = [step.region for step in steps if step.region is not None]
+    return [png(crop(open_image(source_of(problem.images, region)), region)) for region in regions]
 
 
 def parse_judgement(text: str, steps: int, template: str = "judge@1") -> list[Verdict]:

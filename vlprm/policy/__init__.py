@@ -81,6 +81,12 @@ class Continuation:
     read: int = 0
     logprobs: tuple[float, ...] = ()
 
+    @property
+    def incomplete(self) -> str:
+        """Why this is not a whole answer: its failure, or "length" where the turn did not end. Empty for a whole
+        one."""
+        return self.failure or ("" if self.ended else "length")
+
 
 def read_by_first(continuations: Sequence[Continuation], tokens: int) -> list[Continuation]:
     """The continuations of a call that read this many tokens."""

@@ -73,8 +73,8 @@ class JudgeScorer:
 
     def _read(self, answer: Continuation, steps: int) -> list[bool] | None:
         try:
-            if answer.failure or not answer.ended:
-                raise NoJudgement(answer.failure or "length")
+            if answer.incomplete:
+                raise NoJudgement(answer.incomplete)
             return self.form.parse(answer.text, steps)
         except NoJudgement as failure:
             if not self._told:
