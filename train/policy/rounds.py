@@ -15,7 +15,7 @@ from train.policy.grpo_config import ExcludeConfig, GrpoConfig
 from train.policy.trajectories import Path, SampledTurn, Trajectory, kept_turn, path_of
 from vlprm.answers import is_correct
 from vlprm.data.problem_file import ProblemFile
-from vlprm.errors import ProblemError, UserError
+from vlprm.errors import ProblemError
 from vlprm.model.inputs import InputBuilder
 from vlprm.policy import Policy, Request, all_answers
 from vlprm.policy.rollout import FAILURES, STOPS, TOO_MANY_ZOOMS, Rollout
@@ -105,18 +105,13 @@ class ProblemSource:
         return list(dict.fromkeys(chosen))
 
     def validation(self) -> list[Problem]:
-        """The problems of the validation. UserError if a run on a file has no file for it."""
+        """The problems of the validation."""
         wanted = self.config.validation
         if not wanted.problems:
             return []
         if wanted.problem_file is not None:
             file = ProblemFile(wanted.problem_file)
             return [file.problem(name) for name in file.ids[: wanted.problems]]
-        if self.file is not None:
-            raise UserError(
-                "a run on a problem file needs its own problems for validation; give validation.problem_file, or set"
-                " validation.problems: 0"
-            )
         ids = item_ids(list(self.tasks.values()), "validation", wanted.problems)
         return [problem_by_id(name, self.tasks) for name in ids]
 

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from statistics import fmean
 from typing import Literal
 
-from train.policy.advantages import Paths, Steps
+from train.policy.advantages import Paths, Steps, prm_values
 
 Paid = Literal["step", "progress", "min", "mean", "softmin", "signed", "ranks"]
 TEMPERATURE = 0.1  # of softmin, as in PURE
@@ -33,19 +33,16 @@ def paid(how: Paid, scores: Paths, outcomes: Sequence[float | None]) -> list[lis
     other paths whose mean score is lower, on the last step)."""
     if how == "ranks":
         return _ranks(scores)
-    first = [path[0] for path in scores if path and path[0] is not None]
-    start = fmean(first) if first else None
     return [
-        None if path is None else _paid(how, path, outcome, start)
-        for path, outcome in zip(scores, outcomes, strict=True)
+        None if path is None or before is None else _paid(how, path, before, outcome)
+        for path, before, outcome in zip(scores, prm_values(scores), outcomes, strict=True)
     ]
 
 
-def _paid(how: Paid, path: Steps, outcome: float | None, start: float | None) -> list[float | None] | None:
+def _paid(how: Paid, path: Steps, before: Steps, outcome: float | None) -> list[float | None] | None:
     if how == "step":
         return list(path)
     if how == "progress":
-        before = [start, *path[:-1]]
         return [None if a is None or b is None else b - a for a, b in zip(before, path, strict=True)]
     if how == "signed":
         return None if outcome is None else [None if score is None else score + outcome - 1 for score in path]

@@ -43,7 +43,7 @@ def credit_class(worth: float) -> Credit:
 async def by_value(paths: Sequence[Trajectory], group: Group, value_after: ValueAfter, budget: int) -> Paths:
     """The value after each zoom's crop less the value after a blank. At most `budget` zooms are measured, those on the
     most paths first; none if the outcomes tell no path from another, because then the zooms do not either."""
-    places = _distinct(paths, group)
+    places = _places(paths, group, later=0)
     through = {state: sum(state in nodes for nodes in group.states) for state in places}
     states = [] if group.is_level else sorted(places, key=lambda state: -through[state])[:budget]
 
@@ -60,7 +60,7 @@ async def by_scores(
     problem: Problem, paths: Sequence[Trajectory], group: Group, scores: Paths, scored: Scored
 ) -> Paths:
     """The reward model's score of the step after each zoom less its score after a blank."""
-    places = _followed(paths, group)
+    places = _places(paths, group, later=1)
     blanks = [(*_blank(paths[i].steps, k), paths[i].steps[k + 1]) for i, k in places.values()]
     rescored = await scored(problem, blanks) if blanks else None
     worth: dict[int, float | None] = {}
@@ -94,7 +94,7 @@ async def by_likelihood(
         without = await reader.ask(_Asked(packed.row, tuple(place for place, _ in followed)))
         return math.tanh((math.fsum(logprob for _, logprob in followed) - without) / 2)
 
-    inputs, places = checkpoint.inputs, _followed(paths, group)
+    inputs, places = checkpoint.inputs, _places(paths, group, later=1)
     found = await all_answers(worth(*place) for place in places.values())
     return _on_zooms(dict(zip(places, found, strict=True)), paths, group, later=1)
 
@@ -115,23 +115,13 @@ def _log_probabilities(checkpoint: Checkpoint, asked: Sequence[_Asked], temperat
     return [float(part.sum()) for part in log_p.split([len(one.places) for one in asked])]
 
 
-def _distinct(paths: Sequence[Trajectory], group: Group) -> dict[int, Place]:
-    """A place of each distinct zoom with a crop, by the state after it."""
+def _places(paths: Sequence[Trajectory], group: Group, later: int) -> dict[int, Place]:
+    """A place of each distinct zoom with a crop and `later` steps after it, by the state after those."""
     found: dict[int, Place] = {}
     for i, path in enumerate(paths):
-        for k, step in enumerate(path.steps):
+        for k, step in enumerate(path.steps[: len(path.steps) - later]):
             if step.region is not None:
-                found.setdefault(group.states[i][k], (i, k))
-    return found
-
-
-def _followed(paths: Sequence[Trajectory], group: Group) -> dict[int, Place]:
-    """A place of each distinct zoom and step after it, by the state after that step."""
-    found: dict[int, Place] = {}
-    for i, path in enumerate(paths):
-        for k, step in enumerate(path.steps[:-1]):
-            if step.region is not None:
-                found.setdefault(group.states[i][k + 1], (i, k))
+                found.setdefault(group.states[i][k + later], (i, k))
     return found
 
 
