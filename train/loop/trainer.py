@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 from typing import Any
 
@@ -17,7 +18,7 @@ from vlprm.errors import UserError
 Parameters = Callable[[Any], list[dict[str, Any]]]  # a model's parameter groups for AdamW
 
 
-class BatchTrainer(Trainer):  # type: ignore[misc]
+class BatchTrainer(Trainer, ABC):  # type: ignore[misc]
     """Trainer whose dataset items are whole batches. It overrides `compute_loss`, because the stock one passes a single
     label tensor, and the count of items per global batch, because a batch has several denominators: its `totals`."""
 
@@ -29,9 +30,9 @@ class BatchTrainer(Trainer):  # type: ignore[misc]
         if self.is_fsdp_enabled:
             self._set_up_shards()
 
+    @abstractmethod
     def batch_loss(self, model: Any, batch: dict[str, Any], totals: Tensor) -> tuple[Tensor, Any]:
         """The loss of a batch, divided by the global batch's `totals`, and the outputs for metrics."""
-        raise NotImplementedError
 
     def create_optimizer(self, model: Any = None) -> torch.optim.Optimizer:
         """Create AdamW when the Trainer asks for it: FSDP rejects one made earlier, and DeepSpeed would replace it with

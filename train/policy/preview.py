@@ -56,21 +56,14 @@ def decoded(one: Rated, problem: Problem, inputs: InputBuilder) -> str:
     ]
     lines = [problem.question, f"    {UNTRAINED}"]
     for (mark, _), run in groupby(zip(marks, tokens, strict=True), key=lambda pair: pair[0]):
-        lines += [_text([token for _, token in run], inputs).strip("\n"), f"    {mark}"]
+        ids, image_mask = zip(*(token for _, token in run), strict=True)
+        lines += [inputs.decode(ids, image_mask).strip("\n"), f"    {mark}"]
     return "\n".join(lines)
 
 
 def _mark(one: Rated, step: int) -> str:
     advantage = one.advantages[step]
     return f"{UNTRAINED} (no result)" if advantage is None else f"{advantage:+.3f}"
-
-
-def _text(tokens: list[tuple[int, bool]], inputs: InputBuilder) -> str:
-    """The text of a run of tokens, with one mark for a run of image tokens."""
-    pieces = []
-    for is_image, of in groupby(tokens, key=lambda pair: pair[1]):
-        pieces.append("<image>" if is_image else inputs.tokenizer.decode([token for token, _ in of]))
-    return "".join(pieces)
 
 
 def _spread(one: Rated) -> float:

@@ -87,27 +87,12 @@ def _computation(step: Step, batches: int) -> str:
 
 
 def _decoded(row: LabelledRow, inputs: InputBuilder) -> str:
-    """The row's text as the model reads it, with one mark for a run of image tokens."""
-    ends = {end: step for step, end in enumerate(row.row.step_ends)}
-    pieces: list[str] = []
-    waiting: list[int] = []
-
-    def flush() -> None:
-        pieces.append(inputs.tokenizer.decode(waiting))
-        waiting.clear()
-
-    for place, (token, is_image) in enumerate(zip(row.row.ids, row.row.image_mask, strict=True)):
-        if is_image:
-            if not (place and row.row.image_mask[place - 1]):
-                flush()
-                pieces.append("<image>")
-        else:
-            waiting.append(token)
-        if place in ends:
-            flush()
-            pieces.append(_mark(row, ends[place]))
-    flush()
-    return "".join(pieces)
+    """The row's text as the model reads it, with a mark after each step."""
+    pieces, start = [], 0
+    for end, step in sorted((end + 1, step) for step, end in enumerate(row.row.step_ends)):
+        pieces += [inputs.decode(row.row.ids[start:end], row.row.image_mask[start:end]), _mark(row, step)]
+        start = end
+    return "".join([*pieces, inputs.decode(row.row.ids[start:], row.row.image_mask[start:])])
 
 
 def _mark(row: LabelledRow, step: int) -> Any:

@@ -15,6 +15,8 @@ import copy
 from collections.abc import Sequence
 from dataclasses import replace
 from functools import lru_cache
+from itertools import groupby
+from operator import itemgetter
 from typing import Any
 
 import torch
@@ -127,6 +129,11 @@ class InputBuilder:
                 return steps[:k]
             tokens += len(segment.ids)
         return steps
+
+    def decode(self, ids: Sequence[int], image_mask: Sequence[bool]) -> str:
+        """The text of ids, with one mark for a run of image tokens."""
+        runs = groupby(zip(ids, image_mask, strict=True), key=itemgetter(1))
+        return "".join("<image>" if shown else self.tokenizer.decode([token for token, _ in of]) for shown, of in runs)
 
     def _observed(self, problem: Problem, step: Step, ids: tuple[int, ...]) -> Segment:
         """The segment of written ids and of the turn that follows the step, if any."""
