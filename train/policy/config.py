@@ -99,8 +99,45 @@ class PairsConfig:
     policy: str = "builtin/policy"
 
 
+@dataclass(frozen=True, kw_only=True)
+class PolicyTrainingConfig:
+    """Training of a policy on stored solutions.
+
+    Args:
+        policy: checkpoint folder of the policy, or builtin/policy.
+        freeze: parts of the model that are not trained: vision, projector, text.
+        lora_rank: rank of LoRA adapters on the text layers, merged into the saved policy; 0 trains without adapters.
+        epochs: passes over the data.
+        batch_tokens: maximum tokens per device batch, padding included.
+        accumulate: batches per device in one optimizer step.
+        learning_rate: peak learning rate.
+        schedule: decay of the learning rate after warm-up.
+        warmup: fraction of the optimizer steps used for learning rate warm-up.
+        checkpointing: recompute activations in the backward pass, to save memory.
+        bfloat16: train in bfloat16 mixed precision.
+        checkpoint_every: optimizer steps between checkpoints.
+        report_to: tracker that receives metrics in addition to metrics.jsonl.
+        seed: random seed of the order of the rows and of LoRA weights.
+    """
+
+    policy: str = "builtin/policy"
+    freeze: tuple[Part, ...] = ("vision",)
+    lora_rank: NonNegativeInt = 0
+    epochs: PositiveInt = 1
+    batch_tokens: PositiveInt = 4096
+    accumulate: PositiveInt = 1
+    learning_rate: PositiveFloat = 1e-6
+    schedule: Literal["linear", "cosine"] = "cosine"
+    warmup: ClosedUnitInterval = 0.1
+    checkpointing: bool = False
+    bfloat16: bool = False
+    checkpoint_every: PositiveInt = 50
+    report_to: Literal["none", "wandb", "trackio", "tensorboard"] = "none"
+    seed: int = 0
+
+
 @dataclass(frozen=True)
-class SftConfig:
+class SftConfig(PolicyTrainingConfig):
     """Train a policy on right solutions: of a dataset, of a pool, or of the drawn tasks' own solvers.
 
     Args:
@@ -110,20 +147,6 @@ class SftConfig:
         tasks: drawn tasks of the pool, or of the solved problems.
         solved: number of training problems of the tasks, with the solutions of the tasks' own solvers.
         per_problem: maximum number of solutions per problem.
-        policy: checkpoint folder of the policy, or builtin/policy.
-        freeze: parts of the model that are not trained: vision, projector, text.
-        lora_rank: rank of LoRA adapters on the text layers, merged into the saved policy; 0 trains without adapters.
-        epochs: passes over the data.
-        batch_tokens: maximum tokens per device batch, padding included.
-        accumulate: batches per device in one optimizer step.
-        learning_rate: peak learning rate.
-        schedule: decay of the learning rate after warm-up.
-        warmup: fraction of the optimizer steps used for learning rate warm-up.
-        checkpointing: recompute activations in the backward pass, to save memory.
-        bfloat16: train in bfloat16 mixed precision.
-        checkpoint_every: optimizer steps between checkpoints.
-        report_to: tracker that receives metrics in addition to metrics.jsonl.
-        seed: random seed of the order of the rows and of LoRA weights.
     """
 
     run: Path
@@ -132,24 +155,10 @@ class SftConfig:
     tasks: tuple[str, ...] = tuple(TASKS)
     solved: NonNegativeInt = 0
     per_problem: PositiveInt = 4
-    policy: str = "builtin/policy"
-    freeze: tuple[Part, ...] = ("vision",)
-    lora_rank: NonNegativeInt = 0
-    epochs: PositiveInt = 1
-    batch_tokens: PositiveInt = 4096
-    accumulate: PositiveInt = 1
-    learning_rate: PositiveFloat = 1e-6
-    schedule: Literal["linear", "cosine"] = "cosine"
-    warmup: ClosedUnitInterval = 0.1
-    checkpointing: bool = False
-    bfloat16: bool = False
-    checkpoint_every: PositiveInt = 50
-    report_to: Literal["none", "wandb", "trackio", "tensorboard"] = "none"
-    seed: int = 0
 
 
 @dataclass(frozen=True)
-class DpoConfig:
+class DpoConfig(PolicyTrainingConfig):
     """Train a policy on pairs of next steps (step-wise DPO).
 
     Args:
@@ -157,37 +166,9 @@ class DpoConfig:
         run: checkpoint folder to write.
         beta: strength of the tie to the reference, which is the policy before training.
         nll: weight of the negative log-likelihood of the better steps, per token.
-        policy: checkpoint folder of the policy, or builtin/policy.
-        freeze: parts of the model that are not trained: vision, projector, text.
-        lora_rank: rank of LoRA adapters on the text layers, merged into the saved policy; 0 trains without adapters.
-        epochs: passes over the data.
-        batch_tokens: maximum tokens per device batch, padding included.
-        accumulate: batches per device in one optimizer step.
-        learning_rate: peak learning rate.
-        schedule: decay of the learning rate after warm-up.
-        warmup: fraction of the optimizer steps used for learning rate warm-up.
-        checkpointing: recompute activations in the backward pass, to save memory.
-        bfloat16: train in bfloat16 mixed precision.
-        checkpoint_every: optimizer steps between checkpoints.
-        report_to: tracker that receives metrics in addition to metrics.jsonl.
-        seed: random seed of the order of the rows and of LoRA weights.
     """
 
     pairs: Path
     run: Path
     beta: PositiveFloat = 0.3
     nll: NonNegativeFloat = 0.0
-    policy: str = "builtin/policy"
-    freeze: tuple[Part, ...] = ("vision",)
-    lora_rank: NonNegativeInt = 0
-    epochs: PositiveInt = 1
-    batch_tokens: PositiveInt = 4096
-    accumulate: PositiveInt = 1
-    learning_rate: PositiveFloat = 1e-6
-    schedule: Literal["linear", "cosine"] = "cosine"
-    warmup: ClosedUnitInterval = 0.1
-    checkpointing: bool = False
-    bfloat16: bool = False
-    checkpoint_every: PositiveInt = 50
-    report_to: Literal["none", "wandb", "trackio", "tensorboard"] = "none"
-    seed: int = 0
