@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import threading
 import weakref
-from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -15,7 +14,6 @@ import torch
 from tests.conftest import executed, solved
 from vlprm.model import tree_attention
 from vlprm.model.loading import Checkpoint
-from vlprm.model.reward_loading import load_reward_model
 from vlprm.policy.batcher import Batcher
 from vlprm.schema import Problem, Step
 from vlprm.scoring import Scored, kv_tree
@@ -26,13 +24,6 @@ from vlprm.tasks import TASKS
 
 PROBLEMS = [TASKS["count_grid"].problem("test", i) for i in range(8)]
 STEPS = {p.id: [executed(step) for step in solved(p)] for p in PROBLEMS}
-
-
-@pytest.fixture(scope="module")
-def checkpoint(backbone: Path) -> Checkpoint:
-    made = load_reward_model(backbone, new_head="step", reads_surprise=True)
-    torch.nn.init.normal_(made.model.score.weight, std=0.2, generator=torch.Generator().manual_seed(0))
-    return made
 
 
 class Card:

@@ -37,13 +37,6 @@ PROBLEMS = [TASKS[name].problem("test", 1) for name in TASKS]
 STEPS = {p.id: [executed(step) for step in solved(p)] for p in PROBLEMS}
 
 
-@pytest.fixture(scope="module")
-def checkpoint(backbone: Path) -> Checkpoint:
-    made = load_reward_model(backbone, new_head="step", reads_surprise=True)
-    torch.nn.init.normal_(made.model.score.weight, std=0.2, generator=torch.Generator().manual_seed(0))
-    return made
-
-
 def close(a: Scored, b: list[list[StepScore | None]]) -> bool:
     pairs = [pair for x, y in zip(a.steps, b, strict=True) for pair in zip(x, y, strict=True)]
     return all(p is not None and q is not None and abs(p.correct - q.correct) < 1e-5 for p, q in pairs)
