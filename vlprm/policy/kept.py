@@ -11,7 +11,6 @@ import hashlib
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -19,6 +18,7 @@ from cachetools import LRUCache
 from torch import Tensor
 from torch.utils.weak import WeakIdKeyDictionary
 from transformers.cache_utils import DynamicLayer
+from transformers.utils import ModelOutput
 
 from vlprm.model.packing import PackedRow, joined_images
 
@@ -186,18 +186,18 @@ def _encoded(model: Any, images: Sequence[Images]) -> list[Features]:
     return made
 
 
-class _Joined(SimpleNamespace):
-    """What `get_image_features` returns."""
+@dataclass
+class _ImageFeatures(ModelOutput):  # type: ignore[misc]
+    """What `get_image_features` returns: a tensor per image, and for each deeper layer one per image."""
 
-    def to_tuple(self) -> tuple[Any, ...]:
-        """The values; newer versions of transformers collect them."""
-        return tuple(vars(self).values())
+    pooler_output: list[Tensor] | None = None
+    deepstack_features: list[list[Tensor]] | None = None
 
 
 @contextmanager
 def giving(model: Any, features: Sequence[Features]) -> Iterator[None]:
     """Within the context, the model takes these features instead of encoding its pixels."""
-    joined = _Joined(
+    joined = _ImageFeatures(
         pooler_output=[one for entry in features for one in entry.embeddings],
         deepstack_features=[
             [one for layer in layers for one in layer]
