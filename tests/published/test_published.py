@@ -307,6 +307,9 @@ def test_another_model_than_the_protocols_is_refused(released: Callable[[str], P
     (folder / "config.json").write_text(json.dumps({**config, "auto_map": {"AutoModel": "modeling.Chat"}}))
     with pytest.raises(UserError, match="needs its own code, which is not run here; convert it with transformers'"):
         load(f"visual_prm@{folder}")
+    (folder / "config.json").write_text("{")
+    with pytest.raises(UserError, match="cannot be loaded .* copy or train it again"):
+        load(f"visual_prm@{folder}")
 
 
 # --- where a reward model is named

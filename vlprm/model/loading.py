@@ -168,6 +168,17 @@ def load_checkpoint(
     return Checkpoint(model, inputs)
 
 
+def stored_config(folder: Path) -> dict[str, Any]:
+    """What the `config.json` of a checkpoint says. UserError if the folder has none, or one that is not JSON."""
+    path = folder / "config.json"
+    if not path.is_file():
+        raise UserError(f"{folder} is not a checkpoint folder: it has no config.json; give the folder that has it")
+    try:
+        return json.loads(path.read_text())  # type: ignore[no-any-return]
+    except ValueError as error:
+        raise UserError(_unloadable(folder, error)) from error
+
+
 def _unloadable(folder: Path, error: Exception) -> str:
     return f"checkpoint {folder} cannot be loaded ({' '.join(str(error).split())}); copy or train it again"
 
@@ -182,8 +193,7 @@ def _refuse_unknown_boxes(folder: Path, checkpoint_config: CheckpointConfig) -> 
 
 
 def _refuse_unknown_model(folder: Path) -> None:
-    if not (folder / "config.json").is_file():
-        raise UserError(f"{folder} is not a checkpoint folder: it has no config.json; give the folder that has it")
+    written = stored_config(folder)
     try:
         # Code inside a checkpoint is never run, and transformers must not ask the user about it.
         config = AutoConfig.from_pretrained(folder, trust_remote_code=False)
@@ -193,7 +203,7 @@ def _refuse_unknown_model(folder: Path) -> None:
     except ValueError:  # raised by transformers if model_type is unknown or missing
         known = False
     if not known:
-        if "auto_map" in json.loads((folder / "config.json").read_text()):
+        if "auto_map" in written:
             raise UserError(
                 f"{folder} needs its own code (auto_map in config.json), which is not run here; give a version for"
                 " transformers' own classes (on the Hub, often the same name with -hf)"

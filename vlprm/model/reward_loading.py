@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import json
 import logging
 from dataclasses import replace
 from pathlib import Path
@@ -16,7 +15,14 @@ from vlprm.model.checkpoint_config import Bits, CheckpointConfig, Head
 from vlprm.model.class_loading import ClassLoader
 from vlprm.model.image_limits import set_limits
 from vlprm.model.inputs import InputBuilder
-from vlprm.model.loading import Checkpoint, checkpoint_config_of, checkpoint_folder, load_checkpoint, load_inputs
+from vlprm.model.loading import (
+    Checkpoint,
+    checkpoint_config_of,
+    checkpoint_folder,
+    load_checkpoint,
+    load_inputs,
+    stored_config,
+)
 from vlprm.model.lora import backbone_of, holds_adapters, with_adapters
 from vlprm.model.reward_model import reward_class, scalar_class, verdict_class
 
@@ -113,7 +119,7 @@ def refuse_to_drop_head(
 
 
 def _reads_surprise(folder: Path) -> bool:
-    return bool(json.loads((folder / "config.json").read_text()).get("surprise", False))
+    return bool(stored_config(folder).get("surprise", False))
 
 
 def _of_adapters(

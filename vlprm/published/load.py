@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +11,7 @@ from transformers import AutoConfig, AutoProcessor
 from vlprm.errors import UserError
 from vlprm.model.checkpoint_config import CheckpointConfig
 from vlprm.model.inputs import InputBuilder
-from vlprm.model.loading import Checkpoint, checkpoint_folder, load_inputs, protocol_of
+from vlprm.model.loading import Checkpoint, checkpoint_folder, load_inputs, protocol_of, stored_config
 from vlprm.model.reward_loading import load_reward_model, load_verdict_model
 from vlprm.published import PROTOCOLS
 from vlprm.published.inputs import PublishedInputs
@@ -49,10 +48,7 @@ def published(name: str | Path) -> Protocol | None:
 
 
 def _config(folder: Path, protocol: Protocol) -> Any:
-    path = folder / "config.json"
-    if not path.is_file():
-        raise UserError(f"{folder} is not a checkpoint folder: it has no config.json; give the folder that has it")
-    written = json.loads(path.read_text())
+    written = stored_config(folder)
     if protocol.code_of_its_own and ("auto_map" in written or written.get("model_type") == "ursa"):
         raise UserError(f"{folder}: {protocol.code_of_its_own}")
     if written.get("model_type") != protocol.model_type:
