@@ -158,7 +158,7 @@ def _record(problem_id: str, judge: str, judged: Judged, config: JudgeConfig) ->
 
 
 def _refuse_if_silent(records: Records, config: JudgeConfig) -> None:
-    """UserError if the judge spoke about no step: of a judge that computes, there is nothing to repeat."""
+    """UserError if the judge spoke about no step. To ask a judge that computes again would change nothing."""
     if config.judge != "check":
         refuse_if_all_failed(
             records, lambda record: str(record["example"]), "no judgement could be read", "fix the judge"

@@ -2,8 +2,9 @@
 
     python -m tests.answer_accuracy [--disagreements]
 
-A *miss* is no answer although the person finds one; a *misreading* is another answer than the person's, or one although
-the person finds none. The packaged responses are in ../shared/data, or in the folder that VLPRM_DATA names.
+The reader *misses* an answer that the person finds. It *misreads* a response where it finds another answer than the
+person, or one where the person finds none. The packaged responses are in ../shared/data, or in the folder that
+VLPRM_DATA names.
 """
 
 from __future__ import annotations

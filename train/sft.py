@@ -1,4 +1,4 @@
-"""Train a policy on right solutions: of search trees, of a pool, or of drawn tasks' own solvers.
+"""Train a policy on right solutions, from search trees, a pool, or the drawn tasks' own solvers.
 
     python -m train.sft --config configs/policy/cold_start.yaml
     accelerate launch --config_file configs/accelerate/fsdp2.yaml -m train.sft --config configs/policy/cold_start.yaml

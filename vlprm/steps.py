@@ -1,8 +1,8 @@
 """Convert between text and steps. A step is a paragraph, or the lines under one tag, which gives its kind.
 
-Writing is canonical: `[answer] 42`, with a blank line between steps. Reading is tolerant of case, of bullets, numbers
-and stars around a tag, of a tag on its own line, of steps separated by single line breaks, and of white space in blank
-lines, as with CRLF. A step that another break than `SEPARATOR` ends keeps that break, so steps always join to the exact
+Writing is canonical: `[answer] 42`, with a blank line between steps. Reading tolerates any case, bullets, numbers and
+stars around a tag, a tag on its own line, steps separated by single line breaks, and white space in blank lines, as
+with CRLF. A step that another break than `SEPARATOR` ends keeps that break, so steps always join to the exact
 text.
 """
 

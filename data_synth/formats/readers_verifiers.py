@@ -112,7 +112,7 @@ def dream_prm(record: Record, images: ImageFolder) -> DatasetRow:
 
 def vrprm(record: Record, images: ImageFolder) -> DatasetRow:
     """VRPRM's dialogues (arXiv 2508.03556): a thought about the whole solution, then a turn per step, answered by 1 or
-    0. An answer with `loss: false` is no label, because teacher and rollouts were not sure."""
+    0. An answer with `loss: false` is not a label, because teacher and rollouts were not sure."""
     turns = required_field(record, "messages", list)
     pairs = [(a, b) for a, b in pairwise(turns) if CURRENT_STEP in str(a.get("content"))]
     told = next((str(t.get("content")) for t in turns if t.get("role") == "user"), "")

@@ -67,7 +67,7 @@ def failure_record(at: int, failed: Failed) -> dict[str, Any]:
 
 
 def _note(record: Mapping[str, Any]) -> Note:
-    """The note about a record: its index in the run; of a tree, what reports sum up."""
+    """The note about a record: its index in the run, and the numbers of a tree that reports sum up."""
     if "failure" in record:
         return {"at": record["at"], FAILED: {record["failure"]: 1}}
     tree, root = record["tree"], record["tree"]["root"]

@@ -19,7 +19,7 @@ CALLED = 0.5  # from this reward on, a step is called correct
 
 def calibration(solutions: Sequence[LabelledSolution], predictions: Sequence[Prediction]) -> dict[str, Any]:
     """Expected calibration error, Brier score and reliability curve of the labelled steps, over all and per group; with
-    95% intervals over all. Empty if a reward is no probability. A curve's bin is its mean reward, its share of right
+    95% intervals over all. Empty if a reward is not a probability. A curve's bin is its mean reward, its share of right
     steps, and their number."""
     rewards, _ = known_steps(solutions, predictions)
     if not rewards or not 0 <= min(rewards) <= max(rewards) <= 1:

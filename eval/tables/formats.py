@@ -27,7 +27,7 @@ def header(rows: Sequence[TableRow]) -> list[str]:
 
 
 def benchmarks(rows: Sequence[TableRow]) -> list[str]:
-    """Benchmarks of the measured rows; of all rows if none is measured."""
+    """Benchmarks of the measured rows, or of all rows if none is measured."""
     own = [row for row in rows if row.spend is not None] or rows
     return list(dict.fromkeys(name for row in own for name in row.cells))
 

@@ -167,7 +167,7 @@ def test_vl_prm_rollouts_keep_their_counts(samples: Path, tmp_path: Path) -> Non
         assert len(row["images"]) == 1
 
 
-# --- formats of which there is no sample
+# --- formats without a sample
 
 FIXTURES: dict[str, tuple[dict, list[float | None]]] = {  # type: ignore[type-arg]
     "vl_prm300k": (
@@ -344,12 +344,12 @@ def test_a_record_that_cannot_be_read_is_dropped_and_counted(
 
 BROKEN_ROWS: dict[str, tuple[str, Callable[[dict], Any]]] = {  # type: ignore[type-arg]
     "a path that never ends": ("parent_value", lambda r: r["parents"].__setitem__(0, 0)),
-    "a leaf that is no node": ("leaf_value", lambda r: r["leaves"][0].update(node=99)),
+    "a leaf that is not a node": ("leaf_value", lambda r: r["leaves"][0].update(node=99)),
     "a label too few": ("label_count", lambda r: r["labels"].pop()),
-    "a label that is no share": ("label_value", lambda r: r["labels"].__setitem__(0, 1.5)),
-    "a label that is no number": ("label_value", lambda r: r["labels"].__setitem__(0, True)),
+    "a label that is not a share": ("label_value", lambda r: r["labels"].__setitem__(0, 1.5)),
+    "a label that is not a number": ("label_value", lambda r: r["labels"].__setitem__(0, True)),
     "a kind that is none": ("error_kind_value", lambda r: r["error_kinds"].__setitem__(0, "typo")),
-    "evidence that is no JSON": ("malformed", lambda r: r.update(evidence="[")),
+    "evidence that is not JSON": ("malformed", lambda r: r.update(evidence="[")),
     "a step of spaces": ("empty_step", lambda r: r["completions"].__setitem__(0, " ")),
     "a step that is a number": ("malformed", lambda r: r["completions"].__setitem__(0, 3)),
 }

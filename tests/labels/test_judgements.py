@@ -1,4 +1,4 @@
-"""How a judge is asked, and how its answers are read: what is no judgement is no result."""
+"""How a judge is asked, and how its answers are read: an answer without a judgement gives no result."""
 
 from __future__ import annotations
 

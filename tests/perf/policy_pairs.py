@@ -107,7 +107,7 @@ def shuffled(tree: PairTree, rng: random.Random) -> PairTree:
 
 
 def accuracies(policy: str, problems: Sequence[Problem]) -> Any:
-    """Share of right solutions of each problem; those without an answer are no result, a problem without one NaN."""
+    """Share of right solutions of each problem; solutions without an answer are left out; NaN if none is left."""
     return np.array(asyncio.run(_accuracies(LocalPolicy(load_policy(policy)), problems)))
 
 

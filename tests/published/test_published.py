@@ -308,7 +308,7 @@ def test_another_model_than_the_protocols_is_refused(released: Callable[[str], P
     with pytest.raises(UserError, match="needs its own code, which is not run here; convert it with transformers'"):
         load(f"visual_prm@{folder}")
     (folder / "config.json").write_text("{")
-    with pytest.raises(UserError, match="cannot be loaded .* copy or train it again"):
+    with pytest.raises(UserError, match=r"cannot be loaded .* copy or train it again"):
         load(f"visual_prm@{folder}")
 
 

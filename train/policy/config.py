@@ -138,7 +138,7 @@ class PolicyTrainingConfig:
 
 @dataclass(frozen=True)
 class SftConfig(PolicyTrainingConfig):
-    """Train a policy on right solutions: of a dataset, of a pool, or of the drawn tasks' own solvers.
+    """Train a policy on right solutions, from a dataset, a pool, or the drawn tasks' own solvers.
 
     Args:
         run: checkpoint folder to write.

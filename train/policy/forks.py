@@ -60,7 +60,7 @@ async def _siblings(
 
 def fork_step(rollout: Rollout, at: At, inputs: InputBuilder, scores: Scores | None, rng: random.Random) -> int | None:
     """The index of the step that is sampled again; None if no step is eligible. The first step is not: a rollout that
-    shares nothing but the prompt is no fork."""
+    shares nothing but the prompt is not a fork."""
     steps = rollout.solution.steps
     known: dict[int, float] = dict.fromkeys(range(1, len(steps)), 0.0)
     if at == "zoom":

@@ -1,7 +1,7 @@
 """The rewards of a group's steps, from what was measured about them.
 
 A source is a function of `Evidence` and gives each path a number per step. None is *no result*, never 0: the reward
-model refused the problem, the truth is unknown, a step is no zoom.
+model refused the problem, the truth is unknown, a step is not a zoom.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Right solutions to learn from, with the steps that are not learnt: of a dataset, of a pool, or of drawn tasks' own
+"""Right solutions to learn from, with the steps that are not learnt, from a dataset, a pool, or the drawn tasks' own
 solvers."""
 
 from __future__ import annotations

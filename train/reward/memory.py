@@ -39,7 +39,7 @@ class Need:
         moments: AdamW's.
         gathered: whole layers of a sharded model while they are used, and their gradients before they are sharded.
         activations: everything else that is alive at the worst moment of a batch.
-        logits: of these, logits over the vocabulary, at most.
+        logits: the part of the activations that is logits over the vocabulary, at most.
         total: the most at any time, which may be less than the sum.
     """
 

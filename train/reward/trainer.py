@@ -88,7 +88,7 @@ class StepTrainer(BatchTrainer):
         self.step_loss = loss
 
     def batch_loss(self, model: Any, batch: dict[str, Any], totals: Tensor) -> tuple[Tensor, Any]:
-        """See `train.reward.losses`. Of the outputs, metrics need only the logits."""
+        """See `train.reward.losses`. Metrics need only the logits of the outputs."""
         outputs = model(**model_inputs(batch))
         return training_loss(outputs, batch, totals, self.step_loss), {"logits": outputs.logits}
 

@@ -152,7 +152,7 @@ def normalised(item: Item, extraction: str, integer: Callable[[str], int]) -> st
 
 
 def nearest_option(options: Sequence[str], extraction: str) -> str:
-    """The option of the first letter in brackets, of the extraction if it is a letter, or else the option nearest in
+    """The option that the first letter in brackets names, or an extraction of one letter; else the option nearest in
     edit distance."""
     if bracketed := re.search(r"\(([a-zA-Z])\)", extraction):
         extraction = bracketed[1].upper()

@@ -416,7 +416,7 @@ def _is_open(steps: _Steps) -> NDArray[np.bool_]:
 
 
 def _fewest_alarms(steps: _Steps, source: int) -> NDArray[np.bool_]:
-    """Mask of the steps after which most rollouts succeed, of the kind that the source calls wrong least often."""
+    """Mask of the steps after which most rollouts succeed and whose kind the source calls wrong least often."""
     verdict = steps.verdicts[:, source]
     open_steps = _is_open(steps) & (verdict >= 0)
     alarms: dict[int, float] = {}

@@ -7,8 +7,8 @@ cannot contain that itself, since the prediction of a token is only compared wit
 process reward without a trained head: Yuan et al., arXiv 2412.01981.)
 
 The class of a model with a step head is its backbone's class plus `score`, named `<Family>ForTokenClassification`:
-servers recognise this name, and transformers' loss lookup does not take it for a language model. Outputs of the step
-head: correct, perception error, reasoning error; of the verdict head: correct, wrong.
+servers recognise this name, and transformers' loss lookup does not take it for a language model. The step
+head has the outputs correct, perception error and reasoning error, the verdict head correct and wrong.
 """
 
 from __future__ import annotations

@@ -66,7 +66,7 @@ class Critique:
 
 
 def critique_of(step: Step, error_kind: ErrorKind | None = None, corrected: Step | None = None) -> StepCritique:
-    """The critique of a wrong step with this kind of error if a correction is given, of a right step otherwise."""
+    """The critique of a wrong step with this kind of error, or of a right step if no correction is given."""
     if corrected is None:
         return StepCritique(INTENTS[step.kind], True, True, None)
     return StepCritique(INTENTS[step.kind], error_kind == "reasoning", error_kind != "reasoning", corrected)

@@ -147,7 +147,7 @@ class _Decoder:
         return sampled
 
     def _keep_closed(self, open_N: Tensor, stays: Tensor, sampled: Sequence[list[int]]) -> None:
-        """Keep what the cache has of closed rows that may be continued: of one step, or of a turn with a zoom."""
+        """Keep the keys and values of closed rows that may be continued: those of one step, and turns with a zoom."""
         for j in set(range(len(open_N))).difference(stays.tolist()):
             row = int(open_N[j])
             prefix, ids = self.prefixes[row], sampled[row][:-1]  # the last id has not been read

@@ -27,7 +27,7 @@ WASTE = 1 << 26  # bytes of unneeded answers that are left in the file
 class ReplayPolicy:
     """Replays the unused answers of the last run and records the new ones.
 
-    The answers of `done` problems are not replayed. `forget` says that those of one more are no longer needed; the file
+    The answers of `done` problems are not replayed. `forget` adds a problem to these; the file
     is written anew without them whenever they fill most of it, so that it stays as small as the problems in flight.
     Failures are not kept, so they are asked again.
     """

@@ -3,7 +3,7 @@ logits of Yes and No are compared there.
 
 The public reader is `batch_prm` in internvl/model/internvl_chat/modeling_internvl_chat.py, called by
 eval/prm/evaluate_*_prm.py. Question and steps are the assistant's turn, after an empty user turn. It reads one image,
-cut into up to 6 tiles and a thumbnail. Of its eight aggregations, the authors report the mean odds as the best.
+cut into up to 6 tiles and a thumbnail. The authors report the mean odds as the best of its eight aggregations.
 """
 
 from __future__ import annotations

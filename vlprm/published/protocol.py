@@ -28,8 +28,8 @@ class PublishedText:
 @dataclass(frozen=True)
 class Protocol:
     """How a published reward model scores all steps of a solution in one pass. A text template may name `{prompt}` (the
-    published text), `{image}` (the image token of the processor), `{question}`, `{step}`, and, of a mark inside the
-    text, `{body}` (the step up to its mark) and `{rest}` (from the mark of the step before to this step).
+    published text), `{image}` (the image token of the processor), `{question}` and `{step}`; where a mark lies inside
+    the text, also `{body}` (the step up to its mark) and `{rest}` (from the mark of the step before to this step).
 
     Args:
         hub: names of the released checkpoints on the Hub.

@@ -46,8 +46,8 @@ class Cost:
 
 
 class Meter:
-    """Adds the cost of a stage's run on so many devices to what its earlier runs cost. Used as a context, it writes the
-    cost at the end too."""
+    """Adds the cost of a stage's run on a number of devices to what its earlier runs cost. Used as a context, it writes
+    the cost at the end too."""
 
     def __init__(self, folder: Path, stage: str, devices: int) -> None:
         self._folder, self._stage, self._devices = folder, stage, devices

@@ -113,11 +113,11 @@ CHECKPOINT_FILES = (
 
 
 def fingerprint(path: Path, weights: bool = True) -> str:
-    """A hash of a file's bytes, of a checkpoint folder's files, with or without its weights, or of all files of another
+    """A hash of a file's bytes, a checkpoint folder's files (with or without its weights), or all files of another
     folder; for a download from the Hub, the hash of its commit. UserError if the path does not exist.
 
     The hash of a finished journal is in the `done.json` next to it, and holds while the file's size and time of change
-    are those of then."""
+    stay as they were."""
     if not path.exists():
         raise UserError(f"{path} does not exist; run the stage that makes it first")
     if path.is_file() and (known := _known_hash(path)):

@@ -44,7 +44,7 @@ def sentence(said: str, kinds: Kinds) -> str:
 
 
 def _own_words(said: str) -> str:
-    """What a config said itself; of a field that may be None, why its value is not of the other type."""
+    """What a config said itself; where a field may be None, why its value is not of the other type."""
     lines = [line.strip() for line in said.splitlines()]
     reasons = [line[2:] for line in lines if line.startswith("- ") and "NoneType" not in line]
     return re.sub(r"Parser key \S+ ?|Problem with given class_path '\S+': ?", "", " ".join(reasons or lines)).strip()

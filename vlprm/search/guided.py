@@ -1,6 +1,6 @@
 """Stepwise methods: at each depth they sample next steps, score the prefixes and continue some of them.
 
-All sample `n` next steps per depth, so that they sample about as much as `n` solutions. If `n` is no multiple of
+All sample `n` next steps per depth, so that they sample about as much as `n` solutions. If `n` is not a multiple of
 `width`, the remaining steps go to the first prefixes.
 """
 

@@ -64,8 +64,9 @@ def pool_spend(sampled: float, read: float, scored: float, parameters: Parameter
 def spend_of_first(
     candidates: Sequence[tuple[int, int, int]], prompt: int, parameters: Parameters | None
 ) -> list[Spend]:
-    """What the first 1, 2, ... candidates of a pool cost. Of each: tokens that the policy sampled, that it read again
-    after zooms, and that the scorer read. `prompt`: tokens that the policy read for all of them together."""
+    """What the first 1, 2, ... candidates of a pool cost. A candidate has the numbers of tokens that the policy
+    sampled, that it read again after zooms, and that the scorer read. `prompt`: tokens that the policy read for all of
+    them together."""
     sums = accumulate(candidates, lambda a, b: (a[0] + b[0], a[1] + b[1], a[2] + b[2]))
     return [pool_spend(sampled, prompt + read, scored, parameters) for sampled, read, scored in sums]
 

@@ -14,8 +14,8 @@ from vlprm.schema import StepScore
 
 @dataclass(frozen=True)
 class Prediction:
-    """The rewards of the steps, and of an ensemble their spreads; or, if only these were stored, whether each step is
-    called correct; or the cause, as one word for counting, why there is no result."""
+    """The rewards of the steps, with their spreads if an ensemble gave them; or whether each step is called correct, if
+    only that was stored; or one word for why there is no result."""
 
     rewards: tuple[float, ...] | None = None
     calls: tuple[bool, ...] | None = None
