@@ -23,7 +23,7 @@ from typing import Any
 from eval.runs.config import RunConfig
 from eval.runs.jobs import Job, jobs_of
 from eval.runs.worker import Record, open_worker, open_worker_anew
-from vlprm.model.loading import checkpoint_folder, parameter_count
+from vlprm.model.reward_loading import parameter_count
 from vlprm.policy import UNANSWERED as OUTAGES
 from vlprm.policy.open import folders_of, placed
 from vlprm.runs.config import dump, run
@@ -120,7 +120,7 @@ def parameters_of(config: RunConfig) -> Parameters:
     """Number of parameters of the config's models; served ones are counted by their config."""
 
     def count(model: ModelConfig | None) -> int:
-        return parameter_count(checkpoint_folder(model.checkpoint, weights=False)) if model else 0
+        return parameter_count(model.checkpoint) if model else 0
 
     return Parameters(count(config.policy), count(config.reward_model), count(config.critic))
 

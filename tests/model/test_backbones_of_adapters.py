@@ -16,8 +16,9 @@ from tests.tiny_backbones import BACKBONES
 from train import prm
 from train.reward.config import PrmConfig, RowsConfig
 from vlprm.model.checkpoint_config import CheckpointConfig
+from vlprm.model.loading import load_policy
 from vlprm.model.lora import add_adapters, backbone_provenance
-from vlprm.model.reward_loading import load_reward_model, save_reward_model
+from vlprm.model.reward_loading import load_reward_model, parameter_count, save_reward_model
 
 Folders = Callable[[str], Path]
 
@@ -128,6 +129,11 @@ def test_adapters_find_their_backbone_from_any_folder(
     named = json.loads(path.read_text()) | {"base_model_name_or_path": str(tmp_path / "moved together/backbone")}
     path.write_text(json.dumps(named))
     assert torch.equal(head_of(tmp_path / "alone"), expected)
+
+
+def test_adapters_count_as_their_backbone(moved: Path, backbone: Path) -> None:
+    counted = parameter_count(moved / "lora")
+    assert counted == parameter_count(backbone) == sum(p.numel() for p in load_policy(backbone).model.parameters())
 
 
 def test_another_backbone_in_the_same_place_is_refused(moved: Path, tiny_backbone: Folders) -> None:

@@ -102,13 +102,6 @@ def placement(device: str, dtype: str) -> tuple[str, torch.dtype]:
     return device, DTYPES[dtype]
 
 
-def parameter_count(folder: Path) -> int:
-    """Number of parameters of a checkpoint's model, by its config; a step head is not counted."""
-    with torch.device("meta"):
-        model = AutoModelForImageTextToText.from_config(AutoConfig.from_pretrained(folder))
-    return sum(parameter.numel() for parameter in model.parameters())
-
-
 def load_policy(
     name: str | Path, device: str = "cpu", dtype: torch.dtype = torch.float32, plain: bool = False
 ) -> Checkpoint:

@@ -8,6 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import torch
+from transformers import AutoConfig, AutoModelForImageTextToText
 
 from vlprm.errors import UserError
 from vlprm.model.attention import Attention
@@ -138,6 +139,17 @@ def _of_adapters(
     )
     model = with_adapters(bare.model, folder, merged=bits == 16).to(device).eval()
     return Checkpoint(model, load_inputs(backbone, checkpoint_config))
+
+
+def parameter_count(name: str | Path) -> int:
+    """Number of parameters of a checkpoint's model, by its config. A step head is not counted, nor are adapters, which
+    are merged into their backbone."""
+    folder = checkpoint_folder(name, weights=False)
+    if holds_adapters(folder):
+        folder = backbone_of(folder, checkpoint_config_of(folder).provenance)
+    with torch.device("meta"):
+        model = AutoModelForImageTextToText.from_config(AutoConfig.from_pretrained(folder))
+    return sum(parameter.numel() for parameter in model.parameters())
 
 
 def save_reward_model(checkpoint: Checkpoint, folder: Path, checkpoint_config: CheckpointConfig) -> None:
