@@ -6,6 +6,7 @@
 # make test-zero     the tests of training by ZeRO in a real DeepSpeed on the CPU, in an environment of its own
 # make bench   the measurements behind the README's tables, each into runs/bench/NAME.json; NAME=label_quality runs one;
 #              label_schemes, guided, tts and policy_learning need a finished demo, and run only by name, as policy_looking does
+# make claims  what published work says about step rewards, measured here, into docs/claims.md; needs a finished demo
 # make gpu-check   correctness and speed of training on a GPU
 # make demo-from-scratch   teach the built-in models first
 #
@@ -37,7 +38,7 @@ ZERO := deepspeed==0.19.8
 ZERO_VENV ?= $(if $(ENV_CACHE),$(ENV_CACHE)/$(subst ==,-,$(ZERO)),.venv-zero)
 ZERO_READY := $(ZERO_VENV)/.ready-$(ENV_HASH)
 
-.PHONY: bench gpu-check demo demo-from-scratch test test-server test-lmms test-zero lint env vllm-env lmms-env zero-env
+.PHONY: bench claims gpu-check demo demo-from-scratch test test-server test-lmms test-zero lint env vllm-env lmms-env zero-env
 
 # Each stage skips finished work: after a kill at any moment, the next `make demo` continues.
 demo: env
@@ -81,6 +82,9 @@ BENCHES := synth_cost synth_concurrency synth_memory label_quality label_sources
 
 bench: env
 	set -e; for name in $(or $(NAME),$(BENCHES)); do $(RUN) -m tests.perf.$$name; done
+
+claims: env
+	$(RUN) -m tests.perf.claims
 
 gpu-check: env
 	$(RUN) -m pytest -m gpu

@@ -22,7 +22,7 @@ from data_synth import trees
 from data_synth.judges.oracle import noisy, oracle_judge
 from data_synth.search.store import Searched, TreeRun
 from data_synth.search.tree import is_mixed
-from tests.perf.results import FOLDER, write_result
+from tests.perf.results import FOLDER, Effect, write_result
 from vlprm.answers import is_correct
 from vlprm.labels.fusion import (
     RULES,
@@ -43,6 +43,7 @@ from vlprm.tasks.scene import rng_for
 PROBLEMS, SEEDS, ACCURACIES = 600, 5, (0.8, 0.9, 0.95)
 CONFIDENT = 0.125, 0.75  # VRPRM's Monte Carlo values of surely wrong and surely right steps
 RUN = FOLDER / "label_quality" / "trees"
+ALL, LABELLED = [0, 1, 2], [0, 1, 4]  # columns of calls_of: all wrong steps that are missed, or the labelled ones
 Sayings = Callable[[Problem, Sequence[Step], float, int], list[Verdict | None]]
 
 
@@ -76,7 +77,21 @@ def main() -> None:
         for row in measured(known, style, says, accuracy)
     ]
     gains = [row["f1"] - row["best_single_f1"] for row in rows if row["rule"] == "bayes"]
-    write_result("label_quality", rows, {"fused_minus_best_single_f1": (min(gains), 0.0)})
+    write_result("label_quality", rows, {"fused_minus_best_single_f1": (min(gains), 0.0)}, effects(rows, len(known)))
+
+
+def effects(rows: Sequence[dict[str, Any]], problems: int) -> dict[str, Effect]:
+    """What the claims compare, with a judge of 90% whose errors are sticky."""
+    of = {row["rule"]: row for row in rows if (row["judge"], row["accuracy"]) == ("sticky", 0.9)}
+    pairs = {
+        "fused less counts": ("bayes", "mc", "f1", "minus_mc"),
+        "fused less judge": ("bayes", "judge", "f1", "minus_judge"),
+        "consensus less judge": ("consensus", "judge", "f1_labelled", "minus_judge_labelled"),
+    }
+    return {
+        name: Effect(of[one][key] - of[other][key], *of[one][interval], "F1", problems, SEEDS)
+        for name, (one, other, key, interval) in pairs.items()
+    }
 
 
 def independent(problem: Problem, steps: Sequence[Step], error_rate: float, seed: int) -> list[Verdict | None]:
@@ -113,8 +128,10 @@ def measured(known: Sequence[Tree], style: str, says: Sayings, accuracy: float) 
     return [
         {
             "judge": style, "accuracy": accuracy, "rule": rule, "f1": f1[rule], "interval": _interval(calls[rule]),
-            "minus_judge": _interval(calls[rule], calls["judge"]), "best_single_f1": best, "steps": steps,
-            "labelled": sums[rule][3] / steps, "f1_labelled": f1_of(sums[rule][[0, 1, 4]]),
+            "minus_judge": _interval(calls[rule], calls["judge"]), "minus_mc": _interval(calls[rule], calls["mc"]),
+            "minus_judge_labelled": _interval(calls[rule], calls["judge"], LABELLED),
+            "best_single_f1": best, "steps": steps,
+            "labelled": sums[rule][3] / steps, "f1_labelled": f1_of(sums[rule][LABELLED]),
             **(rates if rule == "bayes" else confident(known) if rule == "mc" else {}),
         }
         for rule in RULES
@@ -202,14 +219,17 @@ def f1_of(sums: np.ndarray) -> float:
     return float(2 * sums[0] / max(1e-9, 2 * sums[0] + sums[1] + sums[2]))
 
 
-def _interval(each: Sequence[np.ndarray], less: Sequence[np.ndarray] | None = None) -> tuple[float, float]:
-    """95% interval of F1, or of its difference to another rule's, over seeds and bootstrapped problems."""
+def _interval(
+    each: Sequence[np.ndarray], less: Sequence[np.ndarray] | None = None, counts: list[int] = ALL
+) -> tuple[float, float]:
+    """95% interval of F1, or of its difference to another rule's, over seeds and bootstrapped problems. `counts` are
+    the columns of the calls that F1 is computed from."""
     rng, values = np.random.default_rng(0), []
     for _ in range(1000):
         seed = rng.integers(len(each))
         drawn = rng.integers(len(each[0]), size=len(each[0]))
-        value = f1_of(each[seed][drawn].sum(axis=0))
-        values.append(value - f1_of(less[seed][drawn].sum(axis=0)) if less else value)
+        value = f1_of(each[seed][drawn].sum(axis=0)[counts])
+        values.append(value - f1_of(less[seed][drawn].sum(axis=0)[counts]) if less else value)
     low, high = np.percentile(values, [2.5, 97.5])
     return float(low), float(high)
 

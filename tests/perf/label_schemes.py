@@ -10,6 +10,7 @@ repeated.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -21,7 +22,7 @@ from eval.runs import measures
 from eval.runs.config import RunConfig
 from eval.runs.pools import Pool
 from eval.runs.results import read_runs
-from tests.perf.results import FOLDER, write_result
+from tests.perf.results import FOLDER, Effect, write_result
 from train.prm import main as train
 from train.reward.config import PrmConfig
 from vlprm.metrics import auroc, bootstrap_interval
@@ -66,7 +67,24 @@ def main() -> None:
     right: dict[str, Any] = {}
     rows = [measured(name, scheme, right) for name, scheme in SCHEMES.items()]
     spread = max(row["step_auroc"] for row in rows) - min(row["step_auroc"] for row in rows)
-    write_result("label_schemes", rows, {"spread_of_step_auroc": (spread, 0.0)})
+    write_result("label_schemes", rows, {"spread_of_step_auroc": (spread, 0.0)}, effects(rows))
+
+
+def effects(rows: Sequence[dict[str, Any]]) -> dict[str, Effect]:
+    """What the claims compare: best of 8 with a scheme, less best of 8 with the scheme that it differs from."""
+
+    def less(scheme: str, sign: int = 1) -> Effect:
+        (row,) = (row for row in rows if row["scheme"] == scheme)
+        found = row["best_of_8_less"]
+        low, high = sorted(sign * end for end in found["ci"])
+        return Effect(sign * found["points"], low, high, "points", row["problems"])
+
+    return {
+        "soft less hard": less("hard", -1),
+        "counts less soft": less("counts"),
+        "stop less keep": less("stop after the first error"),
+        "kinds less none": less("no error kinds", -1),
+    }
 
 
 def measured(name: str, scheme: Scheme, right: dict[str, Any]) -> dict[str, Any]:
@@ -81,6 +99,7 @@ def measured(name: str, scheme: Scheme, right: dict[str, Any]) -> dict[str, Any]
     less = right[name] - right[scheme.against]
     row = {
         "scheme": name,
+        "problems": len(pools),
         "step_auroc": steps["auroc"],
         "step_auroc_ci": auroc_interval(pools),
         "within_problem": steps["within_problem_outcome_accuracy"],

@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import os
 import platform
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -13,14 +15,34 @@ from vlprm.runs.folder import environment, write_atomically
 FOLDER = Path("runs/bench")
 
 
-def write_result(name: str, rows: list[dict[str, Any]], headline: dict[str, tuple[float, float]]) -> None:
-    """Write the rows. `headline` maps each key to the measured value and its goal."""
+@dataclass(frozen=True)
+class Effect:
+    """How much better one way is than another, with its 95% interval. `unit` says in what: points (of 100), F1,
+    AUROC. `problems` and `seeds` are the numbers that it is averaged over."""
+
+    value: float
+    low: float
+    high: float
+    unit: str
+    problems: int
+    seeds: int = 1
+
+
+def write_result(
+    name: str,
+    rows: list[dict[str, Any]],
+    headline: dict[str, tuple[float, float]],
+    effects: Mapping[str, Effect] | None = None,
+) -> None:
+    """Write the rows. `headline` maps each key to the measured value and its goal; `effects` are what tests.perf.claims
+    reads."""
     result = {
         "name": name,
         "device": f"{platform.machine()}, {os.cpu_count()} CPU cores",
         "versions": environment(seed=0)["packages"],
         "rows": rows,
         "headline": {key: {"value": value, "goal": goal} for key, (value, goal) in headline.items()},
+        "effects": {key: asdict(effect) for key, effect in (effects or {}).items()},
     }
     path = FOLDER / f"{name}.json"
     write_atomically(path, json.dumps(result, indent=2) + "\n")

@@ -20,7 +20,7 @@ from typing import Any
 
 import numpy as np
 
-from tests.perf.results import FOLDER, write_result
+from tests.perf.results import FOLDER, Effect, write_result
 from vlprm.answers import is_correct
 from vlprm.metrics import bootstrap_interval
 from vlprm.model.loading import Checkpoint, load_policy
@@ -54,8 +54,10 @@ def main() -> None:
     perceptual = [r for r in range(len(problems)) if problems[r].task in PERCEPTUAL]
     gains = {unit: float(np.array(of["refined_best_of_n"]["minus"][unit])[perceptual].mean()) for unit in UNITS}
     zoom = zoom_row(problems, runs)
+    found = effects(of, zoom, len(problems))
     for row in rows:
         row.pop("minus", None)
+        row.pop("right")
         print(row)
     print(zoom)
     write_result("tts", [*rows, zoom], {
@@ -63,7 +65,25 @@ def main() -> None:
         "refined_minus_bon_equal_tokens": (gains["tokens"], 0.0),
         "refined_minus_bon_equal_flops": (gains["FLOPs"], 0.0),
         "zoom_gain": (zoom["gain"], 0.2),
-    })  # fmt: skip
+    }, found)  # fmt: skip
+
+
+def effects(of: dict[str, dict[str, Any]], zoom: dict[str, Any], problems: int) -> dict[str, Effect]:
+    """What the claims compare, in points of accuracy, paired by problem."""
+
+    def less(one: Any, other: Any) -> Effect:
+        gain = 100 * (np.array(one) - np.array(other))
+        return Effect(float(gain.mean()), *bootstrap_interval(gain), "points", problems)
+
+    steps = of["best_of_n"]["right"]
+    zooms = (100 * end for end in (zoom["gain"], *zoom["ci"]))
+    return {
+        "steps less whole": less(steps, of["whole_solution"]["right"]),
+        "best of n less vote": less(steps, of["majority"]["right"]),
+        "guided less best of n": less(of["step_beam"]["minus"]["tokens"], 0.0),
+        "refined less best of n": less(of["refined_best_of_n"]["minus"]["tokens"], 0.0),
+        "zoom less none": Effect(*zooms, "points", zoom["problems"]),
+    }
 
 
 # --- what is sampled, once
@@ -229,7 +249,8 @@ def row(method: str, right: Sequence[float], spends: Sequence[Spend]) -> dict[st
     costs = {
         name: float(np.mean([getattr(s, name) for s in spends])) for name in ("sampled", "read", "tokens", "flops")
     }
-    return {"method": method, "accuracy": float(np.mean(right)), "ci": bootstrap_interval(right), **costs}
+    accuracy = {"accuracy": float(np.mean(right)), "ci": bootstrap_interval(right)}
+    return {"method": method, **accuracy, **costs, "right": right}
 
 
 def zoom_row(problems: Sequence[Problem], runs: dict[str, Pools]) -> dict[str, Any]:
@@ -241,7 +262,8 @@ def zoom_row(problems: Sequence[Problem], runs: dict[str, Pools]) -> dict[str, A
     }
     gain = means["pool"] - means["without_zoom"]
     shares = {"with": float(means["pool"].mean()), "without": float(means["without_zoom"].mean())}
-    return {"method": "zoom on fine print", **shares, "gain": float(gain.mean()), "ci": bootstrap_interval(gain)}
+    difference = {"gain": float(gain.mean()), "ci": bootstrap_interval(gain), "problems": len(fine)}
+    return {"method": "zoom on fine print", **shares, **difference}
 
 
 if __name__ == "__main__":

@@ -1,0 +1,72 @@
+"""docs/claims.md says what its records say, and `make claims` goes on after a kill."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.perf.claims import __main__ as claims
+from tests.perf.claims.document import document, page
+from tests.perf.claims.table import CLAIMS, verdict
+from tests.perf.results import Effect
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "says"),
+    [(0.1, 9.0, "holds"), (-3.0, 0.9, "does not hold"), (-3.0, -1.0, "does not hold"), (-0.1, 2.0, "not decided here")],
+)
+def test_a_verdict_reads_the_interval(low: float, high: float, says: str) -> None:
+    assert verdict(Effect((low + high) / 2, low, high, "points", 500)) == says
+
+
+def test_the_document_is_written_from_the_records() -> None:
+    assert claims.DOCUMENT.read_text() == document(claims.effects(claims.stored()))
+
+
+def test_each_effect_is_claimed_once() -> None:
+    keys = [claims.key_of(claim) for claim in CLAIMS]
+    assert len(set(keys)) == len(keys)
+    assert set(claims.stored()) <= set(keys), "records of claims that are gone"
+
+
+def test_a_finished_bench_is_read_and_a_missing_one_is_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "argv", ["claims"])
+    one, other = CLAIMS[0], next(claim for claim in CLAIMS if claim.bench != CLAIMS[0].bench)
+    monkeypatch.setattr(claims, "CLAIMS", (one, other))
+    for claim, low in ((one, 1.0), (other, -2.0)):
+        effect = {"value": 1.5, "low": low, "high": 2.5, "unit": "points", "problems": 500, "seeds": 3}
+        path = tmp_path / "made" / f"{claim.bench}.json"
+        path.parent.mkdir(exist_ok=True)
+        path.write_text(json.dumps({"effects": {claim.effect: effect}}))
+    (tmp_path / "docs").mkdir()
+    Path("runs/bench").mkdir(parents=True)
+    (tmp_path / "made" / f"{one.bench}.json").rename(f"runs/bench/{one.bench}.json")
+    ran: list[str] = []
+
+    def run(command: list[str]) -> subprocess.CompletedProcess[str]:
+        ran.append(command[-1])
+        if len(ran) == 1:  # killed at the first try
+            return subprocess.CompletedProcess(command, 1)
+        (tmp_path / "made" / f"{other.bench}.json").rename(f"runs/bench/{other.bench}.json")
+        return subprocess.CompletedProcess(command, 0)
+
+    monkeypatch.setattr(subprocess, "run", run)
+    with pytest.raises(SystemExit, match=other.bench):
+        claims.main()
+    assert list(claims.stored()) == [claims.key_of(one)]
+    claims.main()
+    assert ran == [f"tests.perf.{other.bench}"] * 2
+    text = claims.DOCUMENT.read_text()
+    assert "| +1.5 points | +1.0 to +2.5 | 500 | 3 | holds |" in text
+    assert "| +1.5 points | -2.0 to +2.5 | 500 | 3 | not decided here |" in text
+
+
+def test_the_page_draws_each_effect() -> None:
+    html = page({claim: Effect(1.5, 1.0, 2.5, "points", 500) for claim in CLAIMS})
+    assert html.count('class="effect"') == len(CLAIMS)
+    assert "+1.5 (+1.0 to +2.5)" in html

@@ -1,0 +1,1 @@
+"""The field's claims, each measured here: `python -m tests.perf.claims`."""

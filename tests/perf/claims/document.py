@@ -1,0 +1,99 @@
+"""The claims as a Markdown document and as a self-contained page."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping
+
+from markupsafe import Markup, escape
+
+from tests.perf.claims.table import WORTH, Claim, verdict
+from tests.perf.results import Effect
+from vlprm.viewer.page import render_page
+
+ORDER = ("holds", "does not hold", "not decided here", "not measured yet")
+Found = Mapping[Claim, Effect | None]
+
+OPENING = """# Claims of the field, measured here
+
+What published work says about step rewards, and what the built-in world shows. `make demo && make claims` measures
+every row, continues after a kill, and writes this page from [its records](claims.json). An effect is the difference
+that the claim predicts to be positive, with its 95% interval over problems and seeds.
+
+- *holds*: the interval is above 0;
+- *does not hold*: the interval is below the smallest effect worth having ({worth});
+- *not decided here*: anything else.
+
+The problems are drawn, and the models have a few million parameters: a claim that does not hold here may hold for a 7B
+model on photographs, and the reverse. {counts}.
+
+| claim | source | effect | interval | problems | seeds | verdict | command |
+|---|---|---|---|---|---|---|---|
+"""
+
+
+def document(found: Found) -> str:
+    """The Markdown document."""
+    worth = ", ".join(f"{value:g} {unit.removesuffix('s') if value == 1 else unit}" for unit, value in WORTH.items())
+    rows = [_row(claim, effect) for claim, effect in found.items()]
+    return OPENING.format(worth=worth, counts=_counts(found)) + "".join(f"| {' | '.join(row)} |\n" for row in rows)
+
+
+def _row(claim: Claim, effect: Effect | None) -> list[str]:
+    numbers = ["", "", "", ""] if effect is None else [
+        f"{shown(effect.value, effect.unit)} {effect.unit}",
+        f"{shown(effect.low, effect.unit)} to {shown(effect.high, effect.unit)}",
+        f"{effect.problems}", f"{effect.seeds}",
+    ]  # fmt: skip
+    return [claim.says, claim.source, *numbers, verdict(effect), f"`{claim.command}`"]
+
+
+def shown(value: float, unit: str) -> str:
+    return f"{value:+.1f}" if unit == "points" else f"{value:+.3f}"
+
+
+def _counts(found: Found) -> str:
+    counts = Counter(verdict(effect) for effect in found.values())
+    return f"Of {len(found)} claims: " + ", ".join(f"{counts[name]} {name}" for name in ORDER if counts[name])
+
+
+def page(found: Found) -> str:
+    """The page: one plot per unit, in which each claim has a dot and its interval around the line of no effect."""
+    sections = [Markup("<section><p>{}.</p></section>").format(_counts(found))]
+    for unit in WORTH:
+        known = {claim: effect for claim, effect in found.items() if effect is not None and effect.unit == unit}
+        if known:
+            sections.append(_plot(unit, known))
+    return render_page("Claims of the field, measured here", sections)
+
+
+WIDTH, ROW, LEFT = 360, 26, 8  # of a plot, in its own units
+
+
+def _plot(unit: str, known: Mapping[Claim, Effect]) -> Markup:
+    ends = [end for effect in known.values() for end in (effect.low, effect.high)]
+    low, high = min(0.0, *ends), max(0.0, *ends)
+    rows = [_bar(claim, effect, low, (WIDTH - 2 * LEFT) / ((high - low) or 1.0)) for claim, effect in known.items()]
+    return Markup("<section><h2>Effects in {}</h2><div class='table'><table>{}</table></div></section>").format(
+        escape(unit), Markup("").join(rows)
+    )
+
+
+def _bar(claim: Claim, effect: Effect, low: float, scale: float) -> Markup:
+    """A table row: the claim, its effect as a drawing, the numbers, the verdict."""
+    zero, left, dot, right = (LEFT + scale * (x - low) for x in (0.0, effect.low, effect.value, effect.high))
+    drawing = Markup(
+        '<svg class="effect" width="{width}" height="{row}" viewBox="0 0 {width} {row}" role="img" aria-label="{text}">'
+        '<line class="axis" x1="{zero:.1f}" x2="{zero:.1f}" y1="0" y2="{row}"/>'
+        '<line class="stroke" stroke="currentColor" stroke-width="2" x1="{left:.1f}" x2="{right:.1f}" y1="{half}" '
+        'y2="{half}"/>'
+        '<circle fill="currentColor" cx="{dot:.1f}" cy="{half}" r="4"/></svg>'
+    ).format(width=WIDTH, row=ROW, half=ROW // 2, zero=zero, left=left, right=right, dot=dot, text=_numbers(effect))
+    return Markup("<tr><td>{}</td><td>{}</td><td>{}</td><td>{}</td></tr>").format(
+        claim.says, drawing, _numbers(effect), verdict(effect)
+    )
+
+
+def _numbers(effect: Effect) -> str:
+    low, value, high = (shown(x, effect.unit) for x in (effect.low, effect.value, effect.high))
+    return f"{value} ({low} to {high})"

@@ -1,0 +1,88 @@
+"""The claims, and what a measured effect says about one."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from tests.perf.results import Effect
+
+Verdict = Literal["holds", "does not hold", "not decided here", "not measured yet"]
+WORTH = {"points": 1.0, "F1": 0.005, "AUROC": 0.005}  # a smaller effect is none
+
+
+@dataclass(frozen=True)
+class Claim:
+    """A claim of the field. `effect` is the key of the bench's effect that is positive where the claim holds."""
+
+    says: str
+    source: str
+    bench: str
+    effect: str
+
+    @property
+    def command(self) -> str:
+        return f"make bench NAME={self.bench}"
+
+
+def verdict(effect: Effect | None) -> Verdict:
+    """A claim holds if the interval is above 0, and does not hold if it is below the smallest effect worth having."""
+    if effect is None:
+        return "not measured yet"
+    if effect.low > 0:
+        return "holds"
+    return "does not hold" if effect.high < WORTH[effect.unit] else "not decided here"
+
+
+CLAIMS = (
+    Claim(
+        "Counts fused with a judge's verdicts are better labels than counts alone",
+        "VL-PRM (2509.23250), GroundedPRM",
+        "label_quality",
+        "fused less counts",
+    ),
+    Claim(
+        "Counts fused with a judge's verdicts are better labels than the judge alone",
+        "Qwen2.5-Math-PRM (2501.07301)",
+        "label_quality",
+        "fused less judge",
+    ),
+    Claim(
+        "Labels kept where counts and judge agree (consensus) are cleaner than all labels of the judge",
+        "Qwen2.5-Math-PRM, VL-PRM",
+        "label_quality",
+        "consensus less judge",
+    ),
+    Claim(
+        "Soft labels train a better reward model than hard ones", "MM-PRM (2505.13427)", "label_schemes",
+        "soft less hard",
+    ),
+    Claim(
+        "Counts themselves, by their likelihood, train a better reward model than soft labels", "-", "label_schemes",
+        "counts less soft",
+    ),
+    Claim(
+        "Steps after the first error are best left out", "PRM800K (2305.20050), VL-PRM", "label_schemes",
+        "stop less keep",
+    ),
+    Claim(
+        "Telling perception errors from reasoning errors helps the reward model", "VL-PRM", "label_schemes",
+        "kinds less none",
+    ),
+    Claim(
+        "Step rewards choose better solutions than one reward for the whole solution", "PRM800K", "tts",
+        "steps less whole",
+    ),
+    Claim(
+        "Step rewards choose better solutions than a vote", "PRM800K", "tts", "best of n less vote",
+    ),
+    Claim(
+        "Step rewards guide a search better than they choose among whole solutions, at equal tokens",
+        "contrary to VL-PRM", "tts", "guided less best of n",
+    ),
+    Claim(
+        "Refined Best-of-N is better than best-of-N at equal tokens of all models", "GM-PRM (2508.04088)", "tts",
+        "refined less best of n",
+    ),
+    Claim("Zooms are worth points where the print is fine", "DeepEyes, VLM-R3", "tts", "zoom less none"),
+)  # fmt: skip
