@@ -1,0 +1,130 @@
+"""What step labels are worth by their number, where the reward model starts from the policy's own weights.
+
+    python -m tests.perf.label_curve                                        (about ten hours on two cores)
+    python -m tests.perf.label_curve --sizes 100 300 --each 20              # a look at small size, ten minutes
+
+For each number of problems, trees of the built-in policy are grown, judged and labelled by the demo's recipes, and
+three reward models are trained on them for two passes: the head alone, adapters, and all text layers. All choose among
+the same pools of eight candidates of test problems, next to what needs no label: the policy's likelihood and the vote.
+Differences are paired by problem, with 95% bootstrap intervals. `samples` is the number of candidates from which the
+reward model's choice is as good as a vote among eight. Finished work is not repeated, and a killed run continues.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+from dataclasses import replace
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from data_synth.judge import main as judge
+from data_synth.judges.config import JudgeConfig
+from data_synth.label import main as label
+from data_synth.labels.config import LabelConfig
+from data_synth.search.config import TreesConfig
+from data_synth.trees import main as grow
+from eval.run import main as evaluate
+from eval.runs import measures
+from eval.runs.config import RunConfig
+from eval.runs.curves import accuracy_curves
+from eval.runs.pools import Pool
+from eval.runs.results import read_runs
+from tests.perf.results import FOLDER, Effect, write_result
+from train.prm import main as train
+from train.reward.config import PrmConfig
+from vlprm.metrics import bootstrap_interval
+from vlprm.runs.config import parse
+from vlprm.serving.config import ModelConfig
+
+POLICY, AGGREGATION = "builtin/policy", "min"
+SIZES, EACH = (100, 300, 1_000, 3_000, 10_000), 100  # problems of trees, and test problems of each family
+ARMS: dict[str, dict[str, Any]] = {
+    "head": {},
+    "adapters": {"surprise": False, "freeze": ("vision", "projector"), "lora_rank": 8, "learning_rate": 3e-4},
+    "text layers": {"surprise": False, "freeze": ("vision", "projector"), "learning_rate": 1e-4},
+}
+RIVALS = ("likeliest", "majority", "weighted_majority")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--sizes", type=int, nargs="+", default=SIZES)
+    parser.add_argument("--each", type=int, default=EACH)
+    asked = parser.parse_args()
+    rows = [measured(size, arm, asked.each) for size in asked.sizes for arm in ARMS]
+    most = [row for row in rows if row["trees"] == max(asked.sizes)]
+    best = max(most, key=lambda row: row["best_of_8"])
+    gain = best["best_of_8_less"]["likeliest"]
+    write_result("label_curve", rows, {"points_over_likelihood": (gain["points"], 10.0)}, effects(rows))
+
+
+def effects(rows: Sequence[dict[str, Any]]) -> dict[str, Effect]:
+    """What the claims compare: the head alone at the largest size."""
+    (last,) = (row for row in rows if row["arm"] == "head" and row["trees"] == max(row["trees"] for row in rows))
+    return {
+        f"reward model less {rival}": Effect(less["points"], *less["ci"], "points", last["problems"])
+        for rival, less in last["best_of_8_less"].items()
+    }
+
+
+def measured(size: int, arm: str, each: int) -> dict[str, Any]:
+    """The row of an arm, trained on trees of this number of problems."""
+    folder = FOLDER / "label_curve" / str(size)
+    dataset = labelled(folder, size)
+    prm = folder / arm.replace(" ", "_")
+    config = parse(PrmConfig, ["--config", "configs/demo/prm.yaml"])
+    train(replace(config, dataset=dataset, run=prm, backbone=POLICY, **ARMS[arm]))
+    pools = pools_of(prm, each)
+    right = {name: 100 * np.array(values) for name, values in measures.rightness(pools, AGGREGATION).items()}
+    ours = right[f"prm_{AGGREGATION}"]
+    row = {
+        "trees": size,
+        "arm": arm,
+        "problems": len(pools),
+        "best_of_8": float(ours.mean()),
+        "ci": bootstrap_interval(ours),
+        **{name: float(right[name].mean()) for name in (*RIVALS, "random", "oracle")},
+        "best_of_8_less": {
+            name: {"points": float((ours - right[name]).mean()), "ci": bootstrap_interval(ours - right[name])}
+            for name in RIVALS
+        },
+        "samples": samples_for(pools, float(right["majority"].mean())),
+        "step_auroc": measures.steps(pools, AGGREGATION)["auroc"],
+    }
+    print(row, flush=True)
+    return row
+
+
+@cache
+def labelled(folder: Path, size: int) -> Path:
+    """Trees of this number of problems, judged and labelled as in the demo."""
+    trees, judged, labels = (folder / stage for stage in ("trees", "judgements", "labels"))
+    grow(replace(parse(TreesConfig, ["--config", "configs/demo/trees.yaml"]), run=trees, problems=size))
+    judge(replace(parse(JudgeConfig, ["--config", "configs/demo/judge.yaml"]), trees=trees, run=judged))
+    config = parse(LabelConfig, ["--config", "configs/demo/label.yaml"])
+    label(replace(config, trees=trees, judgements=(judged,), run=labels))
+    return labels / "dataset.parquet"
+
+
+def pools_of(prm: Path, each: int) -> list[Pool]:
+    """The candidates of the test problems with this reward model's scores. Samples are the same for all models."""
+    demo = parse(RunConfig, ["--config", "configs/demo/eval.yaml"])
+    sets = tuple(replace(problems, problems=each) for problems in demo.benchmarks)
+    run = prm.parent / f"{prm.name}_eval_{each}"
+    evaluate(replace(demo, run=run, reward_model=ModelConfig(str(prm)), whole=False, benchmarks=sets))
+    return list(read_runs([run], pools=True, steps=True)[0].pools.values())
+
+
+def samples_for(pools: Sequence[Pool], accuracy: float) -> int | None:
+    """The least number of candidates from which best-of-n reaches this accuracy in per cent; None if eight do not."""
+    curve = accuracy_curves(pools, AGGREGATION, scored=True)[f"prm_{AGGREGATION}"]
+    enough = [int(n) for n, point in curve.items() if 100 * point["accuracy"] >= accuracy]
+    return min(enough, default=None)
+
+
+if __name__ == "__main__":
+    main()
