@@ -47,7 +47,7 @@ ARMS: dict[str, dict[str, Any]] = {
     "adapters": {"surprise": False, "freeze": ("vision", "projector"), "lora_rank": 8, "learning_rate": 3e-4},
     "text layers": {"surprise": False, "freeze": ("vision", "projector"), "learning_rate": 1e-4},
 }
-RIVALS = ("likeliest", "majority", "weighted_majority")
+RIVALS, LIKELIHOOD = ("likeliest", "majority", "weighted_majority"), "head"
 
 
 def main() -> None:
@@ -73,14 +73,10 @@ def effects(rows: Sequence[dict[str, Any]]) -> dict[str, Effect]:
 
 def measured(size: int, arm: str, each: int) -> dict[str, Any]:
     """The row of an arm, trained on trees of this number of problems."""
-    folder = FOLDER / "label_curve" / str(size)
-    dataset = labelled(folder, size)
-    prm = folder / arm.replace(" ", "_")
-    config = parse(PrmConfig, ["--config", "configs/demo/prm.yaml"])
-    train(replace(config, dataset=dataset, run=prm, backbone=POLICY, **ARMS[arm]))
-    pools = pools_of(prm, each)
-    right = {name: 100 * np.array(values) for name, values in measures.rightness(pools, AGGREGATION).items()}
+    pools, right = chosen(size, arm, each)
     ours = right[f"prm_{AGGREGATION}"]
+    # The likelihood is that of the policy, whose weights the head alone leaves as they are.
+    right = {**right, "likeliest": chosen(size, LIKELIHOOD, each)[1]["likeliest"]}
     row = {
         "trees": size,
         "arm": arm,
@@ -97,6 +93,19 @@ def measured(size: int, arm: str, each: int) -> dict[str, Any]:
     }
     print(row, flush=True)
     return row
+
+
+@cache
+def chosen(size: int, arm: str, each: int) -> tuple[list[Pool], dict[str, Any]]:
+    """The pools of test problems, scored by an arm's reward model, and how often each selector is right, in per cent by
+    problem."""
+    folder = FOLDER / "label_curve" / str(size)
+    prm = folder / arm.replace(" ", "_")
+    config = parse(PrmConfig, ["--config", "configs/demo/prm.yaml"])
+    train(replace(config, dataset=labelled(folder, size), run=prm, backbone=POLICY, **ARMS[arm]))
+    pools = pools_of(prm, each)
+    right = measures.rightness(pools, AGGREGATION)
+    return pools, {name: 100 * np.array(values) for name, values in right.items()}
 
 
 @cache

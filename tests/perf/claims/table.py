@@ -84,5 +84,12 @@ CLAIMS = (
         "Refined Best-of-N is better than best-of-N at equal tokens of all models", "GM-PRM (2508.04088)", "tts",
         "refined less best of n",
     ),
+    Claim(
+        "A reward model from the policy's own weights beats their likelihood", "-", "label_curve",
+        "reward model less likeliest",
+    ),
+    Claim(
+        "A reward model from the policy's own weights beats the vote", "-", "label_curve", "reward model less majority",
+    ),
     Claim("Zooms are worth points where the print is fine", "DeepEyes, VLM-R3", "tts", "zoom less none"),
 )  # fmt: skip
