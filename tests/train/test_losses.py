@@ -23,6 +23,7 @@ from train.reward.losses import (
     pairwise_loss,
     step_loss,
     training_loss,
+    value_loss,
 )
 from train.reward.trees import merged
 from vlprm.data.dataset import LabelledPath
@@ -32,7 +33,7 @@ from vlprm.model.reward_loading import load_reward_model
 from vlprm.model.reward_model import StepOutput
 
 PACKED = ["qwen2_vl", "qwen2_5_vl", "qwen3_vl", "internvl", "llava_onevision", "perception_lm", "llava"]
-ALL = LossConfig(balance=True, siblings=0.7, candidates=0.3)
+ALL = LossConfig(balance=True, siblings=0.7, candidates=0.3, value=0.5)
 
 
 def one_step(logits: list[float], label: float, kind: int = -1, **batch: Any) -> tuple[Tensor, dict[str, Any]]:
@@ -81,6 +82,35 @@ def test_counts_and_error_kinds_are_learnt_side_by_side() -> None:
     both = step(LossConfig(labels="counts"), given, 0.25, 2, counts=counts)
     assert both == pytest.approx(alone + of_kind, abs=1e-5)
     assert step(LossConfig(labels="counts"), given, 0.25, counts=counts) == pytest.approx(alone, abs=1e-6)
+
+
+def test_the_value_is_learnt_from_rollouts_alone() -> None:
+    """A step without rollouts, or without a label, has no loss; the others have the likelihood of their counts."""
+    logit = torch.tensor([[0.7, -3.0, 2.0]], requires_grad=True)
+    batch = {
+        "labels": torch.tensor([[0.9, 0.2, IGNORE]]),
+        "counts": torch.tensor([[[6.0, 8.0], [0.0, 0.0], [1.0, 8.0]]]),
+        "weights": torch.tensor([[2.0, 1.0, 1.0]]),
+    }
+    loss = value_loss(logit, batch, LossConfig())
+    p = 1 / (1 + math.exp(-0.7))
+    expected = beta_binomial(torch.tensor([math.log(p)]), torch.tensor([[6.0, 8.0]]), 10.0)
+    assert loss.item() == pytest.approx(-2 * expected.item(), abs=1e-5)
+    (slope,) = torch.autograd.grad(loss, logit)
+    assert slope[0, 0] != 0
+    assert slope[0, 1:].tolist() == [0, 0]
+
+
+def test_the_value_takes_nothing_from_the_classes(backbone: Path, trees: list[list[LabelledPath]]) -> None:
+    """On a frozen backbone, `correct` learns the same with a value as without."""
+    slopes = []
+    for loss in (LossConfig(), LossConfig(value=1.0)):
+        checkpoint = trained(backbone, loss=loss)
+        checkpoint.model.score.weight.data[:3] = torch.linspace(-0.3, 0.3, 3 * 64).view(3, 64)
+        rows = [labelled_row(trees[0], checkpoint.inputs, loss, {})]
+        slopes.append(gradient(checkpoint, [rows], loss)[1]["score.weight"])
+    assert slopes[1][3].abs().max() > 0
+    assert slopes[1][:3].flatten().tolist() == pytest.approx(slopes[0].flatten().tolist(), abs=1e-6)
 
 
 def test_a_pair_is_the_farther_apart_the_less_it_costs() -> None:
@@ -135,8 +165,9 @@ def shortened(path: LabelledPath, by: int) -> LabelledPath:
     return replace(path, steps=path.steps[:end], nodes=path.nodes[:end], labels=path.labels[:end])
 
 
-def trained(folder: Path, head: str = "step", surprise: bool = False) -> Checkpoint:
-    checkpoint = load_reward_model(folder, new_head=head, reads_surprise=surprise)  # type: ignore[arg-type]
+def trained(folder: Path, head: str = "step", surprise: bool = False, loss: LossConfig = LossConfig()) -> Checkpoint:
+    outputs = loss.extra_outputs
+    checkpoint = load_reward_model(folder, new_head=head, reads_surprise=surprise, extra_outputs=outputs)  # type: ignore[arg-type]
     if head == "step":
         torch.manual_seed(1)
         torch.nn.init.normal_(checkpoint.model.score.weight, std=0.1)
@@ -172,7 +203,7 @@ def assert_same(
 def test_the_loss_is_the_same_however_a_batch_is_split(
     backbone: Path, trees: list[list[LabelledPath]], loss: LossConfig
 ) -> None:
-    checkpoint, weights = trained(backbone), weights_of(trees, loss)
+    checkpoint, weights = trained(backbone, loss=loss), weights_of(trees, loss)
     rows = [labelled_row(tree[:3], checkpoint.inputs, loss, weights) for tree in trees[:6]]
     whole = gradient(checkpoint, [rows], loss)
     assert whole[0] > 0.1
@@ -186,8 +217,8 @@ def test_a_tree_in_one_sequence_has_the_loss_and_gradients_of_its_paths(
     tiny_backbone: Any, trees: list[list[LabelledPath]], family: str, head: str
 ) -> None:
     """Branches have uneven lengths and crops, and prompts have two images; in float32."""
-    checkpoint = trained(tiny_backbone(family), "verdict" if head == "verdict" else "step", head == "surprise")
-    loss = LossConfig(error_kinds=head != "verdict")
+    loss = LossConfig(error_kinds=head != "verdict", value=0.5 if head == "surprise" else 0.0)
+    checkpoint = trained(tiny_backbone(family), "verdict" if head == "verdict" else "step", head == "surprise", loss)
     uneven = [[shortened(path, i % 2) for i, path in enumerate(tree)] for tree in trees[:5]]
     other = trees[1][0].problem.images
     uneven[0] = [replace(path, problem=replace(path.problem, images=path.problem.images + other)) for path in uneven[0]]

@@ -23,7 +23,7 @@ ANSWERS = ("labels", "error_kinds", "wrong", "counts", "weights", "siblings", "c
 def batch_rows(rows: Sequence[LabelledRow], inputs: InputBuilder) -> dict[str, Tensor]:
     """A padded batch: `labels` (B, S) float, `IGNORE` for no loss; `error_kinds`, `wrong` and `weights` (B, S);
     `counts` (B, S, 2) of right and valid rollouts; `siblings` and `candidates` (P, 3) of (row, better, worse); `paths`
-    (B, C, S); `taught_weights` (N) of critique ids; `totals` (4), this batch's part of the loss's denominators."""
+    (B, C, S); `taught_weights` (N) of critique ids; `totals` (5), this batch's part of the loss's denominators."""
     batch = inputs.step_batch(inputs.with_an_image([r.row for r in rows]))
     shape = batch["step_ends"].shape
     labels_BS, kinds_BS, weights_BS = torch.full(shape, float(IGNORE)), torch.full(shape, -1), torch.zeros(shape)
@@ -38,12 +38,13 @@ def batch_rows(rows: Sequence[LabelledRow], inputs: InputBuilder) -> dict[str, T
             paths_BCS[b, c, list(path)] = 1
     siblings_P3, candidates_P3 = _pairs([r.siblings for r in rows]), _pairs([r.candidates for r in rows])
     taught_N = torch.tensor([weight for row in rows for weight in row.taught])
-    labelled = weights_BS[labels_BS != IGNORE].sum()
+    learnt_BS = labels_BS != IGNORE
+    labelled, counted = weights_BS[learnt_BS].sum(), weights_BS[learnt_BS & (counts_BS2[..., 1] > 0)].sum()
     return {
         **batch,
         "labels": labels_BS, "error_kinds": kinds_BS, "wrong": wrong_BS, "counts": counts_BS2, "weights": weights_BS,
         "siblings": siblings_P3, "candidates": candidates_P3, "paths": paths_BCS, "taught_weights": taught_N,
-        "totals": torch.tensor([labelled, len(siblings_P3), len(candidates_P3), taught_N.sum()]),
+        "totals": torch.tensor([labelled, len(siblings_P3), len(candidates_P3), taught_N.sum(), counted]),
     }  # fmt: skip
 
 

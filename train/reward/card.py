@@ -80,7 +80,7 @@ ends = [next(n for n, (_, end) in enumerate(solution["offset_mapping"]) if end >
 batch = processor(text=[text], images=images, add_special_tokens=False, return_tensors="pt")
 with torch.no_grad():
     states = model(**batch).last_hidden_state[0, -len(solution["input_ids"]) :]
-rewards = (states[ends] @ head.T).softmax(-1)[:, 0].tolist()  # correct, perception error, reasoning error
+rewards = (states[ends] @ head[:3].T).softmax(-1)[:, 0].tolist()  # correct, perception error, reasoning error
 ```"""
 
 

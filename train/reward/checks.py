@@ -31,7 +31,8 @@ def check(config: PrmConfig) -> None:
             raise UserError(message)
     refuse_missing_flash(config.attention)
     folder = checkpoint_folder(config.backbone, weights=False)
-    refuse_to_drop_head(folder, checkpoint_config_of(folder), config.head, config.surprise, config.verdicts)
+    declared = checkpoint_config_of(folder)
+    refuse_to_drop_head(folder, declared, config.head, config.surprise, config.verdicts, config.loss.extra_outputs)
     refuse_missing_tracker(config.report_to)
     if config.prompt_template not in (None, *TEMPLATES):
         raise UserError(f"unknown prompt template {config.prompt_template!r}; give one of {', '.join(TEMPLATES)}")
@@ -98,6 +99,15 @@ def _head_conflicts(config: PrmConfig) -> list[tuple[bool, str]]:
         (
             not step and config.surprise,
             "a verdict head cannot read surprise; set surprise: false, or head: step",
+        ),
+        (
+            not step and config.loss.value > 0,
+            "a verdict head has no output for the value; set loss.value: 0, or head: step",
+        ),
+        (
+            config.loss.value > 0 and config.loss.labels == "counts",
+            "loss.labels: counts teaches `correct` what loss.value teaches the value; set loss.value: 0, or loss.labels"
+            " to soft or hard",
         ),
     ]
 

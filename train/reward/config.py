@@ -54,10 +54,12 @@ class LossConfig:
         threshold: a step is wrong if its target is at most this value; used by hard labels, after_first_error, weights,
             pairs and critiques. Default: by fusion rule: Monte Carlo values are wrong at 0, relative ones below 0.8,
             others below 0.5.
-        concentration: labels=counts: concentration of the Beta distribution around the predicted reward, in rollouts.
+        concentration: counts and the value: concentration of the Beta distribution around the prediction, in rollouts.
         error_kinds: train the head to tell perception errors from reasoning errors; otherwise only right from wrong.
         wrong_weight: weight of a wrong step; a correct step has weight 1.
         balance: give correct and wrong steps equal total weight within each question type, before wrong_weight.
+        value: weight of the likelihood of rollout counts under a further output of the step head, the value (0: no such
+            output).
         siblings: weight of the pairwise loss between a correct and a wrong step after the same prefix.
         candidates: weight of the pairwise loss between right and wrong solutions of a problem.
         steps: weight of the step loss; 0 trains on critiques alone.
@@ -71,11 +73,17 @@ class LossConfig:
     error_kinds: bool = True
     wrong_weight: PositiveFloat = 1.0
     balance: bool = False
+    value: NonNegativeFloat = 0.0
     siblings: NonNegativeFloat = 0.0
     candidates: NonNegativeFloat = 0.0
     steps: NonNegativeFloat = 1.0
     critique: NonNegativeFloat = 0.0
     vocabulary: bool = False
+
+    @property
+    def extra_outputs(self) -> tuple[str, ...]:
+        """The outputs of the step head that are learnt beside the classes."""
+        return ("value",) if self.value else ()
 
 
 @dataclass(frozen=True)

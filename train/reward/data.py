@@ -57,14 +57,14 @@ def learnable(tree: Tree, loss: LossConfig) -> Tree:
 def _is_learnt(path: LabelledPath, loss: LossConfig) -> bool:
     if loss.candidates and path.right is not None:
         return True
-    if not (loss.steps or loss.siblings):  # critiques alone
+    if not (loss.steps or loss.siblings or loss.value):  # critiques alone
         return bool(critiques_of([path], {node: k for k, node in enumerate(path.nodes)}, "", loss.threshold))
     return any(_target(label, loss, path.problem.id) != IGNORE for label in path.labels)
 
 
 def lacking(loss: LossConfig) -> str:
     """What a dataset without learnable solutions lacks, with the fix."""
-    if not (loss.steps or loss.siblings):
+    if not (loss.steps or loss.siblings or loss.value):
         return "a step to criticise; set loss.critique: 0 and loss.steps: 1, or label more steps"
     if loss.labels == "counts":
         return "a labelled step with rollouts; use a dataset with counts, or loss.labels: soft"
@@ -200,6 +200,19 @@ def check_pairs(pairs: tuple[bool, bool], loss: LossConfig) -> None:
             "no problem has a right and a wrong step after the same prefix, which loss.siblings compares; set it to 0,"
             " or give a dataset of trees"
         )
+
+
+def check_counts(counted: bool, loss: LossConfig) -> None:
+    """UserError if the value has nothing to learn; `counted` says whether any example has counts of rollouts."""
+    if loss.value and not counted:
+        raise UserError(
+            "no labelled step has rollouts, which loss.value learns from; set it to 0, or give a dataset with counts"
+        )
+
+
+def has_counts(example: Example) -> bool:
+    """Whether a labelled step of an example has counts of rollouts."""
+    return any(label.target is not None and label.mc_valid for label in _labels(example).values())
 
 
 def has_pairs(example: Example, loss: LossConfig) -> tuple[bool, bool]:

@@ -18,11 +18,11 @@ from vlprm.model.reward_model import CORRECT, StepOutput
 IGNORE = -100
 
 
-def training_loss(output: StepOutput, batch: dict[str, Any], totals_4: Tensor, config: LossConfig) -> Tensor:
-    """The loss of a batch of `train.reward.batches.batch_rows`. `totals_4` of the global batch: weight of labelled
-    steps, sibling pairs, candidate pairs, weight of critique ids."""
+def training_loss(output: StepOutput, batch: dict[str, Any], totals_5: Tensor, config: LossConfig) -> Tensor:
+    """The loss of a batch of `train.reward.batches.batch_rows`. `totals_5` of the global batch: weight of labelled
+    steps, sibling pairs, candidate pairs, weight of critique ids, weight of labelled steps with rollouts."""
     log_p_BSO = log_probabilities(output.logits, config)
-    steps, siblings, candidates, taught = totals_4.clamp(min=1e-6)
+    steps, siblings, candidates, taught, counted = totals_5.clamp(min=1e-6)
     loss: Tensor = config.steps * step_loss(log_p_BSO, batch, config) / steps
     if config.critique and output.taught_nats is not None:
         loss = loss + config.critique * (batch["taught_weights"] * output.taught_nats).sum() / taught
@@ -32,6 +32,8 @@ def training_loss(output: StepOutput, batch: dict[str, Any], totals_4: Tensor, c
     if config.candidates:
         mean_BC = candidate_means(logit_BS, batch["paths"])
         loss = loss + config.candidates * pairwise_loss(mean_BC, batch["candidates"]) / candidates
+    if output.value is not None:
+        loss = loss + config.value * value_loss(output.value, batch, config) / counted
     return loss
 
 
@@ -59,6 +61,16 @@ def step_loss(log_p_BSO: Tensor, batch: dict[str, Any], config: LossConfig) -> T
         log_N: Tensor = log_p_N + (1 - target_N) * (log_kind_N - log_error_N)
     else:
         log_N = target_N * log_right_N + (1 - target_N) * log_kind_N
+    return -(weight_N * log_N).sum()
+
+
+def value_loss(value_BS: Tensor, batch: dict[str, Any], config: LossConfig) -> Tensor:
+    """Weighted sum over labelled steps with rollouts: negative log-likelihood of their counts under the value, of which
+    `value_BS` is the logit."""
+    counted_BS = (batch["labels"] != IGNORE) & (batch["counts"][..., 1] > 0)
+    log_p_N = F.logsigmoid(value_BS[counted_BS].float())
+    log_N = beta_binomial(log_p_N, batch["counts"][counted_BS], config.concentration)
+    weight_N: Tensor = batch["weights"][counted_BS]
     return -(weight_N * log_N).sum()
 
 
