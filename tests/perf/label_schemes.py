@@ -60,6 +60,7 @@ STATE, VERDICT = "last state, text layers learn", "verdict token of two, text la
 IN_BOTH: dict[str, Scheme] = {
     "demo (soft, keep)": Scheme(),
     "value": Scheme(loss={"value": 1.0}),
+    "ranks": Scheme(loss={"ranks": 1.0}),
 }
 SCHEMES: dict[str, Scheme] = {
     **IN_BOTH,

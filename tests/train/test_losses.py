@@ -21,11 +21,12 @@ from train.reward.losses import (
     candidate_means,
     log_probabilities,
     pairwise_loss,
+    rank_loss,
     step_loss,
     training_loss,
     value_loss,
 )
-from train.reward.trees import merged
+from train.reward.trees import is_wrong, merged
 from vlprm.data.dataset import LabelledPath
 from vlprm.model.inputs import InputBuilder
 from vlprm.model.loading import Checkpoint
@@ -33,7 +34,7 @@ from vlprm.model.reward_loading import load_reward_model
 from vlprm.model.reward_model import StepOutput
 
 PACKED = ["qwen2_vl", "qwen2_5_vl", "qwen3_vl", "internvl", "llava_onevision", "perception_lm", "llava"]
-ALL = LossConfig(balance=True, siblings=0.7, candidates=0.3, value=0.5)
+ALL = LossConfig(balance=True, siblings=0.7, candidates=0.3, value=0.5, ranks=0.4)
 
 
 def one_step(logits: list[float], label: float, kind: int = -1, **batch: Any) -> tuple[Tensor, dict[str, Any]]:
@@ -111,6 +112,38 @@ def test_the_value_takes_nothing_from_the_classes(backbone: Path, trees: list[li
         slopes.append(gradient(checkpoint, [rows], loss)[1]["score.weight"])
     assert slopes[1][3].abs().max() > 0
     assert slopes[1][:3].flatten().tolist() == pytest.approx(slopes[0].flatten().tolist(), abs=1e-6)
+
+
+def test_ranks_rise_along_a_solution_and_fall_at_its_error() -> None:
+    """Compared with the formula; without an error there is no e^0, and the only correct step costs nothing."""
+    a, b, c = 0.3, -0.2, 1.1
+    logit = torch.tensor([[a, b, c]], requires_grad=True)
+    with_error = rank_loss(logit, torch.tensor([[[1, 1, -1]]]), 2.0)
+    below = 1 + math.exp(c + 2)
+    first, second = math.exp(a) / (math.exp(a) + below), math.exp(b) / (math.exp(a) + math.exp(b) + below)
+    assert with_error.item() == pytest.approx(-(math.log(first) + math.log(second)) / 2, abs=1e-5)
+    (slope,) = torch.autograd.grad(with_error, logit)
+    assert slope[0, 0] < 0 < slope[0, 2]
+    last = math.exp(b) / (math.exp(a) + math.exp(b))
+    for ranked, expected in (([[1, 1, 0]], -math.log(last) / 2), ([[0, 0, 1]], 0.0), ([[0, 0, 0]], 0.0)):
+        loss = rank_loss(logit, torch.tensor([ranked]), 2.0)
+        assert loss.item() == pytest.approx(expected, abs=1e-5)
+        assert torch.autograd.grad(loss, logit)[0].isfinite().all()
+
+
+def test_steps_are_ranked_up_to_the_first_error(inputs: InputBuilder, trees: list[list[LabelledPath]]) -> None:
+    rows = [labelled_row(tree, inputs, LossConfig(ranks=1.0), {}) for tree in trees]
+    for row, tree in zip(rows, trees, strict=True):
+        learnt = [labels for labels in ([la for la in p.labels if la.target is not None] for p in tree) if labels]
+        wrong = [[is_wrong(label, None) for label in labels] for labels in learnt]
+        ends = [of.index(True) if True in of else len(of) for of in wrong]
+        assert [len(right) for right, _ in row.ranked] == [end for end in ends if end]
+        assert [error >= 0 for _, error in row.ranked] == [
+            True in of for of, end in zip(wrong, ends, strict=True) if end
+        ]
+        assert all(row.wrong[error] for _, error in row.ranked if error >= 0)
+        assert not any(row.wrong[k] for right, _ in row.ranked for k in right)
+    assert {error >= 0 for row in rows for _, error in row.ranked} == {True, False}
 
 
 def test_a_pair_is_the_farther_apart_the_less_it_costs() -> None:
@@ -217,7 +250,8 @@ def test_a_tree_in_one_sequence_has_the_loss_and_gradients_of_its_paths(
     tiny_backbone: Any, trees: list[list[LabelledPath]], family: str, head: str
 ) -> None:
     """Branches have uneven lengths and crops, and prompts have two images; in float32."""
-    loss = LossConfig(error_kinds=head != "verdict", value=0.5 if head == "surprise" else 0.0)
+    more = {"value": 0.5, "ranks": 0.5} if head == "surprise" else {}
+    loss = LossConfig(error_kinds=head != "verdict", **more)  # type: ignore[arg-type]
     checkpoint = trained(tiny_backbone(family), "verdict" if head == "verdict" else "step", head == "surprise", loss)
     uneven = [[shortened(path, i % 2) for i, path in enumerate(tree)] for tree in trees[:5]]
     other = trees[1][0].problem.images

@@ -60,6 +60,9 @@ class LossConfig:
         balance: give correct and wrong steps equal total weight within each question type, before wrong_weight.
         value: weight of the likelihood of rollout counts under a further output of the step head, the value (0: no such
             output).
+        ranks: weight of PQM's loss along a solution: the reward rises over its correct steps, and is lower at its first
+            error.
+        margin: ranks: by how much the log-odds of an error should be lower.
         siblings: weight of the pairwise loss between a correct and a wrong step after the same prefix.
         candidates: weight of the pairwise loss between right and wrong solutions of a problem.
         steps: weight of the step loss; 0 trains on critiques alone.
@@ -74,6 +77,8 @@ class LossConfig:
     wrong_weight: PositiveFloat = 1.0
     balance: bool = False
     value: NonNegativeFloat = 0.0
+    ranks: NonNegativeFloat = 0.0
+    margin: NonNegativeFloat = 4.0
     siblings: NonNegativeFloat = 0.0
     candidates: NonNegativeFloat = 0.0
     steps: NonNegativeFloat = 1.0

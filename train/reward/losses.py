@@ -16,13 +16,15 @@ from train.reward.config import LossConfig
 from vlprm.model.reward_model import CORRECT, StepOutput
 
 IGNORE = -100
+NEVER = -1e9  # a logit of what is not there
 
 
-def training_loss(output: StepOutput, batch: dict[str, Any], totals_5: Tensor, config: LossConfig) -> Tensor:
-    """The loss of a batch of `train.reward.batches.batch_rows`. `totals_5` of the global batch: weight of labelled
-    steps, sibling pairs, candidate pairs, weight of critique ids, weight of labelled steps with rollouts."""
+def training_loss(output: StepOutput, batch: dict[str, Any], totals_6: Tensor, config: LossConfig) -> Tensor:
+    """The loss of a batch of `train.reward.batches.batch_rows`. `totals_6` of the global batch: weight of labelled
+    steps, sibling pairs, candidate pairs, weight of critique ids, weight of labelled steps with rollouts, ranked
+    solutions."""
     log_p_BSO = log_probabilities(output.logits, config)
-    steps, siblings, candidates, taught, counted = totals_5.clamp(min=1e-6)
+    steps, siblings, candidates, taught, counted, ranked = totals_6.clamp(min=1e-6)
     loss: Tensor = config.steps * step_loss(log_p_BSO, batch, config) / steps
     if config.critique and output.taught_nats is not None:
         loss = loss + config.critique * (batch["taught_weights"] * output.taught_nats).sum() / taught
@@ -32,6 +34,8 @@ def training_loss(output: StepOutput, batch: dict[str, Any], totals_5: Tensor, c
     if config.candidates:
         mean_BC = candidate_means(logit_BS, batch["paths"])
         loss = loss + config.candidates * pairwise_loss(mean_BC, batch["candidates"]) / candidates
+    if config.ranks:
+        loss = loss + config.ranks * rank_loss(logit_BS, batch["ranked"], config.margin) / ranked
     if output.value is not None:
         loss = loss + config.value * value_loss(output.value, batch, config) / counted
     return loss
@@ -87,6 +91,23 @@ def pairwise_loss(logit_BK: Tensor, pairs_P3: Tensor) -> Tensor:
     """Bradley-Terry loss: sum of -log sigmoid(better - worse) over pairs (row, better, worse)."""
     row_P, better_P, worse_P = pairs_P3.unbind(-1)
     return -F.logsigmoid(logit_BK[row_P, better_P] - logit_BK[row_P, worse_P]).sum()
+
+
+def rank_loss(logit_BS: Tensor, ranked_BCS: Tensor, margin: float) -> Tensor:
+    """PQM's loss (arXiv 2410.11287), summed over solutions. With the logits Q of a solution's correct steps 1..n and of
+    its error w: the mean over its correct steps t of
+
+        -log e^Q_t / (e^Q_1 + ... + e^Q_t + e^0 + e^(Q_w + margin))
+
+    The e^0, which keeps correct steps above a probability of one half, is there only if there is an error. Later steps
+    of a solution stand after earlier ones in `ranked_BCS`."""
+    right_BCS, wrong_BCS = ranked_BCS > 0, ranked_BCS < 0
+    logit_BCS = logit_BS[:, None].expand(ranked_BCS.shape)
+    so_far_BCS = logit_BCS.masked_fill(~right_BCS, NEVER).logcumsumexp(-1)
+    half_BC1 = torch.zeros_like(so_far_BCS[..., :1]).masked_fill(~wrong_BCS.any(-1, keepdim=True), NEVER)
+    errors_BCE = torch.cat([half_BC1, (logit_BCS + margin).masked_fill(~wrong_BCS, NEVER)], dim=-1)
+    nats_BCS = torch.logaddexp(so_far_BCS, errors_BCE.logsumexp(-1, keepdim=True)) - logit_BCS
+    return (nats_BCS * right_BCS / right_BCS.sum(-1, keepdim=True).clamp(min=1)).sum()
 
 
 def candidate_means(logit_BS: Tensor, paths_BCS: Tensor) -> Tensor:
