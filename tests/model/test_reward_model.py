@@ -13,13 +13,13 @@ from vlprm.model import token_nats
 from vlprm.model.checkpoint_config import CheckpointConfig, load_checkpoint_config
 from vlprm.model.loading import load_policy
 from vlprm.model.reward_loading import load_reward_model, save_reward_model
-from vlprm.model.reward_model import surprise
+from vlprm.model.reward_model import EXTRA_OUTPUTS, surprise
 from vlprm.schema import Problem
 from vlprm.scoring.tree import score, score_steps, score_whole
 from vlprm.tasks import TASKS
 
 
-@pytest.fixture(params=[(False, ()), (True, ()), (False, ("value",))], ids=["state", "surprise", "value"])
+@pytest.fixture(params=[(False, ()), (True, ()), (False, EXTRA_OUTPUTS)], ids=["state", "surprise", "value"])
 def trained(backbone: Path, tmp_path: Path, request: pytest.FixtureRequest) -> Path:
     surprised, outputs = request.param
     checkpoint = load_reward_model(backbone, new_head="step", reads_surprise=surprised, extra_outputs=outputs)
@@ -127,7 +127,7 @@ def test_what_cannot_be_loaded_is_named(trained: Path, backbone: Path, tmp_path:
     other = tmp_path / "other_head"
     shutil.copytree(trained, other)
     save_file({**weights, "score.weight": torch.zeros(2, 64)}, other / "model.safetensors", {"format": "pt"})
-    with pytest.raises(ValueError, match=r"other_head has score\.weight of shape \(2, 64\), not \([34], 6[46]\)"):
+    with pytest.raises(ValueError, match=r"other_head has score\.weight of shape \(2, 64\), not \([35], 6[46]\)"):
         load_reward_model(other)
     lacking = tmp_path / "lacking"
     shutil.copytree(trained, lacking)

@@ -15,8 +15,9 @@ names contain one of them, and of those that they are compared with, are printed
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -32,7 +33,7 @@ from train.prm import main as train
 from train.reward.config import PrmConfig
 from vlprm.metrics import auroc, bootstrap_interval
 from vlprm.runs.config import parse
-from vlprm.scoring.derived import valued
+from vlprm.scoring.derived import Scores, cautious, valued
 from vlprm.search.select import rewards_of
 from vlprm.serving.config import ModelConfig
 
@@ -55,17 +56,22 @@ class Scheme:
 
 
 VALUE_WEIGHTS = (0.5, 1.0)  # of a scheme whose model gives a value, beside `correct` alone
+RISKS = (0.5, 1.0)  # of a scheme whose model gives standard deviations, beside none
 TEXT = {"surprise": False, "freeze": ("vision", "projector")}  # the text layers learn, as in the field's recipes
 STATE, VERDICT = "last state, text layers learn", "verdict token of two, text layers learn"
+COUNTS = Scheme(loss={"labels": "counts"})
 IN_BOTH: dict[str, Scheme] = {
     "demo (soft, keep)": Scheme(),
     "value": Scheme(loss={"value": 1.0}),
     "ranks": Scheme(loss={"ranks": 1.0}),
+    "counts": COUNTS,
+    "counts, concentration learned": replace(
+        COUNTS, loss={**COUNTS.loss, "concentration": "learned", "evidence": 0.05}, against="counts"
+    ),
 }
 SCHEMES: dict[str, Scheme] = {
     **IN_BOTH,
     "hard": Scheme(loss={"labels": "hard"}),
-    "counts": Scheme(loss={"labels": "counts"}),
     "stop after the first error": Scheme(rows={"after_first_error": "stop"}),
     "mask after the first error": Scheme(rows={"after_first_error": "mask"}),
     "no error kinds": Scheme(loss={"error_kinds": False}),
@@ -130,7 +136,14 @@ def measured(name: str, scheme: Scheme, right: dict[str, Any]) -> dict[str, Any]
         "weighted_vote": chosen["weighted_majority"],
         "against": scheme.against,
         "best_of_8_less": {"points": float(100 * less.mean()), "ci": [100 * x for x in bootstrap_interval(less)]},
-        "best_of_8_by_value": {w: best_of_8(with_value(pools, w)) for w in VALUE_WEIGHTS if scheme.loss.get("value")},
+        "best_of_8_by_value": {
+            w: best_of_8(rewarded(pools, partial(valued, weight=w))) for w in VALUE_WEIGHTS if scheme.loss.get("value")
+        },
+        "best_of_8_by_risk": {
+            r: best_of_8(rewarded(pools, partial(cautious, risk=r)))
+            for r in RISKS
+            if scheme.loss.get("concentration") == "learned"
+        },
     }
     print(row, flush=True)
     return row
@@ -140,13 +153,13 @@ def best_of_8(pools: list[Pool]) -> Any:
     return measures.selection(pools, AGGREGATION)[f"prm_{AGGREGATION}"]
 
 
-def with_value(pools: list[Pool], weight: float) -> list[Pool]:
-    """The pools with rewards in which the value has this weight."""
+def rewarded(pools: list[Pool], derived: Callable[[Scores], Scores]) -> list[Pool]:
+    """The pools with the rewards of derived scores."""
     return [
         replace(
             pool,
             candidates=tuple(
-                replace(candidate, rewards=rewards_of(valued(scores, weight)))
+                replace(candidate, rewards=rewards_of(derived([*scores])))
                 for candidate, scores in zip(pool.candidates, pool.scores, strict=True)
             ),
         )

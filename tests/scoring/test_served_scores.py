@@ -96,17 +96,18 @@ def test_a_step_heads_scores_stand_at_the_ends_of_its_steps(server: StandIn, mad
 
 def test_a_value_is_read_from_the_softmax_over_all_outputs(server: StandIn, made: Callable[..., Path]) -> None:
     """What a server returns gives the score that the logits give in this process; a row of 0 and 1 gives none."""
-    folder = made("step", outputs=("value",))
+    names = ("value", "concentration")
+    folder = made("step", outputs=names)
     row = row_of(folder)
-    logits_TO = torch.randn(len(row.ids), 4, generator=torch.Generator().manual_seed(0))
+    logits_TO = torch.randn(len(row.ids), 5, generator=torch.Generator().manual_seed(0))
     rows = logits_TO.softmax(-1).tolist()
     server.reply = lambda body: pooled(rows)
-    whole = StepOutput(logits=logits_TO[None, :, :3], **extra_logits(logits_TO[None], ["value"]))
+    whole = StepOutput(logits=logits_TO[None, :, :3], **extra_logits(logits_TO[None], names))
     own = step_scores(whole, "step")[0]
     for mine, found in zip([own[end] for end in row.step_ends], served(folder, server), strict=True):
         assert found is not None
         assert dataclasses.astuple(found) == pytest.approx(dataclasses.astuple(mine), abs=1e-6)
-    rows[row.step_ends[0]] = [1.0, 0.0, 0.0, 0.0]
+    rows[row.step_ends[0]] = [1.0, 0.0, 0.0, 0.0, 0.0]
     assert [found is None for found in served(folder, server)] == [k == 0 for k in range(len(STEPS))]
     server.reply = lambda body: pooled([[1.0, 0.0, 0.0]] * len(row.ids))
     assert served(folder, server) == [None] * len(STEPS)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from dataclasses import replace
 from pathlib import Path
@@ -19,6 +20,7 @@ from train.reward.losses import (
     IGNORE,
     beta_binomial,
     candidate_means,
+    count_nats,
     log_probabilities,
     pairwise_loss,
     rank_loss,
@@ -31,7 +33,7 @@ from vlprm.data.dataset import LabelledPath
 from vlprm.model.inputs import InputBuilder
 from vlprm.model.loading import Checkpoint
 from vlprm.model.reward_loading import load_reward_model
-from vlprm.model.reward_model import StepOutput
+from vlprm.model.reward_model import StepOutput, concentration
 
 PACKED = ["qwen2_vl", "qwen2_5_vl", "qwen3_vl", "internvl", "llava_onevision", "perception_lm", "llava"]
 ALL = LossConfig(balance=True, siblings=0.7, candidates=0.3, value=0.5, ranks=0.4)
@@ -72,6 +74,27 @@ def test_counts_are_a_beta_binomial_draw() -> None:
     rates = torch.linspace(0.01, 0.99, 99)
     likeliest = rates[beta_binomial(rates.log(), torch.tensor([[6.0, 8.0]]).expand(99, 2), 10.0).argmax()]
     assert 0.65 < float(likeliest) < 0.8
+
+
+def test_a_concentration_is_learnt_where_the_counts_show_it() -> None:
+    """Sure of a share that the rollouts have, unsure of one that they have not; finite where all rollouts agree, at any
+    mean and concentration."""
+    assert concentration(torch.tensor([0.0])).item() == pytest.approx(4.0)
+    config = LossConfig(labels="counts", concentration="learned")
+    logit = torch.zeros(2, requires_grad=True)
+    log_p, counts = torch.tensor([0.5, 0.9]).log(), torch.tensor([[4.0, 8.0], [1.0, 8.0]])
+    nats = count_nats(log_p, counts, logit, config)
+    assert nats.tolist() == pytest.approx((-beta_binomial(log_p, counts, 4.0)).tolist(), abs=1e-5)
+    (slope,) = torch.autograd.grad(nats.sum(), logit, retain_graph=True)
+    assert slope[0] < 0 < slope[1]
+    more = count_nats(log_p, counts, logit, replace(config, evidence=0.05)) - nats
+    assert more.tolist() == pytest.approx([0.0, 0.05 * (0.9 - 1 / 8) * 4], abs=1e-5)
+    for right in (0.0, 8.0):
+        for p, z in itertools.product((-30.0, 0.0, 30.0), (-50.0, 0.0, 1e4)):
+            mean, sure = torch.tensor([p], requires_grad=True), torch.tensor([z], requires_grad=True)
+            loss = count_nats(torch.nn.functional.logsigmoid(mean), torch.tensor([[right, 8.0]]), sure, config).sum()
+            slopes = torch.autograd.grad(loss, (mean, sure))
+            assert all(x.isfinite().all() for x in (loss, *slopes))
 
 
 def test_counts_and_error_kinds_are_learnt_side_by_side() -> None:
@@ -232,7 +255,9 @@ def assert_same(
     assert worst[0] < bound, worst
 
 
-@pytest.mark.parametrize("loss", [ALL, LossConfig(labels="counts"), LossConfig(labels="hard", wrong_weight=2.0)])
+@pytest.mark.parametrize(
+    "loss", [ALL, LossConfig(labels="counts", concentration="learned"), LossConfig(labels="hard", wrong_weight=2.0)]
+)
 def test_the_loss_is_the_same_however_a_batch_is_split(
     backbone: Path, trees: list[list[LabelledPath]], loss: LossConfig
 ) -> None:
@@ -250,7 +275,7 @@ def test_a_tree_in_one_sequence_has_the_loss_and_gradients_of_its_paths(
     tiny_backbone: Any, trees: list[list[LabelledPath]], family: str, head: str
 ) -> None:
     """Branches have uneven lengths and crops, and prompts have two images; in float32."""
-    more = {"value": 0.5, "ranks": 0.5} if head == "surprise" else {}
+    more = {"value": 0.5, "ranks": 0.5, "concentration": "learned"} if head == "surprise" else {}
     loss = LossConfig(error_kinds=head != "verdict", **more)  # type: ignore[arg-type]
     checkpoint = trained(tiny_backbone(family), "verdict" if head == "verdict" else "step", head == "surprise", loss)
     uneven = [[shortened(path, i % 2) for i, path in enumerate(tree)] for tree in trees[:5]]

@@ -63,9 +63,14 @@ CONTRADICTIONS: dict[str, tuple[dict[str, Any], str]] = {
     "verdicts of a step head": ({"verdicts": ("Yes", "No")}, "Yes and No have no effect; leave out verdicts"),
     "value of a verdict head": (
         {"head": "verdict", "loss": LossConfig(value=1.0)},
-        "has no output for the value; set loss.value: 0, or head: step",
+        "has no output for the value; set head: step, or leave out loss.value",
     ),
     "value beside counts": ({"loss": LossConfig(value=1.0, labels="counts")}, "what loss.value teaches the value; set"),
+    "concentration of nothing": (
+        {"loss": LossConfig(concentration="learned")},
+        "is learned from the counts of rollouts; set loss.labels: counts or loss.value: 1, or give",
+    ),
+    "evidence without a learned concentration": ({"loss": LossConfig(evidence=0.1)}, "set loss.concentration: learned"),
     "surprise of a verdict head": ({"head": "verdict", "surprise": True}, "set surprise: false, or head: step"),
     "frozen text with adapters": ({"lora_rank": 4, "freeze": ("text",)}, "take text out of freeze, or set lora_rank"),
     "flash for trees": ({"attention": Attention(text="flash"), "bfloat16": True}, "as with rows.of: trees; set"),

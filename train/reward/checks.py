@@ -101,8 +101,18 @@ def _head_conflicts(config: PrmConfig) -> list[tuple[bool, str]]:
             "a verdict head cannot read surprise; set surprise: false, or head: step",
         ),
         (
-            not step and config.loss.value > 0,
-            "a verdict head has no output for the value; set loss.value: 0, or head: step",
+            not step and bool(config.loss.extra_outputs),
+            f"a verdict head has no output for the {' and the '.join(config.loss.extra_outputs)}; set head: step, or"
+            " leave out loss.value and loss.concentration",
+        ),
+        (
+            config.loss.concentration == "learned" and not (config.loss.value or config.loss.labels == "counts"),
+            "a concentration is learned from the counts of rollouts; set loss.labels: counts or loss.value: 1, or give"
+            " loss.concentration a number",
+        ),
+        (
+            config.loss.evidence > 0 and config.loss.concentration != "learned",
+            "loss.evidence lowers a learned concentration; set loss.concentration: learned, or loss.evidence: 0",
         ),
         (
             config.loss.value > 0 and config.loss.labels == "counts",

@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from train.reward.config import LossConfig
-from vlprm.model.reward_model import CORRECT, StepOutput
+from vlprm.model.reward_model import CORRECT, StepOutput, concentration
 
 IGNORE = -100
 NEVER = -1e9  # a logit of what is not there
@@ -25,7 +25,7 @@ def training_loss(output: StepOutput, batch: dict[str, Any], totals_6: Tensor, c
     solutions."""
     log_p_BSO = log_probabilities(output.logits, config)
     steps, siblings, candidates, taught, counted, ranked = totals_6.clamp(min=1e-6)
-    loss: Tensor = config.steps * step_loss(log_p_BSO, batch, config) / steps
+    loss: Tensor = config.steps * step_loss(log_p_BSO, batch, config, output.concentration) / steps
     if config.critique and output.taught_nats is not None:
         loss = loss + config.critique * (batch["taught_weights"] * output.taught_nats).sum() / taught
     logit_BS = log_p_BSO[..., CORRECT] - log_p_BSO[..., CORRECT + 1 :].logsumexp(-1)
@@ -37,7 +37,7 @@ def training_loss(output: StepOutput, batch: dict[str, Any], totals_6: Tensor, c
     if config.ranks:
         loss = loss + config.ranks * rank_loss(logit_BS, batch["ranked"], config.margin) / ranked
     if output.value is not None:
-        loss = loss + config.value * value_loss(output.value, batch, config) / counted
+        loss = loss + config.value * value_loss(output.value, batch, config, output.concentration) / counted
     return loss
 
 
@@ -47,10 +47,12 @@ def log_probabilities(logits_BSO: Tensor, config: LossConfig) -> Tensor:
     return logits_BSO.float() if config.vocabulary else F.log_softmax(logits_BSO.float(), dim=-1)
 
 
-def step_loss(log_p_BSO: Tensor, batch: dict[str, Any], config: LossConfig) -> Tensor:
+def step_loss(
+    log_p_BSO: Tensor, batch: dict[str, Any], config: LossConfig, concentration_BS: Tensor | None = None
+) -> Tensor:
     """Weighted sum over labelled steps: cross-entropy with the target (p for correct, 1 - p for the error kind), or the
     negative log-likelihood of the counts and of the error kind. If the kind is unknown or not trained, the error
-    outputs are summed."""
+    outputs are summed. `concentration_BS` has the logits of learned concentrations."""
     labelled_BS = batch["labels"] != IGNORE
     log_p_NO = log_p_BSO[labelled_BS]
     weight_N: Tensor = batch["weights"][labelled_BS]
@@ -61,30 +63,44 @@ def step_loss(log_p_BSO: Tensor, batch: dict[str, Any], config: LossConfig) -> T
         log_kind_N = log_p_NO.gather(1, kind_N.clamp(min=0)[:, None]).squeeze(1)
         log_kind_N = torch.where(kind_N >= 0, log_kind_N, log_error_N)
     if config.labels == "counts":
-        log_p_N = beta_binomial(log_right_N, batch["counts"][labelled_BS], config.concentration)
-        log_N: Tensor = log_p_N + (1 - target_N) * (log_kind_N - log_error_N)
+        learned_N = None if concentration_BS is None else concentration_BS[labelled_BS]
+        nats_N = count_nats(log_right_N, batch["counts"][labelled_BS], learned_N, config)
+        log_N: Tensor = (1 - target_N) * (log_kind_N - log_error_N) - nats_N
     else:
         log_N = target_N * log_right_N + (1 - target_N) * log_kind_N
     return -(weight_N * log_N).sum()
 
 
-def value_loss(value_BS: Tensor, batch: dict[str, Any], config: LossConfig) -> Tensor:
-    """Weighted sum over labelled steps with rollouts: negative log-likelihood of their counts under the value, of which
-    `value_BS` is the logit."""
+def value_loss(
+    value_BS: Tensor, batch: dict[str, Any], config: LossConfig, concentration_BS: Tensor | None = None
+) -> Tensor:
+    """Weighted sum over labelled steps with rollouts: negative log-likelihood of their counts under the value.
+    `value_BS` has its logits, `concentration_BS` those of learned concentrations."""
     counted_BS = (batch["labels"] != IGNORE) & (batch["counts"][..., 1] > 0)
     log_p_N = F.logsigmoid(value_BS[counted_BS].float())
-    log_N = beta_binomial(log_p_N, batch["counts"][counted_BS], config.concentration)
+    learned_N = None if concentration_BS is None else concentration_BS[counted_BS]
     weight_N: Tensor = batch["weights"][counted_BS]
-    return -(weight_N * log_N).sum()
+    return (weight_N * count_nats(log_p_N, batch["counts"][counted_BS], learned_N, config)).sum()
 
 
-def beta_binomial(log_right_N: Tensor, counts_N2: Tensor, concentration: float) -> Tensor:
-    """Log-likelihood (N,) of counts (right, valid) under a Beta-Binomial with the predicted reward as its mean, without
-    the constant binomial coefficient."""
-    right_N, all_N = counts_N2.unbind(-1)
-    mean_N = log_right_N.exp().clamp(1e-4, 1 - 1e-4)
-    a_N, b_N = mean_N * concentration, (1 - mean_N) * concentration
-    return _log_beta(a_N + right_N, b_N + all_N - right_N) - _log_beta(a_N, b_N)
+def count_nats(log_mean_N: Tensor, counts_N2: Tensor, learned_N: Tensor | None, config: LossConfig) -> Tensor:
+    """Negative log-likelihood (N,) of counts (right, valid). With the logits `learned_N` of learned concentrations, it
+    has BetaPRM's penalty on a high one where the mean misses the share of right rollouts (arXiv 2605.15529)."""
+    if learned_N is None:
+        assert not isinstance(config.concentration, str)
+        return -beta_binomial(log_mean_N, counts_N2, config.concentration)
+    concentration_N, (right_N, all_N) = concentration(learned_N), counts_N2.unbind(-1)
+    missed_N: Tensor = (log_mean_N.detach().exp() - right_N / all_N.clamp(min=1)).abs()
+    return config.evidence * missed_N * concentration_N - beta_binomial(log_mean_N, counts_N2, concentration_N)
+
+
+def beta_binomial(log_mean_N: Tensor, counts_N2: Tensor, rollouts: float | Tensor) -> Tensor:
+    """Log-likelihood (N,) of counts (right, valid) under a Beta-Binomial with this mean and a concentration of so many
+    `rollouts`, without the constant binomial coefficient."""
+    right_N, all_N = counts_N2.double().unbind(-1)  # float32 loses the differences of a high concentration
+    mean_N = log_mean_N.double().exp().clamp(1e-4, 1 - 1e-4)
+    a_N, b_N = mean_N * rollouts, (1 - mean_N) * rollouts
+    return (_log_beta(a_N + right_N, b_N + all_N - right_N) - _log_beta(a_N, b_N)).float()
 
 
 def pairwise_loss(logit_BK: Tensor, pairs_P3: Tensor) -> Tensor:

@@ -10,11 +10,13 @@ The class of a model with a step head is its backbone's class plus `score`, name
 servers recognise this name, and transformers' loss lookup does not take it for a language model. The step
 head has the outputs correct, perception error and reasoning error, the verdict head correct and wrong. A step head may
 have further outputs (`EXTRA_OUTPUTS`), which are no classes: *value* is the probability that a rollout from here ends
-right (OVM, arXiv 2311.09724; AlphaMath, 2405.03553; beside `correct` in BiRM, 2503.04618).
+right (OVM, arXiv 2311.09724; AlphaMath, 2405.03553; beside `correct` in BiRM, 2503.04618), and *concentration* says
+how sure the model is of the share of right rollouts, in rollouts (BetaPRM, 2605.15529).
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -22,6 +24,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 from transformers import PreTrainedModel
 from transformers.modeling_outputs import TokenClassifierOutput
 
@@ -31,18 +34,20 @@ from vlprm.model.tree_attention import mask_for
 from vlprm.schema import StepScore
 
 OUTPUTS = ("correct", "perception", "reasoning")
-EXTRA_OUTPUTS = ("value",)
+EXTRA_OUTPUTS = ("value", "concentration")
+CONCENTRATION, LEAST_CONCENTRATION = 4.0, 1e-3  # of a head without training, and of any head; as in BetaPRM
 CORRECT = 0
 SURPRISES = 2  # features: the least likely token, the whole step
 
 
 @dataclass
 class StepOutput(TokenClassifierOutput):  # type: ignore[misc]
-    """`logits` (B, S, O) of the classes, correct first. `value` (B, S): its logit, if the head has one. `surprise`
-    (B, S, 2) in nats, if the head reads it. `taught_nats` (N): negative log-likelihoods of the ids that the LM head
-    learns, if any. `states` (B, R + T, D) with a KV cache: the R states given, then the new ones."""
+    """`logits` (B, S, O) of the classes, correct first. `value` and `concentration` (B, S): their logits, if the head
+    has them. `surprise` (B, S, 2) in nats, if the head reads it. `taught_nats` (N): negative log-likelihoods of the ids
+    that the LM head learns, if any. `states` (B, R + T, D) with a KV cache: the R states given, then the new ones."""
 
     value: Tensor | None = None
+    concentration: Tensor | None = None
     surprise: Tensor | None = None
     taught_nats: Tensor | None = None
     states: Tensor | None = None
@@ -53,17 +58,27 @@ def step_scores(output: StepOutput, head: str) -> list[list[StepScore]]:
     would rank like a number."""
     scores_BSO = output.logits.float().softmax(-1)
     value_BS = None if output.value is None else output.value.float().sigmoid()
-    if not all(numbers.isfinite().all() for numbers in (scores_BSO, value_BS) if numbers is not None):
+    sd_BS = None
+    if output.concentration is not None:
+        mean_BS = scores_BSO[..., CORRECT] if value_BS is None else value_BS
+        sd_BS = (mean_BS * (1 - mean_BS) / (1 + concentration(output.concentration))).sqrt()
+    if not all(numbers.isfinite().all() for numbers in (scores_BSO, value_BS, sd_BS) if numbers is not None):
         raise UserError("the reward model's scores are not finite numbers; train it or copy it again")
     if head == "verdict":
         return [[StepScore(right, None, None) for right, _ in scores] for scores in scores_BSO.tolist()]
-    columns = [*scores_BSO.unbind(-1), None if output.surprise is None else output.surprise[..., 0], value_BS]
+    columns = [*scores_BSO.unbind(-1), None if output.surprise is None else output.surprise[..., 0], value_BS, sd_BS]
     rows, steps = scores_BSO.shape[:2]
     listed = [[[None] * steps] * rows if column is None else column.tolist() for column in columns]
     return [
-        [StepScore(p, q, r, nats, value=value) for p, q, r, nats, value in zip(*of_row, strict=True)]
+        [StepScore(p, q, r, nats, value=value, sd=sd) for p, q, r, nats, value, sd in zip(*of_row, strict=True)]
         for of_row in zip(*listed, strict=True)
     ]
+
+
+def concentration(logit: Tensor) -> Tensor:
+    """The concentration of a Beta distribution, in rollouts, from its logit; float32."""
+    start = math.log(math.expm1(CONCENTRATION - LEAST_CONCENTRATION))
+    return F.softplus(logit.float() + start) + LEAST_CONCENTRATION
 
 
 def extra_logits(logits_BSO: Tensor, names: Sequence[str]) -> dict[str, Tensor]:

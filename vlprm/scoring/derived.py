@@ -1,5 +1,5 @@
 """Rewards that are computed from scores: without training, from the verdicts of any vision-language model or from its
-likelihood of a step; or from the value that a reward model gives beside `correct`."""
+likelihood of a step; or from the value and the standard deviation that a reward model gives beside `correct`."""
 
 from __future__ import annotations
 
@@ -55,6 +55,18 @@ def valued(scores: Sequence[StepScore | None], weight: float) -> Scores:
     return [
         None
         if score is None or score.value is None
-        else replace(score, correct=(1 - weight) * score.correct + weight * score.value)
+        else replace(
+            score,
+            correct=(1 - weight) * score.correct + weight * score.value,
+            sd=None if score.sd is None else weight * score.sd,
+        )
+        for score in scores
+    ]
+
+
+def cautious(scores: Sequence[StepScore | None], risk: float) -> Scores:
+    """The reward less `risk` standard deviations (BetaPRM's mu - lambda sigma, arXiv 2605.15529); may be negative."""
+    return [
+        None if score is None or score.sd is None else replace(score, correct=score.correct - risk * score.sd)
         for score in scores
     ]
