@@ -190,6 +190,20 @@ def test_n_steps_are_sampled_at_a_depth(method: str) -> None:
     assert all(s.solution.stop == "answer" for s in found.pool)
 
 
+def test_a_beam_that_narrows_samples_as_many_steps() -> None:
+    """Four prefixes at first, then three, two and one; the steps at each depth are as many as without narrowing, and so
+    are the tokens that the policy samples."""
+    asked: dict[int, list[int]] = {}
+    for narrowing in (0, 1):
+        scorer = Truth()
+        (found,) = run("step_beam", PROBLEMS[:1], scorer, width=2, narrowing=narrowing)
+        asked[narrowing] = [*scorer.asked, found.cost.policy_sampled]
+        assert len(found.pool) == (1 if narrowing else 4)
+        assert {len(s.solution.steps) for s in found.pool} == {4}
+    assert asked[0] == asked[1] == [8, 8, 8, 8, 64]
+    assert accuracy(run("step_beam", width=2, narrowing=1)) > 0.7
+
+
 @pytest.mark.parametrize("method", STEPWISE)
 def test_a_solution_that_does_not_end_is_no_result(method: str) -> None:
     for found in run(method, max_steps=2):
@@ -235,7 +249,7 @@ def test_candidates_without_answers_are_not_chosen_and_none_at_all_is_no_error()
 @pytest.mark.parametrize(
     ("field", "value", "least"),
     [*((name, 0, 1) for name in ("n", "width", "rounds", "max_steps", "max_tokens")), ("budget", -1, 0),
-     ("temperature", -0.1, 0), ("temperature", float("nan"), 0)],
+     ("narrowing", -1, 0), ("temperature", -0.1, 0), ("temperature", float("nan"), 0)],
 )  # fmt: skip
 def test_no_candidates_is_no_search(field: str, value: float, least: int) -> None:
     """Refused before any method begins, however the config was made."""
