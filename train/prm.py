@@ -79,7 +79,7 @@ def make_trainer(config: PrmConfig, checkpoint: Checkpoint, train: Batches, held
         args=training_arguments(
             config,
             steps,
-            label_names=["labels", "error_kinds", "wrong"],
+            label_names=["labels", "error_kinds", "wrong", "counts"],
             eval_strategy="steps" if config.held_out else "no",
             eval_steps=config.checkpoint_every,
             dataloader_num_workers=config.workers,

@@ -126,7 +126,7 @@ def _last_metrics(run: Path) -> str:
     shown = [line for line in lines if "eval_step_auroc" in line]
     if not shown:
         return "No metrics were measured."
-    names = [name for name in shown[-1] if name.startswith(("eval_step_", "eval_found_"))]
+    names = [name for name in shown[-1] if name.startswith(("eval_step_", "eval_found_", "eval_value_"))]
     return "\n".join(f"- {name.removeprefix('eval_')}: {shown[-1][name]:.4g}" for name in names)
 
 

@@ -63,6 +63,7 @@ HELD_OUT = {
     "eval_step_brier": "Brier score",
     "eval_found_perception": "perception errors found",
     "eval_found_reasoning": "reasoning errors found",
+    "eval_value_brier": "Brier score of the value",
 }
 
 ROUND_MEASURES = {
