@@ -13,13 +13,15 @@ from vlprm.model import token_nats
 from vlprm.model.checkpoint_config import CheckpointConfig, load_checkpoint_config
 from vlprm.model.loading import load_policy
 from vlprm.model.reward_loading import load_reward_model, save_reward_model
-from vlprm.model.reward_model import EXTRA_OUTPUTS, surprise
+from vlprm.model.reward_model import surprise
 from vlprm.schema import Problem
 from vlprm.scoring.tree import score, score_steps, score_whole
 from vlprm.tasks import TASKS
 
 
-@pytest.fixture(params=[(False, ()), (True, ()), (False, EXTRA_OUTPUTS)], ids=["state", "surprise", "value"])
+@pytest.fixture(
+    params=[(False, ()), (True, ()), (False, ("value", "concentration"))], ids=["state", "surprise", "value"]
+)
 def trained(backbone: Path, tmp_path: Path, request: pytest.FixtureRequest) -> Path:
     surprised, outputs = request.param
     checkpoint = load_reward_model(backbone, new_head="step", reads_surprise=surprised, extra_outputs=outputs)

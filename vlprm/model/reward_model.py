@@ -9,9 +9,9 @@ process reward without a trained head: Yuan et al., arXiv 2412.01981.)
 The class of a model with a step head is its backbone's class plus `score`, named `<Family>ForTokenClassification`:
 servers recognise this name, and transformers' loss lookup does not take it for a language model. The step
 head has the outputs correct, perception error and reasoning error, the verdict head correct and wrong. A step head may
-have further outputs (`EXTRA_OUTPUTS`), which are no classes: *value* is the probability that a rollout from here ends
-right (OVM, arXiv 2311.09724; AlphaMath, 2405.03553; beside `correct` in BiRM, 2503.04618), and *concentration* says
-how sure the model is of the share of right rollouts, in rollouts (BetaPRM, 2605.15529).
+have extra outputs, which are no classes: *value* is the probability that a rollout from here ends right (OVM, arXiv
+2311.09724; AlphaMath, 2405.03553; beside `correct` in BiRM, 2503.04618), and *concentration* says how sure the model is
+of the share of right rollouts, in rollouts (BetaPRM, 2605.15529).
 """
 
 from __future__ import annotations
@@ -34,7 +34,6 @@ from vlprm.model.tree_attention import mask_for
 from vlprm.schema import StepScore
 
 OUTPUTS = ("correct", "perception", "reasoning")
-EXTRA_OUTPUTS = ("value", "concentration")
 CONCENTRATION, LEAST_CONCENTRATION = 4.0, 1e-3  # of a head without training, and of any head; as in BetaPRM
 CORRECT = 0
 SURPRISES = 2  # features: the least likely token, the whole step

@@ -51,7 +51,7 @@ def likelihood(scores: Sequence[StepScore | None]) -> Scores:
 
 def valued(scores: Sequence[StepScore | None], weight: float) -> Scores:
     """(1 - weight) of `correct` and `weight` of the value as the reward: a weight of 1 ranks by the value alone, as OVM
-    and AlphaMath do (arXiv 2311.09724, 2405.03553), one of b / (1 + b) as BiRM's v + r / b (arXiv 2503.04618)."""
+    and AlphaMath do (arXiv 2311.09724, 2405.03553), one of 1 / (1 + beta) as BiRM's v + beta r (arXiv 2503.04618)."""
     return [
         None
         if score is None or score.value is None

@@ -68,7 +68,7 @@ class ServedScorer:
         self.head = self.inputs.config.head
         _refuse_unservable(self.folder, self.inputs)
         self.config = config
-        self.extra_outputs = extra_outputs_of(self.folder)
+        self.extra_outputs = extra_outputs_of(self.folder) if self.head == "step" else ()
         # A step head scores all steps in one call, a verdict head one step per call with a prefix that the
         # server has cached.
         self.kind: Kind = "pooling" if self.head == "step" else "chat"
