@@ -90,8 +90,9 @@ def count_nats(log_mean_N: Tensor, counts_N2: Tensor, learned_N: Tensor | None, 
         assert not isinstance(config.concentration, str)
         return -beta_binomial(log_mean_N, counts_N2, config.concentration)
     concentration_N, (right_N, all_N) = concentration(learned_N), counts_N2.unbind(-1)
-    missed_N: Tensor = (log_mean_N.detach().exp() - right_N / all_N.clamp(min=1)).abs()
-    return config.evidence * missed_N * concentration_N - beta_binomial(log_mean_N, counts_N2, concentration_N)
+    missed_N = (log_mean_N.detach().exp() - right_N / all_N.clamp(min=1)).abs()
+    penalty_N: Tensor = config.evidence * missed_N * concentration_N
+    return penalty_N - beta_binomial(log_mean_N, counts_N2, concentration_N)
 
 
 def beta_binomial(log_mean_N: Tensor, counts_N2: Tensor, rollouts: float | Tensor) -> Tensor:
