@@ -61,10 +61,16 @@ def main(config: ParityConfig) -> None:
 def gaps(own: Sequence[Sequence[StepScore | None]], served: Sequence[Sequence[StepScore | None]]) -> Gaps:
     """The gaps between two lists of scores per solution. UserError if no step has both scores."""
     pairs = [pair for a, b in zip(own, served, strict=True) for pair in zip(a, b, strict=True)]
-    apart = [abs(here.correct - there.correct) for here, there in pairs if here is not None and there is not None]
+    apart = [_gap(here, there) for here, there in pairs if here is not None and there is not None]
     if not apart:
         raise UserError(f"the servers scored none of the {len(pairs)} steps; check their logs")
     return Gaps(max(apart), sum(apart) / len(apart), len(apart), len(pairs) - len(apart))
+
+
+def _gap(here: StepScore, there: StepScore) -> float:
+    """The largest gap between the numbers that both scores have."""
+    numbers = ((here.correct, there.correct), (here.value, there.value), (here.sd, there.sd))
+    return max(abs(a - b) for a, b in numbers if a is not None and b is not None)
 
 
 def _solutions(config: ParityConfig) -> Solutions:

@@ -79,7 +79,7 @@ def make_trainer(config: PrmConfig, checkpoint: Checkpoint, train: Batches, held
         args=training_arguments(
             config,
             steps,
-            label_names=["labels", "error_kinds", "wrong"],
+            label_names=["labels", "error_kinds", "wrong", "counts"],
             eval_strategy="steps" if config.held_out else "no",
             eval_steps=config.checkpoint_every,
             dataloader_num_workers=config.workers,
@@ -110,6 +110,7 @@ def save(config: PrmConfig, checkpoint: Checkpoint, trainer: Trainer) -> None:
         "backbone": config.backbone,
         "license": card.license_of(config.backbone),
         "surprise": config.surprise,
+        "extra_outputs": config.loss.extra_outputs,
         "seed": config.seed,
         "data_hash": "+".join(sha256_of(path)[:16] for path in config.datasets),
         "optimizer_steps": trainer.state.global_step,

@@ -277,10 +277,14 @@ def _reason(error: BaseException, kind: Any) -> str:
 class StepScore:
     """Probabilities that a step is correct, a perception error or a reasoning error, which sum to 1. The last two are
     None for a verdict head. `surprise`: nats of the step's least likely token under the backbone's LM head, if the
-    model reads it. `spread`: standard deviation of `correct` over the models of an ensemble."""
+    model reads it. `spread`: standard deviation of `correct` over the models of an ensemble. `value`: the share of
+    rollouts from here that will be right, if the model predicts it. `sd`: standard deviation of the Beta distribution
+    of this share, if the model predicts that; its mean is the value or, without one, `correct`."""
 
     correct: float
     perception: float | None
     reasoning: float | None
     surprise: float | None = None
     spread: float | None = None
+    value: float | None = None
+    sd: float | None = None

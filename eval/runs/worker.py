@@ -21,9 +21,9 @@ from vlprm.errors import ProblemError
 from vlprm.policy import all_answers
 from vlprm.runs.pools import POOL
 from vlprm.runs.ray import Work
-from vlprm.schema import SCHEMA_VERSION, Problem, Step, to_json
+from vlprm.schema import SCHEMA_VERSION, Problem, Step, StepScore, to_json
 from vlprm.scoring import Scorer
-from vlprm.scoring.local import LocalScorer, WholeSolutionScorer
+from vlprm.scoring.local import WholeSolutionScorer
 from vlprm.search import Cost, SearchConfig, SearchResult, method_named, solve
 from vlprm.search.select import voters
 
@@ -38,7 +38,7 @@ _REGION = {**_named("float64", "x0", "y0", "x1", "y1"), **_named("int64", "image
 _STEP = {**_named("string", "kind", "text"), "region": _REGION, **_named("string", "told")}
 _SOLUTION = {**_named("int64", "schema"), **_named("string", "problem_id"), "steps": List(_STEP),
              **_named("string", "answer", "stop"), **_named("int64", "tokens", "read")}  # fmt: skip
-_SCORE = _named("float64", "correct", "perception", "reasoning", "surprise")
+_SCORE = _named("float64", *(f.name for f in dataclasses.fields(StepScore)))
 _TRUTH = {**_named("bool", "correct"), **_named("string", "error_kind")}
 _CANDIDATE = {
     **_named("string", "answer", "vote"),
@@ -66,7 +66,7 @@ async def open_worker(config: RunConfig) -> AsyncIterator[Work[Job, Record]]:
     async with open_models(config.policy, reward_models, config.scorer, config.critic) as models:
         whole = None
         if config.whole:
-            assert isinstance(models.scorer, LocalScorer)
+            assert models.scorer is not None
             whole = WholeSolutionScorer(models.scorer)
 
         async def solved(unit: Sequence[Job]) -> list[Record]:

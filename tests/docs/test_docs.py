@@ -113,11 +113,14 @@ def test_what_the_pages_quote_of_the_examples_is_so() -> None:
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    """The working folder of a reader who has an image, and the models of `make demo` and configs/demo/critic.yaml."""
+    """The working folder of a reader who has an image, and the models of `make demo` and of recipes in configs/."""
     (tmp_path / "grid.png").write_bytes(TASKS["count_grid"].problem("test", 0).images[0])
     checkpoint = load_reward_model("builtin/backbone", new_head="step")
     for name in ("demo", "critic"):
         save_reward_model(checkpoint, tmp_path / "runs" / name / "prm", checkpoint.config)
+    for name, output in (("value", "value"), ("beta_prm", "concentration")):
+        made = load_reward_model("builtin/backbone", new_head="step", extra_outputs=(output,))
+        save_reward_model(made, tmp_path / "runs" / name, made.config)
     return tmp_path
 
 
@@ -159,7 +162,7 @@ def smaller(command: str) -> list[str]:
 def test_the_commands_of_the_other_scorers_run(
     folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """They use an ensemble, whole solutions, and sampled critiques."""
+    """They use an ensemble, whole solutions, sampled critiques, a value, and a standard deviation."""
     text = (ROOT / "docs/inference.md").read_text()
     _, commands = re.findall(r"```\n(python -m eval.solve .*?)```", text, re.DOTALL)
     monkeypatch.chdir(folder)
@@ -173,7 +176,7 @@ def test_the_commands_of_the_other_scorers_run(
         )
         kinds.append((config.scorer.kind, len(config.reward_model)))
         assert f"chosen from {config.search.n} candidates" in capsys.readouterr().out
-    assert kinds == [("steps", 2), ("whole", 1), ("critiques", 1), ("steps", 1)]
+    assert kinds == [("steps", 2), ("whole", 1), ("critiques", 1), *[("steps", 1)] * 3]
 
 
 def ran(folder: Path, words: list[str]) -> str:

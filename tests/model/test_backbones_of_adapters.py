@@ -14,7 +14,7 @@ import torch
 
 from tests.tiny_backbones import BACKBONES
 from train import prm
-from train.reward.config import PrmConfig, RowsConfig
+from train.reward.config import LossConfig, PrmConfig, RowsConfig
 from vlprm.model.checkpoint_config import CheckpointConfig
 from vlprm.model.loading import load_policy
 from vlprm.model.lora import add_adapters, backbone_provenance
@@ -64,12 +64,15 @@ def test_a_head_that_would_be_lost_is_refused(dataset: Path, backbone: Path, tmp
     step = reward_model(backbone, tmp_path / "step")
     surprised = reward_model(backbone, tmp_path / "surprised", reads_surprise=True)
     verdict = reward_model(backbone, tmp_path / "verdict", "verdict", verdicts=("Y", "N"))
+    valued = reward_model(backbone, tmp_path / "valued", extra_outputs=("value",))
     adapters = adapted(backbone, tmp_path / "lora")
     config = PrmConfig(dataset, tmp_path / "run", head="step")
     for folder, changes, said in (
         (step, {"head": "verdict"}, "has a trained step head, which head: verdict would drop; set head: step"),
         (step, {"surprise": True}, "the trained head of .*step has surprise: false; set the same"),
         (surprised, {}, "the trained head of .*surprised has surprise: true; set the same"),
+        (step, {"loss": LossConfig(value=1.0)}, "has the outputs correct, perception, reasoning; train the same"),
+        (valued, {}, "the trained head of .*valued has the outputs correct, perception, reasoning, value; train the"),
         (verdict, {"head": "verdict"}, "was trained with the verdicts Y and N; set the same"),
         (adapters, {}, "holds adapters, which are no backbone; merge them with train.merge, and give the result"),
         (adapters, {"lora_rank": 2}, "holds adapters"),
@@ -79,7 +82,10 @@ def test_a_head_that_would_be_lost_is_refused(dataset: Path, backbone: Path, tmp
             prm.main(asked)
         assert not asked.run.exists()
         with pytest.raises(ValueError, match=said):
-            load_reward_model(folder, new_head=asked.head, reads_surprise=asked.surprise, verdicts=asked.verdicts)
+            load_reward_model(
+                folder, new_head=asked.head, reads_surprise=asked.surprise, verdicts=asked.verdicts,
+                extra_outputs=asked.loss.extra_outputs,
+            )  # fmt: skip
     assert load_reward_model(verdict, new_head="verdict", verdicts=("Y", "N")).config.verdicts == ("Y", "N")
 
 

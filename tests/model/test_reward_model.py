@@ -19,9 +19,12 @@ from vlprm.scoring.tree import score, score_steps, score_whole
 from vlprm.tasks import TASKS
 
 
-@pytest.fixture(params=[False, True], ids=["state", "state_and_surprise"])
+@pytest.fixture(
+    params=[(False, ()), (True, ()), (False, ("value", "concentration"))], ids=["state", "surprise", "value"]
+)
 def trained(backbone: Path, tmp_path: Path, request: pytest.FixtureRequest) -> Path:
-    checkpoint = load_reward_model(backbone, new_head="step", reads_surprise=request.param)
+    surprised, outputs = request.param
+    checkpoint = load_reward_model(backbone, new_head="step", reads_surprise=surprised, extra_outputs=outputs)
     torch.manual_seed(1)
     torch.nn.init.normal_(checkpoint.model.score.weight, std=0.1)
     save_reward_model(checkpoint, tmp_path / "prm", CheckpointConfig(head="step"))
@@ -31,7 +34,7 @@ def trained(backbone: Path, tmp_path: Path, request: pytest.FixtureRequest) -> P
 def test_saved_and_loaded_scores_are_equal(trained: Path, backbone: Path, problems: list[Problem]) -> None:
     pairs = [(p, solved(p)) for p in problems[:5]]
     once, again = load_reward_model(trained), load_reward_model(trained)
-    assert score(once, pairs) == score(again, pairs)
+    assert score_steps(once, pairs) == score_steps(again, pairs)
     assert type(once.model).__name__ == "Qwen3VLForTokenClassification"
     assert set(load_file(trained / "model.safetensors")) >= {"score.weight"}
     # All weights of the backbone, including its language model, are loaded: only the head is new.
@@ -126,7 +129,7 @@ def test_what_cannot_be_loaded_is_named(trained: Path, backbone: Path, tmp_path:
     other = tmp_path / "other_head"
     shutil.copytree(trained, other)
     save_file({**weights, "score.weight": torch.zeros(2, 64)}, other / "model.safetensors", {"format": "pt"})
-    with pytest.raises(ValueError, match=r"other_head has score\.weight of shape \(2, 64\), not \(3, 6[46]\)"):
+    with pytest.raises(ValueError, match=r"other_head has score\.weight of shape \(2, 64\), not \([35], 6[46]\)"):
         load_reward_model(other)
     lacking = tmp_path / "lacking"
     shutil.copytree(trained, lacking)

@@ -4,14 +4,20 @@ change on the demo's labels, and measured on the demo's candidates, which are sa
     make demo && python -m tests.perf.label_schemes        (about four minutes per scheme on two cores)
 
 All schemes have the same data and seed. Each differs from another scheme as its name says, and the paired difference
-compares its best-of-8 with that one's. Intervals are 95% bootstrap intervals over problems. Finished work is not
-repeated.
+compares its best-of-8 with that one's. In the world of the *stranger*, the reward model starts from a larger backbone
+that was taught otherwise; in that of the *self*, from the weights of the policy, whose blind spots it shares. Intervals
+are 95% bootstrap intervals over problems. Finished work is not repeated. With words, only the rows of schemes whose
+names contain one of them, and of those that they are compared with, are printed:
+
+    python -m tests.perf.label_schemes value
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import sys
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +33,8 @@ from train.prm import main as train
 from train.reward.config import PrmConfig
 from vlprm.metrics import auroc, bootstrap_interval
 from vlprm.runs.config import parse
+from vlprm.scoring.derived import Scores, cautious, valued
+from vlprm.search.select import rewards_of
 from vlprm.serving.config import ModelConfig
 
 DEMO = Path("runs/demo")
@@ -42,13 +50,28 @@ class Scheme:
     model: dict[str, Any] = field(default_factory=dict)
     against: str = "demo (soft, keep)"
 
+    def in_self(self) -> Scheme:
+        """The same scheme for a reward model that starts from the policy."""
+        return replace(self, model={**self.model, "backbone": "builtin/policy"}, against=f"self: {self.against}")
 
+
+VALUE_WEIGHTS = (0.5, 1.0)  # of a scheme whose model gives a value, beside `correct` alone
+RISKS = (0.5, 1.0)  # of a scheme whose model gives standard deviations, beside none
 TEXT = {"surprise": False, "freeze": ("vision", "projector")}  # the text layers learn, as in the field's recipes
 STATE, VERDICT = "last state, text layers learn", "verdict token of two, text layers learn"
-SCHEMES: dict[str, Scheme] = {
+COUNTS = Scheme(loss={"labels": "counts"})
+IN_BOTH: dict[str, Scheme] = {
     "demo (soft, keep)": Scheme(),
+    "value": Scheme(loss={"value": 1.0}),
+    "ranks": Scheme(loss={"ranks": 1.0}),
+    "counts": COUNTS,
+    "counts, concentration learned": replace(
+        COUNTS, loss={**COUNTS.loss, "concentration": "learned", "evidence": 0.05}, against="counts"
+    ),
+}
+SCHEMES: dict[str, Scheme] = {
+    **IN_BOTH,
     "hard": Scheme(loss={"labels": "hard"}),
-    "counts": Scheme(loss={"labels": "counts"}),
     "stop after the first error": Scheme(rows={"after_first_error": "stop"}),
     "mask after the first error": Scheme(rows={"after_first_error": "mask"}),
     "no error kinds": Scheme(loss={"error_kinds": False}),
@@ -60,12 +83,18 @@ SCHEMES: dict[str, Scheme] = {
     STATE: Scheme(model=TEXT),
     VERDICT: Scheme(model={**TEXT, "head": "verdict"}, against=STATE),
     "verdict token of the vocabulary": Scheme({"vocabulary": True}, model={**TEXT, "head": "verdict"}, against=VERDICT),
+    **{f"self: {name}": scheme.in_self() for name, scheme in IN_BOTH.items()},
 }
 
 
 def main() -> None:
+    words = sys.argv[1:]
+    named = {name for name in SCHEMES if not words or any(word in name for word in words)}
+    named |= {SCHEMES[name].against for name in named}
     right: dict[str, Any] = {}
-    rows = [measured(name, scheme, right) for name, scheme in SCHEMES.items()]
+    rows = [measured(name, scheme, right) for name, scheme in SCHEMES.items() if name in named]
+    if words:
+        return
     spread = max(row["step_auroc"] for row in rows) - min(row["step_auroc"] for row in rows)
     write_result("label_schemes", rows, {"spread_of_step_auroc": (spread, 0.0)}, effects(rows))
 
@@ -89,7 +118,7 @@ def effects(rows: Sequence[dict[str, Any]]) -> dict[str, Effect]:
 
 def measured(name: str, scheme: Scheme, right: dict[str, Any]) -> dict[str, Any]:
     """The row of a scheme. `right` holds the accuracy of the choices of earlier schemes; this one's is added."""
-    folder = FOLDER / "label_schemes" / name.replace(" ", "_")
+    folder = FOLDER / "label_schemes" / name.replace(": ", "_").replace(" ", "_")
     trained(folder / "prm", scheme)
     demo = parse(RunConfig, ["--config", "configs/demo/eval.yaml"])
     evaluate(replace(demo, run=folder / "eval", reward_model=ModelConfig(str(folder / "prm")), whole=False))
@@ -107,9 +136,35 @@ def measured(name: str, scheme: Scheme, right: dict[str, Any]) -> dict[str, Any]
         "weighted_vote": chosen["weighted_majority"],
         "against": scheme.against,
         "best_of_8_less": {"points": float(100 * less.mean()), "ci": [100 * x for x in bootstrap_interval(less)]},
+        "best_of_8_by_value": {
+            w: best_of_8(rewarded(pools, partial(valued, weight=w))) for w in VALUE_WEIGHTS if scheme.loss.get("value")
+        },
+        "best_of_8_by_risk": {
+            r: best_of_8(rewarded(pools, partial(cautious, risk=r)))
+            for r in RISKS
+            if scheme.loss.get("concentration") == "learned"
+        },
     }
     print(row, flush=True)
     return row
+
+
+def best_of_8(pools: list[Pool]) -> Any:
+    return measures.selection(pools, AGGREGATION)[f"prm_{AGGREGATION}"]
+
+
+def rewarded(pools: list[Pool], derived: Callable[[Scores], Scores]) -> list[Pool]:
+    """The pools with the rewards of derived scores."""
+    return [
+        replace(
+            pool,
+            candidates=tuple(
+                replace(candidate, rewards=rewards_of(derived([*scores])))
+                for candidate, scores in zip(pool.candidates, pool.scores, strict=True)
+            ),
+        )
+        for pool in pools
+    ]
 
 
 def trained(folder: Path, scheme: Scheme) -> None:

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 from eval.parity import Gaps, gaps, main
 from eval.step_scores.config import ParityConfig
@@ -21,6 +22,7 @@ from tests.stored import pool_record, write_run
 from vlprm.model.checkpoint_config import Head, load_checkpoint_config
 from vlprm.model.packing import PackedRow
 from vlprm.model.reward_loading import load_reward_model, save_reward_model
+from vlprm.model.reward_model import StepOutput, extra_logits, step_scores
 from vlprm.policy.critique import critique_of, critique_text
 from vlprm.schema import Problem, Solution, Step, StepScore
 from vlprm.scoring import Scored
@@ -43,9 +45,9 @@ CROPS = sum(step.region is not None for step in STEPS)
 def made(backbone: Path, tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
     """The folder of a new reward model on the tiny backbone."""
 
-    def make(head: Head, reads_surprise: bool = False) -> Path:
+    def make(head: Head, reads_surprise: bool = False, outputs: tuple[str, ...] = ()) -> Path:
         folder = tmp_path_factory.mktemp(head)
-        checkpoint = load_reward_model(backbone, new_head=head, reads_surprise=reads_surprise)
+        checkpoint = load_reward_model(backbone, new_head=head, reads_surprise=reads_surprise, extra_outputs=outputs)
         save_reward_model(checkpoint, folder, checkpoint.config)
         return folder
 
@@ -90,6 +92,25 @@ def test_a_step_heads_scores_stand_at_the_ends_of_its_steps(server: StandIn, mad
     assert [turn["role"] for turn in body["messages"]] == ["user", "assistant"] * (CROPS + 1)
     assert body["continue_final_message"]
     assert not body["add_generation_prompt"]
+
+
+def test_a_value_is_read_from_the_softmax_over_all_outputs(server: StandIn, made: Callable[..., Path]) -> None:
+    """What a server returns gives the score that the logits give in this process; a row of 0 and 1 gives none."""
+    names = ("value", "concentration")
+    folder = made("step", outputs=names)
+    row = row_of(folder)
+    logits_TO = torch.randn(len(row.ids), 5, generator=torch.Generator().manual_seed(0))
+    rows = logits_TO.softmax(-1).tolist()
+    server.reply = lambda body: pooled(rows)
+    whole = StepOutput(logits=logits_TO[None, :, :3], **extra_logits(logits_TO[None], names))
+    own = step_scores(whole, "step")[0]
+    for mine, found in zip([own[end] for end in row.step_ends], served(folder, server), strict=True):
+        assert found is not None
+        assert dataclasses.astuple(found) == pytest.approx(dataclasses.astuple(mine), abs=1e-6)
+    rows[row.step_ends[0]] = [1.0, 0.0, 0.0, 0.0, 0.0]
+    assert [found is None for found in served(folder, server)] == [k == 0 for k in range(len(STEPS))]
+    server.reply = lambda body: pooled([[1.0, 0.0, 0.0]] * len(row.ids))
+    assert served(folder, server) == [None] * len(STEPS)
 
 
 def test_a_pooling_call_declares_tools_where_the_server_looks_for_them(

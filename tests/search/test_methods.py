@@ -13,7 +13,8 @@ from vlprm.policy import Continuation, Request, read_by_first
 from vlprm.policy.critique import Critique, critique_of, critique_text
 from vlprm.schema import Problem, Region, Solution, Step, StepScore
 from vlprm.scoring import Scored
-from vlprm.search import METHODS, Cost, Critic, SearchConfig, SearchResult, select, solve
+from vlprm.search import METHODS, Cost, Critic, ScoredSolution, SearchConfig, SearchResult, select, solve
+from vlprm.search.allocated import sound_beginning
 from vlprm.search.guided import allotted
 from vlprm.search.refined import corrected
 from vlprm.search.sampled import is_decided
@@ -61,8 +62,8 @@ class Truth:
     """Scores steps by the ground truth. It reads the problem once per attempt, and one token per step each time. If
     `knows` is false, it gives no scores."""
 
-    def __init__(self, knows: bool = True) -> None:
-        self.knows = knows
+    def __init__(self, knows: bool = True, sd: float | None = 0.1) -> None:
+        self.knows, self.sd = knows, sd
         self.asked: list[int] = []
         self.attempts: set[Hashable] = set()
 
@@ -75,7 +76,7 @@ class Truth:
 
     def _scores(self, problem: Problem, steps: Sequence[Step]) -> list[StepScore | None]:
         right = [step == RIGHT[k] for k, step in enumerate(steps)]
-        return [StepScore(0.9 if r else 0.1, None, None) if self.knows else None for r in right]
+        return [StepScore(0.9 if r else 0.1, None, None, sd=self.sd) if self.knows else None for r in right]
 
     def forget(self, problem: Problem, attempt: Hashable = None) -> None:
         pass
@@ -120,7 +121,7 @@ def accuracy(found: Sequence[SearchResult], problems: Sequence[Problem] = PROBLE
     return sum(right) / len(right)
 
 
-@pytest.mark.parametrize("method", ["best_of_n", "refined_best_of_n", OWN, *STEPWISE])
+@pytest.mark.parametrize("method", ["best_of_n", "adaptive_best_of_n", "refined_best_of_n", OWN, *STEPWISE])
 def test_a_scorer_that_knows_leads_to_right_answers(method: str) -> None:
     assert accuracy(run("pass_at_1")) < 0.4
     assert accuracy(run(method)) > 0.7
@@ -189,6 +190,20 @@ def test_n_steps_are_sampled_at_a_depth(method: str) -> None:
     assert all(s.solution.stop == "answer" for s in found.pool)
 
 
+def test_a_beam_that_narrows_samples_as_many_steps() -> None:
+    """Four prefixes at first, then three, two and one; the steps at each depth are as many as without narrowing, and so
+    are the tokens that the policy samples."""
+    asked: dict[int, list[int]] = {}
+    for narrowing in (0, 1):
+        scorer = Truth()
+        (found,) = run("step_beam", PROBLEMS[:1], scorer, width=2, narrowing=narrowing)
+        asked[narrowing] = [*scorer.asked, found.cost.policy_sampled]
+        assert len(found.pool) == (1 if narrowing else 4)
+        assert {len(s.solution.steps) for s in found.pool} == {4}
+    assert asked[0] == asked[1] == [8, 8, 8, 8, 64]
+    assert accuracy(run("step_beam", width=2, narrowing=1)) > 0.7
+
+
 @pytest.mark.parametrize("method", STEPWISE)
 def test_a_solution_that_does_not_end_is_no_result(method: str) -> None:
     for found in run(method, max_steps=2):
@@ -234,7 +249,7 @@ def test_candidates_without_answers_are_not_chosen_and_none_at_all_is_no_error()
 @pytest.mark.parametrize(
     ("field", "value", "least"),
     [*((name, 0, 1) for name in ("n", "width", "rounds", "max_steps", "max_tokens")), ("budget", -1, 0),
-     ("temperature", -0.1, 0), ("temperature", float("nan"), 0)],
+     ("narrowing", -1, 0), ("temperature", -0.1, 0), ("temperature", float("nan"), 0)],
 )  # fmt: skip
 def test_no_candidates_is_no_search(field: str, value: float, least: int) -> None:
     """Refused before any method begins, however the config was made."""
@@ -256,7 +271,7 @@ def test_of_equals_the_first_is_chosen_and_each_has_its_share(method: str) -> No
 
     class Tied(Truth):
         def _scores(self, problem: Problem, steps: Sequence[Step]) -> list[StepScore | None]:
-            return [StepScore(0.5, None, None) if self.knows else None for _ in steps]
+            return [StepScore(0.5, None, None, sd=0.1) if self.knows else None for _ in steps]
 
     for scorer in (Tied(), Tied(knows=False)):
         for found in run(method, PROBLEMS[:5], scorer):
@@ -302,6 +317,31 @@ def test_a_vote_is_over_when_it_is_decided() -> None:
     assert not is_decided(votes(None, None, None, None, None))
     sure = asyncio.run(solve("adaptive", PROBLEMS[0], Counting(1.0), config=SearchConfig(n=8)))
     assert [s.solution.answer for s in sure.pool] == ["4"] * 4
+
+
+def test_more_is_drawn_where_the_best_is_less_sure() -> None:
+    """Candidates come in fours until the bounds of the best and of its rivals are apart; new ones continue a rival from
+    before its first doubtful step."""
+    sure, unsure = (run("adaptive_best_of_n", n=16, scorer=Truth(sd=sd)) for sd in (0.05, 2.0))
+    assert [len(f.pool) for f in unsure] == [16] * len(PROBLEMS)
+    assert {len(f.pool) for f in sure} <= {4, 8, 12, 16}
+    assert sum(f.cost.tokens for f in sure) < 0.8 * sum(f.cost.tokens for f in unsure)
+    for found in sure:
+        rights = [all(s == r for s, r in zip(c.solution.steps, RIGHT, strict=True)) for c in found.pool]
+        assert rights[:4].count(True) != 1 or len(found.pool) == 4
+    with pytest.raises(ValueError, match="needs a reward model that gives standard deviations; train one with"):
+        run("adaptive_best_of_n", PROBLEMS[:1], Truth(sd=None))
+
+
+def test_a_rival_is_continued_from_before_its_first_doubtful_step() -> None:
+    def kept(*scores: tuple[float, float] | None) -> int:
+        of = tuple(score and StepScore(score[0], None, None, sd=score[1]) for score in scores)
+        return len(sound_beginning(ScoredSolution(Solution("0", tuple(RIGHT), "4", "answer", 8), of)))
+
+    assert kept((0.9, 0.1), (0.6, 0.1), (0.1, 0.0), (0.1, 0.0)) == 1
+    assert kept((0.9, 0.1), (0.9, 0.15), (0.9, 0.1), (0.1, 0.0)) == 1
+    assert kept((0.9, 0.1), None, None, None) == 0
+    assert kept(None, None, None, None) == 0
 
 
 def test_a_correction_stands_where_the_wrong_step_stood() -> None:

@@ -45,8 +45,9 @@ class Served:
 
 @contextmanager
 def serve(backbone: str | Path, head: Head, make: pytest.TempPathFactory, std: float) -> Iterator[Served]:
-    """Serves a new reward model as configs/server/parity.yaml says."""
-    checkpoint = load_reward_model(backbone, new_head=head)
+    """Serves a new reward model as configs/server/parity.yaml says; a step head has all of its outputs."""
+    outputs = ("value", "concentration") if head == "step" else None
+    checkpoint = load_reward_model(backbone, new_head=head, extra_outputs=outputs)
     if head == "step":
         torch.nn.init.normal_(checkpoint.model.score.weight, std=std, generator=torch.Generator().manual_seed(1))
     folder = make.mktemp(head)

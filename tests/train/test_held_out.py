@@ -15,17 +15,24 @@ from train.reward.losses import IGNORE
 from train.reward.trainer import HeldOutSteps, held_out_metrics, held_out_steps
 from vlprm.metrics import reliability
 
+Step = tuple[float, float, int, bool]
 
-def predicted(steps: list[tuple[float, float, int, bool]]) -> EvalPrediction:
+
+def predicted(steps: list[Step], value: float | None = None, counts: tuple[int, int] = (0, 0)) -> EvalPrediction:
     """The prediction of one row of steps, each with its reward, target, error kind (1: perception, 2: reasoning) and
-    whether it is called wrong. The row is padded with values that must not count."""
+    whether it is called wrong; all with the same value and counts. The row is padded with values that must not
+    count."""
     logits: list[list[float]] = [[math.log(p), math.log((1 - p) / 2), math.log((1 - p) / 2)] for p, *_ in steps]
     columns: list[Any] = [[step[k] for step in steps] for k in (1, 2, 3)]
     padded = [np.array([[*column, pad]]) for column, pad in zip(columns, (IGNORE, -1, IGNORE), strict=True)]
-    return EvalPrediction(np.array([[*logits, [50.0, 0.0, 0.0]]]), tuple(padded))
+    labels = (*padded, np.array([[*[counts] * len(steps), (7, 8)]]))
+    classes = np.array([[*logits, [50.0, 0.0, 0.0]]])
+    if value is None:
+        return EvalPrediction(classes, labels)
+    return EvalPrediction((classes, np.array([[*[math.log(value / (1 - value))] * len(steps), 50.0]])), labels)
 
 
-def measured(steps: list[tuple[float, float, int, bool]]) -> dict[str, float]:
+def measured(steps: list[Step]) -> dict[str, float]:
     return held_out_metrics(predicted(steps))
 
 
@@ -44,6 +51,13 @@ def test_held_out_metrics_are_those_of_a_hand_made_row() -> None:
     # Bins of a tenth: 0.92 and 0.94 against 1 and 0; 0.32 and 0.38 against 0; 0.45 against 1.
     assert found["step_ece"] == pytest.approx((0.86 + 0.70 + 0.55) / 5, abs=1e-6)
     assert (found["found_perception"], found["found_reasoning"]) == (0.5, 1.0)
+
+
+def test_a_value_is_measured_against_the_share_of_right_rollouts() -> None:
+    steps: list[Step] = [(0.9, 1.0, -1, False), (0.4, 0.0, -1, True)]
+    assert held_out_metrics(predicted(steps, 0.8, (2, 4)))["value_brier"] == pytest.approx(0.3**2, abs=1e-6)
+    assert "value_brier" not in held_out_metrics(predicted(steps, 0.8))
+    assert "value_brier" not in measured(steps)
 
 
 def test_what_is_called_wrong_is_what_the_labels_rule_says() -> None:

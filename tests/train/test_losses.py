@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from dataclasses import replace
 from pathlib import Path
@@ -19,20 +20,23 @@ from train.reward.losses import (
     IGNORE,
     beta_binomial,
     candidate_means,
+    count_nats,
     log_probabilities,
     pairwise_loss,
+    rank_loss,
     step_loss,
     training_loss,
+    value_loss,
 )
-from train.reward.trees import merged
+from train.reward.trees import is_wrong, merged
 from vlprm.data.dataset import LabelledPath
 from vlprm.model.inputs import InputBuilder
 from vlprm.model.loading import Checkpoint
 from vlprm.model.reward_loading import load_reward_model
-from vlprm.model.reward_model import StepOutput
+from vlprm.model.reward_model import StepOutput, concentration
 
 PACKED = ["qwen2_vl", "qwen2_5_vl", "qwen3_vl", "internvl", "llava_onevision", "perception_lm", "llava"]
-ALL = LossConfig(balance=True, siblings=0.7, candidates=0.3)
+ALL = LossConfig(balance=True, siblings=0.7, candidates=0.3, value=0.5, ranks=0.4)
 
 
 def one_step(logits: list[float], label: float, kind: int = -1, **batch: Any) -> tuple[Tensor, dict[str, Any]]:
@@ -72,6 +76,27 @@ def test_counts_are_a_beta_binomial_draw() -> None:
     assert 0.65 < float(likeliest) < 0.8
 
 
+def test_a_concentration_is_learnt_where_the_counts_show_it() -> None:
+    """Sure of a share that the rollouts have, unsure of one that they have not; finite where all rollouts agree, at any
+    mean and concentration."""
+    assert concentration(torch.tensor([0.0])).item() == pytest.approx(4.0)
+    config = LossConfig(labels="counts", concentration="learned")
+    logit = torch.zeros(2, requires_grad=True)
+    log_p, counts = torch.tensor([0.5, 0.9]).log(), torch.tensor([[4.0, 8.0], [1.0, 8.0]])
+    nats = count_nats(log_p, counts, logit, config)
+    assert nats.tolist() == pytest.approx((-beta_binomial(log_p, counts, 4.0)).tolist(), abs=1e-5)
+    (slope,) = torch.autograd.grad(nats.sum(), logit, retain_graph=True)
+    assert slope[0] < 0 < slope[1]
+    more = count_nats(log_p, counts, logit, replace(config, evidence=0.05)) - nats
+    assert more.tolist() == pytest.approx([0.0, 0.05 * (0.9 - 1 / 8) * 4], abs=1e-5)
+    for right in (0.0, 8.0):
+        for p, z in itertools.product((-30.0, 0.0, 30.0), (-50.0, 0.0, 1e4)):
+            mean, sure = torch.tensor([p], requires_grad=True), torch.tensor([z], requires_grad=True)
+            loss = count_nats(torch.nn.functional.logsigmoid(mean), torch.tensor([[right, 8.0]]), sure, config).sum()
+            slopes = torch.autograd.grad(loss, (mean, sure))
+            assert all(x.isfinite().all() for x in (loss, *slopes))
+
+
 def test_counts_and_error_kinds_are_learnt_side_by_side() -> None:
     """The loss is the likelihood of the counts, and the cross-entropy of the kind given that the step is wrong."""
     given, counts = [2.0, 0.5, -1.0], [[[2.0, 8.0]]]
@@ -81,6 +106,67 @@ def test_counts_and_error_kinds_are_learnt_side_by_side() -> None:
     both = step(LossConfig(labels="counts"), given, 0.25, 2, counts=counts)
     assert both == pytest.approx(alone + of_kind, abs=1e-5)
     assert step(LossConfig(labels="counts"), given, 0.25, counts=counts) == pytest.approx(alone, abs=1e-6)
+
+
+def test_the_value_is_learnt_from_rollouts_alone() -> None:
+    """A step without rollouts, or without a label, has no loss; the others have the likelihood of their counts."""
+    logit = torch.tensor([[0.7, -3.0, 2.0]], requires_grad=True)
+    batch = {
+        "labels": torch.tensor([[0.9, 0.2, IGNORE]]),
+        "counts": torch.tensor([[[6.0, 8.0], [0.0, 0.0], [1.0, 8.0]]]),
+        "weights": torch.tensor([[2.0, 1.0, 1.0]]),
+    }
+    loss = value_loss(logit, batch, LossConfig())
+    p = 1 / (1 + math.exp(-0.7))
+    expected = beta_binomial(torch.tensor([math.log(p)]), torch.tensor([[6.0, 8.0]]), 10.0)
+    assert loss.item() == pytest.approx(-2 * expected.item(), abs=1e-5)
+    (slope,) = torch.autograd.grad(loss, logit)
+    assert slope[0, 0] != 0
+    assert slope[0, 1:].tolist() == [0, 0]
+
+
+def test_the_value_takes_nothing_from_the_classes(backbone: Path, trees: list[list[LabelledPath]]) -> None:
+    """On a frozen backbone, `correct` learns the same with a value as without."""
+    slopes = []
+    for loss in (LossConfig(), LossConfig(value=1.0)):
+        checkpoint = trained(backbone, loss=loss)
+        checkpoint.model.score.weight.data[:3] = torch.linspace(-0.3, 0.3, 3 * 64).view(3, 64)
+        rows = [labelled_row(trees[0], checkpoint.inputs, loss, {})]
+        slopes.append(gradient(checkpoint, [rows], loss)[1]["score.weight"])
+    assert slopes[1][3].abs().max() > 0
+    assert slopes[1][:3].flatten().tolist() == pytest.approx(slopes[0].flatten().tolist(), abs=1e-6)
+
+
+def test_ranks_rise_along_a_solution_and_fall_at_its_error() -> None:
+    """Compared with the formula; without an error there is no e^0, and the only correct step costs nothing."""
+    a, b, c = 0.3, -0.2, 1.1
+    logit = torch.tensor([[a, b, c]], requires_grad=True)
+    with_error = rank_loss(logit, torch.tensor([[[1, 1, -1]]]), 2.0)
+    below = 1 + math.exp(c + 2)
+    first, second = math.exp(a) / (math.exp(a) + below), math.exp(b) / (math.exp(a) + math.exp(b) + below)
+    assert with_error.item() == pytest.approx(-(math.log(first) + math.log(second)) / 2, abs=1e-5)
+    (slope,) = torch.autograd.grad(with_error, logit)
+    assert slope[0, 0] < 0 < slope[0, 2]
+    last = math.exp(b) / (math.exp(a) + math.exp(b))
+    for ranked, expected in (([[1, 1, 0]], -math.log(last) / 2), ([[0, 0, 1]], 0.0), ([[0, 0, 0]], 0.0)):
+        loss = rank_loss(logit, torch.tensor([ranked]), 2.0)
+        assert loss.item() == pytest.approx(expected, abs=1e-5)
+        assert torch.autograd.grad(loss, logit)[0].isfinite().all()
+
+
+def test_steps_are_ranked_up_to_the_first_error(inputs: InputBuilder, trees: list[list[LabelledPath]]) -> None:
+    rows = [labelled_row(tree, inputs, LossConfig(ranks=1.0), {}) for tree in trees]
+    for row, tree in zip(rows, trees, strict=True):
+        learnt = [labels for labels in ([la for la in p.labels if la.target is not None] for p in tree) if labels]
+        wrong = [[is_wrong(label, None) for label in labels] for labels in learnt]
+        ends = [of.index(True) if True in of else len(of) for of in wrong]
+        assert [len(right) for right, _ in row.ranked] == [end for end in ends if end]
+        assert [error >= 0 for _, error in row.ranked] == [
+            True in of for of, end in zip(wrong, ends, strict=True) if end
+        ]
+        assert all(row.wrong[error] for _, error in row.ranked if error >= 0)
+        assert not any(row.wrong[k] for right, _ in row.ranked for k in right)
+    assert {error >= 0 for row in rows for _, error in row.ranked} == {True, False}
 
 
 def test_a_pair_is_the_farther_apart_the_less_it_costs() -> None:
@@ -135,8 +221,9 @@ def shortened(path: LabelledPath, by: int) -> LabelledPath:
     return replace(path, steps=path.steps[:end], nodes=path.nodes[:end], labels=path.labels[:end])
 
 
-def trained(folder: Path, head: str = "step", surprise: bool = False) -> Checkpoint:
-    checkpoint = load_reward_model(folder, new_head=head, reads_surprise=surprise)  # type: ignore[arg-type]
+def trained(folder: Path, head: str = "step", surprise: bool = False, loss: LossConfig = LossConfig()) -> Checkpoint:
+    outputs = loss.extra_outputs
+    checkpoint = load_reward_model(folder, new_head=head, reads_surprise=surprise, extra_outputs=outputs)  # type: ignore[arg-type]
     if head == "step":
         torch.manual_seed(1)
         torch.nn.init.normal_(checkpoint.model.score.weight, std=0.1)
@@ -168,11 +255,13 @@ def assert_same(
     assert worst[0] < bound, worst
 
 
-@pytest.mark.parametrize("loss", [ALL, LossConfig(labels="counts"), LossConfig(labels="hard", wrong_weight=2.0)])
+@pytest.mark.parametrize(
+    "loss", [ALL, LossConfig(labels="counts", concentration="learned"), LossConfig(labels="hard", wrong_weight=2.0)]
+)
 def test_the_loss_is_the_same_however_a_batch_is_split(
     backbone: Path, trees: list[list[LabelledPath]], loss: LossConfig
 ) -> None:
-    checkpoint, weights = trained(backbone), weights_of(trees, loss)
+    checkpoint, weights = trained(backbone, loss=loss), weights_of(trees, loss)
     rows = [labelled_row(tree[:3], checkpoint.inputs, loss, weights) for tree in trees[:6]]
     whole = gradient(checkpoint, [rows], loss)
     assert whole[0] > 0.1
@@ -186,8 +275,9 @@ def test_a_tree_in_one_sequence_has_the_loss_and_gradients_of_its_paths(
     tiny_backbone: Any, trees: list[list[LabelledPath]], family: str, head: str
 ) -> None:
     """Branches have uneven lengths and crops, and prompts have two images; in float32."""
-    checkpoint = trained(tiny_backbone(family), "verdict" if head == "verdict" else "step", head == "surprise")
-    loss = LossConfig(error_kinds=head != "verdict")
+    more = {"value": 0.5, "ranks": 0.5, "concentration": "learned"} if head == "surprise" else {}
+    loss = LossConfig(error_kinds=head != "verdict", **more)  # type: ignore[arg-type]
+    checkpoint = trained(tiny_backbone(family), "verdict" if head == "verdict" else "step", head == "surprise", loss)
     uneven = [[shortened(path, i % 2) for i, path in enumerate(tree)] for tree in trees[:5]]
     other = trees[1][0].problem.images
     uneven[0] = [replace(path, problem=replace(path.problem, images=path.problem.images + other)) for path in uneven[0]]

@@ -14,7 +14,7 @@ from tests.learnt import load_trees
 from train import prm
 from train.reward.checks import check
 from train.reward.config import LossConfig, PrmConfig, RowsConfig
-from train.reward.data import check_pairs, has_pairs
+from train.reward.data import check_counts, check_pairs, has_counts, has_pairs
 from vlprm.model.attention import Attention
 from vlprm.model.checkpoint_config import load_checkpoint_config
 from vlprm.model.lora import add_adapters
@@ -37,6 +37,16 @@ def test_pairs_that_are_not_there_are_refused(dataset: Path) -> None:
         check_pairs((True, False), LossConfig(siblings=1.0))
 
 
+def test_a_value_without_rollouts_is_refused(dataset: Path) -> None:
+    tree = load_trees(dataset, RowsConfig())[0]
+    assert has_counts(tree)
+    judged = [replace(p, labels=tuple(replace(la, mc_correct=0, mc_valid=0) for la in p.labels)) for p in tree]
+    assert not has_counts(judged)
+    check_counts(False, LossConfig())
+    with pytest.raises(ValueError, match=r"no labelled step has rollouts, which loss.value learns from; set it"):
+        check_counts(False, LossConfig(value=1.0))
+
+
 CONTRADICTIONS: dict[str, tuple[dict[str, Any], str]] = {
     "pairs of paths": (
         {"rows": RowsConfig(of="paths"), "loss": LossConfig(siblings=1.0, candidates=1.0)},
@@ -51,6 +61,16 @@ CONTRADICTIONS: dict[str, tuple[dict[str, Any], str]] = {
         "set loss.vocabulary: false, or loss.labels to soft or hard",
     ),
     "verdicts of a step head": ({"verdicts": ("Yes", "No")}, "Yes and No have no effect; leave out verdicts"),
+    "value of a verdict head": (
+        {"head": "verdict", "loss": LossConfig(value=1.0)},
+        "has no output for the value; set head: step, or leave out loss.value",
+    ),
+    "value beside counts": ({"loss": LossConfig(value=1.0, labels="counts")}, "what loss.value teaches the value; set"),
+    "concentration of nothing": (
+        {"loss": LossConfig(concentration="learned")},
+        "is learned from the counts of rollouts; set loss.labels: counts or loss.value: 1, or give",
+    ),
+    "evidence without a learned concentration": ({"loss": LossConfig(evidence=0.1)}, "set loss.concentration: learned"),
     "surprise of a verdict head": ({"head": "verdict", "surprise": True}, "set surprise: false, or head: step"),
     "frozen text with adapters": ({"lora_rank": 4, "freeze": ("text",)}, "take text out of freeze, or set lora_rank"),
     "flash for trees": ({"attention": Attention(text="flash"), "bfloat16": True}, "as with rows.of: trees; set"),

@@ -80,7 +80,7 @@ ends = [next(n for n, (_, end) in enumerate(solution["offset_mapping"]) if end >
 batch = processor(text=[text], images=images, add_special_tokens=False, return_tensors="pt")
 with torch.no_grad():
     states = model(**batch).last_hidden_state[0, -len(solution["input_ids"]) :]
-rewards = (states[ends] @ head.T).softmax(-1)[:, 0].tolist()  # correct, perception error, reasoning error
+rewards = (states[ends] @ head[:3].T).softmax(-1)[:, 0].tolist()  # correct, perception error, reasoning error
 ```"""
 
 
@@ -126,7 +126,7 @@ def _last_metrics(run: Path) -> str:
     shown = [line for line in lines if "eval_step_auroc" in line]
     if not shown:
         return "No metrics were measured."
-    names = [name for name in shown[-1] if name.startswith(("eval_step_", "eval_found_"))]
+    names = [name for name in shown[-1] if name.startswith(("eval_step_", "eval_found_", "eval_value_"))]
     return "\n".join(f"- {name.removeprefix('eval_')}: {shown[-1][name]:.4g}" for name in names)
 
 

@@ -31,7 +31,8 @@ def check(config: PrmConfig) -> None:
             raise UserError(message)
     refuse_missing_flash(config.attention)
     folder = checkpoint_folder(config.backbone, weights=False)
-    refuse_to_drop_head(folder, checkpoint_config_of(folder), config.head, config.surprise, config.verdicts)
+    declared = checkpoint_config_of(folder)
+    refuse_to_drop_head(folder, declared, config.head, config.surprise, config.verdicts, config.loss.extra_outputs)
     refuse_missing_tracker(config.report_to)
     if config.prompt_template not in (None, *TEMPLATES):
         raise UserError(f"unknown prompt template {config.prompt_template!r}; give one of {', '.join(TEMPLATES)}")
@@ -98,6 +99,25 @@ def _head_conflicts(config: PrmConfig) -> list[tuple[bool, str]]:
         (
             not step and config.surprise,
             "a verdict head cannot read surprise; set surprise: false, or head: step",
+        ),
+        (
+            not step and bool(config.loss.extra_outputs),
+            f"a verdict head has no output for the {' and the '.join(config.loss.extra_outputs)}; set head: step, or"
+            " leave out loss.value and loss.concentration",
+        ),
+        (
+            config.loss.concentration == "learned" and not (config.loss.value or config.loss.labels == "counts"),
+            "a concentration is learned from the counts of rollouts; set loss.labels: counts or loss.value: 1, or give"
+            " loss.concentration a number",
+        ),
+        (
+            config.loss.evidence > 0 and config.loss.concentration != "learned",
+            "loss.evidence lowers a learned concentration; set loss.concentration: learned, or loss.evidence: 0",
+        ),
+        (
+            config.loss.value > 0 and config.loss.labels == "counts",
+            "loss.labels: counts teaches `correct` what loss.value teaches the value; set loss.value: 0, or loss.labels"
+            " to soft or hard",
         ),
     ]
 

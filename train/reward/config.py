@@ -54,10 +54,18 @@ class LossConfig:
         threshold: a step is wrong if its target is at most this value; used by hard labels, after_first_error, weights,
             pairs and critiques. Default: by fusion rule: Monte Carlo values are wrong at 0, relative ones below 0.8,
             others below 0.5.
-        concentration: labels=counts: concentration of the Beta distribution around the predicted reward, in rollouts.
+        concentration: counts and the value: concentration of the Beta distribution around the prediction, in rollouts,
+            or learned, per step, by a further output of the step head.
+        evidence: weight of the penalty on a learned concentration where the prediction misses the share of right
+            rollouts.
         error_kinds: train the head to tell perception errors from reasoning errors; otherwise only right from wrong.
         wrong_weight: weight of a wrong step; a correct step has weight 1.
         balance: give correct and wrong steps equal total weight within each question type, before wrong_weight.
+        value: weight of the likelihood of rollout counts under a further output of the step head, the value (0: no such
+            output).
+        ranks: weight of PQM's loss along a solution: the reward rises over its correct steps, and is lower at its first
+            error.
+        margin: ranks: by how much the log-odds of an error should be lower.
         siblings: weight of the pairwise loss between a correct and a wrong step after the same prefix.
         candidates: weight of the pairwise loss between right and wrong solutions of a problem.
         steps: weight of the step loss; 0 trains on critiques alone.
@@ -67,15 +75,25 @@ class LossConfig:
 
     labels: Literal["soft", "hard", "counts"] = "soft"
     threshold: ClosedUnitInterval | None = None
-    concentration: PositiveFloat = 10.0
+    concentration: PositiveFloat | Literal["learned"] = 10.0
+    evidence: NonNegativeFloat = 0.0
     error_kinds: bool = True
     wrong_weight: PositiveFloat = 1.0
     balance: bool = False
+    value: NonNegativeFloat = 0.0
+    ranks: NonNegativeFloat = 0.0
+    margin: NonNegativeFloat = 4.0
     siblings: NonNegativeFloat = 0.0
     candidates: NonNegativeFloat = 0.0
     steps: NonNegativeFloat = 1.0
     critique: NonNegativeFloat = 0.0
     vocabulary: bool = False
+
+    @property
+    def extra_outputs(self) -> tuple[str, ...]:
+        """The outputs of the step head that are learnt beside the classes."""
+        learned = {"value": self.value > 0, "concentration": self.concentration == "learned"}
+        return tuple(name for name, is_learned in learned.items() if is_learned)
 
 
 @dataclass(frozen=True)

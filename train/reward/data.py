@@ -31,7 +31,8 @@ class LabelledRow:
     """A packed row with labels per step: target (IGNORE: no loss), error kind (index of the head's output; -1 unknown),
     whether it is wrong, counts (right, valid), and weight, which grows with the number of solutions that share it.
     `taught` has the weight of each critique id. `siblings` and `candidates` are (better, worse) pairs; `paths` lists
-    each candidate's steps."""
+    each candidate's steps; `ranked` has each solution's correct steps before its first error, and the error (-1:
+    none)."""
 
     id: str
     row: PackedRow
@@ -44,6 +45,7 @@ class LabelledRow:
     siblings: tuple[tuple[int, int], ...] = ()
     candidates: tuple[tuple[int, int], ...] = ()
     paths: tuple[tuple[int, ...], ...] = ()
+    ranked: tuple[tuple[tuple[int, ...], int], ...] = ()
 
 
 # --- examples
@@ -57,14 +59,14 @@ def learnable(tree: Tree, loss: LossConfig) -> Tree:
 def _is_learnt(path: LabelledPath, loss: LossConfig) -> bool:
     if loss.candidates and path.right is not None:
         return True
-    if not (loss.steps or loss.siblings):  # critiques alone
+    if not (loss.steps or loss.siblings or loss.value or loss.ranks):  # critiques alone
         return bool(critiques_of([path], {node: k for k, node in enumerate(path.nodes)}, "", loss.threshold))
     return any(_target(label, loss, path.problem.id) != IGNORE for label in path.labels)
 
 
 def lacking(loss: LossConfig) -> str:
     """What a dataset without learnable solutions lacks, with the fix."""
-    if not (loss.steps or loss.siblings):
+    if not (loss.steps or loss.siblings or loss.value or loss.ranks):
         return "a step to criticise; set loss.critique: 0 and loss.steps: 1, or label more steps"
     if loss.labels == "counts":
         return "a labelled step with rollouts; use a dataset with counts, or loss.labels: soft"
@@ -143,6 +145,7 @@ def labelled_row(
         siblings=_sibling_pairs(targets, wrong, parents) if loss.siblings else (),
         candidates=_candidate_pairs(example) if loss.candidates else (),
         paths=tuple(tuple(place[n] for n in path.nodes) for path in example) if loss.candidates else (),
+        ranked=_ranked(example, place, targets, wrong) if loss.ranks else (),
     )
 
 
@@ -187,6 +190,19 @@ def _sibling_pairs(
     return tuple((a, b) for group in groups.values() for a in group for b in group if wrong[b] and not wrong[a])
 
 
+def _ranked(
+    example: Example, place: dict[int, int], targets: Sequence[float], wrong: Sequence[bool]
+) -> tuple[tuple[tuple[int, ...], int], ...]:
+    """The labelled steps of each solution up to its first error; solutions without a correct one are left out."""
+    found = []
+    for path in example:
+        steps = [k for k in (place[n] for n in path.nodes) if targets[k] != IGNORE]
+        end = next((i for i, k in enumerate(steps) if wrong[k]), len(steps))
+        if end:
+            found.append((tuple(steps[:end]), steps[end] if end < len(steps) else -1))
+    return tuple(found)
+
+
 def check_pairs(pairs: tuple[bool, bool], loss: LossConfig) -> None:
     """UserError if a pairwise loss is on and no example has a pair for it; `pairs` says whether any has a pair of
     solutions, and of siblings."""
@@ -200,6 +216,19 @@ def check_pairs(pairs: tuple[bool, bool], loss: LossConfig) -> None:
             "no problem has a right and a wrong step after the same prefix, which loss.siblings compares; set it to 0,"
             " or give a dataset of trees"
         )
+
+
+def check_counts(counted: bool, loss: LossConfig) -> None:
+    """UserError if the value has nothing to learn; `counted` says whether any example has counts of rollouts."""
+    if loss.value and not counted:
+        raise UserError(
+            "no labelled step has rollouts, which loss.value learns from; set it to 0, or give a dataset with counts"
+        )
+
+
+def has_counts(example: Example) -> bool:
+    """Whether a labelled step of an example has counts of rollouts."""
+    return any(label.target is not None and label.mc_valid for label in _labels(example).values())
 
 
 def has_pairs(example: Example, loss: LossConfig) -> tuple[bool, bool]:

@@ -22,7 +22,7 @@ import pyarrow.parquet as pq
 import torch
 
 from train.reward.config import LossConfig, PrmConfig, RowsConfig
-from train.reward.data import Example, class_counts, examples_of, has_pairs, learnable, lengths
+from train.reward.data import Example, class_counts, examples_of, has_counts, has_pairs, learnable, lengths
 from train.reward.mixture import JoinedRows
 from train.reward.split import shown_by, worded
 from train.reward.trees import Tree, has_both, learnt_tree, tree_of
@@ -31,7 +31,7 @@ from vlprm.model.inputs import InputBuilder
 from vlprm.runs.folder import ROW_INDEX, write_atomically
 from vlprm.runs.progress import tracked
 
-VERSION = 1  # of the columns below
+VERSION = 2  # of the columns below
 KEY = b"vlprm_index"
 AT_ONCE = 64  # problems that a process measures at a time
 WORTH_PROCESSES = 2_000  # rows; fewer are measured before other processes have started
@@ -56,6 +56,7 @@ SCHEMA = pa.schema({
     "depths": pa.list_(pa.int32()),  # tokens of the longest path of each training row
     "candidates": pa.list_(pa.bool_()),  # whether a training row has pairs of solutions, and of siblings
     "siblings": pa.list_(pa.bool_()),
+    "counted": pa.list_(pa.bool_()),  # whether a training row has a labelled step with counts of rollouts
 })  # fmt: skip
 
 
@@ -210,6 +211,7 @@ def _entry(whole: Tree, problems: Problems, inputs: InputBuilder, pixels: bool) 
         "solved": sum(outcomes) / len(outcomes) if outcomes else None,
         "tokens": [tokens for tokens, _ in sizes], "depths": [depth for _, depth in sizes],
         "candidates": [of_solutions for of_solutions, _ in pairs], "siblings": [siblings for _, siblings in pairs],
+        "counted": [has_counts(example) for example in examples],
     }  # fmt: skip
 
 

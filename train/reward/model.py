@@ -39,6 +39,7 @@ def new_model(config: PrmConfig, shapes_only: bool = False) -> Checkpoint:
         verdicts=config.verdicts,
         bits=config.bits,
         attention=config.attention,
+        extra_outputs=config.loss.extra_outputs,
     )
     checkpoint_config = with_overrides(checkpoint.config, config)
     log.info("questions are asked with the prompt template %s", checkpoint_config.prompt_template)
@@ -104,6 +105,7 @@ def model_of_shards(folder: Path) -> tuple[Checkpoint, CheckpointConfig]:
     provenance = {
         "backbone": config.backbone,
         "surprise": config.surprise,
+        "extra_outputs": config.loss.extra_outputs,
         "seed": config.seed,
         "optimizer_steps": int(folder.name.rpartition("-")[2]),
     }

@@ -19,7 +19,7 @@ from accelerate import PartialState
 from train.loop.batches import plan_epoch
 from train.reward import advice
 from train.reward.config import PrmConfig, RowsConfig
-from train.reward.data import check_pairs, class_weights, lacking
+from train.reward.data import check_counts, check_pairs, class_weights, lacking
 from train.reward.index import Index, Problems, load_index
 from train.reward.mixture import JoinedRows, drawn
 from train.reward.split import held_out
@@ -49,8 +49,9 @@ def split_rows(config: PrmConfig, inputs: InputBuilder) -> tuple[Batches, Batche
     advice.on_wrong_steps(index.table["rule"].unique().to_pylist(), config.loss.threshold)
     weights = class_weights(_counts(index, learnt), config.loss)
     train = _fitting(index, rows, learnt, config.rows, inputs.context)
-    pairs = [bool(index.lists(name)[0][train].any()) for name in ("candidates", "siblings")]
-    check_pairs((pairs[0], pairs[1]), config.loss)
+    known = [bool(index.lists(name)[0][train].any()) for name in ("candidates", "siblings", "counted")]
+    check_pairs((known[0], known[1]), config.loss)
+    check_counts(known[2], config.loss)
     measured = _fitting(index, rows, kept, config.rows, inputs.context)
     tokens = index.lists("tokens")[0]
     log.info("%d problems in %d rows (%d tokens), %d held out", len(learnt), len(train), tokens[train].sum(), len(kept))

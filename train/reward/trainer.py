@@ -88,9 +88,10 @@ class StepTrainer(BatchTrainer):
         self.step_loss = loss
 
     def batch_loss(self, model: Any, batch: dict[str, Any], totals: Tensor) -> tuple[Tensor, Any]:
-        """See `train.reward.losses`. Metrics need only the logits of the outputs."""
+        """See `train.reward.losses`. Metrics need only the logits of the classes and of the value."""
         outputs = model(**model_inputs(batch))
-        return training_loss(outputs, batch, totals, self.step_loss), {"logits": outputs.logits}
+        shown = {"logits": outputs.logits} | ({} if outputs.value is None else {"value": outputs.value})
+        return training_loss(outputs, batch, totals, self.step_loss), shown
 
 
 @dataclass(frozen=True)
@@ -107,9 +108,10 @@ class HeldOutSteps:
 
 def held_out_steps(prediction: EvalPrediction) -> HeldOutSteps:
     """The labelled steps of a measurement, without padding."""
-    labels_BS, kinds_BS, wrong_BS = prediction.label_ids
+    labels_BS, kinds_BS, wrong_BS, _ = prediction.label_ids
     labelled_BS = labels_BS != IGNORE
-    logits_NO = torch.tensor(prediction.predictions[labelled_BS])
+    logits_BSO, _ = _logits(prediction)
+    logits_NO = torch.tensor(logits_BSO[labelled_BS])
     return HeldOutSteps(
         logits_NO.float().softmax(-1)[:, CORRECT].numpy(),
         labels_BS[labelled_BS],
@@ -119,9 +121,27 @@ def held_out_steps(prediction: EvalPrediction) -> HeldOutSteps:
     )
 
 
+def _logits(prediction: EvalPrediction) -> tuple[Any, Any]:
+    """The logits of the classes, and of the value or None."""
+    logits = prediction.predictions
+    return logits if isinstance(logits, tuple) else (logits, None)
+
+
+def value_metrics(prediction: EvalPrediction) -> dict[str, float]:
+    """The Brier score of the value of held-out steps against their shares of right rollouts, if there is a value."""
+    _, value_BS = _logits(prediction)
+    labels_BS, _, _, counts_BS2 = prediction.label_ids
+    counted_BS = (labels_BS != IGNORE) & (counts_BS2[..., 1] > 0)
+    if value_BS is None or not counted_BS.any():
+        return {}
+    right_N, all_N = counts_BS2[counted_BS].T
+    values_N = torch.tensor(value_BS[counted_BS]).float().sigmoid().numpy()
+    return {"value_brier": float(np.mean((values_N - right_N / all_N) ** 2))}
+
+
 def held_out_metrics(prediction: EvalPrediction) -> dict[str, float]:
     """Metrics of held-out steps against their labels (fused, not ground truth): AUROC, accuracy, calibration error and
-    Brier score of `correct`, and the recall of wrong steps per error kind."""
+    Brier score of `correct`, the recall of wrong steps per error kind, and `value_metrics`."""
     steps = held_out_steps(prediction)
     rewards, targets, right, kinds = steps.rewards, steps.targets, steps.right, steps.kinds
     found = {
@@ -136,4 +156,5 @@ def held_out_metrics(prediction: EvalPrediction) -> dict[str, float]:
         "step_ece": calibration_error(rewards, targets),
         "step_brier": float(np.mean((rewards - targets) ** 2)),
         **found,
+        **value_metrics(prediction),
     }

@@ -36,12 +36,13 @@ class ClassLoader:
     bits: Bits
     new_head: bool = False
     reads_surprise: bool = False
+    extra_outputs: tuple[str, ...] = ()
     shapes_only: bool = False
 
     def from_pretrained(self, folder: Path, dtype: torch.dtype) -> PreTrainedModel:
         config = AutoConfig.from_pretrained(folder)
         if self.new_head:
-            config.surprise = self.reads_surprise
+            config.surprise, config.extra_outputs = self.reads_surprise, list(self.extra_outputs)
         backbone = AutoModelForImageTextToText._model_mapping[type(config)]
         model_class = self.class_of(backbone)
         if self.shapes_only:

@@ -25,7 +25,7 @@ from vlprm.model.loading import (
     stored_config,
 )
 from vlprm.model.lora import backbone_of, holds_adapters, with_adapters
-from vlprm.model.reward_model import reward_class, scalar_class, verdict_class
+from vlprm.model.reward_model import OUTPUTS, reward_class, scalar_class, verdict_class
 
 log = logging.getLogger(__name__)
 
@@ -39,14 +39,16 @@ def load_reward_model(
     verdicts: tuple[str, str] | None = None,
     bits: Bits = 16,
     attention: Attention = Attention(),
+    extra_outputs: tuple[str, ...] | None = None,
 ) -> Checkpoint:
     """Load a reward model from its folder, or make one from a backbone's folder with `new_head`. A folder that has this
     head keeps it.
 
-    A new step head has zero weights (all outputs equally likely) and, with `reads_surprise`, two more features; a
-    verdict head compares the tokens `verdicts`. `bits` below 16 quantises the text layers with bitsandbytes and keeps
-    LoRA adapters separate; with 16 bits they are merged. On the device `meta`, the model has shapes but no weights:
-    they are neither downloaded nor read, and `bits` has no effect.
+    A new step head has zero weights (all outputs equally likely), two more features with `reads_surprise`, and the
+    `extra_outputs` (None: none, or those of the folder's head); a verdict head compares the tokens `verdicts`. `bits`
+    below 16 quantises the text layers with bitsandbytes and keeps LoRA adapters separate; with 16 bits they are merged.
+    On the device `meta`, the model has shapes but no weights: they are neither downloaded nor read, and `bits` has no
+    effect.
 
     UserError if weights are missing, if the folder has no reward head and `new_head` is not given, if `new_head` would
     replace a trained head, or if a verdict is not a single token.
@@ -59,7 +61,7 @@ def load_reward_model(
     if new_head is None and holds_adapters(folder):
         return _of_adapters(folder, checkpoint_config, device, dtype, bits, attention)
     if new_head is not None:
-        refuse_to_drop_head(folder, checkpoint_config, new_head, reads_surprise, verdicts)
+        refuse_to_drop_head(folder, checkpoint_config, new_head, reads_surprise, verdicts, extra_outputs)
     is_new = new_head is not None and checkpoint_config.head != new_head
     checkpoint_config = replace(
         checkpoint_config, head=new_head or checkpoint_config.head, verdicts=verdicts or checkpoint_config.verdicts
@@ -67,7 +69,8 @@ def load_reward_model(
     inputs = load_inputs(folder, checkpoint_config)
     if checkpoint_config.head == "verdict":
         return load_verdict_model(folder, inputs, device, dtype, bits, attention, shapes_only)
-    loader = ClassLoader(reward_class, inputs.family, attention, bits, is_new, reads_surprise, shapes_only)
+    extra = extra_outputs or ()
+    loader = ClassLoader(reward_class, inputs.family, attention, bits, is_new, reads_surprise, extra, shapes_only)
     return load_checkpoint(folder, loader, device, dtype, inputs)
 
 
@@ -99,6 +102,7 @@ def refuse_to_drop_head(
     head: Head,
     reads_surprise: bool,
     verdicts: tuple[str, str] | None,
+    extra_outputs: tuple[str, ...] | None,
 ) -> None:
     """UserError if training this head from the folder would drop or change a head that is trained already."""
     if holds_adapters(folder):
@@ -112,6 +116,9 @@ def refuse_to_drop_head(
         raise UserError(f"{folder} has a trained step head, which head: {head} would drop; set head: step")
     if trained == "step" and (surprise := _reads_surprise(folder)) != reads_surprise:
         raise UserError(f"the trained head of {folder} has surprise: {str(surprise).lower()}; set the same")
+    if trained == "step" and extra_outputs is not None and (had := extra_outputs_of(folder)) != extra_outputs:
+        names = ", ".join((*OUTPUTS, *had))
+        raise UserError(f"the trained head of {folder} has the outputs {names}; train the same, or from its backbone")
     if trained == head == "verdict" and verdicts not in (None, checkpoint_config.verdicts):
         raise UserError(
             f"{folder} was trained with the verdicts {' and '.join(checkpoint_config.verdicts)}; set the same"
@@ -121,6 +128,11 @@ def refuse_to_drop_head(
 
 def _reads_surprise(folder: Path) -> bool:
     return bool(stored_config(folder).get("surprise", False))
+
+
+def extra_outputs_of(folder: Path) -> tuple[str, ...]:
+    """The outputs of a folder's step head beside the classes."""
+    return tuple(stored_config(folder).get("extra_outputs", ()))
 
 
 def _of_adapters(
@@ -134,8 +146,9 @@ def _of_adapters(
     assert checkpoint_config.head != "none"
     backbone = backbone_of(folder, checkpoint_config.provenance)
     surprised = checkpoint_config.provenance.get("surprise", False)
+    extra = tuple(checkpoint_config.provenance.get("extra_outputs", ()))
     bare = load_reward_model(
-        backbone, "cpu", dtype, checkpoint_config.head, surprised, checkpoint_config.verdicts, bits, attention
+        backbone, "cpu", dtype, checkpoint_config.head, surprised, checkpoint_config.verdicts, bits, attention, extra
     )
     model = with_adapters(bare.model, folder, merged=bits == 16).to(device).eval()
     return Checkpoint(model, load_inputs(backbone, checkpoint_config))

@@ -8,17 +8,23 @@ process reward without a trained head: Yuan et al., arXiv 2412.01981.)
 
 The class of a model with a step head is its backbone's class plus `score`, named `<Family>ForTokenClassification`:
 servers recognise this name, and transformers' loss lookup does not take it for a language model. The step
-head has the outputs correct, perception error and reasoning error, the verdict head correct and wrong.
+head has the outputs correct, perception error and reasoning error, the verdict head correct and wrong. A step head may
+have extra outputs, which are no classes: *value* is the probability that a rollout from here ends right (OVM, arXiv
+2311.09724; AlphaMath, 2405.03553; beside `correct` in BiRM, 2503.04618), and *concentration* says how sure the model is
+of the share of right rollouts, in rollouts (BetaPRM, 2605.15529).
 """
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 from transformers import PreTrainedModel
 from transformers.modeling_outputs import TokenClassifierOutput
 
@@ -28,16 +34,19 @@ from vlprm.model.tree_attention import mask_for
 from vlprm.schema import StepScore
 
 OUTPUTS = ("correct", "perception", "reasoning")
+CONCENTRATION, LEAST_CONCENTRATION = 4.0, 1e-3  # of a head without training, and of any head; as in BetaPRM
 CORRECT = 0
 SURPRISES = 2  # features: the least likely token, the whole step
 
 
 @dataclass
 class StepOutput(TokenClassifierOutput):  # type: ignore[misc]
-    """`logits` (B, S, O), correct first. `surprise` (B, S, 2) in nats, if the head reads it. `taught_nats` (N):
-    negative log-likelihoods of the ids that the LM head learns, if any. `states` (B, R + T, D) with a KV cache: the R
-    states given, then the new ones."""
+    """`logits` (B, S, O) of the classes, correct first. `value` and `concentration` (B, S): their logits, if the head
+    has them. `surprise` (B, S, 2) in nats, if the head reads it. `taught_nats` (N): negative log-likelihoods of the ids
+    that the LM head learns, if any. `states` (B, R + T, D) with a KV cache: the R states given, then the new ones."""
 
+    value: Tensor | None = None
+    concentration: Tensor | None = None
     surprise: Tensor | None = None
     taught_nats: Tensor | None = None
     states: Tensor | None = None
@@ -47,15 +56,36 @@ def step_scores(output: StepOutput, head: str) -> list[list[StepScore]]:
     """Per row, a score for each of its S places, padding included. UserError if a score is not finite, because a NaN
     would rank like a number."""
     scores_BSO = output.logits.float().softmax(-1)
-    if not scores_BSO.isfinite().all():
+    value_BS = None if output.value is None else output.value.float().sigmoid()
+    sd_BS = None
+    if output.concentration is not None:
+        mean_BS = scores_BSO[..., CORRECT] if value_BS is None else value_BS
+        sd_BS = (mean_BS * (1 - mean_BS) / (1 + concentration(output.concentration))).sqrt()
+    if not all(numbers.isfinite().all() for numbers in (scores_BSO, value_BS, sd_BS) if numbers is not None):
         raise UserError("the reward model's scores are not finite numbers; train it or copy it again")
     if head == "verdict":
         return [[StepScore(right, None, None) for right, _ in scores] for scores in scores_BSO.tolist()]
-    nats_BS = [[None] * len(s) for s in scores_BSO] if output.surprise is None else output.surprise[..., 0].tolist()
+    columns = [*scores_BSO.unbind(-1), None if output.surprise is None else output.surprise[..., 0], value_BS, sd_BS]
+    rows, steps = scores_BSO.shape[:2]
+    listed = [[[None] * steps] * rows if column is None else column.tolist() for column in columns]
     return [
-        [StepScore(p, q, r, nats) for (p, q, r), nats in zip(scores, own, strict=True)]
-        for scores, own in zip(scores_BSO.tolist(), nats_BS, strict=True)
+        [StepScore(p, q, r, nats, value=value, sd=sd) for p, q, r, nats, value, sd in zip(*of_row, strict=True)]
+        for of_row in zip(*listed, strict=True)
     ]
+
+
+def concentration(logit: Tensor) -> Tensor:
+    """The concentration of a Beta distribution, in rollouts, from its logit; float32."""
+    start = math.log(math.expm1(CONCENTRATION - LEAST_CONCENTRATION))
+    return F.softplus(logit.float() + start) + LEAST_CONCENTRATION
+
+
+def extra_logits(logits_BSO: Tensor, names: Sequence[str]) -> dict[str, Tensor]:
+    """(B, S) logits of a step head's outputs beside the classes, which come first. They are counted from the mean of
+    the classes, since this difference is left in a softmax over all outputs, the answer of a server. Their gradients
+    do not reach the classes."""
+    mean_BS = logits_BSO[..., : len(OUTPUTS)].detach().mean(-1)
+    return {name: logits_BSO[..., len(OUTPUTS) + k] - mean_BS for k, name in enumerate(names)}
 
 
 @lru_cache
@@ -69,15 +99,16 @@ def reward_class(backbone_class: Any) -> type[PreTrainedModel]:
 
         def __init__(self, config: Any) -> None:
             # Servers read the number of outputs from this; the default is two.
-            config.id2label = dict(enumerate(OUTPUTS))
-            config.label2id = {name: i for i, name in enumerate(OUTPUTS)}
+            config.id2label = dict(enumerate((*OUTPUTS, *getattr(config, "extra_outputs", ()))))
+            config.label2id = {name: i for i, name in config.id2label.items()}
             # transformers' own class of this name, if any, would add a bias with random weights.
             config.token_classification_bias = False
             super().__init__(config)
             self.reads_surprise = getattr(config, "surprise", False)
+            self.extra_outputs = tuple(config.id2label.values())[len(OUTPUTS) :]
             width = config.get_text_config().hidden_size + (SURPRISES if self.reads_surprise else 0)
             # No dropout and no bias: scores are deterministic, and servers support such a head.
-            self.score = nn.Linear(width, len(OUTPUTS), bias=False)
+            self.score = nn.Linear(width, len(config.id2label), bias=False)
             self.post_init()
 
         def forward(self, step_ends: Tensor | None = None, **inputs: Any) -> Any:
@@ -85,13 +116,14 @@ def reward_class(backbone_class: Any) -> type[PreTrainedModel]:
                 return super().forward(**inputs)
             hidden_BTD, places, taught_N = _read(self, inputs)
             features_BSF = _at(hidden_BTD, step_ends)
-            states = hidden_BTD if "past_key_values" in inputs else None
-            if not self.reads_surprise:
-                return StepOutput(logits=self.score(features_BSF), taught_nats=taught_N, states=states)
-            where = places["written_in"], places["before"], step_ends.shape[1]
-            read_BS2 = surprise(self.lm_head, hidden_BTD, inputs["input_ids"], *where)
-            features_BSF = torch.cat([features_BSF, read_BS2.log1p().to(features_BSF.dtype)], dim=-1)
-            return StepOutput(logits=self.score(features_BSF), surprise=read_BS2, taught_nats=taught_N, states=states)
+            states, read_BS2 = hidden_BTD if "past_key_values" in inputs else None, None
+            if self.reads_surprise:
+                where = places["written_in"], places["before"], step_ends.shape[1]
+                read_BS2 = surprise(self.lm_head, hidden_BTD, inputs["input_ids"], *where)
+                features_BSF = torch.cat([features_BSF, read_BS2.log1p().to(features_BSF.dtype)], dim=-1)
+            logits_BSO = self.score(features_BSF)
+            classes, extra = logits_BSO[..., : len(OUTPUTS)], extra_logits(logits_BSO, self.extra_outputs)
+            return StepOutput(logits=classes, surprise=read_BS2, taught_nats=taught_N, states=states, **extra)
 
     StepRewardModel.__name__ = backbone_class.__name__.replace("ForConditionalGeneration", "ForTokenClassification")
     StepRewardModel.__qualname__ = StepRewardModel.__name__

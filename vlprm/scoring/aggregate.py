@@ -9,7 +9,8 @@ from vlprm.schema import Aggregation
 
 
 def _product(rewards: Sequence[float]) -> float:
-    return math.prod(rewards)
+    """Product; a reward below 0, as `scorer.risk` may make one, counts as 0."""
+    return math.prod(max(p, 0.0) for p in rewards)
 
 
 def _mean(rewards: Sequence[float]) -> float:
@@ -17,8 +18,8 @@ def _mean(rewards: Sequence[float]) -> float:
 
 
 def _mean_odds(rewards: Sequence[float]) -> float:
-    """Mean odds p / (1 - p), clipped near p = 1."""
-    return _mean([min(p, 1 - 1e-6) / (1 - min(p, 1 - 1e-6)) for p in rewards])
+    """Mean odds p / (1 - p), clipped at 0 and near p = 1."""
+    return _mean([p / (1 - p) for p in (min(max(p, 0.0), 1 - 1e-6) for p in rewards)])
 
 
 AGGREGATIONS: dict[Aggregation, Callable[[Sequence[float]], float]] = {

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from jsonargparse.typing import PositiveInt
+from jsonargparse.typing import ClosedUnitInterval, NonNegativeFloat, PositiveInt
 
 from vlprm.errors import UserError
 from vlprm.schema import Aggregation
@@ -21,12 +21,18 @@ class ScorerConfig:
             (share of answers of any model that call the step right, or find no wrong step up to it), joint (any model
             in this process: probability of no wrong step so far, from its verdicts), or likelihood (any model in this
             process: probability of the step's least likely token).
+        value: steps and whole: weight of the value in a reward, from 0 (the probability of correct alone) to 1 (the
+            value alone); needs a reward model trained with loss.value.
+        risk: steps and whole: standard deviations that a reward is lowered by (BetaPRM's lambda); needs a reward model
+            trained with loss.concentration: learned.
         critiques: critiques or answers of a judge sampled per solution.
         memory_tokens: maximum number of tokens in the memory of a reward model in this process, kept and new; null for
             as many as fit into the free memory of its GPU.
     """
 
     kind: Literal["steps", "whole", "critiques", "judge", "first_error", "joint", "likelihood"] = "steps"
+    value: ClosedUnitInterval = 0.0
+    risk: NonNegativeFloat = 0.0
     critiques: PositiveInt = 4
     memory_tokens: PositiveInt | None = None
 

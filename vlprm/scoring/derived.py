@@ -1,9 +1,11 @@
-"""Rewards without training: from the verdicts of any vision-language model, or from its likelihood of a step."""
+"""Rewards that are computed from scores: without training, from the verdicts of any vision-language model or from its
+likelihood of a step; or from the value and the standard deviation that a reward model gives beside `correct`."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable, Hashable, Sequence
+from dataclasses import replace
 
 from vlprm.schema import Problem, StepScore
 from vlprm.scoring import Scored, Scorer, Solutions
@@ -43,5 +45,28 @@ def likelihood(scores: Sequence[StepScore | None]) -> Scores:
     """The probability of each step's least likely token."""
     return [
         None if score is None or score.surprise is None else StepScore(math.exp(-score.surprise), None, None)
+        for score in scores
+    ]
+
+
+def valued(scores: Sequence[StepScore | None], weight: float) -> Scores:
+    """(1 - weight) of `correct` and `weight` of the value as the reward: a weight of 1 ranks by the value alone, as OVM
+    and AlphaMath do (arXiv 2311.09724, 2405.03553), one of 1 / (1 + beta) as BiRM's v + beta r (arXiv 2503.04618)."""
+    return [
+        None
+        if score is None or score.value is None
+        else replace(
+            score,
+            correct=(1 - weight) * score.correct + weight * score.value,
+            sd=None if score.sd is None else weight * score.sd,
+        )
+        for score in scores
+    ]
+
+
+def cautious(scores: Sequence[StepScore | None], risk: float) -> Scores:
+    """The reward less `risk` standard deviations (BetaPRM's mu - lambda sigma, arXiv 2605.15529); may be negative."""
+    return [
+        None if score is None or score.sd is None else replace(score, correct=score.correct - risk * score.sd)
         for score in scores
     ]

@@ -11,7 +11,8 @@ from vlprm.scoring import Scored, Scorer, Solutions
 
 
 class Ensemble:
-    """Several scorers; a step's score is the mean over them, with their spread.
+    """Several scorers; a step's score is the mean over them, with their spread. It has a value or a standard deviation
+    if all of them give one.
 
     All steps of one call are scored by the same scorers, so that no solution ranks higher because a scorer failed on
     it: those that score the most steps, and the same ones.
@@ -44,7 +45,16 @@ def _mean(scores: Sequence[StepScore | None]) -> StepScore | None:
     kinds = [(s.perception, s.reasoning) for s in known if s.perception is not None and s.reasoning is not None]
     count = len(known)
     correct = sum(s.correct for s in known) / count
-    spread = pstdev(s.correct for s in known)
+    more = {
+        "spread": pstdev(s.correct for s in known),
+        "value": _mean_of([s.value for s in known]),
+        "sd": _mean_of([s.sd for s in known]),
+    }
     if len(kinds) < count:
-        return StepScore(correct, None, None, spread=spread)
-    return StepScore(correct, sum(p for p, _ in kinds) / count, sum(r for _, r in kinds) / count, spread=spread)
+        return StepScore(correct, None, None, **more)
+    return StepScore(correct, sum(p for p, _ in kinds) / count, sum(r for _, r in kinds) / count, **more)
+
+
+def _mean_of(numbers: Sequence[float | None]) -> float | None:
+    known = [number for number in numbers if number is not None]
+    return sum(known) / len(known) if len(known) == len(numbers) else None

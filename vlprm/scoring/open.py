@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
+from functools import partial
 
 from vlprm.errors import UserError
 from vlprm.model.loading import checkpoint_config_of, checkpoint_folder, placement
@@ -16,7 +17,7 @@ from vlprm.published.load import load
 from vlprm.scoring import Scorer
 from vlprm.scoring.config import ScorerConfig
 from vlprm.scoring.critiques import CritiqueScorer
-from vlprm.scoring.derived import DerivedScorer, joint, likelihood
+from vlprm.scoring.derived import DerivedScorer, cautious, joint, likelihood, valued
 from vlprm.scoring.ensemble import Ensemble
 from vlprm.scoring.judged import FORMS, JudgeScorer
 from vlprm.scoring.local import LocalScorer, WholeSolutionScorer
@@ -42,6 +43,11 @@ async def open_scorer(models: Sequence[ModelConfig], scorer: ScorerConfig = Scor
     for a scorer that they cannot provide."""
     if scorer.kind in ("whole", "joint", "likelihood") and any(model.is_served for model in models):
         raise UserError("servers score steps only; leave out server.base_urls of the reward model for this scorer")
+    if (scorer.value or scorer.risk) and scorer.kind not in ("steps", "whole"):
+        raise UserError(
+            f"scorer.kind {scorer.kind} gives no value and no standard deviation; leave out scorer.value and"
+            " scorer.risk"
+        )
     async with AsyncExitStack() as opened:
         scorers = [await opened.enter_async_context(_opened(model, scorer)) for model in models]
         yield scorers[0] if len(scorers) == 1 else Ensemble(scorers)
@@ -72,7 +78,7 @@ async def _opened(model: ModelConfig, scorer: ScorerConfig) -> AsyncIterator[Sco
             yield CritiqueScorer(critic, prompt_template(model), scorer.critiques)
     elif model.is_served:
         async with open_served_scorer(model) as scores:
-            yield scores
+            yield _weighed(scores, model, scores.extra_outputs, scorer)
     else:
         yield _local(model, scorer)
 
@@ -85,5 +91,26 @@ def _local(model: ModelConfig, scorer: ScorerConfig) -> Scorer:
     if scorer.kind == "likelihood":
         read = load_reward_model(model.checkpoint, *where, new_head="step", reads_surprise=True)
         return DerivedScorer(LocalScorer(read, scorer.memory_tokens), likelihood)
-    local = LocalScorer(load(model.checkpoint, *where), scorer.memory_tokens)
-    return WholeSolutionScorer(local) if scorer.kind == "whole" else local
+    checkpoint = load(model.checkpoint, *where)
+    local = LocalScorer(checkpoint, scorer.memory_tokens)
+    found = WholeSolutionScorer(local) if scorer.kind == "whole" else local
+    return _weighed(found, model, getattr(checkpoint.model, "extra_outputs", ()), scorer)
+
+
+def _weighed(found: Scorer, model: ModelConfig, outputs: Sequence[str], scorer: ScorerConfig) -> Scorer:
+    """The scorer with the value and the standard deviation in its rewards, if the config asks for them. UserError if
+    the model does not give them."""
+    if scorer.value:
+        if "value" not in outputs:
+            raise UserError(f"{model.checkpoint} gives no value; set scorer.value to 0, or train it with loss.value: 1")
+        found = DerivedScorer(found, partial(valued, weight=scorer.value))
+    if scorer.risk:
+        if "concentration" not in outputs:
+            raise UserError(
+                f"{model.checkpoint} gives no standard deviation; set scorer.risk to 0, or train it with"
+                " loss.concentration: learned"
+            )
+        if "value" in outputs and not scorer.value:
+            raise UserError("the standard deviation is that of the value, which has no weight; set scorer.value to 1")
+        found = DerivedScorer(found, partial(cautious, risk=scorer.risk))
+    return found

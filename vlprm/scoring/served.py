@@ -7,9 +7,9 @@
     async with open_served_scorer(model) as served:
         scores = await served.score_steps([(problem, solution.steps)])
 
-A step head takes one call per solution, for the outputs of all tokens. A verdict head takes one call per step, for the
-log-probabilities of the two verdicts; the server's prefix cache avoids reading the earlier steps again. A step without
-a score is None (no result).
+A step head takes one call per solution, for a softmax over the outputs at each token. A verdict head takes one call per
+step, for the log-probabilities of the two verdicts; the server's prefix cache avoids reading the earlier steps again. A
+step without a score is None (no result).
 
 The server tokenizes the text of a turn. If its tokens would differ from those of training, the solution is not sent; if
 the server's token count differs from this process's, it serves another folder, and the run stops.
@@ -24,6 +24,7 @@ from collections.abc import Hashable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import torch
 from transformers import AutoConfig
 
 from vlprm.errors import UserError
@@ -31,7 +32,8 @@ from vlprm.model.image_limits import to_serve
 from vlprm.model.inputs import InputBuilder
 from vlprm.model.loading import checkpoint_folder
 from vlprm.model.packing import PackedRow
-from vlprm.model.reward_model import OUTPUTS
+from vlprm.model.reward_loading import extra_outputs_of
+from vlprm.model.reward_model import OUTPUTS, StepOutput, extra_logits, step_scores
 from vlprm.policy import all_answers
 from vlprm.prompts import verdict_text
 from vlprm.published.dialogue import dialogue, is_dialogue
@@ -66,6 +68,7 @@ class ServedScorer:
         self.head = self.inputs.config.head
         _refuse_unservable(self.folder, self.inputs)
         self.config = config
+        self.extra_outputs = extra_outputs_of(self.folder) if self.head == "step" else ()
         # A step head scores all steps in one call, a verdict head one step per call with a prefix that the
         # server has cached.
         self.kind: Kind = "pooling" if self.head == "step" else "chat"
@@ -185,7 +188,7 @@ class ServedScorer:
         if not isinstance(rows, list):
             return [None] * len(wanted)
         self._check_length(len(rows), len(row.ids), fix)
-        return [_outputs(rows[end]) for end in ends]
+        return [_outputs(rows[end], self.extra_outputs) for end in ends]
 
     def _check_length(self, read: int | None, expected: int, fix: str) -> None:
         if read not in (None, expected):
@@ -235,9 +238,16 @@ def _verdict(choice: Message, ids: Sequence[int]) -> StepScore | None:
     return StepScore(correct, None, None) if math.isfinite(correct) else None
 
 
-def _outputs(row: Any) -> StepScore | None:
-    """A token's output probabilities; None if they are something else, such as an embedding."""
+def _outputs(row: Any, extra: Sequence[str]) -> StepScore | None:
+    """The score in a token's softmax over the outputs; None if the row is something else, such as an embedding, or if
+    an output is rounded to 0 from which a further one is counted."""
     numbers = row if isinstance(row, list) and all(isinstance(p, int | float) for p in row) else []
-    if len(numbers) != len(OUTPUTS) or min(numbers) < 0 or not abs(sum(numbers) - 1) < ROUNDING:
+    if len(numbers) != len(OUTPUTS) + len(extra) or min(numbers) < 0 or not abs(sum(numbers) - 1) < ROUNDING:
         return None
-    return StepScore(*numbers)
+    if not extra:
+        return StepScore(*numbers)
+    if min(numbers) == 0:
+        return None
+    logits_O = torch.tensor(numbers, dtype=torch.float64).log()
+    more = {name: logit[None, None] for name, logit in extra_logits(logits_O, extra).items()}
+    return step_scores(StepOutput(logits=logits_O[None, None, : len(OUTPUTS)], **more), "step")[0][0]

@@ -16,7 +16,7 @@ from vlprm.policy import Policy
 from vlprm.runs.plugins import known_or_in_module
 from vlprm.schema import Aggregation, Problem
 from vlprm.scoring import Scorer
-from vlprm.search import guided, refined, sampled, select
+from vlprm.search import allocated, guided, refined, sampled, select
 from vlprm.search.attempt import Attempt, Cost, Critic, ScoredSolution, SearchConfig, SearchResult
 from vlprm.search.select import Candidate, Shares, voters
 
@@ -49,6 +49,7 @@ METHODS: dict[str, Method] = {
     "self_consistency": Method(sampled.unscored, _majority, needs_scorer=False, votes=True),
     "adaptive": Method(sampled.adaptive, _majority, needs_scorer=False, votes=True),
     "best_of_n": Method(sampled.scored),
+    "adaptive_best_of_n": Method(allocated.adaptive_best_of_n),
     "weighted_majority": Method(sampled.scored, select.weighted_majority, votes=True),
     "greedy": Method(guided.greedy),
     "step_beam": Method(guided.step_beam),

@@ -29,6 +29,7 @@ class SearchConfig:
     Args:
         n: candidates per problem; for stepwise methods, next steps sampled at each depth.
         width: next steps sampled for each kept prefix.
+        narrowing: step_beam: prefixes that the beam loses at each depth, until one is left.
         aggregation: rule that aggregates the step rewards of a candidate or a prefix into one reward.
         budget: maximum tokens per problem that policy, critic and scorer sample and read; nothing starts that would
             exceed it, except for the first candidate or depth; 0 for no limit.
@@ -43,6 +44,7 @@ class SearchConfig:
 
     n: PositiveInt = 8
     width: PositiveInt = 4
+    narrowing: NonNegativeInt = 0
     aggregation: Aggregation = "min"
     budget: NonNegativeInt = 0
     rounds: PositiveInt = 1
@@ -54,7 +56,8 @@ class SearchConfig:
 
     def __post_init__(self) -> None:
         """UserError for values out of range: only the command line checks the types."""
-        least = {"n": 1, "width": 1, "rounds": 1, "max_steps": 1, "max_tokens": 1, "budget": 0, "temperature": 0}
+        least = {"n": 1, "width": 1, "rounds": 1, "max_steps": 1, "max_tokens": 1, "budget": 0, "narrowing": 0,
+                 "temperature": 0}  # fmt: skip
         for name, bound in least.items():
             if not getattr(self, name) >= bound:
                 raise UserError(f"search.{name} is {getattr(self, name)}; give {bound} or more")

@@ -24,19 +24,23 @@ async def greedy(attempt: Attempt) -> list[ScoredSolution]:
 
 async def step_beam(attempt: Attempt) -> list[ScoredSolution]:
     """Step-level beam search, SBS(n / width, width) (AlphaMath, arXiv 2405.03553): the n / width best prefixes
-    continue; each one that ends reduces the beam by one."""
+    continue; each one that ends reduces the beam by one. With `narrowing`, the beam also loses that many prefixes at
+    each depth, down to one (after PRM-BAS, arXiv 2504.10222)."""
     return await _step_beam(attempt, max(1, attempt.config.n // attempt.config.width))
 
 
 async def _step_beam(attempt: Attempt, beams: int) -> list[ScoredSolution]:
-    """`n` next steps at the first depth, then an equal share of them for each of the `beams` best prefixes."""
+    """`n` next steps at the first depth, then an equal share of them for each of the `beams` best prefixes. A narrower
+    beam gives each of its prefixes more of them."""
     pool: list[ScoredSolution] = []
     going, counts = [_start(attempt)], [attempt.config.n]
     while going and attempt.affords_steps(going, sum(counts)):
         best = _best(attempt, await _grown(attempt, going, counts), beams - len(pool))
         pool += _ended(best)
-        going = _open(best)
-        counts = _evenly(attempt.config.n, beams)[: len(going)]
+        counts = _evenly(attempt.config.n, beams)
+        beams = max(1, beams - attempt.config.narrowing)
+        going = _open(best) if len(pool) < beams else []
+        counts = counts[: len(going)]
     return pool + going
 
 

@@ -78,8 +78,8 @@ def best_of_n(pool: Sequence[Candidate], aggregation: Aggregation) -> Shares:
 
 
 def weighted_vote(pool: Sequence[Candidate], rewards: Sequence[float | None]) -> Shares:
-    """`weighted_majority` with one reward per candidate; None has weight 0."""
-    return _vote(pool, [reward or 0.0 for reward in rewards])
+    """`weighted_majority` with one reward per candidate; None and negative ones have weight 0."""
+    return _vote(pool, [max(reward or 0.0, 0.0) for reward in rewards])
 
 
 def best(pool: Sequence[Candidate], rewards: Sequence[float | None]) -> Shares:

@@ -20,6 +20,7 @@ SELECTORS = {
     "pass_at_1": "first sample",
     "self_consistency": "majority vote",
     "adaptive": "adaptive majority vote",
+    "adaptive_best_of_n": "adaptive best of N",
     "greedy": "greedy step search",
     "step_beam": "step beam search",
     "duplicating_beam": "beam search that duplicates beams",
@@ -62,6 +63,7 @@ HELD_OUT = {
     "eval_step_brier": "Brier score",
     "eval_found_perception": "perception errors found",
     "eval_found_reasoning": "reasoning errors found",
+    "eval_value_brier": "Brier score of the value",
 }
 
 ROUND_MEASURES = {
