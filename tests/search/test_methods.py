@@ -25,7 +25,7 @@ PROBLEMS = [Problem(str(i), "counting", "Count to four.", (), "4", "integer") fo
 RIGHT = [parse_step(text) for text in ("[reasoning] 1", "[reasoning] 2", "[reasoning] 3", "[answer] 4")]
 OWN = "docs.examples.twice_the_best"
 PROMPT = 20  # tokens of the problem
-STEPWISE = ("greedy", "step_beam", "duplicating_beam", "dvts", "rebase")
+STEPWISE = ("greedy", "step_beam", "annealed_beam", "duplicating_beam", "dvts", "rebase")
 
 
 class Counting:
@@ -245,6 +245,7 @@ def test_no_candidates_is_no_search(field: str, value: float, least: int) -> Non
 def test_of_nothing_nothing_is_chosen() -> None:
     for choose in (*select.selectors("min").values(), select.likeliest):
         assert choose([]) == []
+    assert select.tie_broken([], "min") == select.vote_above([], "min", 0.5) == []
     for method in METHODS.values():
         assert method.choose([], "min") == []
     assert SearchResult("0", "best_of_n", (), [], Cost()).chosen is None
@@ -283,6 +284,32 @@ def test_one_candidate_is_chosen() -> None:
         (found,) = run(method, PROBLEMS[:1], n=1, width=1)
         assert len(found.pool) == 1
         assert found.shares == [1.0]
+
+
+def test_an_annealed_beam_starts_wide_and_narrows() -> None:
+    """Eight prefixes go on, then six, then four: each is one call; the two best of the last eight end."""
+    scorer = Truth()
+    (found,) = run("annealed_beam", PROBLEMS[:1], scorer)
+    assert found.cost.policy_calls == 1 + 8 + 6 + 4
+    assert scorer.asked == [8] * 4
+    assert len(found.pool) == 2
+
+
+def candidates(*pairs: tuple[str | None, float]) -> list[select.Candidate]:
+    return [select.Candidate(answer, (reward,), None) for answer, reward in pairs]
+
+
+def test_rewards_decide_where_the_vote_does_not() -> None:
+    tied = candidates(("a", 0.2), ("b", 0.5), ("a", 0.6), ("b", 0.4), ("c", 0.9), (None, 1.0))
+    assert select.agreement(tied) == pytest.approx(2 / 5)  # of those with an answer
+    assert select.tie_broken(tied, "min") == [0, 0, 1, 0, 0, 0]  # c has the largest reward, but fewer votes
+    assert select.vote_above(tied, "min", 0.4) == [0, 0, 0, 0, 1, 0]
+    assert select.vote_above(tied, "min", 0.39) == [0.25] * 4 + [0, 0]
+    clear = candidates(("a", 0.1), ("a", 0.1), ("b", 0.9))
+    assert select.tie_broken(clear, "min") == select.majority(clear) == [0.5, 0.5, 0]
+    unread = candidates((None, 0.1), (None, 0.9))
+    assert select.agreement(unread) == 0
+    assert select.tie_broken(unread, "min") == [0, 1]
 
 
 def test_places_are_allotted_by_reward() -> None:

@@ -92,6 +92,9 @@ COMMANDS: dict[str, Command] = {
         "eval.run", "eval.runs.config:RunConfig", "run search methods on benchmarks and record the candidates"
     ),
     "table": Command("eval.table", "eval.tables.config:TableConfig", "print tables of runs"),
+    "compare": Command(
+        "eval.compare", "eval.tables.config:CompareConfig", "compare reward models with the vote on one stored pool"
+    ),
     "score": Command("eval.score", "eval.score:ScoreConfig", "score stored outputs with a benchmark's own rule"),
     "steps": Command(
         "eval.steps", "eval.step_scores.config:StepsConfig", "evaluate a reward model on a benchmark of labelled steps"

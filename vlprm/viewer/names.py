@@ -22,6 +22,7 @@ SELECTORS = {
     "adaptive": "adaptive majority vote",
     "greedy": "greedy step search",
     "step_beam": "step beam search",
+    "annealed_beam": "beam search that narrows",
     "duplicating_beam": "beam search that duplicates beams",
     "dvts": "DVTS",
     "rebase": "REBASE",
