@@ -20,8 +20,8 @@ Reads = Callable[[Sequence[Candidate]], bool]
 
 @dataclass(frozen=True)
 class Chooser:
-    """A way to choose. `reads`: whether the reward model of the run reads a problem's candidates. `parameters`: those
-    of the run's models, if they are known. `values`: a right candidate's share of 1 is worth 1."""
+    """A way to choose among the candidates of a run's pools. `reads`: whether the run's reward model reads a problem's
+    candidates. `parameters`: those of the run's models, if they are known."""
 
     title: str
     choose: Callable[[Sequence[Candidate]], Shares]

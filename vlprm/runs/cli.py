@@ -99,6 +99,9 @@ COMMANDS: dict[str, Command] = {
     "steps": Command(
         "eval.steps", "eval.step_scores.config:StepsConfig", "evaluate a reward model on a benchmark of labelled steps"
     ),
+    "flips": Command(
+        "eval.flips", "eval.step_scores.config:FlipsConfig", "measure whether step rewards follow the image"
+    ),
     "report": Command("eval.report", "eval.tables.config:ReportConfig", "measure a run and write its page"),
     "view": Command("eval.view", "eval.tables.config:ViewConfig", "show a run in the browser, problem by problem"),
     "parity": Command(

@@ -15,9 +15,9 @@ from typing import Any
 
 from PIL import Image
 
-from vlprm.schema import AnswerType, Step
+from vlprm.schema import AnswerType, Region, Step
 from vlprm.tasks.scene import COLOURS, NEAR_COLOUR, NEAR_SHAPE, PALETTE, SHAPES, SIDE, canvas, draw_shape
-from vlprm.tasks.synthetic import Claim, Scene, SyntheticFamily, Writer
+from vlprm.tasks.synthetic import Change, Claim, Scene, SyntheticFamily, Writer, with_content
 
 _ROW = re.compile(r"\[perception\] row (\d): ([a-z ]+)")
 _SUM = re.compile(r"\[reasoning\] ([a-z ]+) by row: (\d+(?: \+ \d+)*) = (\d+)")
@@ -125,4 +125,21 @@ def _matches(row: str, target: str) -> int:
     return len(re.findall(rf"\b{re.escape(target)}\b", row))
 
 
-FAMILY = SyntheticFamily("count_grid", 1, ("colour", "shape", "both"), make, draw, ask, solve, parse_claim)
+def changes(scene: Scene) -> list[Change]:
+    """Another colour or another shape in one cell."""
+    rows, pitch, found = scene["content"]["cells"], SIDE / 3, []
+    for row, cells in enumerate(rows):
+        for column, cell in enumerate(cells):
+            others = [[c, cell[1]] for c in COLOURS] + [[cell[0], s] for s in SHAPES] if cell else []
+            # A shape may be a little larger than its cell.
+            box = Region(column * pitch - 2, row * pitch - 2, (column + 1) * pitch + 2, (row + 1) * pitch + 2)
+            for other in others:
+                if other != cell:
+                    changed = [*cells[:column], other, *cells[column + 1 :]]
+                    found.append(Change(with_content(scene, cells=[*rows[:row], changed, *rows[row + 1 :]]), (box,)))
+    return found
+
+
+FAMILY = SyntheticFamily(
+    "count_grid", 1, ("colour", "shape", "both"), make, draw, ask, solve, parse_claim, changes=changes
+)

@@ -22,7 +22,7 @@ from PIL import Image
 
 from vlprm.schema import AnswerType, Region, Step
 from vlprm.tasks.scene import COLOURS, PALETTE, canvas
-from vlprm.tasks.synthetic import Claim, Scene, SyntheticFamily, Writer
+from vlprm.tasks.synthetic import Change, Claim, Scene, SyntheticFamily, Writer, with_content
 
 SIDE, LATTICE, CELL = 512, 4, 128
 OVERVIEW_SIDE = 128
@@ -186,4 +186,20 @@ def regions(scene: Scene) -> dict[str, Region]:
     return {f"{colour} plate": _plate(scene, colour) for colour in scene["content"]["asked"]}
 
 
-FAMILY = SyntheticFamily("fine_print", 3, ("read", "same"), make, draw, ask, solve, parse_claim, regions)
+def changes(scene: Scene) -> list[Change]:
+    """Another print on a plate that is asked about, or its plate in an empty cell."""
+    plates, found = scene["content"]["plates"], []
+    taken = {(row, column) for row, column, _ in plates.values()}
+    cells = [(i // LATTICE + 1, i % LATTICE + 1) for i in range(LATTICE * LATTICE)]
+    for colour in scene["content"]["asked"]:
+        row, column, print_ = plates[colour]
+        others = [[row, column, other] for other in PRINTS if other != print_]
+        others += [[*cell, print_] for cell in cells if cell not in taken]
+        for other in others:
+            changed = with_content(scene, plates={**plates, colour: other})
+            boxes = dict.fromkeys((_plate(scene, colour), _plate(changed, colour)))
+            found.append(Change(changed, tuple(boxes)))
+    return found
+
+
+FAMILY = SyntheticFamily("fine_print", 3, ("read", "same"), make, draw, ask, solve, parse_claim, regions, changes)

@@ -66,6 +66,19 @@ class Claim:
 
 
 @dataclass(frozen=True)
+class Change:
+    """A scene with one fact of another changed, for the same question. `boxes`: where its image may differ."""
+
+    scene: Scene
+    boxes: tuple[Region, ...]
+
+
+def with_content(scene: Scene, **fields: Any) -> Scene:
+    """The scene with other values of some fields of its content."""
+    return {**scene, "content": {**scene["content"], **fields}}
+
+
+@dataclass(frozen=True)
 class SyntheticFamily:
     """One family of image problems. All functions are pure; `scene` is what `make` returned.
 
@@ -77,6 +90,7 @@ class SyntheticFamily:
                                     and for a zoom without the region that it showed
     regions(scene)               -> where the image shows what is asked about, by the labels of zooms; for families that
                                     need zooms
+    changes(scene)               -> the scenes with one visible fact changed, for `vlprm.tasks.flips`; none by default
     """
 
     name: str
@@ -88,6 +102,7 @@ class SyntheticFamily:
     solve: Callable[[Scene, Writer], list[str]]
     parse_claim: Callable[[Scene, dict[str, Any], Step], Claim | None]
     regions: Callable[[Scene], dict[str, Region]] = lambda scene: {}
+    changes: Callable[[Scene], list[Change]] = lambda scene: []
 
     def item_id(self, split: str, index: int) -> str:
         """The id of an item. UserError for an unknown split."""
