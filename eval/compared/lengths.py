@@ -12,8 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from eval.runs.curves import sizes
-from eval.runs.pools import Pool, worth
+from eval.runs.pools import Pool, sizes, worth
 from eval.runs.results import Key
 from vlprm.metrics import bootstrap_interval, grouped_interval
 from vlprm.search.select import majority

@@ -122,12 +122,12 @@ def chains(*pairs: tuple[int, bool | None]) -> Pool:
 
 def test_a_limit_of_tokens_cuts_longer_candidates() -> None:
     pools = {
-        ("b", "0"): chains((10, F), (40, T), (40, T), (20, F)),
+        ("b", "0"): chains((10, F), (40, T), (40, T), (20, T)),
         ("b", "1"): chains((10, T), (20, T), (30, T), (40, T)),
     }
     found = limits_and_chains(pools, 4)
     cells = {(cell["limit"], cell["chains"]): cell for cell in found["cells"]}
-    assert cells[40, 4]["accuracy"] == pytest.approx((0.5 + 1) / 2)
+    assert cells[40, 4]["accuracy"] == 1
     assert cells[40, 4]["tokens"] == pytest.approx((120 + 110) / 2)
     assert min(limit for limit, _ in cells) < 20
     low = min(limit for limit, _ in cells)
