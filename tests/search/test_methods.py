@@ -13,9 +13,10 @@ from vlprm.policy import Continuation, Request, read_by_first
 from vlprm.policy.critique import Critique, critique_of, critique_text
 from vlprm.schema import Problem, Region, Solution, Step, StepScore
 from vlprm.scoring import Scored
-from vlprm.search import METHODS, Cost, Critic, SearchConfig, SearchResult, select, solve
+from vlprm.search import METHODS, Cost, Critic, ScoredSolution, SearchConfig, SearchResult, select, solve
 from vlprm.search.guided import allotted
 from vlprm.search.refined import corrected
+from vlprm.search.regenerated import before_wrong
 from vlprm.search.sampled import is_decided
 from vlprm.steps import SEPARATOR, parse_step
 from vlprm.tasks.scene import rng_for
@@ -120,7 +121,7 @@ def accuracy(found: Sequence[SearchResult], problems: Sequence[Problem] = PROBLE
     return sum(right) / len(right)
 
 
-@pytest.mark.parametrize("method", ["best_of_n", "refined_best_of_n", OWN, *STEPWISE])
+@pytest.mark.parametrize("method", ["best_of_n", "refined_best_of_n", "cut_and_regenerate", OWN, *STEPWISE])
 def test_a_scorer_that_knows_leads_to_right_answers(method: str) -> None:
     assert accuracy(run("pass_at_1")) < 0.4
     assert accuracy(run(method)) > 0.7
@@ -349,6 +350,27 @@ def test_what_is_not_faulted_is_kept_or_drawn_anew() -> None:
     kept, drawn = run("refined_best_of_n", unfaulted="keep"), run("refined_best_of_n", unfaulted="resample")
     assert {len(f.pool) for f in drawn} == {8}
     assert min(len(f.pool) for f in kept) < 8
+
+
+def test_a_solution_is_cut_before_its_first_wrong_step() -> None:
+    for found in run("cut_and_regenerate", PROBLEMS[:10], n=8):
+        assert len(found.pool) == 8
+        for first, second in zip(found.pool[:4], found.pool[4:], strict=True):
+            right = next((k for k, step in enumerate(first.solution.steps) if step != RIGHT[k]), None)
+            assert second.solution.steps[: right or 0] == first.solution.steps[: right or 0]
+            cut = before_wrong(first)
+            assert cut == (None if right is None else tuple(RIGHT[:right]))
+        assert found.cost.policy_calls == 1 + 4  # four drawn together, then one for each
+        regenerated = sum(len(s.solution.steps) for s in found.pool[4:])
+        assert found.cost.policy_sampled <= 2 * (4 * len(RIGHT) + regenerated)
+        assert found.cost.policy_sampled >= sum(s.solution.tokens for s in found.pool[:4])
+    unscored = ScoredSolution(Solution("0", tuple(RIGHT), "4", "answer", 8), (None, StepScore(0.1, None, None)))
+    assert before_wrong(unscored) is None
+    kept = run("cut_and_regenerate", unfaulted="keep")
+    assert min(len(found.pool) for found in kept) < 8
+    cheap = run("cut_and_regenerate", PROBLEMS[:5], n=32, budget=300)
+    assert all(len(found.pool) < 32 for found in cheap)
+    assert any(len(found.pool) > 1 for found in cheap)
 
 
 @pytest.mark.parametrize(("n", "rounds"), [(9, 2), (8, 2), (3, 5)])

@@ -16,7 +16,7 @@ from vlprm.policy import Policy
 from vlprm.runs.plugins import known_or_in_module
 from vlprm.schema import Aggregation, Problem
 from vlprm.scoring import Scorer
-from vlprm.search import guided, refined, sampled, select
+from vlprm.search import guided, refined, regenerated, sampled, select
 from vlprm.search.attempt import Attempt, Cost, Critic, ScoredSolution, SearchConfig, SearchResult
 from vlprm.search.select import Candidate, Shares, voters
 
@@ -56,6 +56,7 @@ METHODS: dict[str, Method] = {
     "duplicating_beam": Method(guided.duplicating_beam),
     "dvts": Method(guided.dvts),
     "rebase": Method(guided.rebase),
+    "cut_and_regenerate": Method(regenerated.regenerated),
     "refined_best_of_n": Method(refined.refined, needs_critic=True),
 }
 

@@ -26,6 +26,7 @@ SELECTORS = {
     "duplicating_beam": "beam search that duplicates beams",
     "dvts": "DVTS",
     "rebase": "REBASE",
+    "cut_and_regenerate": "cut and regenerate",
     "refined_best_of_n": "Refined Best-of-N",
 }
 
