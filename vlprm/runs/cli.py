@@ -48,6 +48,11 @@ COMMANDS: dict[str, Command] = {
         "data_synth.labels.config:LabelConfig",
         "fuse search trees and verdicts into a dataset of step labels",
     ),
+    "claims": Command(
+        "data_synth.claims",
+        "data_synth.labels.config:ClaimsConfig",
+        "write the claims of perception steps with their spans and truth",
+    ),
     "fuse": Command(
         "data_synth.fuse", "data_synth.labels.config:FuseConfig", "relabel a dataset with another fusion rule"
     ),

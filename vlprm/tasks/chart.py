@@ -17,7 +17,7 @@ from PIL import Image, ImageDraw
 
 from vlprm.schema import AnswerType, Region, Step
 from vlprm.tasks.scene import COLOURS, INK, PALETTE, SIDE, canvas, write
-from vlprm.tasks.synthetic import Change, Claim, Scene, SyntheticFamily, Writer, with_content
+from vlprm.tasks.synthetic import Change, Claim, Scene, SyntheticFamily, Writer, read_parts, with_content
 
 LETTERS = "ABCDE"
 TALLEST = 9
@@ -156,8 +156,10 @@ def parse_claim(scene: Scene, stated: dict[str, Any], step: Step) -> Claim | Non
     facts = [said for key, said in stated.items() if key.startswith("heights")]
     known = {letter: int(height) for fact in facts for letter, height in _HEIGHT.findall(fact)}
     if row := _HEIGHTS.fullmatch(step.text):
-        letters = [letter for letter, _ in _HEIGHT.findall(row[1])]
-        return Claim(f"heights {' '.join(letters)}", row[1], " ".join(f"{c} is {heights.get(c)}" for c in letters))
+        letters, said_heights = zip(*_HEIGHT.findall(row[1]), strict=True)
+        true_heights = [heights.get(letter) for letter in letters]
+        true_row = " ".join(f"{c} is {height}" for c, height in zip(letters, true_heights, strict=True))
+        return Claim(f"heights {' '.join(letters)}", row[1], true_row, parts=read_parts(said_heights, true_heights))
     if kind == "highest" and (largest := _LARGEST.fullmatch(step.text)):
         return Claim("result", (int(largest[1]), largest[2]), _largest(heights), _largest(known) if known else "")
     if asked and (result := _RESULT.fullmatch(step.text)):

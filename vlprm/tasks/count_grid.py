@@ -17,7 +17,7 @@ from PIL import Image
 
 from vlprm.schema import AnswerType, Region, Step
 from vlprm.tasks.scene import COLOURS, NEAR_COLOUR, NEAR_SHAPE, PALETTE, SHAPES, SIDE, canvas, draw_shape
-from vlprm.tasks.synthetic import Change, Claim, Scene, SyntheticFamily, Writer, with_content
+from vlprm.tasks.synthetic import Change, Claim, Scene, SyntheticFamily, Writer, read_parts, with_content
 
 _ROW = re.compile(r"\[perception\] row (\d): ([a-z ]+)")
 _SUM = re.compile(r"\[reasoning\] ([a-z ]+) by row: (\d+(?: \+ \d+)*) = (\d+)")
@@ -96,14 +96,14 @@ def parse_claim(scene: Scene, stated: dict[str, Any], step: Step) -> Claim | Non
         number = int(row[1])
         if not 1 <= number <= len(content["cells"]):
             return Claim(f"row {number}", row[2], None)
-        return Claim(
-            f"row {number}", row[2], " ".join(_word(content["type"], cell) for cell in content["cells"][number - 1])
-        )
+        true = [_word(content["type"], cell) for cell in content["cells"][number - 1]]
+        said = re.findall(r"none|[a-z]+ [a-z]+" if content["type"] == "both" else r"[a-z]+", row[2])
+        return Claim(f"row {number}", row[2], " ".join(true), parts=read_parts(said, true))
     if total := _SUM.fullmatch(step.text):
-        said = ([int(n) for n in total[2].split(" + ")], int(total[3]), total[1])
+        summed = ([int(n) for n in total[2].split(" + ")], int(total[3]), total[1])
         rows = [_matches(stated.get(f"row {i + 1}", ""), content["target"]) for i in range(len(content["cells"]))]
-        true = _counts(scene)
-        return Claim("total", said, (true, sum(true), content["target"]), (rows, sum(rows), content["target"]))
+        counts = _counts(scene)
+        return Claim("total", summed, (counts, sum(counts), content["target"]), (rows, sum(rows), content["target"]))
     if step.kind == "answer":
         implied = stated["total"][1] if "total" in stated else 0
         return Claim("answer", step.text.removeprefix("[answer] "), str(sum(_counts(scene))), str(implied))

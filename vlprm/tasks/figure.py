@@ -19,7 +19,7 @@ from PIL import Image, ImageDraw
 
 from vlprm.schema import AnswerType, Region, Step
 from vlprm.tasks.scene import COLOURS, INK, PALETTE, canvas, write
-from vlprm.tasks.synthetic import Change, Claim, Scene, SyntheticFamily, Writer, with_content
+from vlprm.tasks.synthetic import Change, Claim, Scene, SyntheticFamily, Writer, read_parts, with_content
 
 UNIT = 13  # pixels of a length of 1
 FAINT = (205, 205, 205)
@@ -149,7 +149,8 @@ def parse_claim(scene: Scene, stated: dict[str, Any], step: Step) -> Claim | Non
     if reading := _READING.fullmatch(step.text):
         if step.text != f"[perception] {READINGS[kind].format(reading[2], reading[4])}":
             return None
-        return Claim("numbers", [int(reading[2]), int(reading[4])], numbers)
+        read = [int(reading[2]), int(reading[4])]
+        return Claim("numbers", read, numbers, parts=read_parts(read, numbers))
     results = [value[3] for key, value in stated.items() if key.startswith("line")]
     if line := _DERIVATION.fullmatch(step.text):
         place = len(results)

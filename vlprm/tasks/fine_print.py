@@ -22,7 +22,7 @@ from PIL import Image
 
 from vlprm.schema import AnswerType, Region, Step
 from vlprm.tasks.scene import COLOURS, PALETTE, canvas
-from vlprm.tasks.synthetic import Change, Claim, Scene, SyntheticFamily, Writer, with_content
+from vlprm.tasks.synthetic import Change, Claim, Scene, SyntheticFamily, Writer, read_parts, with_content
 
 SIDE, LATTICE, CELL = 512, 4, 128
 OVERVIEW_SIDE = 128
@@ -137,7 +137,8 @@ def parse_claim(scene: Scene, stated: dict[str, Any], step: Step) -> Claim | Non
     plates, asked = content["plates"], content["asked"]
     if place := _PLACE.fullmatch(step.text):
         true = plates[place[1]][:2] if place[1] in plates else None
-        return Claim(f"place {place[1]}", [int(place[2]), int(place[3])], true)
+        read = [int(place[2]), int(place[3])]
+        return Claim(f"place {place[1]}", read, true, parts=read_parts(read, true or ()))
     if step.kind == "zoom":
         return _zoom(scene, stated, step)
     if has := _HAS.fullmatch(step.text):
@@ -145,7 +146,8 @@ def parse_claim(scene: Scene, stated: dict[str, Any], step: Step) -> Claim | Non
         print_ = plates[has[1]][2] if has[1] in plates else None
         away = stated.get(f"place {has[1]}")
         shown = _shown(plates, has[1], *away) if print_ and away else print_
-        return Claim(f"print {has[1]}", has[2], print_, None if shown == print_ else shown)
+        parts = read_parts([has[2]], [print_])
+        return Claim(f"print {has[1]}", has[2], print_, None if shown == print_ else shown, parts=parts)
     if (compare := _COMPARE.fullmatch(step.text)) and len(asked) == 2:
         read_off = [stated.get(f"print {colour}") for colour in asked]
         implied = "" if None in read_off else _compared(*read_off)

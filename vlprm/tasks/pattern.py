@@ -30,7 +30,7 @@ from vlprm.tasks.scene import (
     draw_shape,
     write,
 )
-from vlprm.tasks.synthetic import Change, Claim, Scene, SyntheticFamily, Writer, with_content
+from vlprm.tasks.synthetic import Change, Claim, Scene, SyntheticFamily, Writer, read_parts, with_content
 
 CELLS = 6
 SIZES = ("small", "medium", "large")
@@ -172,7 +172,7 @@ def parse_claim(scene: Scene, stated: dict[str, Any], step: Step) -> Claim | Non
     words = _words(scene)
     cells, true = stated.get("cells", "").split(), _rule(words)
     if row := _CELLS.fullmatch(step.text):
-        return Claim("cells", row[1], " ".join(words))
+        return Claim("cells", row[1], " ".join(words), parts=read_parts(row[1].split(), words))
     if rule := _CYCLE.fullmatch(step.text):
         return Claim("rule", rule[1].split(), true, _rule(cells) if cells else "")
     if cell := _PLACE.fullmatch(step.text):

@@ -50,7 +50,8 @@ class Claim:
     """The claim of one step. `key` names the fact; `said` is the step's value for it and `true` the scene's.
 
     `implied` is the value that follows from earlier statements, for a derived fact; None for a fact read off the image.
-    `perceived` is the error kind of a wrong reading.
+    `perceived` is the error kind of a wrong reading. `parts`: of a reading, what is said and what is true of each value
+    read, in the order of the text (`vlprm.tasks.spans`).
     """
 
     key: str
@@ -58,6 +59,7 @@ class Claim:
     true: Any
     implied: Any = None
     perceived: ErrorKind = "perception"
+    parts: tuple[tuple[str, str], ...] = ()
 
     @property
     def is_reading(self) -> bool:
@@ -71,6 +73,11 @@ class Change:
 
     scene: Scene
     boxes: tuple[Region, ...]
+
+
+def read_parts(said: Sequence[Any], true: Sequence[Any]) -> tuple[tuple[str, str], ...]:
+    """The parts of a reading that has as many values as the scene; none for another number."""
+    return tuple((str(a), str(b)) for a, b in zip(said, true, strict=True)) if len(said) == len(true) else ()
 
 
 def with_content(scene: Scene, **fields: Any) -> Scene:
