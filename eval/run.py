@@ -5,7 +5,8 @@
 A record holds all candidates. Methods that choose among whole samples share one pool, which is sampled and scored once
 and read by every selector of `eval.table`. To resume a run that was killed or stopped by SIGINT, run the same command
 again; on a finished run, it repeats the problems with requests that servers failed to answer. `shard: 0/4` runs every
-fourth problem, in a folder of its own; `ray` runs the work on a cluster.
+fourth problem, in a folder of its own; `ray` runs the work on a cluster. `pool` scores the candidates of another run
+with this run's reward model, so that reward models are compared on the same texts.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ from typing import Any
 
 from eval.runs.config import RunConfig
 from eval.runs.jobs import Job, jobs_of
-from eval.runs.worker import Record, open_worker, open_worker_anew
+from eval.runs.worker import Record, open_pool, open_worker, open_worker_anew
 from vlprm.model.reward_loading import parameter_count
 from vlprm.policy import UNANSWERED as OUTAGES
 from vlprm.policy.open import folders_of, placed
@@ -55,6 +56,9 @@ def main(config: RunConfig) -> None:
     config = dataclasses.replace(config, policy=policy, reward_model=reward_model, critic=critic)
     own, of_servers = folders_of(models_of(config))
     files = [benchmark.problem_file for benchmark in config.benchmarks if benchmark.problem_file is not None]
+    if config.pool is not None:
+        open_pool(config)
+        files.append(config.pool / RECORDS)
     open_run(config.run, dump(config), config.search.seed, [*own, *files], of_servers)
     records = Records(config.run / RECORDS, SUMMARY)
     drop_failed(records)

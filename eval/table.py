@@ -18,7 +18,7 @@ from __future__ import annotations
 
 import sys
 from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import numpy as np
@@ -29,15 +29,13 @@ from eval.runs.results import POLICY, Key, Run, Values, read_runs, row_title
 from eval.tables.config import TableConfig
 from eval.tables.formats import FORMATS
 from eval.tables.rows import Sample, TableRow
+from eval.tables.statistics import differences, intervals, mean_spend, means
 from vlprm.benchmarks import BENCHMARKS
 from vlprm.errors import UserError
-from vlprm.metrics import bootstrap_interval
 from vlprm.runs.config import run
 from vlprm.runs.recipes import packaged
 from vlprm.search import select
-from vlprm.search.tokens import UNITS, Spend, Unit, affordable, is_too_small, spend_of_first
-
-RESAMPLES = 2000
+from vlprm.search.tokens import UNITS, Unit, affordable, is_too_small, spend_of_first
 
 
 def main(config: TableConfig) -> None:
@@ -88,12 +86,6 @@ def pools_for(one: Run, larger: Run | None, folder: Path | None) -> Mapping[Key,
     return larger.pools
 
 
-def mean_spend(spends: Sequence[Spend]) -> Spend:
-    """What is spent per problem."""
-    sampled, read, flops = zip(*spends, strict=True)
-    return Spend(float(np.mean(sampled)), float(np.mean(read)), None if None in flops else float(np.mean(flops)))
-
-
 def at_equal_cost(one: Run, method: str, pools: Mapping[Key, Pool], unit: Unit) -> TableRow:
     """Plain best-of-N with the tokens, or the FLOPs, that a method spent, and the method's difference to it."""
     plain: Values = defaultdict(dict)
@@ -127,16 +119,6 @@ def policy_of(one: Run) -> str:
     return row_title(one.settings, POLICY)
 
 
-def means(values: Values) -> dict[str, float]:
-    """Accuracy per benchmark."""
-    return {benchmark: float(np.mean(list(of.values()))) for benchmark, of in values.items()}
-
-
-def intervals(values: Values) -> dict[str, tuple[float, float]]:
-    """The 95% interval of the accuracy per benchmark."""
-    return {benchmark: bootstrap_interval(list(of.values())) for benchmark, of in values.items()}
-
-
 def sample(one: Run, benchmark: str, problems: int) -> Sample:
     """The problems behind a cell. They are a whole benchmark of the Hub if none is missing: no limit in the config, no
     unread shard, no failure."""
@@ -147,28 +129,6 @@ def sample(one: Run, benchmark: str, problems: int) -> Sample:
     failed = any(name == benchmark for name, _ in one.failures)
     whole = config["subset"] in hub and complete and not failed
     return Sample(problems, hub.get(config["subset"], hub["all"]), whole)
-
-
-def differences(rows: Mapping[str, Values], base: str) -> dict[str, tuple[float, float, float]]:
-    """Difference of each row's mean over benchmarks to the base row's, with its 95% interval (paired bootstrap over
-    the problems of each benchmark). Rows with other problems than the base are left out."""
-    asked = {benchmark: list(of) for benchmark, of in rows[base].items()}
-    alike = [name for name, values in rows.items() if name != base and _same(values, rows[base])]
-    rng = np.random.default_rng(0)
-    means, drawn = np.zeros(len(alike)), np.zeros((RESAMPLES, len(alike)))
-    for benchmark, problems in asked.items():
-        columns = [[rows[name][benchmark][i] for i in problems] for name in [base, *alike]]
-        apart_PR = np.array(columns[1:]).reshape(len(alike), len(problems)).T - np.array(columns[0])[:, None]
-        means += apart_PR.mean(axis=0) / len(asked)
-        for k in range(RESAMPLES):  # a single array of all draws would not fit into memory
-            times_P = np.bincount(rng.integers(0, len(problems), len(problems)), minlength=len(problems))
-            drawn[k] += times_P.astype(float) @ apart_PR / len(problems) / len(asked)
-    low, high = np.quantile(drawn, [0.025, 0.975], axis=0) if alike else ((), ())
-    return {name: (float(m), float(a), float(b)) for name, m, a, b in zip(alike, means, low, high, strict=True)}
-
-
-def _same(values: Values, base: Values) -> bool:
-    return {name: of.keys() for name, of in values.items()} == {name: of.keys() for name, of in base.items()}
 
 
 def published_rows(path: Path) -> list[TableRow]:

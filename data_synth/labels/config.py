@@ -1,4 +1,4 @@
-"""Configs of `data_synth.label` and `data_synth.fuse`."""
+"""Configs of `data_synth.label`, `data_synth.claims` and `data_synth.fuse`."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from vlprm.labels.fusion import Rule
+from vlprm.tasks import TASKS
 
 
 @dataclass(frozen=True)
@@ -30,6 +31,21 @@ class LabelConfig:
     rule: Rule = "bayes"
     keep_unmixed: bool = False
     gold: Path | None = None
+
+
+@dataclass(frozen=True)
+class ClaimsConfig:
+    """Write the claims of perception steps with their spans and truth.
+
+    Args:
+        candidates: run folder of eval.run over drawn tasks, with a pool of candidates.
+        run: run folder to write.
+        tasks: task names or module paths, as passed to eval.run.
+    """
+
+    candidates: Path
+    run: Path
+    tasks: tuple[str, ...] = tuple(TASKS)
 
 
 @dataclass(frozen=True)

@@ -54,6 +54,9 @@ class RunConfig:
         shard: part of the problems to run, such as 0/4 for the first of four.
         ray: address of a Ray cluster that runs the work, or auto for the local one; empty for this process.
         workers: number of Ray actors, each with its own in-process models and its own unit of problems.
+        pool: run folder of eval.run whose candidates are scored, so that nothing is sampled; the first search.n of each
+            problem.
+        checksum: checksum of the pool, as eval.compare prints it; another pool is refused. Empty for any.
     """
 
     run: Path
@@ -69,6 +72,8 @@ class RunConfig:
     shard: str = "0/1"
     ray: str = ""
     workers: PositiveInt = 1
+    pool: Path | None = None
+    checksum: str = ""
 
 
 @dataclass(frozen=True)

@@ -57,6 +57,13 @@ def methods_to_run(config: RunConfig) -> list[tuple[str, str]]:
             "whole needs a reward model that scores steps in this process; set reward_model, or remove whole"
         )
     pooled = [name for name in config.methods if name in POOLED]
+    if config.pool is not None and len(pooled) < len(config.methods):
+        other = next(name for name in config.methods if name not in POOLED)
+        raise UserError(f"{other} samples its own candidates; with pool, use methods among {', '.join(POOLED)}")
+    if config.pool is not None and scored is None:
+        raise UserError("pool gives candidates to score; set reward_model to a checkpoint folder of train.prm")
+    if config.checksum and config.pool is None:
+        raise UserError("checksum is that of a pool; set pool to its run folder, or remove checksum")
     sampler = "best_of_n" if scored else "self_consistency"
     return [*([(sampler, POOL)] if pooled else []), *((m, m) for m in config.methods if m not in POOLED)]
 

@@ -68,6 +68,7 @@ class Run:
     label: str
     settings: dict[str, Any]
     parameters: Parameters | None = None
+    folders: list[Path] = field(default_factory=list)
     part: Fraction = Fraction(0)
     rows: dict[str, Values] = field(default_factory=lambda: defaultdict(lambda: defaultdict(dict)))
     sizes: dict[str, int] = field(default_factory=dict)
@@ -116,6 +117,7 @@ def read_runs(
         parameters = Parameters(**known) if known else None
         one, all_facts = runs.setdefault(label, (Run(label, settings, parameters), []))
         one.part += part
+        one.folders.append(folder)
         if one.settings != settings:
             raise UserError(f"{folder} and another run of {label!r} have different settings; print a table of each")
         keep = pools or (layout == "methods" and not set(settings["methods"]) <= set(POOLED))

@@ -12,22 +12,26 @@ from contextlib import asynccontextmanager
 from dataclasses import asdict
 from typing import Any
 
+import yaml
 from datasets import Features, List, Value
 
 from eval.runs.config import RunConfig
 from eval.runs.jobs import Job, jobs_of
 from eval.runs.models import Models, open_models
-from vlprm.errors import ProblemError
+from vlprm.errors import ProblemError, UserError
 from vlprm.policy import all_answers
-from vlprm.runs.pools import POOL
+from vlprm.runs.folder import CONFIG
+from vlprm.runs.pools import POOL, StoredPool
 from vlprm.runs.ray import Work
 from vlprm.schema import SCHEMA_VERSION, Problem, Step, StepScore, to_json
 from vlprm.scoring import Scorer
 from vlprm.scoring.local import WholeSolutionScorer
-from vlprm.search import Cost, SearchConfig, SearchResult, method_named, solve
+from vlprm.scoring.open import open_scorer
+from vlprm.search import Cost, ScoredSolution, SearchConfig, SearchResult, method_named, solve
 from vlprm.search.select import voters
 
 Record = dict[str, Any]
+SAMPLING = ("temperature", "max_tokens", "seed")  # settings of a search that decide which candidates are sampled
 
 
 def _named(kind: str, *names: str) -> dict[str, Value]:
@@ -63,16 +67,24 @@ FEATURES = Features(
 async def open_worker(config: RunConfig) -> AsyncIterator[Work[Job, Record]]:
     """A function that solves the jobs of a unit concurrently, with the config's models. For one event loop."""
     reward_models = [config.reward_model] if config.reward_model else []
+    if config.pool is not None:
+        pool = open_pool(config)
+        async with open_scorer(reward_models, config.scorer) as scorer:
+            one_step = _whole(scorer) if config.whole else None
+            yield lambda unit: all_answers(rescored(job, pool, scorer, one_step, config.search) for job in unit)
+        return
     async with open_models(config.policy, reward_models, config.scorer, config.critic) as models:
-        whole = None
-        if config.whole:
-            assert models.scorer is not None
-            whole = WholeSolutionScorer(models.scorer)
+        whole = _whole(models.scorer) if config.whole else None
 
         async def solved(unit: Sequence[Job]) -> list[Record]:
             return await all_answers(record_of(job, models, whole, config.search) for job in unit)
 
         yield solved
+
+
+def _whole(scorer: Scorer | None) -> WholeSolutionScorer:
+    assert scorer is not None
+    return WholeSolutionScorer(scorer)
 
 
 @asynccontextmanager
@@ -92,6 +104,45 @@ async def record_of(job: Job, models: Models, whole: Scorer | None, search: Sear
         return failure_record(job, error)
     rewards = await whole_rewards(problem, found, whole) if whole is not None and job.record == POOL else None
     return found_record(job, problem, found, search, rewards)
+
+
+def open_pool(config: RunConfig) -> StoredPool:
+    """The pool that a config names. UserError if it has another checksum, or was sampled by another policy or with
+    other settings than the config states."""
+    assert config.pool is not None
+    pool = StoredPool(config.pool)
+    if config.checksum not in ("", pool.checksum):
+        raise UserError(
+            f"{config.pool} has the checksum {pool.checksum}, not {config.checksum}; give the pool of that checksum"
+        )
+    sampled = yaml.safe_load((config.pool / CONFIG).read_text())
+    stated = {"policy": config.policy.checkpoint, **{name: getattr(config.search, name) for name in SAMPLING}}
+    true = {"policy": sampled["policy"]["checkpoint"], **{name: sampled["search"][name] for name in SAMPLING}}
+    for name in stated:
+        if stated[name] != true[name]:
+            flag = name if name == "policy" else f"search.{name}"
+            raise UserError(f"{config.pool} was sampled with {flag} {true[name]}, not {stated[name]}; set {flag} to it")
+    return pool
+
+
+async def rescored(job: Job, pool: StoredPool, scorer: Scorer, whole: Scorer | None, search: SearchConfig) -> Record:
+    """The record of a problem whose candidates are those of a stored pool. It has no seconds: the policy's were spent
+    in another run."""
+    try:
+        problem = job.problem_set.problem(job.problem_id)
+        sampled = pool.first(job.problem_set.name, job.problem_id, search.n)
+        scores = await scorer.score(problem, [solution.steps for solution in sampled.solutions])
+    except ProblemError as error:
+        return failure_record(job, error)
+    parts = zip(sampled.solutions, scores.steps, scores.read, strict=True)
+    scored = tuple(ScoredSolution(solution, tuple(steps), read) for solution, steps, read in parts)
+    cost = Cost(
+        sum(solution.tokens for solution in sampled.solutions), sampled.read, scorer_read=scores.tokens, scorer_calls=1
+    )
+    found = SearchResult(problem.id, job.method, scored, [], cost)
+    rewards = await whole_rewards(problem, found, whole) if whole is not None else None
+    record = found_record(job, problem, found, search, rewards)
+    return {**record, "cost": {**record["cost"], "seconds": None}}
 
 
 async def whole_rewards(problem: Problem, found: SearchResult, scorer: Scorer) -> list[float | None]:

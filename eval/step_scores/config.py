@@ -1,4 +1,4 @@
-"""Configs of the commands that read or score stored steps: `eval.steps`, `eval.critiques`, `eval.parity`."""
+"""Configs of the commands that read or score steps: `eval.steps`, `eval.flips`, `eval.critiques`, `eval.parity`."""
 
 from __future__ import annotations
 
@@ -44,6 +44,31 @@ class StepsConfig:
     threshold_from: Path | None = None
     groups: tuple[str, ...] = ()
     rows: NonNegativeInt = 0
+    unit: PositiveInt = 50
+
+
+@dataclass(frozen=True)
+class FlipsConfig:
+    """Measure whether step rewards follow the image.
+
+    Args:
+        run: folder to write.
+        reward_model: model that scores the steps; of several, the rewards are averaged.
+        scorer: how the model scores.
+        tasks: task names or module paths; the families must list changes of their scenes.
+        split: split of the tasks.
+        problems: number of problems, taken from the tasks in turn.
+        seed: random seed of the solutions and changes.
+        unit: problems scored and recorded together.
+    """
+
+    run: Path
+    reward_model: tuple[ModelConfig, ...]
+    scorer: ScorerConfig = ScorerConfig()
+    tasks: tuple[str, ...] = tuple(TASKS)
+    split: str = "test"
+    problems: PositiveInt = 200
+    seed: int = 0
     unit: PositiveInt = 50
 
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from jsonargparse.typing import NonNegativeInt
+from jsonargparse.typing import ClosedUnitInterval, NonNegativeInt
 
 from vlprm.tasks import TASKS
 
@@ -33,6 +33,27 @@ class TableConfig:
     format: Format = "text"
     pool: Path | None = None
     published: Path | None = None
+
+
+@dataclass(frozen=True)
+class CompareConfig:
+    """Compare reward models with the vote on one stored pool.
+
+    Args:
+        runs: run folders of eval.run with a reward model, all over the same candidates.
+        run: folder to write.
+        n: candidates to choose from, the first of each problem; those beyond serve comparisons at equal cost; 0 for
+            all.
+        threshold: share of equal answers above which the vote decides, in the row that asks the reward model only
+            below it.
+        checksum: checksum of the pool; another pool is refused. Empty for any.
+    """
+
+    runs: tuple[Path, ...]
+    run: Path
+    n: NonNegativeInt = 0
+    threshold: ClosedUnitInterval = 0.5
+    checksum: str = ""
 
 
 @dataclass(frozen=True)

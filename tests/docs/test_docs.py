@@ -12,8 +12,11 @@ from pathlib import Path
 
 import pytest
 
-from eval.runs.config import SolveConfig
+from eval.compare import main as compare
+from eval.run import main as run_methods
+from eval.runs.config import RunConfig, SolveConfig
 from eval.solve import main as solve
+from eval.tables.config import CompareConfig
 from tests.backbone_table import table
 from train.reward.card import alone
 from vlprm.data.dataset import read_rows
@@ -177,6 +180,25 @@ def test_the_commands_of_the_other_scorers_run(
         kinds.append((config.scorer.kind, len(config.reward_model)))
         assert f"chosen from {config.search.n} candidates" in capsys.readouterr().out
     assert kinds == [("steps", 2), ("whole", 1), ("critiques", 1), *[("steps", 1)] * 3]
+
+
+def test_the_commands_of_the_page_on_the_vote_run(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """At a small size: two candidates of two problems, scored by two reward models."""
+    monkeypatch.chdir(folder)
+    (folder / "runs/critic").rename(folder / "runs/self")
+    small = ["--benchmarks", "[{name: count_grid, problems: 2}]", "--search.n", "2", "--policy.device", "cpu"]
+    run_methods(parse(RunConfig, ["--config", "demo/eval", *small]))
+    score, table = map(shlex.split, commands_of("compare.md"))
+    assert (score[2], table[2]) == ("eval.run", "eval.compare")
+    run_methods(parse(RunConfig, [*score[3:], *small]))
+    capsys.readouterr()
+    compare(parse(CompareConfig, table[3:]))
+    said = capsys.readouterr().out
+    assert "2 problems, 2 candidates each" in said
+    assert "best of N by demo" in said
+    assert "best of N by self" in said
 
 
 def ran(folder: Path, words: list[str]) -> str:

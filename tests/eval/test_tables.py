@@ -22,11 +22,12 @@ from eval.runs.config import ProblemSetConfig, RunConfig
 from eval.runs.jobs import jobs_of
 from eval.runs.problem_sets import open_problem_set
 from eval.runs.results import POLICY, read_runs, row_title
-from eval.table import differences, published_rows, table_rows
 from eval.table import main as print_table
+from eval.table import published_rows, table_rows
 from eval.tables.config import TableConfig
 from eval.tables.formats import FORMATS, as_csv
 from eval.tables.rows import TableRow
+from eval.tables.statistics import differences
 from eval.view import run_problems
 from tests.docs.test_docs import ROOT
 from vlprm.model.checkpoint_config import CheckpointConfig

@@ -9,13 +9,13 @@ import pytest
 import torch
 
 from tests.conftest import solved
-from train.policy.lessons import executed_steps
 from vlprm.answers import is_correct
 from vlprm.model.loading import checkpoint_folder, load_policy
 from vlprm.policy import Request
 from vlprm.policy.local import LocalPolicy
 from vlprm.policy.rollout import rollouts
 from vlprm.tasks import TASKS
+from vlprm.zoom.execute import executed_steps
 
 NAMES = ("builtin/policy", "builtin/backbone")
 PROBE = [family.problem("validation", i) for family in TASKS.values() for i in range(4)]

@@ -31,7 +31,7 @@ from eval.runs.config import FaithfulnessConfig
 from tests.perf.results import FOLDER, write_result
 from train import grpo
 from train.policy.grpo_config import GrpoConfig, ValidationConfig
-from train.policy.lessons import Lesson, batch_lessons, executed_steps, lesson_row
+from train.policy.lessons import Lesson, batch_lessons, lesson_row
 from vlprm.model.checkpoint_config import FILE_NAME
 from vlprm.model.loading import freeze, load_policy
 from vlprm.policy.local import LocalPolicy
@@ -40,6 +40,7 @@ from vlprm.runs.folder import write_atomically
 from vlprm.schema import ErrorKind, Problem
 from vlprm.serving.config import ModelConfig
 from vlprm.tasks import TASKS
+from vlprm.zoom.execute import executed_steps
 
 ARMS = ("grpo", "r_grpo", "virl", "zoom_value", "zoom_siblings", "zoom_likelihood")
 FAMILY = TASKS["fine_print"]

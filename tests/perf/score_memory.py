@@ -4,8 +4,8 @@
 
 Each problem has eight candidates of 30 steps, in trees of about 4,000 tokens. They are scored together within a budget
 of tokens, on a model with random weights. Counted are the tokens kept and new at a time. The headline compares 50
-problems with 16, which already fill the budget. Then one tree with long candidates grows step by step, and the time that
-its passes spend on masks is compared with all of their time.
+problems with 16, which already fill the budget. Then one tree with long candidates grows step by step, and the time
+that its passes spend on masks is compared with all of their time.
 """
 
 from __future__ import annotations

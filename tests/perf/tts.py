@@ -39,7 +39,17 @@ from vlprm.tasks import TASKS
 REWARD_MODEL, CRITIC = Path("runs/demo/prm"), Path("runs/critic/prm")
 PROBLEMS, POOL, UNIT = 500, 24, 50
 CONFIG = SearchConfig(n=8, width=4, aggregation="min", seed=7, max_tokens=160)
-SEARCHES = ("adaptive", "greedy", "step_beam", "duplicating_beam", "dvts", "rebase", "refined_best_of_n")
+SEARCHES = (
+    "adaptive",
+    "greedy",
+    "step_beam",
+    "annealed_beam",
+    "duplicating_beam",
+    "dvts",
+    "rebase",
+    "cut_and_regenerate",
+    "refined_best_of_n",
+)
 UNSCORED = ("pass_at_1", "majority", f"majority of {POOL}")  # rows that need no scorer
 PERCEPTUAL = ("count_grid", "chart", "figure", "fine_print")  # tasks most of whose errors are misreadings
 Pools = dict[str, dict[str, Any]]

@@ -17,6 +17,7 @@ from vlprm.search import METHODS, Cost, Critic, ScoredSolution, SearchConfig, Se
 from vlprm.search.allocated import sound_beginning
 from vlprm.search.guided import allotted
 from vlprm.search.refined import corrected
+from vlprm.search.regenerated import before_wrong
 from vlprm.search.sampled import is_decided
 from vlprm.steps import SEPARATOR, parse_step
 from vlprm.tasks.scene import rng_for
@@ -26,7 +27,7 @@ PROBLEMS = [Problem(str(i), "counting", "Count to four.", (), "4", "integer") fo
 RIGHT = [parse_step(text) for text in ("[reasoning] 1", "[reasoning] 2", "[reasoning] 3", "[answer] 4")]
 OWN = "docs.examples.twice_the_best"
 PROMPT = 20  # tokens of the problem
-STEPWISE = ("greedy", "step_beam", "duplicating_beam", "dvts", "rebase")
+STEPWISE = ("greedy", "step_beam", "annealed_beam", "duplicating_beam", "dvts", "rebase")
 
 
 class Counting:
@@ -121,7 +122,9 @@ def accuracy(found: Sequence[SearchResult], problems: Sequence[Problem] = PROBLE
     return sum(right) / len(right)
 
 
-@pytest.mark.parametrize("method", ["best_of_n", "adaptive_best_of_n", "refined_best_of_n", OWN, *STEPWISE])
+@pytest.mark.parametrize(
+    "method", ["best_of_n", "adaptive_best_of_n", "refined_best_of_n", "cut_and_regenerate", OWN, *STEPWISE]
+)
 def test_a_scorer_that_knows_leads_to_right_answers(method: str) -> None:
     assert accuracy(run("pass_at_1")) < 0.4
     assert accuracy(run(method)) > 0.7
@@ -260,6 +263,7 @@ def test_no_candidates_is_no_search(field: str, value: float, least: int) -> Non
 def test_of_nothing_nothing_is_chosen() -> None:
     for choose in (*select.selectors("min").values(), select.likeliest):
         assert choose([]) == []
+    assert select.tie_broken([], "min") == select.vote_above([], "min", 0.5) == []
     for method in METHODS.values():
         assert method.choose([], "min") == []
     assert SearchResult("0", "best_of_n", (), [], Cost()).chosen is None
@@ -298,6 +302,32 @@ def test_one_candidate_is_chosen() -> None:
         (found,) = run(method, PROBLEMS[:1], n=1, width=1)
         assert len(found.pool) == 1
         assert found.shares == [1.0]
+
+
+def test_an_annealed_beam_starts_wide_and_narrows() -> None:
+    """Eight prefixes go on, then six, then four: each is one call; the two best of the last eight end."""
+    scorer = Truth()
+    (found,) = run("annealed_beam", PROBLEMS[:1], scorer)
+    assert found.cost.policy_calls == 1 + 8 + 6 + 4
+    assert scorer.asked == [8] * 4
+    assert len(found.pool) == 2
+
+
+def candidates(*pairs: tuple[str | None, float]) -> list[select.Candidate]:
+    return [select.Candidate(answer, (reward,), None) for answer, reward in pairs]
+
+
+def test_rewards_decide_where_the_vote_does_not() -> None:
+    tied = candidates(("a", 0.2), ("b", 0.5), ("a", 0.6), ("b", 0.4), ("c", 0.9), (None, 1.0))
+    assert select.agreement(tied) == pytest.approx(2 / 5)  # of those with an answer
+    assert select.tie_broken(tied, "min") == [0, 0, 1, 0, 0, 0]  # c has the largest reward, but fewer votes
+    assert select.vote_above(tied, "min", 0.4) == [0, 0, 0, 0, 1, 0]
+    assert select.vote_above(tied, "min", 0.39) == [0.25] * 4 + [0, 0]
+    clear = candidates(("a", 0.1), ("a", 0.1), ("b", 0.9))
+    assert select.tie_broken(clear, "min") == select.majority(clear) == [0.5, 0.5, 0]
+    unread = candidates((None, 0.1), (None, 0.9))
+    assert select.agreement(unread) == 0
+    assert select.tie_broken(unread, "min") == [0, 1]
 
 
 def test_places_are_allotted_by_reward() -> None:
@@ -362,6 +392,27 @@ def test_what_is_not_faulted_is_kept_or_drawn_anew() -> None:
     kept, drawn = run("refined_best_of_n", unfaulted="keep"), run("refined_best_of_n", unfaulted="resample")
     assert {len(f.pool) for f in drawn} == {8}
     assert min(len(f.pool) for f in kept) < 8
+
+
+def test_a_solution_is_cut_before_its_first_wrong_step() -> None:
+    for found in run("cut_and_regenerate", PROBLEMS[:10], n=8):
+        assert len(found.pool) == 8
+        for first, second in zip(found.pool[:4], found.pool[4:], strict=True):
+            right = next((k for k, step in enumerate(first.solution.steps) if step != RIGHT[k]), None)
+            assert second.solution.steps[: right or 0] == first.solution.steps[: right or 0]
+            cut = before_wrong(first)
+            assert cut == (None if right is None else tuple(RIGHT[:right]))
+        assert found.cost.policy_calls == 1 + 4  # four drawn together, then one for each
+        regenerated = sum(len(s.solution.steps) for s in found.pool[4:])
+        assert found.cost.policy_sampled <= 2 * (4 * len(RIGHT) + regenerated)
+        assert found.cost.policy_sampled >= sum(s.solution.tokens for s in found.pool[:4])
+    unscored = ScoredSolution(Solution("0", tuple(RIGHT), "4", "answer", 8), (None, StepScore(0.1, None, None)))
+    assert before_wrong(unscored) is None
+    kept = run("cut_and_regenerate", unfaulted="keep")
+    assert min(len(found.pool) for found in kept) < 8
+    cheap = run("cut_and_regenerate", PROBLEMS[:5], n=32, budget=300)
+    assert all(len(found.pool) < 32 for found in cheap)
+    assert any(len(found.pool) > 1 for found in cheap)
 
 
 @pytest.mark.parametrize(("n", "rounds"), [(9, 2), (8, 2), (3, 5)])

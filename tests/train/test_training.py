@@ -15,7 +15,7 @@ from tests.learnt import load_trees, sized
 from tests.tiny_backbones import QWEN_TOWER, mrope, qwen2_processor, write_qwen
 from train import merge, prm
 from train.loop.progress import Progress
-from train.policy.lessons import Curriculum, Lesson, batch_lessons, executed_steps, lesson, lesson_row, teacher
+from train.policy.lessons import Curriculum, Lesson, batch_lessons, lesson, lesson_row, teacher
 from train.prm import make_trainer
 from train.reward.batches import batch_rows
 from train.reward.config import LossConfig, PrmConfig, RowsConfig
@@ -32,6 +32,7 @@ from vlprm.schema import Problem, Step
 from vlprm.scoring.tree import score, score_steps
 from vlprm.tasks import TASKS
 from vlprm.tasks.synthetic import truthful
+from vlprm.zoom.execute import executed_steps
 
 
 @pytest.mark.parametrize("of", ["paths", "trees"])

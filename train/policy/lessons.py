@@ -24,10 +24,9 @@ from train.reward.losses import IGNORE
 from vlprm.model.inputs import InputBuilder
 from vlprm.model.packing import PackedRow
 from vlprm.schema import ErrorKind, Problem, Step
-from vlprm.steps import parse_step
 from vlprm.tasks.scene import rng_for
 from vlprm.tasks.synthetic import SyntheticFamily, Writer, truthful
-from vlprm.zoom.execute import View, execute_zoom, whole_images
+from vlprm.zoom.execute import executed_steps
 
 V = TypeVar("V")
 
@@ -148,18 +147,6 @@ def _with_swapped_word(family: SyntheticFamily, scene: Any, texts: list[str], rn
     words = texts[k].split(" ")
     words[w] = others[k].split(" ")[w]
     return [*texts[:k], " ".join(words), *texts[k + 1 :]]
-
-
-def executed_steps(problem: Problem, texts: Sequence[str]) -> tuple[Step, ...]:
-    """Parse the steps and execute their zooms, as in a rollout. The teacher's boxes use the dialect relative_1000."""
-    images = [View(region, (int(region.x1), int(region.y1))) for region in whole_images(problem)]
-    steps = []
-    for text in texts:
-        step = parse_step(text)
-        zoomed = execute_zoom(step, "relative_1000", images) if step.kind == "zoom" else step
-        assert isinstance(zoomed, Step), f"{problem.id}: the teacher's zoom is refused: {zoomed}"
-        steps.append(zoomed)
-    return tuple(steps)
 
 
 def lesson_row(taught: Lesson, inputs: InputBuilder) -> PackedRow:

@@ -10,7 +10,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from train.policy.config import SftConfig
-from train.policy.lessons import executed_steps
 from vlprm.answers import is_correct
 from vlprm.data.dataset import iterate_rows, row_paths
 from vlprm.errors import UserError
@@ -19,6 +18,7 @@ from vlprm.runs.pools import RECORDS, stored_pools
 from vlprm.schema import Problem, Step
 from vlprm.tasks import load_tasks, problem_by_id
 from vlprm.tasks.synthetic import truthful
+from vlprm.zoom.execute import executed_steps
 
 log = logging.getLogger(__name__)
 

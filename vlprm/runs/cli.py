@@ -48,6 +48,11 @@ COMMANDS: dict[str, Command] = {
         "data_synth.labels.config:LabelConfig",
         "fuse search trees and verdicts into a dataset of step labels",
     ),
+    "claims": Command(
+        "data_synth.claims",
+        "data_synth.labels.config:ClaimsConfig",
+        "write the claims of perception steps with their spans and truth",
+    ),
     "fuse": Command(
         "data_synth.fuse", "data_synth.labels.config:FuseConfig", "relabel a dataset with another fusion rule"
     ),
@@ -92,9 +97,15 @@ COMMANDS: dict[str, Command] = {
         "eval.run", "eval.runs.config:RunConfig", "run search methods on benchmarks and record the candidates"
     ),
     "table": Command("eval.table", "eval.tables.config:TableConfig", "print tables of runs"),
+    "compare": Command(
+        "eval.compare", "eval.tables.config:CompareConfig", "compare reward models with the vote on one stored pool"
+    ),
     "score": Command("eval.score", "eval.score:ScoreConfig", "score stored outputs with a benchmark's own rule"),
     "steps": Command(
         "eval.steps", "eval.step_scores.config:StepsConfig", "evaluate a reward model on a benchmark of labelled steps"
+    ),
+    "flips": Command(
+        "eval.flips", "eval.step_scores.config:FlipsConfig", "measure whether step rewards follow the image"
     ),
     "report": Command("eval.report", "eval.tables.config:ReportConfig", "measure a run and write its page"),
     "view": Command("eval.view", "eval.tables.config:ViewConfig", "show a run in the browser, problem by problem"),

@@ -16,7 +16,7 @@ from vlprm.policy import Policy
 from vlprm.runs.plugins import known_or_in_module
 from vlprm.schema import Aggregation, Problem
 from vlprm.scoring import Scorer
-from vlprm.search import allocated, guided, refined, sampled, select
+from vlprm.search import allocated, guided, refined, regenerated, sampled, select
 from vlprm.search.attempt import Attempt, Cost, Critic, ScoredSolution, SearchConfig, SearchResult
 from vlprm.search.select import Candidate, Shares, voters
 
@@ -53,9 +53,11 @@ METHODS: dict[str, Method] = {
     "weighted_majority": Method(sampled.scored, select.weighted_majority, votes=True),
     "greedy": Method(guided.greedy),
     "step_beam": Method(guided.step_beam),
+    "annealed_beam": Method(guided.annealed_beam),
     "duplicating_beam": Method(guided.duplicating_beam),
     "dvts": Method(guided.dvts),
     "rebase": Method(guided.rebase),
+    "cut_and_regenerate": Method(regenerated.regenerated),
     "refined_best_of_n": Method(refined.refined, needs_critic=True),
 }
 

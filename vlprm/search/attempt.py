@@ -33,9 +33,9 @@ class SearchConfig:
         aggregation: rule that aggregates the step rewards of a candidate or a prefix into one reward.
         budget: maximum tokens per problem that policy, critic and scorer sample and read; nothing starts that would
             exceed it, except for the first candidate or depth; 0 for no limit.
-        rounds: number of correction rounds, in methods that correct candidates.
-        unfaulted: Refined Best-of-N, if the critic finds no error in a candidate: draw a new one (resample) or not
-            (keep).
+        rounds: number of rounds, in methods that correct or cut candidates.
+        unfaulted: Refined Best-of-N and cut and regenerate, if no step of a candidate is found wrong: draw a new one
+            (resample) or not (keep).
         max_steps: maximum number of steps of a solution in stepwise methods.
         max_tokens: maximum number of tokens of one turn of the policy.
         temperature: sampling temperature of the policy.

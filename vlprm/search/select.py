@@ -10,6 +10,7 @@ has an answer. If no candidate has one, all share the choice, and the problem co
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
@@ -87,6 +88,26 @@ def best(pool: Sequence[Candidate], rewards: Sequence[float | None]) -> Shares:
     values = ranking(pool, rewards)
     highest = max(values.values(), default=None)
     return _evenly(pool, [i for i, value in values.items() if value == highest])
+
+
+def agreement(pool: Sequence[Candidate]) -> float:
+    """The share of the most common answer among the candidates with an answer; 0 if there is none."""
+    votes = Counter(candidate.answer for candidate in pool if candidate.answer is not None)
+    return max(votes.values()) / votes.total() if votes else 0.0
+
+
+def tie_broken(pool: Sequence[Candidate], aggregation: Aggregation) -> Shares:
+    """The vote, in which the candidate with the largest reward decides between answers with equally many votes."""
+    shares, rewards = majority(pool), solution_rewards(pool, aggregation)
+    leading = [i for i, share in enumerate(shares) if share]
+    kept = best([pool[i] for i in leading], [rewards[i] for i in leading])
+    found = dict(zip(leading, kept, strict=True))
+    return [found.get(i, 0.0) for i in range(len(pool))]
+
+
+def vote_above(pool: Sequence[Candidate], aggregation: Aggregation, share: float) -> Shares:
+    """The vote if more than this share of the candidates with an answer agree; else the largest reward."""
+    return majority(pool) if agreement(pool) > share else best_of_n(pool, aggregation)
 
 
 def whole_solution(pool: Sequence[Candidate]) -> Shares:

@@ -15,13 +15,13 @@ from typing import Any
 
 from PIL import Image, ImageDraw
 
-from vlprm.schema import AnswerType, Step
+from vlprm.schema import AnswerType, Region, Step
 from vlprm.tasks.scene import COLOURS, INK, PALETTE, SIDE, canvas, write
-from vlprm.tasks.synthetic import Claim, Scene, SyntheticFamily, Writer
+from vlprm.tasks.synthetic import Change, Claim, Scene, SyntheticFamily, Writer, read_parts, with_content
 
 LETTERS = "ABCDE"
 TALLEST = 9
-BASE = 109  # y of the axis in pixels; the letters are below it
+LEFT, BASE = 14, 109  # x and y of the axes in pixels; the letters are below
 
 _N = r"(?:0|[1-9][0-9]{0,2})"
 _HEIGHTS = re.compile(rf"\[perception\] ([A-Z] is {_N}(?: [A-Z] is {_N})*)")
@@ -61,25 +61,43 @@ def _askable(kind: str, heights: list[int], first: int, second: int) -> bool:
 def draw(scene: Scene) -> Image.Image:
     """Draw the scene."""
     image, pen = canvas()
-    heights, layout = scene["content"]["heights"], scene["layout"]
-    left, unit = 14, layout["unit"]
+    layout = scene["layout"]
+    left, unit = LEFT, layout["unit"]
     for height in range(1, TALLEST + 1):
         y = BASE - height * unit
         pen.line([left, y, SIDE - 3, y], fill=(130, 130, 130) if height == 5 else (218, 218, 218))
     write(pen, (left / 2, BASE - 5 * unit), "5", 11)
-    pitch = (SIDE - 3 - left) / len(heights)
-    xs = [left + (i + 0.5) * pitch + shift for i, shift in enumerate(layout["shifts"])]
-    tops = [(x, BASE - height * unit) for x, height in zip(xs, heights, strict=True)]
-    if scene["content"]["type"] in ("difference", "sum"):
+    tops, half = _tops(scene), _half(scene)
+    if _has_bars(scene):
         for (x, y), colour in zip(tops, layout["colours"], strict=True):
-            half = layout["width"] * pitch / 2
             pen.rectangle([x - half, y, x + half, BASE], fill=PALETTE[colour], outline=INK)
     else:
         _draw_line(pen, tops, layout)
     pen.line([left, BASE, SIDE - 3, BASE], fill=INK)
-    for x, letter in zip(xs, LETTERS, strict=False):
+    for (x, _), letter in zip(tops, LETTERS, strict=False):
         write(pen, (x, BASE + 9), letter, 12)
     return image
+
+
+def _pitch(scene: Scene) -> float:
+    return (SIDE - 3 - LEFT) / len(scene["content"]["heights"])
+
+
+def _half(scene: Scene) -> float:
+    """Half the width of a bar."""
+    half: float = scene["layout"]["width"] * _pitch(scene) / 2
+    return half
+
+
+def _has_bars(scene: Scene) -> bool:
+    return scene["content"]["type"] in ("difference", "sum")
+
+
+def _tops(scene: Scene) -> list[tuple[float, float]]:
+    """The points, or the tops of the bars, in pixels."""
+    layout = scene["layout"]
+    xs = [LEFT + (i + 0.5) * _pitch(scene) + shift for i, shift in enumerate(layout["shifts"])]
+    return [(x, BASE - height * layout["unit"]) for x, height in zip(xs, scene["content"]["heights"], strict=True)]
 
 
 def _draw_line(pen: ImageDraw.ImageDraw, points: list[tuple[float, float]], layout: dict[str, Any]) -> None:
@@ -138,8 +156,10 @@ def parse_claim(scene: Scene, stated: dict[str, Any], step: Step) -> Claim | Non
     facts = [said for key, said in stated.items() if key.startswith("heights")]
     known = {letter: int(height) for fact in facts for letter, height in _HEIGHT.findall(fact)}
     if row := _HEIGHTS.fullmatch(step.text):
-        letters = [letter for letter, _ in _HEIGHT.findall(row[1])]
-        return Claim(f"heights {' '.join(letters)}", row[1], " ".join(f"{c} is {heights.get(c)}" for c in letters))
+        letters, said_heights = zip(*_HEIGHT.findall(row[1]), strict=True)
+        true_heights = [heights.get(letter) for letter in letters]
+        true_row = " ".join(f"{c} is {height}" for c, height in zip(letters, true_heights, strict=True))
+        return Claim(f"heights {' '.join(letters)}", row[1], true_row, parts=read_parts(said_heights, true_heights))
     if kind == "highest" and (largest := _LARGEST.fullmatch(step.text)):
         return Claim("result", (int(largest[1]), largest[2]), _largest(heights), _largest(known) if known else "")
     if asked and (result := _RESULT.fullmatch(step.text)):
@@ -171,4 +191,28 @@ def _operands(sign: str, first: int, second: int) -> list[int]:
     return sorted((first, second)) if sign == "+" else [first, second]
 
 
-FAMILY = SyntheticFamily("chart", 1, ("difference", "sum", "highest", "rise"), make, draw, ask, solve, parse_claim)
+def changes(scene: Scene) -> list[Change]:
+    """Another height of one bar or point, for which the question still has one answer."""
+    content, found = scene["content"], []
+    heights = content["heights"]
+    first, second = (LETTERS.index(letter) for letter in content["asked"] or "AA")
+    for i, height in enumerate(heights):
+        for other in range(1, TALLEST + 1):
+            changed = [*heights[:i], other, *heights[i + 1 :]]
+            if other != height and _askable(content["type"], changed, first, second):
+                found.append(Change(with_content(scene, heights=changed), (_column(scene, i),)))
+    return found
+
+
+def _column(scene: Scene, i: int) -> Region:
+    """Where a bar or a point with its two lines may be."""
+    xs = [x for x, _ in _tops(scene)]
+    if _has_bars(scene):
+        return Region(xs[i] - _half(scene) - 1, 0, xs[i] + _half(scene) + 1, BASE + 1)
+    room = scene["layout"]["radius"] + 2
+    return Region(xs[max(i - 1, 0)] - room, 0, xs[min(i + 1, len(xs) - 1)] + room, BASE + 1)
+
+
+FAMILY = SyntheticFamily(
+    "chart", 1, ("difference", "sum", "highest", "rise"), make, draw, ask, solve, parse_claim, changes=changes
+)

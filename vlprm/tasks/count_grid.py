@@ -15,9 +15,9 @@ from typing import Any
 
 from PIL import Image
 
-from vlprm.schema import AnswerType, Step
+from vlprm.schema import AnswerType, Region, Step
 from vlprm.tasks.scene import COLOURS, NEAR_COLOUR, NEAR_SHAPE, PALETTE, SHAPES, SIDE, canvas, draw_shape
-from vlprm.tasks.synthetic import Claim, Scene, SyntheticFamily, Writer
+from vlprm.tasks.synthetic import Change, Claim, Scene, SyntheticFamily, Writer, read_parts, with_content
 
 _ROW = re.compile(r"\[perception\] row (\d): ([a-z ]+)")
 _SUM = re.compile(r"\[reasoning\] ([a-z ]+) by row: (\d+(?: \+ \d+)*) = (\d+)")
@@ -96,14 +96,14 @@ def parse_claim(scene: Scene, stated: dict[str, Any], step: Step) -> Claim | Non
         number = int(row[1])
         if not 1 <= number <= len(content["cells"]):
             return Claim(f"row {number}", row[2], None)
-        return Claim(
-            f"row {number}", row[2], " ".join(_word(content["type"], cell) for cell in content["cells"][number - 1])
-        )
+        true = [_word(content["type"], cell) for cell in content["cells"][number - 1]]
+        said = re.findall(r"none|[a-z]+ [a-z]+" if content["type"] == "both" else r"[a-z]+", row[2])
+        return Claim(f"row {number}", row[2], " ".join(true), parts=read_parts(said, true))
     if total := _SUM.fullmatch(step.text):
-        said = ([int(n) for n in total[2].split(" + ")], int(total[3]), total[1])
+        summed = ([int(n) for n in total[2].split(" + ")], int(total[3]), total[1])
         rows = [_matches(stated.get(f"row {i + 1}", ""), content["target"]) for i in range(len(content["cells"]))]
-        true = _counts(scene)
-        return Claim("total", said, (true, sum(true), content["target"]), (rows, sum(rows), content["target"]))
+        counts = _counts(scene)
+        return Claim("total", summed, (counts, sum(counts), content["target"]), (rows, sum(rows), content["target"]))
     if step.kind == "answer":
         implied = stated["total"][1] if "total" in stated else 0
         return Claim("answer", step.text.removeprefix("[answer] "), str(sum(_counts(scene))), str(implied))
@@ -125,4 +125,21 @@ def _matches(row: str, target: str) -> int:
     return len(re.findall(rf"\b{re.escape(target)}\b", row))
 
 
-FAMILY = SyntheticFamily("count_grid", 1, ("colour", "shape", "both"), make, draw, ask, solve, parse_claim)
+def changes(scene: Scene) -> list[Change]:
+    """Another colour or another shape in one cell."""
+    rows, pitch, found = scene["content"]["cells"], SIDE / 3, []
+    for row, cells in enumerate(rows):
+        for column, cell in enumerate(cells):
+            others = [[c, cell[1]] for c in COLOURS] + [[cell[0], s] for s in SHAPES] if cell else []
+            # A shape may be a little larger than its cell.
+            box = Region(column * pitch - 2, row * pitch - 2, (column + 1) * pitch + 2, (row + 1) * pitch + 2)
+            for other in others:
+                if other != cell:
+                    changed = [*cells[:column], other, *cells[column + 1 :]]
+                    found.append(Change(with_content(scene, cells=[*rows[:row], changed, *rows[row + 1 :]]), (box,)))
+    return found
+
+
+FAMILY = SyntheticFamily(
+    "count_grid", 1, ("colour", "shape", "both"), make, draw, ask, solve, parse_claim, changes=changes
+)

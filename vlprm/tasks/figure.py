@@ -17,9 +17,9 @@ from typing import Any
 
 from PIL import Image, ImageDraw
 
-from vlprm.schema import AnswerType, Step
+from vlprm.schema import AnswerType, Region, Step
 from vlprm.tasks.scene import COLOURS, INK, PALETTE, canvas, write
-from vlprm.tasks.synthetic import Claim, Scene, SyntheticFamily, Writer
+from vlprm.tasks.synthetic import Change, Claim, Scene, SyntheticFamily, Writer, read_parts, with_content
 
 UNIT = 13  # pixels of a length of 1
 FAINT = (205, 205, 205)
@@ -149,7 +149,8 @@ def parse_claim(scene: Scene, stated: dict[str, Any], step: Step) -> Claim | Non
     if reading := _READING.fullmatch(step.text):
         if step.text != f"[perception] {READINGS[kind].format(reading[2], reading[4])}":
             return None
-        return Claim("numbers", [int(reading[2]), int(reading[4])], numbers)
+        read = [int(reading[2]), int(reading[4])]
+        return Claim("numbers", read, numbers, parts=read_parts(read, numbers))
     results = [value[3] for key, value in stated.items() if key.startswith("line")]
     if line := _DERIVATION.fullmatch(step.text):
         place = len(results)
@@ -164,4 +165,31 @@ def parse_claim(scene: Scene, stated: dict[str, Any], step: Step) -> Claim | Non
     return None
 
 
-FAMILY = SyntheticFamily("figure", 2, ("perimeter", "length", "angle"), make, draw, ask, solve, parse_claim)
+def changes(scene: Scene) -> list[Change]:
+    """Another side, place of a post or direction of a ray."""
+    kind, numbers, found = scene["content"]["type"], scene["content"]["numbers"], []
+    for i, number in enumerate(numbers):
+        for other in range(0, 181, 30) if kind == "angle" else range(1, 9):
+            changed = [other, numbers[1]] if i == 0 else [numbers[0], other]
+            if other != number and (kind == "perimeter" or changed[0] > changed[1]):
+                boxes = _boxes(kind, scene["layout"], [number, other], max(*numbers, other))
+                found.append(Change(with_content(scene, numbers=changed), boxes))
+    return found
+
+
+def _boxes(kind: str, shift: list[float], moved: list[int], largest: int) -> tuple[Region, ...]:
+    """Where a changed figure may differ: a rectangle in its whole area, a post or a ray in its two places."""
+    if kind == "perimeter":
+        x, y, side = 12 + shift[0], 116 + shift[1], largest * UNIT
+        return (Region(x - 1, y - side - 1, x + side + 1, y + 1),)
+    if kind == "length":
+        x, y = 12 + shift[0], 78 + shift[1]
+        return tuple(Region(x + at * UNIT - 9, y - 46, x + at * UNIT + 9, y + 2) for at in moved)
+    x, y = 64 + shift[0], 96 + shift[1]
+    ends = [(x + 51 * math.cos(math.radians(d)), y - 51 * math.sin(math.radians(d))) for d in moved]
+    return tuple(Region(min(x, a) - 11, min(y, b) - 11, max(x, a) + 11, max(y, b) + 11) for a, b in ends)
+
+
+FAMILY = SyntheticFamily(
+    "figure", 2, ("perimeter", "length", "angle"), make, draw, ask, solve, parse_claim, changes=changes
+)

@@ -22,7 +22,7 @@ from PIL import Image
 
 from vlprm.schema import AnswerType, Region, Step
 from vlprm.tasks.scene import COLOURS, PALETTE, canvas
-from vlprm.tasks.synthetic import Claim, Scene, SyntheticFamily, Writer
+from vlprm.tasks.synthetic import Change, Claim, Scene, SyntheticFamily, Writer, read_parts, with_content
 
 SIDE, LATTICE, CELL = 512, 4, 128
 OVERVIEW_SIDE = 128
@@ -137,7 +137,8 @@ def parse_claim(scene: Scene, stated: dict[str, Any], step: Step) -> Claim | Non
     plates, asked = content["plates"], content["asked"]
     if place := _PLACE.fullmatch(step.text):
         true = plates[place[1]][:2] if place[1] in plates else None
-        return Claim(f"place {place[1]}", [int(place[2]), int(place[3])], true)
+        read = [int(place[2]), int(place[3])]
+        return Claim(f"place {place[1]}", read, true, parts=read_parts(read, true or ()))
     if step.kind == "zoom":
         return _zoom(scene, stated, step)
     if has := _HAS.fullmatch(step.text):
@@ -145,7 +146,8 @@ def parse_claim(scene: Scene, stated: dict[str, Any], step: Step) -> Claim | Non
         print_ = plates[has[1]][2] if has[1] in plates else None
         away = stated.get(f"place {has[1]}")
         shown = _shown(plates, has[1], *away) if print_ and away else print_
-        return Claim(f"print {has[1]}", has[2], print_, None if shown == print_ else shown)
+        parts = read_parts([has[2]], [print_])
+        return Claim(f"print {has[1]}", has[2], print_, None if shown == print_ else shown, parts=parts)
     if (compare := _COMPARE.fullmatch(step.text)) and len(asked) == 2:
         read_off = [stated.get(f"print {colour}") for colour in asked]
         implied = "" if None in read_off else _compared(*read_off)
@@ -186,4 +188,20 @@ def regions(scene: Scene) -> dict[str, Region]:
     return {f"{colour} plate": _plate(scene, colour) for colour in scene["content"]["asked"]}
 
 
-FAMILY = SyntheticFamily("fine_print", 3, ("read", "same"), make, draw, ask, solve, parse_claim, regions)
+def changes(scene: Scene) -> list[Change]:
+    """Another print on a plate that is asked about, or its plate in an empty cell."""
+    plates, found = scene["content"]["plates"], []
+    taken = {(row, column) for row, column, _ in plates.values()}
+    cells = [(i // LATTICE + 1, i % LATTICE + 1) for i in range(LATTICE * LATTICE)]
+    for colour in scene["content"]["asked"]:
+        row, column, print_ = plates[colour]
+        others = [[row, column, other] for other in PRINTS if other != print_]
+        others += [[*cell, print_] for cell in cells if cell not in taken]
+        for other in others:
+            changed = with_content(scene, plates={**plates, colour: other})
+            boxes = dict.fromkeys((_plate(scene, colour), _plate(changed, colour)))
+            found.append(Change(changed, tuple(boxes)))
+    return found
+
+
+FAMILY = SyntheticFamily("fine_print", 3, ("read", "same"), make, draw, ask, solve, parse_claim, regions, changes)

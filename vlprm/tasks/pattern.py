@@ -16,7 +16,7 @@ from typing import Any
 
 from PIL import Image, ImageDraw
 
-from vlprm.schema import AnswerType, Step
+from vlprm.schema import AnswerType, Region, Step
 from vlprm.tasks.scene import (
     COLOURS,
     INK,
@@ -30,7 +30,7 @@ from vlprm.tasks.scene import (
     draw_shape,
     write,
 )
-from vlprm.tasks.synthetic import Claim, Scene, SyntheticFamily, Writer
+from vlprm.tasks.synthetic import Change, Claim, Scene, SyntheticFamily, Writer, read_parts, with_content
 
 CELLS = 6
 SIZES = ("small", "medium", "large")
@@ -40,6 +40,7 @@ NEAR_NUMBER = {"1": "2", "2": "3", "3": "2", "4": "5", "5": "6", "6": "5"}
 NEAR_SIZE = {"small": "medium", "medium": "large", "large": "medium"}
 NEAR = {**NEAR_COLOUR, **NEAR_NUMBER, **NEAR_SHAPE, **NEAR_SIZE}
 RADII = {1: {"small": 5.5, "medium": 6.5, "large": 7.5}, 2: {"small": 5.5, "medium": 9.5, "large": 14.5}}
+HALVES = {1: 9.6, 2: 18.0}  # half the side of a cell, by number of rows
 TURNS = (270, 270, 180, 90, 90)  # rotation in degrees of the arrows between the cells of two rows
 GREY = (120, 120, 120)
 
@@ -98,7 +99,7 @@ def _centre(rows: int, index: int, shift: float) -> tuple[float, float]:
 
 
 def _draw_cell(pen: ImageDraw.ImageDraw, content: Scene, index: int, x: float, y: float, jitter: list[float]) -> None:
-    cell, rows, half = content["cells"][index], content["rows"], 9.6 if content["rows"] == 1 else 18.0
+    cell, rows, half = content["cells"][index], content["rows"], HALVES[content["rows"]]
     box, at = [x - half, y - half, x + half, y + half], (x + jitter[0], y + jitter[1])
     if index == content["missing"]:
         pen.rectangle(box, fill=(225, 225, 225), outline=GREY)
@@ -171,7 +172,7 @@ def parse_claim(scene: Scene, stated: dict[str, Any], step: Step) -> Claim | Non
     words = _words(scene)
     cells, true = stated.get("cells", "").split(), _rule(words)
     if row := _CELLS.fullmatch(step.text):
-        return Claim("cells", row[1], " ".join(words))
+        return Claim("cells", row[1], " ".join(words), parts=read_parts(row[1].split(), words))
     if rule := _CYCLE.fullmatch(step.text):
         return Claim("rule", rule[1].split(), true, _rule(cells) if cells else "")
     if cell := _PLACE.fullmatch(step.text):
@@ -182,4 +183,20 @@ def parse_claim(scene: Scene, stated: dict[str, Any], step: Step) -> Claim | Non
     return None
 
 
-FAMILY = SyntheticFamily("pattern", 2, ("colour", "number", "shape", "size"), make, draw, ask, solve, parse_claim)
+def changes(scene: Scene) -> list[Change]:
+    """Another value in one cell that leaves the rule as it is: the cycle that the fewest cells contradict."""
+    content, found = scene["content"], []
+    kind, cells = content["type"], content["cells"]
+    for index, cell in enumerate(cells):
+        x, y = _centre(content["rows"], index, scene["layout"]["shift"])
+        room = HALVES[content["rows"]] + 2
+        for other in VALUES[kind] if index != content["missing"] else ():
+            changed = with_content(scene, cells=[*cells[:index], {**cell, kind: other}, *cells[index + 1 :]])
+            if other != cell[kind] and _rule(_words(changed)) == _rule(_words(scene)):
+                found.append(Change(changed, (Region(x - room, y - room, x + room, y + room),)))
+    return found
+
+
+FAMILY = SyntheticFamily(
+    "pattern", 2, ("colour", "number", "shape", "size"), make, draw, ask, solve, parse_claim, changes=changes
+)

@@ -50,7 +50,8 @@ class Claim:
     """The claim of one step. `key` names the fact; `said` is the step's value for it and `true` the scene's.
 
     `implied` is the value that follows from earlier statements, for a derived fact; None for a fact read off the image.
-    `perceived` is the error kind of a wrong reading.
+    `perceived` is the error kind of a wrong reading. `parts`: of a reading, what is said and what is true of each value
+    read, in the order of the text (`vlprm.tasks.spans`).
     """
 
     key: str
@@ -58,11 +59,30 @@ class Claim:
     true: Any
     implied: Any = None
     perceived: ErrorKind = "perception"
+    parts: tuple[tuple[str, str], ...] = ()
 
     @property
     def is_reading(self) -> bool:
         """Whether the fact is read off the image, not derived."""
         return self.implied is None
+
+
+@dataclass(frozen=True)
+class Change:
+    """A scene with one fact of another changed, for the same question. `boxes`: where its image may differ."""
+
+    scene: Scene
+    boxes: tuple[Region, ...]
+
+
+def read_parts(said: Sequence[Any], true: Sequence[Any]) -> tuple[tuple[str, str], ...]:
+    """The parts of a reading that has as many values as the scene; none for another number."""
+    return tuple((str(a), str(b)) for a, b in zip(said, true, strict=True)) if len(said) == len(true) else ()
+
+
+def with_content(scene: Scene, **fields: Any) -> Scene:
+    """The scene with other values of some fields of its content."""
+    return {**scene, "content": {**scene["content"], **fields}}
 
 
 @dataclass(frozen=True)
@@ -77,6 +97,7 @@ class SyntheticFamily:
                                     and for a zoom without the region that it showed
     regions(scene)               -> where the image shows what is asked about, by the labels of zooms; for families that
                                     need zooms
+    changes(scene)               -> the scenes with one visible fact changed, for `vlprm.tasks.flips`; none by default
     """
 
     name: str
@@ -88,6 +109,7 @@ class SyntheticFamily:
     solve: Callable[[Scene, Writer], list[str]]
     parse_claim: Callable[[Scene, dict[str, Any], Step], Claim | None]
     regions: Callable[[Scene], dict[str, Region]] = lambda scene: {}
+    changes: Callable[[Scene], list[Change]] = lambda scene: []
 
     def item_id(self, split: str, index: int) -> str:
         """The id of an item. UserError for an unknown split."""

@@ -17,7 +17,7 @@ from typing import Any
 from vlprm.errors import UserError
 from vlprm.images import open_image, whole_pixels
 from vlprm.schema import BLANK, Problem, Region, Step
-from vlprm.steps import untagged
+from vlprm.steps import parse_step, untagged
 from vlprm.zoom.boxes import Box, Size, frame_of, to_region
 from vlprm.zoom.policy import TOOL_NAME, Form, Refusal, ZoomPolicy, refusal_text
 
@@ -218,3 +218,16 @@ def _placed(centre: float, length: float, low: float, high: float) -> tuple[floa
 def whole_images(problem: Problem) -> list[Region]:
     """The regions of the problem's full images."""
     return [Region(0, 0, *open_image(data).size, image=k) for k, data in enumerate(problem.images)]
+
+
+def executed_steps(problem: Problem, texts: Sequence[str]) -> tuple[Step, ...]:
+    """The steps of a solver's texts, with their zooms executed as in a rollout. A solver's boxes use the dialect
+    relative_1000."""
+    images = [View(region, (int(region.x1), int(region.y1))) for region in whole_images(problem)]
+    steps = []
+    for text in texts:
+        step = parse_step(text)
+        zoomed = execute_zoom(step, "relative_1000", images) if step.kind == "zoom" else step
+        assert isinstance(zoomed, Step), f"{problem.id}: the solver's zoom is refused: {zoomed}"
+        steps.append(zoomed)
+    return tuple(steps)

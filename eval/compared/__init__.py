@@ -1,0 +1,1 @@
+"""Reward models against the vote on one stored pool."""

@@ -1,0 +1,69 @@
+"""A reward model against the vote on the demo's pool, in two worlds.
+
+    make demo && make bench NAME=vote
+
+*Stranger*: the demo's reward model, whose backbone is larger than the policy and was taught otherwise. *Self*: the same
+recipe and labels on the policy's own weights, which share its blind spots. Both score the same candidates, so the vote
+is the same row. Finished work is not repeated. About 20 minutes of two cores, most of it training.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from eval import run as evaluation
+from eval.compare import main as compare
+from eval.runs.config import RunConfig
+from eval.tables.config import CompareConfig
+from tests.perf.results import FOLDER, write_result
+from train import prm
+from train.reward.config import PrmConfig
+from vlprm.runs.config import parse
+from vlprm.runs.folder import json_object
+
+DEMO = Path("runs/demo")
+OURS = FOLDER / "vote"
+WORLDS = {"stranger": "demo", "self": "self"}  # the names of their reward models in the tables
+
+
+def main() -> None:
+    model, scored = OURS / "self", OURS / "eval"
+    if not (model / "model.safetensors").exists():
+        prm.main(parse(PrmConfig, ["--config", "demo/prm", "--backbone", "builtin/policy", "--run", str(model)]))
+    words = ["--config", "demo/eval", "--reward_model", str(model), "--pool", str(DEMO / "eval"), "--whole", "false"]
+    evaluation.main(parse(RunConfig, [*words, "--run", str(scored)]))
+    compare(CompareConfig((DEMO / "eval", scored), OURS / "compare"))
+    results = json_object(OURS / "compare/results.json")
+    write_result("vote", rows_of(results), headline(results))
+
+
+def rows_of(results: dict[str, Any]) -> list[dict[str, Any]]:
+    """One row per way to choose: accuracy, the difference to the vote, by agreement, and phi."""
+    errors = results["shared_errors"]
+    return [
+        {
+            "chosen_by": title,
+            **{name: value for name, value in row.items() if name != "by_benchmark"},
+            "by_agreement": {one["agreement"]: one["rows"].get(title) for one in results["strata"]},
+            "errors_shared_with_the_vote": errors.get(title),
+        }
+        for title, row in results["rows"].items()
+    ] + [{"at_equal_cost": results["equal_cost"], "lengths": results["lengths"]}]
+
+
+def headline(results: dict[str, Any]) -> dict[str, tuple[float, float]]:
+    """In each world, best of N less the vote: with the same candidates, and for the vote's tokens and FLOPs."""
+    found = {}
+    for world, model in WORLDS.items():
+        title = f"best of N by {model}"
+        found[f"{world}_best_minus_vote"] = (results["rows"][title]["difference"][0], 0.0)
+        for row in results["equal_cost"]:
+            if row["title"] == title:
+                key = f"{world}_best_minus_vote_equal_{row['unit'].lower()}"
+                found[key] = (row["at_cost_of_vote"]["difference"][0], 0.0)
+    return found
+
+
+if __name__ == "__main__":
+    main()
