@@ -36,6 +36,7 @@ from vlprm.runs.config import dump
 from vlprm.runs.journal import read_records
 from vlprm.runs.ray import gpus_per_worker
 from vlprm.runs.window import EXIT_STOPPED
+from vlprm.schema import StepScore
 from vlprm.search import SearchConfig, select
 from vlprm.serving.config import ModelConfig, ServerConfig, devices_of
 from vlprm.tasks import TASKS
@@ -333,7 +334,7 @@ def test_what_first_stands_far_into_a_file_is_read_by_datasets_too(
     solved, failed = [[r for r in records_of(tmp_path / "run") if bool(r["failure"]) is f] for f in (False, True)]
     rows = [*solved * (11 * 2**20 // len(json.dumps(solved))), *failed]
     assert loaded(written(tmp_path / "long.jsonl", rows)).num_rows == len(rows)
-    scores = [{"correct": 0.5, "perception": 0.2, "reasoning": 0.3, "surprise": None}, None]
+    scores = [dataclasses.asdict(StepScore(0.5, 0.2, 0.3)), None]
     last = {**solved[0], "candidates": [{**solved[0]["candidates"][0], "scores": scores}]}
     told = loaded(written(tmp_path / "scored.jsonl", [*rows, last]), features=FEATURES)
     assert told[-1] == last
