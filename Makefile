@@ -41,7 +41,8 @@ ZERO_READY := $(ZERO_VENV)/.ready-$(ENV_HASH)
 
 .PHONY: bench claims gpu-check demo demo-from-scratch test test-server test-lmms test-zero lint env vllm-env lmms-env zero-env
 
-# Each stage skips finished work: after a kill at any moment, the next `make demo` continues.
+# Each stage skips finished work: after a kill at any moment, the next `make demo` continues. In $(OUT)/self the reward
+# model starts from the policy's own weights; it scores the same candidates.
 demo: env
 	$(RUN) -m data_synth.trees --config configs/demo/trees.yaml --policy $(POLICY) --run $(OUT)/trees
 	$(RUN) -m data_synth.judge --config configs/demo/judge.yaml --trees $(OUT)/trees --run $(OUT)/judgements
@@ -51,6 +52,11 @@ demo: env
 	$(RUN) -m train.prm --config configs/demo/prm.yaml --backbone $(BACKBONE) --run $(OUT)/prm \
 	  --dataset $(OUT)/labels/dataset.parquet
 	$(RUN) -m eval.run --config configs/demo/eval.yaml --policy $(POLICY) --reward_model $(OUT)/prm --run $(OUT)/eval
+	$(RUN) -m train.prm --config configs/demo/prm.yaml --backbone $(POLICY) --run $(OUT)/self/prm \
+	  --dataset $(OUT)/labels/dataset.parquet
+	$(RUN) -m eval.run --config configs/demo/eval.yaml --policy $(POLICY) --reward_model $(OUT)/self/prm \
+	  --pool $(OUT)/eval --run $(OUT)/self/eval
+	$(RUN) -m eval.report --run $(OUT)/self
 	$(RUN) -m eval.report --run $(OUT)
 
 # Trains the built-in models from random weights, then runs the demo: about a day on two cores, half an hour on a GPU.

@@ -187,7 +187,7 @@ def test_the_commands_of_the_page_on_the_vote_run(
 ) -> None:
     """At a small size: two candidates of two problems, scored by two reward models."""
     monkeypatch.chdir(folder)
-    (folder / "runs/critic").rename(folder / "runs/self")
+    (folder / "runs/critic").rename(folder / "runs/demo/self")
     small = ["--benchmarks", "[{name: count_grid, problems: 2}]", "--search.n", "2", "--policy.device", "cpu"]
     run_methods(parse(RunConfig, ["--config", "demo/eval", *small]))
     score, table = map(shlex.split, commands_of("compare.md"))

@@ -4,7 +4,7 @@
 
 *Stranger*: the demo's reward model, whose backbone is larger than the policy and was taught otherwise. *Self*: the same
 recipe and labels on the policy's own weights, which share its blind spots. Both score the same candidates, so the vote
-is the same row. Finished work is not repeated. About 20 minutes of two cores, most of it training.
+is the same row. About a minute.
 """
 
 from __future__ import annotations
@@ -12,29 +12,18 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from eval import run as evaluation
 from eval.compare import main as compare
-from eval.runs.config import RunConfig
 from eval.tables.config import CompareConfig
 from tests.perf.results import FOLDER, write_result
-from train import prm
-from train.reward.config import PrmConfig
-from vlprm.runs.config import parse
 from vlprm.runs.folder import json_object
 
 DEMO = Path("runs/demo")
-OURS = FOLDER / "vote"
 WORLDS = {"stranger": "demo", "self": "self"}  # the names of their reward models in the tables
 
 
 def main() -> None:
-    model, scored = OURS / "self", OURS / "eval"
-    if not (model / "model.safetensors").exists():
-        prm.main(parse(PrmConfig, ["--config", "demo/prm", "--backbone", "builtin/policy", "--run", str(model)]))
-    words = ["--config", "demo/eval", "--reward_model", str(model), "--pool", str(DEMO / "eval"), "--whole", "false"]
-    evaluation.main(parse(RunConfig, [*words, "--run", str(scored)]))
-    compare(CompareConfig((DEMO / "eval", scored), OURS / "compare"))
-    results = json_object(OURS / "compare/results.json")
+    compare(CompareConfig((DEMO / "eval", DEMO / "self/eval"), FOLDER / "vote"))
+    results = json_object(FOLDER / "vote/results.json")
     write_result("vote", rows_of(results), headline(results))
 
 
