@@ -23,8 +23,8 @@ from rich.console import Console
 
 from eval.step_scores.calibration import calibration, calibration_table, reliability_table, spread, spread_table
 from eval.step_scores.config import StepsConfig
-from eval.step_scores.images import Images
 from eval.step_scores.results import FIXED, Threshold, measured_all, print_results
+from eval.step_scores.shown import Shown
 from vlprm.errors import ProblemError, RecordError, UserError
 from vlprm.policy import all_answers
 from vlprm.policy.open import folders_of, placed
@@ -39,6 +39,8 @@ from vlprm.step_benchmarks import BENCHMARKS
 from vlprm.step_benchmarks.labelled import LabelledSet, LabelledSolution, problem_of
 from vlprm.step_benchmarks.predictions import Prediction, from_record, of_scores, to_record
 from vlprm.step_benchmarks.stored import read_predictions
+
+CHANGED = ("images", "words", "history")  # the parts of a model's input that a run may change
 
 
 def main(config: StepsConfig) -> None:
@@ -56,7 +58,8 @@ def main(config: StepsConfig) -> None:
     finish(records)
     by_key = {record["key"]: record for record in records}
     predictions = [from_record(by_key[s.key], len(s.steps)) for s in solutions]
-    results: dict[str, Any] = {"benchmark": config.benchmark, "images": config.images}
+    results: dict[str, Any] = {"benchmark": config.benchmark}
+    results |= {name: getattr(config, name) for name in CHANGED}
     results |= measured_all(benchmark, solutions, predictions, thresholds)
     probabilities, spreads = calibration(solutions, predictions), spread(solutions, predictions)
     results |= {"calibration": probabilities} if probabilities else {}
@@ -74,8 +77,9 @@ def _refuse_mistakes(config: StepsConfig) -> None:
         raise UserError(f"unknown benchmark {config.benchmark!r}; known: {', '.join(BENCHMARKS)}")
     if bool(config.reward_model) == (config.predictions is not None):
         raise UserError("pass either --reward_model, which scores the solutions, or --predictions, not both")
-    if config.predictions is not None and config.images != "kept":
-        raise UserError(f"--images {config.images} changes the input of a reward model; remove --predictions")
+    for name in CHANGED:
+        if config.predictions is not None and (how := getattr(config, name)) != "kept":
+            raise UserError(f"--{name} {how} changes the input of a reward model; remove --predictions")
 
 
 def chosen(solutions: Sequence[LabelledSolution], groups: Sequence[str], rows: int) -> list[LabelledSolution]:
@@ -145,45 +149,48 @@ def _record_stored(config: StepsConfig, labelled: LabelledSet, solutions: Sequen
 def _record_scores(config: StepsConfig, labelled: LabelledSet, solutions: Sequence[LabelledSolution]) -> Records:
     """Score the solutions and record the predictions."""
     config = dataclasses.replace(config, reward_model=tuple(map(placed, config.reward_model)))
-    images = Images(labelled, solutions, config.images)
+    shown = Shown(labelled, solutions, config.images, config.words, config.history)
     own, served = _folders(config)
     records = _opened(config, [*labelled.files, *own], served)
     with timed(config.run, "steps"):
         if units := list(in_units(solutions, config.unit, records, key=lambda s: s.key)):
-            asyncio.run(_score_units(config, units, images, records, len(solutions)))
+            asyncio.run(_score_units(config, units, shown, records, len(solutions)))
     return records
 
 
 async def _score_units(
-    config: StepsConfig, units: Sequence[Sequence[LabelledSolution]], images: Images, records: Records, total: int
+    config: StepsConfig, units: Sequence[Sequence[LabelledSolution]], shown: Shown, records: Records, total: int
 ) -> None:
     async with open_scorer(config.reward_model, config.scorer) as scorer:
         with progress("solutions", total, len(records.keys)) as reached:
             for unit in units:
-                rewarded = await predicted(scorer, unit, images)
+                rewarded = await predicted(scorer, unit, shown)
                 records.append(to_record(s.key, p) for s, p in zip(unit, rewarded, strict=True))
                 reached(len(records.keys))
 
 
-async def predicted(scorer: Scorer, solutions: Sequence[LabelledSolution], images: Images) -> list[Prediction]:
+async def predicted(scorer: Scorer, solutions: Sequence[LabelledSolution], shown: Shown) -> list[Prediction]:
     """The step rewards of each solution, or why it has none: a missing image, a question that does not fit a prompt,
     a step without a score. Solutions of one problem are asked about together."""
     of_problem: dict[str, list[LabelledSolution]] = {}
     for solution in solutions:
         of_problem.setdefault(solution.problem_id, []).append(solution)
-    found = await all_answers(_of_problem(scorer, group, images) for group in of_problem.values())
+    found = await all_answers(_of_problem(scorer, group, shown) for group in of_problem.values())
     by_key = {key: prediction for group in found for key, prediction in group.items()}
     return [by_key[solution.key] for solution in solutions]
 
 
-async def _of_problem(scorer: Scorer, group: Sequence[LabelledSolution], images: Images) -> dict[str, Prediction]:
+async def _of_problem(scorer: Scorer, group: Sequence[LabelledSolution], shown: Shown) -> dict[str, Prediction]:
     try:
-        problem = problem_of(group[0], images.of(group[0]))
-        scored = await scorer.score(problem, [images.steps_of(solution) for solution in group])
+        problem = problem_of(group[0], shown.images_of(group[0]))
+        parts = [shown.parts_of(solution) for solution in group]
+        scored = await scorer.score(problem, [part for of_solution in parts for part in of_solution])
     except (RecordError, ProblemError) as error:
         cause = error.cause if isinstance(error, RecordError) else error.failure
         return {solution.key: Prediction(no_result=cause) for solution in group}
-    return {solution.key: of_scores(scores) for solution, scores in zip(group, scored.steps, strict=True)}
+    found = iter(scored.steps)
+    scores = ([score for _ in of_solution for score in next(found)] for of_solution in parts)
+    return {solution.key: of_scores(of_steps) for solution, of_steps in zip(group, scores, strict=True)}
 
 
 if __name__ == "__main__":

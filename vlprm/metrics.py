@@ -130,3 +130,22 @@ def grouped_interval(
     means = sums_G[drawn].sum(axis=1) / sizes_G[drawn].sum(axis=1)
     low, high = np.quantile(means, [(1 - level) / 2, (1 + level) / 2])
     return float(low), float(high)
+
+
+def grouped_difference(
+    first: Sequence[Sequence[float]],
+    second: Sequence[Sequence[float]],
+    level: float = 0.95,
+    resamples: int = 2000,
+    seed: int = 0,
+) -> tuple[float, float]:
+    """Percentile interval of the mean of all values of `first` minus that of `second`, by the paired bootstrap: index
+    g of both is one group (a problem), and the bootstrap draws whole groups. A group may be empty."""
+    drawn = np.random.default_rng(seed).integers(0, len(first), (resamples, len(first)))
+    means = []
+    for values in (first, second):
+        sums_G, sizes_G = np.array([sum(group) for group in values]), np.array([len(group) for group in values])
+        with np.errstate(invalid="ignore", divide="ignore"):
+            means.append(sums_G[drawn].sum(axis=1) / sizes_G[drawn].sum(axis=1))
+    low, high = np.nanquantile(means[0] - means[1], [(1 - level) / 2, (1 + level) / 2])
+    return float(low), float(high)

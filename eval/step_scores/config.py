@@ -8,6 +8,7 @@ from typing import Literal
 
 from jsonargparse.typing import NonNegativeInt, PositiveFloat, PositiveInt
 
+from vlprm.data.ablation import History, Words
 from vlprm.scoring.config import ScorerConfig
 from vlprm.serving.config import ModelConfig
 from vlprm.tasks import TASKS
@@ -28,6 +29,9 @@ class StepsConfig:
         scorer: how the model scores.
         predictions: file of predictions to evaluate instead, in the benchmark's layout or that of predictions.jsonl.
         images: images that the model sees: its own (kept), none (removed), or of another problem (swapped).
+        words: what the model reads of a step: all (kept), numbers, operators and names alone (removed), or the other
+            words alone (only).
+        history: whether the model reads the steps before a step (kept), or each step alone after the prompt (removed).
         threshold_from: run folder of eval.steps on other solutions; its best threshold is used in addition to 0.5.
         groups: groups to measure, such as subsets, classes, sources or tasks; empty for all.
         rows: number of solutions, taken from the groups in turn; 0 for all.
@@ -41,6 +45,8 @@ class StepsConfig:
     scorer: ScorerConfig = ScorerConfig()
     predictions: Path | None = None
     images: ImageMode = "kept"
+    words: Words = "kept"
+    history: History = "kept"
     threshold_from: Path | None = None
     groups: tuple[str, ...] = ()
     rows: NonNegativeInt = 0

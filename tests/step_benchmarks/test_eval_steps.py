@@ -15,13 +15,14 @@ import torch
 from eval import steps
 from eval.step_scores.calibration import calibration, spread
 from eval.step_scores.config import StepsConfig
-from eval.step_scores.images import Images
 from eval.step_scores.results import FIXED, intervals, measured_all, reward_measures
+from eval.step_scores.shown import Shown
 from eval.steps import chosen
 from tests.stand_in import Answer, Body, StandIn, completion, config_of
 from tests.step_benchmarks.test_step_benchmarks import process_row, spoilt_row, write_rows
 from tests.stored import pool_record, write_run
 from tests.teacher import TeacherEngine
+from vlprm.data.ablation import ablated, apart
 from vlprm.errors import RecordError
 from vlprm.model.checkpoint_config import CheckpointConfig
 from vlprm.model.reward_loading import load_reward_model, save_reward_model
@@ -167,6 +168,32 @@ def test_what_cannot_be_shown_has_no_result_and_the_others_go_on(reward_model: P
     assert results["rewards"]["steps"] == 2
 
 
+def test_a_model_is_shown_steps_without_words_or_without_those_before(
+    candidates: Path, reward_model: Path, tmp_path: Path
+) -> None:
+    """Each step keeps its place: its reward is that of the shown step, read alone or after the steps before it."""
+    checkpoint, found = load_reward_model(reward_model), {}
+    solutions = BENCHMARKS["synthetic"].load(candidates).solutions
+    problems = {p.id: p for p in PROBLEMS}
+    for words, history in (("removed", "kept"), ("only", "removed"), ("kept", "removed")):
+        run = tmp_path / f"{words}_{history}"
+        shown = {"words": words, "history": history}
+        steps.main(config(candidates, run, reward_model=on_cpu(reward_model), **shown))
+        assert {name: results_of(run)[name] for name in shown} == shown
+        rewards = found[words, history] = rewards_of(run)
+        for solution in solutions[::5]:
+            problem, cut = problems[solution.problem_id], ablated(solution.steps, words)  # type: ignore[arg-type]
+            expected = [one for part in apart(cut, history) for one in score(checkpoint, [(problem, part)])[0]]  # type: ignore[arg-type]
+            assert rewards[solution.key] == pytest.approx(expected, abs=1e-5)
+            assert len(expected) == len(solution.steps) == len(solution.correct)
+    assert len({json.dumps(rewards) for rewards in found.values()}) == 3
+    for name, how in (("words", "only"), ("history", "removed")):
+        with pytest.raises(
+            ValueError, match=f"--{name} {how} changes the input of a reward model; remove --predictions"
+        ):
+            steps.main(config(candidates, tmp_path / "x", predictions=tmp_path / "p.jsonl", **{name: how}))
+
+
 def test_an_image_is_never_swapped_with_itself_nor_with_one_that_is_not_there(tmp_path: Path) -> None:
     folder = tmp_path / "vlrm"
     (folder / "images").mkdir(parents=True)
@@ -175,14 +202,14 @@ def test_an_image_is_never_swapped_with_itself_nor_with_one_that_is_not_there(tm
         (folder / "images" / name).write_bytes(problem.images[0])
     write_rows(folder / "location_error.jsonl", [spoilt_row(id=str(i), image=[n]) for i, n in enumerate(names)])
     loaded = BENCHMARKS["vlrm_bench"].load(folder)
-    swapped = Images(loaded, loaded.solutions, "swapped")
+    swapped = Shown(loaded, loaded.solutions, "swapped")
     a, b = PROBLEMS[0].images, PROBLEMS[1].images
-    assert [swapped.of(loaded.solutions[i]) for i in (0, 1, 3)] == [b, b, a]
-    removed = Images(loaded, loaded.solutions, "removed")
-    assert removed.of(loaded.solutions[0]) == ()
+    assert [swapped.images_of(loaded.solutions[i]) for i in (0, 1, 3)] == [b, b, a]
+    removed = Shown(loaded, loaded.solutions, "removed")
+    assert removed.images_of(loaded.solutions[0]) == ()
     for mode in (swapped, removed):
         with pytest.raises(RecordError, match="there is no image"):
-            mode.of(loaded.solutions[2])
+            mode.images_of(loaded.solutions[2])
 
 
 # --- thresholds

@@ -52,6 +52,14 @@ CONTRADICTIONS: dict[str, tuple[dict[str, Any], str]] = {
         {"rows": RowsConfig(of="paths"), "loss": LossConfig(siblings=1.0, candidates=1.0)},
         "has no pairs for loss.siblings and loss.candidates; set rows.of: trees",
     ),
+    "pairs of steps apart": (
+        {"rows": RowsConfig(history="removed"), "loss": LossConfig(siblings=1.0)},
+        "leaves each step alone, and loss.siblings reads several; set rows.history: kept",
+    ),
+    "critiques without words": (
+        {"rows": RowsConfig(words="removed"), "loss": LossConfig(critique=1.0)},
+        "would name what they do not say; set rows.words: kept",
+    ),
     "vocabulary of a step head": (
         {"loss": LossConfig(vocabulary=True)},
         "so the loss has no bound; set loss.vocabulary: false, or head: verdict",

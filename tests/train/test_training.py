@@ -198,6 +198,41 @@ def test_an_uncertain_step_stays_in_its_solution_without_loss(dataset: Path) -> 
     assert masked.count(None) > known.count(None)
 
 
+def test_a_row_without_history_reads_each_step_after_the_prompt_and_keeps_its_label(
+    dataset: Path, inputs: InputBuilder
+) -> None:
+    """A step's tokens are those that it has when nothing was written before it."""
+    whole, apart = (load_trees(dataset, RowsConfig(history=history)) for history in ("kept", "removed"))
+    for tree, steps in zip(whole, apart, strict=True):
+        every = [(n, s, la) for p in tree for n, s, la in zip(p.nodes, p.steps, p.labels, strict=True)]
+        assert [(*p.nodes, *p.steps, *p.labels) for p in steps] == every
+        before, after = (labelled_row(one, inputs, LossConfig(), {}) for one in (tree, steps))
+        for end, step in zip(
+            after.row.step_ends, dict(zip((n for n, *_ in every), steps, strict=True)).values(), strict=True
+        ):
+            alone = labelled_row([step], inputs, LossConfig(), {}).row
+            back, ids = end, [after.row.ids[end]]
+            while back:  # to the first token of the row, which begins the prompt
+                back = after.row.before[back]
+                ids.append(after.row.ids[back])
+            assert tuple(ids[::-1]) == alone.ids[: alone.step_ends[0] + 1]
+        assert sorted(zip(after.targets, after.weights, strict=True)) == sorted(
+            zip(before.targets, before.weights, strict=True)
+        )
+    assert any(len(path.steps) > 2 for tree in whole for path in tree)
+
+
+def test_a_row_without_words_has_the_labels_of_its_steps(dataset: Path, inputs: InputBuilder) -> None:
+    whole, removed = (load_trees(dataset, RowsConfig(words=words)) for words in ("kept", "removed"))
+    texts = [[step.text for p in tree for step in p.steps] for tree in (*whole, *removed)]
+    assert sum(map(len, map(str, texts[len(whole) :]))) < 0.8 * sum(map(len, map(str, texts[: len(whole)])))
+    for tree, cut in zip(whole, removed, strict=True):
+        assert [(p.nodes, p.labels, p.right) for p in tree] == [(p.nodes, p.labels, p.right) for p in cut]
+        assert (
+            labelled_row(cut, inputs, LossConfig(), {}).targets == labelled_row(tree, inputs, LossConfig(), {}).targets
+        )
+
+
 def test_a_target_outside_its_range_is_refused(dataset: Path, inputs: InputBuilder) -> None:
     path = load_trees(dataset, RowsConfig())[0][0]
     labels = tuple(dataclasses.replace(label, target=1.5) for label in path.labels)

@@ -7,52 +7,31 @@ chosen     one assistant message: the better step; `rejected`: the worse one
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from typing import Any
 
-from datasets import Image, List, Value
+from datasets import Image, List
 
 from train.policy.pairs import PairTree
-from vlprm.data.importing import from_data_url
 from vlprm.model.inputs import InputBuilder
 from vlprm.schema import path_to
-from vlprm.serving.messages import messages
-from vlprm.serving.wire import ShownImage, data_url
+from vlprm.serving.trl_turns import TURNS, trl_turn, trl_turns
 from vlprm.steps import join_steps, separator_after, turns_of
 
-_MESSAGES = List({"role": Value("string"), "content": List({"type": Value("string"), "text": Value("string")})})
-TRL_FEATURES = {
-    "images": List(Image(decode=False)),
-    "prompt": _MESSAGES,
-    "chosen": _MESSAGES,
-    "rejected": _MESSAGES,
-}
+TRL_FEATURES = {"images": List(Image(decode=False)), "prompt": TURNS, "chosen": TURNS, "rejected": TURNS}
 
 
 def trl_rows(tree: PairTree, inputs: InputBuilder) -> Iterator[dict[str, Any]]:
     """A row for each pair of a tree."""
     for pair in tree.pairs:
         steps = [tree.steps[n] for n in path_to(tree.parents[pair.better], tree.parents)]
-        turns = messages(tree.problem, steps, inputs, lambda *image: ShownImage(data_url(*image)))
-        prompt = [_trl_message(turn["role"], turn["content"]) for turn in turns]
+        prompt, images = trl_turns(tree.problem, steps, inputs)
         if prompt[-1]["role"] == "assistant":
             begun = join_steps(turns_of(steps)[-1]) + separator_after(steps[-1])
-            prompt[-1] = _trl_message("assistant", begun)
-        images = [part for turn in turns for part in turn["content"] if isinstance(part, ShownImage)]
+            prompt[-1] = trl_turn("assistant", begun)
         yield {
-            "images": [{"bytes": from_data_url(image.url.decode()), "path": None} for image in images],
+            "images": images,
             "prompt": prompt,
-            "chosen": [_trl_message("assistant", tree.steps[pair.better].text)],
-            "rejected": [_trl_message("assistant", tree.steps[pair.worse].text)],
+            "chosen": [trl_turn("assistant", tree.steps[pair.better].text)],
+            "rejected": [trl_turn("assistant", tree.steps[pair.worse].text)],
         }
-
-
-def _trl_message(role: str, content: str | Sequence[Any]) -> dict[str, Any]:
-    parts: Sequence[Any] = [{"type": "text", "text": content}] if isinstance(content, str) else content
-    return {
-        "role": role,
-        "content": [
-            {"type": "image", "text": None} if isinstance(part, ShownImage) else {"type": "text", "text": part["text"]}
-            for part in parts
-        ],
-    }

@@ -66,6 +66,7 @@ def _check_branches(config: PrmConfig) -> None:
 
 def _row_conflicts(config: PrmConfig) -> list[tuple[bool, str]]:
     pairs = [name for name in ("siblings", "candidates") if getattr(config.loss, name)]
+    whole = [*pairs, *(["critique"] if config.loss.critique else [])]
     return [
         (
             config.rows.uncertain is not None and config.rows.uncertain[0] >= config.rows.uncertain[1],
@@ -74,6 +75,16 @@ def _row_conflicts(config: PrmConfig) -> list[tuple[bool, str]]:
         (
             config.rows.of == "paths" and bool(pairs),
             f"a row of one solution has no pairs for loss.{' and loss.'.join(pairs)}; set rows.of: trees",
+        ),
+        (
+            config.rows.history == "removed" and bool(whole),
+            f"rows.history: removed leaves each step alone, and loss.{' and loss.'.join(whole)} reads several; set"
+            " rows.history: kept, or these weights to 0",
+        ),
+        (
+            config.rows.words != "kept" and config.loss.critique > 0,
+            f"a critique of steps with rows.words: {config.rows.words} would name what they do not say; set"
+            " rows.words: kept, or loss.critique: 0",
         ),
     ]
 

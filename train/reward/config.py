@@ -8,6 +8,7 @@ from typing import Literal
 
 from jsonargparse.typing import ClosedUnitInterval, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
 
+from vlprm.data.ablation import History, Words
 from vlprm.model.attention import Attention
 from vlprm.model.checkpoint_config import Bits, CheckpointConfig, Head, Part
 from vlprm.schema import Aggregation
@@ -23,6 +24,9 @@ class RowsConfig:
         after_first_error: steps after a solution's first wrong step: drop them (stop), keep them as context without
             loss (mask), or train on them too (keep).
         uncertain: steps with a target between these two values stay as context without loss.
+        words: what is read of a step: all (kept), numbers, operators and names alone (removed), or the other words
+            alone (only).
+        history: read the steps before a step (kept), or each step alone after the prompt (removed).
         mixed: use only problems with both right and wrong solutions.
         solved: use only problems whose share of right solutions, among those with a result, is from the first to the
             second number.
@@ -36,6 +40,8 @@ class RowsConfig:
     max_paths_per_tree: PositiveInt = 8
     after_first_error: Literal["stop", "mask", "keep"] = "keep"
     uncertain: tuple[ClosedUnitInterval, ClosedUnitInterval] | None = None
+    words: Words = "kept"
+    history: History = "kept"
     mixed: bool = False
     solved: tuple[ClosedUnitInterval, ClosedUnitInterval] | None = None
     distinct: bool = False

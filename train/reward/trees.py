@@ -12,6 +12,7 @@ from dataclasses import replace
 from typing import Any
 
 from train.reward.config import RowsConfig
+from vlprm.data.ablation import ablated
 from vlprm.data.dataset import LabelledPath, row_paths
 from vlprm.data.importing import DatasetRow
 from vlprm.data.prefix_tree import prefix_tree
@@ -49,7 +50,15 @@ def learnt_tree(tree: Tree, config: RowsConfig, threshold: float | None = None) 
     """The solutions of a problem that training takes, selected and cut as configured; right and wrong ones
     alternate."""
     taken = (confident(path, config.uncertain) for path in selected(tree, config.max_paths_per_tree))
-    return [learnt_from(path, config.after_first_error, threshold) for path in taken]
+    learnt = [learnt_from(path, config.after_first_error, threshold) for path in taken]
+    shown = [replace(path, steps=ablated(path.steps, config.words)) for path in learnt]
+    return shown if config.history == "kept" else [one for path in shown for one in _alone(path)]
+
+
+def _alone(path: LabelledPath) -> list[LabelledPath]:
+    """Each step as a solution of its own."""
+    of_step = zip(path.steps, path.nodes, path.labels, strict=True)
+    return [replace(path, steps=(step,), nodes=(node,), labels=(label,), corrected=()) for step, node, label in of_step]
 
 
 def merged(trees: Sequence[Tree]) -> Tree:

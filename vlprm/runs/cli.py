@@ -56,6 +56,11 @@ COMMANDS: dict[str, Command] = {
     "fuse": Command(
         "data_synth.fuse", "data_synth.labels.config:FuseConfig", "relabel a dataset with another fusion rule"
     ),
+    "select": Command(
+        "data_synth.select",
+        "data_synth.selected.config:SelectConfig",
+        "select the solutions of a pool or a dataset that are worth training on",
+    ),
     "synthesis-report": Command(
         "data_synth.report",
         "data_synth.reports.config:ReportConfig",

@@ -13,6 +13,7 @@ from vlprm.errors import UserError
 from vlprm.runs.plugins import known_or_in_module
 from vlprm.schema import Problem, Region
 from vlprm.tasks import chart, count_grid, figure, fine_print, pattern
+from vlprm.tasks.scene import COLOURS, SHAPES
 from vlprm.tasks.synthetic import SyntheticFamily
 
 Tasks = Mapping[str, SyntheticFamily]
@@ -21,6 +22,9 @@ TASKS: dict[str, SyntheticFamily] = {
     family.name: family
     for family in (count_grid.FAMILY, pattern.FAMILY, chart.FAMILY, figure.FAMILY, fine_print.FAMILY)
 }
+
+# What steps of these tasks claim by a name: of what the image shows, and of what they compare.
+NAMES = frozenset((*COLOURS, *SHAPES, *pattern.SIZES, *fine_print.PRINTS, "none", "match", "differ", "yes", "no"))
 
 
 def load_task(name: str) -> SyntheticFamily:
