@@ -15,8 +15,8 @@ from datasets import Image, List, Value
 from train.policy.pairs import PairTree
 from vlprm.data.importing import from_data_url
 from vlprm.model.inputs import InputBuilder
-from vlprm.schema import path_to
-from vlprm.serving.messages import messages
+from vlprm.schema import Problem, Step, path_to
+from vlprm.serving.messages import messages, with_question
 from vlprm.serving.wire import ShownImage, data_url
 from vlprm.steps import join_steps, separator_after, turns_of
 
@@ -33,21 +33,31 @@ def trl_rows(tree: PairTree, inputs: InputBuilder) -> Iterator[dict[str, Any]]:
     """A row for each pair of a tree."""
     for pair in tree.pairs:
         steps = [tree.steps[n] for n in path_to(tree.parents[pair.better], tree.parents)]
-        turns = messages(tree.problem, steps, inputs, lambda *image: ShownImage(data_url(*image)))
-        prompt = [_trl_message(turn["role"], turn["content"]) for turn in turns]
-        if prompt[-1]["role"] == "assistant":
-            begun = join_steps(turns_of(steps)[-1]) + separator_after(steps[-1])
-            prompt[-1] = _trl_message("assistant", begun)
-        images = [part for turn in turns for part in turn["content"] if isinstance(part, ShownImage)]
         yield {
-            "images": [{"bytes": from_data_url(image.url.decode()), "path": None} for image in images],
-            "prompt": prompt,
-            "chosen": [_trl_message("assistant", tree.steps[pair.better].text)],
-            "rejected": [_trl_message("assistant", tree.steps[pair.worse].text)],
+            **trl_prompt(tree.problem, steps, inputs, begins_step=True),
+            "chosen": [trl_message("assistant", tree.steps[pair.better].text)],
+            "rejected": [trl_message("assistant", tree.steps[pair.worse].text)],
         }
 
 
-def _trl_message(role: str, content: str | Sequence[Any]) -> dict[str, Any]:
+def trl_prompt(
+    problem: Problem, steps: Sequence[Step], inputs: InputBuilder, question: str = "", begins_step: bool = False
+) -> dict[str, Any]:
+    """The columns `images` and `prompt` of a problem, steps, and a question about them. With `begins_step`, the
+    assistant's turn ends with the separator before the next step."""
+    turns = messages(problem, steps, inputs, lambda *image: ShownImage(data_url(*image)))
+    if begins_step and turns[-1]["role"] == "assistant":
+        turns[-1] = {"role": "assistant", "content": join_steps(turns_of(steps)[-1]) + separator_after(steps[-1])}
+    if question:
+        turns = with_question(turns, question)
+    images = [part for turn in turns for part in turn["content"] if isinstance(part, ShownImage)]
+    return {
+        "images": [{"bytes": from_data_url(image.url.decode()), "path": None} for image in images],
+        "prompt": [trl_message(turn["role"], turn["content"]) for turn in turns],
+    }
+
+
+def trl_message(role: str, content: str | Sequence[Any]) -> dict[str, Any]:
     parts: Sequence[Any] = [{"type": "text", "text": content}] if isinstance(content, str) else content
     return {
         "role": role,
