@@ -218,7 +218,7 @@ def test_prompts_have_as_many_right_as_wrong_steps(prompts: Path, dataset: Path)
 
 
 def test_what_a_critic_cannot_learn_from_is_refused(dataset: Path, backbone: Path, tmp_path: Path) -> None:
-    """A real, random critic writes nothing that can be read; and a dataset may have right steps alone."""
+    """A real, random critic writes nothing that can be read; and a dataset may have wrong steps alone."""
     asked = CriticRowsConfig(dataset=dataset, critic=ModelConfig(str(backbone)), run=tmp_path / "run", samples=1)
     few = tmp_path / "few.parquet"
     rows = read_rows(dataset)
@@ -227,8 +227,8 @@ def test_what_a_critic_cannot_learn_from_is_refused(dataset: Path, backbone: Pat
     with pytest.raises(ValueError, match=r"no critique is of use .*'unread_critiques': \d+.*train the critic first"):
         critic_rows.main(replace(asked, dataset=few))
     assert not (tmp_path / "run" / "pairs.parquet").exists()
-    with pytest.raises(ValueError, match=r"gives \d+ right and 0 wrong steps .* learns nothing from one class"):
-        critic_rows.main(replace(asked, run=tmp_path / "right", rows="prompts", threshold=0.0))
+    with pytest.raises(ValueError, match=r"gives 0 right and \d+ wrong steps .* learns nothing from one class"):
+        critic_rows.main(replace(asked, run=tmp_path / "right", rows="prompts", threshold=1.0))
 
 
 # --- the reward
