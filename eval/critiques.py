@@ -15,12 +15,11 @@ from eval.step_scores.config import CritiquesConfig
 from vlprm.metrics import grouped_interval
 from vlprm.policy.critique import Critique, sample_critiques
 from vlprm.policy.open import folders_of
-from vlprm.prompts import critique_question
 from vlprm.runs.config import dump, run
 from vlprm.runs.folder import open_run, write_atomically
 from vlprm.runs.pools import RECORDS, stored_pools
 from vlprm.schema import Problem, Solution
-from vlprm.scoring.open import open_critic, prompt_template
+from vlprm.scoring.open import critique_template_of, open_critic
 from vlprm.serving.config import ModelConfig
 from vlprm.tasks import load_tasks, problem_by_id, refuse_other_tasks, task_of
 
@@ -41,10 +40,10 @@ def main(config: CritiquesConfig) -> None:
 
 
 async def _asked(model: ModelConfig, solutions: list[tuple[Problem, Solution]]) -> list[Critique | None]:
-    question = critique_question(prompt_template(model))
+    template = critique_template_of(model)
     async with open_critic(model) as engine:
         asked = (
-            sample_critiques(engine, p, s.steps, question, f"{s.problem_id}/{i}", 0)
+            sample_critiques(engine, p, s.steps, template, f"{s.problem_id}/{i}", 0)
             for i, (p, s) in enumerate(solutions)
         )
         return [critique for (critique,) in await all_tracked(asked, "critiques")]

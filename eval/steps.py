@@ -120,8 +120,10 @@ def _other_threshold(config: StepsConfig, solutions: Sequence[LabelledSolution])
 
 def _judges(config: Mapping[str, Any]) -> tuple[str, list[str]]:
     """How steps are scored, and the names of served judges, which have no folder to compare."""
-    kind = str(config.get("scorer", {}).get("kind", "steps"))
-    return kind, [model["server"]["model"] for model in config["reward_model"]] if kind in FORMS else []
+    scorer = config.get("scorer", {})
+    kind = str(scorer.get("kind", "steps"))
+    names = [model["server"]["model"] for model in config["reward_model"]] if kind in FORMS else []
+    return f"{kind}, {scorer.get('decision', 'share')}", names
 
 
 def _folders(config: StepsConfig) -> tuple[list[Path], list[Path]]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from dataclasses import dataclass
 from string import ascii_uppercase
 
 from vlprm.errors import ProblemError, UserError
@@ -55,20 +56,51 @@ def verdict_text(template_id: str, verdicts: tuple[str, str]) -> str:
     return VERDICT_TEMPLATES[template_id].format(right=verdicts[0], wrong=verdicts[1])
 
 
-CRITIQUE_TEMPLATES: dict[str, str] = {
-    # The built-in backbone was trained to write the critique right after the step, without a user's turn.
-    "plain_critique@2": "",
-    "critique@2": (
+@dataclass(frozen=True)
+class CritiqueTemplate:
+    """How a critic is asked about the last step, and the form of its critique.
+
+    `question`: the user's turn after the step; without one, the critique follows the step at once. `verdict_last`: the
+    reasons come before the verdict. `max_tokens`: limit of the critique of one step.
+    """
+
+    question: str
+    verdict_last: bool
+    max_tokens: int = 300
+
+
+CRITIQUE_TEMPLATES: dict[str, CritiqueTemplate] = {
+    # The built-in backbone was trained to write the correction right after the step, without a user's turn.
+    "plain_critique@2": CritiqueTemplate("", verdict_last=False),
+    "plain_critique@3": CritiqueTemplate("", verdict_last=True),
+    "critique@2": CritiqueTemplate(
         "Check the last step of the solution; those before it are right. Write `right`, or `wrong: ` and the step as it"
         " should be. Then write a line of this form:\nintent: what the step does; image: agrees or differs; logic:"
-        " holds or fails"
+        " holds or fails",
+        verdict_last=False,
+    ),
+    # ThinkPRM's order: a chain of thought, and the verdict at its end.
+    "critique@3": CritiqueTemplate(
+        "Check the last step of the solution; those before it are right. First think: what the image shows, what"
+        " follows from the steps before, and whether the step says the same. Then write these two lines, and nothing"
+        " after them:\nintent: what the step does; image: agrees or differs; logic: holds or fails\nverdict: right, or"
+        " verdict: wrong: and the step as it should be",
+        verdict_last=True,
+        max_tokens=2048,
     ),
 }
 
 
-def critique_question(prompt_template: str) -> str:
-    """The question after each step to a model with this prompt template."""
-    return CRITIQUE_TEMPLATES["plain_critique@2" if prompt_template == "plain@1" else "critique@2"]
+def default_critique(prompt_template: str) -> str:
+    """The critique template of models with this prompt template, unless their checkpoint declares another."""
+    return "plain_critique@2" if prompt_template == "plain@1" else "critique@3"
+
+
+def critique_template(template_id: str) -> CritiqueTemplate:
+    """A critique template. UserError for an unknown one."""
+    if template_id not in CRITIQUE_TEMPLATES:
+        raise UserError(f"unknown critique template {template_id!r}; known: {', '.join(CRITIQUE_TEMPLATES)}")
+    return CRITIQUE_TEMPLATES[template_id]
 
 
 _JUDGE = """You check a solution to a question about {images}, step by step. A step is wrong if what it says is not \

@@ -9,11 +9,10 @@ from dataclasses import dataclass
 from vlprm.errors import UserError
 from vlprm.policy import Policy
 from vlprm.policy.open import open_policy
-from vlprm.prompts import critique_question
 from vlprm.schema import Aggregation
 from vlprm.scoring import Scorer
 from vlprm.scoring.config import ScorerConfig
-from vlprm.scoring.open import open_critic, open_scorer, prompt_template
+from vlprm.scoring.open import critique_template_of, open_critic, open_scorer
 from vlprm.search import Critic, method_named
 from vlprm.serving.config import ModelConfig
 
@@ -52,5 +51,5 @@ async def open_models(
         asked = None
         if critic is not None:
             engine = await opened.enter_async_context(open_critic(critic))
-            asked = Critic(engine, critique_question(prompt_template(critic)))
+            asked = Critic(engine, critique_template_of(critic))
         yield Models(writer, scores, asked)

@@ -165,7 +165,8 @@ def smaller(command: str) -> list[str]:
 def test_the_commands_of_the_other_scorers_run(
     folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """They use an ensemble, whole solutions, sampled critiques, a value, and a standard deviation."""
+    """They use an ensemble, whole solutions, sampled critiques, the probability of their verdict, a value, and
+    a standard deviation."""
     text = (ROOT / "docs/inference.md").read_text()
     _, commands = re.findall(r"```\n(python -m eval.solve .*?)```", text, re.DOTALL)
     monkeypatch.chdir(folder)
@@ -177,9 +178,12 @@ def test_the_commands_of_the_other_scorers_run(
                 config, run=folder / str(len(kinds)), policy=dataclasses.replace(config.policy, device="cpu")
             )
         )
-        kinds.append((config.scorer.kind, len(config.reward_model)))
+        kinds.append((config.scorer.kind, config.scorer.decision, len(config.reward_model)))
         assert f"chosen from {config.search.n} candidates" in capsys.readouterr().out
-    assert kinds == [("steps", 2), ("whole", 1), ("critiques", 1), *[("steps", 1)] * 3]
+    assert kinds == [
+        ("steps", "share", 2), ("whole", "share", 1), ("critiques", "share", 1), ("critiques", "probability", 1),
+        *[("steps", "share", 1)] * 3,
+    ]  # fmt: skip
 
 
 def test_the_commands_of_the_page_on_the_vote_run(

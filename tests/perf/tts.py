@@ -26,7 +26,6 @@ from vlprm.metrics import bootstrap_interval
 from vlprm.model.loading import Checkpoint, load_policy
 from vlprm.model.reward_loading import load_reward_model
 from vlprm.policy.local import LocalPolicy
-from vlprm.prompts import critique_question
 from vlprm.runs.journal import Records
 from vlprm.schema import Problem, Solution, StepScore, from_json, to_json
 from vlprm.scoring.local import LocalScorer
@@ -131,7 +130,7 @@ async def searched(method: str, problems: Sequence[Problem]) -> list[SearchResul
         name, policy = "best_of_n", LocalPolicy(blindfolded())
     if method == "refined_best_of_n":
         engine = LocalPolicy(loaded(str(CRITIC)))
-        critic = Critic(engine, critique_question(engine.checkpoint.config.prompt_template))
+        critic = Critic(engine, engine.checkpoint.config.critiques)
     return list(await asyncio.gather(*(solve(name, p, policy, scorer, config, critic) for p in problems)))
 
 

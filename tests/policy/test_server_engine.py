@@ -30,8 +30,9 @@ from vlprm.policy import Continuation, Request
 from vlprm.policy.open import folders_of
 from vlprm.policy.rollout import FAILURES, rollouts
 from vlprm.policy.served import ServedPolicy
+from vlprm.prompts import critique_template
 from vlprm.schema import Problem, Step
-from vlprm.scoring.open import prompt_template
+from vlprm.scoring.open import critique_template_of
 from vlprm.serving import client as servers_module
 from vlprm.serving.client import FAILURES_IN_A_ROW
 from vlprm.serving.config import ModelConfig, ServerConfig
@@ -426,7 +427,7 @@ def test_the_weights_of_a_served_model_are_not_downloaded(
     served = ModelConfig("someone/72b", config_of(server))
     open_on(Path("someone/72b"), config_of(server))
     assert folders_of([served]) == ([], [backbone])
-    assert prompt_template(served) == "plain@1"
+    assert critique_template_of(served) == critique_template("plain_critique@2")
     assert all(patterns and not any(fnmatch("model.safetensors", p) for p in patterns) for patterns in wanted)
     assert len(wanted) == 3
     assert folders_of([ModelConfig("someone/7b")]) == ([backbone], [])

@@ -20,6 +20,7 @@ from vlprm.policy import Continuation, Request
 from vlprm.policy.critique import critique_of, critique_text
 from vlprm.policy.local import LocalPolicy
 from vlprm.policy.rollout import OPEN, next_steps
+from vlprm.prompts import critique_template
 from vlprm.schema import Problem, Region, Solution, Step, StepScore
 from vlprm.scoring import Scored
 from vlprm.scoring.config import ScorerConfig
@@ -197,6 +198,9 @@ def test_an_ensemble_ranks_all_candidates_by_the_same_scorers() -> None:
     assert found.steps == [[alone], [alone] * 2]
 
 
+FIRST = critique_template("plain_critique@2")
+
+
 class Critics:
     """Critics that find this many steps right and the next one wrong; with None, their text cannot be read."""
 
@@ -210,7 +214,8 @@ class Critics:
         step, place = request.steps[-1], len(request.steps) - 1
         texts = {
             fault: critique_text(
-                critique_of(step, "reasoning", Step("answer", "[answer] ?")) if fault == place else critique_of(step)
+                critique_of(step, "reasoning", Step("answer", "[answer] ?")) if fault == place else critique_of(step),
+                FIRST,
             )
             for fault in self.faults
         }
@@ -227,7 +232,7 @@ def test_a_step_is_worth_the_share_of_critiques_that_call_it_right() -> None:
     steps = STEPS[problem.id]
 
     def of(*faults: int | None) -> Scored:
-        scorer = CritiqueScorer(Critics(faults), "plain@1", len(faults))
+        scorer = CritiqueScorer(Critics(faults), FIRST, len(faults))
         return asyncio.run(scorer.score(problem, [steps]))
 
     found = of(len(steps), 1, 1, None)

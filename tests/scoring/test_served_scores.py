@@ -24,6 +24,7 @@ from vlprm.model.packing import PackedRow
 from vlprm.model.reward_loading import load_reward_model, save_reward_model
 from vlprm.model.reward_model import StepOutput, extra_logits, step_scores
 from vlprm.policy.critique import critique_of, critique_text
+from vlprm.prompts import critique_template
 from vlprm.schema import Problem, Solution, Step, StepScore
 from vlprm.scoring import Scored
 from vlprm.scoring.config import ScorerConfig
@@ -292,7 +293,11 @@ def test_steps_that_cannot_be_read_are_not_sent(server: StandIn, made: Callable[
 
 def test_a_served_critic_scores_by_its_critiques(server: StandIn, made: Callable[..., Path]) -> None:
     """Three of four critiques call the step right."""
-    right, wrong = critique_text(critique_of(STEPS[0])), critique_text(critique_of(STEPS[0], "reasoning", STEPS[1]))
+    said, form = (
+        [critique_of(STEPS[0]), critique_of(STEPS[0], "reasoning", STEPS[1])],
+        critique_template("plain_critique@2"),
+    )
+    right, wrong = (critique_text(one, form) for one in said)
     server.reply = lambda body: completion(*[right, right, wrong, right][: body.get("n", 1)])
 
     async def ask() -> Scored:

@@ -11,6 +11,7 @@ import pytest
 
 from vlprm.policy import Continuation, Request, read_by_first
 from vlprm.policy.critique import Critique, critique_of, critique_text
+from vlprm.prompts import CritiqueTemplate
 from vlprm.schema import Problem, Region, Solution, Step, StepScore
 from vlprm.scoring import Scored
 from vlprm.search import METHODS, Cost, Critic, ScoredSolution, SearchConfig, SearchResult, select, solve
@@ -83,6 +84,9 @@ class Truth:
         pass
 
 
+CHECK = CritiqueTemplate("Check.", verdict_last=False)
+
+
 class KnowingCritic:
     """Writes the true critique of the last step in the request."""
 
@@ -95,7 +99,7 @@ class KnowingCritic:
     async def sample(self, request: Request) -> list[Continuation]:
         last, right = request.steps[-1], RIGHT[len(request.steps) - 1]
         said = critique_of(last) if last == right else critique_of(last, "reasoning", right)
-        return [Continuation(self.text or critique_text(said), 7, True, read=PROMPT + 2 * len(request.steps))]
+        return [Continuation(self.text or critique_text(said, CHECK), 7, True, read=PROMPT + 2 * len(request.steps))]
 
     def seen_size(self, problem: Problem, shown: int | Region = 0) -> tuple[int, int]:
         raise AssertionError
@@ -106,7 +110,7 @@ def run(
 ) -> list[SearchResult]:
     """Runs problems concurrently, each with a policy of its own."""
     config = SearchConfig(**{"n": 8, "width": 4, "seed": 3, **fields})  # type: ignore[arg-type]
-    critic = Critic(KnowingCritic(), "Check.")
+    critic = Critic(KnowingCritic(), CHECK)
 
     async def all_of_them() -> list[SearchResult]:
         asked = (solve(method, p, Counting(), scorer or Truth(), config, critic) for p in problems)
@@ -242,7 +246,7 @@ def test_candidates_without_answers_are_not_chosen_and_none_at_all_is_no_error()
             return [Continuation("", 0, False, "timeout")] * request.n
 
     for method in (*METHODS, OWN):
-        critic = Critic(KnowingCritic("nothing to be read"), "Check.")
+        critic = Critic(KnowingCritic("nothing to be read"), CHECK)
         found = asyncio.run(solve(method, PROBLEMS[0], Silent(), Truth(), SearchConfig(n=4), critic))
         assert found.chosen is not None
         assert found.chosen.solution.answer is None
@@ -455,7 +459,7 @@ def test_a_corrected_answer_is_an_answer() -> None:
             assert not request.steps
             return [Continuation(SEPARATOR.join([s.text for s in RIGHT[:3]] + ["[answer] 5"]), 8, True)] * request.n
 
-    critic = Critic(KnowingCritic(), "Check.")
+    critic = Critic(KnowingCritic(), CHECK)
     found = asyncio.run(solve("refined_best_of_n", PROBLEMS[0], SlipsAtTheEnd(), Truth(), SearchConfig(n=4), critic))
     assert [s.solution.answer for s in found.pool] == ["5", "5", "4", "4"]
     assert {s.solution.stop for s in found.pool} == {"answer"}

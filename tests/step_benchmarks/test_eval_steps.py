@@ -292,7 +292,7 @@ def test_a_served_judge_is_measured_like_a_reward_model(texts: Path, tmp_path: P
     server.reply = reply
     judge = (ModelConfig("any/name", config_of(server)),)
     ran = config(texts, tmp_path / "run", benchmark="process_bench", reward_model=judge)
-    ran = dataclasses.replace(ran, scorer=ScorerConfig("first_error", 1))
+    ran = dataclasses.replace(ran, scorer=ScorerConfig("first_error", critiques=1))
     steps.main(ran)
     results = results_of(ran.run)
     assert results["no_result"]["causes"] == {"unread_step": 1}

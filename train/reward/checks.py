@@ -15,7 +15,7 @@ from vlprm.model.checkpoint_config import CheckpointConfig
 from vlprm.model.families import family_of
 from vlprm.model.loading import checkpoint_config_of, checkpoint_folder, load_inputs
 from vlprm.model.reward_loading import refuse_to_drop_head
-from vlprm.prompts import TEMPLATES
+from vlprm.prompts import TEMPLATES, CritiqueTemplate
 
 
 def check(config: PrmConfig) -> None:
@@ -36,6 +36,7 @@ def check(config: PrmConfig) -> None:
     refuse_missing_tracker(config.report_to)
     if config.prompt_template not in (None, *TEMPLATES):
         raise UserError(f"unknown prompt template {config.prompt_template!r}; give one of {', '.join(TEMPLATES)}")
+    _check_critiques(config, with_overrides(checkpoint_config_of(folder), config).critiques)
     if config.min_pixels is not None or config.max_pixels is not None:
         load_inputs(folder, with_overrides(checkpoint_config_of(folder), config))  # refuses impossible limits
     if config.head == "verdict" or config.loss.critique:
@@ -43,13 +44,26 @@ def check(config: PrmConfig) -> None:
 
 
 def with_overrides(checkpoint_config: CheckpointConfig, config: PrmConfig) -> CheckpointConfig:
-    """The checkpoint config with the pixel limits and the prompt template that a training config sets."""
+    """The checkpoint config with the pixel limits and the templates that a training config sets."""
     return replace(
         checkpoint_config,
         min_pixels=config.min_pixels or checkpoint_config.min_pixels,
         max_pixels=config.max_pixels or checkpoint_config.max_pixels,
         prompt_template=config.prompt_template or checkpoint_config.prompt_template,
+        critique_template=config.critique_template or checkpoint_config.critique_template,
     )
+
+
+def _check_critiques(config: PrmConfig, template: CritiqueTemplate) -> None:
+    if not config.loss.critique and (config.critique_template or config.loss.critiques != "labels"):
+        raise UserError(
+            "critiques are not trained; set loss.critique: 1, or leave out critique_template and loss.critiques"
+        )
+    if config.loss.critiques == "judge" and not template.verdict_last:
+        raise UserError(
+            "critiques that begin with the verdict have no place for a judge's reasons; set critique_template:"
+            " critique@3, or loss.critiques: labels"
+        )
 
 
 def _check_branches(config: PrmConfig) -> None:

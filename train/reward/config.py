@@ -76,6 +76,9 @@ class LossConfig:
         candidates: weight of the pairwise loss between right and wrong solutions of a problem.
         steps: weight of the step loss; 0 trains on critiques alone.
         critique: weight of the language-modelling loss on critiques, written by the LM head.
+        critiques: made from labels and corrections (labels), or also with a judge's reasons, of solutions where the
+            judge agrees with each label up to the first wrong step (judge).
+        reasons: weight of a critique's reasons; its verdict and correction have weight 1.
         vocabulary: verdict head: normalise verdict probabilities over the whole vocabulary, not over the two verdicts.
     """
 
@@ -93,6 +96,8 @@ class LossConfig:
     candidates: NonNegativeFloat = 0.0
     steps: NonNegativeFloat = 1.0
     critique: NonNegativeFloat = 0.0
+    critiques: Literal["labels", "judge"] = "labels"
+    reasons: NonNegativeFloat = 1.0
     vocabulary: bool = False
 
     @property
@@ -122,6 +127,9 @@ class PrmConfig:
         max_pixels: larger images are shrunk to at most this many pixels; default: the backbone's limit.
         prompt_template: the question alone (plain@1), or with a request for tagged steps (tagged_steps@1); default: the
             backbone's template.
+        critique_template: question and form of critiques: verdict first (plain_critique@2, critique@2) or after the
+            reasons (plain_critique@3, critique@3); those with `plain` ask no question. Default: plain_critique@2 with
+            plain@1, else critique@3.
         rows: training rows and batches.
         loss: labels, weights and terms of the loss.
         also: more datasets, each with the number of passes over it in one epoch; 0.5 takes half of its rows, other ones
@@ -162,6 +170,7 @@ class PrmConfig:
     min_pixels: PositiveInt | None = None
     max_pixels: PositiveInt | None = None
     prompt_template: str | None = None
+    critique_template: str | None = None
     rows: RowsConfig = RowsConfig()
     loss: LossConfig = LossConfig()
     also: dict[str, PositiveFloat] = field(default_factory=dict)

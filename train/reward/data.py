@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from train.loop.batches import token_lengths
 from train.reward.config import LossConfig, RowsConfig
-from train.reward.critiques import critiques_of
+from train.reward.critiques import critiques_of, taught, weights_of
 from train.reward.losses import IGNORE
 from train.reward.trees import Tree, is_wrong
 from vlprm.data.dataset import LabelledPath
@@ -17,7 +17,6 @@ from vlprm.errors import UserError
 from vlprm.model.inputs import InputBuilder
 from vlprm.model.packing import Node, PackedRow, depth_first, lay_out
 from vlprm.model.reward_model import OUTPUTS
-from vlprm.prompts import critique_question
 from vlprm.schema import Step, StepLabel
 
 # -1: a wrong step of unknown kind may be either. A zoom to the wrong region counts as a perception error.
@@ -60,13 +59,15 @@ def _is_learnt(path: LabelledPath, loss: LossConfig) -> bool:
     if loss.candidates and path.right is not None:
         return True
     if not (loss.steps or loss.siblings or loss.value or loss.ranks):  # critiques alone
-        return bool(critiques_of([path], {node: k for k, node in enumerate(path.nodes)}, "", loss.threshold))
+        return bool(taught(path, loss))
     return any(_target(label, loss, path.problem.id) != IGNORE for label in path.labels)
 
 
 def lacking(loss: LossConfig) -> str:
     """What a dataset without learnable solutions lacks, with the fix."""
     if not (loss.steps or loss.siblings or loss.value or loss.ranks):
+        if loss.critiques == "judge":
+            return "a judge that gives reasons and agrees with the labels; set loss.critiques: labels, or ask a judge"
         return "a step to criticise; set loss.critique: 0 and loss.steps: 1, or label more steps"
     if loss.labels == "counts":
         return "a labelled step with rollouts; use a dataset with counts, or loss.labels: soft"
@@ -87,9 +88,14 @@ def lengths(example: Example, inputs: InputBuilder, loss: LossConfig) -> tuple[i
 
 def _nodes(example: Example, inputs: InputBuilder, loss: LossConfig) -> list[Node]:
     steps, place, parents = _merged(example)
-    question = critique_question(inputs.config.prompt_template)
-    critiques = critiques_of(example, place, question, loss.threshold) if loss.critique else []
-    return inputs.tree_nodes(example[0].problem, steps, parents, question, critiques)
+    question = inputs.config.critiques.question
+    return inputs.tree_nodes(example[0].problem, steps, parents, question, _critiques(example, place, inputs, loss))
+
+
+def _critiques(
+    example: Example, place: dict[int, int], inputs: InputBuilder, loss: LossConfig
+) -> list[tuple[int, str]]:
+    return critiques_of(example, place, inputs.config.critiques, loss) if loss.critique else []
 
 
 def class_counts(tree: Tree, loss: LossConfig) -> tuple[str, int, int]:
@@ -130,6 +136,7 @@ def labelled_row(
     labels = _labels(example)
     nodes = _nodes(example, inputs, loss)
     share = Counter(node for path in example for node in path.nodes)
+    share_of = [share[n] for n in place]
     targets = tuple(_target(labels[n], loss, problem.id) for n in place)
     wrong = tuple(is_wrong(labels[n], loss.threshold) for n in place)
     kind = question_type(example[0])
@@ -141,7 +148,7 @@ def labelled_row(
         wrong=wrong,
         counts=tuple((labels[n].mc_correct, labels[n].mc_valid) for n in place),
         weights=tuple(share[n] * weights.get((kind, w), 1.0) for n, w in zip(place, wrong, strict=True)),
-        taught=_taught(nodes, [share[n] for n in place]),
+        taught=_taught(nodes, _taught_weights(_critiques(example, place, inputs, loss), share_of, inputs, loss)),
         siblings=_sibling_pairs(targets, wrong, parents) if loss.siblings else (),
         candidates=_candidate_pairs(example) if loss.candidates else (),
         paths=tuple(tuple(place[n] for n in path.nodes) for path in example) if loss.candidates else (),
@@ -169,15 +176,22 @@ def _labels(example: Example) -> dict[int, StepLabel]:
     return {node: label for path in example for node, label in zip(path.nodes, path.labels, strict=True)}
 
 
-def _taught(nodes: Sequence[Node], share: Sequence[int]) -> tuple[float, ...]:
-    """For each critique id, in row order: the number of solutions that share the criticised step."""
-    counts: list[float] = []
-    for k in depth_first(nodes):
-        if nodes[k].taught:
-            above = nodes[nodes[k].parent]
-            step = above.writes if above.writes >= 0 else nodes[above.parent].writes  # a question may be in between
-            counts += [share[step]] * nodes[k].segment.written
-    return tuple(counts)
+def _taught_weights(
+    critiques: Sequence[tuple[int, str]], share: Sequence[int], inputs: InputBuilder, loss: LossConfig
+) -> list[list[float]]:
+    """Per critique, the weight of each id and of the end of the turn: the number of solutions that share the criticised
+    step, times the weight of the id's part."""
+    form, encode = inputs.config.critiques, inputs.text.encode
+    return [
+        [share[step] * weight for weight in (*weights_of(text, form, loss.reasons, encode), 1.0)]
+        for step, text in critiques
+    ]
+
+
+def _taught(nodes: Sequence[Node], weights: Sequence[Sequence[float]]) -> tuple[float, ...]:
+    """The weight of each critique id in row order; `weights` are in the order of the nodes."""
+    of_node = dict(zip((k for k, node in enumerate(nodes) if node.taught), weights, strict=True))
+    return tuple(weight for k in depth_first(nodes) if nodes[k].taught for weight in of_node[k])
 
 
 def _sibling_pairs(

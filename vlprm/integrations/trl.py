@@ -1,4 +1,4 @@
-"""A trained step-reward model as a reward of TRL's GRPO.
+"""Rewards of TRL's GRPO: a trained step-reward model for a policy, and for a critic what its critiques are worth.
 
     from datasets import load_dataset
     from trl import GRPOConfig, GRPOTrainer
@@ -18,6 +18,8 @@ Without `outcome`, the reward is the reward model's own opinion. It ranks candid
 on it learns in the end to please it: reward up, right answers down (URSA, PURE and others report it). With `outcome`,
 the reward is the outcome, and half of it for a right solution whose step rewards fall sharply (`vlprm.scoring.gate`).
 `train.grpo` has more ways, and watches the truth.
+
+`critic_reward` pays critiques (vlprm.integrations.trl_critic has an example).
 
 Importing this does not need TRL, which calls a plain function.
 """
@@ -82,7 +84,7 @@ def step_reward(
     rule = aggregation or loaded.config.aggregation
 
     def reward(prompts: Sequence[Any], completions: Sequence[Any], **columns: Any) -> list[float | None]:
-        solutions = _solutions(loaded.inputs, prompts, completions, _media(columns, len(prompts)))
+        solutions = _solutions(loaded.inputs, prompts, completions, media_of(columns, len(prompts)))
         rewards = iter(score(loaded, [solution for solution in solutions if solution is not None]))
         steps = [None if solution is None else next(rewards) for solution in solutions]
         if outcome is None:
@@ -112,7 +114,9 @@ def _solutions(
 
 def _problem(inputs: InputBuilder, prompt: Any, own: list[Any]) -> Problem:
     question, marks = question_of(prompt)
-    problem = Problem("", "trl", question, tuple(_file(image) for image in ordered_images(marks, own)), None, "word")
+    problem = Problem(
+        "", "trl", question, tuple(image_file(image) for image in ordered_images(marks, own)), None, "word"
+    )
     inputs.prompt(problem)  # render and cache it here, so that a prompt that fails does not stop the others
     return problem
 
@@ -124,13 +128,13 @@ def _steps(completion: Any) -> list[Step]:
     return split_steps(text)
 
 
-def _media(columns: dict[str, Any], rows: int) -> list[dict[str, Any]]:
+def media_of(columns: dict[str, Any], rows: int) -> list[dict[str, Any]]:
     """The columns with images, videos or audio, row by row."""
     found = {name: columns[name] for name in ("images", "image", *OTHER_MEDIA) if columns.get(name) is not None}
     return [{name: column[row] for name, column in found.items()} for row in range(rows)]
 
 
-def _file(image: Any) -> bytes:
+def image_file(image: Any) -> bytes:
     if isinstance(image, Image.Image):
         return encoded(image)
     data = image.get("bytes") or image.get("url") if isinstance(image, dict) else image

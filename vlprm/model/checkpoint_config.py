@@ -9,6 +9,7 @@ from typing import Any, Literal
 
 from vlprm.errors import UserError
 from vlprm.model.families import Family
+from vlprm.prompts import CritiqueTemplate, critique_template, default_critique
 from vlprm.schema import Aggregation, structured
 from vlprm.zoom.boxes import DIALECTS, NO_DIALECT
 from vlprm.zoom.policy import ZoomPolicy
@@ -30,6 +31,7 @@ class CheckpointConfig:
         step_format: how solutions are split into steps; only the format of `vlprm.steps` is known.
         dialect: how the model writes boxes (see vlprm.zoom.boxes).
         prompt_template: the prompt that the model was trained with (see vlprm.prompts).
+        critique_template: the question and the form of the model's critiques; None: those of its prompt template.
         min_pixels: images are enlarged to at least this many pixels; None: the processor's limit.
         max_pixels: images are reduced to at most this many pixels; None: the processor's limit.
         zoom: how the model zooms and sees the crop.
@@ -44,12 +46,18 @@ class CheckpointConfig:
     step_format: Literal["tagged@1"] = "tagged@1"
     dialect: str = "relative_1000"
     prompt_template: str = "plain@1"
+    critique_template: str | None = None
     min_pixels: int | None = None
     max_pixels: int | None = None
     zoom: ZoomPolicy = ZoomPolicy()
     aggregation: Aggregation = "min"
     family: Family | None = None
     provenance: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def critiques(self) -> CritiqueTemplate:
+        """How the model is asked for critiques. UserError for an unknown template."""
+        return critique_template(self.critique_template or default_critique(self.prompt_template))
 
     def save(self, folder: Path) -> None:
         """Write `vlprm.json` into the folder."""

@@ -185,12 +185,15 @@ class InputBuilder:
             at += count
         return lay_out(nodes, self.positions)
 
-    def asked_row(self, problem: Problem, steps: Sequence[Step], asked: str) -> PackedRow:
-        """The sequence of a problem, its steps and the question `asked` in a user turn; without a question it ends at
-        the steps."""
+    def asked_row(self, problem: Problem, steps: Sequence[Step], asked: str, begun: tuple[int, ...] = ()) -> PackedRow:
+        """The sequence of a problem, its steps, the question `asked` in a user turn (none if it is empty), and the ids
+        with which the answer has `begun`."""
         nodes = self._unscored(problem, steps, range(-1, len(steps) - 1))
-        question = [Node(self._question(asked), len(steps))] if asked else []
-        return lay_out([*nodes, *question], self.positions)
+        if asked:
+            nodes.append(Node(self._question(asked), len(nodes) - 1))
+        if begun:
+            nodes.append(Node(Segment(begun, (False,) * len(begun)), len(nodes) - 1))
+        return lay_out(nodes, self.positions)
 
     def begun_row(self, problem: Problem, steps: Sequence[Step]) -> PackedRow:
         """The sequence of a problem and steps, with the separator that begins the next step."""

@@ -68,6 +68,13 @@ class TurnText:
         end = next(ends, None)
         return self._ids(steps, after) if end is None else ids[:end]
 
+    def parting(self, texts: tuple[str, str]) -> tuple[tuple[int, ...], tuple[int, int]]:
+        """The ids with which two texts begin alike, and the next id of each."""
+        first, second = map(self.encode, texts)
+        at = next((k for k, (a, b) in enumerate(zip(first, second, strict=False)) if a != b), None)
+        assert at is not None, f"one text begins with the other: {texts}"
+        return first[:at], (first[at], second[at])
+
     def control_token(self, text: str) -> str | None:
         """The control token that the text spells out, or None."""
         return next((token for token in self._control if token in text), None)

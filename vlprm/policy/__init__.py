@@ -47,6 +47,9 @@ class Request:
     exactly these ids, because tokenizing the text again may give others. A server reads the text.
 
     With `logprobs`, continuations have the log-probability of each sampled id.
+
+    With `between`, two texts that begin alike, nothing is written: the continuation has the probability that the answer
+    goes on like the first where they part, normalised over both.
     """
 
     problem: Problem
@@ -61,6 +64,7 @@ class Request:
     one_step: bool = False
     sampled: tuple[Turn, ...] = ()
     logprobs: bool = False
+    between: tuple[str, str] | None = None
 
 
 @dataclass(frozen=True)
@@ -70,7 +74,8 @@ class Continuation:
     no result. `ids`: the sampled token ids, if the policy knows them. `read`: tokens of the prompt, images included,
     that the call read; the first continuation of a call has them all. `logprobs`: the log-probability of each id in the
     distribution that it was drawn from (at the request's temperature, 1 if that is 0; without ids that are never
-    sampled), if they were asked for and the policy knows them."""
+    sampled), if they were asked for and the policy knows them. `probability`: that of the first of two texts, if it was
+    asked for and the policy knows it."""
 
     text: str
     tokens: int
@@ -80,6 +85,7 @@ class Continuation:
     ids: tuple[int, ...] = ()
     read: int = 0
     logprobs: tuple[float, ...] = ()
+    probability: float | None = None
 
     @property
     def incomplete(self) -> str:

@@ -83,12 +83,24 @@ def _generate(
     decoder = _Decoder(checkpoint, requests, read, kept)
     sampled = decoder.run(read.logits[source_N], read.mask[source_N], read.next_position[source_N])
     rows_of = iter(zip(sampled, decoder.logprobs, strict=True))
-    return [
+    written = [
         [_continuation(inputs, *next(rows_of), request, decoder.ends) for _ in range(request.n)] for request in requests
+    ]
+    return [
+        [_preference(inputs, logits_V, request.between)] * request.n if request.between else of
+        for of, logits_V, request in zip(written, read.logits, requests, strict=True)
     ]
 
 
+def _preference(inputs: InputBuilder, logits_V: Tensor, texts: tuple[str, str]) -> Continuation:
+    _, (first, second) = inputs.text.parting(texts)
+    return Continuation("", 0, True, probability=torch.sigmoid(logits_V[first] - logits_V[second]).item())
+
+
 def _row(inputs: InputBuilder, request: Request) -> PackedRow:
+    if request.between:
+        begun, _ = inputs.text.parting(request.between)
+        return inputs.asked_row(request.problem, request.steps, request.asked or "", begun)
     if request.asked is not None:
         return inputs.asked_row(request.problem, request.steps, request.asked)
     if request.one_step:

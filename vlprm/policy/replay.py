@@ -92,5 +92,5 @@ class ReplayPolicy:
 
 
 def _told(kept: Sequence[Any]) -> Continuation:
-    text, tokens, ended, failure, goes_on, ids, read, logprobs = kept
-    return Continuation(text, tokens, ended, failure, goes_on, tuple(ids), read, tuple(logprobs))
+    text, tokens, ended, failure, goes_on, ids, read, logprobs, probability = kept
+    return Continuation(text, tokens, ended, failure, goes_on, tuple(ids), read, tuple(logprobs), probability)

@@ -31,6 +31,7 @@ from vlprm.serving.client import (
 )
 from vlprm.serving.config import ServerConfig
 from vlprm.serving.messages import ZOOMS_DIFFER, messages, probe_problem, probe_steps, tools_of, with_question
+from vlprm.serving.two_tokens import asked_for, first_of_two
 from vlprm.steps import SEPARATOR, separator_after
 from vlprm.zoom.boxes import Size
 from vlprm.zoom.policy import ZoomPolicy
@@ -89,6 +90,8 @@ class ServedPolicy:
         if any(self.inputs.text.control_token(step.text) for step in request.steps):
             # Here the text stays text; a server would tokenize it to the control token that it spells out.
             return [_failed("control_token")] * request.n
+        if request.between:
+            return [await self._preference(request, request.between)] * request.n
         body = self._asked(request)
         if request.logprobs:
             body["logprobs"] = body["return_token_ids"] = True
@@ -99,6 +102,31 @@ class ServedPolicy:
         if request.logprobs and self._continues_sampled_ids(request, answer.read):
             continuations = [with_ids(c, answer.choices.get(i)) for i, c in enumerate(continuations)]
         return read_by_first(continuations, self._prompt_tokens(request) if answer.read is None else answer.read)
+
+    async def _preference(self, request: Request, texts: tuple[str, str]) -> Continuation:
+        """The probability that the answer goes on like the first text. A failure if the server reads other tokens than
+        this process, where the texts would part elsewhere."""
+        begun, ids = self.inputs.text.parting(texts)
+        turns = self._turns(request)
+        if said := self.inputs.tokenizer.decode(begun):
+            if turns[-1]["role"] == "assistant":
+                said = turns.pop()["content"] + said
+            turns.append({"role": "assistant", "content": said})
+        form = asked_for(ids, goes_on=turns[-1]["role"] == "assistant")
+        body = {"model": self.config.model, "messages": turns, **tools_of(self.inputs.config), **form}
+        answer = await self.servers.call(body, request.problem.id)
+        if isinstance(answer, Failure):
+            return _failed(answer.stop)
+        read = len(self.inputs.asked_row(request.problem, request.steps, request.asked or "", begun).ids)
+        if answer.read not in (None, read):
+            return _failed("other_tokens")
+        found = first_of_two(answer.choices.get(0, {}), ids)
+        return Continuation("", 1, True, "" if found is not None else "no_probability", read=read, probability=found)
+
+    def _turns(self, request: Request) -> list[Message]:
+        self.inputs.check_question(request.problem.question)
+        turns = messages(request.problem, request.steps, self.inputs, self.servers.image)
+        return with_question(turns, request.asked) if request.asked else turns
 
     def _prompt_tokens(self, request: Request) -> int:
         """Tokens of a request's prompt, for a server that does not report them."""
@@ -111,10 +139,7 @@ class ServedPolicy:
         return read == len(sampled) and sampled == self.inputs.row(request.problem, request.steps).ids
 
     def _asked(self, request: Request) -> dict[str, Any]:
-        self.inputs.check_question(request.problem.question)
-        turns = messages(request.problem, request.steps, self.inputs, self.servers.image)
-        if request.asked:
-            turns = with_question(turns, request.asked)
+        turns = self._turns(request)
         if not request.one_step:
             return {**self._body(turns), **_chance(request)}
         if turns[-1]["role"] == "assistant" and not self.inputs.text.joins(request.steps[-1]):

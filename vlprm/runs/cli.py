@@ -90,6 +90,11 @@ COMMANDS: dict[str, Command] = {
     "pairs": Command(
         "train.pairs", "train.policy.config:PairsConfig", "make preference pairs from the siblings of search trees"
     ),
+    "critic-rows": Command(
+        "train.critic_rows",
+        "train.policy.critic_rows_config:CriticRowsConfig",
+        "make training rows for a critic: critiques that agree with the labels, pairs, or prompts",
+    ),
     "sft": Command("train.sft", "train.policy.config:SftConfig", "train a policy on right solutions"),
     "dpo": Command("train.dpo", "train.policy.config:DpoConfig", "train a policy on pairs of next steps"),
     "builtin": Command(

@@ -16,8 +16,8 @@ class ScorerConfig:
     """How reward models score.
 
     Args:
-        kind: kind of rewards: steps (one per step), whole (one per solution, read as a single step), critiques (share
-            of sampled critiques that call a step right; needs a model trained to write critiques), judge or first_error
+        kind: kind of rewards: steps (one per step), whole (one per solution, read as a single step), critiques (sampled
+            critiques call the steps up to this one right; needs a model that writes critiques), judge or first_error
             (share of answers of any model that call the step right, or find no wrong step up to it), joint (any model
             in this process: probability of no wrong step so far, from its verdicts), or likelihood (any model in this
             process: probability of the step's least likely token).
@@ -26,6 +26,8 @@ class ScorerConfig:
         risk: steps and whole: standard deviations that a reward is lowered by (BetaPRM's lambda); needs a reward model
             trained with loss.concentration: learned.
         critiques: critiques or answers of a judge sampled per solution.
+        decision: critiques: the share that calls a step right, or the mean probability of `right` where the verdict
+            begins; a critique whose verdict is its first line needs only one sample for the probability.
         memory_tokens: maximum number of tokens in the memory of a reward model in this process, kept and new; null for
             as many as fit into the free memory of its GPU.
     """
@@ -34,6 +36,7 @@ class ScorerConfig:
     value: ClosedUnitInterval = 0.0
     risk: NonNegativeFloat = 0.0
     critiques: PositiveInt = 4
+    decision: Literal["share", "probability"] = "share"
     memory_tokens: PositiveInt | None = None
 
     def check(self, aggregation: Aggregation) -> None:

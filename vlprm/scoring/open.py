@@ -13,6 +13,7 @@ from vlprm.model.reward_loading import load_reward_model
 from vlprm.policy import Policy
 from vlprm.policy.local import LocalPolicy
 from vlprm.policy.open import checked, open_judge, open_policy, require_server_package
+from vlprm.prompts import CritiqueTemplate
 from vlprm.published.load import load
 from vlprm.scoring import Scorer
 from vlprm.scoring.config import ScorerConfig
@@ -40,7 +41,11 @@ async def open_served_scorer(model: ModelConfig) -> AsyncIterator[ServedScorer]:
 @asynccontextmanager
 async def open_scorer(models: Sequence[ModelConfig], scorer: ScorerConfig = ScorerConfig()) -> AsyncIterator[Scorer]:
     """Open a reward model, in this process or on its servers; for several, an ensemble. UserError if servers are given
-    for a scorer that they cannot provide."""
+    for a scorer that they cannot provide, or a decision for one that makes none."""
+    if scorer.decision == "probability" and scorer.kind != "critiques":
+        raise UserError(
+            f"scorer.kind {scorer.kind} takes no scorer.decision; leave it out, or set scorer.kind: critiques"
+        )
     if scorer.kind in ("whole", "joint", "likelihood") and any(model.is_served for model in models):
         raise UserError("servers score steps only; leave out server.base_urls of the reward model for this scorer")
     if (scorer.value or scorer.risk) and scorer.kind not in ("steps", "whole"):
@@ -55,17 +60,17 @@ async def open_scorer(models: Sequence[ModelConfig], scorer: ScorerConfig = Scor
 
 @asynccontextmanager
 async def open_critic(model: ModelConfig) -> AsyncIterator[Policy]:
-    """Open a reward model that was trained to write critiques."""
-    if model.is_served:
+    """Open a model that writes critiques: a reward model that learnt it, or any policy, which is asked as it is."""
+    if model.is_served or checkpoint_config_of(checkpoint_folder(model.checkpoint)).head == "none":
         async with open_policy(model) as engine:
             yield engine
     else:
         yield LocalPolicy(load_reward_model(model.checkpoint, *placement(model.device, model.dtype)))
 
 
-def prompt_template(model: ModelConfig) -> str:
-    """The prompt template that the model's checkpoint declares."""
-    return checkpoint_config_of(checkpoint_folder(model.checkpoint, weights=not model.is_served)).prompt_template
+def critique_template_of(model: ModelConfig) -> CritiqueTemplate:
+    """How the model's checkpoint is asked for critiques."""
+    return checkpoint_config_of(checkpoint_folder(model.checkpoint, weights=not model.is_served)).critiques
 
 
 @asynccontextmanager
@@ -75,7 +80,7 @@ async def _opened(model: ModelConfig, scorer: ScorerConfig) -> AsyncIterator[Sco
             yield JudgeScorer(engine, scorer.kind, scorer.critiques)
     elif scorer.kind == "critiques":
         async with open_critic(model) as critic:
-            yield CritiqueScorer(critic, prompt_template(model), scorer.critiques)
+            yield CritiqueScorer(critic, critique_template_of(model), scorer.critiques, scorer.decision)
     elif model.is_served:
         async with open_served_scorer(model) as scores:
             yield _weighed(scores, model, scores.extra_outputs, scorer)

@@ -19,7 +19,6 @@ the server's token count differs from this process's, it serves another folder, 
 from __future__ import annotations
 
 import logging
-import math
 from collections.abc import Hashable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -46,10 +45,10 @@ from vlprm.scoring.tree import ProblemKey, problem_key
 from vlprm.serving.client import Answer, Failure, Kind, Message, Servers, unanswered
 from vlprm.serving.config import ServerConfig
 from vlprm.serving.messages import ZOOMS_DIFFER, messages, probe_problem, probe_steps, tools_of, with_question
+from vlprm.serving.two_tokens import asked_for, first_of_two
 
 log = logging.getLogger(__name__)
 
-TOP = 20  # top log-probabilities to ask for, for servers that cannot list given ids
 ROUNDING = 1e-3  # tolerance of a sum of probabilities, for half precision
 
 Scores = list[StepScore | None]
@@ -156,7 +155,7 @@ class ServedScorer:
         checkpoint_config = self.inputs.config
         if isinstance(self.inputs, PublishedInputs):
             turns = dialogue(self.inputs, problem, steps, self.servers.image)
-            return {"model": self.config.model, "messages": turns, **_log_probabilities(self.inputs.verdict_ids)}
+            return {"model": self.config.model, "messages": turns, **asked_for(self.inputs.verdict_ids)}
         turns = messages(problem, steps, self.inputs, self.servers.image)
         asked = {"model": self.config.model, "messages": turns}
         if self.head == "step":
@@ -172,7 +171,7 @@ class ServedScorer:
         asked["messages"] = with_question(
             turns, verdict_text(checkpoint_config.verdict_template, checkpoint_config.verdicts)
         )
-        return {**asked, **tools_of(checkpoint_config), **_log_probabilities(self.inputs.verdict_ids)}
+        return {**asked, **tools_of(checkpoint_config), **asked_for(self.inputs.verdict_ids)}
 
     def _read(self, answer: Answer | Failure, row: PackedRow, wanted: Sequence[int], fix: str = "") -> Scores:
         """The scores of the wanted steps; the answer's prompt ends with the last of them. `fix`: what to do about a
@@ -219,23 +218,9 @@ def _seen_from(row: PackedRow, end: int) -> int:
     return sum(end < until for until in row.until[: end + 1])
 
 
-def _log_probabilities(ids: Sequence[int]) -> dict[str, Any]:
-    # vLLM lists the given ids whatever their rank. Ids, not texts, because two tokens may have the same text.
-    listed = {"logprob_token_ids": list(ids), "return_tokens_as_token_ids": True, "add_generation_prompt": True}
-    return {"max_tokens": 1, "temperature": 0.0, "logprobs": True, "top_logprobs": TOP, **listed}
-
-
 def _verdict(choice: Message, ids: Sequence[int]) -> StepScore | None:
-    """The probability of the first of two verdicts, normalised over the two. None if the server lists only one of them:
-    the other's probability is unknown, not 0."""
-    try:
-        listed = choice["logprobs"]["content"][0]["top_logprobs"]
-        log_p = {entry["token"]: float(entry["logprob"]) for entry in listed}
-        right, wrong = (log_p[f"token_id:{i}"] for i in ids)
-    except (KeyError, IndexError, TypeError, ValueError):
-        return None
-    correct = 0.5 + 0.5 * math.tanh((right - wrong) / 2)  # a logistic that cannot overflow
-    return StepScore(correct, None, None) if math.isfinite(correct) else None
+    correct = first_of_two(choice, ids)
+    return None if correct is None else StepScore(correct, None, None)
 
 
 def _outputs(row: Any, extra: Sequence[str]) -> StepScore | None:

@@ -16,6 +16,7 @@ from vlprm.policy import Policy, Request, all_answers
 from vlprm.policy.critique import Critique, sample_critiques
 from vlprm.policy.rollout import OPEN, closed, next_steps, rollouts
 from vlprm.policy.usage import CountedPolicy
+from vlprm.prompts import CritiqueTemplate
 from vlprm.schema import Aggregation, Problem, Solution, Step, StepScore
 from vlprm.scoring import Scorer
 from vlprm.scoring.aggregate import aggregated
@@ -65,14 +66,14 @@ class SearchConfig:
 
 @dataclass(frozen=True)
 class Critic:
-    """A model that writes critiques, and the question it is asked (`vlprm.prompts.critique_question`)."""
+    """A model that writes critiques, and how it is asked (`CheckpointConfig.critiques`)."""
 
     engine: Policy
-    question: str
+    template: CritiqueTemplate
 
     async def of(self, problem: Problem, steps: Sequence[Step], key: str) -> list[Critique | None]:
         """A critique of the steps, as a list of one; None if there is no valid one."""
-        return await sample_critiques(self.engine, problem, steps, self.question, key, seed=0)
+        return await sample_critiques(self.engine, problem, steps, self.template, key, seed=0)
 
 
 @dataclass(frozen=True)

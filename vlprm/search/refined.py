@@ -7,6 +7,7 @@ import math
 from collections.abc import Sequence
 
 from vlprm.policy.critique import Critique
+from vlprm.policy.refinement import put_right
 from vlprm.schema import Solution, Step
 from vlprm.search.attempt import Attempt, ScoredSolution
 from vlprm.search.sampled import drawn
@@ -52,10 +53,8 @@ async def _corrections(attempt: Attempt, solutions: Sequence[Solution]) -> list[
 
 
 def corrected(solution: Solution, critique: Critique | None) -> Sequence[Step]:
-    """The prefix that the policy continues: the steps before the first wrong one, and its correction. Empty, to start
-    anew, if no step is found wrong or the critique cannot be parsed. A corrected zoom is left out, because its crop has
-    not been executed; the policy continues before it."""
+    """The prefix that the policy continues. Empty, to start anew, if no step is found wrong or the critique cannot be
+    parsed."""
     if critique is None or critique.first_wrong is None or critique.corrected is None:
         return ()
-    before = solution.steps[: critique.first_wrong]
-    return before if critique.corrected.kind == "zoom" else (*before, critique.corrected)
+    return put_right(solution.steps[: critique.first_wrong], critique.corrected)

@@ -10,17 +10,20 @@ from datasets import List, Value
 from vlprm.data.importing import from_data_url
 from vlprm.model.inputs import InputBuilder
 from vlprm.schema import Problem, Step
-from vlprm.serving.messages import messages
+from vlprm.serving.messages import messages, with_question
 from vlprm.serving.wire import ShownImage, data_url
 
 TURNS = List({"role": Value("string"), "content": List({"type": Value("string"), "text": Value("string")})})
 
 
 def trl_turns(
-    problem: Problem, steps: Sequence[Step], inputs: InputBuilder
+    problem: Problem, steps: Sequence[Step], inputs: InputBuilder, question: str = ""
 ) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
-    """The turns of a problem and steps, and the images that they mark: the problem's, then the crops."""
+    """The turns of a problem, of steps and of a question about them, and the images that they mark: the problem's, then
+    the crops."""
     turns = messages(problem, steps, inputs, lambda *image: ShownImage(data_url(*image)))
+    if question:
+        turns = with_question(turns, question)
     images = [part for turn in turns for part in turn["content"] if isinstance(part, ShownImage)]
     return (
         [trl_turn(turn["role"], turn["content"]) for turn in turns],
