@@ -2,9 +2,11 @@
 
     python -m train.grpo --config configs/policy/grpo.yaml
     python -m train.grpo --config configs/policy/ps_grpo.yaml --prm runs/demo/prm
+    accelerate launch --config_file configs/accelerate/multi_gpu.yaml -m train.grpo --config configs/policy/grpo.yaml
 
 Each round samples solutions, rewards their steps, and learns from the advantages; `rounds/` in the run folder has each
 round before it is learnt. The same command resumes a killed run, and reaches the weights of an uninterrupted run.
+Several processes divide a round's problems, and reach the weights of one.
 """
 
 from __future__ import annotations
@@ -14,12 +16,14 @@ import dataclasses
 import json
 import logging
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import AsyncExitStack, asynccontextmanager
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
-from train.policy import preview
+from accelerate import PartialState
+
+from train.policy import preview, processes
 from train.policy.checks import check_grpo
 from train.policy.grpo_config import GrpoConfig
 from train.policy.learner import Learner, training_device
@@ -59,19 +63,21 @@ def main(config: GrpoConfig) -> None:
     )
     source = ProblemSource(config)
     if config.dry_run:
-        asyncio.run(describe(config, source))
+        asyncio.run(describe(processes.with_own_devices(config), source))
         return
     models = [config.policy, *([config.prm] if config.prm else [])]
     own, of_servers = folders_of(models)
     files = [*filter(None, [config.problem_file, config.validation.problem_file])]
     # The policy is trained here even if servers sample from it.
     inputs = [*dict.fromkeys([checkpoint_folder(config.policy.checkpoint), *own, *files])]
-    open_run(config.run, dump(config), config.seed, inputs, [f for f in of_servers if f not in inputs])
+    with PartialState().main_process_first():
+        open_run(config.run, dump(config), config.seed, inputs, [f for f in of_servers if f not in inputs])
     if (config.run / DONE).exists():
         log.info("%s is already trained", config.run)
         return
-    with timed(config.run, "grpo"):
-        asyncio.run(train(config, source))
+    with timed(config.run, "grpo") if processes.is_main() else nullcontext():
+        asyncio.run(train(processes.with_own_devices(config), source))
+        processes.wait()
 
 
 async def train(config: GrpoConfig, source: ProblemSource) -> None:
@@ -85,12 +91,14 @@ async def train(config: GrpoConfig, source: ProblemSource) -> None:
             while learner.round < config.rounds:
                 number = learner.round
                 lines[number] = await one_round(config, source, learner, judges_of, validation, lines)
-                write_lines(config.run, lines)
-                if learner.round % config.checkpoint_every == 0:
-                    learner.save(config.run)
+                if processes.is_main():
+                    write_lines(config.run, lines)
+                    if learner.round % config.checkpoint_every == 0:
+                        learner.save(config.run)
                 reached(learner.round)
         lines[learner.round] = {"round": learner.round, **await validated(config, await judges_of(), validation)}
-    finish(config, source, learner, lines)
+    if processes.is_main():
+        finish(config, source, learner, lines)
 
 
 async def one_round(
@@ -109,13 +117,15 @@ async def one_round(
         line |= await validated(config, await judges_of(), validation)
         earlier = [lines[k] for k in sorted(lines) if k < number]
         if said := exploited([*earlier, line], config.validation.fall):
-            learner.save(config.run)
-            save_policy(config, learner)
+            if processes.is_main():
+                learner.save(config.run)
+                save_policy(config, learner)
             raise UserError(f"{config.run}: {said}")
-    known = read_round(config.run, number)
+    known = processes.from_main(lambda: read_round(config.run, number))
     if known is None:
         known = await rolled_out(config, source, await judges_of(), number)
-        write_round(config.run, number, known)
+        if processes.is_main():
+            write_round(config.run, number, known)
     line |= round_metrics(known, config.terms)
     if number == 0 and (said := star_advice(config, line.get("per_first_step", 2.0))):
         log.warning("%s", said)
@@ -129,17 +139,19 @@ async def one_round(
 
 async def rolled_out(config: GrpoConfig, source: ProblemSource, judges: Judges, number: int) -> Rollouts:
     """The rewarded rollouts of a round. UserError if nothing can be learnt from any of its problems."""
-    problems, unusable = usable(source.ids(number), source.problem, judges.inputs)
-    if unusable:
-        log.warning("round %d: %d of its problems cannot be used", number, unusable)
-    if not problems:
-        raise UserError(f"round {number}: none of its problems can be used; correct the problems")
+    problems, unusable = usable(processes.share(source.ids(number)), source.problem, judges.inputs)
     found = await sample(judges.engine, problems, config, judges.inputs, number, judges.scored)
-    known, refused = await rate(found, problems, judges)
-    if refused:
-        log.warning("round %d: the reward model refused %d of %d problems", number, refused, len(problems))
-    if refused == len(problems):
+    own, refused = await rate(found, problems, judges)
+    counts = processes.summed({"used": len(problems), "unusable": unusable, "refused": refused})
+    if counts["unusable"]:
+        log.warning("round %d: %d of its problems cannot be used", number, counts["unusable"])
+    if not counts["used"]:
+        raise UserError(f"round {number}: none of its problems can be used; correct the problems")
+    if counts["refused"]:
+        log.warning("round %d: the reward model refused %d of %d problems", number, counts["refused"], counts["used"])
+    if counts["refused"] == counts["used"]:
         raise UserError(f"round {number}: the reward model refused all of its problems; give it problems that it reads")
+    known = in_order(source.ids(number), processes.everything(own))
     if {one.excluded for of in known for one in of} == {NO_IDS}:
         raise UserError(
             "the servers return no token ids with their log-probabilities; start them as configs/policy/served.yaml"
@@ -148,19 +160,27 @@ async def rolled_out(config: GrpoConfig, source: ProblemSource, judges: Judges, 
     return known
 
 
+def in_order(ids: Sequence[str], known: Rollouts) -> Rollouts:
+    """The groups in the order of their problems' ids."""
+    of_problem = {of[0].trajectory.problem_id: of for of in known}
+    return [of_problem[name] for name in ids if name in of_problem]
+
+
 async def validated(config: GrpoConfig, judges: Judges, problems: list[Problem]) -> dict[str, float]:
     """Shares of the validation problems that are right, and right with every step right as far as the tasks know the
     truth; steps and zooms per solution."""
     if not problems:
         return {}
+    own = processes.share(problems)
     asked = [
         Request(
             problem, (), 1, f"validation/{problem.id}", config.seed,
             temperature=config.rollouts.temperature, max_tokens=config.rollouts.max_tokens,
         )
-        for problem in problems
+        for problem in own
     ]  # fmt: skip
-    found = [solution for (solution,) in await all_answers(rollouts(judges.engine, request) for request in asked)]
+    solved = [solution for (solution,) in await all_answers(rollouts(judges.engine, request) for request in asked)]
+    found = processes.of_all(solved)
     outcomes = [
         outcome_of(problem, one.answer, one.stop, config.exclude) for problem, one in zip(problems, found, strict=True)
     ]
@@ -221,7 +241,9 @@ async def served(config: GrpoConfig, learner: Learner) -> AsyncIterator[EngineOf
             nonlocal sent
             version = f"{config.run.name}-{learner.round}"
             if sent != learner.round:
-                await sync.send(save_policy(config, learner), version)
+                if processes.is_main():
+                    await sync.send(save_policy(config, learner), version)
+                processes.wait()
                 sent = learner.round
             await sync.check(version)  # a server that was restarted has its first weights again
             return engine
@@ -279,6 +301,8 @@ async def describe(config: GrpoConfig, source: ProblemSource) -> None:
     async with opened(config, learner) as judges_of:
         judges = await judges_of()
         known = await rolled_out(config, source, judges, 0)
+    if not processes.is_main():
+        return
     print(dump(config))
     print(preview.report(known, source.problem, learner.inputs, config))
 

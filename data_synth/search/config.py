@@ -1,4 +1,4 @@
-"""Config of `data_synth.trees`."""
+"""Configs of `data_synth.trees` and `data_synth.rounds`."""
 
 from __future__ import annotations
 
@@ -88,3 +88,18 @@ class TreesConfig:
     shard: str = "0/1"
     ray: str = ""
     workers: PositiveInt = 1
+
+
+@dataclass(frozen=True)
+class RoundsConfig:
+    """Make search trees of the rounds of a policy in training.
+
+    Args:
+        grpo: run folder of train.grpo; it may still be running.
+        run: run folder to write.
+        newest: number of newest rounds that are read; 0 reads all.
+    """
+
+    grpo: Path
+    run: Path
+    newest: NonNegativeInt = 0

@@ -91,29 +91,19 @@ class WrongRollout:
 
 
 @dataclass
-class SearchTree:
-    """States, nodes in creation order, and the pool of wrong rollouts."""
+class CountedTree:
+    """States, and nodes in creation order."""
 
     problem: Problem
-    engine: Policy
-    config: TreeSearchConfig
-    seed: int
-    root: State = field(default_factory=lambda: State(-1))
-    states: list[State] = field(default_factory=list)
-    steps: list[tuple[Step, int]] = field(default_factory=list)
-    leaves: dict[int, str | None] = field(default_factory=dict)
-    wrong: list[WrongRollout] = field(default_factory=list)
-    stops: Counter[str] = field(default_factory=Counter)
-    rollouts: int = 0
-    planned: int = 0
-    requests: int = 0
-    tokens: int = 0
-
-    @property
-    def affordable(self) -> int:
-        """Number of prefixes that the budget still allows to sample from."""
-        prefixes: int = -(-(self.config.budget - self.rollouts) // self.config.rollouts)
-        return max(0, prefixes)
+    root: State = field(default_factory=lambda: State(-1), init=False)
+    states: list[State] = field(default_factory=list, init=False)
+    steps: list[tuple[Step, int]] = field(default_factory=list, init=False)
+    leaves: dict[int, str | None] = field(default_factory=dict, init=False)
+    stops: Counter[str] = field(default_factory=Counter, init=False)
+    rollouts: int = field(default=0, init=False)
+    planned: int = field(default=0, init=False)
+    requests: int = field(default=0, init=False)
+    tokens: int = field(default=0, init=False)
 
     def state(self, prefix: Prefix) -> State:
         """The state of a prefix, created if it is new."""
@@ -128,6 +118,37 @@ class SearchTree:
             state.after[step] = State(len(self.states))
             self.states.append(state.after[step])
         return state.after[step]
+
+    def is_right(self, answer: str | None) -> bool | None:
+        """Whether an answer is the gold answer; None: no result."""
+        assert self.problem.answer is not None, f"{self.problem.id} has no gold answer"
+        return is_correct(answer, self.problem.answer, self.problem.answer_type)
+
+    def frozen(self) -> StepTree:
+        """The tree as an immutable StepTree."""
+        nodes = tuple(
+            TreeNode(step, parent, state.label()) for (step, parent), state in zip(self.steps, self.states, strict=True)
+        )
+        return StepTree(
+            self.problem.id, nodes, tuple(sorted(self.leaves.items())), self.root.label(), self.rollouts, self.planned,
+            self.requests, self.tokens, dict(self.stops),
+        )  # fmt: skip
+
+
+@dataclass
+class SearchTree(CountedTree):
+    """A tree that grows by rollouts of a policy, and the pool of wrong ones."""
+
+    engine: Policy
+    config: TreeSearchConfig
+    seed: int
+    wrong: list[WrongRollout] = field(default_factory=list, init=False)
+
+    @property
+    def affordable(self) -> int:
+        """Number of prefixes that the budget still allows to sample from."""
+        prefixes: int = -(-(self.config.budget - self.rollouts) // self.config.rollouts)
+        return max(0, prefixes)
 
     async def roll(self, prefixes: Sequence[Prefix], n: int, decided: float | None = None) -> list[list[Solution]]:
         """Sample up to `n` solutions from each prefix; stop earlier once its outcomes are `decided`.
@@ -163,8 +184,7 @@ class SearchTree:
 
     def _count(self, start: Prefix, solution: Solution) -> None:
         """Count a rollout for the state it started from and the state it ends in."""
-        assert self.problem.answer is not None, f"{self.problem.id} has no gold answer"
-        right = is_correct(solution.answer, self.problem.answer, self.problem.answer_type)
+        right = self.is_right(solution.answer)
         self.rollouts += 1
         self.tokens += solution.tokens
         self.stops[solution.stop] += 1
@@ -182,16 +202,6 @@ class SearchTree:
             state.add_passed(right) if state.rolled else state.add(right)
         if right is False:
             self.wrong.append(WrongRollout(first, len(start), solution))
-
-    def frozen(self) -> StepTree:
-        """The tree as an immutable StepTree."""
-        nodes = tuple(
-            TreeNode(step, parent, state.label()) for (step, parent), state in zip(self.steps, self.states, strict=True)
-        )
-        return StepTree(
-            self.problem.id, nodes, tuple(sorted(self.leaves.items())), self.root.label(), self.rollouts, self.planned,
-            self.requests, self.tokens, dict(self.stops),
-        )  # fmt: skip
 
 
 def is_decided(state: State, threshold: float, level: float) -> bool:

@@ -1,11 +1,15 @@
 """Step rewards against the outcome alone, at equal rollouts: right answers, and solutions with every step right.
 
-    python -m tests.perf.policy_learning
-    python -m tests.perf.policy_learning --rounds 2 --seeds 1 --problems 8    # a look at small size
+    make demo && python -m tests.perf.policy_learning
+    python -m tests.perf.policy_learning --plan                                   # the runs and their CPU-hours
+    python -m tests.perf.policy_learning --small --settings count_grid --arms outcome "PRM gated"      # a look
 
-The policy is the built-in one, the reward model the demo's (`make demo`). Each arm is a recipe of configs/policy, on
-one family without zooms; a value is the mean over all validations of a run, and all arms see the same validation
-problems.
+The policy is the built-in one, the reward model the demo's. Each arm is a recipe of configs/policy; `PRM plain` is the
+outcome plus the scores as they are, `PRM alone` uses no answer, `true steps` is a bound. Settings: two families without
+zooms; groups of four; hard problems, which the policy solves at most once in eight times; and, over many rounds, a
+reward model that was trained on a tenth of the trees and without its surprise. All arms of a setting sample as many
+rollouts from the same problems and solve the same held-out problems; differences are paired by problem and seed, with
+95% intervals over both. `area` is the mean over all validations of a run after the first. A finished run is read.
 """
 
 from __future__ import annotations
@@ -13,80 +17,243 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import json
-import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from statistics import fmean
 from typing import Any
 
-from tests.perf.results import FOLDER, write_result
-from train import grpo
-from train.policy.grpo_config import GrpoConfig, ValidationConfig
-from vlprm.errors import UserError
-from vlprm.runs.config import parse
+import pyarrow.parquet as pq
 
-OUTCOME, PROCESS = "grpo", ("pav", "ps_grpo", "veri_gate", "step_grpo")
-ARMS = (OUTCOME, "tree_rl", *PROCESS, "prm_minimum", "true_steps")
-MEASURES = ("validation_right", "validation_all_right")
+from tests.perf.policy_arms import Job, Measures, arguments, gain, mean_of, metric_lines, sized, solved, table, tell
+from tests.perf.results import FOLDER, write_result
+from train import grpo, prm
+from train.policy.grpo_config import GrpoConfig, TermConfig, ValidationConfig
+from train.reward.config import PrmConfig
+from vlprm.errors import UserError
+from vlprm.model.checkpoint_config import FILE_NAME
+from vlprm.runs.config import parse
+from vlprm.runs.folder import write_atomically
+from vlprm.schema import Problem
+from vlprm.serving.config import ModelConfig
+from vlprm.tasks import TASKS
+
+SIZES = {"rounds": (20, 1), "many": (100, 2), "seeds": (3, 1), "problems": (512, 8), "candidates": (2400, 48)}
+POLICY, ROLLOUTS = "builtin/policy", 128  # of a round
+OUTCOME, PLAIN = "outcome", "PRM plain"
+ARMS = {  # the recipe of each arm
+    OUTCOME: "grpo",
+    "tree values": "tree_rl",
+    "PRM gated": "ps_grpo",
+    "PRM where level": "veri_gate",
+    PLAIN: "grpo",
+    "PRM alone": "prm_minimum",
+    "true steps": "true_steps",
+}
+PLAIN_TERM = TermConfig(reward="prm", paid="step", value="none", lam=1.0, normalise="reward_std", weight=0.5)
+FIRST, EASY = (
+    100_000,
+    1 / 8,
+)  # index of the first problem of a seed; a problem is hard up to this share of right answers
+HARD_FIRST, HELD_OUT = 2_000_000, 1_000_000  # indices of the candidates for hard problems, and of those held out
+# CPU-seconds of a rollout that is sampled and learnt, with a reward model, of one that is only sampled, and of the
+# weakened reward model's training.
+LEARNT, JUDGED, SAMPLED, WEAKENED = 0.025, 0.035, 0.012, 40.0
+
+
+@dataclass(frozen=True)
+class Setting:
+    """Problems of a family, the size of a group, the arms, and whether problems are hard, the reward model is weakened,
+    and the run has many rounds."""
+
+    family: str
+    arms: tuple[str, ...]
+    each: int = 8
+    hard: bool = False
+    weak: bool = False
+
+
+SPARSE = (OUTCOME, "PRM gated", "PRM where level", PLAIN, "PRM alone", "true steps")
+SETTINGS = {
+    "count_grid": Setting("count_grid", tuple(ARMS)),
+    "pattern": Setting("pattern", tuple(ARMS)),
+    "groups of four": Setting("count_grid", SPARSE, each=4),
+    "hard problems": Setting("count_grid", SPARSE[:-1], hard=True),
+    "weak reward model": Setting("count_grid", (OUTCOME, "PRM gated", PLAIN, "PRM alone"), weak=True),
+}
 
 
 def main() -> None:
-    logging.basicConfig(level=logging.WARNING)
-    parser = argparse.ArgumentParser()
-    for name, default in (("rounds", 20), ("seeds", 3), ("problems", 512)):
-        parser.add_argument(f"--{name}", type=int, default=default)
-    parser.add_argument("--family", default="count_grid")
-    parser.add_argument("--prm", default="runs/demo/prm")
-    asked = parser.parse_args()
-    rows = [measured(arm, seed, asked) for seed in range(asked.seeds) for arm in ARMS]
+    parser = arguments(str(__doc__), SIZES)
+    parser.add_argument("--settings", nargs="+", default=list(SETTINGS), choices=list(SETTINGS))
+    parser.add_argument("--arms", nargs="+", default=list(ARMS), choices=list(ARMS))
+    parser.add_argument("--prm", type=Path, default=Path("runs/demo/prm"))
+    parser.add_argument("--dataset", type=Path, default=Path("runs/demo/labels/dataset.parquet"))
+    asked = sized(parser.parse_args(), SIZES)
+    if asked.plan:
+        tell([job for name in asked.settings for job in jobs_of(name, asked)])
+        return
+    rows = [row for name in asked.settings for row in rows_of_setting(name, asked)]
     write_result("policy_learning", rows, headline(rows))
 
 
-def measured(arm: str, seed: int, asked: argparse.Namespace) -> dict[str, Any]:
-    """One run of an arm; a finished run is read."""
-    run = FOLDER / "policy_learning" / f"{asked.family}-{asked.rounds}-{asked.problems}" / f"{arm}-{seed}"
-    config = parse(GrpoConfig, ["--config", f"policy/{arm}", "--run", str(run)])
-    wanted = ValidationConfig(asked.problems, every=max(1, asked.rounds // 5), fall=0.99)  # every arm goes to its end
+def jobs_of(name: str, asked: argparse.Namespace) -> list[Job]:
+    """The runs of a setting, with their expected CPU-seconds."""
+    setting, solving = SETTINGS[name], asked.problems * SAMPLED
+    jobs = [Job(f"{name}: base", solving)] * asked.seeds
+    if setting.hard:
+        jobs.append(Job(f"{name}: choice", 2 * asked.candidates * 8 * SAMPLED))
+    if setting.weak:
+        jobs.append(Job(f"{name}: reward model", WEAKENED))
+    for arm in chosen(setting, asked):
+        rollout = JUDGED if arm.startswith("PRM") else LEARNT
+        run = rounds_of(setting, asked) * ROLLOUTS * rollout + 6 * validation_of(asked) * SAMPLED
+        jobs += [Job(f"{name}: {arm}", run + solving)] * asked.seeds
+    return jobs
+
+
+def chosen(setting: Setting, asked: argparse.Namespace) -> list[str]:
+    return [arm for arm in setting.arms if arm in asked.arms]
+
+
+def rounds_of(setting: Setting, asked: argparse.Namespace) -> int:
+    return int(asked.many if setting.weak else asked.rounds)
+
+
+def validation_of(asked: argparse.Namespace) -> int:
+    return max(1, int(asked.problems) // 4)
+
+
+def rows_of_setting(name: str, asked: argparse.Namespace) -> list[dict[str, Any]]:
+    """A row for the base, and one for each arm."""
+    setting, seeds = SETTINGS[name], range(asked.seeds)
+    problems = held_out(setting, asked)
+    base = [solved(POLICY, problems, 1, 1 + s, folder_of(name, f"base-{s}", asked) / "solved.json") for s in seeds]
+    rows: list[dict[str, Any]] = [{"setting": name, "arm": "base", **means(base)}]
+    runs: dict[str, list[Measures]] = {}
+    for arm in chosen(setting, asked):
+        told = [trained(name, arm, seed, asked) for seed in seeds]
+        folders = [folder_of(name, f"{arm}-{seed}", asked) for seed in seeds]
+        runs[arm] = [
+            solved(folder / grpo.POLICY, problems, 1, 1 + seed, folder / "solved.json")
+            for seed, folder in zip(seeds, folders, strict=True)
+        ]
+        row: dict[str, Any] = {"setting": name, "arm": arm, **means(runs[arm]), "of_seeds": told}
+        for measure in ("right", "all_right"):
+            after = table(runs[arm], measure)
+            row[f"{measure}_over_base"] = gain(after, table(base, measure))
+            if OUTCOME in runs and arm != OUTCOME:
+                row[f"{measure}_over_outcome"] = gain(after, table(runs[OUTCOME], measure))
+        rows.append(row)
+        print(json.dumps(row), flush=True)
+    return rows
+
+
+def means(of_seeds: Sequence[Measures]) -> dict[str, float | None]:
+    return {name: mean_of(table(of_seeds, name)) for name in ("right", "all_right", "answered")}
+
+
+def folder_of(name: str, run: str, asked: argparse.Namespace) -> Path:
+    size = f"{rounds_of(SETTINGS[name], asked)}-{asked.problems}"
+    return FOLDER / "policy_learning" / f"{name.replace(' ', '_')}-{size}" / run.replace(" ", "_")
+
+
+def trained(name: str, arm: str, seed: int, asked: argparse.Namespace) -> dict[str, Any]:
+    """One run of an arm, in numbers."""
+    setting, run = SETTINGS[name], folder_of(name, f"{arm}-{seed}", asked)
+    config = parse(GrpoConfig, ["--config", f"policy/{ARMS[arm]}", "--run", str(run)])
+    rounds = rounds_of(setting, asked)
+    checkpoint = weakened(asked) if setting.weak else asked.prm
+    judge = ModelConfig(str(checkpoint)) if config.prm is not None or arm == PLAIN else None
+    validation = ValidationConfig(validation_of(asked), every=max(1, rounds // 5), fall=0.99)  # none is stopped
     config = dataclasses.replace(
         config,
-        tasks=(asked.family,),
-        rounds=asked.rounds,
+        rounds=rounds,
         seed=seed,
-        validation=wanted,
-        first=100_000 * (1 + seed),  # other problems for each seed
-        prm=config.prm and dataclasses.replace(config.prm, checkpoint=asked.prm),
-        rollouts=dataclasses.replace(config.rollouts, problems=16, each=8),
+        first=FIRST * (1 + seed),
+        prm=judge,
+        terms=(*config.terms, PLAIN_TERM) if arm == PLAIN else config.terms,
+        rollouts=dataclasses.replace(config.rollouts, problems=ROLLOUTS // setting.each, each=setting.each),
+        validation=validation,
+        tasks=(setting.family,),
     )
-    try:
-        grpo.main(config)
-    except UserError as error:
-        return {"arm": arm, "seed": seed, "stopped": str(error)}
-    lines = [json.loads(line) for line in (run / grpo.METRICS).read_text().splitlines()]
-    return {"arm": arm, "seed": seed, "rollouts": sum(line.get("rollouts", 0) for line in lines), **summary(lines, run)}
-
-
-def summary(lines: Sequence[dict[str, Any]], run: Path) -> dict[str, Any]:
-    """The curves of validation, their means after the first round, and the last gap of the reward model."""
-    curves = {name: [line[name] for line in lines if name in line] for name in MEASURES}
+    if setting.hard:  # truth and validation need drawn tasks, which a file of chosen problems does not name
+        file = problem_file(setting, asked)
+        config = dataclasses.replace(config, problem_file=file, validation=ValidationConfig(problems=0))
+    grpo.main(config)
+    lines = metric_lines(run)
+    curves = {m: [line[m] for line in lines if m in line] for m in ("validation_right", "validation_all_right")}
     gaps = [line["prm_less_truth"] for line in lines if "prm_less_truth" in line]
-    seconds = json.loads((run / "seconds.json").read_text())["grpo"]
     return {
+        "rollouts": sum(line.get("rollouts", 0) for line in lines),
         **curves,
-        **{f"mean_{name}": fmean(curve[1:]) for name, curve in curves.items()},
-        "prm_less_truth": gaps[-1] if gaps else None,
-        "seconds": seconds,
+        **{f"area_{m}": fmean(curve[1:]) for m, curve in curves.items() if len(curve) > 1},
+        "prm_less_truth": [gaps[0], gaps[-1]] if gaps else None,
+        "seconds": json.loads((run / "seconds.json").read_text())["grpo"],
     }
 
 
-def headline(rows: Sequence[dict[str, Any]]) -> dict[str, tuple[float, float]]:
-    """Gains of the recipes with a reward model over the outcome alone, at equal rollouts."""
+def held_out(setting: Setting, asked: argparse.Namespace) -> list[Problem]:
+    """The problems that all arms solve in the end."""
+    family = TASKS[setting.family]
+    if not setting.hard:
+        return [family.problem("test", HELD_OUT + i) for i in range(asked.problems)]
+    return hard(setting, "test", asked)[: asked.problems]
 
-    def mean(arms: Sequence[str], name: str) -> float:
-        return fmean(row[f"mean_{name}"] for row in rows if row["arm"] in arms and "stopped" not in row)
 
+def hard(setting: Setting, split: str, asked: argparse.Namespace) -> list[Problem]:
+    """The candidates of a split that the policy hardly solves. It solves them again for the table, because those that
+    were chosen by luck are easier than they seemed."""
+    family = TASKS[setting.family]
+    problems = [family.problem(split, HARD_FIRST + i) for i in range(asked.candidates)]
+    stored = FOLDER / "policy_learning" / f"{setting.family}-{split}-{asked.candidates}.json"
+    shares = solved(POLICY, problems, 8, 0, stored)["right"]
+    found = [problem for problem, share in zip(problems, shares, strict=True) if share is not None and share <= EASY]
+    if not found:
+        raise UserError(f"none of {len(problems)} problems of {setting.family} is hard; ask for more candidates")
+    return found
+
+
+def problem_file(setting: Setting, asked: argparse.Namespace) -> Path:
+    """The hard problems of the training split as a file."""
+    folder = FOLDER / "policy_learning" / f"hard-{setting.family}-{asked.candidates}"
+    path = folder / "problems.jsonl"
+    if not path.exists():
+        lines = []
+        for number, problem in enumerate(hard(setting, "train", asked)):
+            write_atomically(folder / f"{number}.png", problem.images[0])
+            record = {
+                "id": problem.id.replace("/", " "), "question": problem.question, "images": [f"{number}.png"],
+                "answer": problem.answer, "answer_type": problem.answer_type,
+            }  # fmt: skip
+            lines.append(json.dumps(record) + "\n")
+        write_atomically(path, "".join(lines))
+    return path
+
+
+def weakened(asked: argparse.Namespace) -> Path:
+    """A reward model that was trained on a tenth of the trees, without its surprise."""
+    folder = FOLDER / "policy_learning" / "weak_prm"
+    if not (folder / "prm" / FILE_NAME).exists():
+        folder.mkdir(parents=True, exist_ok=True)
+        rows = pq.read_table(asked.dataset)
+        few = rows.slice(0, max(8, rows.num_rows // 10))
+        pq.write_table(few, folder / "few.parquet")
+        config = parse(PrmConfig, ["--config", "configs/demo/prm.yaml"])
+        config = dataclasses.replace(
+            config, dataset=folder / "few.parquet", run=folder / "prm", surprise=False, epochs=1
+        )
+        prm.main(config)
+    return folder / "prm"
+
+
+def headline(rows: Sequence[Mapping[str, Any]]) -> dict[str, tuple[float, float]]:
+    """What each arm with a reward model gains over the outcome alone, in points, by setting."""
     return {
-        f"process_minus_outcome_{name.removeprefix('validation_')}": (mean(PROCESS, name) - mean((OUTCOME,), name), 0.0)
-        for name in MEASURES
+        f"{row['setting']}, {row['arm']}: {measure}": (row[f"{measure}_over_outcome"]["gain"], 0.0)
+        for row in rows
+        for measure in ("right", "all_right")
+        if row["arm"].startswith("PRM") and row.get(f"{measure}_over_outcome", {}).get("gain") is not None
     }
 
 

@@ -1,13 +1,16 @@
 """Teach a policy to look again: credit for zooms against the outcome alone, from two damaged starts, on fine print.
 
     python -m tests.perf.policy_looking
-    python -m tests.perf.policy_looking --rounds 2 --seeds 1 --problems 16 --arms grpo    # a look at small size
+    python -m tests.perf.policy_looking --plan                        # the runs and their CPU-hours
+    python -m tests.perf.policy_looking --small --arms grpo virl      # a look
 
 The starts are made from the built-in backbone, which reads prints, by a few steps on damaged solutions of the task's
 solver. *neglect*: most solutions skip their zooms and guess the print. *illusion*: they zoom rightly, and most guess
-all the same, so that no reward for regions sees it. Each arm is a recipe of configs/policy. After a run, `right`, the
-zooms and `used` (right rollouts with the last crop less those with a blank) are measured on the same validation
-problems for all arms. A finished arm is read.
+all the same, so that no reward for regions sees it. Each arm is a recipe of configs/policy at its best learning rate:
+where a start has several, each arm learns at each of them from a start of its own, and the rate with the most right
+answers on other problems is taken. After a run, right answers, zooms, `used` (right solutions after the last crop less
+those after a blank) and blank flips (`changed_blank`: other answers after a blank) are measured on the same problems
+for all arms; differences are paired by problem and seed, with 95% intervals over both. A finished arm is read.
 """
 
 from __future__ import annotations
@@ -16,18 +19,19 @@ import argparse
 import asyncio
 import dataclasses
 import json
-import logging
 import random
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import fmean
 from typing import Any
 
+import numpy as np
 import torch
 
 from eval import faithfulness
 from eval.runs.config import FaithfulnessConfig
+from tests.perf.policy_arms import Job, Measures, arguments, gain, mean_of, metric_lines, sized, table, tell
 from tests.perf.results import FOLDER, write_result
 from train import grpo
 from train.policy.grpo_config import GrpoConfig, ValidationConfig
@@ -42,52 +46,110 @@ from vlprm.serving.config import ModelConfig
 from vlprm.tasks import TASKS
 from vlprm.zoom.execute import executed_steps
 
-ARMS = ("grpo", "r_grpo", "virl", "zoom_value", "zoom_siblings", "zoom_likelihood")
+SIZES = {"rounds": (10, 1), "seeds": (3, 1), "problems": (512, 8), "chosen_on": (192, 8)}
+OUTCOME = "grpo"
+ARMS = (OUTCOME, "r_grpo", "virl", "zoom_value", "zoom_siblings", "zoom_likelihood")
 FAMILY = TASKS["fine_print"]
 PROBLEMS, EACH = 12, 8  # of a round
 TAUGHT, BATCH = 100_000, 16  # index of the first problem of the damaged solutions, and solutions per step
-MEASURES = ("right", "zooms_at_all", "correct_zooms", "used", "right_blank", "no_answer_blank")
+CHOOSING = 99  # the seed of the start on which learning rates are chosen
+MEASURES = ("right", "zooms_at_all", "correct_zooms", "used", "changed_blank", "no_answer_blank")
+# CPU-seconds of a start, of a rollout that is sampled and learnt, and of measuring a problem.
+START, ROLLOUT, MEASURE = 60.0, 0.08, 0.2
+BY_ROLLOUTS = {
+    "zoom_value": 3.0,
+    "zoom_siblings": 3.0,
+}  # how much longer rounds take whose zooms are valued by rollouts
 
 
 @dataclass(frozen=True)
 class Start:
     """A damage: the share of guessing solutions, whether these zoom, the steps that teach it and their learning rate,
-    and the learning rate of the arms."""
+    and the learning rates of the arms."""
 
     guess: float
     zooms: bool
     steps: int
     teach: float
-    learn: float
+    rates: tuple[float, ...]
 
 
-STARTS = {"neglect": Start(0.97, False, 20, 5e-4, 1e-4), "illusion": Start(0.9, True, 20, 5e-4, 3e-4)}
+STARTS = {
+    "neglect": Start(0.97, False, 20, 5e-4, (1e-4,)),
+    "illusion": Start(0.9, True, 20, 5e-4, (1e-4, 3e-4, 5e-4)),
+}
 
 
 def main() -> None:
-    logging.basicConfig(level=logging.WARNING)
-    parser = argparse.ArgumentParser()
-    for name, default in (("rounds", 10), ("seeds", 3), ("problems", 512)):
-        parser.add_argument(f"--{name}", type=int, default=default)
+    parser = arguments(str(__doc__), SIZES)
     parser.add_argument("--arms", nargs="+", default=list(ARMS))
-    asked = parser.parse_args()
-    rows = []
-    for seed in range(asked.seeds):
-        for name, start in STARTS.items():
-            folder = FOLDER / "policy_looking" / f"{name}-{seed}"
-            damaged(folder / "start", start, seed)
-            before = measured(folder / "start", asked.problems)
-            for arm in asked.arms:
-                rows.append({"start": name, "arm": arm, "seed": seed, **learnt(folder, arm, start, seed, asked)})
-                rows[-1] |= {f"{measure}_before": value for measure, value in before.items()}
-                print(json.dumps(rows[-1]))
+    parser.add_argument("--starts", nargs="+", default=list(STARTS))
+    asked = sized(parser.parse_args(), SIZES)
+    if asked.plan:
+        tell([job for name in asked.starts for job in jobs_of(name, asked)])
+        return
+    rows = [row for name in asked.starts for row in rows_of_start(name, asked)]
+    for row in rows:
+        print(json.dumps(row))
     write_result("policy_looking", rows, headline(rows))
 
 
-def damaged(folder: Path, start: Start, seed: int) -> None:
-    """Teach the built-in backbone the damage, unless it is done."""
+def jobs_of(name: str, asked: argparse.Namespace) -> list[Job]:
+    """The runs from a start, with their expected CPU-seconds."""
+    tries = len(STARTS[name].rates) if len(STARTS[name].rates) > 1 else 0
+    starts = asked.seeds + (tries > 0)
+    jobs = [Job(f"{name}: starts", START + asked.problems * MEASURE)] * starts
+    for arm in asked.arms:
+        run = asked.rounds * PROBLEMS * EACH * ROLLOUT * BY_ROLLOUTS.get(arm, 1.0)
+        jobs += [Job(f"{name}, {arm}: learning rates", run + asked.chosen_on * MEASURE)] * tries
+        jobs += [Job(f"{name}, {arm}", run + asked.problems * MEASURE)] * asked.seeds
+    return jobs
+
+
+def rows_of_start(name: str, asked: argparse.Namespace) -> list[dict[str, Any]]:
+    """A row for the start, and one for each arm."""
+    start, seeds = STARTS[name], range(asked.seeds)
+    before = [measured(damaged(name, start, seed), "validation", asked.problems) for seed in seeds]
+    runs: dict[str, list[Measures]] = {}
+    told: dict[str, dict[str, Any]] = {}
+    for arm in asked.arms:
+        rates = {rate: tried(name, arm, rate, asked) for rate in start.rates} if len(start.rates) > 1 else {}
+        best = max(rates, key=lambda rate: rates[rate]) if rates else start.rates[0]
+        folders = [learnt(name, arm, best, seed, asked) for seed in seeds]
+        runs[arm] = [measured(run / grpo.POLICY, "validation", asked.problems) for run in folders]
+        told[arm] = {"learning_rate": best, "right_by_rate": rates, **costs(folders)}
+    rows: list[dict[str, Any]] = [{"start": name, "arm": "before", **means(before)}]
+    for arm, of_seeds in runs.items():
+        row: dict[str, Any] = {"start": name, "arm": arm, **told[arm], **means(of_seeds)}
+        for measure in ("right", "used"):
+            after = table(of_seeds, measure)
+            row[f"{measure}_over_start"] = gain(after, table(before, measure))
+            if OUTCOME in runs and arm != OUTCOME:
+                row[f"{measure}_over_outcome"] = gain(after, table(runs[OUTCOME], measure))
+        rows.append(row)
+    return rows
+
+
+def means(of_seeds: Sequence[Measures]) -> dict[str, float | None]:
+    answered = 1 - np.isnan(table(of_seeds, "right")).mean()
+    return {"answered": float(answered), **{name: mean_of(table(of_seeds, name)) for name in MEASURES}}
+
+
+def costs(folders: Sequence[Path]) -> dict[str, Any]:
+    """The share of right rollouts by round of each seed, the rollouts that were learnt, and seconds."""
+    lines = [metric_lines(folder) for folder in folders]
+    return {
+        "curves": [[line["right"] for line in of if "right" in line] for of in lines],
+        "rollouts": sum(line.get("rollouts", 0) for line in lines[0]),
+        "seconds": [json.loads((folder / "seconds.json").read_text())["grpo"] for folder in folders],
+    }
+
+
+def damaged(name: str, start: Start, seed: int) -> Path:
+    """The built-in backbone with the damage; it is taught unless that is done."""
+    folder = FOLDER / "policy_looking" / f"{name}-{seed}" / "start"
     if (folder / FILE_NAME).exists():
-        return
+        return folder
     torch.manual_seed(seed)
     policy = load_policy("builtin/backbone")
     freeze(policy.model, policy.inputs.family, ("vision",))
@@ -102,6 +164,7 @@ def damaged(folder: Path, start: Start, seed: int) -> None:
     policy.model.save_pretrained(folder)
     policy.inputs.processor.save_pretrained(folder)
     policy.config.save(folder)
+    return folder
 
 
 def solution(problem: Problem, start: Start, seed: int) -> Lesson:
@@ -117,56 +180,55 @@ def solution(problem: Problem, start: Start, seed: int) -> Lesson:
     return Lesson(problem, executed_steps(problem, shown), (False,) * len(shown))
 
 
-def learnt(folder: Path, arm: str, start: Start, seed: int, asked: argparse.Namespace) -> dict[str, Any]:
-    """What an arm reaches from a start; a run that was killed goes on."""
-    run = folder / f"{arm}-{asked.rounds}"
+def tried(name: str, arm: str, rate: float, asked: argparse.Namespace) -> float:
+    """The share of problems that an arm solves in the end at a learning rate, on problems that are not measured. No
+    answer counts as none right, because a rate at which a policy falls silent is not to be chosen."""
+    folder = learnt(name, arm, rate, CHOOSING, asked)
+    return fmean(value or 0.0 for value in measured(folder / grpo.POLICY, "test", asked.chosen_on)["right"])
+
+
+def learnt(name: str, arm: str, rate: float, seed: int, asked: argparse.Namespace) -> Path:
+    """The run of an arm from a start; a run that was killed goes on."""
+    start = damaged(name, STARTS[name], seed)
+    run = start.parent / f"{arm}-{asked.rounds}-{rate:g}"
     config = parse(GrpoConfig, ["--config", f"policy/{arm}", "--run", str(run)])
     config = dataclasses.replace(
         config,
-        policy=ModelConfig(str(folder / "start")),
+        policy=ModelConfig(str(start)),
         tasks=(FAMILY.name,),
-        first=TAUGHT * (10 + seed),
+        first=TAUGHT * (200 + seed),
         rounds=asked.rounds,
         rollouts=dataclasses.replace(config.rollouts, problems=PROBLEMS, each=EACH),
-        learning_rate=start.learn,
+        learning_rate=rate,
         validation=ValidationConfig(problems=0),
         seed=seed,
     )
     grpo.main(config)
-    lines = [json.loads(line) for line in (run / grpo.METRICS).read_text().splitlines()]
-    return {
-        "rollouts": sum(line.get("rollouts", 0) for line in lines),
-        "curve": [line["right"] for line in lines if "right" in line],
-        "seconds": json.loads((run / "seconds.json").read_text())["grpo"],
-        **measured(run / grpo.POLICY, asked.problems),
-    }
+    return run
 
 
-def measured(folder: Path, problems: int) -> dict[str, float | None]:
-    """Means over validation problems for the policy in a folder; stored beside it."""
-    stored = folder.parent / f"{folder.name}-{problems}.json"
+def measured(folder: Path, split: str, problems: int) -> Measures:
+    """The measures of a policy per problem of a split, by one solution each; stored beside the policy."""
+    stored = folder.parent / f"{folder.name}-{split}-{problems}.json"
     if not stored.exists():
-        config = FaithfulnessConfig(run=folder, n=1, rollouts=4, max_tokens=160)
-        engine = LocalPolicy(load_policy(folder))
-        drawn = [FAMILY.problem("validation", i) for i in range(problems)]
-        rows, _ = asyncio.run(faithfulness.measure(engine, drawn, TASKS, config))
-        found = faithfulness.summary(rows)
-        means = {name: found[name]["mean"] if name in found else None for name in MEASURES}
-        write_atomically(stored, json.dumps(means))
-    known: dict[str, float | None] = json.loads(stored.read_text())
+        config = FaithfulnessConfig(run=folder, n=1, rollouts=1, max_tokens=160)
+        drawn = [FAMILY.problem(split, i) for i in range(problems)]
+        rows, _ = asyncio.run(faithfulness.measure(LocalPolicy(load_policy(folder)), drawn, TASKS, config))
+        found = {name: [of[0].get(name) for of in rows] for name in MEASURES}
+        write_atomically(stored, json.dumps(found))
+    known: Measures = json.loads(stored.read_text())
     return known
 
 
-def headline(rows: Sequence[dict[str, Any]]) -> dict[str, tuple[float, float]]:
+def headline(rows: Sequence[Mapping[str, Any]]) -> dict[str, tuple[float, float]]:
     """What each arm reaches from each start: right answers, and the use of crops."""
     goals = {("neglect", "right"): 0.9, ("neglect", "used"): 0.8, ("illusion", "right"): 0.7, ("illusion", "used"): 0.7}
-    found = {}
-    for (start, measure), goal in goals.items():
-        for arm in dict.fromkeys(row["arm"] for row in rows):
-            known = [row[measure] for row in rows if (row["start"], row["arm"]) == (start, arm)]
-            if values := [value for value in known if value is not None]:
-                found[f"{start}_{measure}_{arm}"] = (fmean(values), goal)
-    return found
+    return {
+        f"{row['start']}_{measure}_{row['arm']}": (row[measure], goal)
+        for (start, measure), goal in goals.items()
+        for row in rows
+        if row["start"] == start and row["arm"] != "before" and row[measure] is not None
+    }
 
 
 if __name__ == "__main__":

@@ -1,125 +1,153 @@
 """What pairs of next steps from the demo's search trees teach the policy that grew the trees.
 
-    make demo && python -m tests.perf.policy_pairs        (about ten minutes on two cores)
+    make demo && python -m tests.perf.policy_pairs
+    python -m tests.perf.policy_pairs --plan              # the runs and their CPU-hours
+    python -m tests.perf.policy_pairs --small             # a look
 
-Each arm trains the built-in policy once on the same trees and solves the same new problems: step-wise DPO on the
-pairs, on the same pairs with malformed better steps kept, on pairs whose order is random, and SFT on the trees' right
-paths. Accuracy is the mean over sampled solutions; a solution without an answer is no result. Gains are paired by
-problem, with 95% bootstrap intervals. Finished training is not repeated. `python -m tests.perf.policy_pairs DATASET
-PROBLEMS` takes another dataset of data_synth.label and another number of problems.
+Each arm trains the built-in policy on the same trees and solves the same new problems. Step-wise DPO on pairs by
+rollout values, by the judge's verdicts and by fused labels; on pairs by value with malformed better steps kept, and
+with random labels: each pair turned round by chance; and SFT on the trees' right paths. Accuracy is the mean over
+sampled solutions; a solution without an answer is no result. The table has the base policy and its vote of eight. Gains
+are paired by problem and seed, with 95% intervals over both. Finished training and solving is not repeated.
 """
 
 from __future__ import annotations
 
-import asyncio
+import argparse
 import random
-import sys
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
+from tests.perf.policy_arms import Job, Measures, arguments, gain, mean_of, sized, solved, table, tell
 from tests.perf.results import FOLDER, write_result
 from train import dpo, sft
 from train.policy import pairs
 from train.policy.config import DpoConfig, PairsConfig, SftConfig
 from train.policy.pairs import PairTree, pairs_of, write_pairs
-from vlprm.answers import is_correct
 from vlprm.data.dataset import iterate_rows, row_paths
-from vlprm.metrics import bootstrap_interval
-from vlprm.model.loading import load_policy
-from vlprm.policy import Request
-from vlprm.policy.local import LocalPolicy
-from vlprm.policy.rollout import rollouts
+from vlprm.model.checkpoint_config import FILE_NAME
 from vlprm.runs.config import parse
-from vlprm.schema import Problem
 from vlprm.tasks import TASKS
 
-DATASET, PROBLEMS, EACH = Path("runs/demo/labels/dataset.parquet"), 512, 4
+SIZES = {"problems": (512, 12), "seeds": (3, 1), "each": (4, 2), "trees": (100_000, 40)}
 POLICY, WITHOUT_ZOOMS = "builtin/policy", ("count_grid", "pattern", "chart", "figure")
-ARMS = ("pairs", "malformed kept", "random order", "right paths")
+VOTES = 8
+VALUE, JUDGE, LABEL, RANDOM, KEPT, RIGHT_PATHS = (
+    "pairs by value", "pairs by judge", "pairs by label", "random labels", "malformed kept", "right paths (SFT)",
+)  # fmt: skip
+CERTAIN: dict[str, dict[str, Any]] = {JUDGE: {"by": "judge"}, LABEL: {"by": "label", "better": 0.75, "worse": 0.25}}
+ARMS = (VALUE, JUDGE, LABEL, RANDOM, KEPT, RIGHT_PATHS)
+# CPU-seconds: training (reference and one epoch on the demo's trees), and one solution.
+TRAINING, SOLUTION = 40.0, 0.012
 
 
-def main(dataset: Path = DATASET, count: int = PROBLEMS) -> None:
-    families = [TASKS[name] for name in WITHOUT_ZOOMS]
-    problems = [families[i % len(families)].problem("test", 5000 + i // len(families)) for i in range(count)]
-    before = accuracies(POLICY, problems)
-    rows = [{"arm": "before", "accuracy": float(np.nanmean(before))}]
+def main() -> None:
+    parser = arguments(str(__doc__), SIZES)
+    parser.add_argument("--dataset", type=Path, default=Path("runs/demo/labels/dataset.parquet"))
+    asked = sized(parser.parse_args(), SIZES)
+    if asked.plan:
+        solving = asked.problems * SOLUTION
+        of_base = [Job("base, vote of eight", VOTES * solving)] * asked.seeds
+        tell([*of_base, *(Job(arm, TRAINING + asked.each * solving) for arm in ARMS for _ in range(asked.seeds))])
+        return
+    seeds = range(asked.seeds)
+    runs = {"base": [held_out(POLICY, folder_of("base", s, asked), VOTES, s, asked) for s in seeds]}
+    learnt: dict[str, dict[str, int]] = {}
     for arm in ARMS:
-        folder = FOLDER / "policy_pairs" / arm.replace(" ", "_")
-        learnt = trained(arm, folder, dataset)
-        after = accuracies(str(folder / "policy"), problems)
-        gain = (after - before)[~np.isnan(after - before)]
-        rows.append(
-            {
-                "arm": arm,
-                "accuracy": float(np.nanmean(after)),
-                "gain": float(100 * gain.mean()),
-                "ci": [100 * end for end in bootstrap_interval(gain)],
-                **learnt,
-            }
-        )
-        print(rows[-1], flush=True)
-    gains = {row["arm"]: row["gain"] for row in rows if "gain" in row}
-    headline = {"points": (gains["pairs"], 4.0), "points_of_random_order": (gains["random order"], 0.0)}
+        for seed in seeds:
+            folder = folder_of(arm, seed, asked)
+            learnt[arm] = trained(arm, folder, seed, asked)
+            runs.setdefault(arm, []).append(held_out(folder / "policy", folder, asked.each, seed, asked))
+    rows = rows_of(runs, learnt)
+    for row in rows:
+        print(row)
+    of = {row["arm"]: row for row in rows}
+    headline = {
+        "points": (of[VALUE]["gain"], 4.0),
+        "points_over_right_paths": (of[VALUE]["gain"] - of[RIGHT_PATHS]["gain"], 0.0),
+        "points_of_random_labels": (of[RANDOM]["gain"], 0.0),
+    }
     write_result("policy_pairs", rows, headline)
 
 
-def trained(arm: str, folder: Path, dataset: Path) -> dict[str, int]:
-    """Train an arm; what it learnt from, in numbers."""
-    if arm == "right paths":
-        config = parse(SftConfig, ["--config", "configs/policy/right_paths.yaml"])
-        sft.main(replace(config, dataset=dataset, run=folder / "policy"))
+def folder_of(arm: str, seed: int, asked: argparse.Namespace) -> Path:
+    size = f"{asked.problems}-{asked.each}-{asked.trees}"
+    return FOLDER / "policy_pairs" / size / f"{arm.replace(' ', '_')}-{seed}"
+
+
+def held_out(policy: str | Path, folder: Path, each: int, seed: int, asked: argparse.Namespace) -> Measures:
+    """How a policy solves the new problems."""
+    families = [TASKS[name] for name in WITHOUT_ZOOMS]
+    n = len(families)
+    problems = [families[i % n].problem("test", 5000 + i // n) for i in range(asked.problems)]
+    return solved(policy, problems, each, 1 + seed, folder / "solved.json")
+
+
+def rows_of(runs: dict[str, list[Measures]], learnt: dict[str, dict[str, int]]) -> list[dict[str, Any]]:
+    """A row per arm; the base's vote is a row of its own."""
+    right = {arm: table(of_seeds, "right") for arm, of_seeds in runs.items()}
+    vote = table(runs["base"], "vote")
+    return [
+        {"arm": "base", "accuracy": mean_of(right["base"])},
+        {"arm": f"base, vote of {VOTES}", "accuracy": mean_of(vote), **gain(vote, right["base"])},
+        *(
+            {
+                "arm": arm,
+                "accuracy": mean_of(right[arm]),
+                **gain(right[arm], right["base"]),
+                "over_random_labels": gain(right[arm], right[RANDOM]),
+                "answered": mean_of(table(runs[arm], "answered")),
+                **learnt[arm],
+            }
+            for arm in ARMS
+        ),
+    ]
+
+
+def trained(arm: str, folder: Path, seed: int, asked: argparse.Namespace) -> dict[str, int]:
+    """Train an arm, unless it is done; what it learnt from, in numbers."""
+    run = folder / "policy"
+    if arm == RIGHT_PATHS:
+        if not (run / FILE_NAME).exists():
+            config = parse(SftConfig, ["--config", "configs/policy/right_paths.yaml"])
+            sft.main(replace(config, dataset=asked.dataset, run=run, seed=seed))
         return {}
     counts: Counter[str] = Counter()
-    path = folder / "pairs.parquet"
-    trees = list(trees_of(arm, dataset, counts))
-    write_pairs(path, trees)
-    config = parse(DpoConfig, ["--config", "configs/policy/step_dpo.yaml"])
-    dpo.main(replace(config, pairs=path, run=folder / "policy"))
+    trees = list(trees_of(arm, asked, seed, counts))
+    if not (run / FILE_NAME).exists():
+        write_pairs(folder / "pairs.parquet", trees)
+        config = parse(DpoConfig, ["--config", "configs/policy/step_dpo.yaml"])
+        dpo.main(replace(config, pairs=folder / "pairs.parquet", run=run, seed=seed))
     return dict(counts)
 
 
-def trees_of(arm: str, dataset: Path, counts: Counter[str]) -> Iterator[PairTree]:
-    config = parse(PairsConfig, ["--config", "configs/policy/pairs.yaml"])
-    rng, well_formed = random.Random(0), pairs.is_well_formed
-    if arm == "malformed kept":
+def trees_of(arm: str, asked: argparse.Namespace, seed: int, counts: Counter[str]) -> Iterator[PairTree]:
+    config = replace(parse(PairsConfig, ["--config", "configs/policy/pairs.yaml"]), **CERTAIN.get(arm, {}))
+    rng, well_formed = random.Random(seed), pairs.is_well_formed
+    if arm == KEPT:
         pairs.is_well_formed = lambda step, tagged: True
     try:
-        for row in iterate_rows(dataset):
+        for number, row in enumerate(iterate_rows(asked.dataset)):
+            if number >= asked.trees:
+                return
             paths = row_paths(row)
             tree = pairs_of(paths, config, counts) if paths and paths[0].problem.task in WITHOUT_ZOOMS else None
             if tree is not None:
-                yield shuffled(tree, rng) if arm == "random order" else tree
+                yield turned_by_chance(tree, rng) if arm == RANDOM else tree
     finally:
         pairs.is_well_formed = well_formed
 
 
-def shuffled(tree: PairTree, rng: random.Random) -> PairTree:
-    """The tree with every other pair, by chance, in the wrong order."""
+def turned_by_chance(tree: PairTree, rng: random.Random) -> PairTree:
+    """The tree with each pair, by chance, in the wrong order."""
     turned = [
         replace(pair, better=pair.worse, worse=pair.better) if rng.random() < 0.5 else pair for pair in tree.pairs
     ]
     return replace(tree, pairs=tuple(turned))
 
 
-def accuracies(policy: str, problems: Sequence[Problem]) -> Any:
-    """Share of right solutions of each problem; solutions without an answer are left out; NaN if none is left."""
-    return np.array(asyncio.run(_accuracies(LocalPolicy(load_policy(policy)), problems)))
-
-
-async def _accuracies(policy: LocalPolicy, problems: Sequence[Problem]) -> list[float]:
-    asked = [rollouts(policy, Request(p, (), EACH, p.id, seed=1, max_tokens=160)) for p in problems]
-    found = []
-    for problem, solutions in zip(problems, await asyncio.gather(*asked), strict=True):
-        answers = [s.answer for s in solutions if s.answer is not None]
-        right = [is_correct(answer, str(problem.answer), problem.answer_type) for answer in answers]
-        found.append(sum(right) / len(right) if right else np.nan)
-    return found
-
-
 if __name__ == "__main__":
-    main(*([Path(sys.argv[1]), int(sys.argv[2])] if len(sys.argv) > 1 else []))
+    main()

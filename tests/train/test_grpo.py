@@ -6,6 +6,7 @@ import asyncio
 import dataclasses
 import json
 import math
+import shutil
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -33,6 +34,7 @@ from train.policy.trajectories import SampledTurn, Trajectory
 from vlprm.errors import ProblemError, UserError
 from vlprm.model.loading import load_policy
 from vlprm.model.reward_loading import load_reward_model
+from vlprm.policy import Continuation, Request
 from vlprm.policy.local import LocalPolicy
 from vlprm.policy.rollout import FAILURES, STOPS
 from vlprm.runs.config import parse
@@ -281,6 +283,68 @@ def test_a_group_of_one_is_left_out(world: dict[str, Any]) -> None:
     rated, _ = asyncio.run(rate(alone, problems, judges))
     assert [one.excluded for one in rated[0]] == ["alone", "timeout", "timeout", "timeout"]
     assert world["learner"].learn(rated, {p.id: p for p in problems}.__getitem__) == {"updates": 0}
+
+
+@pytest.mark.parametrize("outcome", [0.0, 1.0])
+def test_level_groups_teach_nothing_and_are_counted_if_they_are_left_out(world: dict[str, Any], outcome: float) -> None:
+    problems, rollouts = world["rounds"]["count_grid"]
+    learner = world["learner"]
+    level = [[dataclasses.replace(one, outcome=outcome) for one in of] for of in rollouts]
+    for leaves_out in (False, True):
+        config = small(Path(), exclude=ExcludeConfig(level_groups=leaves_out))
+        judges = Judges(LocalPolicy(learner.checkpoint), None, {}, learner.inputs, config)
+        rated, _ = asyncio.run(rate(level, problems, judges))
+        assert learner.learn(rated, {p.id: p for p in problems}.__getitem__) == {"updates": 0}
+        counted = monitors.round_metrics(rated, config.terms).get("excluded_level_group", 0)
+        assert counted == (8 if leaves_out else 0)
+
+
+class WithoutIds:
+    """A policy whose servers return no token ids."""
+
+    def __init__(self, engine: LocalPolicy) -> None:
+        self.engine = engine
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.engine, name)
+
+    async def sample(self, request: Request) -> list[Continuation]:
+        return [dataclasses.replace(one, ids=(), logprobs=()) for one in await self.engine.sample(request)]
+
+
+@pytest.mark.parametrize(
+    ("case", "said"),
+    [
+        ("refused", "round 0: the reward model refused all of its problems; give it problems that it reads"),
+        ("no_ids", "the servers return no token ids with their log-probabilities; start them as configs/policy/served"),
+        ("unusable", "round 0: none of its problems can be used; correct the problems"),
+    ],
+)
+def test_a_round_from_which_nothing_can_be_learnt_stops_the_run(
+    case: str, said: str, world: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    learner = world["learner"]
+    config = small(Path(), rollouts=dataclasses.replace(ROLLOUTS, problems=1, each=2, max_tokens=8))
+    engine: Any = LocalPolicy(learner.checkpoint)
+    judges = Judges(engine, Refuses() if case == "refused" else None, {}, learner.inputs, config)
+    if case == "no_ids":
+        judges = dataclasses.replace(judges, engine=WithoutIds(engine))
+    source = ProblemSource(config)
+    if case == "unusable":
+
+        def broken(problem_id: str) -> Problem:
+            raise ProblemError("image", "it cannot be opened")
+
+        monkeypatch.setattr(source, "problem", broken)
+    with pytest.raises(UserError, match=said):
+        asyncio.run(grpo.rolled_out(config, source, judges, 0))
+
+
+def test_a_policy_without_a_chat_template_is_refused(backbone: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "policy"
+    shutil.copytree(backbone, folder, ignore=shutil.ignore_patterns("chat_template*"))
+    with pytest.raises(UserError, match=r"policy has no chat template; add its chat_template\.jinja"):
+        grpo.main(small(tmp_path / "run", policy=ModelConfig(str(folder))))
 
 
 def test_a_loss_that_is_not_finite_stops_the_run(world: dict[str, Any]) -> None:

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import logging
-import os
 
 from train.policy.grpo_config import GrpoConfig, TermConfig
+from train.policy.processes import refuse_shards
 from train.policy.shaping import PLAIN
 from vlprm.errors import UserError
 
@@ -14,11 +14,7 @@ log = logging.getLogger(__name__)
 
 def check_grpo(config: GrpoConfig) -> None:
     """UserError for the first conflict in a config, with the fix."""
-    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
-        raise UserError(
-            "train.grpo trains in one process; start it without accelerate launch, and let servers sample"
-            " (configs/policy/served.yaml)"
-        )
+    refuse_shards()
     if not config.terms:
         raise UserError("terms is empty, so nothing is rewarded; give at least one")
     if config.rollouts.each < 2:

@@ -1,7 +1,8 @@
 """Learn from a stored round: batches of packed trees, AdamW, and a checkpoint from which a killed run goes on.
 
-The weights after a round depend only on the weights before it and on the stored round, so a run that goes on from a
-checkpoint learns the stored rounds after it again, and reaches the weights of an uninterrupted run.
+Each of several processes learns from its share of the problems; their gradients are summed. The weights after a round
+depend only on the weights before it and on the stored round, so a run that goes on from a checkpoint learns the stored
+rounds after it again, and reaches the weights of an uninterrupted run.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from train.policy import processes
 from train.policy.batches import ANSWERS, PolicyRow, policy_batch, policy_row
 from train.policy.grpo_config import GrpoConfig
 from train.policy.losses import kl_of, tree_policy_loss
@@ -50,10 +52,12 @@ class Learner:
         groups = [kept for of in rollouts if (kept := [one for one in of if not one.excluded])]
         parts = []
         for part in _parts(groups, self.config.updates):
-            rows = [row for of in part for row in rows_of(of, problem(of[0].trajectory.problem_id), self.inputs)]
+            own = processes.share(part)
+            rows = [row for of in own for row in rows_of(of, problem(of[0].trajectory.problem_id), self.inputs)]
             pulling = [row for row in rows if self.config.loss.kl or any(row.advantages)]
-            if pulling:  # otherwise no solution is better than another
-                parts.append((self._batches(pulling), totals_of(rows)))
+            counts = processes.summed({**totals_of(rows), "pulling": len(pulling)})
+            if counts["pulling"]:  # otherwise no solution is better than another
+                parts.append((self._batches(pulling), torch.tensor([counts["paths"], counts["tokens"]])))
         sums: Counter[str] = Counter()
         for batches, totals_2 in parts:
             sums.update(self._update(batches, totals_2))
@@ -74,11 +78,13 @@ class Learner:
             log_p_N = self.log_probabilities(self.checkpoint, batch)
             placed = {name: value.to(log_p_N.device) for name, value in batch.items() if name in ANSWERS}
             loss, measures = tree_policy_loss(log_p_N, placed, totals_2.to(log_p_N.device), self.config.loss)
-            if not loss.isfinite():
-                raise UserError(f"round {self.round}: the loss is {loss.item()}; lower learning_rate, or set loss.clip")
             loss.backward()  # type: ignore[no-untyped-call]
             measures["kl"] = kl_of(log_p_N.detach(), placed["reference"])[placed["token"]].sum()
             sums.update({"loss": loss.item(), **{name: value.item() for name, value in measures.items()}})
+        sums = processes.summed(sums)
+        if not math.isfinite(sums["loss"]):
+            raise UserError(f"round {self.round}: the loss is {sums['loss']}; lower learning_rate, or set loss.clip")
+        processes.sum_gradients(self.trained.values())
         norm = torch.nn.utils.clip_grad_norm_(self.trained.values(), MAX_NORM)
         if not norm.isfinite():
             raise UserError(f"round {self.round}: the gradient is {norm.item()}; lower learning_rate")
@@ -158,9 +164,9 @@ def rows_of(kept: Sequence[Rated], problem: Problem, inputs: InputBuilder) -> li
     return [policy_row(problem, [path], [pull], inputs) for path, pull in zip(paths, pulls, strict=True)]
 
 
-def totals_of(rows: Sequence[PolicyRow]) -> Tensor:
-    """(2) the paths of the rows and their trained tokens."""
-    return torch.tensor([float(sum(row.paths for row in rows)), float(sum(len(row.pairs) for row in rows))])
+def totals_of(rows: Sequence[PolicyRow]) -> dict[str, float]:
+    """The paths of the rows and their trained tokens."""
+    return {"paths": float(sum(row.paths for row in rows)), "tokens": float(sum(len(row.pairs) for row in rows))}
 
 
 def _parts(groups: Sequence[Sequence[Rated]], updates: int) -> list[Sequence[Sequence[Rated]]]:

@@ -182,7 +182,9 @@ def trajectory_of(rollout: Rollout, inputs: InputBuilder, version: int) -> Traje
         cut = bool(steps) and (steps[-1].ends_turn or turn.stop == "zoom")
         made = kept_turn(inputs, steps, turn.ids, turn.logprobs) if cut else None
         turns.append(made or SampledTurn(turn.steps, turn.ids, turn.logprobs))
-    return Trajectory(solution.problem_id, solution.steps, tuple(turns), solution.answer, solution.stop, version)
+    return Trajectory(
+        solution.problem_id, solution.steps, tuple(turns), solution.answer, solution.stop, version, rollout.given
+    )
 
 
 def group_of(rated_paths: Sequence[Rated], paths: Sequence[Path]) -> Group:

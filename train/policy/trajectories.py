@@ -35,8 +35,9 @@ class SampledTurn:
 
 @dataclass(frozen=True)
 class Trajectory:
-    """A solution that policy `version` sampled in `turns`. `answer` and `stop` are those of its
-    `vlprm.schema.Solution`; a step that a limit cut short is in no turn's `steps`, but its ids are in `ids`."""
+    """A solution that policy `version` sampled in `turns`; its first `given` steps are those of another solution, from
+    which it forks. `answer` and `stop` are those of its `vlprm.schema.Solution`; a step that a limit cut short is in no
+    turn's `steps`, but its ids are in `ids`."""
 
     problem_id: str
     steps: tuple[Step, ...]
@@ -44,6 +45,7 @@ class Trajectory:
     answer: str | None
     stop: str
     version: int = 0
+    given: int = 0
 
 
 @dataclass(frozen=True)

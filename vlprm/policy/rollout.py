@@ -32,11 +32,12 @@ STOPS = ("answer", "no_answer", "length", TOO_MANY_ZOOMS, *REFUSALS, *FAILURES, 
 
 @dataclass(frozen=True)
 class Rollout:
-    """A complete solution and the turns in which the policy sampled its last steps; the steps before them were given. A
-    turn that failed is not among the turns."""
+    """A complete solution and the turns in which the policy sampled its last steps; the first `given` steps were given.
+    A turn that failed is not among the turns."""
 
     solution: Solution
     turns: tuple[Turn, ...]
+    given: int = 0
 
 
 async def rollouts(engine: Policy, request: Request) -> list[Solution]:
@@ -91,11 +92,11 @@ async def _finish(engine: Policy, request: Request, index: int, continuation: Co
         so_far, turn = _after_turn(engine, request.problem, so_far, continuation)
         turns = (*turns, turn)
         if so_far.stop != OPEN:
-            return Rollout(so_far, turns)
+            return Rollout(so_far, turns, len(request.steps))
         asked = dataclasses.replace(request, steps=so_far.steps, n=1, key=f"{request.key}/{index}.{len(turns)}")
         (continuation,) = await engine.sample(dataclasses.replace(asked, sampled=(*request.sampled, *turns)))
         so_far = dataclasses.replace(so_far, read=so_far.read + continuation.read)
-    return Rollout(dataclasses.replace(so_far, stop=continuation.failure), turns)
+    return Rollout(dataclasses.replace(so_far, stop=continuation.failure), turns, len(request.steps))
 
 
 def _after_turn(

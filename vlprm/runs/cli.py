@@ -33,6 +33,11 @@ COMMANDS: dict[str, Command] = {
     "trees": Command(
         "data_synth.trees", "data_synth.search.config:TreesConfig", "grow search trees from a policy's own steps"
     ),
+    "rounds": Command(
+        "data_synth.rounds",
+        "data_synth.search.config:RoundsConfig",
+        "make search trees of a policy's own rounds, to label them again",
+    ),
     "judge": Command(
         "data_synth.judge",
         "data_synth.judges.config:JudgeConfig",
