@@ -23,6 +23,7 @@ from train.reward.data import KIND_INDEX, labelled_row
 from train.reward.losses import IGNORE
 from train.reward.planning import split_rows
 from train.reward.trainer import StepTrainer
+from vlprm.data.ablation import ablated
 from vlprm.data.dataset import read_rows, row_paths
 from vlprm.model.inputs import InputBuilder
 from vlprm.model.loading import Checkpoint, load_inputs, load_policy
@@ -224,13 +225,12 @@ def test_a_row_without_history_reads_each_step_after_the_prompt_and_keeps_its_la
 
 def test_a_row_without_words_has_the_labels_of_its_steps(dataset: Path, inputs: InputBuilder) -> None:
     whole, removed = (load_trees(dataset, RowsConfig(words=words)) for words in ("kept", "removed"))
-    lengths = [[sum(len(step.text) for path in tree for step in path.steps) for tree in of] for of in (whole, removed)]
-    assert all(cut < full for full, cut in zip(*lengths, strict=True))
     for tree, cut in zip(whole, removed, strict=True):
-        assert [(p.nodes, p.labels, p.right) for p in tree] == [(p.nodes, p.labels, p.right) for p in cut]
-        assert (
-            labelled_row(cut, inputs, LossConfig(), {}).targets == labelled_row(tree, inputs, LossConfig(), {}).targets
-        )
+        assert [p.steps for p in cut] == [ablated(p.steps, "removed") for p in tree]
+        assert [p.steps for p in cut] != [p.steps for p in tree]
+        assert [(p.nodes, p.labels, p.right) for p in cut] == [(p.nodes, p.labels, p.right) for p in tree]
+        before, after = (labelled_row(one, inputs, LossConfig(), {}) for one in (tree, cut))
+        assert after.targets == before.targets
 
 
 def test_a_target_outside_its_range_is_refused(dataset: Path, inputs: InputBuilder) -> None:

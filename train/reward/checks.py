@@ -80,7 +80,7 @@ def _check_branches(config: PrmConfig) -> None:
 
 def _row_conflicts(config: PrmConfig) -> list[tuple[bool, str]]:
     pairs = [name for name in ("siblings", "candidates") if getattr(config.loss, name)]
-    whole = [*pairs, *(["critique"] if config.loss.critique else [])]
+    whole = [*pairs, *(name for name in ("ranks", "critique") if getattr(config.loss, name))]
     return [
         (
             config.rows.uncertain is not None and config.rows.uncertain[0] >= config.rows.uncertain[1],
