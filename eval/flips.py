@@ -5,7 +5,8 @@
 In each pair exactly one step of a solution is right on one image and wrong on the other (`vlprm.tasks.flips`). *Flip
 accuracy* is how often its reward is larger on the image on which it is right. Beside it, the right image is compared
 with no image, with another problem's, and with the same image and a step that is reworded to what the other image
-shows. Writes the rewards to `records.jsonl` and the measures to `results.json`, and prints them.
+shows. Writes the steps, where the images differ, and the rewards to `records.jsonl`; writes the measures to
+`results.json`, and prints them.
 """
 
 from __future__ import annotations
@@ -101,7 +102,14 @@ async def _pair(scorer: Scorer, flip: Flip, other: Problem) -> dict[str, Any]:
     rewards = dict(zip(asked, found, strict=True))
     causes = [said for said in rewards.values() if isinstance(said, str)]
     named = {"key": flip.id, "problem": flip.id.rpartition("/")[0], "task": flip.right.task, "kind": flip.kind}
-    return {**named, "original": flip.original, "no_result": causes[0] if causes else "", "rewards": rewards}
+    return {
+        **named,
+        "original": flip.original,
+        "steps": [step.text for step in flip.steps],
+        "boxes": [dataclasses.asdict(box) for box in flip.boxes],
+        "no_result": causes[0] if causes else "",
+        "rewards": rewards,
+    }
 
 
 async def _reward(scorer: Scorer, problem: Problem, steps: Sequence[Step]) -> float | str:

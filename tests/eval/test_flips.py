@@ -15,6 +15,7 @@ from eval import flips
 from eval.step_scores.config import FlipsConfig
 from eval.step_scores.flips import measured
 from vlprm.errors import ProblemError
+from vlprm.runs.journal import read_records
 from vlprm.schema import Problem, Step, StepScore
 from vlprm.scoring import Scored
 from vlprm.serving.config import ModelConfig
@@ -61,6 +62,9 @@ def test_who_looks_is_told_from_who_does_not(
     assert everything["premise"]["value"] == everything["removed"]["value"] == 1
     assert everything["drop"]["value"] == pytest.approx(0.5)
     assert looks["no_result"]["image_missing"] >= 2  # of the second item of each family
+    (first, *_), *_ = (record["pairs"] for record in read_records(tmp_path / "looks/records.jsonl"))
+    assert first["boxes"][0].keys() == {"x0", "y0", "x1", "y1", "image"}
+    assert first["steps"][-1].startswith(f"[{first['kind']}]")
     assert everything["pairs"] == sum(looks["groups"][task]["pairs"] for task in ("count_grid", "chart"))
     assert "does the reward follow the image" in capsys.readouterr().out.lower()
     blind = results_of(tmp_path / "blind", Reader(looks=False), monkeypatch)["groups"]["all"]

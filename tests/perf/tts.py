@@ -42,7 +42,6 @@ SEARCHES = (
     "adaptive",
     "greedy",
     "step_beam",
-    "annealed_beam",
     "duplicating_beam",
     "dvts",
     "rebase",

@@ -28,7 +28,7 @@ PROBLEMS = [Problem(str(i), "counting", "Count to four.", (), "4", "integer") fo
 RIGHT = [parse_step(text) for text in ("[reasoning] 1", "[reasoning] 2", "[reasoning] 3", "[answer] 4")]
 OWN = "docs.examples.twice_the_best"
 PROMPT = 20  # tokens of the problem
-STEPWISE = ("greedy", "step_beam", "annealed_beam", "duplicating_beam", "dvts", "rebase")
+STEPWISE = ("greedy", "step_beam", "duplicating_beam", "dvts", "rebase")
 
 
 class Counting:
@@ -306,15 +306,6 @@ def test_one_candidate_is_chosen() -> None:
         (found,) = run(method, PROBLEMS[:1], n=1, width=1)
         assert len(found.pool) == 1
         assert found.shares == [1.0]
-
-
-def test_an_annealed_beam_starts_wide_and_narrows() -> None:
-    """Eight prefixes go on, then six, then four: each is one call; the two best of the last eight end."""
-    scorer = Truth()
-    (found,) = run("annealed_beam", PROBLEMS[:1], scorer)
-    assert found.cost.policy_calls == 1 + 8 + 6 + 4
-    assert scorer.asked == [8] * 4
-    assert len(found.pool) == 2
 
 
 def candidates(*pairs: tuple[str | None, float]) -> list[select.Candidate]:

@@ -53,7 +53,6 @@ METHODS: dict[str, Method] = {
     "weighted_majority": Method(sampled.scored, select.weighted_majority, votes=True),
     "greedy": Method(guided.greedy),
     "step_beam": Method(guided.step_beam),
-    "annealed_beam": Method(guided.annealed_beam),
     "duplicating_beam": Method(guided.duplicating_beam),
     "dvts": Method(guided.dvts),
     "rebase": Method(guided.rebase),

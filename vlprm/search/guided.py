@@ -44,23 +44,6 @@ async def _step_beam(attempt: Attempt, beams: int) -> list[ScoredSolution]:
     return pool + going
 
 
-async def annealed_beam(attempt: Attempt) -> list[ScoredSolution]:
-    """Beam annealing (PRM-BAS, arXiv 2504.10222): the beam starts wide and narrows, so that early rewards, which say
-    least, drop little. All `n` first steps continue; each depth keeps n / width fewer prefixes, at least one, which
-    share `n` next steps, the best prefixes first. An ended solution keeps its share. The schedule is ours: there is no
-    public code."""
-    config = attempt.config
-    pool: list[ScoredSolution] = []
-    going, counts, beams = [_start(attempt)], [config.n], config.n
-    while going and attempt.affords_steps(going, sum(counts)):
-        best = _best(attempt, await _grown(attempt, going, counts), beams)
-        pool += _ended(best)
-        going = _open(best)
-        counts = _evenly(config.n, beams)[: len(going)]
-        beams = max(1, beams - max(1, config.n // config.width))
-    return pool + going
-
-
 async def duplicating_beam(attempt: Attempt) -> list[ScoredSolution]:
     """Beam search that keeps one in `width` of its prefixes and duplicates each to fill the beam (Snell et al., arXiv
     2408.03314; search-and-learn). All solutions that end are candidates."""

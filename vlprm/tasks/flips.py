@@ -16,7 +16,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from vlprm.images import png
-from vlprm.schema import ErrorKind, Problem, Step, StepKind, Verdict
+from vlprm.schema import ErrorKind, Problem, Region, Step, StepKind, Verdict
 from vlprm.steps import parse_step
 from vlprm.tasks.scene import rng_for
 from vlprm.tasks.synthetic import Change, SyntheticFamily, Writer, truthful
@@ -32,7 +32,7 @@ class Flip:
 
     `right` has the image on which the last step is right, `wrong` the one on which it is wrong; `original` says which
     of them is the family's own item. `reworded`: for a reading, the step that states what the other image shows, so
-    that it is wrong on `right`.
+    that it is wrong on `right`. `boxes`: where alone the two images differ.
     """
 
     id: str
@@ -41,6 +41,7 @@ class Flip:
     original: str
     steps: tuple[Step, ...]
     reworded: Step | None
+    boxes: tuple[Region, ...]
 
     @property
     def kind(self) -> StepKind:
@@ -100,8 +101,8 @@ def _flip(family: SyntheticFamily, problem: Problem, steps: tuple[Step, ...], ch
         answer=family.ask(change.scene)[1],
     )  # fmt: skip
     right_first = _last(family, problem, steps).correct
-    right, wrong = (problem, changed) if right_first else (changed, problem)
-    return Flip(name, right, wrong, "right" if right_first else "wrong", steps, _reworded(family, right, wrong, steps))
+    right, wrong, original = (problem, changed, "right") if right_first else (changed, problem, "wrong")
+    return Flip(name, right, wrong, original, steps, _reworded(family, right, wrong, steps), change.boxes)
 
 
 def _reworded(family: SyntheticFamily, right: Problem, wrong: Problem, steps: tuple[Step, ...]) -> Step | None:

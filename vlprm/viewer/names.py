@@ -23,7 +23,6 @@ SELECTORS = {
     "adaptive_best_of_n": "adaptive best of N",
     "greedy": "greedy step search",
     "step_beam": "step beam search",
-    "annealed_beam": "beam search that narrows",
     "duplicating_beam": "beam search that duplicates beams",
     "dvts": "DVTS",
     "rebase": "REBASE",
