@@ -110,6 +110,7 @@ def save(config: PrmConfig, checkpoint: Checkpoint, trainer: Trainer) -> None:
         "backbone": config.backbone,
         "license": card.license_of(config.backbone),
         "surprise": config.surprise,
+        "critiques": config.loss.critique > 0,
         "seed": config.seed,
         "data_hash": "+".join(sha256_of(path)[:16] for path in config.datasets),
         "optimizer_steps": trainer.state.global_step,

@@ -117,7 +117,8 @@ def folder(tmp_path: Path) -> Path:
     (tmp_path / "grid.png").write_bytes(TASKS["count_grid"].problem("test", 0).images[0])
     checkpoint = load_reward_model("builtin/backbone", new_head="step")
     for name in ("demo", "critic"):
-        save_reward_model(checkpoint, tmp_path / "runs" / name / "prm", checkpoint.config)
+        made = dataclasses.replace(checkpoint.config, provenance={"critiques": name == "critic"})
+        save_reward_model(checkpoint, tmp_path / "runs" / name / "prm", made)
     return tmp_path
 
 

@@ -70,7 +70,7 @@ def test_a_head_that_would_be_lost_is_refused(dataset: Path, backbone: Path, tmp
         (step, {"surprise": True}, "the trained head of .*step has surprise: false; set the same"),
         (surprised, {}, "the trained head of .*surprised has surprise: true; set the same"),
         (verdict, {"head": "verdict"}, "was trained with the verdicts Y and N; set the same"),
-        (adapters, {}, "holds adapters, which are no backbone; merge them with train.merge, and give the result"),
+        (adapters, {}, "holds adapters without their backbone; merge them with train.merge, and give the result"),
         (adapters, {"lora_rank": 2}, "holds adapters"),
     ):
         asked = replace(config, backbone=str(folder), **changes)  # type: ignore[arg-type]

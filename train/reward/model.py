@@ -104,6 +104,7 @@ def model_of_shards(folder: Path) -> tuple[Checkpoint, CheckpointConfig]:
     provenance = {
         "backbone": config.backbone,
         "surprise": config.surprise,
+        "critiques": config.loss.critique > 0,
         "seed": config.seed,
         "optimizer_steps": int(folder.name.rpartition("-")[2]),
     }

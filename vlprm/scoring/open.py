@@ -49,12 +49,25 @@ async def open_scorer(models: Sequence[ModelConfig], scorer: ScorerConfig = Scor
 
 @asynccontextmanager
 async def open_critic(model: ModelConfig) -> AsyncIterator[Policy]:
-    """Open a reward model that was trained to write critiques."""
+    """Open a reward model that was trained to write critiques. UserError if it was not."""
+    refuse_untaught(model)
     if model.is_served:
         async with open_policy(model) as engine:
             yield engine
     else:
         yield LocalPolicy(load_reward_model(model.checkpoint, *placement(model.device, model.dtype)))
+
+
+def refuse_untaught(model: ModelConfig) -> None:
+    """UserError if the model never learnt to write critiques. A model that follows instructions is asked in words."""
+    checkpoint_config = checkpoint_config_of(checkpoint_folder(model.checkpoint, weights=False))
+    follows = checkpoint_config.head == "none" and checkpoint_config.prompt_template != "plain@1"
+    if not checkpoint_config.provenance.get("critiques", follows):
+        raise UserError(
+            f"{model.checkpoint} never learnt to write critiques; give a reward model that train.prm trained with"
+            ' loss.critique: 1 (configs/demo/critic.yaml); if it did learn them, declare "provenance":'
+            ' {"critiques": true} in its vlprm.json'
+        )
 
 
 def prompt_template(model: ModelConfig) -> str:
