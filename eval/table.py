@@ -36,6 +36,7 @@ from vlprm.runs.config import run
 from vlprm.runs.recipes import packaged
 from vlprm.search import select
 from vlprm.search.tokens import UNITS, Unit, affordable, is_too_small, spend_of_first
+from vlprm.viewer.names import selector_name
 
 
 def main(config: TableConfig) -> None:
@@ -67,7 +68,7 @@ def table_rows(one: Run, pools: Mapping[Key, Pool]) -> Iterator[TableRow]:
             took,
             policy_of(one),
             one.label,
-            name,
+            selector_name(name),
             {benchmark: sample(one, benchmark, len(of)) for benchmark, of in values.items()},
             intervals(values),
         )
@@ -99,7 +100,8 @@ def at_equal_cost(one: Run, method: str, pools: Mapping[Key, Pool], unit: Unit) 
         sizes.append(n)
         spends.append(first[n - 1])
         ended += is_too_small(first, spent, unit)
-    title = f"+ best of N at the {unit} of {method} (difference: {method} minus this row)"
+    name = selector_name(method)
+    title = f"+ best of N at the {unit} of {name} (difference: {name} minus this row)"
     if ended:
         title += f" (pool too small for {ended} of {len(sizes)} problems)"
     apart = differences({method: one.rows[method], "plain": plain}, "plain")

@@ -111,6 +111,7 @@ def save(config: PrmConfig, checkpoint: Checkpoint, trainer: Trainer) -> None:
         "license": card.license_of(config.backbone),
         "surprise": config.surprise,
         "extra_outputs": config.loss.extra_outputs,
+        "critiques": config.loss.critique > 0,
         "seed": config.seed,
         "data_hash": "+".join(sha256_of(path)[:16] for path in config.datasets),
         "optimizer_steps": trainer.state.global_step,

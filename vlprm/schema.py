@@ -7,11 +7,12 @@ reads it back and refuses a record of another schema version.
 from __future__ import annotations
 
 import base64
+import json
 import math
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal, TypeVar, get_args
+from typing import Any, Literal, TypeVar, get_args, get_origin
 
 import cattrs
 from cattrs.v import format_exception
@@ -229,13 +230,27 @@ def with_ancestors(nodes: Iterable[int], parents: Sequence[int] | Mapping[int, i
 def _exactly(value: Any, kind: Any) -> Any:
     """The value itself if it has the field's type: cattrs alone would convert "3", 3.5 and True to an integer."""
     if type(value) is not kind and not (kind is float and type(value) is int):
-        raise SchemaError(f"{value!r} is no {kind.__name__}")
+        raise SchemaError(f"{json.dumps(value)} is not {_KINDS[kind]}")
     return value
 
 
+def _is_literal(kind: Any) -> bool:
+    origin: Any = get_origin(kind)
+    return origin is Literal
+
+
+def _listed(value: Any, kind: Any) -> Any:
+    """The value itself if the field's type lists it."""
+    if value not in get_args(kind):
+        raise SchemaError(f"{json.dumps(value)} is not one of {', '.join(map(str, get_args(kind)))}")
+    return value
+
+
+_KINDS = {int: "a whole number", float: "a number", str: "a text", bool: "true or false"}
 _converter = cattrs.Converter(forbid_extra_keys=True)
 _converter.register_unstructure_hook(bytes, lambda b: base64.b64encode(b).decode("ascii"))
 _converter.register_structure_hook(bytes, lambda s, _: base64.b64decode(s, validate=True))
+_converter.register_structure_hook_func(_is_literal, _listed)
 for _kind in (int, float, str, bool):
     _converter.register_structure_hook(_kind, _exactly)
 
@@ -263,12 +278,15 @@ def structured(cls: type[T], body: Any, problem: str) -> T:
     try:
         return _converter.structure(body, cls)
     except cattrs.BaseValidationError as error:
-        reasons = "; ".join(cattrs.transform_error(error, format_exception=_reason))
+        found = [said.partition(" @ $") for said in cattrs.transform_error(error, format_exception=_reason)]
+        reasons = "; ".join(f"{at.strip('.')}: {said}" if at else said for said, _, at in found)
         raise SchemaError(f"{problem}: {reasons}") from error
 
 
 def _reason(error: BaseException, kind: Any) -> str:
     """The message of a validation error; cattrs alone says "unknown error" or only names the type."""
+    if isinstance(error, cattrs.ForbiddenExtraKeysError):
+        return f"unknown field {', '.join(sorted(error.extra_fields))}"
     said = format_exception(error, kind)
     return str(error) if isinstance(error, ValueError) or said.startswith("unknown error") else said
 

@@ -23,6 +23,7 @@ from vlprm.scoring.aggregate import AGGREGATIONS
 from vlprm.search import METHODS, Cost
 from vlprm.search.select import selectors
 from vlprm.search.tokens import Parameters, Spend, pool_spend, spend_of, spend_of_first
+from vlprm.viewer.names import selector_name
 
 Values = dict[str, dict[str, float]]  # accuracy by benchmark and problem
 POLICY = "policy alone"
@@ -155,7 +156,8 @@ def row_title(settings: dict[str, Any], name: str) -> str:
     scored = name not in ("majority", ORACLE) if method is None else method.needs_scorer
     used = (("reward_model", scored), ("critic", method is not None and method.needs_critic))
     by = " and ".join(names[role] for role, is_used in used if is_used and role in names)
-    return f"+ {name} by {by}" if by else f"+ {name}"
+    title = f"+ {selector_name(name)}"
+    return f"{title} with {by}" if by else title
 
 
 def facts_of(record: Record, one: Run, layout: Layout, keep_pool: bool, steps: bool) -> RecordFacts:
@@ -220,6 +222,6 @@ def pool_cells(record: Record, pool: Pool, one: Run, layout: Layout) -> Iterator
     yield Cell("majority", n, chosen("majority"), plain, unscored)
     for rule in (AGGREGATIONS if layout == "aggregations" else [one.aggregation]) if one.scored else ():
         weighted = chosen("weighted_majority", rule)
-        yield Cell(f"weighted majority ({rule})", n, weighted, whole, seconds)
-        yield Cell(f"best of N ({rule})", n, chosen(f"prm_{rule}", rule), whole, seconds)
+        yield Cell(f"weighted_majority_{rule}", n, weighted, whole, seconds)
+        yield Cell(f"prm_{rule}", n, chosen(f"prm_{rule}", rule), whole, seconds)
     yield Cell(ORACLE, n, max(values, default=0.0), plain, unscored)

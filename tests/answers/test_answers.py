@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import threading
 import time
 
@@ -27,7 +29,8 @@ def read(text: str, answer_type: AnswerType, choices: tuple[str, ...] = ()) -> s
         ("text", ["Dark  Red.", "**dark red**", r"$\text{Dark Red}$"], "dark red"),
         ("text", ["$1,000", "1000"], "1000"),
         ("list", ["[2007, 2008]", "(2007,2008)", "2007, 2008", "['2007', '2008.0']"], "[2007, 2008]"),
-        ("expression", ["0.5", r"\frac12", "1/2", r"x = \frac{2}{4}", r"\boxed{\tfrac{1}{2}}"], "1/2"),
+        ("expression", ["0.5", r"\frac12", "1/2", r"\boxed{\tfrac{1}{2}}"], "1/2"),
+        ("expression", ["x=0.5", r"x = \frac{2}{4}"], "x=1/2"),
         ("expression", ["2 1/2", r"2\frac{1}{2}", "10/4"], "5/2"),
         ("expression", ["2.5 cm^2", r"2.5 \mathrm{~cm}^{2}", r"\frac{5}{2}\text{ cm}^2"], "5/2 cm^2"),
         ("expression", [r"\left( 2, \sqrt3 \right)", r"(2,\sqrt{3})"], r"(2,\sqrt{3})"),
@@ -165,6 +168,16 @@ def test_an_expression_that_takes_too_long_has_no_result(monkeypatch: pytest.Mon
     assert found == [None]
     monkeypatch.undo()
     assert is_correct("2x", "x+x", "expression") is True
+
+
+def test_a_comparison_that_waits_for_a_processor_is_not_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert is_correct("2x", "x+x", "expression") is True  # the child has started
+    child = equivalence._child
+    assert child is not None
+    monkeypatch.setattr(equivalence, "LIMIT", 1.0)
+    os.kill(child.pid, signal.SIGSTOP)
+    threading.Timer(2.0, os.kill, (child.pid, signal.SIGCONT)).start()
+    assert is_correct("3x", "x+2x", "expression") is True
 
 
 @pytest.mark.parametrize("answer_type", CANONICAL)

@@ -83,6 +83,8 @@ def test_votes_count_equal_answers_together() -> None:
     assert merged(pool, "expression") == [r"2\sqrt{3}", r"2\sqrt{3}", None, "7", r"2\sqrt{3}", "7"]
     assert merged(["(x+1)^2", "x^2+2x+1", "x+1", "(1+x)^2"], "expression") == ["(x+1)^2", "(x+1)^2", "x+1", "(x+1)^2"]
     assert merged(["B", "12", "C", "14"], "text", ("10", "12", "14")) == ["B", "B", "C", "C"]
+    assert merged(["x=1", "1", "y=1"], "expression") == ["x=1", "x=1", "y=1"]
+    assert merged(["5", "5 cm", "5 m"], "expression") == ["5", "5", "5 m"]  # two lengths are not one
     assert merged(["0.5", "0.50"], "word") == ["0.5", "0.50"]
 
 

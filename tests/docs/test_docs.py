@@ -120,7 +120,8 @@ def folder(tmp_path: Path) -> Path:
     (tmp_path / "grid.png").write_bytes(TASKS["count_grid"].problem("test", 0).images[0])
     checkpoint = load_reward_model("builtin/backbone", new_head="step")
     for name in ("demo", "critic"):
-        save_reward_model(checkpoint, tmp_path / "runs" / name / "prm", checkpoint.config)
+        made = dataclasses.replace(checkpoint.config, provenance={"critiques": name == "critic"})
+        save_reward_model(checkpoint, tmp_path / "runs" / name / "prm", made)
     for name, output in (("value", "value"), ("beta_prm", "concentration")):
         made = load_reward_model("builtin/backbone", new_head="step", extra_outputs=(output,))
         save_reward_model(made, tmp_path / "runs" / name, made.config)

@@ -41,9 +41,9 @@ def test_a_model_card_says_what_was_measured_and_by_which_method(
     values = {result.metric_name: result.metric_value for result in results}
     assert values == {
         "accuracy, policy alone, N = 1": 50.0,
-        "accuracy, majority, N = 2": 50.0,
-        "accuracy, weighted majority (min), N = 2": 50.0,
-        "accuracy, best of N (min), N = 2": 50.0,
+        "accuracy, majority vote, N = 2": 50.0,
+        "accuracy, vote weighted by the reward model: min, N = 2": 50.0,
+        "accuracy, best of N by step rewards: min, N = 2": 50.0,
     }
     (best,) = (result for result in results if "best of N" in str(result.metric_name))
     assert (best.dataset_type, best.dataset_name, best.dataset_split) == ("AI4Math/MathVista", "mathvista", "testmini")
@@ -55,7 +55,7 @@ def test_a_leaderboard_is_given_whole_benchmarks_alone(tmp_path: Path, capsys: p
     text = text_of(mathvista(tmp_path / "r"), capsys, format="eval-results")
     entries = parse_eval_result_entries(yaml.safe_load(text))
     assert {(e.dataset_id, e.task_id, e.value) for e in entries} == {("AI4Math/MathVista", "default", 50.0)}
-    assert entries[-1].notes == "p + r: best of N (min), N = 2; 95% interval 0.0 to 100.0, 4 problems"
+    assert entries[-1].notes == "p + r: best of N by step rewards: min, N = 2; 95% interval 0.0 to 100.0, 4 problems"
     assert len(entries) == 4
 
 

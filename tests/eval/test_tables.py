@@ -148,7 +148,10 @@ def test_shards_are_one_run_and_records_are_plain_json(
     whole = read_runs((tmp_path / "whole",), "methods")
     parts = read_runs((tmp_path / "shard0", tmp_path / "shard1"), "methods")
     cells = [[(row.title, row.cells) for one in runs for row in table_rows(one, one.pools)] for runs in (whole, parts)]
-    assert any("at the tokens of step_beam (difference: step_beam minus this row)" in title for title, _ in cells[0])
+    assert any(
+        "at the tokens of step beam search (difference: step beam search minus this row)" in title
+        for title, _ in cells[0]
+    )
     assert cells[0] == cells[1]
     path = tmp_path / "whole" / "records.jsonl"
     frame = pandas.read_json(path, lines=True)
@@ -214,16 +217,17 @@ def test_rows_say_what_the_records_say(tmp_path: Path) -> None:
     (one,) = read_runs((folder,), "methods")
     rows = {row.title: row for row in table_rows(one, one.pools)}
     assert rows["p"].cells["b"] == pytest.approx((1 / 3 + 2 / 3 + 1) / 3)  # none is chosen if there is an answer
-    assert rows["+ best of N (min) by r"].cells["b"] == pytest.approx(2 / 3)
-    assert rows["+ majority"].cells["b"] == pytest.approx(2 / 3)
+    assert rows["+ best of N by step rewards: min with r"].cells["b"] == pytest.approx(2 / 3)
+    assert rows["+ majority vote"].cells["b"] == pytest.approx(2 / 3)
     assert rows["+ oracle"].cells["b"] == 1.0
     costs = {title: (row.n, row.spend, row.seconds) for title, row in rows.items()}
     # The policy samples 4 tokens a candidate, and reads the prompt of 10 and, after zooms, 0, 1 and 2 again.
     alone, unscored = Spend(4, 11, 2 * 5 * 15), Spend(12, 13, 2 * 5 * 25)
     scored = Spend(12, 25, 2 * (5 * 25 + 3 * 12))
     assert costs == {
-        "p": (1, alone, None), "+ majority": (3, unscored, None), "+ oracle": (3, unscored, None),
-        "+ weighted majority (min) by r": (3, scored, 2), "+ best of N (min) by r": (3, scored, 2),
+        "p": (1, alone, None), "+ majority vote": (3, unscored, None), "+ oracle": (3, unscored, None),
+        "+ vote weighted by the reward model: min with r": (3, scored, 2),
+        "+ best of N by step rewards: min with r": (3, scored, 2),
     }  # fmt: skip
     assert (one.no_results, one.candidates) == (2, 9)
     difference = rows["+ oracle"].difference
@@ -247,14 +251,14 @@ def test_other_layouts_have_every_rule_and_every_n(tmp_path: Path, capsys: pytes
     """Best of n is exact over the subsets of the pool; here the right candidate has the best reward."""
     folder = run_of(tmp_path / "r", [[False, True, False, False]])
     rules = text_of(folder, capsys, layout="aggregations", format="csv")
-    assert all(f"best of N ({rule})" in rules for rule in AGGREGATIONS)
+    assert all(f"best of N by step rewards: {rule.replace('_', ' ')}" in rules for rule in AGGREGATIONS)
     (one,) = read_runs((folder,), "curve")
     rows = {row.title: (row.cells["b"], row.spend and row.spend.tokens) for row in table_rows(one, one.pools)}
     assert rows == {
         "p": (0.25, 4 + 10 + 1.5),
-        "+ best of 1 by r": (0.25, 4 + 10 + 6),
-        "+ best of 2 by r": (0.5, 8 + 10 + 1 + 9),
-        "+ best of 4 by r": (1.0, 16 + 10 + 6 + 15),
+        "+ best of 1 with r": (0.25, 4 + 10 + 6),
+        "+ best of 2 with r": (0.5, 8 + 10 + 1 + 9),
+        "+ best of 4 with r": (1.0, 16 + 10 + 6 + 15),
     }
 
 
@@ -264,10 +268,10 @@ def test_candidates_of_equal_reward_are_as_good_as_each_other(tmp_path: Path, ri
     folder = run_of(tmp_path / "r", [right], reward=lambda k: 0.5)
     (one,) = read_runs((folder,), "curve")
     assert {row.title: row.cells["b"] for row in table_rows(one, {})} == dict.fromkeys(
-        ("p", "+ best of 1 by r", "+ best of 2 by r", "+ best of 4 by r"), 0.25
+        ("p", "+ best of 1 with r", "+ best of 2 with r", "+ best of 4 with r"), 0.25
     )
     (one,) = read_runs((folder,), "methods")
-    assert {row.title: row.cells["b"] for row in table_rows(one, {})}["+ best of N (min) by r"] == 0.25
+    assert {row.title: row.cells["b"] for row in table_rows(one, {})}["+ best of N by step rewards: min with r"] == 0.25
 
 
 def test_a_table_says_how_many_problems_it_has(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -287,7 +291,7 @@ def test_a_problem_of_which_all_candidates_failed_is_in_every_row(tmp_path: Path
     (folder / "done.json").unlink()
     finish(Records(path))
     (one,) = read_runs((folder,), "methods")
-    assert {row.title: row.cells["b"] for row in table_rows(one, {})}["+ best of N (min) by r"] == 0.5
+    assert {row.title: row.cells["b"] for row in table_rows(one, {})}["+ best of N by step rewards: min with r"] == 0.5
     assert all(len(values["b"]) == 2 for values in one.rows.values())
 
 
@@ -310,9 +314,9 @@ def test_a_table_has_intervals_the_best_in_bold_and_a_rule_between_policies(
     cells = [line.removeprefix("| ").split(" | ") for line in markdown]
     rows = {title: cell for title, cell, *_ in cells[: [line[0] for line in cells].index("q")]}
     assert rows["accuracy % (95% interval)"] == "b"
-    assert rows["+ best of N (min) by r"].startswith("**50.0** (")
-    assert rows["+ weighted majority (min) by r"].startswith("**50.0** (")
-    assert rows["+ majority"] == "37.5 (12.5 to 50.0)"
+    assert rows["+ best of N by step rewards: min with r"].startswith("**50.0** (")
+    assert rows["+ vote weighted by the reward model: min with r"].startswith("**50.0** (")
+    assert rows["+ majority vote"] == "37.5 (12.5 to 50.0)"
     assert not [row for row in rows if row.startswith("+ oracle") and "**" in rows[row]]
     assert sum(line.startswith(("├", "┡")) for line in printed()) == 2
     header, *lines = csv.reader(io.StringIO("\n".join(printed(format="csv"))))
@@ -324,9 +328,9 @@ def test_rows_name_the_models_they_use() -> None:
     models = {"policy": "p", "reward_model": "runs/r/prm", "critic": "c"}
     settings = {role: {"checkpoint": path} for role, path in models.items()}
     assert [row_title(settings, name) for name in (POLICY, "majority", "oracle", "dvts", "refined_best_of_n")] == [
-        "p", "+ majority", "+ oracle", "+ dvts by r", "+ refined_best_of_n by r and c"
+        "p", "+ majority vote", "+ oracle", "+ DVTS with r", "+ Refined Best-of-N with r and c"
     ]  # fmt: skip
-    assert row_title({"policy": {"checkpoint": "p"}, "reward_model": None}, "self_consistency") == "+ self_consistency"
+    assert row_title({"policy": {"checkpoint": "p"}, "reward_model": None}, "self_consistency") == "+ majority vote"
 
 
 def test_a_pool_that_was_not_scored_costs_no_scores(tmp_path: Path) -> None:
@@ -339,7 +343,7 @@ def test_a_pool_that_was_not_scored_costs_no_scores(tmp_path: Path) -> None:
     finish(Records(path))
     (one,) = read_runs((folder,), "methods")
     costs = {row.title: (row.spend and row.spend.tokens, row.seconds) for row in table_rows(one, one.pools)}
-    assert costs == {"p": (4 + 10.5, None), "+ majority": (8 + 11, 2), "+ oracle": (8 + 11, 2)}
+    assert costs == {"p": (4 + 10.5, None), "+ majority vote": (8 + 11, 2), "+ oracle": (8 + 11, 2)}
 
 
 def searched(folder: Path, spent: list[int], right: bool = True) -> None:
@@ -363,8 +367,8 @@ def test_below_a_search_stands_best_of_n_at_its_tokens(tmp_path: Path) -> None:
     searched(folder, [27, 28, 39])
     (one,) = read_runs((folder,), "methods")
     titles = [row.title for row in table_rows(one, one.pools)]
-    title = "+ best of N at the tokens of dvts (difference: dvts minus this row)"
-    assert titles.index(title) == titles.index("+ dvts by r") + 1
+    title = "+ best of N at the tokens of DVTS (difference: DVTS minus this row)"
+    assert titles.index(title) == titles.index("+ DVTS with r") + 1
     row = {row.title: row for row in table_rows(one, one.pools)}[title]
     assert row.cells == {"b": pytest.approx(1 / 3)}  # no, yes, no
     assert row.spend is not None
@@ -383,8 +387,8 @@ def test_below_a_search_stands_best_of_n_at_its_flops(tmp_path: Path) -> None:
     (folder / PARAMETERS).write_text(json.dumps({"policy": 10, "scorer": 0, "critic": 0}))
     (one,) = read_runs((folder,), "methods")
     rows = {row.title: row for row in table_rows(one, one.pools)}
-    assert rows["+ dvts by r"].spend == Spend(7, 21, 2 * 21 * 10)
-    row = rows["+ best of N at the FLOPs of dvts (difference: dvts minus this row)"]
+    assert rows["+ DVTS with r"].spend == Spend(7, 21, 2 * 21 * 10)
+    row = rows["+ best of N at the FLOPs of DVTS (difference: DVTS minus this row)"]
     assert (row.n, row.spend) == (2, Spend(8, 20, 2 * 19 * 10))
     (folder / PARAMETERS).unlink()
     (one,) = read_runs((folder,), "methods")

@@ -74,7 +74,7 @@ def test_a_head_that_would_be_lost_is_refused(dataset: Path, backbone: Path, tmp
         (step, {"loss": LossConfig(value=1.0)}, "has the outputs correct, perception, reasoning; train the same"),
         (valued, {}, "the trained head of .*valued has the outputs correct, perception, reasoning, value; train the"),
         (verdict, {"head": "verdict"}, "was trained with the verdicts Y and N; set the same"),
-        (adapters, {}, "holds adapters, which are no backbone; merge them with train.merge, and give the result"),
+        (adapters, {}, "holds adapters without their backbone; merge them with train.merge, and give the result"),
         (adapters, {"lora_rank": 2}, "holds adapters"),
     ):
         asked = replace(config, backbone=str(folder), **changes)  # type: ignore[arg-type]

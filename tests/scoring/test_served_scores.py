@@ -19,6 +19,7 @@ from eval.step_scores.config import ParityConfig
 from tests.conftest import executed, solved
 from tests.stand_in import Answer, Body, StandIn, completion, config_of
 from tests.stored import pool_record, write_run
+from vlprm.errors import UserError
 from vlprm.model.checkpoint_config import Head, load_checkpoint_config
 from vlprm.model.packing import PackedRow
 from vlprm.model.reward_loading import load_reward_model, save_reward_model
@@ -292,7 +293,7 @@ def test_steps_that_cannot_be_read_are_not_sent(server: StandIn, made: Callable[
 
 
 def test_a_served_critic_scores_by_its_critiques(server: StandIn, made: Callable[..., Path]) -> None:
-    """Three of four critiques call the step right."""
+    """Three of four critiques call the step right. A model that never learnt critiques is asked for none."""
     said, form = (
         [critique_of(STEPS[0]), critique_of(STEPS[0], "reasoning", STEPS[1])],
         critique_template("plain_critique@2"),
@@ -300,11 +301,17 @@ def test_a_served_critic_scores_by_its_critiques(server: StandIn, made: Callable
     right, wrong = (critique_text(one, form) for one in said)
     server.reply = lambda body: completion(*[right, right, wrong, right][: body.get("n", 1)])
 
+    folder = made("step")
+
     async def ask() -> Scored:
         asked = ScorerConfig("critiques", critiques=4)
-        async with open_scorer([ModelConfig(str(made("step")), config_of(server))], asked) as scorer:
+        async with open_scorer([ModelConfig(str(folder), config_of(server))], asked) as scorer:
             return await scorer.score(PROBLEM, [STEPS[:1]])
 
+    with pytest.raises(UserError, match=r"never learnt to write critiques; give a reward model .* loss\.critique: 1"):
+        asyncio.run(ask())
+    assert not server.asked
+    dataclasses.replace(load_checkpoint_config(folder), provenance={"critiques": True}).save(folder)
     assert [s and s.correct for s in asyncio.run(ask()).steps[0]] == [0.75]
 
 

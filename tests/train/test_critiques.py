@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import shutil
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
@@ -23,6 +24,7 @@ from train.reward.critiques import critiques_of, taught, weights_of
 from train.reward.data import labelled_row
 from vlprm.data.dataset import LabelledPath, open_parquet, read_rows, row_paths, table_rows, write_dataset
 from vlprm.integrations.trl_critic import critic_reward
+from vlprm.model.checkpoint_config import load_checkpoint_config
 from vlprm.model.inputs import InputBuilder
 from vlprm.model.loading import load_policy
 from vlprm.policy import Continuation, Request
@@ -219,7 +221,9 @@ def test_prompts_have_as_many_right_as_wrong_steps(prompts: Path, dataset: Path)
 
 def test_what_a_critic_cannot_learn_from_is_refused(dataset: Path, backbone: Path, tmp_path: Path) -> None:
     """A real, random critic writes nothing that can be read; and a dataset may have wrong steps alone."""
-    asked = CriticRowsConfig(dataset=dataset, critic=ModelConfig(str(backbone)), run=tmp_path / "run", samples=1)
+    random = shutil.copytree(backbone, tmp_path / "critic")
+    replace(load_checkpoint_config(random), provenance={"critiques": True}).save(random)
+    asked = CriticRowsConfig(dataset=dataset, critic=ModelConfig(str(random)), run=tmp_path / "run", samples=1)
     few = tmp_path / "few.parquet"
     rows = read_rows(dataset)
     both = [row for row in rows if len({step.right for step in steps_of(row_paths(row), asked)}) == 2]

@@ -106,6 +106,7 @@ def model_of_shards(folder: Path) -> tuple[Checkpoint, CheckpointConfig]:
         "backbone": config.backbone,
         "surprise": config.surprise,
         "extra_outputs": config.loss.extra_outputs,
+        "critiques": config.loss.critique > 0,
         "seed": config.seed,
         "optimizer_steps": int(folder.name.rpartition("-")[2]),
     }

@@ -21,6 +21,7 @@ _FLOATS = Context(prec=15)
 
 _INTEGER = re.compile(r"[+-]?\d{1,18}")
 _WITH_COMMAS = re.compile(r"[+-]?\d+(?:,\s?[+-]?\d+)+")
+_TIME = re.compile(r"0?(\d{1,2})(?::|\.(?=\d\d\s?[ap]))([0-5]\d)(?:\s?([ap])\.?\s?m\.?)?")
 _QUOTES = "\"'“”\u2018\u2019«»"
 
 
@@ -52,10 +53,13 @@ def as_float(text: str) -> str | None:
 
 
 def as_text(text: str) -> str | None:
-    """Lower case, single spaces, no markup. Numbers are written as in `as_float`: `$1,000` is `1000`."""
+    """Lower case, single spaces, no markup. Numbers are written as in `as_float`: `$1,000` is `1000`. A
+    time of day is `7:45 pm`."""
     words = as_word(plain(text))
     if not words:
         return None
+    if time := _TIME.fullmatch(words):
+        return f"{time[1]}:{time[2]}" + (f" {time[3]}m" if time[3] else "")
     value = number(words.removesuffix("%")) if words[0] in "+-.\\0123456789" else None
     value = value if value is not None else decimal_comma(words)
     return words if value is None else decimal(value)
@@ -73,8 +77,8 @@ def as_list(text: str) -> str | None:
 
 
 def as_expression(text: str) -> str | None:
-    """LaTeX without layout. A rational number is an integer or `p/q`. The name of a single value is dropped; a unit
-    follows after a space."""
+    """LaTeX without layout. A rational number is an integer or `p/q`, which a name may precede (`x=1/2`) and a
+    unit follow after a space."""
     return as_formula(text) if len(text) <= MAX_LENGTH else None
 
 

@@ -15,16 +15,19 @@ import select
 import subprocess
 import sys
 import threading
+import time
 from dataclasses import replace
 from fractions import Fraction
 from math import comb, floor
 from pathlib import Path
 
 from vlprm.answers.formula import Formula, formula
+from vlprm.answers.names import differ
 from vlprm.answers.plain import decimal_comma, number, places
 from vlprm.answers.rewriting import paired, written
 
-LIMIT = 5.0  # seconds per pair
+LIMIT = 5.0  # seconds of a processor per pair, so that a busy machine finds the same pairs equal
+WAIT = 300.0  # seconds until a child that gets no processor is given up
 START = 60.0  # seconds for the child to import sympy
 
 _WORDS = re.compile(r"[A-Za-z]{3,}|[A-Za-z',-]{12,}")
@@ -62,21 +65,34 @@ def same_expression(answer: str, gold: str) -> bool | None:
         return _same_in_order(said, right)
     if (said.unit and said.unit.clashes(right.unit)) or (right.unit and right.unit.clashes(said.unit)):
         return False
-    if not (said.unit and right.unit) and None in (number(said.maths), number(right.maths)):
+    if not (said.unit and right.unit) and None in (number(said.unnamed), number(right.unnamed)):
         said, right = _with_variables(said, right), _with_variables(right, said)
-    if said.is_named and right.is_named and _other_name(said.name, right.name):
-        return False
-    same = _same_maths(said.maths, right.maths)
-    if same is False and (said.is_named != right.is_named or _same_function(said.name, right.name)):
-        same = _same_maths(said.unnamed, right.unnamed)
+    same = _same_named(said, right)
     if same is False and "%" in (said.unit and said.unit.name, right.unit and right.unit.name):
         same = _same_share(said, right)
     return same
 
 
-def _other_name(said: str, right: str) -> bool:
-    """Whether two names are of different values: f(2) and f(3)."""
-    return said != right and any("(" in name and re.search(r"\d", name) for name in (said, right))
+def _same_named(said: Formula, right: Formula) -> bool | None:
+    """Compare the mathematics of two expressions. A name may be left out, but two names must be of one value."""
+    if said.is_named != right.is_named:
+        same = _same_maths(said.unnamed, right.unnamed)
+        is_equation = "=" in (right if said.is_named else said).maths
+        return _same_maths(said.maths, right.maths) if same is False and is_equation else same
+    both_constant = said.is_constant and right.is_constant
+    if said.is_named and (both_constant or _is_applied(said, right)) and differ(said.name, right.name):
+        return False
+    if said.is_named and both_constant:
+        return _same_maths(said.unnamed, right.unnamed)
+    same = _same_maths(said.maths, right.maths)
+    if same is False and _same_function(said.name, right.name):
+        same = _same_maths(said.unnamed, right.unnamed)
+    return same
+
+
+def _is_applied(said: Formula, right: Formula) -> bool:
+    """Whether one name is a function at a number: f(2)."""
+    return any("(" in name and re.search(r"\d", name) for name in (said.name, right.name))
 
 
 def _same_function(said: str, right: str) -> bool:
@@ -112,7 +128,7 @@ def _same_in_order(said: Formula, right: Formula) -> bool | None:
 
 def _same_share(said: Formula, right: Formula) -> bool:
     """Whether a percentage equals a share: 28% and 0.28."""
-    values = [number(f.maths.removesuffix("%")) for f in (said, right)]
+    values = [number(f.unnamed.removesuffix("%")) for f in (said, right)]
     if None in values or (said.unit and right.unit):
         return False
     parts = [v / 100 if f.unit else v for v, f in zip(values, (said, right), strict=True) if v is not None]
@@ -168,7 +184,7 @@ def _ask(question: str) -> bool | None:
     try:
         _child.stdin.write(question + "\n")
         _child.stdin.flush()
-        said = _line(_child, LIMIT)
+        said = _answer(_child)
     except BrokenPipeError:
         said = ""
     if not said:
@@ -185,6 +201,26 @@ def _started() -> subprocess.Popen[str]:
         child.kill()
         raise RuntimeError("math-verify did not start; pip install math-verify, and read its output above")
     return child
+
+
+def _answer(child: subprocess.Popen[str]) -> str:
+    """The child's next line; empty if the child computes for longer than LIMIT or has ended."""
+    begun, deadline = _computed(child), time.monotonic() + WAIT
+    left = LIMIT
+    while left > 0 and time.monotonic() < deadline:
+        if (said := _line(child, max(left, 0.1))) or child.poll() is not None:
+            return said
+        left = LIMIT - (_computed(child) - begun)
+    return ""
+
+
+def _computed(child: subprocess.Popen[str]) -> float:
+    """Seconds of a processor that the child used so far; where the system does not tell, seconds of the clock."""
+    try:
+        said = Path(f"/proc/{child.pid}/stat").read_text().rpartition(")")[2].split()
+    except OSError:
+        return time.monotonic()
+    return (int(said[11]) + int(said[12])) / os.sysconf("SC_CLK_TCK")
 
 
 def _line(child: subprocess.Popen[str], seconds: float) -> str:

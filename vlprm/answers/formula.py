@@ -11,6 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from fractions import Fraction
 
+from vlprm.answers.names import APPLIED, FUNCTIONS, NAME
 from vlprm.answers.number_words import in_words
 from vlprm.answers.plain import decimal_comma, number, plain, unboxed
 from vlprm.answers.units import Unit, parted, scaled, unit_of, without_currency
@@ -18,10 +19,7 @@ from vlprm.answers.units import Unit, parted, scaled, unit_of, without_currency
 _RELATION = re.compile(
     r"[<>≤≥≠≈]|!=|\\(?:leq?|geq?|neq?|lt|gt|le|ge|in|notin|subset|cup|cap|approx|to|mid)(?![A-Za-z])"
 )
-_NAME = re.compile(
-    r"(?:\\?[A-Za-z]+'?(?:_\{?[\w,]+\}?)?(?:\([A-Za-z](?:,[A-Za-z])*\))?|\([A-Za-z](?:,\s?[A-Za-z])+\)"
-    r"|\\(?:angle|triangle|overline|widehat|vec)\s?\{?[A-Za-z]+\}?|m\\angle\s?[A-Z]+|\|[A-Za-z]+\||[A-Za-z]\([^()]{1,20}\))"
-)
+_NAMED_VALUE = re.compile(rf"{NAME.pattern}\s*=")
 _SUM = re.compile(
     r"[\d+*/().\s^\u00d7·-]+|(?:[\d+*/()^-]|\\cdot|\\times|\\frac|[{}.])+"
 )  # a sum that leads to a result
@@ -35,10 +33,6 @@ _SIDES = re.compile(
     r"(?<=\d)\s*([A-Za-z]{1,12})\s*(?:\bby\b|\bx\b|\u00d7|\\times)\s*(?=\d+(?:\.\d+)?\s*\1(?![A-Za-z]))"
 )
 _SPACE = re.compile(r"(\\[A-Za-z]+) (?=[A-Za-z])|(\d) (?=\d)|, (?=\S)| ")
-FUNCTIONS = (
-    *("sin", "cos", "tan", "cot", "sec", "csc", "sinh", "cosh", "tanh", "log", "ln", "exp"),
-    *("arcsin", "arccos", "arctan", "arccot", "lg", "det", "gcd", "lcm", "max", "min"),
-)
 _GREEK = "pi|theta|alpha|beta|gamma|delta|epsilon|lambda|sigma|omega|phi|rho|tau"
 
 
@@ -54,6 +48,9 @@ _TYPED: list[tuple[re.Pattern[str], str | Callable[[re.Match[str]], str]]] = [
         (r"[\[(]?\s?\\begin\{array\}\s?\{[^{}]*\}(.*?)\\end\{array\}\s?[\])]?", r"\\begin{pmatrix}\1\\end{pmatrix}"),
         (r"\\begin\{cases\}(.*?)\\end\{cases\}", _listed_cases),
         (r"\\colon(?![A-Za-z])", ":"),
+        (r"\\langle(?![A-Za-z])|⟨", "("),
+        (r"\\rangle(?![A-Za-z])|⟩", ")"),
+        (r"^\s*<([^<>]*,[^<>]*)>\s*$", r"(\1)"),
         (r"(?<![A-Za-z\\])cbrt(?=\s?[({])", r"\\sqrt[3]"),
         (r"(?<![A-Za-z\\])abs\(([^()]{1,80})\)", r"|\1|"),
         (r"(?<![A-Za-z\\])(floor|ceil)\(([^()]{1,80})\)", r"\\l\1 \2 \\r\1 "),
@@ -184,8 +181,9 @@ def as_formula(text: str) -> str | None:
         return _joined(items)
     if (in_full := _scaled(said)) is not None:
         return in_full
-    value, unit = parted(said)
-    bare = _tidy(value)
+    start = said.rfind("=") + 1 if _NAMED_VALUE.match(said) else 0
+    value, unit = parted(said[start:])
+    bare = _tidy(said[:start] + value)
     if bare is None:
         return None
     sides = equated(bare)
@@ -193,10 +191,15 @@ def as_formula(text: str) -> str | None:
         last, last_unit = parted(sides[-1])
         if not unit and last_unit:
             unit, sides[-1] = last_unit, last
-        bare = _without_name(sides)
-    found = number(bare)
-    bare = bare if found is None else str(found)
-    return _with_unit(bare, unit) if bare else None
+        bare = _end(sides)
+    return _with_unit(_rational(bare), unit) if bare else None
+
+
+def _rational(bare: str) -> str:
+    """A number as an integer or `p/q`, also after a name."""
+    name, equals, value = bare.rpartition("=")
+    found = number(value) if not name or NAME.fullmatch(name) else None
+    return bare if found is None else f"{name}{equals}{found}"
 
 
 def _scaled(said: str) -> str | None:
@@ -253,7 +256,7 @@ def _named_items(text: str) -> list[str]:
 
 def _named(item: str) -> bool:
     sides = equated(re.sub(r"\s+", "", item))
-    return len(sides) == 2 and bool(_NAME.fullmatch(sides[0])) and bool(sides[1])
+    return len(sides) == 2 and bool(NAME.fullmatch(sides[0])) and bool(sides[1])
 
 
 def _joined(items: list[str]) -> str | None:
@@ -264,7 +267,7 @@ def _joined(items: list[str]) -> str | None:
         if bare is None:
             return None
         sides = equated(bare)
-        name = sides[0] if len(sides) == 2 and _NAME.fullmatch(sides[0]) else ""
+        name = sides[0] if len(sides) == 2 and NAME.fullmatch(sides[0]) else ""
         value = number(sides[-1])
         found.append((name, (sides[-1] if name else bare) if value is None else str(value)))
     names = {name for name, _ in found}
@@ -273,22 +276,20 @@ def _joined(items: list[str]) -> str | None:
     return ", ".join(value for _, value in found)
 
 
-def _without_name(sides: list[str]) -> str:
-    """The end of a chain of equalities that opens with a name or a sum. The name stays if the end is not a constant."""
-    named = _NAME.fullmatch(sides[0]) and not _APPLIED.match(sides[0])
+def _end(sides: list[str]) -> str:
+    """The end of a chain of equalities that opens with a sum, or with a name, which stays."""
+    named = NAME.fullmatch(sides[0]) and not APPLIED.match(sides[0])
     constant = _CONSTANT.fullmatch(sides[-1])
     if not named and not (constant and _SUM.fullmatch(sides[0])):
         return "=".join(sides) if len(sides) == 2 or not constant else sides[-1]
     is_tuple = sides[0].startswith("(")
     items = at_depth_0(sides[-1], ",")
-    if not named or is_tuple or len(items) > 1 or constant or _WORD.fullmatch(sides[-1]):
+    if not named or is_tuple or len(items) > 1 or _WORD.fullmatch(sides[-1]):
         return sides[-1]
     return f"{sides[0]}={sides[-1]}"
 
 
 _WORD = re.compile(r"[A-Za-z]{3,}")
-# Not a name of one value: sin(x), |x| and f(2) have other values too.
-_APPLIED = re.compile(rf"\\?(?:{'|'.join(FUNCTIONS)})(?![A-Za-z])|\|[a-z]\||[A-Za-z]\([^A-Za-z()]+\)$")
 _MEANING = {
     "all real numbers": r"(-\infty,\infty)", "all reals": r"(-\infty,\infty)", "empty set": r"\emptyset",
     "the empty set": r"\emptyset", "\\{\\}": r"\emptyset", "no solution": r"\emptyset",
@@ -310,7 +311,7 @@ class Formula:
     def unnamed(self) -> str:
         """The mathematics without a leading name and equals sign."""
         sides = equated(self.maths)
-        return "=".join(sides[1:]) if len(sides) > 1 and _NAME.fullmatch(sides[0]) else self.maths
+        return "=".join(sides[1:]) if len(sides) > 1 and NAME.fullmatch(sides[0]) else self.maths
 
     @property
     def items(self) -> list[str]:
@@ -325,6 +326,11 @@ class Formula:
         return equated(self.maths)[0] if self.is_named else ""
 
     @property
+    def is_constant(self) -> bool:
+        """Whether the mathematics without a name is a constant."""
+        return bool(_CONSTANT.fullmatch(self.unnamed))
+
+    @property
     def is_named(self) -> bool:
         """Whether the mathematics opens with a name and an equals sign."""
         return self.unnamed != self.maths
@@ -336,8 +342,15 @@ def formula(text: str) -> Formula:
     if len(items) > 1 and all(_named(item) for item in items):
         pairs = [equated(item.strip()) for item in items]
         return Formula(text, text, None, {pair[0]: pair[1] for pair in pairs})
-    maths, unit = parted(text)
-    return Formula(text, maths if unit else text, unit_of(unit, close=unit in "%°") if unit else None, {})
+    name, value = _at_name(text)
+    maths, unit = parted(value)
+    return Formula(text, name + maths if unit else text, unit_of(unit, close=unit in "%°") if unit else None, {})
+
+
+def _at_name(text: str) -> tuple[str, str]:
+    """A leading name with its equals sign, and the rest."""
+    name, equals, value = text.partition("=")
+    return (name + equals, value) if equals and NAME.fullmatch(name) and value else ("", text)
 
 
 def maths_list(text: str) -> list[str]:
@@ -347,6 +360,6 @@ def maths_list(text: str) -> list[str]:
 
 def value_of(text: str) -> Fraction | None:
     """The number that a canonical expression equals, without its unit; None if it is not a number."""
-    maths = formula(text).maths
+    maths = formula(text).unnamed
     value = number(maths)
     return value if value is not None else decimal_comma(maths)

@@ -16,11 +16,16 @@ MAX_LATE = 2  # of these pairs, how many may time out
 def merged(answers: Sequence[str | None], answer_type: AnswerType, choices: Sequence[str] = ()) -> list[str | None]:
     """Replace each answer by the first answer in the pool that equals it; None stays None. If the options are given, a
     letter and its option's text are the same answer."""
-    firsts: dict[str, str] = {}
+    groups: list[list[str]] = []
     same = _Same(answer_type, choices)
     for answer in dict.fromkeys(answer for answer in answers if answer is not None):
-        known = dict.fromkeys(firsts.values())
-        firsts[answer] = next((first for first in known if same(answer, first)), answer)
+        # `5` equals `5 cm` and `5 m`, which differ.
+        group = next((group for group in groups if all(same(answer, member) for member in group)), None)
+        if group is None:
+            groups.append([answer])
+        else:
+            group.append(answer)
+    firsts = {answer: group[0] for group in groups for answer in group}
     return [None if answer is None else firsts[answer] for answer in answers]
 
 

@@ -12,15 +12,17 @@ from vlprm.answers.formula import formula
 from vlprm.answers.number_words import in_words
 from vlprm.answers.plain import CJK, VERB, number, plain, unboxed
 from vlprm.answers.units import Unit
+from vlprm.answers.words import without_lead_in
 from vlprm.schema import AnswerType
 
 _IN_PROSE = {"yes", "no", "true", "false", "none", "a", "all", "both", "neither"}  # words that occur in any sentence
 _SYMBOLS = re.compile(r"\s*([^\w\s]|\\[a-z]+)\s*")
-_IS_RIGHT = r"is (?:the )?(?:only )?(?:correct|right|best|answer)\b|(?:选项|選項|项|項)?(?:是?正确|是?正確|对|對)"
+_IS_RIGHT = r"is (?:the )?(?:only )?(?:correct|right|best|answer)\b|(?:remains|is left)\b|(?:选项|選項|项|項)?(?:是?正确|是?正確|对|對)"
 _LETTER = re.compile(
-    r"\W*(?:[Oo]ption |[Cc]hoice |[Ll]etter |选项|選項)?"
-    rf"(?:\(\s*([A-Za-z])\s*\)|([A-Z])(?=\s*(?:[().:,;、\]*】]|$|{_IS_RIGHT})))"
+    r"\W*(?:[Oo]nly )?(?:[Oo]ption |[Cc]hoice |[Ll]etter |[Aa]nswer |选项|選項)?"
+    rf"(?:\(\s*([A-Za-z])\s*\)|([A-Z])(?=\s*(?:[().:,;!、\]*】\u2600-\u27bf\U0001f300-\U0001faff]|$|{_IS_RIGHT})))"
 )
+_LETTER_IS_RIGHT = re.compile(rf"\W*(?:[Oo]nly )?(?:[Oo]ption |[Cc]hoice )?\(?([A-Z])\)?\s(?:{_IS_RIGHT})")
 _TWO = re.compile(r"\W*([A-Z])\W{0,2}\s?(?:[,/&;+、]|and\b|or\b)\s?(?:and |or )?\W?([A-Z])(?![A-Za-z])")
 _SO_YES = re.compile(r"\b(?:so|thus|therefore|hence)\W+(?:the answer is\W+)?(yes|no)\W*$", re.IGNORECASE)
 _DENIED = re.compile(r"\b(?:is|are|was|were|does|do|did|has|have|can)(?: not\b|n't\b)")
@@ -42,7 +44,7 @@ class Options:
     def whole(self, text: str) -> str | None:
         """The option that the whole text names: `B`, `(b)`, `red`, `(B) red`, `B. red`; single letters in either
         case."""
-        said = _unwrapped(unboxed(plain(text)).strip())
+        said = _unwrapped(without_lead_in(unboxed(plain(text))))
         if self._names_two(said):
             return None
         if re.fullmatch(r"\(?[A-Za-z]\)?[.:]?", said):
@@ -63,9 +65,9 @@ class Options:
         value = _value(said) if re.search(r"\d|[\\<>=≤≥√π∞]", said) or in_words(said) is not None else None
         if value is None:
             return None
-        same = [n for n, text in enumerate(self.choices) if _value(text) == value]
+        unit = _unit(said)
+        same = [n for n, text in enumerate(self.choices) if _value(text) == value and not _clash(unit, _unit(text))]
         if len(same) > 1:
-            unit = _unit(said)
             same = [n for n in same if unit and _unit(self.choices[n]) == unit]
         return self._read(same[0]) if len(same) == 1 else self._share(said, value) if not same else None
 
@@ -106,6 +108,8 @@ class Options:
             return self._read(self.texts[concluded[1].casefold()])
         if self.yes_or_no and _DENIED.search(said):
             return self._read(self.texts["no"])
+        if right := _LETTER_IS_RIGHT.match(said):
+            return self._lettered(right[1])
         letters = {letter for letter in _BRACKETED.findall(said) if ord(letter) - 65 < self.count}
         if letters:
             return self._lettered(letters.pop()) if len(letters) == 1 else None
@@ -115,7 +119,7 @@ class Options:
                 return None
             clause = re.split(r"[,;.](?:\s|$)", after_verb, maxsplit=1)[0]
             if len(self._named(_squeezed(clause))) < 2 and (
-                direct := self.leading(clause)
+                direct := self.leading(clause) or self._equal(clause.strip())
             ):  # "is red or blue" states neither
                 return direct
         named = {self._read(n) for n in self._named(squeezed)}
@@ -127,7 +131,8 @@ class Options:
         for text in sorted(self.texts, key=len, reverse=True):
             if text in _IN_PROSE or re.fullmatch(r"[\d.,/%°+-]*\w?", text):
                 continue
-            if re.search(rf"\bnot (?:the |an? )?{_mention(text).pattern}", squeezed):
+            mention = _mention(text).pattern
+            if re.search(rf"\bnot (?:the |an? )?{mention}|{mention} (?:is|are|was|were) not\b", squeezed):
                 continue
             squeezed, times = _mention(text).subn(" ", squeezed)
             if times:
@@ -159,9 +164,9 @@ def _unwrapped(said: str) -> str:
 
 
 def _value(text: str) -> str | None:
-    """An expression without its unit."""
+    """An expression without its name and its unit."""
     canonical = as_expression(text)
-    maths = formula(canonical).maths if canonical else None
+    maths = formula(canonical).unnamed if canonical else None
     if maths and re.fullmatch(r"\d{1,9}k", maths):
         return maths[:-1] + "000"
     if maths and (items := re.fullmatch(r"\\\{([^{}]*)\\\}", maths)):
@@ -174,6 +179,10 @@ def _value(text: str) -> str | None:
 def _unit(text: str) -> Unit | None:
     canonical = as_expression(text)
     return formula(canonical).unit if canonical else None
+
+
+def _clash(said: Unit | None, option: Unit | None) -> bool:
+    return said is not None and option is not None and said.clashes(option)
 
 
 def _goes_on(text: str, squeezed: str) -> bool:

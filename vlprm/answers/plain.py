@@ -21,10 +21,12 @@ _HIGH = "⁰¹²³⁴⁵⁶⁷⁸⁹⁺⁻ⁿ"
 _HIGH_AS = str.maketrans(_HIGH, "0123456789+-n")
 _LOW = "₀₁₂₃₄₅₆₇₈₉₊₋ₙ"
 _LOW_AS = str.maketrans(_LOW, "0123456789+-n")
+_ENCLOSED = ((0x24B6, 0x41), (0x24D0, 0x61), (0x1F130, 0x41), (0x1F150, 0x41), (0x1F170, 0x41))  # Ⓐ ⓐ 🄰 🅐 🅰
 # Full-width ASCII, typographic variants of ASCII, and marks without width.
 _VARIANTS: dict[int, int | str | None] = {
     **{0xFF01 + n: 0x21 + n for n in range(94)},
     **{ord(mark): by for mark, by in zip("\u3000\u3002\u2044\u2215\u2236\u2018\u2019\u02da", " .//:''°", strict=True)},
+    **{first + n: chr(letter + n) for first, letter in _ENCLOSED for n in range(26)},
     **dict.fromkeys(map(ord, "\u200b\u200c\u200d\u2060\ufeff")),
 }
 _STYLED = re.compile(r"[\U0001d400-\U0001d7ff\u2102-\u2134]")  # letters and digits of mathematical alphabets
@@ -100,7 +102,7 @@ _POWER = r"(?:\s*(?:\\times|\\cdot|\u00d7|·|\*|x)\s*10\s*\^\s*\{?\s*[+-]?\d+\s*
 _FRACTION = rf"\\frac\s*\{{\s*-?{_DECIMAL}\s*\}}\s*\{{\s*{_DECIMAL}\s*\}}|{_DECIMAL}\s*/\s*{_DECIMAL}"
 NUMBER = rf"[+-]?\s?(?:{_FRACTION}|{_DECIMAL}{_POWER}?)"
 VERB = re.compile(  # verbs and signs that state a value
-    r"(?:(?<![<>!:=])=(?!=)|≈|\\approx|\b(?:is|are|was|were|be|equals|gives?|get|choose)\b"
+    r"(?:(?<![<>!:=])=(?!=)|≈|\\approx|\b(?:is|are|was|were|be|equals|gives?|giving|makes?|making|yields?|get|choose)\b"
     r"|(?<=\b[Ii]t)['\u2019]s\b|是|等于|等於|约为|為|为|(?:一共|总共|總共|共)?有)\s*:?\s*"
     r"(?:(?:approximately|about|around|roughly|exactly|only|just|likely|probably|still|also|now|equal to|a total of|"
     r"a score of|the)\s+)*"
@@ -125,6 +127,17 @@ _MATRIX = re.compile(
 )  # the limit keeps this linear
 
 
+_ALIGNED = re.compile(
+    r"\\begin\s?\{(aligned|align|gathered|gather|equation|split)\*?\}(.{0,2000}?)\\end\s?\{\1\*?\}", re.DOTALL
+)
+
+
+def _rows(found: re.Match[str]) -> str:
+    """The rows of aligned mathematics as a list; a row that opens with an equals sign continues the row before it."""
+    rows = [" ".join(row.replace("&", " ").split()).rstrip(",;") for row in re.split(r"\\\\", found[2])]
+    return re.sub(r", (?==)", " ", ", ".join(row for row in rows if row))
+
+
 def _one_line(found: re.Match[str]) -> str:
     """A matrix on one line, with the usual mark between its rows. The kinds of brackets are one kind, `pmatrix`."""
     rows = re.sub(r"\\cr(?![A-Za-z])|\\\\\s?\[[\d.]+\s?[a-z]{2}\]", r"\\\\ ", re.sub(r"[ \t]*\n[ \t]*", " ", found[2]))
@@ -136,7 +149,7 @@ def plain(text: str) -> str:
     """The text without markup, in the project's spelling of LaTeX and typographic variants."""
     if not text.isascii():
         text = unicode_variants(text)
-    text = _MATRIX.sub(_one_line, text) if "\\begin" in text else _DOUBLED.sub(r"\\", text)
+    text = _MATRIX.sub(_one_line, _ALIGNED.sub(_rows, text)) if "\\begin" in text else _DOUBLED.sub(r"\\", text)
     for pattern, by in (*_REPLACED[:2], *_REPLACED):  # \text{} twice, for \textbf{\text{}}
         text = pattern.sub(by, text)
     return text

@@ -3,6 +3,7 @@ guess."""
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Sequence
 
@@ -39,6 +40,7 @@ _MARKS = [
     (re.compile(r"\\fbox(?=\s?\{)|\\framebox(?=\s?\{)"), r"\\boxed"),
     (re.compile(r"\\boxed[ \t]+([A-Za-z0-9.,/-]+)"), r"\\boxed{\1}"),
     (re.compile(r"\\boxed\s?\{\s?\}"), " "),
+    (re.compile(r"^\s*(?:assistant|model|AI)\s?:", re.IGNORECASE), " "),
     (re.compile(r"<[|\uff5c][\w▁]{1,40}[|\uff5c]>|</s>|<(?:eos|pad|end_of_turn)>|\[(?:EOS|/?INST)\]"), " "),
 ]
 _NAMED_BOX = re.compile(r"(?<![\w\\])([a-zA-Z](?:_\d)?)\s?=\s?\\f?boxed\s*\{$")  # x = \boxed{1}, y = \boxed{2}
@@ -54,6 +56,11 @@ _OTHER_LABEL = re.compile(
     r"[*_ ]{0,4}(?!(?:the |final |my )?(?:answer|final|option|choice|solution|result|value))[A-Za-z][A-Za-z ]{1,30}[*_]{0,3}:",
     re.IGNORECASE,
 )
+_BUT = re.compile(r"not\b[^.;,]{1,60}?,?\sbut\s(?:rather\s)?(?=\S)")  # "not 5 but 6"
+_JSON = re.compile(
+    r'"(?:final_?)?answer"\s?:\s?(?:"((?:[^"\\\n]|\\.){1,500})"|([-+]?\d[\d.,eE+-]*)(?=\s*[,}]))', re.IGNORECASE
+)
+_DELIMITER = re.compile(r"\s*(?:\\\[|\\\]|\$\$|`{3,}\w*|\\(?:begin|end)\{[a-z]+\*?\})\s*")
 _NOT_THIS = re.compile(r"not\b[^.;,]{0,100}\.?")  # "The answer is not 5."
 _COMMENT = re.compile(r"\W{0,4}(?:confidence|certainty|note|disclaimer)\b[^:\n]{0,20}:", re.IGNORECASE)
 _FOLLOW_UP = re.compile(r"\n[^\S\n]*(?:Question|Hint|Choices|Human|User|Instruction)\s*:")
@@ -97,12 +104,12 @@ def _read(body: str, answer_type: AnswerType, reader: Reader, after_tag: bool) -
     if (
         bare
         and len(body) <= MAX_SENTENCE
-        and not _CUE.search(body)
+        and not (_CUE.search(body) or _JSON.search(body))
         and (answer := reader.whole(body.strip())) is not None
     ):
         return answer
     explicit = [*([body.strip().split("\n", 1)[0]] if after_tag else []), *_explicit(body)]
-    if explicit and (not explicit[-1] or refuses(explicit[-1]) or _NOT_THIS.fullmatch(explicit[-1])):
+    if explicit and (not explicit[-1] or refuses(explicit[-1]) or _denies(explicit[-1])):
         return None
     if (answer := _last_read(explicit, reader)) is not None:
         return answer
@@ -111,6 +118,10 @@ def _read(body: str, answer_type: AnswerType, reader: Reader, after_tag: bool) -
     if answer_type == "list":
         return None if _REFUSED.search(body) else reader.stated(body)
     return _closing(body, reader)
+
+
+def _denies(said: str) -> bool:
+    return bool(_NOT_THIS.fullmatch(said)) and not _BUT.match(said)
 
 
 def _is_cut(body: str) -> bool:
@@ -161,6 +172,7 @@ def _explicit(body: str) -> list[str]:
     said = plain(body)
     found = _together(said, _boxed(said))
     found += _between_tags(said)
+    found += [(value.start(), _unescaped(value[1]) or value[2]) for value in list(_JSON.finditer(body))[-MAX_EXPLICIT:]]
     for cue in (*_CUE.finditer(said), *_CHOSEN.finditer(said)):
         rest = said[cue.end() : cue.end() + 500].lstrip(" *:")
         line = rest.lstrip().split("\n", 1)[0].strip()
@@ -169,6 +181,13 @@ def _explicit(body: str) -> list[str]:
         elif line and (rest[:1] != "\n" or not _BULLET.match(line)):  # not "how I found the answer:" before a list
             found.append((cue.end(), line))
     return [text.strip() for _, text in sorted(found)[-MAX_EXPLICIT:]]
+
+
+def _unescaped(text: str | None) -> str:
+    try:
+        return str(json.loads(f'"{text or ""}"'))
+    except ValueError:
+        return text or ""
 
 
 def _between_tags(said: str) -> list[tuple[int, str]]:
@@ -211,6 +230,7 @@ def _together(said: str, boxes: Sequence[tuple[int, int, str]]) -> list[tuple[in
 
 
 def _of_explicit(said: str, reader: Reader) -> str | None:
+    said = _BUT.sub("", said) if _BUT.match(said) else said
     if re.match(r"not\b", said):
         return None
     for read in (reader.whole, reader.leading):
@@ -228,6 +248,7 @@ def _closing(body: str, reader: Reader) -> str | None:
     """The answer in the last line, in a last "therefore", or in the only bold text; otherwise in the first or last
     sentence. If the response says that it cannot answer or that no option fits, it must close with an answer."""
     lines = [line for line in body.splitlines() if line.strip() and not _COMMENT.match(line)]
+    lines = [line for line in lines if not _DELIMITER.fullmatch(line)] or lines
     sentences = [s for line in lines if not _BULLET.match(line) for s in _sentences(line)]
     if not sentences:
         return None

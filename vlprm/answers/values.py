@@ -33,6 +33,15 @@ _OPERATOR = re.compile(r"\s*(?:[+*/\u00d7·^÷-]\s*[\d(\\]|\\times|\\cdot|(?:or|
 _ANOTHER = re.compile(rf"\b(?:and|or)\s+(?:\w+ ){{0,2}}(?:\d|{WORDS})")
 _SECOND = re.compile(rf"(?:\s[A-Za-z]+){{1,3}}\s(?:and|or)\s(?:\w+\s){{0,2}}(?:\d|{WORDS})")  # 7 dogs and 3 cats
 _PROSE = r"(?<![\\A-Za-z])(?!(?:sqrt|sin|cos|tan|log|ln|exp|pi)\b)[A-Za-z]"
+_RESULTING = re.compile(
+    r"\bwhich (?:is|are|was|were|equals|gives?|makes?|yields?)\b[^\d]*$|\b(?:making|giving)\b[^\d]*$"
+)
+_BRACKETS = re.compile(r"\s\([^()]{1,100}\)")  # 5 apples (3 red and 2 green)
+_NONE_OF = re.compile(
+    r"\W*(?:so|therefore|thus|hence)?,?\s*there are no (?!details|numbers|labels|options|signs|indications)(?:[\w-]+ ){1,4}?"
+    r"(?:in|on|at|visible|shown|present|left)\b[^.;\n]{0,60}",
+    re.IGNORECASE,
+)
 _MATRICES = re.compile(r"\\begin\{[a-z]*(?:matrix|array)\}.*\\end\{[a-z]*(?:matrix|array)\}", re.DOTALL)
 _RELATION = re.compile(r"[<>≤≥≠]|!=|\\(?:leq?|geq?|neq?|lt|gt|in)(?![A-Za-z])")
 _MATHS = re.compile(r"\$([^$\n]{2,300})\$")  # a number within it is not the answer
@@ -41,9 +50,10 @@ _BETWEEN = re.compile(r"\b(?:between|from)\s+(?:the\s+years?\s+)?(\d[\d.]*)\s+(?
 
 
 def direct(text: str, leading: Read) -> list[tuple[bool, str]]:
-    """The value right after each verb or equals sign of a sentence, and whether it follows an equals sign."""
+    """The value right after each verb or equals sign of a sentence, and whether it ends a chain: it follows an
+    equals sign, "which is" or "making"."""
     return [
-        ("=" in verb[0] or "≈" in verb[0] or text[: verb.start()].endswith("which "), value)
+        ("=" in verb[0] or "≈" in verb[0] or bool(_RESULTING.search(text[: verb.end()])), value)
         for verb in list(VERB.finditer(text))[-MAX_VERBS:]
         if (value := leading(text[verb.end() : verb.end() + MAX_VALUE])) is not None
     ]
@@ -96,8 +106,10 @@ def _number_leading(answer_type: AnswerType, text: str) -> str | None:
 def _number_stated(answer_type: AnswerType, text: str) -> str | None:
     # In an unannounced answer, "million" is mostly the unit of an axis, which the question already assumes.
     said = re.sub(r"(?<=\d) (?:million|billion|trillion)\b", "", plain(text))
+    if _NONE_OF.fullmatch(said.strip().rstrip(".")):
+        return "0"
     if found := direct(said, partial(_number_leading, answer_type)):
-        return None if _ANOTHER.search(VERB.split(said)[-1]) else _known(settled(found))
+        return None if _ANOTHER.search(_BRACKETS.sub("", VERB.split(said)[-1])) else _known(settled(found))
     named = {_form(answer_type, token) for token in _TOKEN.findall(said) if token.casefold() != "one"}
     if not named and len(commas := _DECIMAL_COMMA.findall(said)) == 1:
         return _known(_form(answer_type, commas[0].replace(",", ".")))

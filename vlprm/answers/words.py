@@ -31,7 +31,7 @@ _LABEL = re.compile(
 # Words after an answer that only say how sure it is.
 _TAIL = re.compile(
     r",\s+(?:i (?:think|guess|believe|suppose)|probably|most likely|likely|of course|it is|it seems|for sure|as (?:shown|"
-    r"seen|stated|indicated|mentioned)\b.*|(?:which|because|since|based on|according to)\s.*)$|\s\(not [^()]*\)$",
+    r"seen|stated|indicated|mentioned)\b.*|(?:which|because|since|based on|according to)\s.*)$|,\s+(?:the|an?)\s(?:[\w-]+\s){1,3}(?:of|in|that|who|which)\s[^,]*$|\s\(not [^()]*\)$",
     re.IGNORECASE,
 )
 _IS = r"(?:'s|\u2019s|'re|\u2019re| is| are| was| were)"
@@ -51,7 +51,7 @@ _LEAD_IN = re.compile(
 # The subject and verb of "The missing colour is red".
 _OF_SOMETHING = re.compile(
     rf"(?:the|its|their|this|that|these|those|his|her|my|our|your)\s(?:[\w'\u2019-]+\s){{1,6}}?(?:is|are|"
-    rf"was|were)\b(?! (?:not|no)\b)"
+    rf"was|were|says|reads|shows|displays|states)\b(?! (?:not|no)\b)"
     rf"{_AFTER}\s*:?\s*",
     re.IGNORECASE,
 )
@@ -149,6 +149,8 @@ def _form(answer_type: AnswerType, text: str) -> str | None:
         said = said[found.end() :]
     said = _ARTICLE.sub("", said, count=1) if _ARTICLE.match(said) else said
     said = _unquoted(said.strip().rstrip("!;,. "))
+    if answer_type == "word" and re.search(r"\bor\b", said, re.IGNORECASE):  # two answers
+        return None
     return CANONICAL[answer_type](said) if 0 < len(said.split()) <= MAX_WORDS and not refuses(said) else None
 
 

@@ -107,7 +107,7 @@ def refuse_to_drop_head(
     """UserError if training this head from the folder would drop or change a head that is trained already."""
     if holds_adapters(folder):
         raise UserError(
-            f"{folder} holds adapters, which are no backbone; merge them with train.merge, and give the result"
+            f"{folder} holds adapters without their backbone; merge them with train.merge, and give the result"
         )
     trained = checkpoint_config.head
     if trained == "none":

@@ -60,12 +60,26 @@ async def open_scorer(models: Sequence[ModelConfig], scorer: ScorerConfig = Scor
 
 @asynccontextmanager
 async def open_critic(model: ModelConfig) -> AsyncIterator[Policy]:
-    """Open a model that writes critiques: a reward model that learnt it, or any policy, which is asked as it is."""
+    """Open a model that writes critiques: a reward model that learnt it, or a policy, which is asked as it is.
+    UserError if it never learnt to."""
+    refuse_untaught(model)
     if model.is_served or checkpoint_config_of(checkpoint_folder(model.checkpoint)).head == "none":
         async with open_policy(model) as engine:
             yield engine
     else:
         yield LocalPolicy(load_reward_model(model.checkpoint, *placement(model.device, model.dtype)))
+
+
+def refuse_untaught(model: ModelConfig) -> None:
+    """UserError if the model never learnt to write critiques. A model that follows instructions is asked in words."""
+    checkpoint_config = checkpoint_config_of(checkpoint_folder(model.checkpoint, weights=False))
+    follows = checkpoint_config.head == "none" and checkpoint_config.prompt_template != "plain@1"
+    if not checkpoint_config.provenance.get("critiques", follows):
+        raise UserError(
+            f"{model.checkpoint} never learnt to write critiques; give a reward model that train.prm trained with"
+            ' loss.critique: 1 (configs/demo/critic.yaml); if it did learn them, declare "provenance":'
+            ' {"critiques": true} in its vlprm.json'
+        )
 
 
 def critique_template_of(model: ModelConfig) -> CritiqueTemplate:

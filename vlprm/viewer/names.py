@@ -1,6 +1,6 @@
 """The names of selectors, search methods, measures and stages.
 
-Pages and the tables of `eval.report` take them from here, so that a row has one name in both.
+Pages, `eval.report` and `eval.table` take them from here, so that a row has one name in all.
 """
 
 from __future__ import annotations
@@ -31,7 +31,12 @@ SELECTORS = {
 }
 
 METHOD_NAMES = SELECTORS | {
-    f"prm_{rule}": f"best of N by step rewards: {rule.replace('_', ' ')}" for rule in get_args(Aggregation)
+    f"{selector}_{rule}": f"{name}: {rule.replace('_', ' ')}"
+    for selector, name in (
+        ("prm", "best of N by step rewards"),
+        ("weighted_majority", SELECTORS["weighted_majority"]),
+    )
+    for rule in get_args(Aggregation)
 }
 
 # What a name does not say by itself.
