@@ -123,6 +123,10 @@ def test_the_value_is_learnt_from_rollouts_alone() -> None:
     (slope,) = torch.autograd.grad(loss, logit)
     assert slope[0, 0] != 0
     assert slope[0, 1:].tolist() == [0, 0]
+    sure, config = torch.zeros(1, 3, requires_grad=True), LossConfig(concentration="learned", evidence=1.0)
+    (slope,) = torch.autograd.grad(value_loss(logit, batch, config, sure), sure)
+    assert slope[0, 0] != 0
+    assert slope[0, 1:].tolist() == [0, 0]
 
 
 def test_the_value_takes_nothing_from_the_classes(backbone: Path, trees: list[list[LabelledPath]]) -> None:
