@@ -22,8 +22,8 @@ class CritiqueScorer:
     `decision`: the share of `samples` sampled critiques that do (a critique ends at the first step that it calls
     wrong), or the product, over the steps, of the mean probability of the verdict `right` after `samples` sampled
     reasons (ThinkPRM's score and parallel scaling, arXiv 2504.16828). The share estimates the same product, if the
-    temperature is 1. A template with the verdict first needs one pass per step for the probability, whatever `samples`.
-    Critiques that cannot be parsed are ignored."""
+    temperature is 1 and no correction repeats its step, which takes the verdict back. A template with the verdict first
+    needs one pass per step for the probability, whatever `samples`. Critiques that cannot be parsed are ignored."""
 
     def __init__(
         self,
