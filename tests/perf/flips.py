@@ -19,7 +19,7 @@ from vlprm.scoring.config import ScorerConfig
 from vlprm.serving.config import ModelConfig
 
 DEMO = Path("runs/demo/prm")
-PROBLEMS = 250
+PROBLEMS = 100
 SCORERS = {
     "demo": (ModelConfig(str(DEMO)), ScorerConfig()),
     "likelihood": (ModelConfig("builtin/backbone"), ScorerConfig("likelihood")),
