@@ -76,6 +76,7 @@ def score(config: ScoreConfig) -> dict[str, Any]:
         "correct": len(right),
         "total": total,
         "accuracy": len(right) / total,
+        "scores": benchmark.scores(items, right),
         "parse_rate": (len(readings) - len(no_answer)) / total,
         "random_fallbacks": len(guesses),
         "no_answer": len(no_answer),

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection
 
 from data_synth.injected.tree import Injected
 from vlprm.schema import ErrorKind, Problem, StepTree
 from vlprm.steps import parse_step
-from vlprm.tasks.synthetic import Scene, SyntheticFamily, V, truthful
+from vlprm.tasks.slips import slipped
+from vlprm.tasks.synthetic import Scene, SyntheticFamily, truthful
 
 
 def slips_of_tree(
@@ -40,40 +41,8 @@ def _slips(family: SyntheticFamily, scene: Scene) -> dict[str, list[tuple[str, b
     """By right step: wrong steps in its place, each with one slip, and whether the answer stays."""
     right = family.solve(scene, truthful)
     slips: dict[str, list[tuple[str, bool]]] = {}
-    for texts in _slipped(family, scene):
+    for texts in slipped(family, scene):
         place = next((i for i, (a, b) in enumerate(zip(right, texts, strict=False)) if a != b), None)
         if place is not None and not right[place].startswith("[answer]"):
             slips.setdefault(right[place], []).append((texts[place], texts[-1] == right[-1]))
     return slips
-
-
-def _slipped(family: SyntheticFamily, scene: Scene) -> Iterator[list[str]]:
-    """The solutions with one slip: for each claim, each of its plausible confusions."""
-    call = 0
-    while True:
-        choices, which = 1, 0
-        while which < choices:
-            made = _OneSlip(call, which)
-            texts = family.solve(scene, made)
-            if made.calls <= call:
-                return
-            choices = made.choices
-            if choices:
-                yield texts
-            which += 1
-        call += 1
-
-
-class _OneSlip:
-    """Tells the truth but for one claim."""
-
-    def __init__(self, call: int, which: int) -> None:
-        self.call, self.which, self.calls, self.choices = call, which, 0, 0
-
-    def __call__(self, kind: ErrorKind, concept: str, truth: V, near: Sequence[V]) -> V:
-        slips = self.calls == self.call
-        self.calls += 1
-        if not slips:
-            return truth
-        self.choices = len(near)
-        return near[self.which] if near else truth

@@ -21,8 +21,8 @@ class StepsConfig:
     """Evaluate step rewards.
 
     Args:
-        benchmark: step benchmark: visual_process_bench, process_bench, prm_bench, vlrm_bench, or synthetic.
-        data: folder of the benchmark as published; for synthetic, a run folder of eval.run.
+        benchmark: step benchmark: visual_process_bench, process_bench, prm_bench, vlrm_bench, synthetic or one_error.
+        data: folder of the benchmark as published; for synthetic and one_error, a run folder of eval.run.
         run: folder to write.
         reward_model: model that scores the solutions; of several, the rewards are averaged and their spread is
             reported.

@@ -170,6 +170,30 @@ def test_the_truth_of_candidates_is_that_of_their_scenes(tmp_path: Path) -> None
     assert labelled.open_images(labelled.solutions[0].images) == problem.images
 
 
+def test_one_error_is_in_the_place_of_a_true_step(tmp_path: Path) -> None:
+    """The injected step is the first that is false, the same in every run, and no label follows it."""
+    problems = [family.problem("test", i) for family in TASKS.values() for i in range(2)]
+    write_run(tmp_path, [pool_record(at, p, []) for at, p in enumerate(problems)])
+    made, again = (BENCHMARKS["one_error"].load(tmp_path) for _ in range(2))
+    assert made.solutions == again.solutions
+    assert {solution.group for solution in made.solutions} == set(TASKS)
+    for problem, solution in ((p, s) for p in problems for s in made.solutions if s.key == p.id):
+        first = first_wrong(solution.correct)
+        verdicts = TASKS[problem.task].verdicts(problem, solution.steps)
+        assert first_wrong([v and v.correct for v in verdicts]) == first < len(solution.steps) - 1
+        assert set(solution.correct[first + 1 :]) == {None}
+        assert made.open_images(solution.images) == problem.images
+
+
+def test_one_error_counts_what_is_called_too_early_or_late(tmp_path: Path) -> None:
+    steps = tuple(map(parse_step, ["[perception] a", "[reasoning] b", "[answer] c"]))
+    solutions = [LabelledSolution(str(i), str(i), "?", (), steps, (True, False, None), "chart") for i in range(5)]
+    calls = [[True, False, False], [False, False, True], [True] * 3, [True, True, False], None]
+    found = BENCHMARKS["one_error"].measured(solutions, calls)
+    agree(found, {"n": 5, "accuracy": 20, "too_early": 20, "too_late": 40})
+    assert found["by_group"]["chart"]["accuracy"] == 20
+
+
 # --- generic measures
 
 

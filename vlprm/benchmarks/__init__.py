@@ -2,13 +2,31 @@
 
 from __future__ import annotations
 
-from vlprm.benchmarks import algopuzzlevqa, mathvision, mathvista, mmmu, mmmu_pro, puzzlevqa
+from vlprm.benchmarks import (
+    algopuzzlevqa,
+    dynamath,
+    hr_bench,
+    logicvista,
+    mathverse,
+    mathvision,
+    mathvista,
+    mm_k12,
+    mmmu,
+    mmmu_pro,
+    olympiadbench,
+    puzzlevqa,
+    vstar,
+    wemath,
+)
 from vlprm.benchmarks.benchmark import Benchmark
 from vlprm.runs.plugins import known_or_in_module, module_has
 
 BENCHMARKS: dict[str, Benchmark] = {
     module.BENCHMARK.name: module.BENCHMARK
-    for module in (mmmu, mmmu_pro, mathvista, mathvision, puzzlevqa, algopuzzlevqa)
+    for module in (
+        *(mmmu, mmmu_pro, mathvista, mathvision, puzzlevqa, algopuzzlevqa),
+        *(mathverse, dynamath, wemath, logicvista, olympiadbench, mm_k12, vstar, hr_bench),
+    )
 }
 
 

@@ -11,8 +11,9 @@ from __future__ import annotations
 
 import json
 import random
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence, Set
 from dataclasses import dataclass, field
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -70,7 +71,7 @@ class Reading:
 @dataclass(frozen=True)
 class Hub:
     """The place of a benchmark on the Hub: `load_dataset(path, config, split=split)` for each config, with images in
-    `columns`."""
+    `columns`. Several splits are joined by `+`; a row gets its own as `_split`."""
 
     path: str
     configs: tuple[str | None, ...]
@@ -97,6 +98,7 @@ class Benchmark:
         carried: whether an output's record contains its item and is scored by it, as the official scorer does.
         part: (carried item, subset) -> its part of the benchmark and the number of items in that part.
         rest: stand-ins for the items of that part, if their ids are known without a folder.
+        scores: (items by id, ids of right answers) -> the scores that its authors publish beside accuracy.
     """
 
     name: str
@@ -113,6 +115,7 @@ class Benchmark:
     carried: bool = False
     part: Callable[[Item, str], tuple[str, int]] = lambda item, subset: ("all", 0)
     rest: Callable[[Item, str], Sequence[Item]] = lambda item, subset: ()
+    scores: Callable[[Mapping[str, Item], Set[str]], dict[str, float]] = lambda items, right: {}
 
 
 def plain_key(record: RawItem) -> str | None:
@@ -134,14 +137,14 @@ def items_from_hub(benchmark: Benchmark, subset: str = "all") -> dict[str, Item]
 
     hub = benchmark.hub.get(_known_subset(benchmark, subset), benchmark.hub["all"])
     rows: list[RawItem] = []
-    for config in hub.configs:
+    for config, split in product(hub.configs, hub.split.split("+")):
         try:
-            dataset = load_dataset(hub.path, config, split=hub.split)
+            dataset = load_dataset(hub.path, config, split=split)
         except OSError as error:
             raise UserError(f"{hub_refusal(hub.path, error)} with data") from error
         for column in set(hub.columns) & set(dataset.column_names):
             dataset = dataset.cast_column(column, Image(decode=False))  # keep the encoded file
-        rows += [{"_category": config, "_line": line, **row} for line, row in enumerate(dataset)]
+        rows += [{"_category": config, "_split": split, "_line": line, **row} for line, row in enumerate(dataset)]
     return _items(benchmark, rows, subset, hub.path)
 
 

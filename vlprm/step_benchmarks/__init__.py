@@ -10,7 +10,7 @@ To add one, write a file in this package with a `StepBenchmark` and add a line b
 
 from __future__ import annotations
 
-from vlprm.step_benchmarks import prm_bench, process_bench, synthetic, visual_process_bench, vlrm_bench
+from vlprm.step_benchmarks import one_error, prm_bench, process_bench, synthetic, visual_process_bench, vlrm_bench
 from vlprm.step_benchmarks.labelled import StepBenchmark
 
 BENCHMARKS: dict[str, StepBenchmark] = {
@@ -19,4 +19,5 @@ BENCHMARKS: dict[str, StepBenchmark] = {
     "prm_bench": prm_bench.BENCHMARK,
     "vlrm_bench": vlrm_bench.BENCHMARK,
     "synthetic": synthetic.BENCHMARK,
+    "one_error": one_error.BENCHMARK,
 }

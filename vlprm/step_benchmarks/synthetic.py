@@ -20,7 +20,7 @@ def load(folder: Path) -> LabelledSet:
     pools = stored_pools(folder)
     refuse_other_tasks((problem_id for problem_id, _ in pools), TASKS)
     solutions = tuple(solution for pool in pools for solution in _of_pool(*pool))
-    return LabelledSet(solutions, (folder / RECORDS,), _drawn)
+    return LabelledSet(solutions, (folder / RECORDS,), open_drawn)
 
 
 def _of_pool(problem_id: str, candidates: Sequence[Solution]) -> list[LabelledSolution]:
@@ -35,7 +35,8 @@ def _of_pool(problem_id: str, candidates: Sequence[Solution]) -> list[LabelledSo
     ]  # fmt: skip
 
 
-def _drawn(names: Sequence[str]) -> tuple[bytes, ...]:
+def open_drawn(names: Sequence[str]) -> tuple[bytes, ...]:
+    """`open_images` of drawn problems, whose names are their ids."""
     return tuple(image for name in names for image in problem_by_id(name, TASKS).images)
 
 
