@@ -18,11 +18,10 @@ from pathlib import Path
 from typing import Any
 
 from vlprm.errors import UserError
-from vlprm.labels.sources import VERDICTS
+from vlprm.labels.sources import UNSURE, VERDICTS
 from vlprm.runs.folder import writing
 from vlprm.runs.journal import read_records
 from vlprm.schema import StepTree, Verdict
-from vlprm.viewer.annotate import UNSURE
 
 ANNOTATIONS = "annotations.jsonl"
 Rates = Mapping[str, float]

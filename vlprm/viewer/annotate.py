@@ -20,15 +20,14 @@ from typing import Any, Protocol
 from markupsafe import Markup
 
 from vlprm.errors import UserError
-from vlprm.schema import ERROR_KINDS
+from vlprm.labels.sources import UNSURE, VERDICTS
 from vlprm.viewer.names import METHOD_NAMES
 from vlprm.viewer.page import FOLDER, in_script, policy, problem_json
 from vlprm.viewer.sections import environment
 from vlprm.viewer.serve import HTML, JSON, Answer, LocalServer, image_answer
 from vlprm.viewer.views import ProblemView, plain
 
-UNSURE = "unsure"  # takes a verdict back, or says that there is none
-CHOICES = ("correct", *ERROR_KINDS, UNSURE)
+CHOICES = (*VERDICTS, UNSURE)
 MOST = 2_000  # characters of a reason
 SCRIPTS = ("data.js", "elements.js", "text.js", "math.js", "problem.js", "annotate.js")
 STYLES = ("page.css", "annotate.css")
