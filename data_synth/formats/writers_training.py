@@ -9,15 +9,16 @@ from typing import Any
 from datasets import Image, List, Value
 
 from data_synth.formats.writers import Target, chat
-from vlprm.data.importing import MARK, DatasetRow, Record
+from vlprm.data.importing import DatasetRow, Record
 from vlprm.schema import path_to
 from vlprm.steps import join_steps, parse_step
 
 _TURN = {"role": Value("string"), "content": Value("string")}
+_PARTS = {"role": Value("string"), "content": List({"type": Value("string"), "text": Value("string")})}
 _IMAGES = List(Image(decode=False))
 TARGETS: dict[str, dict[str, Any]] = {
     "messages": {"messages": List(_TURN), "images": _IMAGES},
-    "dpo": {"prompt": List(_TURN), "chosen": List(_TURN), "rejected": List(_TURN), "images": _IMAGES},
+    "dpo": {"prompt": List(_PARTS), "chosen": List(_PARTS), "rejected": List(_PARTS), "images": _IMAGES},
 }
 
 
@@ -30,17 +31,21 @@ def messages(row: DatasetRow, target: Target) -> Iterator[Record]:
 
 def dpo(row: DatasetRow, target: Target) -> Iterator[Record]:
     """Pairs of a right and a wrong step after the same steps: for each step whose next ones are labelled both ways, the
-    one with the highest and the one with the lowest target. Both answers begin with the shared steps."""
-    if MARK in row["prompt"]:  # a reader would take it for an image
-        target.lost[f"solutions that spell {MARK}"] += 1
-        return
-    prompt = [{"role": "user", "content": f"{MARK}\n" * len(row["images"]) + row["prompt"]}]
+    one with the highest and the one with the lowest target. Both answers begin with the shared steps. Images are parts
+    of the user's turn: before a turn that is a text, TRL puts them itself, so a mark in the text would stay there."""
+    prompt = [
+        {"role": "user", "content": [{"type": "image", "text": None}] * len(row["images"]) + _part(row["prompt"])}
+    ]
     found = 0
     for best, worst in _pairs(row, target):
-        answers = ([{"role": "assistant", "content": _text(row, node)}] for node in (best, worst))
+        answers = ([{"role": "assistant", "content": _part(_text(row, node))}] for node in (best, worst))
         yield {"prompt": prompt, **dict(zip(("chosen", "rejected"), answers, strict=True)), "images": row["images"]}
         found += 1
     target.lost["rows without a right and a wrong step after the same steps"] += not found
+
+
+def _part(text: str) -> list[dict[str, str | None]]:
+    return [{"type": "text", "text": text}]
 
 
 def _pairs(row: DatasetRow, target: Target) -> Iterator[tuple[int, int]]:

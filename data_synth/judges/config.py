@@ -8,6 +8,8 @@ from typing import Literal
 
 from jsonargparse.typing import ClosedUnitInterval, NonNegativeFloat, PositiveInt
 
+from vlprm.errors import UserError
+from vlprm.labels.sources import declared
 from vlprm.serving.config import ModelConfig
 from vlprm.tasks import TASKS
 
@@ -77,13 +79,22 @@ class JudgeConfig:
 
     @property
     def rates(self) -> dict[str, float] | None:
-        """The rates that the user declares; None if they are to be estimated."""
-        if self.specificity is None or self.sensitivity is None:
-            return None
-        return {"specificity": self.specificity, "sensitivity": self.sensitivity}
+        """The rates that the user declares; None if they are to be estimated. UserError as of `declared_rates`."""
+        return declared_rates(self.specificity, self.sensitivity)
 
     @property
     def needs_scenes(self) -> bool:
         """Whether the judge knows drawn problems alone."""
         simulated = self.judge == "ask" and self.model is None
         return self.judge == "oracle" or simulated or (self.judge == "check" and self.check == "deduction")
+
+
+def declared_rates(specificity: float | None, sensitivity: float | None) -> dict[str, float] | None:
+    """The rates that a source declares in its records; None without any. UserError if one is missing or is not between
+    0 and 1."""
+    if specificity is None and sensitivity is None:
+        return None
+    if specificity is None or sensitivity is None:
+        raise UserError("specificity and sensitivity are declared together; give both, or neither to estimate them")
+    declared(specificity, sensitivity)
+    return {"specificity": specificity, "sensitivity": sensitivity}

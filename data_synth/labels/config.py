@@ -16,13 +16,14 @@ class LabelConfig:
     Args:
         trees: run folder of data_synth.trees.
         run: run folder to write; the dataset is its `dataset.parquet`.
-        judgements: run folders of data_synth.judge, each a source named like its folder, the most trusted first;
-            without any, labels use the rollout counts alone.
+        judgements: run folders of data_synth.judge and data_synth.annotate, each a source named like its folder, the
+            most trusted first; without any, labels use the rollout counts alone.
         rule: fusion rule, see vlprm.labels.fusion.RULES.
         keep_unmixed: also label problems that the policy solved always or never; the sources' error rates are
             still estimated on the others.
         gold: file of gold labels that add to what is known of the sources' errors; lines of
-            `{"key": PROBLEM_ID, "step": INDEX, "verdict": "correct"}`, or a kind of error as the verdict.
+            `{"key": PROBLEM_ID, "step": INDEX, "verdict": "correct"}`, or a kind of error as the verdict; the
+            `annotations.jsonl` of data_synth.annotate is one.
     """
 
     trees: Path

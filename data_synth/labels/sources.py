@@ -1,13 +1,15 @@
-"""The sources of verdicts that labels are made from: finished runs of data_synth.judge, and a file of gold labels."""
+"""The sources of verdicts that labels are made from: finished runs of data_synth.judge, persons, and a file of gold
+labels."""
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Container, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from data_synth.annotations.journal import ANNOTATIONS, StepLabels, read_labels
 from data_synth.injected.tree import INJECTED_FILE, is_injected
 from data_synth.judges.config import JUDGEMENTS
 from data_synth.judges.store import SUMMARY
@@ -15,15 +17,15 @@ from data_synth.judges.store import VERDICTS as SPOKEN
 from data_synth.search.tree import read_solutions
 from vlprm.errors import UserError
 from vlprm.labels.fusion import INJECTED
-from vlprm.labels.sources import VERDICTS, Reliability, SourceReliability, declared
+from vlprm.labels.sources import Reliability, SourceReliability, declared
 from vlprm.runs.folder import json_object, refuse_other_inputs
 from vlprm.runs.index import entries
-from vlprm.runs.journal import read_records, record_at, refuse_unfinished
+from vlprm.runs.journal import record_at, refuse_unfinished
 from vlprm.schema import Problem, StepTree, Verdict, structured
 
 
 @dataclass(frozen=True)
-class _Source:
+class _Judge:
     """A run of data_synth.judge: its file, what the source is, its declared rates, whether it judges a step by its
     premises alone, and where each tree's record is."""
 
@@ -33,21 +35,64 @@ class _Source:
     local: bool
     places: Mapping[str, int]
 
-    def record(self, problem_id: str) -> dict[str, Any] | None:
+    def verdicts(self, tree: StepTree) -> list[Verdict | None]:
+        """The verdict on each node, or None."""
+        record = self._record(tree.problem_id)
+        if record is None:
+            return [None] * len(tree.nodes)
+        said = record["verdicts"]
+        if len(said) != len(tree.nodes):
+            raise UserError(
+                f"{self.file} has {len(said)} verdicts on the {len(tree.nodes)} steps of {tree.problem_id}; judge"
+                " the trees again"
+            )
+        return [None if v is None else structured(Verdict, v, f"a verdict on {tree.problem_id}") for v in said]
+
+    def read(self, problem_id: str) -> list[int] | None:
+        """The leaves of the solutions that it read; None if it read none of this problem."""
+        record = self._record(problem_id)
+        return list(record["solutions"]) if record else None
+
+    def _record(self, problem_id: str) -> dict[str, Any] | None:
         return record_at(self.file, self.places[problem_id]) if problem_id in self.places else None
 
 
-class Judgements:
-    """Verdicts of finished runs of data_synth.judge, by source, read one tree at a time. A source has the name of its
-    folder. UserError if two have one name, a run is not finished, judged other trees or never spoke, or its declared
-    rates are not between 0 and 1."""
+@dataclass(frozen=True)
+class _Person:
+    """A run of data_synth.annotate, as far as it is."""
 
-    def __init__(self, folders: Sequence[Path], trees: list[Path]) -> None:
+    file: Path
+    labels: StepLabels
+    rates: SourceReliability | None
+    kind: str = "a person"
+    local: bool = False
+
+    def verdicts(self, tree: StepTree) -> list[Verdict | None]:
+        """The verdict on each node, or None."""
+        said = self.labels.of(tree)
+        return [said.get(node) for node in range(len(tree.nodes))]
+
+    def read(self, problem_id: str) -> None:
+        """A person labels single steps, which leaves open from which solutions training learns."""
+
+
+class Judgements:
+    """Verdicts of finished runs of data_synth.judge, and of persons (data_synth.annotate), by source, read one tree at
+    a time. A source has the name of its folder. UserError if two have one name, a judge is not finished, one spoke
+    about other trees or never, or its declared rates are not between 0 and 1."""
+
+    def __init__(self, folders: Sequence[Path], trees: list[Path], problems: Container[str]) -> None:
         names = Counter([folder.resolve().name for folder in folders] + [INJECTED] * is_injected(trees))
         if twice := [name for name, count in names.items() if count > 1]:
             raise UserError(f"two sources are named {twice[0]!r} after their folders; rename one folder")
-        self.files = [folder / JUDGEMENTS for folder in folders]
-        self._sources = {path.parent.resolve().name: _opened(path, trees) for path in self.files}
+        opened = (
+            _person(folder / ANNOTATIONS, trees, problems)
+            if (folder / ANNOTATIONS).exists()
+            else _judge(folder / JUDGEMENTS, trees)
+            for folder in folders
+        )
+        self._sources = {source.file.parent.resolve().name: source for source in opened}
+        self.files = [source.file for source in self._sources.values()]
         self._told = {name: (source.kind, source.rates) for name, source in self._sources.items()}
         self._share = 0.0  # of a tree's steps that may be injected
         if INJECTED in names:
@@ -75,19 +120,7 @@ class Judgements:
 
     def of(self, tree: StepTree) -> dict[str, list[Verdict | None]]:
         """Each source's verdict on each node of a tree, or None."""
-        return {name: self._verdicts(source, tree) for name, source in self._sources.items()}
-
-    def _verdicts(self, source: _Source, tree: StepTree) -> list[Verdict | None]:
-        record = source.record(tree.problem_id)
-        if record is None:
-            return [None] * len(tree.nodes)
-        said = record["verdicts"]
-        if len(said) != len(tree.nodes):
-            raise UserError(
-                f"{source.file} has {len(said)} verdicts on the {len(tree.nodes)} steps of {tree.problem_id}; judge"
-                " the trees again"
-            )
-        return [None if v is None else structured(Verdict, v, f"a verdict on {tree.problem_id}") for v in said]
+        return {name: source.verdicts(tree) for name, source in self._sources.items()}
 
     def solutions(self, problem: Problem, tree: StepTree) -> list[int]:
         """Leaves of the solutions that all sources read, in the first one's order; those of the first one if they share
@@ -102,8 +135,8 @@ class Judgements:
         return [*read[:2], *injected, *read[2:]]
 
     def _read(self, problem: Problem, tree: StepTree) -> list[int]:
-        records = (source.record(tree.problem_id) for source in self._sources.values())
-        read = [list(record["solutions"]) for record in records if record]
+        leaves = (source.read(tree.problem_id) for source in self._sources.values())
+        read = [found for found in leaves if found is not None]
         if not read:
             return read_solutions(problem, tree)
         return [leaf for leaf in read[0] if all(leaf in other for other in read)] or read[0]
@@ -115,7 +148,15 @@ def _of_injected(trees: Sequence[Path]) -> tuple[str, SourceReliability | None]:
     return str(told["maker"]), _declared(path, told["rates"], local=False)
 
 
-def _opened(path: Path, trees: list[Path]) -> _Source:
+def _person(path: Path, trees: list[Path], problems: Container[str]) -> _Person:
+    refuse_other_inputs(path.parent, trees)
+    labels = read_labels(path, problems)
+    if not labels:
+        raise UserError(f"{path} has no verdict on any step; leave this source out of judgements")
+    return _Person(path, labels, _declared(path, labels.rates, local=False))
+
+
+def _judge(path: Path, trees: list[Path]) -> _Judge:
     refuse_unfinished(path, "data_synth.judge")
     refuse_other_inputs(path.parent, trees)
     places: dict[str, int] = {}
@@ -126,7 +167,7 @@ def _opened(path: Path, trees: list[Path]) -> _Source:
         spoke = spoke or bool(entry.note[SPOKEN])
     if not spoke:
         raise UserError(f"{path} has no verdict on any step; leave this source out of judgements")
-    return _Source(path, kind, _declared(path, rates, local), local, places)
+    return _Judge(path, kind, _declared(path, rates, local), local, places)
 
 
 def _declared(path: Path, rates: Mapping[str, float] | None, local: bool) -> SourceReliability | None:
@@ -138,37 +179,10 @@ def _declared(path: Path, rates: Mapping[str, float] | None, local: bool) -> Sou
         raise UserError(f"{path}: {error}") from error
 
 
-class Gold:
-    """Gold labels by problem and step. UserError names a line that is not a gold label."""
-
-    def __init__(self, path: Path | None, problems: Sequence[str]) -> None:
-        self._path = path
-        self._labels: dict[str, dict[int, Verdict]] = {}
-        known = set(problems)
-        if path is not None and not path.exists():
-            raise UserError(f"there is no gold file {path}; give one, or leave out gold")
-        for number, record in enumerate(read_records(path) if path else (), 1):
-            key, step, verdict = (record.get(name) for name in ("key", "step", "verdict"))
-            if verdict not in VERDICTS or type(step) is not int:
-                raise UserError(
-                    f"{path}, line {number} is not a gold label; write key, step (an index) and verdict (one of"
-                    f" {', '.join(VERDICTS)})"
-                )
-            if key not in known:
-                raise UserError(f"{path}, line {number}: the trees have no problem {key!r}; remove the line")
-            kind = None if verdict == "correct" else verdict
-            self._labels.setdefault(key, {})[step] = Verdict(kind is None, kind)
-
-    def of(self, tree: StepTree) -> dict[int, Verdict]:
-        """The gold labels of a tree's nodes. UserError if a step does not exist."""
-        labels = self._labels.get(tree.problem_id, {})
-        if unknown := [step for step in labels if not 0 <= step < len(tree.nodes)]:
-            raise UserError(
-                f"{self._path} has a gold label for step {unknown[0]} of {tree.problem_id}, which has"
-                f" {len(tree.nodes)} steps, from 0; correct it"
-            )
-        return labels
-
-    def __bool__(self) -> bool:
-        """Whether there are gold labels."""
-        return bool(self._labels)
+def gold_labels(path: Path | None, problems: Container[str]) -> StepLabels:
+    """The gold labels in a file; without a file, none. UserError names a line that is not a label."""
+    if path is None:
+        return StepLabels(Path(), {})
+    if not path.exists():
+        raise UserError(f"there is no gold file {path}; give one, or leave out gold")
+    return read_labels(path, problems)

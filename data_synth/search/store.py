@@ -134,10 +134,14 @@ class TreeRun:
 
     def every(self, nth: int, but: Container[str] = ()) -> Iterator[Searched]:
         """Yield every n-th tree, except those of the problems `but`; the others are not read."""
-        for row in self._order[::nth]:
-            _, number, byte = map(int, self._places[row])
-            if self._keys[row] not in but:
-                yield searched(record_at(self.files[number], byte), self.folder / IMAGES)
+        for at in range(0, len(self), nth):
+            if self._keys[self._order[at]] not in but:
+                yield self.tree(at)
+
+    def tree(self, at: int) -> Searched:
+        """The tree at this index in the run's order."""
+        _, number, byte = map(int, self._places[self._order[at]])
+        return searched(record_at(self.files[number], byte), self.folder / IMAGES)
 
 
 def tree_files(folder: Path) -> list[Path]:

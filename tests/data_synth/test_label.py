@@ -127,8 +127,8 @@ def test_sources_that_cannot_be_used_are_named(run: Path) -> None:
     refused("two sources are named 'judgements' after their folders; rename one", folder, run / "x" / "judgements")
     for line, said in [
         ({"key": "chart@1/test/99", "step": 0, "verdict": "correct"}, r"line 1: the trees have no problem 'chart@1/te"),
-        ({"key": problem, "step": 0, "verdict": "right"}, r"line 1 is not a gold label; write key, step"),
-        ({"key": problem, "step": True, "verdict": "correct"}, r"line 1 is not a gold label"),
+        ({"key": problem, "step": 0, "verdict": "right"}, r"line 1 is not a label of a step; write key, step"),
+        ({"key": problem, "step": True, "verdict": "correct"}, r"line 1 is not a label of a step"),
     ]:
         refused(said, folder, gold=json.dumps(line) + "\n")
     refused(
@@ -142,9 +142,7 @@ def test_sources_that_cannot_be_used_are_named(run: Path) -> None:
 def test_gold_for_a_step_that_does_not_exist_is_refused(run: Path) -> None:
     gold = run / "gold.jsonl"
     gold.write_text(json.dumps({"key": PROBLEMS[0].id, "step": 999, "verdict": "perception"}) + "\n")
-    with pytest.raises(
-        ValueError, match=r"gold label for step 999 of chart@1/test/000000, which has \d+ steps, from 0"
-    ):
+    with pytest.raises(ValueError, match=r"label of step 999 of chart@1/test/000000, which has \d+ steps, from 0"):
         label.main(LabelConfig(run / "trees", run / "labels", (run / "judgements",), gold=gold))
 
 

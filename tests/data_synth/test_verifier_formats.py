@@ -168,9 +168,15 @@ def written(source: Path, to: str, **changes: Any) -> list[dict[str, Any]]:
 def test_pairs_share_all_steps_but_the_last(tree: Path) -> None:
     (pair,) = written(tree, "dpo")
     prompt = read_rows(tree)[0]["prompt"]
-    assert pair["prompt"] == [user(f"<image>\n{prompt}")]
-    assert pair["chosen"] == [{"role": "assistant", "content": "3 red\n\n3 + 1 = 4"}]
-    assert pair["rejected"] == [{"role": "assistant", "content": "3 red\n\n3 + 1 = 5"}]
+    parts = {
+        name: [(turn["role"], turn["content"]) for turn in pair[name]] for name in ("prompt", "chosen", "rejected")
+    }
+    image = {"type": "image", "text": None}
+    assert parts == {
+        "prompt": [("user", [image, {"type": "text", "text": prompt}])],
+        "chosen": [("assistant", [{"type": "text", "text": "3 red\n\n3 + 1 = 4"}])],
+        "rejected": [("assistant", [{"type": "text", "text": "3 red\n\n3 + 1 = 5"}])],
+    }
     assert len(pair["images"]) == 1
     (tree.parent / "dpo.parquet").unlink()
     with pytest.raises(ValueError, match=r"no row .* can be written as dpo"):
@@ -183,3 +189,10 @@ def test_messages_hold_a_turn_per_labelled_step(tree: Path) -> None:
     assert signs == [["+", "+"], ["+", "-"]]
     text = "".join(turn["content"] for turn in rows[0]["messages"])
     assert text.count("<image>") == len(rows[0]["images"]) == 1
+    page = Path("docs/datasets.md").read_text()
+    described = json.loads(page.partition("```json\n")[2].partition("```")[0])["steps"]
+    assert set(rows[0]) == set(described["columns"].values())
+    tags = described["tags"]
+    fields = {tags.pop("role_tag"), tags.pop("content_tag")}
+    assert all(set(turn) == fields for turn in rows[0]["messages"])
+    assert {turn["role"] for turn in rows[0]["messages"]} == set(tags.values())

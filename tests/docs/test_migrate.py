@@ -1,4 +1,5 @@
-"""The commands of docs/migrate.md: conversions run on rows of each format, training commands are parsed."""
+"""The commands of docs/migrate.md: conversions run on rows of each format; of training commands the settings are parsed
+and the rows are read."""
 
 from __future__ import annotations
 
@@ -14,7 +15,7 @@ import pytest
 from data_synth import convert
 from data_synth.formats.config import ConvertConfig
 from train.reward.config import PrmConfig
-from vlprm.data.dataset import read_rows
+from vlprm.data.trl_format import TrainingRows
 from vlprm.runs.config import parse
 from vlprm.runs.recipes import recipe
 from vlprm.tasks import TASKS
@@ -65,11 +66,9 @@ def test_the_commands_of_a_section_run(title: str, tmp_path: Path, monkeypatch: 
         if words[2] == "data_synth.convert":
             convert.main(parse(ConvertConfig, words[3:]))
     (config,) = trained
-    if config.dataset.suffix == ".parquet":
-        (row,) = read_rows(config.dataset)
-        assert (row["completions"], row["labels"]) == (["3 red", "so 4"], [1.0, 0.0])
-    else:
-        assert config.dataset == Path(name)
+    (row,) = TrainingRows(config.dataset)  # as training reads them
+    assert (row["prompt"], row["completions"], row["labels"]) == ("How many?", ["3 red", "so 4"], [1.0, 0.0])
+    assert len(row["images"]) == ("image" in ROWS[title])
 
 
 def test_every_recipe_of_the_page_exists() -> None:

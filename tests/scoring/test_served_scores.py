@@ -333,6 +333,27 @@ def opened(folder: Path, config: ServerConfig) -> None:
     asyncio.run(enter())
 
 
+@pytest.mark.parametrize(
+    ("version", "refused"),
+    [("0.11.2", True), ("0.9.1.post2", True), ("0.12.0", False), ("0.32.0", False), ("1.0.0rc1", False),
+     ("0.1.dev1+g55307", False), (None, False)],
+)  # fmt: skip
+def test_a_vllm_that_pools_too_few_tokens_is_refused(
+    version: str | None, refused: bool, server: StandIn, made: Callable[..., Path]
+) -> None:
+    server.version = version
+    said = rf"runs vLLM {version}, which leaves out .* with vLLM 0\.12 or later" if refused else "does not score as"
+    with pytest.raises(ValueError, match=said):
+        opened(made("step"), config_of(server))
+    assert bool(server.asked) != refused
+
+
+def test_a_verdict_head_needs_no_pooling_of_the_server(server: StandIn, made: Callable[..., Path]) -> None:
+    server.version = "0.11.0"
+    with pytest.raises(ValueError, match="does not score as"):
+        opened(made("verdict"), config_of(server))
+
+
 def test_what_cannot_be_served_is_refused(server: StandIn, made: Callable[..., Path], backbone: Path) -> None:
     with pytest.raises(ValueError, match="has a head that reads surprise, which servers do not compute; score it"):
         opened(made("step", reads_surprise=True), config_of(server))

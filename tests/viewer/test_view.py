@@ -84,7 +84,8 @@ def test_other_addresses_name_nothing(server: PageServer, path: str, status: int
 
 
 def test_nothing_can_be_sent_to_it(server: PageServer) -> None:
-    assert asked(server, "/", method="POST")[0] == 501
+    assert asked(server, "/problem?at=0", method="POST")[0] == 400
+    assert asked(server, "/problem?at=0", "evil.example", method="POST")[0] == 421
 
 
 def test_text_of_models_is_json_to_the_letter(server: PageServer) -> None:

@@ -43,6 +43,11 @@ COMMANDS: dict[str, Command] = {
         "data_synth.judges.config:JudgeConfig",
         "collect a judge's verdicts on the steps of search trees",
     ),
+    "annotate": Command(
+        "data_synth.annotate",
+        "data_synth.annotations.config:AnnotateConfig",
+        "confirm or override step labels in the browser, beside the image",
+    ),
     "inject": Command(
         "data_synth.inject",
         "data_synth.injected.config:InjectConfig",

@@ -66,19 +66,21 @@ def open_run(
     inputs: Sequence[Path] = (),
     served: Sequence[Path] = (),
     fixed: Container[str] = (),
+    free: Container[str] = (),
 ) -> None:
     """Put `config.yaml`, `inputs.json` and `env.json` into a run folder. `served`: checkpoint folders of served models,
     whose weights may not be on this machine.
 
     UserError if the folder has results of another config or other input files, because continuing would mix two runs.
-    Settings that do not change results (`vlprm.runs.resume.FREE`) may differ, except those in `fixed`.
+    Settings that do not change results (`vlprm.runs.resume.FREE`, and those in `free`) may differ, except those in
+    `fixed`.
     """
     prints = {str(path): fingerprint(path) for path in inputs}
     prints |= {str(path): fingerprint(path, weights=False) for path in served}
     _make(folder)
     continues = _has_work(folder)
     if continues and (folder / CONFIG).exists():
-        refuse_other_settings(folder, (folder / CONFIG).read_text(), config_text, fixed)
+        refuse_other_settings(folder, (folder / CONFIG).read_text(), config_text, fixed, free)
     if continues and (folder / INPUTS).exists():
         refuse_changed_inputs(folder, json_object(folder / INPUTS), prints)
     write_atomically(folder / CONFIG, config_text)

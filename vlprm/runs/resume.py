@@ -18,20 +18,24 @@ FREE = frozenset({
 LONGEST = 60  # characters of a value in a message
 
 
-def result_settings(settings: Any, fixed: Container[str] = ()) -> Any:
+def result_settings(settings: Any, fixed: Container[str] = (), free: Container[str] = ()) -> Any:
     """Settings without those that do not change results, at every level. Of server addresses, only whether there are
-    any is kept. `fixed` are free settings that change the results of this stage."""
+    any is kept. `fixed` are free settings that change the results of this stage, `free` further ones that do not."""
     if not isinstance(settings, Mapping):
         return settings
     kept = {
-        name: result_settings(value, fixed) for name, value in settings.items() if name not in FREE or name in fixed
+        name: result_settings(value, fixed, free)
+        for name, value in settings.items()
+        if name in fixed or not (name in FREE or name in free)
     }
     return {**kept, "base_urls": "given" if kept["base_urls"] else "none"} if "base_urls" in kept else kept
 
 
-def refuse_other_settings(folder: Path, old: str, new: str, fixed: Container[str] = ()) -> None:
+def refuse_other_settings(
+    folder: Path, old: str, new: str, fixed: Container[str] = (), free: Container[str] = ()
+) -> None:
     """UserError if the run in a folder, given as the text of its config, has other settings; it names them."""
-    before, now = (result_settings(yaml.safe_load(text), fixed) or {} for text in (old, new))
+    before, now = (result_settings(yaml.safe_load(text), fixed, free) or {} for text in (old, new))
     if differences := _differences(before, now):
         raise UserError(
             f"{folder} holds a run with another config ({'; '.join(differences)}); choose another folder or remove it"

@@ -19,6 +19,7 @@ the server's token count differs from this process's, it serves another folder, 
 from __future__ import annotations
 
 import logging
+import re
 from collections.abc import Hashable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -42,13 +43,17 @@ from vlprm.schema import Problem, Step, StepScore
 from vlprm.scoring import Scored
 from vlprm.scoring.scored_tree import of_all
 from vlprm.scoring.tree import ProblemKey, problem_key
-from vlprm.serving.client import Answer, Failure, Kind, Message, Servers, unanswered
+from vlprm.serving.client import Answer, Failure, Kind, Message, Servers, unanswered, vllm_version
 from vlprm.serving.config import ServerConfig
 from vlprm.serving.messages import ZOOMS_DIFFER, messages, probe_problem, probe_steps, tools_of, with_question
 from vlprm.serving.two_tokens import asked_for, first_of_two
 
 log = logging.getLogger(__name__)
 
+# Earlier releases of vLLM do not surely have its pull request 28194: without it, a pooled prompt whose beginning is in
+# the prefix cache has no outputs for the tokens of that beginning. A build from source (0.1.dev...) is not compared.
+OLDEST = (0, 12)
+_RELEASE = re.compile(r"(\d+)\.(\d+)(?!.*dev)")
 ROUNDING = 1e-3  # tolerance of a sum of probabilities, for half precision
 
 Scores = list[StepScore | None]
@@ -82,6 +87,8 @@ class ServedScorer:
     async def check(self) -> None:
         """UserError that names a server which returns no scores, or which reads other tokens than `inputs` makes, with
         a zoom or without."""
+        if self.head == "step":
+            await self._refuse_old_servers()
         problem = probe_problem(self.inputs)
         for steps in probe_steps(self.inputs, problem):
             row = self.inputs.row(problem, steps)
@@ -93,6 +100,15 @@ class ServedScorer:
                     what = f"does not score as {self.config.model!r}"
                     raise UserError(unanswered(server, failure, what, f"serve {self.folder} as {__name__} says"))
                 await self.servers.learn_names(server, self._body(problem, steps), self.kind)
+
+    async def _refuse_old_servers(self) -> None:
+        for server in self.servers.each:
+            version = await vllm_version(server)
+            if version and (found := _RELEASE.match(version)) and (int(found[1]), int(found[2])) < OLDEST:
+                raise UserError(
+                    f"the server {server.url} runs vLLM {version}, which leaves out the outputs of tokens that its"
+                    f" prefix cache holds; serve {self.folder} with vLLM {'.'.join(map(str, OLDEST))} or later"
+                )
 
     async def score_steps(self, solutions: Sequence[tuple[Problem, Sequence[Step]]]) -> list[Scores]:
         """One list per solution, one score per step. A score is None if the step cannot be read, its text would be

@@ -236,6 +236,19 @@ async def _is_vllm(server: Server) -> bool:
     return any(getattr(model, "owned_by", "") == "vllm" for model in models.data or ())
 
 
+async def vllm_version(server: Server) -> str | None:
+    """The version that a vLLM says it has; None for another server."""
+    try:
+        text = await server.client.with_options(timeout=10.0).get(
+            f"{server.url.removesuffix('/v1')}/version", cast_to=str
+        )
+        said = json.loads(text)
+    except (openai.OpenAIError, ValueError, RecursionError):
+        return None
+    version = said.get("version") if isinstance(said, dict) else None
+    return version if isinstance(version, str) else None
+
+
 def unanswered(server: Server, failure: Failure, what: str, start: str) -> str:
     """The message about a server that fails a first small call: `what` it does not do, and how to `start` it."""
     url = server.url

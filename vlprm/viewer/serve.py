@@ -1,4 +1,4 @@
-"""Serve a page with too many problems for one file, on this machine only.
+"""Serve pages on this machine only: `LocalServer`, and with it a page with too many problems for one file.
 
 The facts of all problems are read when the server starts and kept as text (some hundred bytes per problem); everything
 else is read on request. There are four addresses, none of which names a file:
@@ -33,18 +33,16 @@ log = logging.getLogger(__name__)
 SMALL = 4_000  # maximum bytes of an image in the list
 LARGE = 400_000
 Answer = tuple[str, bytes]  # media type and body
-JSON = "application/json"
+JSON, HTML = "application/json", "text/html; charset=utf-8"
+LONGEST = 1 << 16  # bytes of what a page may send
 
 
-class PageServer(ThreadingHTTPServer):
-    """Serves one run's page on the loopback address at `url`. UserError if it cannot listen on the port."""
+class LocalServer(ThreadingHTTPServer):
+    """Answers on the loopback address at `url`. UserError if it cannot listen on the port."""
 
     daemon_threads = True
 
-    def __init__(self, port: int, title: str, sections: Sequence[Markup], problems: Problems) -> None:
-        self.page = render_served(title, sections, problems).encode()
-        self.problems = problems
-        self.facts = [_facts(problems, at) for at in range(len(problems))]
+    def __init__(self, port: int) -> None:
         self.lock = Lock()  # a source of problems reads files and need not be thread-safe
         try:
             super().__init__(("127.0.0.1", port), _Handler)
@@ -64,8 +62,26 @@ class PageServer(ThreadingHTTPServer):
 
     def answer(self, path: str, number: Callable[[str], int]) -> Answer | None:
         """The media type and body at an address, whose parameters `number` reads; None for an unknown address."""
+        raise NotImplementedError
+
+    def take(self, path: str, sent: dict[str, Any]) -> Answer | None:
+        """Take what the page sent to an address, and answer; None if nothing can be sent there."""
+        return None
+
+
+class PageServer(LocalServer):
+    """Serves one run's page."""
+
+    def __init__(self, port: int, title: str, sections: Sequence[Markup], problems: Problems) -> None:
+        self.page = render_served(title, sections, problems).encode()
+        self.problems = problems
+        self.facts = [_facts(problems, at) for at in range(len(problems))]
+        super().__init__(port)
+
+    def answer(self, path: str, number: Callable[[str], int]) -> Answer | None:
+        """The page, its facts, a problem or an image."""
         if path == "/":
-            return "text/html; charset=utf-8", self.page
+            return HTML, self.page
         if path == "/facts":
             first = number("from")
             return JSON, b"[" + b",".join(self.facts[first : first + number("count")]) + b"]"
@@ -74,8 +90,7 @@ class PageServer(ThreadingHTTPServer):
             return JSON, json.dumps(problem_json(view, images), allow_nan=False).encode()
         if path == "/image":
             _, images = self._read(number("at"))
-            shown = thumbnail(images[number("index")], SMALL if number("small") else LARGE)
-            return media_type(shown), shown
+            return image_answer(images, number)
         return None
 
     def _read(self, at: int) -> tuple[ProblemView, tuple[bytes, ...]]:
@@ -83,19 +98,46 @@ class PageServer(ThreadingHTTPServer):
             return self.problems.view(at), self.problems.images(at)
 
 
+def image_answer(images: Sequence[bytes], number: Callable[[str], int]) -> Answer:
+    """The image that the parameters `index` and `small` name, as a file that the page shows."""
+    shown = thumbnail(images[number("index")], SMALL if number("small") else LARGE)
+    return media_type(shown), shown
+
+
 class _Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
-    server: PageServer
+    server: LocalServer
 
     def do_GET(self) -> None:
+        asked = urlsplit(self.path)
+        self._answer(lambda: self.server.answer(asked.path, _numbers(asked.query)))
+
+    def do_POST(self) -> None:
+        self._answer(lambda: self.server.take(urlsplit(self.path).path, self._sent()))
+
+    def _sent(self) -> dict[str, Any]:
+        """The JSON object that the page sent. A page of another site may send requests here too, but not with this
+        type and under our own origin."""
+        self.close_connection = True  # what is not read would be taken for the next request
+        length = self.headers.get("Content-Length", "")
+        origins = {f"http://{host}" for host in self.server.hosts}
+        if self.headers.get("Origin") not in origins or self.headers.get("Content-Type") != JSON:
+            raise UserError("only the page of this server can send something")
+        if not (length.isascii() and length.isdigit() and int(length) <= LONGEST):
+            raise UserError(f"send at most {LONGEST} bytes")
+        sent = json.loads(self.rfile.read(int(length)))
+        if not isinstance(sent, dict):
+            raise UserError("send a JSON object")
+        return sent
+
+    def _answer(self, asked: Callable[[], Answer | None]) -> None:
         # Against DNS rebinding: another site's name may resolve to this machine, but its Host header gives it away.
         if self.headers.get("Host") not in self.server.hosts:
             return self._send(
                 HTTPStatus.MISDIRECTED_REQUEST, "text/plain", b"this server answers for this machine alone"
             )
-        asked = urlsplit(self.path)
         try:
-            answer = self.server.answer(asked.path, _numbers(asked.query))
+            answer = asked()
         except LookupError as error:
             return self._send(HTTPStatus.NOT_FOUND, "text/plain", f"there is no {error}".encode())
         except ValueError as error:

@@ -38,7 +38,7 @@ function walkBar(at) {
 }
 
 // The images, and a function that lights up a region on the image that it is of.
-function pictures(at, problem) {
+function pictures(at, problem, widest = WIDEST, highest = HIGHEST) {
   const box = element("div", { class: "pictures" });
   const regions = [];
   const zooms = zoomRegions(problem);
@@ -48,7 +48,7 @@ function pictures(at, problem) {
       return;
     }
     const img = element("img", { alt: `image ${i + 1} of the problem`, src: imageAddress(at, i, image.key, false) });
-    const fit = Math.min(WIDEST / image.width, HIGHEST / image.height, LARGEST);
+    const fit = Math.min(widest / image.width, highest / image.height, LARGEST);
     img.style.width = `${image.width * (fit >= 2 ? Math.floor(fit) : fit)}px`; // whole pixels of a small image stay sharp
     img.classList.toggle("small", fit >= 2);
     const here = zooms.filter(([, region]) => (region.image ?? 0) === i);
