@@ -113,6 +113,9 @@ def effects(rows: Sequence[dict[str, Any]]) -> dict[str, Effect]:
         "counts less soft": less("counts"),
         "stop less keep": less("stop after the first error"),
         "kinds less none": less("no error kinds", -1),
+        "ranks less none, self": less("self: ranks"),
+        "value less none, self": less("self: value"),
+        "concentration less counts, self": less("self: counts, concentration learned"),
     }
 
 

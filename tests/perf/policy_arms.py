@@ -18,6 +18,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from tests.perf.results import Effect
 from vlprm.answers import is_correct
 from vlprm.model.loading import load_policy
 from vlprm.policy import Request
@@ -128,6 +129,11 @@ def gain(after_SP: Array, before_SP: Array) -> dict[str, Any]:
             means.append(np.nanmean(drawn))
     low, high = np.quantile(means, [0.025, 0.975])
     return {"gain": float(np.nanmean(differences_SP)), "ci": [float(low), float(high)]}
+
+
+def effect_of(gained: Mapping[str, Any], problems: int, seeds: int) -> Effect:
+    """A gain as the effect of a claim."""
+    return Effect(gained["gain"], *gained["ci"], "points", problems, seeds)
 
 
 def metric_lines(run: Path) -> list[dict[str, Any]]:

@@ -25,8 +25,20 @@ from typing import Any
 
 import pyarrow.parquet as pq
 
-from tests.perf.policy_arms import Job, Measures, arguments, gain, mean_of, metric_lines, sized, solved, table, tell
-from tests.perf.results import FOLDER, write_result
+from tests.perf.policy_arms import (
+    Job,
+    Measures,
+    arguments,
+    effect_of,
+    gain,
+    mean_of,
+    metric_lines,
+    sized,
+    solved,
+    table,
+    tell,
+)  # fmt: skip
+from tests.perf.results import FOLDER, Effect, write_result
 from train import grpo, prm
 from train.policy.grpo_config import GrpoConfig, TermConfig, ValidationConfig
 from train.reward.config import PrmConfig
@@ -94,7 +106,17 @@ def main() -> None:
         tell([job for name in asked.settings for job in jobs_of(name, asked)])
         return
     rows = [row for name in asked.settings for row in rows_of_setting(name, asked)]
-    write_result("policy_learning", rows, headline(rows))
+    write_result("policy_learning", rows, headline(rows), effects(rows, asked))
+
+
+def effects(rows: Sequence[Mapping[str, Any]], asked: argparse.Namespace) -> dict[str, Effect]:
+    """What the claims compare: each arm less the outcome alone."""
+    return {
+        f"{row['setting']}, {row['arm']}: {measure} over outcome": effect_of(found, asked.problems, asked.seeds)
+        for row in rows
+        for measure in ("right", "all_right")
+        if (found := row.get(f"{measure}_over_outcome", {})).get("gain") is not None
+    }
 
 
 def jobs_of(name: str, asked: argparse.Namespace) -> list[Job]:

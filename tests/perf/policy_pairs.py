@@ -21,7 +21,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from tests.perf.policy_arms import Job, Measures, arguments, gain, mean_of, sized, solved, table, tell
+from tests.perf.policy_arms import Job, Measures, arguments, effect_of, gain, mean_of, sized, solved, table, tell
 from tests.perf.results import FOLDER, write_result
 from train import dpo, sft
 from train.policy import pairs
@@ -70,7 +70,13 @@ def main() -> None:
         "points_over_right_paths": (of[VALUE]["gain"] - of[RIGHT_PATHS]["gain"], 0.0),
         "points_of_random_labels": (of[RANDOM]["gain"], 0.0),
     }
-    write_result("policy_pairs", rows, headline)
+    size = asked.problems, asked.seeds
+    effects = {
+        "pairs less base": effect_of(of[VALUE], *size),
+        "pairs less random labels": effect_of(of[VALUE]["over_random_labels"], *size),
+        "right paths less base": effect_of(of[RIGHT_PATHS], *size),
+    }
+    write_result("policy_pairs", rows, headline, effects)
 
 
 def folder_of(arm: str, seed: int, asked: argparse.Namespace) -> Path:

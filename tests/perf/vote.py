@@ -14,7 +14,7 @@ from typing import Any
 
 from eval.compare import main as compare
 from eval.tables.config import CompareConfig
-from tests.perf.results import FOLDER, write_result
+from tests.perf.results import FOLDER, Effect, write_result
 from vlprm.runs.folder import json_object
 
 DEMO = Path("runs/demo")
@@ -24,7 +24,21 @@ WORLDS = {"stranger": "demo", "self": "self"}  # the names of their reward model
 def main() -> None:
     compare(CompareConfig((DEMO / "eval", DEMO / "self/eval"), FOLDER / "vote"))
     results = json_object(FOLDER / "vote/results.json")
-    write_result("vote", rows_of(results), headline(results))
+    write_result("vote", rows_of(results), headline(results), effects(results))
+
+
+def effects(results: dict[str, Any]) -> dict[str, Effect]:
+    """What the claims compare: best of N less the vote, with the same candidates and for the vote's FLOPs."""
+    found = {}
+    for world, model in WORLDS.items():
+        title = f"best of N by {model}"
+        differences = {f"{world} less vote": results["rows"][title]["difference"]}
+        for row in results["equal_cost"]:
+            if (row["title"], row["unit"]) == (title, "FLOPs"):
+                differences[f"{world} less vote at equal FLOPs"] = row["at_cost_of_vote"]["difference"]
+        for key, ends in differences.items():
+            found[key] = Effect(*(100 * end for end in ends), "points", results["problems"])
+    return found
 
 
 def rows_of(results: dict[str, Any]) -> list[dict[str, Any]]:
