@@ -104,7 +104,10 @@ class ProblemFile:
 
 def gold_answer(answer: str, answer_type: AnswerType, choices: Sequence[str], name: str) -> str:
     """The gold answer in the form in which solutions are compared with it. Among choices it is read like a solution's
-    answer: `B`, `(B)` or the option's text. ProblemError if it is none of the choices, or not of its type."""
+    answer: `B`, `(B)` or the option's text. ProblemError if it is none of the choices, or not of its type, or if two
+    choices are the same."""
+    if twice := next((text for text in choices if choices.count(text) > 1), None):
+        raise ProblemError("bad_choices", f"{name}: two of its choices are {twice!r}; give each its own text")
     if choices:
         gold = Options(choices, answer_type).whole(answer)
         if gold is None:
