@@ -16,7 +16,7 @@ from eval.runs.config import SolveConfig
 from eval.runs.models import open_models, refuse_missing_models
 from eval.runs.views import candidate_view
 from vlprm.answers import is_correct
-from vlprm.data.problem_file import gold_answer
+from vlprm.data.problem_file import check_choices, gold_answer
 from vlprm.errors import UserError
 from vlprm.images import check_aspect, content_hash, open_image
 from vlprm.prompts import with_options
@@ -46,8 +46,11 @@ def main(config: SolveConfig) -> None:
 
 
 def problem_of(config: SolveConfig) -> Problem:
-    """The problem to solve. UserError if an image is missing, unreadable or too narrow, or if the answer is none of the
-    choices or does not have its type."""
+    """The problem to solve. UserError if the question is empty, if an image is missing, unreadable or too narrow, if
+    there is one choice alone, or if the answer is none of the choices or does not have its type."""
+    if not config.question.strip():
+        raise UserError("--question is empty; write the question about the images")
+    check_choices(config.choices, "--choices")
     answer = config.answer
     gold = None if answer is None else gold_answer(answer, config.answer_type, config.choices, "--answer")
     images = []

@@ -24,6 +24,8 @@ from vlprm.steps import split_steps
     [
         ({"image": (Path("nowhere.png"),)}, "there is no image nowhere.png; give the path of a PNG or JPEG file"),
         ({"image": (Path("README.md"),)}, "README.md cannot be read"),
+        ({"question": " "}, "--question is empty; write the question about the images"),
+        ({"choices": ("red",)}, "--choices: give 2 to 26 choices, or none; the number is now 1"),
         (
             {"reward_model": None},
             "best_of_n needs a reward model; set reward_model to a checkpoint folder of train.prm",

@@ -70,8 +70,7 @@ class ProblemFile:
                 "answer_type", f"{problem_id}: unknown answer type {answer_type!r}; known: {', '.join(CANONICAL)}"
             )
         choices = record.get("choices") or []
-        if not isinstance(choices, list) or not all(isinstance(text, str) for text in choices) or len(choices) > 26:
-            raise ProblemError("bad_choices", f"{problem_id}: its choices must be a list of at most 26 strings")
+        check_choices(choices, problem_id)
         gold = gold_answer(record["answer"], answer_type, choices, problem_id)
         names = record.get("images")
         if not isinstance(names, list) or not names:
@@ -102,12 +101,19 @@ class ProblemFile:
         return data
 
 
-def gold_answer(answer: str, answer_type: AnswerType, choices: Sequence[str], name: str) -> str:
-    """The gold answer in the form in which solutions are compared with it. Among choices it is read like a solution's
-    answer: `B`, `(B)` or the option's text. ProblemError if it is none of the choices, or not of its type, or if two
-    choices are the same."""
+def check_choices(choices: Any, name: str) -> None:
+    """ProblemError if there are choices, but not 2 to 26 different texts."""
+    if not isinstance(choices, (list, tuple)) or not all(isinstance(text, str) and text.strip() for text in choices):
+        raise ProblemError("bad_choices", f"{name}: its choices must be a list of texts")
+    if len(choices) == 1 or len(choices) > 26:
+        raise ProblemError("bad_choices", f"{name}: give 2 to 26 choices, or none; the number is now {len(choices)}")
     if twice := next((text for text in choices if choices.count(text) > 1), None):
         raise ProblemError("bad_choices", f"{name}: two of its choices are {twice!r}; give each its own text")
+
+
+def gold_answer(answer: str, answer_type: AnswerType, choices: Sequence[str], name: str) -> str:
+    """The gold answer in the form in which solutions are compared with it. Among choices it is read like a solution's
+    answer: `B`, `(B)` or the option's text. ProblemError if it is none of the choices, or not of its type."""
     if choices:
         gold = Options(choices, answer_type).whole(answer)
         if gold is None:
