@@ -124,8 +124,8 @@ LABELS = {"mc": "Monte Carlo counts", "judge": "judge", "fused": "the two fused"
 
 
 def selector_name(name: str) -> str:
-    """The name of a selector or search method; a method from outside the package keeps its own."""
-    return METHOD_NAMES.get(name, words(name))
+    """The name of a selector or search method; a method from outside the package keeps its own, a module or a path."""
+    return METHOD_NAMES.get(name) or (name if "." in name else words(name))
 
 
 def selector_note(name: str, aggregation: str) -> str:
