@@ -107,7 +107,7 @@ def test_a_pools_right_candidates_are_learnt(tmp_path: Path) -> None:
         Solution(problem.id, (BLUE,), "99", "answer", 3),
     )
     cut = Solution(problem.id, (READ,), None, "length", 3)
-    candidates = [{"solution": to_json(one), "right": None, "scores": []} for one in (right, wrong, cut)]
+    candidates = [{"solution": to_json(one)} for one in (right, wrong, cut)]
     record = {"key": "k", "at": 0, "problem": problem.id, "method": "pool", "candidates": candidates}
     records = Records(tmp_path / "records.jsonl")
     records.append([record])

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from vlprm.errors import UserError
 from vlprm.runs.journal import iterate_finished, placed_records, record_at, refuse_unfinished
 from vlprm.schema import Solution, StepScore, from_json
 
+T = TypeVar("T")
 RECORDS = "records.jsonl"
 PARAMETERS = "parameters.json"  # number of parameters of each model
 POOL = "pool"  # the `method` of records with a pool of whole solutions
@@ -31,29 +32,26 @@ class StoredCandidate:
 def stored_pools(folder: Path) -> list[tuple[str, list[Solution]]]:
     """The id and the candidates of each problem, in the order of the run; a failed problem has none. UserError if the
     run has not ended or has no pool."""
-    return [(problem, [one.solution for one in pool]) for problem, pool in stored_candidates(folder)]
+    return _pools(folder, lambda stored: from_json(Solution, stored["solution"]))
 
 
 def stored_candidates(folder: Path) -> list[tuple[str, list[StoredCandidate]]]:
     """As `stored_pools`, with rewards and whether answers are right."""
-    pools = sorted(_pools(folder), key=lambda pool: pool[0])
+    return _pools(folder, _candidate)
+
+
+def _candidate(stored: Mapping[str, Any]) -> StoredCandidate:
+    scores = tuple(score and StepScore(**score) for score in stored["scores"])
+    return StoredCandidate(from_json(Solution, stored["solution"]), stored["right"], scores)
+
+
+def _pools(folder: Path, read: Callable[[Mapping[str, Any]], T]) -> list[tuple[str, list[T]]]:
+    """What `read` makes of the candidates of each problem."""
+    records = iterate_finished(folder / RECORDS, "eval.run")
+    pools = [(r["at"], r["problem"], list(map(read, r["candidates"]))) for r in records if r["method"] == POOL]
     if not pools:
         raise _no_pool(folder)
-    return [(problem, candidates) for _, problem, candidates in pools]
-
-
-def _pools(folder: Path) -> Iterator[tuple[int, str, list[StoredCandidate]]]:
-    for record in iterate_finished(folder / RECORDS, "eval.run"):
-        if record["method"] == POOL:
-            candidates = [
-                StoredCandidate(
-                    from_json(Solution, c["solution"]),
-                    c["right"],
-                    tuple(score and StepScore(**score) for score in c["scores"]),
-                )
-                for c in record["candidates"]
-            ]
-            yield record["at"], record["problem"], candidates
+    return [(problem, candidates) for _, problem, candidates in sorted(pools, key=lambda pool: pool[0])]
 
 
 @dataclass(frozen=True)
