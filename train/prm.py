@@ -23,7 +23,7 @@ from train.reward import card, plan
 from train.reward.checks import check
 from train.reward.config import PrmConfig
 from train.reward.curves import Curves
-from train.reward.model import new_model, parameter_groups, trainable
+from train.reward.model import new_model, parameter_groups, provenance_of, trainable
 from train.reward.planning import split_rows
 from train.reward.trainer import Batches, StepTrainer, one_sentence
 from vlprm.model.checkpoint_config import FILE_NAME
@@ -107,12 +107,8 @@ def save(config: PrmConfig, checkpoint: Checkpoint, trainer: Trainer) -> None:
         return
     provenance = {
         "command": f"python -m train.prm --config {config.run.name}/config.yaml",
-        "backbone": config.backbone,
         "license": card.license_of(config.backbone),
-        "surprise": config.surprise,
-        "extra_outputs": config.loss.extra_outputs,
-        "critiques": config.loss.critique > 0,
-        "seed": config.seed,
+        **provenance_of(config),
         "data_hash": "+".join(sha256_of(path)[:16] for path in config.datasets),
         "optimizer_steps": trainer.state.global_step,
         **(backbone_provenance(config.backbone, config.run) if config.lora_rank else {}),

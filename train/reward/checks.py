@@ -36,9 +36,10 @@ def check(config: PrmConfig) -> None:
     refuse_missing_tracker(config.report_to)
     if config.prompt_template not in (None, *TEMPLATES):
         raise UserError(f"unknown prompt template {config.prompt_template!r}; give one of {', '.join(TEMPLATES)}")
-    _check_critiques(config, with_overrides(checkpoint_config_of(folder), config).critiques)
+    overridden = with_overrides(declared, config)
+    _check_critiques(config, overridden.critiques)
     if config.min_pixels is not None or config.max_pixels is not None:
-        load_inputs(folder, with_overrides(checkpoint_config_of(folder), config))  # refuses impossible limits
+        load_inputs(folder, overridden)  # refuses impossible limits
     if config.head == "verdict" or config.loss.critique:
         _check_branches(config)
 

@@ -101,6 +101,11 @@ class LossConfig:
     vocabulary: bool = False
 
     @property
+    def reads_labels(self) -> bool:
+        """Whether a term learns from the labels of single steps."""
+        return bool(self.steps or self.siblings or self.value or self.ranks)
+
+    @property
     def extra_outputs(self) -> tuple[str, ...]:
         """The outputs of the step head that are learnt beside the classes."""
         learned = {"value": self.value > 0, "concentration": self.concentration == "learned"}

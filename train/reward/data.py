@@ -23,6 +23,7 @@ from vlprm.schema import Step, StepLabel
 KIND_INDEX = {None: -1, "perception": OUTPUTS.index("perception"), "action": OUTPUTS.index("perception"),
               "reasoning": OUTPUTS.index("reasoning")}  # fmt: skip
 Example = Tree  # the solutions that make one row
+Critiques = Sequence[tuple[int, str]]  # the index of a criticised step, and the critique
 
 
 @dataclass(frozen=True)
@@ -58,14 +59,14 @@ def learnable(tree: Tree, loss: LossConfig) -> Tree:
 def _is_learnt(path: LabelledPath, loss: LossConfig) -> bool:
     if loss.candidates and path.right is not None:
         return True
-    if not (loss.steps or loss.siblings or loss.value or loss.ranks):  # critiques alone
+    if not loss.reads_labels:  # critiques alone
         return bool(taught(path, loss))
     return any(_target(label, loss, path.problem.id) != IGNORE for label in path.labels)
 
 
 def lacking(loss: LossConfig) -> str:
     """What a dataset without learnable solutions lacks, with the fix."""
-    if not (loss.steps or loss.siblings or loss.value or loss.ranks):
+    if not loss.reads_labels:
         if loss.critiques == "judge":
             return "a judge that gives reasons and agrees with the labels; set loss.critiques: labels, or ask a judge"
         return "a step to criticise; set loss.critique: 0 and loss.steps: 1, or label more steps"
@@ -83,18 +84,18 @@ def examples_of(tree: Tree, config: RowsConfig) -> list[Example]:
 
 def lengths(example: Example, inputs: InputBuilder, loss: LossConfig) -> tuple[int, int]:
     """Number of tokens of an example's row, and of its longest path."""
-    return token_lengths(_nodes(example, inputs, loss))
-
-
-def _nodes(example: Example, inputs: InputBuilder, loss: LossConfig) -> list[Node]:
     steps, place, parents = _merged(example)
+    return token_lengths(_nodes(example, steps, parents, inputs, _critiques(example, place, inputs, loss)))
+
+
+def _nodes(
+    example: Example, steps: Sequence[Step], parents: Sequence[int], inputs: InputBuilder, critiques: Critiques
+) -> list[Node]:
     question = inputs.config.critiques.question
-    return inputs.tree_nodes(example[0].problem, steps, parents, question, _critiques(example, place, inputs, loss))
+    return inputs.tree_nodes(example[0].problem, steps, parents, question, critiques)
 
 
-def _critiques(
-    example: Example, place: dict[int, int], inputs: InputBuilder, loss: LossConfig
-) -> list[tuple[int, str]]:
+def _critiques(example: Example, place: dict[int, int], inputs: InputBuilder, loss: LossConfig) -> Critiques:
     return critiques_of(example, place, inputs.config.critiques, loss) if loss.critique else []
 
 
@@ -132,9 +133,10 @@ def labelled_row(
 ) -> LabelledRow:
     """The labelled row of an example. UserError on a target outside [0, 1]."""
     problem = example[0].problem
-    _, place, parents = _merged(example)
+    steps, place, parents = _merged(example)
     labels = _labels(example)
-    nodes = _nodes(example, inputs, loss)
+    critiques = _critiques(example, place, inputs, loss)
+    nodes = _nodes(example, steps, parents, inputs, critiques)
     share = Counter(node for path in example for node in path.nodes)
     share_of = [share[n] for n in place]
     targets = tuple(_target(labels[n], loss, problem.id) for n in place)
@@ -148,7 +150,7 @@ def labelled_row(
         wrong=wrong,
         counts=tuple((labels[n].mc_correct, labels[n].mc_valid) for n in place),
         weights=tuple(share[n] * weights.get((kind, w), 1.0) for n, w in zip(place, wrong, strict=True)),
-        taught=_taught(nodes, _taught_weights(_critiques(example, place, inputs, loss), share_of, inputs, loss)),
+        taught=_taught(nodes, _taught_weights(critiques, share_of, inputs, loss)),
         siblings=_sibling_pairs(targets, wrong, parents) if loss.siblings else (),
         candidates=_candidate_pairs(example) if loss.candidates else (),
         paths=tuple(tuple(place[n] for n in path.nodes) for path in example) if loss.candidates else (),
@@ -177,7 +179,7 @@ def _labels(example: Example) -> dict[int, StepLabel]:
 
 
 def _taught_weights(
-    critiques: Sequence[tuple[int, str]], share: Sequence[int], inputs: InputBuilder, loss: LossConfig
+    critiques: Critiques, share: Sequence[int], inputs: InputBuilder, loss: LossConfig
 ) -> list[list[float]]:
     """Per critique, the weight of each id and of the end of the turn: the number of solutions that share the criticised
     step, times the weight of the id's part."""

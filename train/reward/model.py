@@ -102,15 +102,19 @@ def model_of_shards(folder: Path) -> tuple[Checkpoint, CheckpointConfig]:
     model = trainable(config, checkpoint)
     _read_shards(folder, _stored_weights(model))
     made = Checkpoint(model.merge_and_unload() if config.lora_rank else model, checkpoint.inputs)
-    provenance = {
+    provenance = {**provenance_of(config), "optimizer_steps": int(folder.name.rpartition("-")[2])}
+    return made, replace(checkpoint.config, aggregation=config.aggregation, provenance=provenance)
+
+
+def provenance_of(config: PrmConfig) -> dict[str, Any]:
+    """What `vlprm.json` says of a model's training, and what loading its adapters and asking for critiques need."""
+    return {
         "backbone": config.backbone,
         "surprise": config.surprise,
         "extra_outputs": config.loss.extra_outputs,
         "critiques": config.loss.critique > 0,
         "seed": config.seed,
-        "optimizer_steps": int(folder.name.rpartition("-")[2]),
     }
-    return made, replace(checkpoint.config, aggregation=config.aggregation, provenance=provenance)
 
 
 def _stored_weights(model: Any) -> dict[str, Tensor]:
