@@ -22,7 +22,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from vlprm.policy import Policy, Request, all_answers
 from vlprm.prompts import CritiqueTemplate
@@ -145,23 +145,12 @@ async def right_probability(
     """The probability that the last step is called right rather than wrong, read where the verdict begins: the mean
     over `n` sampled reasons if these come first (ThinkPRM, arXiv 2504.16828), else from one pass. None if no critique
     reaches its verdict, or the policy does not know the probability."""
+    request = Request(problem, tuple(steps), n, key, seed, temperature, template.max_tokens, asked=template.question)
     reasons = [""]
     if template.verdict_last:
-        asked = Request(problem, tuple(steps), n, key, seed, temperature, template.max_tokens, asked=template.question)
-        reasons = [c.text for c in await engine.sample(asked) if not c.incomplete]
+        reasons = [written.text for written in await engine.sample(request) if not written.incomplete]
     answers = await all_answers(
-        engine.sample(
-            Request(
-                problem,
-                tuple(steps),
-                1,
-                f"{key}/verdict/{i}",
-                seed,
-                max_tokens=1,
-                asked=template.question,
-                between=texts,
-            )
-        )
+        engine.sample(replace(request, n=1, key=f"{key}/verdict/{i}", temperature=1.0, max_tokens=1, between=texts))
         for i, written in enumerate(reasons)
         if (texts := verdict_texts(written, template))
     )

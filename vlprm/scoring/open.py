@@ -8,6 +8,7 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from functools import partial
 
 from vlprm.errors import UserError
+from vlprm.model.checkpoint_config import CheckpointConfig
 from vlprm.model.loading import checkpoint_config_of, checkpoint_folder, placement
 from vlprm.model.reward_loading import load_reward_model
 from vlprm.policy import Policy
@@ -62,19 +63,23 @@ async def open_scorer(models: Sequence[ModelConfig], scorer: ScorerConfig = Scor
 async def open_critic(model: ModelConfig) -> AsyncIterator[Policy]:
     """Open a model that writes critiques: a reward model that learnt it, or a policy, which is asked as it is.
     UserError if it never learnt to."""
-    refuse_untaught(model)
-    if model.is_served or checkpoint_config_of(checkpoint_folder(model.checkpoint)).head == "none":
+    declared = _declared(model)
+    _refuse_untaught(model, declared)
+    if model.is_served or declared.head == "none":
         async with open_policy(model) as engine:
             yield engine
     else:
         yield LocalPolicy(load_reward_model(model.checkpoint, *placement(model.device, model.dtype)))
 
 
-def refuse_untaught(model: ModelConfig) -> None:
+def _declared(model: ModelConfig) -> CheckpointConfig:
+    return checkpoint_config_of(checkpoint_folder(model.checkpoint, weights=False))
+
+
+def _refuse_untaught(model: ModelConfig, declared: CheckpointConfig) -> None:
     """UserError if the model never learnt to write critiques. A model that follows instructions is asked in words."""
-    checkpoint_config = checkpoint_config_of(checkpoint_folder(model.checkpoint, weights=False))
-    follows = checkpoint_config.head == "none" and checkpoint_config.prompt_template != "plain@1"
-    if not checkpoint_config.provenance.get("critiques", follows):
+    follows = declared.head == "none" and declared.prompt_template != "plain@1"
+    if not declared.provenance.get("critiques", follows):
         raise UserError(
             f"{model.checkpoint} never learnt to write critiques; give a reward model that train.prm trained with"
             ' loss.critique: 1 (configs/demo/critic.yaml); if it did learn them, declare "provenance":'
@@ -84,7 +89,7 @@ def refuse_untaught(model: ModelConfig) -> None:
 
 def critique_template_of(model: ModelConfig) -> CritiqueTemplate:
     """How the model's checkpoint is asked for critiques."""
-    return checkpoint_config_of(checkpoint_folder(model.checkpoint, weights=not model.is_served)).critiques
+    return _declared(model).critiques
 
 
 @asynccontextmanager
