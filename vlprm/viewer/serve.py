@@ -14,6 +14,7 @@ from __future__ import annotations
 import json
 import logging
 import sys
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -37,7 +38,7 @@ JSON, HTML = "application/json", "text/html; charset=utf-8"
 LONGEST = 1 << 16  # bytes of what a page may send
 
 
-class LocalServer(ThreadingHTTPServer):
+class LocalServer(ThreadingHTTPServer, ABC):
     """Answers on the loopback address at `url`. UserError if it cannot listen on the port."""
 
     daemon_threads = True
@@ -60,9 +61,9 @@ class LocalServer(ThreadingHTTPServer):
         if not isinstance(sys.exception(), ConnectionError):
             super().handle_error(request, client_address)
 
+    @abstractmethod
     def answer(self, path: str, number: Callable[[str], int]) -> Answer | None:
         """The media type and body at an address, whose parameters `number` reads; None for an unknown address."""
-        raise NotImplementedError
 
     def take(self, path: str, sent: dict[str, Any]) -> Answer | None:
         """Take what the page sent to an address, and answer; None if nothing can be sent there."""
