@@ -278,9 +278,15 @@ def structured(cls: type[T], body: Any, problem: str) -> T:
     try:
         return _converter.structure(body, cls)
     except cattrs.BaseValidationError as error:
-        found = [said.partition(" @ $") for said in cattrs.transform_error(error, format_exception=_reason)]
-        reasons = "; ".join(f"{at.strip('.')}: {said}" if at else said for said, _, at in found)
-        raise SchemaError(f"{problem}: {reasons}") from error
+        reasons = map(_placed, cattrs.transform_error(error, format_exception=_reason))
+        raise SchemaError(f"{problem}: {'; '.join(reasons)}") from error
+
+
+def _placed(said: str) -> str:
+    """A message of cattrs with the name of its field first, once."""
+    reason, _, at = said.partition(" @ $")
+    field = f"{at.strip('.')}: " if at else ""
+    return reason if reason.startswith(field) else field + reason
 
 
 def _reason(error: BaseException, kind: Any) -> str:

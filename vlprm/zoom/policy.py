@@ -61,7 +61,7 @@ class ZoomPolicy:
 
     def __post_init__(self) -> None:
         if not (self.min_side >= 1 and 1 <= self.max_aspect <= 200 and self.padding >= 0 and self.enlarge >= 1):
-            raise UserError("give min_side >= 1, max_aspect from 1 to 200, padding >= 0 and enlarge >= 1")
+            raise UserError("zoom: give min_side >= 1, max_aspect from 1 to 200, padding >= 0 and enlarge >= 1")
         if min(self.max_zooms, self.max_images, self.max_crop_tokens, self.max_crop_pixels) < 0:
             raise UserError("zoom: limits must be 0 or more")
         if self.enlarge > 1 and not self.max_crop_pixels:
