@@ -120,11 +120,13 @@ def labelled(folder: Path, size: int) -> Path:
 
 
 def pools_of(prm: Path, each: int) -> list[Pool]:
-    """The candidates of the test problems with this reward model's scores. Samples are the same for all models."""
+    """The candidates of the test problems, which are sampled once, with this reward model's scores."""
     demo = parse(RunConfig, ["--config", "configs/demo/eval.yaml"])
     sets = tuple(replace(problems, problems=each) for problems in demo.benchmarks)
-    run = prm.parent / f"{prm.name}_eval_{each}"
-    evaluate(replace(demo, run=run, reward_model=ModelConfig(str(prm)), whole=False, benchmarks=sets))
+    sampled, run = FOLDER / "label_curve" / f"pool_{each}", prm.parent / f"{prm.name}_eval_{each}"
+    asked = replace(demo, reward_model=None, whole=False, benchmarks=sets)
+    evaluate(replace(asked, run=sampled, methods=("self_consistency",)))
+    evaluate(replace(asked, run=run, reward_model=ModelConfig(str(prm)), pool=sampled))
     return list(read_runs([run], pools=True, steps=True)[0].pools.values())
 
 

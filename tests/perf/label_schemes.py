@@ -1,5 +1,5 @@
 """Disputed choices of labels and losses, measured in the built-in world: the demo's reward model is trained with each
-change on the demo's labels, and measured on the demo's candidates, which are sampled again.
+change on the demo's labels, and measured on the demo's stored candidates.
 
     make demo && python -m tests.perf.label_schemes        (about four minutes per scheme on two cores)
 
@@ -124,7 +124,8 @@ def measured(name: str, scheme: Scheme, right: dict[str, Any]) -> dict[str, Any]
     folder = FOLDER / "label_schemes" / name.replace(": ", "_").replace(" ", "_")
     trained(folder / "prm", scheme)
     demo = parse(RunConfig, ["--config", "configs/demo/eval.yaml"])
-    evaluate(replace(demo, run=folder / "eval", reward_model=ModelConfig(str(folder / "prm")), whole=False))
+    asked = replace(demo, run=folder / "eval", reward_model=ModelConfig(str(folder / "prm")), whole=False)
+    evaluate(replace(asked, pool=DEMO / "eval"))
     pools = list(read_runs([folder / "eval"], pools=True, steps=True)[0].pools.values())
     steps, chosen = measures.steps(pools, AGGREGATION), measures.selection(pools, AGGREGATION)
     right[name] = np.array(measures.rightness(pools, AGGREGATION)[f"prm_{AGGREGATION}"])

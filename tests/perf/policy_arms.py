@@ -136,6 +136,24 @@ def effect_of(gained: Mapping[str, Any], problems: int, seeds: int) -> Effect:
     return Effect(gained["gain"], *gained["ci"], "points", problems, seeds)
 
 
+def effects_of(
+    rows: Sequence[Mapping[str, Any]],
+    of: str,
+    measures: Sequence[str],
+    rivals: Sequence[str],
+    asked: argparse.Namespace,
+) -> dict[str, Effect]:
+    """The gains of each row's arm over its rivals, as the effects of claims. `of` is the column that says where the arm
+    was tried."""
+    return {
+        f"{row[of]}, {row['arm']}: {measure} over {rival}": effect_of(found, asked.problems, asked.seeds)
+        for row in rows
+        for measure in measures
+        for rival in rivals
+        if (found := row.get(f"{measure}_over_{rival}", {})).get("gain") is not None
+    }
+
+
 def metric_lines(run: Path) -> list[dict[str, Any]]:
     """The lines of a run's metrics."""
     return [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]

@@ -29,7 +29,7 @@ from tests.perf.policy_arms import (
     Job,
     Measures,
     arguments,
-    effect_of,
+    effects_of,
     gain,
     mean_of,
     metric_lines,
@@ -38,7 +38,7 @@ from tests.perf.policy_arms import (
     table,
     tell,
 )  # fmt: skip
-from tests.perf.results import FOLDER, Effect, write_result
+from tests.perf.results import FOLDER, write_result
 from train import grpo, prm
 from train.policy.grpo_config import GrpoConfig, TermConfig, ValidationConfig
 from train.reward.config import PrmConfig
@@ -106,17 +106,12 @@ def main() -> None:
         tell([job for name in asked.settings for job in jobs_of(name, asked)])
         return
     rows = [row for name in asked.settings for row in rows_of_setting(name, asked)]
-    write_result("policy_learning", rows, headline(rows), effects(rows, asked))
-
-
-def effects(rows: Sequence[Mapping[str, Any]], asked: argparse.Namespace) -> dict[str, Effect]:
-    """What the claims compare: each arm less the outcome alone."""
-    return {
-        f"{row['setting']}, {row['arm']}: {measure} over outcome": effect_of(found, asked.problems, asked.seeds)
-        for row in rows
-        for measure in ("right", "all_right")
-        if (found := row.get(f"{measure}_over_outcome", {})).get("gain") is not None
-    }
+    write_result(
+        "policy_learning",
+        rows,
+        headline(rows),
+        effects_of(rows, "setting", ("right", "all_right"), ("outcome",), asked),
+    )
 
 
 def jobs_of(name: str, asked: argparse.Namespace) -> list[Job]:

@@ -35,7 +35,7 @@ from tests.perf.policy_arms import (
     Job,
     Measures,
     arguments,
-    effect_of,
+    effects_of,
     gain,
     mean_of,
     metric_lines,
@@ -43,7 +43,7 @@ from tests.perf.policy_arms import (
     table,
     tell,
 )  # fmt: skip
-from tests.perf.results import FOLDER, Effect, write_result
+from tests.perf.results import FOLDER, write_result
 from train import grpo
 from train.policy.grpo_config import GrpoConfig, ValidationConfig
 from train.policy.lessons import Lesson, batch_lessons, lesson_row
@@ -102,18 +102,12 @@ def main() -> None:
     rows = [row for name in asked.starts for row in rows_of_start(name, asked)]
     for row in rows:
         print(json.dumps(row))
-    write_result("policy_looking", rows, headline(rows), effects(rows, asked))
-
-
-def effects(rows: Sequence[dict[str, Any]], asked: argparse.Namespace) -> dict[str, Effect]:
-    """What the claims compare: each arm less its start, and less the outcome alone."""
-    return {
-        f"{row['start']}, {row['arm']}: {measure} over {rival}": effect_of(found, asked.problems, asked.seeds)
-        for row in rows
-        for measure in ("right", "used")
-        for rival in ("start", "outcome")
-        if (found := row.get(f"{measure}_over_{rival}", {})).get("gain") is not None
-    }
+    write_result(
+        "policy_looking",
+        rows,
+        headline(rows),
+        effects_of(rows, "start", ("right", "used"), ("start", "outcome"), asked),
+    )
 
 
 def jobs_of(name: str, asked: argparse.Namespace) -> list[Job]:
