@@ -74,7 +74,7 @@ class Rounds:
 def _trajectory(record: dict[str, Any], path: Path) -> dict[str, Any]:
     told = record.get("trajectory", {})
     if missing := {"problem_id", "steps", "given", "answer", "stop"} - told.keys():
-        raise UserError(f"{path} is no round of this version of train.grpo: it lacks {', '.join(sorted(missing))}")
+        raise UserError(f"{path} was not written by this version of train.grpo: it lacks {', '.join(sorted(missing))}")
     return dict(told)
 
 

@@ -93,7 +93,7 @@ async def criticised(
     for i, (text, said) in enumerate(await step_critiques(*asked)):
         written = parse_critique(text, template)
         if said is None or written is None or (said.corrected is None) != (written.corrected is None):
-            unread += 1  # a correction that repeats the step is no verdict to learn
+            unread += 1  # a correction that repeats the step has no verdict to learn
         elif (said.corrected is None) != step.right:
             differ.append(text)
         elif policy is None or await _helps(step, said, config, policy, f"{key}/{i}"):

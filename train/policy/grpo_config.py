@@ -47,7 +47,7 @@ class GateConfig:
     """Of a right solution whose reward model's scores fall sharply, pay less (PS-GRPO).
 
     Args:
-        drop: relative fall of the score from one step to the next at which the outcome is gated; 0 is no gate.
+        drop: relative fall of the score from one step to the next at which the outcome is gated; 0 turns the gate off.
         keep: the outcome that a gated right solution is paid.
     """
 

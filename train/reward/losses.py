@@ -96,7 +96,7 @@ def count_nats(log_mean_N: Tensor, counts_N2: Tensor, learned_N: Tensor | None, 
 
 
 def beta_binomial(log_mean_N: Tensor, counts_N2: Tensor, rollouts: float | Tensor) -> Tensor:
-    """Log-likelihood (N,) of counts (right, valid) under a Beta-Binomial with this mean and a concentration of so many
+    """Log-likelihood (N,) of counts (right, valid) under a Beta-Binomial with this mean and a concentration in
     `rollouts`, without the constant binomial coefficient."""
     right_N, all_N = counts_N2.double().unbind(-1)  # float32 loses the differences of a high concentration
     mean_N = log_mean_N.double().exp().clamp(1e-4, 1 - 1e-4)

@@ -72,7 +72,7 @@ def item(row: RawItem) -> Item:
     """The item of a row."""
     part, final = row["_category"], row["final_answer"]
     if part not in PARTS:
-        raise UserError(f"{part!r} is no part of OlympiadBench with images and answers; those are {', '.join(PARTS)}")
+        raise UserError(f"{part!r} is not a part of OlympiadBench with images and answers, as {', '.join(PARTS)} are")
     if not final:
         raise UserError(f"{part}/{row['id']} has no final_answer; leave proofs out")
     _, _, subject, language, source = part.split("_")

@@ -18,7 +18,8 @@ from vlprm.steps import split_steps
 
 
 def read(item: Item, output: Output) -> Reading:
-    """The answer that our reader finds, compared with the gold answer. A comparison that took too long is no answer."""
+    """The answer that our reader finds, compared with the gold answer. A comparison that takes too long gives
+    no answer."""
     answer = extract_answer(split_steps(output.text), item.answer_type, item.options) if output.text.strip() else None
     right = None if answer is None else _same(answer, item.answer, item.answer_type)
     return Reading(None if right is None else answer, right is True)

@@ -71,7 +71,7 @@ def critic_reward(
     call all steps that.
     """
     if min(judgement, refinement) < 0 or not judgement + refinement:
-        raise UserError(f"judgement {judgement:g} and refinement {refinement:g} are no weights; give one above 0")
+        raise UserError(f"judgement {judgement:g} and refinement {refinement:g} are not weights; give one above 0")
     if bool(refinement) != bool(policy):
         raise UserError("a refinement needs a policy, and a policy a weight; give refinement and policy, or neither")
     form = critique_template(template)

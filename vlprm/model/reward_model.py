@@ -9,7 +9,7 @@ process reward without a trained head: Yuan et al., arXiv 2412.01981.)
 The class of a model with a step head is its backbone's class plus `score`, named `<Family>ForTokenClassification`:
 servers recognise this name, and transformers' loss lookup does not take it for a language model. The step
 head has the outputs correct, perception error and reasoning error, the verdict head correct and wrong. A step head may
-have extra outputs, which are no classes: *value* is the probability that a rollout from here ends right (OVM, arXiv
+have extra outputs that are not classes: *value* is the probability that a rollout from here ends right (OVM, arXiv
 2311.09724; AlphaMath, 2405.03553; beside `correct` in BiRM, 2503.04618), and *concentration* says how sure the model is
 of the share of right rollouts, in rollouts (BetaPRM, 2605.15529).
 """

@@ -14,8 +14,8 @@ from vlprm.tasks.synthetic import Claim, SyntheticFamily
 
 @dataclass(frozen=True)
 class ClaimSpan:
-    """A claim: characters `start` to `end` of a step's text, whether it is correct, and the true words. Of a reading
-    that does not have the scene's number of values, the whole is one claim without true words."""
+    """A claim: characters `start` to `end` of a step's text, whether it is correct, and the true words. A reading
+    that does not have the scene's number of values is one claim without true words."""
 
     start: int
     end: int

@@ -59,7 +59,7 @@ class Question:
 
 @dataclass(frozen=True)
 class Progress:
-    """Of `total` questions, `answered` have an answer, and `moot` more stand after a step that the person called wrong.
+    """`total` questions: `answered` have an answer, `moot` more stand after a step that the person called wrong.
     `next` is an open question."""
 
     answered: int
