@@ -8,6 +8,7 @@ import shlex
 import shutil
 import subprocess
 import sys
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pytest
@@ -23,6 +24,7 @@ from vlprm.data.dataset import read_rows
 from vlprm.model.checkpoint_config import FILE_NAME, CheckpointConfig, load_checkpoint_config
 from vlprm.model.families import FAMILIES
 from vlprm.model.reward_loading import load_reward_model, save_reward_model
+from vlprm.runs import cli
 from vlprm.runs.config import parse
 from vlprm.tasks import TASKS
 from vlprm.zoom.policy import REFUSALS, ZoomPolicy
@@ -38,14 +40,33 @@ SMALLER = {
 }
 
 
+Run = Callable[[Sequence[str]], str]
+
+
+@pytest.fixture
+def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Run:
+    """Runs `-m MODULE FLAGS` as `vlprm COMMAND FLAGS` in a folder that has the recipes, and returns what it prints. It
+    stays in this process, because a process of its own needs seconds for its imports."""
+    names = {command.module: name for name, command in cli.COMMANDS.items()}
+    monkeypatch.chdir(tmp_path)
+    for folder in ("configs", "docs"):
+        (tmp_path / folder).symlink_to(ROOT / folder)
+
+    def run(words: Sequence[str]) -> str:
+        monkeypatch.setattr(sys, "argv", ["vlprm", names[words[1]], *words[2:]])
+        capsys.readouterr()
+        cli.main()
+        return capsys.readouterr().out
+
+    return run
+
+
 @pytest.mark.slow
-@pytest.mark.timeout(900)
-def test_the_walk_from_a_dataset_to_a_scored_pool_runs(tmp_path: Path) -> None:
-    (tmp_path / "configs").symlink_to(ROOT / "configs")
+def test_the_walk_from_a_dataset_to_a_scored_pool_runs(tmp_path: Path, run: Run) -> None:
     commands = commands_of("training.md")
     assert len(commands) == 9
     for command in commands:
-        said = ran(tmp_path, smaller(command))
+        said = run(smaller(command))
         if "--dry_run" in command:
             assert "The first row" in said
     card = (tmp_path / "runs/walk/prm/README.md").read_text()
@@ -56,27 +77,24 @@ def test_the_walk_from_a_dataset_to_a_scored_pool_runs(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(900)
-def test_the_walk_from_trees_to_a_better_policy_runs(tmp_path: Path) -> None:
-    (tmp_path / "configs").symlink_to(ROOT / "configs")
+def test_the_walk_from_trees_to_a_better_policy_runs(tmp_path: Path, run: Run) -> None:
     commands = commands_of("policy.md")
     stages = [shlex.split(command)[2] for command in commands]
     assert stages == ["data_synth.trees", "data_synth.label", "train.pairs", "train.dpo", "train.sft", "train.sft"]
     for command in commands:
         fewer = ["--solved", "16"] if "cold_start" in command else []
-        ran(tmp_path, [*smaller(command), *fewer])
+        run([*smaller(command), *fewer])
     for run in ("dpo", "sft", "cold_start"):
         assert (tmp_path / "runs/policy" / run / FILE_NAME).exists()
 
 
 @pytest.mark.slow
-def test_the_plan_of_the_page_on_scale_is_printed(dataset: Path, tmp_path: Path) -> None:
+def test_the_plan_of_the_page_on_scale_is_printed(dataset: Path, tmp_path: Path, run: Run) -> None:
     """The page says what it prints for a backbone of 7 billion parameters, by the same names."""
     (tmp_path / "runs/walk/labels").mkdir(parents=True)
     shutil.copy(dataset, tmp_path / "runs/walk/labels/dataset.parquet")
-    (tmp_path / "configs").symlink_to(ROOT / "configs")
     (command,) = commands_of("scale.md")
-    said = ran(tmp_path, smaller(command))
+    said = run(smaller(command))
     (columns,) = re.findall(r"^GPUs  sharding .*", said, re.MULTILINE)
     page = (ROOT / "docs/scale.md").read_text()
     assert columns in page
@@ -86,11 +104,8 @@ def test_the_plan_of_the_page_on_scale_is_printed(dataset: Path, tmp_path: Path)
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(1200)
-def test_a_task_outside_the_package_goes_through_every_stage(tmp_path: Path) -> None:
-    for folder in ("configs", "docs"):
-        (tmp_path / folder).symlink_to(ROOT / folder)
-    said = {words[1]: ran(tmp_path, words) for words in map(smaller, commands_of("add_a_task.md"))}
+def test_a_task_outside_the_package_goes_through_every_stage(tmp_path: Path, run: Run) -> None:
+    said = {words[1]: run(words) for words in map(smaller, commands_of("add_a_task.md"))}
     stages = ["train.builtin", "data_synth.trees", "data_synth.judge", "data_synth.label", "train.prm"]
     assert list(said) == [*stages, "eval.run", "eval.report", "eval.table"]
     run = tmp_path / "runs/dominoes"
