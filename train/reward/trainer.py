@@ -14,6 +14,7 @@ from torch.utils.data import Dataset
 from transformers import EvalPrediction
 
 from train.loop.trainer import BatchTrainer, Parameters
+from train.loop.transfer import Batch
 from train.reward.batches import batch_rows, model_inputs
 from train.reward.config import LossConfig
 from train.reward.data import Example, LabelledRow, labelled_row
@@ -65,10 +66,10 @@ class Batches(Dataset[list[LabelledRow]]):
         """The problem of each example, batch after batch."""
         return [self.index.table["id"][int(n)].as_py() for batch in self.plan for n in self.index.problem_of(batch)]
 
-    def collate(self, items: list[list[LabelledRow]]) -> dict[str, Any]:
+    def collate(self, items: list[list[LabelledRow]]) -> Batch:
         """Tensors of one item (see `batch_rows`), and the `ids` of its problems."""
         (rows,) = items
-        return {**batch_rows(rows, self.inputs), "ids": [row.id for row in rows]}
+        return Batch(batch_rows(rows, self.inputs), ids=[row.id for row in rows])
 
 
 @contextmanager
