@@ -14,6 +14,7 @@ import dataclasses
 import json
 from collections.abc import Sequence
 from contextlib import AsyncExitStack
+from pathlib import Path
 from typing import Any
 
 from eval.pair_scores.asked import judged, judgements_of, orders_of, rewarded
@@ -99,7 +100,7 @@ def _record(config: PreferencesConfig, benchmark: PairBenchmark, found: PairSet,
     return records
 
 
-def _folders(config: PreferencesConfig) -> tuple[list[Any], list[Any]]:
+def _folders(config: PreferencesConfig) -> tuple[list[Path], list[Path]]:
     """The folders of the models in this process, and those of served ones; a served judge has none."""
     prompted = config.scorer.kind in FORMS
     models = [model for model in config.reward_model if not (prompted and model.is_served)]
