@@ -17,7 +17,7 @@ from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Any
 
-from eval.pair_scores.asked import judged, judgements_of, orders_of, rewarded
+from eval.pair_scores.asked import judged, orders_of, preferences_of, rewarded
 from eval.pair_scores.config import PreferencesConfig
 from eval.pair_scores.results import no_result, official, position, print_results
 from eval.step_scores.rows import chosen
@@ -68,19 +68,19 @@ def results_of(
     """The content of `results.json`."""
     answers = [len(orders_of(benchmark, pair, config.samples, config.seed)) if config.judge else 1 for pair in pairs]
     asked = list(zip(records, pairs, answers, strict=True))
-    judgements = [judgements_of(record, pair, config.aggregation, count) for record, pair, count in asked]
-    none = {**no_result(records, judgements), "official_rule": benchmark.no_result_rule}
+    preferences = [preferences_of(record, pair, config.aggregation, count) for record, pair, count in asked]
+    none = {**no_result(records, preferences), "official_rule": benchmark.no_result_rule}
     results: dict[str, Any] = {
         "benchmark": config.benchmark,
         "pairs": len(pairs),
-        "ties": sum(judgement == 0.5 for of_pair in judgements for judgement in of_pair),
+        "ties": sum(preference == 0.5 for of_pair in preferences for preference in of_pair),
         "no_result": none,
-        "official": official(benchmark, pairs, judgements),
+        "official": official(benchmark, pairs, preferences),
     }
     if config.judge:
         return results | {"position": position(pairs, records)}
     others = {
-        rule: measured(benchmark, pairs, [judgements_of(record, pair, rule) for record, pair, _ in asked])
+        rule: measured(benchmark, pairs, [preferences_of(record, pair, rule) for record, pair, _ in asked])
         for rule in AGGREGATIONS if rule != config.aggregation
     }  # fmt: skip
     accuracies = {rule: measures.get("accuracy") for rule, measures in others.items()}

@@ -11,7 +11,7 @@ from eval.pair_scores.config import PreferencesConfig
 from vlprm.errors import ProblemError, RecordError
 from vlprm.labels.judge import CONTROL_TOKEN, NoJudgement
 from vlprm.labels.preference import PREFERENCE_SCHEMA, preference_problem, prefers_first
-from vlprm.pair_benchmarks.pairs import Judgement, Pair, PairBenchmark, PairSet, pictures, said
+from vlprm.pair_benchmarks.pairs import Pair, PairBenchmark, PairSet, Preference, pictures, said
 from vlprm.policy import Continuation, Policy, Request, all_answers
 from vlprm.schema import Aggregation, Problem, Step
 from vlprm.scoring import Scorer
@@ -115,8 +115,10 @@ def orders_of(benchmark: PairBenchmark, pair: Pair, samples: int, seed: int) -> 
     return [drawn.randrange(2) for _ in range(samples)]
 
 
-def judgements_of(record: Mapping[str, Any], pair: Pair, aggregation: Aggregation, answers: int = 1) -> list[Judgement]:
-    """What a record says of its pair: one judgement of the rewards, or one per answer of the judge. A pair without a
+def preferences_of(
+    record: Mapping[str, Any], pair: Pair, aggregation: Aggregation, answers: int = 1
+) -> list[Preference]:
+    """What a record says of its pair: one preference of the rewards, or one per answer of the judge. A pair without a
     record of them has `answers` without a result."""
     if "rewards" in record:
         right, wrong = (aggregated(record["rewards"][k], aggregation) for k in (pair.better, 1 - pair.better))

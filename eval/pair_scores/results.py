@@ -11,39 +11,39 @@ from rich.console import Console
 from eval.step_scores.results import headline, interval_text, official_table
 from eval.step_scores.rows import intervals
 from vlprm.pair_benchmarks.counting import measured
-from vlprm.pair_benchmarks.pairs import Judgement, Pair, PairBenchmark
+from vlprm.pair_benchmarks.pairs import Pair, PairBenchmark, Preference
 from vlprm.viewer.tables import plain_table
 
 Record = Mapping[str, Any]
-Judgements = Sequence[Sequence[Judgement]]
+Preferences = Sequence[Sequence[Preference]]
 MAIN = "accuracy"
 
 
-def official(benchmark: PairBenchmark, pairs: Sequence[Pair], judgements: Judgements) -> dict[str, Any]:
+def official(benchmark: PairBenchmark, pairs: Sequence[Pair], preferences: Preferences) -> dict[str, Any]:
     """The accuracy by the official rule with 95% intervals. If something has no result, also that of the pairs with
     every result, and the worst case: what has no result is wrong."""
 
     def of(chosen: Sequence[int]) -> dict[str, float]:
-        return headline(measured(benchmark, [pairs[i] for i in chosen], [judgements[i] for i in chosen]), MAIN)
+        return headline(measured(benchmark, [pairs[i] for i in chosen], [preferences[i] for i in chosen]), MAIN)
 
-    row = {"measures": measured(benchmark, pairs, judgements), "ci": intervals(pairs, of)}
-    if any(None in of_pair for of_pair in judgements):
-        whole = [i for i, of_pair in enumerate(judgements) if None not in of_pair]
-        row["results_alone"] = measured(benchmark, [pairs[i] for i in whole], [judgements[i] for i in whole])
-        wrong = [[0.0 if judgement is None else judgement for judgement in of_pair] for of_pair in judgements]
+    row = {"measures": measured(benchmark, pairs, preferences), "ci": intervals(pairs, of)}
+    if any(None in of_pair for of_pair in preferences):
+        whole = [i for i, of_pair in enumerate(preferences) if None not in of_pair]
+        row["results_alone"] = measured(benchmark, [pairs[i] for i in whole], [preferences[i] for i in whole])
+        wrong = [[0.0 if preference is None else preference for preference in of_pair] for of_pair in preferences]
         row["were_no_results_false"] = measured(benchmark, pairs, wrong)
     return row
 
 
-def no_result(records: Sequence[Record], judgements: Judgements) -> dict[str, Any]:
-    """How many pairs have no result at all, how many judgements have none, and the causes of either."""
+def no_result(records: Sequence[Record], preferences: Preferences) -> dict[str, Any]:
+    """How many pairs have no result at all, how many preferences have none, and the causes of either."""
     causes: Counter[str] = Counter()
     for record in records:
         found = [record, *record.get("answers", ())]
         causes.update(one["no_result"] for one in found if "no_result" in one)
     return {
-        "pairs": sum(all(judgement is None for judgement in of_pair) for of_pair in judgements),
-        "judgements": sum(judgement is None for of_pair in judgements for judgement in of_pair),
+        "pairs": sum(all(preference is None for preference in of_pair) for of_pair in preferences),
+        "preferences": sum(preference is None for of_pair in preferences for preference in of_pair),
         "causes": dict(causes),
     }
 
@@ -72,7 +72,7 @@ def print_results(results: dict[str, Any]) -> None:
     console.print(f"{results['benchmark']}: {results['pairs']} pairs, {results['ties']} ties, which count half")
     if causes := none["causes"]:
         counts = ", ".join(f"{cause} {count}" for cause, count in causes.items())
-        console.print(f"{none['pairs']} pairs and {none['judgements']} judgements without a result ({counts})")
+        console.print(f"{none['pairs']} pairs and {none['preferences']} preferences without a result ({counts})")
         console.print(f"official rule for no result: {none['official_rule']}")
     console.print(official_table(results["official"], MAIN))
     if "aggregations" in results:

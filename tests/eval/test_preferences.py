@@ -168,7 +168,7 @@ def test_answers_that_cannot_be_read_are_no_result(tmp_path: Path, server: Stand
     assert {body["temperature"] for body in server.asked} == {0.7}
     assert results["official"]["measures"]["by_group"] == {"reasoning": {"pairs": 1, "accuracy": 1}}
     none = results["no_result"]
-    assert (none["pairs"], none["judgements"], none["causes"]) == (1, 3, {"control_token": 1})
+    assert (none["pairs"], none["preferences"], none["causes"]) == (1, 3, {"control_token": 1})
     server.reply = lambda body: completion(*['{"better": "C"}', "A is better", '{"better": "A"}'][: body.get("n", 1)])
     results = results_of(config(data, tmp_path / "unread", **asked))
     assert results["official"]["measures"] == {"by_group": {}}  # the pair has an answer that cannot be read

@@ -24,7 +24,7 @@ from tests.pair_benchmarks.rows import (
 from vlprm.errors import RecordError, UserError
 from vlprm.pair_benchmarks import PAIR_BENCHMARKS
 from vlprm.pair_benchmarks.counting import measured
-from vlprm.pair_benchmarks.pairs import Judgement, Pair, Picture, load_pairs, pictures, said
+from vlprm.pair_benchmarks.pairs import Pair, Picture, Preference, load_pairs, pictures, said
 
 WRITERS: dict[str, Callable[..., Path]] = {
     "mmrb2": write_mmrb2,
@@ -168,9 +168,9 @@ def test_a_folder_of_another_version_is_refused(tmp_path: Path) -> None:
 # --- the official rules
 
 
-def counted(name: str, *of_pairs: tuple[str, list[Judgement]]) -> dict[str, Any]:
+def counted(name: str, *of_pairs: tuple[str, list[Preference]]) -> dict[str, Any]:
     pairs = [Pair(str(n), str(n), "?", (), (("a",), ("b",)), 0, group) for n, (group, _) in enumerate(of_pairs)]
-    return measured(PAIR_BENCHMARKS[name], pairs, [judgements for _, judgements in of_pairs])
+    return measured(PAIR_BENCHMARKS[name], pairs, [preferences for _, preferences in of_pairs])
 
 
 def test_in_mmrb2_every_answer_counts() -> None:

@@ -1,4 +1,4 @@
-"""A verifier that lists wrong claims: the request of its public script, written out here, and what becomes of answers."""
+"""A verifier that lists wrong claims: the request of its public script, written out here, and what its answers give."""
 
 from __future__ import annotations
 
@@ -107,7 +107,11 @@ def test_a_step_with_a_part_of_a_claim_is_wrong(claims: list[str], wrong: list[b
 
 def test_what_cannot_be_read_is_no_result(checkpoint: str, server: StandIn) -> None:
     none, config = [None] * 3, config_of(server)
-    for text, reason in (("I think so", "stop"), ("<answer>['4']</answer>", "length"), ("<answer>['no']</answer>", "stop")):
+    for text, reason in (
+        ("I think so", "stop"),
+        ("<answer>['4']</answer>", "length"),
+        ("<answer>['no']</answer>", "stop"),
+    ):
         server.reply = answers(text, reason)
         assert scored(checkpoint, config)[0] == none
     server.reply = lambda body: (400, "application/json", "{}") if len(body["messages"]) > 1 else completion("yes")
@@ -123,12 +127,12 @@ def test_what_it_was_not_trained_for_is_refused(checkpoint: str, server: StandIn
     config = config_of(server)
     with pytest.raises(UserError, match="writes its verdict; serve it with vLLM"):
         load(checkpoint)
-    with pytest.raises(UserError, match="lists wrong claims; leave out scorer.kind critiques"):
+    with pytest.raises(UserError, match="lists wrong claims; leave out"):
         scored(checkpoint, config, kind="critiques")
     with pytest.raises(ProblemError, match="reads 1 image, not 2"):
         scored(checkpoint, config, problem=dataclasses.replace(PROBLEM, images=PROBLEM.images * 2))
     with pytest.raises(ProblemError, match="has a mark of the prompt"):
         scored(checkpoint, config, problem=dataclasses.replace(PROBLEM, question="<image> how many?"))
     (tmp_path / "prompt_design.py").write_text(f"system = {SYSTEM!r}\nasked = 'another'\n")
-    with pytest.raises(UserError, match="has another claude_input_prompt than perceval/prompts/prompt_design.py of"):
+    with pytest.raises(UserError, match="has another claude_input_prompt than"):
         scored(checkpoint, config)

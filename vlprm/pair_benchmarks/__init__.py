@@ -2,8 +2,8 @@
 
     benchmark = PAIR_BENCHMARKS["vl_rewardbench"]
     pairs = load_pairs(benchmark, None).pairs                   # from the Hub
-    judgements = [[0.5] for _ in pairs]                         # 1: the right response is preferred, 0.5: a tie
-    print(measured(benchmark, pairs, judgements))               # accuracy by the official rule
+    preferences = [[0.5] for _ in pairs]                         # 1: the right response is preferred, 0.5: a tie
+    print(measured(benchmark, pairs, preferences))               # accuracy by the official rule
 
 To add one, write a file in this package with a `PairBenchmark` and add a line below.
 """

@@ -17,7 +17,7 @@ from vlprm.data.importing import ImageFolder, Record, required_field
 from vlprm.errors import RecordError, UserError
 from vlprm.schema import Problem
 
-Judgement = float | None  # 1: the right response is preferred, 0: the other, 0.5: a tie, None: no result
+Preference = float | None  # 1: the right response is preferred, 0: the other, 0.5: a tie, None: no result
 Source = str | bytes  # the name of an image file, or the file
 
 
@@ -71,7 +71,7 @@ class PairBenchmark:
         pair: (row, number from 1) -> pair; RecordError for a row of another layout.
         orders: in which order a judge is shown the responses: as given, in both orders, or in an order drawn for each
             answer.
-        credit: the judgements of a pair, at least one -> what they add to the accuracy.
+        credit: the preferences of a pair, at least one -> what they add to the accuracy.
         no_result_rule: how the official accuracy counts what has no result.
     """
 
@@ -80,7 +80,7 @@ class PairBenchmark:
     rows: Callable[[Path], tuple[list[Record], Path]]
     pair: Callable[[Record, int], Pair]
     orders: Literal["given", "both", "drawn"]
-    credit: Callable[[Sequence[Judgement]], Credit]
+    credit: Callable[[Sequence[Preference]], Credit]
     no_result_rule: str
 
 

@@ -1,4 +1,4 @@
-"""Perceval-3B (arXiv 2604.24583; RUCAIBox/Perceval, commit 4ef2db6): a model that reads a whole response beside the image,
+"""Perceval-3B (arXiv 2604.24583; RUCAIBox/Perceval, commit 4ef2db6): the model reads a whole response beside the image,
 thinks, and lists the wrong claims in the response's own words.
 
 The public reader is `process_verify` in verl/utils/reward_score/hallu_token_reward_vstar.py. It asks a server once, at

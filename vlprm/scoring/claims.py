@@ -98,4 +98,4 @@ def wrong_steps(steps: Sequence[Step], claims: Sequence[str]) -> list[bool] | No
     places = [(at, at + len(claim)) for claim in claims if claim and (at := response.find(claim)) >= 0]
     if claims and not places:
         return None
-    return [any(start < until and begin < stop for begin, stop in places) for start, until in spans]
+    return [any(start < stop and begin < until for begin, stop in places) for start, until in spans]
