@@ -74,13 +74,15 @@ def print_results(results: dict[str, Any]) -> None:
         counts = ", ".join(f"{cause} {count}" for cause, count in causes.items())
         console.print(f"{none['pairs']} pairs and {none['preferences']} preferences without a result ({counts})")
         console.print(f"official rule for no result: {none['official_rule']}")
+    if MAIN not in results["official"]["measures"]:
+        console.print("nothing counts by this rule, so there is no accuracy")
     console.print(official_table(results["official"], MAIN))
     if "aggregations" in results:
         table = plain_table("Other aggregations of step rewards", "aggregation", MAIN)
         for name, value in results["aggregations"].items():
             table.add_row(name, "none" if value is None else f"{value:.3f}")
         console.print(table)
-    if "position" in results:
+    if results.get("position", {}).get("ci"):
         table = plain_table("The judge and the order", "measure", "share", "95% interval")
         for name, value in results["position"].items():
             if name != "ci":

@@ -160,7 +160,9 @@ def test_a_judge_is_asked_in_both_orders(tmp_path: Path, server: StandIn) -> Non
     assert (results["position"]["consistent"], results["position"]["first_shown"]) == (0, 1)
 
 
-def test_answers_that_cannot_be_read_are_no_result(tmp_path: Path, server: StandIn) -> None:
+def test_answers_that_cannot_be_read_are_no_result(
+    tmp_path: Path, server: StandIn, capsys: pytest.CaptureFixture[str]
+) -> None:
     data = write_vl(tmp_path / "data", [vl_row(), vl_row(id="RLAIF-V-1", response=["a<|im_end|>", "b"])])
     asked = {"benchmark": "vl_rewardbench", "judge": judge_of(server), "samples": 3}
     server.reply = chooses("answer is 3")
@@ -174,6 +176,7 @@ def test_answers_that_cannot_be_read_are_no_result(tmp_path: Path, server: Stand
     assert results["official"]["measures"] == {"by_group": {}}  # the pair has an answer that cannot be read
     assert results["no_result"]["causes"]["no_choice"] >= 1
     assert results["official"]["were_no_results_false"]["accuracy"] == 0
+    assert "nothing counts by this rule, so there is no accuracy" in capsys.readouterr().out
 
 
 def test_orders_are_those_of_the_protocol() -> None:
