@@ -18,6 +18,7 @@ from eval.runs.config import RunConfig, SolveConfig
 from eval.solve import main as solve
 from eval.tables.config import CompareConfig
 from tests.backbone_table import table
+from tests.pair_benchmarks.rows import vl_row, write_vl
 from train.reward.card import alone
 from vlprm.data.dataset import read_rows
 from vlprm.model.checkpoint_config import FILE_NAME, CheckpointConfig, load_checkpoint_config
@@ -226,6 +227,17 @@ def test_the_commands_of_the_page_on_the_vote_run(
     assert "2 problems, 2 candidates each" in said
     assert "best of N by demo" in said
     assert "best of N by self" in said
+
+
+def test_the_commands_of_the_pair_benchmarks_run(folder: Path, run: Run) -> None:
+    """On two pairs by hand, which prefer opposite responses."""
+    write_vl(folder / "VL-RewardBench", [vl_row(), vl_row(id="RLHF-V-1", human_ranking=[1, 0])])
+    commands = [shlex.split(command)[1:] for command in commands_of("evaluation.md")]
+    assert [words[1] for words in commands] == ["eval.preferences"] * 2
+    for words in commands:
+        assert "2 pairs" in run(words)
+        results = json.loads((folder / words[-1] / "results.json").read_text())
+        assert results["official"]["measures"]["accuracy"] == 0.5
 
 
 def test_the_table_of_backbones_is_what_the_tests_prove() -> None:
