@@ -43,8 +43,10 @@ SURPRISES = 2  # features: the least likely token, the whole step
 class StepOutput(TokenClassifierOutput):  # type: ignore[misc]
     """`logits` (B, S, O) of the classes, correct first. `value` and `concentration` (B, S): their logits, if the head
     has them. `surprise` (B, S, 2) in nats, if the head reads it. `taught_nats` (N): negative log-likelihoods of the ids
-    that the LM head learns, if any. `states` (B, R + T, D) with a KV cache: the R states given, then the new ones."""
+    that the LM head learns, if any. `states` (B, R + T, D) with a KV cache: the R states given, then the new ones. An
+    implicit head has no logits, but the `log_odds` (B, S) that each step adds to those of the steps before it."""
 
+    log_odds: Tensor | None = None
     value: Tensor | None = None
     concentration: Tensor | None = None
     surprise: Tensor | None = None
@@ -55,14 +57,17 @@ class StepOutput(TokenClassifierOutput):  # type: ignore[misc]
 def step_scores(output: StepOutput, head: str) -> list[list[StepScore]]:
     """Per row, a score for each of its S places, padding included. UserError if a score is not finite, because a NaN
     would rank like a number."""
+    if output.log_odds is not None:
+        _refuse_infinite(output.log_odds)
+        added = zip(output.log_odds.tolist(), output.log_odds.double().sigmoid().tolist(), strict=True)
+        return [[StepScore(p, None, None, log_odds=x) for x, p in zip(*of_row, strict=True)] for of_row in added]
     scores_BSO = output.logits.float().softmax(-1)
     value_BS = None if output.value is None else output.value.float().sigmoid()
     sd_BS = None
     if output.concentration is not None:
         mean_BS = scores_BSO[..., CORRECT] if value_BS is None else value_BS
         sd_BS = (mean_BS * (1 - mean_BS) / (1 + concentration(output.concentration))).sqrt()
-    if not all(numbers.isfinite().all() for numbers in (scores_BSO, value_BS, sd_BS) if numbers is not None):
-        raise UserError("the reward model's scores are not finite numbers; train it or copy it again")
+    _refuse_infinite(*(numbers for numbers in (scores_BSO, value_BS, sd_BS) if numbers is not None))
     if head == "verdict":
         return [[StepScore(right, None, None) for right, _ in scores] for scores in scores_BSO.tolist()]
     columns = [*scores_BSO.unbind(-1), None if output.surprise is None else output.surprise[..., 0], value_BS, sd_BS]
@@ -72,6 +77,16 @@ def step_scores(output: StepOutput, head: str) -> list[list[StepScore]]:
         [StepScore(p, q, r, nats, value=value, sd=sd) for p, q, r, nats, value, sd in zip(*of_row, strict=True)]
         for of_row in zip(*listed, strict=True)
     ]
+
+
+def passes_of(model: Any) -> int:
+    """The number of models that read a batch of a reward model, each with a KV cache of its own."""
+    return int(getattr(model, "passes", 1))
+
+
+def _refuse_infinite(*scores: Tensor) -> None:
+    if not all(numbers.isfinite().all() for numbers in scores):
+        raise UserError("the reward model's scores are not finite numbers; train it or copy it again")
 
 
 def concentration(logit: Tensor) -> Tensor:
@@ -114,7 +129,7 @@ def reward_class(backbone_class: Any) -> type[PreTrainedModel]:
         def forward(self, step_ends: Tensor | None = None, **inputs: Any) -> Any:
             if step_ends is None:  # generation, as in the backbone
                 return super().forward(**inputs)
-            hidden_BTD, places, taught_N = _read(self, inputs)
+            hidden_BTD, places, taught_N = read_rows(self, inputs)
             features_BSF = _at(hidden_BTD, step_ends)
             states, read_BS2 = hidden_BTD if "past_key_values" in inputs else None, None
             if self.reads_surprise:
@@ -141,7 +156,7 @@ def verdict_class(backbone_class: Any, right: int, wrong: int) -> type[PreTraine
         def forward(self, step_ends: Tensor | None = None, **inputs: Any) -> Any:
             if step_ends is None:
                 return super().forward(**inputs)
-            hidden_BTD, _, taught_N = _read(self, inputs)
+            hidden_BTD, _, taught_N = read_rows(self, inputs)
             log_p_BSV = self.lm_head(_at(hidden_BTD, step_ends)).float().log_softmax(-1)
             states = hidden_BTD if "past_key_values" in inputs else None
             return StepOutput(logits=log_p_BSV[..., [right, wrong]], taught_nats=taught_N, states=states)
@@ -164,7 +179,7 @@ def scalar_class(backbone_class: Any) -> type[PreTrainedModel]:
         def forward(self, step_ends: Tensor | None = None, **inputs: Any) -> Any:
             if step_ends is None:
                 return super().forward(**inputs)
-            hidden_BTD, _, taught_N = _read(self, inputs)
+            hidden_BTD, _, taught_N = read_rows(self, inputs)
             logit_BS1 = self.score(_at(hidden_BTD, step_ends)).float()
             states = hidden_BTD if "past_key_values" in inputs else None
             pair_BS2 = torch.cat([logit_BS1, torch.zeros_like(logit_BS1)], dim=-1)
@@ -174,7 +189,7 @@ def scalar_class(backbone_class: Any) -> type[PreTrainedModel]:
     return ScalarRewardModel
 
 
-def _read(model: Any, batch: dict[str, Any]) -> tuple[Tensor, dict[str, Tensor], Tensor | None]:
+def read_rows(model: Any, batch: dict[str, Any]) -> tuple[Tensor, dict[str, Tensor], Tensor | None]:
     """Run the backbone on a batch of `InputBuilder.step_batch`. Returns (B, T, D) last hidden states, after those that
     were `kept` (`vlprm.scoring.kv_tree`); the places of the steps; and (N) nats of the ids to learn, or None."""
     places: dict[str, Tensor] = {name: batch[name] for name in ("written_in", "before", "taught") if name in batch}

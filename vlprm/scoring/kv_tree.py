@@ -22,7 +22,7 @@ from transformers.cache_utils import DynamicLayer
 
 from vlprm.model.loading import Checkpoint
 from vlprm.model.packing import KeptMask, Node, PackedRow, Positions, consecutive, depth_first, lay_out, padded_batches
-from vlprm.model.reward_model import step_scores
+from vlprm.model.reward_model import passes_of, step_scores
 from vlprm.model.tree_attention import mask_for
 from vlprm.schema import StepScore, with_ancestors
 
@@ -185,7 +185,8 @@ def _forward(checkpoint: Checkpoint, parts: Sequence[_Part]) -> None:
     batch = {name: value.to(model.device) for name, value in batch.items()}
     batch["attention_mask"] = _mask(model, rows, batch)
     batch.pop("until", None)
-    cache = Cache(layers=_kept_layers([new.tree for new in rows], model.config.get_text_config().num_hidden_layers))
+    count = passes_of(model) * model.config.get_text_config().num_hidden_layers
+    cache = Cache(layers=_kept_layers([new.tree for new in rows], count))
     output = model(**batch, past_key_values=cache)
     scores = step_scores(output, checkpoint.config.head)
     length = batch["input_ids"].shape[1]

@@ -222,6 +222,11 @@ def _refuse_unservable(folder: Path, inputs: InputBuilder) -> None:
         )
     if head == "none":
         raise UserError(f"{folder} has no reward head (vlprm.json says head: none); train one with train.prm")
+    if head == "implicit":
+        raise UserError(
+            f"{folder} has an implicit head, whose rewards compare two models; remove the server to score it in this"
+            " process"
+        )
     if head == "step" and getattr(AutoConfig.from_pretrained(folder), "surprise", False):
         raise UserError(
             f"{folder} has a head that reads surprise, which servers do not compute; score it in this process, or train"
