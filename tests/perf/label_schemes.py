@@ -69,6 +69,7 @@ IN_BOTH: dict[str, Scheme] = {
     "counts, concentration learned": replace(
         COUNTS, loss={**COUNTS.loss, "concentration": "learned", "evidence": 0.05}, against="counts"
     ),
+    "lookback": Scheme(model={"lookback": True}),
     "outcome": OUTCOME,
     "implicit": replace(OUTCOME, model=IMPLICIT, against="outcome"),
 }

@@ -32,8 +32,8 @@ packing_families = pytest.mark.parametrize(
 )
 heads = pytest.mark.parametrize(
     "head", [{"new_head": "step"}, {"new_head": "step", "reads_surprise": True}, {"new_head": "verdict"},
-             {"new_head": "implicit"}],
-    ids=["step", "surprise", "verdict", "implicit"],
+             {"new_head": "implicit"}, {"new_head": "step", "reads_lookback": True}],
+    ids=["step", "surprise", "verdict", "implicit", "lookback"],
 )  # fmt: skip
 
 

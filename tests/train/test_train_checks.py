@@ -85,6 +85,7 @@ CONTRADICTIONS: dict[str, tuple[dict[str, Any], str]] = {
         {"head": "implicit", "surprise": True, "loss": LossConfig(labels="outcome")},
         "an implicit head cannot read surprise; set surprise: false",
     ),
+    "lookback of a verdict head": ({"head": "verdict", "lookback": True}, "set lookback: false, or head: step"),
     "outcomes and labels of steps": (
         {"loss": LossConfig(labels="outcome", ranks=1.0, threshold=0.5)},
         "reads no labels of steps, which loss.threshold and loss.ranks would need",

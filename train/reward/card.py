@@ -120,6 +120,8 @@ def alone(checkpoint_config: CheckpointConfig, family: Family, run: Path) -> str
         )
     if checkpoint_config.provenance.get("surprise"):
         return "Its head also reads how unlikely a step is (`surprise`), which other programs do not compute."
+    if checkpoint_config.provenance.get("lookback"):
+        return "Its head also reads the attention on images (`lookback`), which other programs do not compute."
     return ALONE.format(
         folder=run.name,
         weight=f"{family.stored_head}.weight",

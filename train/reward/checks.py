@@ -14,7 +14,7 @@ from vlprm.model.attention import refuse_missing_flash
 from vlprm.model.checkpoint_config import CheckpointConfig
 from vlprm.model.families import family_of
 from vlprm.model.loading import checkpoint_config_of, checkpoint_folder, load_inputs
-from vlprm.model.reward_loading import refuse_to_drop_head
+from vlprm.model.reward_loading import refuse_lookback, refuse_to_drop_head
 from vlprm.prompts import TEMPLATES, CritiqueTemplate
 
 
@@ -33,7 +33,10 @@ def check(config: PrmConfig) -> None:
     refuse_missing_flash(config.attention)
     folder = checkpoint_folder(config.backbone, weights=False)
     declared = checkpoint_config_of(folder)
-    refuse_to_drop_head(folder, declared, config.head, config.surprise, config.verdicts, config.loss.extra_outputs)
+    reads = {"surprise": config.surprise, "lookback": config.lookback}
+    refuse_to_drop_head(folder, declared, config.head, reads, config.verdicts, config.loss.extra_outputs)
+    family = declared.family or family_of(AutoConfig.from_pretrained(folder))
+    refuse_lookback(family, config.attention, config.lookback)
     if config.lora_rank and declared.head == "implicit":
         raise UserError(
             f"{config.backbone} has a reference of its own, which adapters on it would replace; set lora_rank: 0, or"
@@ -133,6 +136,10 @@ def _head_conflicts(config: PrmConfig) -> list[tuple[bool, str]]:
         (
             not step and config.surprise,
             f"{named} cannot read surprise; set surprise: false, or head: step",
+        ),
+        (
+            not step and config.lookback,
+            f"{named} cannot read lookback; set lookback: false, or head: step",
         ),
         (
             not step and bool(config.loss.extra_outputs),

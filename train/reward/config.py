@@ -127,6 +127,7 @@ class PrmConfig:
             log-ratio of what is written to the backbone as it was before training (implicit).
         verdicts: verdict head: the two tokens for correct and wrong.
         surprise: step head: also read how unlikely the step was under the backbone's LM head.
+        lookback: step head: also read which share of attention each text layer gives to images while a step is written.
         freeze: parts of the model that are not trained: vision, projector, text.
         lora_rank: rank of LoRA adapters on the text layers; only they and a step head are trained; 0 trains without
             adapters.
@@ -172,6 +173,7 @@ class PrmConfig:
     head: Head = "step"
     verdicts: tuple[str, str] = CheckpointConfig.verdicts
     surprise: bool = False
+    lookback: bool = False
     freeze: tuple[Part, ...] = ("vision",)
     lora_rank: NonNegativeInt = 0
     bits: Bits = 16

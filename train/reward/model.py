@@ -41,6 +41,7 @@ def new_model(config: PrmConfig, shapes_only: bool = False) -> Checkpoint:
         attention=config.attention,
         extra_outputs=config.loss.extra_outputs,
         to_adapt=config.lora_rank > 0,
+        reads_lookback=config.lookback,
     )
     checkpoint_config = with_overrides(checkpoint.config, config)
     if config.head == "implicit":
@@ -116,6 +117,7 @@ def provenance_of(config: PrmConfig) -> dict[str, Any]:
     return {
         "backbone": config.backbone,
         "surprise": config.surprise,
+        "lookback": config.lookback,
         "extra_outputs": config.loss.extra_outputs,
         "critiques": config.loss.critique > 0,
         **({"reference": reference_name(config.backbone)} if config.head == "implicit" else {}),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import logging
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
@@ -14,6 +15,7 @@ from vlprm.errors import UserError
 from vlprm.model.attention import Attention
 from vlprm.model.checkpoint_config import FILE_NAME, Bits, CheckpointConfig, Head
 from vlprm.model.class_loading import ClassLoader
+from vlprm.model.families import Family
 from vlprm.model.image_limits import set_limits
 from vlprm.model.implicit import implicit_class
 from vlprm.model.inputs import InputBuilder
@@ -42,14 +44,16 @@ def load_reward_model(
     attention: Attention = Attention(),
     extra_outputs: tuple[str, ...] | None = None,
     to_adapt: bool = False,
+    reads_lookback: bool | None = None,
 ) -> Checkpoint:
     """Load a reward model from its folder, or make one from a backbone's folder with `new_head`. A folder that has this
     head keeps it.
 
-    A new step head has zero weights (all outputs equally likely), two more features with `reads_surprise`, and the
-    `extra_outputs` (None: none, or those of the folder's head); a verdict head compares the tokens `verdicts`; the
-    reference of an implicit head is the folder itself, or none if adapters are about to be added (`to_adapt`). `bits`
-    below 16 quantises the text layers with bitsandbytes and keeps LoRA adapters separate; with 16 bits they are merged.
+    A new step head has zero weights (all outputs equally likely), more features with `reads_surprise` and
+    `reads_lookback`, and `extra_outputs` (None, for both: none, or those of the folder's head); a verdict head compares
+    the tokens `verdicts`; the reference of an implicit head is the folder itself, or none if adapters are about to be
+    added (`to_adapt`). `bits` below 16 quantises the text layers with bitsandbytes and keeps LoRA adapters separate;
+    with 16 bits they are merged.
     On the device `meta`, the model has shapes but no weights: they are neither downloaded nor read, and `bits` has no
     effect.
 
@@ -64,7 +68,8 @@ def load_reward_model(
     if new_head is None and holds_adapters(folder):
         return _of_adapters(folder, checkpoint_config, device, dtype, bits, attention)
     if new_head is not None:
-        refuse_to_drop_head(folder, checkpoint_config, new_head, reads_surprise, verdicts, extra_outputs)
+        reads = {"surprise": reads_surprise, "lookback": reads_lookback}
+        refuse_to_drop_head(folder, checkpoint_config, new_head, reads, verdicts, extra_outputs)
     is_new = new_head is not None and checkpoint_config.head != new_head
     checkpoint_config = replace(
         checkpoint_config, head=new_head or checkpoint_config.head, verdicts=verdicts or checkpoint_config.verdicts
@@ -76,8 +81,20 @@ def load_reward_model(
         reference = None if to_adapt else reference_of(folder)
         return _implicit_model(folder, reference, inputs, device, dtype, bits, attention, shapes_only)
     extra = extra_outputs or ()
-    loader = ClassLoader(reward_class, inputs.family, attention, bits, is_new, reads_surprise, extra, shapes_only)
+    looks = bool(reads_lookback) if is_new else _reads(folder, "lookback")
+    refuse_lookback(inputs.family, attention, looks)
+    loader = ClassLoader(
+        reward_class, inputs.family, attention, bits, is_new, reads_surprise, extra, shapes_only, looks
+    )
     return load_checkpoint(folder, loader, device, dtype, inputs)
+
+
+def refuse_lookback(family: Family, attention: Attention, asked: bool) -> None:
+    """UserError if a head is to read lookback ratios where they cannot be computed."""
+    if asked and family.cannot_pack:
+        raise UserError(f"lookback is read from layers that attend to all tokens: {family.cannot_pack}; leave it out")
+    if asked and attention.text == "flash":
+        raise UserError("flash-attn gives no lookback; set attention.text: tree, or lookback: false")
 
 
 def load_verdict_model(
@@ -152,7 +169,7 @@ def refuse_to_drop_head(
     folder: Path,
     checkpoint_config: CheckpointConfig,
     head: Head,
-    reads_surprise: bool,
+    reads: Mapping[str, bool | None],
     verdicts: tuple[str, str] | None,
     extra_outputs: tuple[str, ...] | None,
 ) -> None:
@@ -167,8 +184,9 @@ def refuse_to_drop_head(
     if trained in ("step", "implicit") and head != trained:
         named = "a trained step head" if trained == "step" else "a trained implicit head"
         raise UserError(f"{folder} has {named}, which head: {head} would drop; set head: {trained}")
-    if trained == "step" and (surprise := _reads_surprise(folder)) != reads_surprise:
-        raise UserError(f"the trained head of {folder} has surprise: {str(surprise).lower()}; set the same")
+    for name, asked in reads.items() if trained == "step" else ():
+        if asked is not None and (had_read := _reads(folder, name)) != asked:
+            raise UserError(f"the trained head of {folder} has {name}: {str(had_read).lower()}; set the same")
     if trained == "step" and extra_outputs is not None and (had := extra_outputs_of(folder)) != extra_outputs:
         names = ", ".join((*OUTPUTS, *had))
         raise UserError(f"the trained head of {folder} has the outputs {names}; train the same, or from its backbone")
@@ -179,8 +197,8 @@ def refuse_to_drop_head(
     log.info("%s: its trained %s head is kept", folder, trained)
 
 
-def _reads_surprise(folder: Path) -> bool:
-    return bool(stored_config(folder).get("surprise", False))
+def _reads(folder: Path, name: str) -> bool:
+    return bool(stored_config(folder).get(name, False))
 
 
 def extra_outputs_of(folder: Path) -> tuple[str, ...]:
@@ -202,7 +220,7 @@ def _of_adapters(
     extra = tuple(checkpoint_config.provenance.get("extra_outputs", ()))
     bare = load_reward_model(
         backbone, "cpu", dtype, checkpoint_config.head, surprised, checkpoint_config.verdicts, bits, attention, extra,
-        to_adapt=True,
+        to_adapt=True, reads_lookback=checkpoint_config.provenance.get("lookback", False),
     )  # fmt: skip
     if Path(checkpoint_config.provenance.get("reference", "")).is_absolute():  # it may have moved with the adapters
         moved = {**checkpoint_config.provenance, "reference": str(backbone.resolve())}

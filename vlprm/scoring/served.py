@@ -227,11 +227,13 @@ def _refuse_unservable(folder: Path, inputs: InputBuilder) -> None:
             f"{folder} has an implicit head, whose rewards compare two models; remove the server to score it in this"
             " process"
         )
-    if head == "step" and getattr(AutoConfig.from_pretrained(folder), "surprise", False):
-        raise UserError(
-            f"{folder} has a head that reads surprise, which servers do not compute; score it in this process, or train"
-            " one with surprise: false"
-        )
+    config = AutoConfig.from_pretrained(folder)
+    for name in ("surprise", "lookback"):
+        if head == "step" and getattr(config, name, False):
+            raise UserError(
+                f"{folder} has a head that reads {name}, which servers do not compute; score it in this process, or"
+                f" train one with {name}: false"
+            )
 
 
 def _seen_from(row: PackedRow, end: int) -> int:
