@@ -13,9 +13,9 @@ import torch
 from safetensors.torch import load_file
 
 from tests.conftest import executed, solved
-from vlprm.model.checkpoint_config import load_checkpoint_config
+from vlprm.model.checkpoint_config import CheckpointConfig, load_checkpoint_config
 from vlprm.model.loading import Checkpoint, load_policy
-from vlprm.model.lora import origin
+from vlprm.model.lora import add_adapters, origin
 from vlprm.model.reward_loading import load_reward_model, save_reward_model
 from vlprm.schema import Problem, Step
 from vlprm.scoring.served import ServedScorer
@@ -99,6 +99,24 @@ def test_a_folder_holds_the_model_alone_and_names_its_reference(trained: Path, b
     shutil.rmtree(tmp_path / "reference")
     with pytest.raises(ValueError, match=r"which is not there; restore it, or .* \"reference\" in the provenance of"):
         load_reward_model(trained)
+
+
+def test_adapters_are_measured_against_the_model_without_them(backbone: Path, tmp_path: Path) -> None:
+    """In place, as in training, and merged beside a copy of the backbone, as in scoring."""
+    made = load_reward_model(backbone, new_head="implicit", to_adapt=True)
+    adapted = add_adapters(made.model, 2, str(backbone), seed=0)
+    torch.manual_seed(0)
+    for name, weight in adapted.named_parameters():
+        if "lora_B" in name:
+            torch.nn.init.normal_(weight, std=0.3)
+    adapted.save_pretrained(tmp_path)
+    provenance = {"reference": str(backbone), **origin("backbone", str(backbone), tmp_path)}
+    CheckpointConfig(head="implicit", provenance=provenance).save(tmp_path)
+    loaded = score_steps(load_reward_model(tmp_path), asked())
+    in_place = score_steps(Checkpoint(adapted.get_base_model(), made.inputs), asked())
+    expected = [s.log_odds for of in loaded for s in of if s]
+    assert [s.log_odds for of in in_place for s in of if s] == pytest.approx(expected, abs=1e-4)
+    assert max(map(abs, expected)) > 1e-2
 
 
 def test_heads_that_cannot_be_read_from_it_are_refused(trained: Path) -> None:

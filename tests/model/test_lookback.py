@@ -14,6 +14,7 @@ from vlprm.model.attention import Attention
 from vlprm.model.reward_loading import load_reward_model, save_reward_model
 from vlprm.model.reward_model import step_means
 from vlprm.model.tree_attention import looking_back
+from vlprm.scoring.kv_tree import KVTree
 from vlprm.scoring.served import ServedScorer
 from vlprm.serving.config import ServerConfig
 from vlprm.tasks import TASKS
@@ -41,6 +42,15 @@ def test_ratios_are_those_of_the_attention_weights(tiny_backbone: Any) -> None:
         assert means[:, layer].tolist() == pytest.approx(expected, abs=1e-6)
     assert means.min() > 0
     assert means.max() < 1
+
+
+def test_kept_tokens_stay_images_when_others_are_dropped() -> None:
+    tree = KVTree([-1, 0, 0], [2, 2, 1], [2, 4, 3], {node: torch.zeros(1) for node in range(3)})
+    tree.owners = torch.tensor([0, 0, 1, 1, 2])
+    tree.shown = torch.tensor([False, True, False, False, True])
+    tree.keep([2])
+    assert tree.owners.tolist() == [0, 0, 2]
+    assert tree.shown.tolist() == [False, True, True]
 
 
 def test_the_head_reads_them_and_is_kept(backbone: Path, tmp_path: Path) -> None:
