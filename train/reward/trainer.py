@@ -19,7 +19,7 @@ from train.reward.batches import batch_rows, model_inputs
 from train.reward.config import LossConfig
 from train.reward.data import Example, LabelledRow, labelled_row
 from train.reward.index import Index, Problems
-from train.reward.losses import IGNORE, training_loss
+from train.reward.losses import IGNORE, class_logits, training_loss
 from vlprm.errors import UserError
 from vlprm.metrics import auroc, calibration_error
 from vlprm.model.inputs import InputBuilder
@@ -91,7 +91,7 @@ class StepTrainer(BatchTrainer):
     def batch_loss(self, model: Any, batch: dict[str, Any], totals: Tensor) -> tuple[Tensor, Any]:
         """See `train.reward.losses`. Metrics need only the logits of the classes and of the value."""
         outputs = model(**model_inputs(batch))
-        shown = {"logits": outputs.logits} | ({} if outputs.value is None else {"value": outputs.value})
+        shown = {"logits": class_logits(outputs, batch)} | ({} if outputs.value is None else {"value": outputs.value})
         return training_loss(outputs, batch, totals, self.step_loss), shown
 
 
