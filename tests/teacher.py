@@ -45,15 +45,19 @@ class TeacherEngine:
         if key not in self.choices:
             self.choices[key] = self._leading_to(problem, prefix)
         for _ in range(20_000):
-            texts, _ = self._written(problem, self.choices[key], rng)
+            texts, _ = self._solved(problem, self.choices[key], rng)
             if texts[: len(prefix)] == prefix:
                 return _turn(texts[len(prefix) :])
         return Continuation("no such solution", 3, False)
 
     def solution(self, problem: Problem, rng: random.Random) -> list[str]:
-        return self._written(problem, [], rng)[0]
+        return self._solved(problem, [], rng)[0]
 
-    def _written(
+    def written(self, concept: str, truth: V, near: Sequence[V], rng: random.Random) -> V:
+        """What the writer claims in place of a fact, or the fact."""
+        return rng.choice(near) if near and rng.random() < self.slip_rate else truth
+
+    def _solved(
         self, problem: Problem, choices: Sequence[int], rng: random.Random | None
     ) -> tuple[list[str], list[int]]:
         """A solution that begins with these choices and goes on with those of `rng`, or with the truth; and how many
@@ -64,16 +68,16 @@ class TeacherEngine:
             values.append(1 + len(near))
             if len(values) <= len(choices):
                 return [truth, *near][choices[len(values) - 1]]
-            return rng.choice(near) if rng and near and rng.random() < self.slip_rate else truth
+            return self.written(concept, truth, near, rng) if rng else truth
 
         return task_of(problem.task, self.tasks).solve(problem.meta["scene"], write), values
 
     def _leading_to(self, problem: Problem, prefix: list[str]) -> list[int]:
         """The choices that the prefix depends on, each the one whose text agrees longest with it."""
         choices: list[int] = []
-        while len(values := self._written(problem, choices, None)[1]) > len(choices):
+        while len(values := self._solved(problem, choices, None)[1]) > len(choices):
             options = range(values[len(choices)])
-            openings = [self._written(problem, [*choices, i], None)[0][: len(prefix)] for i in options]
+            openings = [self._solved(problem, [*choices, i], None)[0][: len(prefix)] for i in options]
             if len(options) > 1 and all(opening == openings[0] for opening in openings):
                 break
             choices.append(max(options, key=lambda i: _agreement("\n".join(openings[i]), "\n".join(prefix))))
