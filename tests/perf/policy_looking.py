@@ -86,7 +86,7 @@ class Start:
 
 
 STARTS = {
-    "neglect": Start(0.97, False, 20, 5e-4, (1e-4,)),
+    "neglect": Start(0.7, False, 12, 5e-4, (1e-4,)),
     "illusion": Start(0.9, True, 20, 5e-4, (1e-4, 3e-4, 5e-4)),
 }
 

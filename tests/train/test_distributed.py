@@ -39,12 +39,13 @@ from vlprm.runs.config import parse
 from vlprm.runs.folder import seconds_of
 from vlprm.schema import Step
 
-# Both heads, full training and adapters, tied and untied LM heads, with and without frozen parts.
+# All heads, full training and adapters, tied and untied LM heads, with and without frozen parts.
 CASES: dict[str, dict[str, Any]] = {
     "step": {"family": "qwen2_5_vl", "freeze": [], "checkpointing": True},
     "step, adapters": {"family": "qwen2_5_vl", "lora_rank": 4},
     "step, reads surprise, writes critiques": {"family": "tied", "surprise": True, "loss": {"critique": 0.5}},
     "verdict": {"family": "qwen3_vl", "head": "verdict", "freeze": []},
+    "implicit": {"family": "qwen2_5_vl", "head": "implicit", "loss": {"labels": "outcome"}},
     "verdict, adapters": {"family": "tied", "head": "verdict", "lora_rank": 4, "checkpointing": True},
 }
 KILLED = ("step", "step, adapters", "verdict, adapters")  # after the third of six steps
