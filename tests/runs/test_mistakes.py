@@ -45,6 +45,7 @@ FILES = {
     "list.yaml": "- a\n",
     "typo.yaml": "search: {rolout: 3}\n",
     "null.yaml": "unit:\n",
+    "again.yaml": "unit: 3\nsearch: {n: 2}\nunit: 4\n",
     "number.yaml": "run: 3\n",
     "torn.parquet": "words",
     "torn/config.json": "{",
