@@ -27,7 +27,7 @@ def reward_model(backbone: Path, folder: Path, head: Any = "step", **options: An
     """A reward model whose head is not zero."""
     made = load_reward_model(backbone, new_head=head, **options)
     if head == "step":
-        torch.nn.init.normal_(made.model.score.weight)
+        torch.nn.init.normal_(made.model.score.weight, generator=torch.Generator().manual_seed(0))
     save_reward_model(made, folder, made.config)
     return folder
 

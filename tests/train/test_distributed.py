@@ -21,7 +21,7 @@ from safetensors.torch import load_file
 from torch.distributed.fsdp import fully_shard
 
 from tests.learnt import load_trees
-from tests.train.two_processes import Stopped, in_two, train_all, variables
+from tests.train.two_processes import Stopped, in_two, one_thread, train_all, variables
 from train import merge, prm
 from train.loop.progress import last_whole_checkpoint
 from train.prm import make_trainer
@@ -98,9 +98,9 @@ def alone(config_of: Callable[[str, str, int], Path]) -> Callable[[str], Path]:
 
     @cache
     def run(case: str) -> Path:
-        torch.set_num_threads(1)  # as the two processes do: sums depend on the number of threads
         config = config_of("alone", case, 2)
-        prm.main(parse(PrmConfig, ["--config", str(config)]))
+        with one_thread():
+            prm.main(parse(PrmConfig, ["--config", str(config)]))
         return config.with_suffix("")
 
     return run
@@ -228,7 +228,7 @@ def text_only(path: LabelledPath) -> LabelledPath:
 @pytest.mark.parametrize("family", ["qwen3_vl", "gemma3"])
 def test_a_batch_without_images_is_given_one_that_no_step_sees(tiny_backbone: Any, dataset: Path, family: str) -> None:
     checkpoint = load_reward_model(tiny_backbone(family), new_head="step")
-    torch.nn.init.normal_(checkpoint.model.score.weight, std=0.1)
+    torch.nn.init.normal_(checkpoint.model.score.weight, std=0.1, generator=torch.Generator().manual_seed(0))
     path = text_only(load_trees(dataset, RowsConfig())[0][0])
     row = labelled_row([path], checkpoint.inputs, LossConfig(), {})
     plain = checkpoint.model(**checkpoint.inputs.step_batch([row.row])).logits
