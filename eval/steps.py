@@ -12,7 +12,6 @@ from __future__ import annotations
 import asyncio
 import dataclasses
 import json
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -24,6 +23,7 @@ from rich.console import Console
 from eval.step_scores.calibration import calibration, calibration_table, reliability_table, spread, spread_table
 from eval.step_scores.config import StepsConfig
 from eval.step_scores.results import FIXED, Threshold, measured_all, print_results
+from eval.step_scores.rows import chosen
 from eval.step_scores.shown import Shown
 from vlprm.errors import ProblemError, RecordError, UserError
 from vlprm.policy import all_answers
@@ -80,20 +80,6 @@ def _refuse_mistakes(config: StepsConfig) -> None:
     for name in CHANGED:
         if config.predictions is not None and (how := getattr(config, name)) != "kept":
             raise UserError(f"--{name} {how} changes the input of a reward model; remove --predictions")
-
-
-def chosen(solutions: Sequence[LabelledSolution], groups: Sequence[str], rows: int) -> list[LabelledSolution]:
-    """The first `rows` solutions (0: all) of the groups (none: all), taken in turn; in the benchmark's order."""
-    known = dict.fromkeys(solution.group for solution in solutions)
-    if unknown := set(groups) - set(known):
-        raise UserError(f"unknown group {min(unknown)!r}; the data has {', '.join(known)}")
-    seen: Counter[str] = Counter()
-    turns = []
-    for i, solution in enumerate(solutions):
-        if not groups or solution.group in groups:
-            turns.append((seen[solution.group], i))
-            seen[solution.group] += 1
-    return [solutions[i] for i in sorted(i for _, i in sorted(turns)[: rows or None])]
 
 
 def _other_threshold(config: StepsConfig, solutions: Sequence[LabelledSolution]) -> list[Threshold]:

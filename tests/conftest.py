@@ -35,7 +35,9 @@ from vlprm.tasks.synthetic import truthful
 from vlprm.zoom.execute import View, execute_zoom
 
 os.chdir(Path(__file__).parents[1])  # tests name commands and recipes relative to the root, wherever pytest was started
-os.environ["COLUMNS"] = "120"  # and read tables at a fixed width
+os.environ["COLUMNS"] = "120"  # and read tables at a fixed width, without colours
+for variable in ("FORCE_COLOR", "CLICOLOR_FORCE", "TTY_COMPATIBLE"):
+    os.environ.pop(variable, None)
 
 TINY = Size(
     text_width=64, text_layers=2, text_heads=2, kv_heads=1, text_mlp=96, vision_width=32, vision_heads=2, vision_mlp=64

@@ -8,11 +8,12 @@ python -m train.merge --reward_model runs/prm/checkpoint-400 --run runs/prm_400
 from __future__ import annotations
 
 import logging
+from dataclasses import replace
 
 from train.reward.config import MergeConfig
 from train.reward.model import holds_shards, model_of_shards
 from vlprm.errors import UserError
-from vlprm.model.lora import holds_adapters
+from vlprm.model.lora import holds_adapters, origin
 from vlprm.model.reward_loading import load_reward_model, save_reward_model
 from vlprm.runs.config import run
 
@@ -30,6 +31,9 @@ def main(config: MergeConfig) -> None:
         declared = checkpoint.config
     else:
         raise UserError(f"{config.reward_model} has neither adapters nor shards to merge; load it directly")
+    if reference := declared.provenance.get("reference"):
+        known = origin("reference", reference, config.run)
+        declared = replace(declared, provenance={**declared.provenance, **known})
     save_reward_model(checkpoint, config.run, declared)
     log.info("wrote %s", config.run)
 

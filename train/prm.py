@@ -28,7 +28,7 @@ from train.reward.planning import split_rows
 from train.reward.trainer import Batches, StepTrainer, one_sentence
 from vlprm.model.checkpoint_config import FILE_NAME
 from vlprm.model.loading import Checkpoint, checkpoint_folder
-from vlprm.model.lora import backbone_provenance
+from vlprm.model.lora import origin
 from vlprm.runs.config import dump, run
 from vlprm.runs.folder import open_run, sha256_of, timed, write_atomically
 
@@ -105,13 +105,15 @@ def save(config: PrmConfig, checkpoint: Checkpoint, trainer: Trainer) -> None:
     trainer.save_model(str(config.run))  # on all processes, as each may hold a shard of the weights
     if not PartialState().is_main_process:
         return
+    known = provenance_of(config)
     provenance = {
         "command": f"python -m train.prm --config {config.run.name}/config.yaml",
         "license": card.license_of(config.backbone),
-        **provenance_of(config),
+        **known,
         "data_hash": "+".join(sha256_of(path)[:16] for path in config.datasets),
         "optimizer_steps": trainer.state.global_step,
-        **(backbone_provenance(config.backbone, config.run) if config.lora_rank else {}),
+        **(origin("backbone", config.backbone, config.run) if config.lora_rank else {}),
+        **(origin("reference", known["reference"], config.run) if "reference" in known else {}),
     }
     checkpoint_config = replace(checkpoint.config, aggregation=config.aggregation, provenance=provenance)
     checkpoint.inputs.processor.save_pretrained(config.run)

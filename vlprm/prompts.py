@@ -133,6 +133,26 @@ def first_error_text(problem: Problem, steps: Sequence[str]) -> str:
                                steps=numbered(steps))  # fmt: skip
 
 
+_PREFERENCE = """Here is a question{about} and two responses to it. Which response is better? What counts most is \
+whether it is right; then how well it answers the question. Neither its length nor its place counts.
+
+Question: {question}
+
+Response A:
+{first}
+
+Response B:
+{second}
+
+Answer with JSON alone: {{"reason": "...", "better": "A" or "B"}}"""
+
+
+def preference_text(question: str, first: str, second: str, images: bool) -> str:
+    """The prompt that asks which of two responses is better."""
+    about = " about images" if images else ""
+    return _PREFERENCE.format(about=about, question=question, first=first.strip(), second=second.strip())
+
+
 def numbered(steps: Sequence[str]) -> str:
     """The steps, one numbered line each."""
     return "\n".join(f"{number}. {text.strip()}" for number, text in enumerate(steps, 1))

@@ -303,7 +303,8 @@ class StepScore:
     None for a verdict head. `surprise`: nats of the step's least likely token under the backbone's LM head, if the
     model reads it. `spread`: standard deviation of `correct` over the models of an ensemble. `value`: the share of
     rollouts from here that will be right, if the model predicts it. `sd`: standard deviation of the Beta distribution
-    of this share, if the model predicts that; its mean is the value or, without one, `correct`."""
+    of this share, if the model predicts that; its mean is the value or, without one, `correct`. `log_odds`: what the
+    step adds to the log-odds of `correct`, with an implicit head."""
 
     correct: float
     perception: float | None
@@ -312,3 +313,4 @@ class StepScore:
     spread: float | None = None
     value: float | None = None
     sd: float | None = None
+    log_odds: float | None = None

@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 from rich.table import Table
 
-from eval.step_scores.results import interval_text, intervals, known_steps
+from eval.step_scores.results import interval_text, known_steps
+from eval.step_scores.rows import intervals
 from vlprm.metrics import auroc, calibration_error, reliability
 from vlprm.step_benchmarks.labelled import LabelledSolution
 from vlprm.step_benchmarks.predictions import Prediction

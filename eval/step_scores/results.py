@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter, defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,6 +12,7 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
+from eval.step_scores.rows import intervals
 from vlprm.metrics import auroc, average_precision, best_threshold, bootstrap_interval
 from vlprm.step_benchmarks.labelled import Calls, LabelledSolution, StepBenchmark
 from vlprm.step_benchmarks.predictions import Prediction
@@ -26,7 +27,6 @@ class Threshold:
     origin: str
 
 
-RESAMPLES = 200
 FIXED = Threshold(0.5, "fixed in advance")
 NO_THRESHOLD = Threshold(math.nan, "stored verdicts")
 
@@ -99,24 +99,6 @@ def headline(measures: dict[str, Any], main: str) -> dict[str, float]:
     return overall | {f"{main}, {group}": row[main] for group, row in measures["by_group"].items()}
 
 
-def intervals(
-    solutions: Sequence[LabelledSolution], measure: Callable[[Sequence[int]], dict[str, float]]
-) -> dict[str, list[float]]:
-    """95% percentile bootstrap intervals of `measure`, a function of solution indices. Whole problems are resampled,
-    since solutions of one problem are correlated."""
-    of_problem: dict[str, list[int]] = defaultdict(list)
-    for i, solution in enumerate(solutions):
-        of_problem[solution.problem_id].append(i)
-    problems, rng = list(of_problem.values()), np.random.default_rng(0)
-    found: dict[str, list[float]] = defaultdict(list)
-    for _ in range(RESAMPLES):
-        drawn = measure([i for n in rng.integers(0, len(problems), len(problems)) for i in problems[n]])
-        for name, value in drawn.items():
-            if isinstance(value, float) and not math.isnan(value):
-                found[name].append(value)
-    return {name: np.quantile(values, [0.025, 0.975]).tolist() for name, values in found.items()}
-
-
 def reward_measures(solutions: Sequence[LabelledSolution], predictions: Sequence[Prediction]) -> dict[str, Any]:
     """Measures over the labelled steps with a reward. `average_precision_error`: for detecting wrong steps.
 
@@ -178,7 +160,7 @@ def print_results(results: dict[str, Any], main: str) -> None:
     for row in results["official"]:
         from_on = "" if row["threshold"] is None else f" at a reward of {row['threshold']:.3f} or more"
         console.print(f"Steps called correct{from_on} ({row['origin']})")
-        console.print(_official_table(row, main))
+        console.print(official_table(row, main))
     if "rewards" in results:
         console.print(_reward_table(results["rewards"]))
 
@@ -190,7 +172,8 @@ READINGS = {  # how solutions without a result count
 }
 
 
-def _official_table(row: dict[str, Any], main: str) -> Table:
+def official_table(row: dict[str, Any], main: str) -> Table:
+    """The official measures, in each reading of what has no result."""
     readings = {title: headline(row[name], main) for name, title in READINGS.items() if name in row}
     first, *others = readings
     table = plain_table("Official measures", "measure", first, "95% interval", *others)

@@ -20,6 +20,7 @@ from data_synth.search.config import TreeSearchConfig
 from data_synth.search.estimators import search
 from tests.perf.mock import FAMILY, STEPS, MockPolicy
 from tests.teacher import TeacherEngine
+from vlprm.labels import judge_reliability
 from vlprm.labels.fusion import with_votes
 from vlprm.labels.judge_reliability import MIN_VALID, TreeEvidence, estimate_reliability
 from vlprm.schema import StepTree
@@ -93,3 +94,23 @@ def test_a_judges_rates_are_found_in_trees_of_a_search() -> None:
     rates = estimate_reliability(seen).sources["judge"].rates
     for name in ("specificity", "sensitivity/perception", "sensitivity/reasoning"):
         assert rates[name] == pytest.approx(0.9, abs=0.08), name
+
+
+def test_alarms_of_a_liar_do_not_make_a_judge_seem_to_raise_false_ones(monkeypatch: pytest.MonkeyPatch) -> None:
+    """With all alarms, neither source seems to tell errors from correct steps; without the liar's, the judge does."""
+    monkeypatch.setattr(judge_reliability, "RESAMPLES", 2)  # intervals take most of the time of an estimate
+    both, alone = [], []
+    for i in range(100):
+        family = TASKS[("count_grid", "pattern", "chart", "figure")[i % 4]]
+        problem = family.problem("validation", i)
+        config = TreeSearchConfig(estimator="flat", solutions=4, rollouts=8)
+        tree = asyncio.run(search(problem, TeacherEngine(0.25), config, seed=1))
+        votes = {
+            name: on_each_path(tree, partial(oracle_judge, family, problem, error_rate=rate, seed=seed))
+            for name, rate, seed in (("judge", 0.25, 100), ("liar", 0.7, 101))
+        }
+        evidence = TreeEvidence.of(tree)
+        both.append(dataclasses.replace(evidence, labels=with_votes(evidence.labels, votes)))
+        alone.append(dataclasses.replace(evidence, labels=with_votes(evidence.labels, {"judge": votes["judge"]})))
+    expected, found = (estimate_reliability(seen).sources["judge"].rates["specificity"] for seen in (alone, both))
+    assert found == pytest.approx(expected, abs=0.05)

@@ -2,11 +2,10 @@
 
 import dataclasses
 import json
-import os
 import re
+import runpy
 import shlex
 import shutil
-import subprocess
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -19,6 +18,7 @@ from eval.runs.config import RunConfig, SolveConfig
 from eval.solve import main as solve
 from eval.tables.config import CompareConfig
 from tests.backbone_table import table
+from tests.pair_benchmarks.rows import vl_row, write_vl
 from train.reward.card import alone
 from vlprm.data.dataset import read_rows
 from vlprm.model.checkpoint_config import FILE_NAME, CheckpointConfig, load_checkpoint_config
@@ -47,24 +47,31 @@ Run = Callable[[Sequence[str]], str]
 
 @pytest.fixture
 def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Run:
-    """Runs `-m MODULE FLAGS` as `vlprm COMMAND FLAGS` in a folder that has the recipes, and returns what it prints. It
-    stays in this process, because a process of its own needs seconds for its imports."""
-    names = {command.module: name for name, command in cli.COMMANDS.items()}
+    """Runs `-m MODULE FLAGS`, as `vlprm COMMAND FLAGS`, or `-c PROGRAM` in a folder with the recipes, and returns what
+    is printed. It stays in this process, because a process of its own needs seconds for its imports."""
     monkeypatch.chdir(tmp_path)
     for folder in ("configs", "docs"):
         (tmp_path / folder).symlink_to(ROOT / folder)
+    names = {command.module: name for name, command in cli.COMMANDS.items()}
 
     def run(words: Sequence[str]) -> str:
-        monkeypatch.setattr(sys, "argv", ["vlprm", names[words[1]], *words[2:]])
         capsys.readouterr()
-        cli.main()
+        if words[0] == "-c":
+            program = tmp_path / "program.py"
+            program.write_text(words[1])
+            runpy.run_path(str(program), run_name="__main__")
+        else:
+            monkeypatch.setattr(sys, "argv", ["vlprm", names[words[1]], *words[2:]])
+            cli.main()
         return capsys.readouterr().out
 
     return run
 
 
 @pytest.mark.slow
-def test_the_walk_from_a_dataset_to_a_scored_pool_runs(tmp_path: Path, run: Run) -> None:
+def test_the_walk_from_a_dataset_to_a_scored_pool_runs(
+    tmp_path: Path, run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
     commands = commands_of("training.md")
     assert len(commands) == 9
     for command in commands:
@@ -74,8 +81,9 @@ def test_the_walk_from_a_dataset_to_a_scored_pool_runs(tmp_path: Path, run: Run)
     card = (tmp_path / "runs/walk/prm/README.md").read_text()
     assert "step_auroc" in card
     (example,) = re.findall(r"```python\n(.*?)```", card, re.DOTALL)
-    ran(tmp_path / "runs/walk", ["-c", f"{example}\nassert len(rewards[0]) == 2"])  # the card names the folder
     assert (tmp_path / "runs/walk/report.html").exists()
+    monkeypatch.chdir(tmp_path / "runs/walk")  # the card names the folder
+    run(["-c", f"{example}\nassert len(rewards[0]) == 2"])
 
 
 @pytest.mark.slow
@@ -193,27 +201,27 @@ def folder(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def test_the_programs_and_the_command_of_inference_run(folder: Path) -> None:
+def test_the_programs_and_the_command_of_inference_run(folder: Path, run: Run) -> None:
     text = (ROOT / "docs/inference.md").read_text()
     programs = re.findall(r"```python\n(.*?)```", text, re.DOTALL)
     assert len(programs) == 3
     command, _ = re.findall(r"```\npython (-m eval.solve .*?)```", text, re.DOTALL)
     asked = [["-c", program] for program in programs] + [shlex.split(command.replace("\\\n", " "))]
-    said = [ran(folder, words) for words in asked]
+    said = [run(words) for words in asked]
     assert said[1] == "0.9 2\n0.1 1\n"
     assert "chosen:" in said[2]
     assert "answer:" in said[3]
     assert list((folder / "runs/solve").glob("*/report.html"))
 
 
-def test_the_program_without_our_code_is_that_of_a_model_card(folder: Path) -> None:
+def test_the_program_without_our_code_is_that_of_a_model_card(folder: Path, run: Run) -> None:
     (program,) = re.findall(r"```python\n(.*?)```", (ROOT / "docs/training.md").read_text(), re.DOTALL)
     assert program in alone(CheckpointConfig("step"), FAMILIES["qwen3_vl"], Path("merged")).replace(
         '"merged"', '"runs/walk/merged"'
     )
     (folder / "runs/walk").mkdir()
     (folder / "runs/demo/prm").rename(folder / "runs/walk/merged")
-    ran(folder, ["-c", f"{program}\nassert len(rewards) == len(steps)"])
+    run(["-c", f"{program}\nassert len(rewards) == len(steps)"])
 
 
 def commands_of(page: str) -> list[str]:
@@ -271,16 +279,15 @@ def test_the_commands_of_the_page_on_the_vote_run(
     assert "best of N by self" in said
 
 
-def ran(folder: Path, words: list[str]) -> str:
-    done = subprocess.run(
-        [sys.executable, *words],
-        cwd=folder,
-        env={**os.environ, "PYTHONPATH": str(ROOT)},
-        capture_output=True,
-        text=True,
-    )
-    assert done.returncode == 0, f"{words}\n{done.stderr[-2000:]}"
-    return done.stdout
+def test_the_commands_of_the_pair_benchmarks_run(folder: Path, run: Run) -> None:
+    """On two pairs by hand, which prefer opposite responses."""
+    write_vl(folder / "VL-RewardBench", [vl_row(), vl_row(id="RLHF-V-1", human_ranking=[1, 0])])
+    commands = [shlex.split(command)[1:] for command in commands_of("evaluation.md")]
+    assert [words[1] for words in commands] == ["eval.preferences"] * 2
+    for words in commands:
+        assert "2 pairs" in run(words)
+        results = json.loads((folder / words[-1] / "results.json").read_text())
+        assert results["official"]["measures"]["accuracy"] == 0.5
 
 
 def test_the_table_of_backbones_is_what_the_tests_prove() -> None:

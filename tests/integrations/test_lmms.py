@@ -1,13 +1,16 @@
-"""The plug-in in a real lmms-eval, run by its own command: drawn problems as a local task, the built-in policy, and a
-reward model. The installed package is built from this tree, including its entry point."""
+"""The plug-in in a real lmms-eval, run by its own command: drawn problems as a local task and as rows of lmms-eval's
+own tasks, the built-in policy, and a reward model. The installed package is built from this tree, including its entry
+point."""
 
 from __future__ import annotations
 
 import asyncio
 import json
 import os
+import re
 import shutil
 import subprocess
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -44,6 +47,20 @@ metric_list:
 """
 
 
+def v_star(index: int, problem: Problem) -> dict[str, Any]:
+    """A row as V* publishes it."""
+    text = f"{problem.question}\n(A) {problem.answer}\n(B) none of these"
+    image = {"bytes": problem.images[0]}
+    return {"question_id": str(index), "category": "direct_attributes", "label": "A", "text": text, "image": image}
+
+
+def mmmu(index: int, problem: Problem) -> dict[str, Any]:
+    """An open question as MMMU publishes it."""
+    images = {f"image_{i}": {"bytes": problem.images[0]} if i == 1 else None for i in range(1, 8)}
+    asked = {"question": f"<image 1> {problem.question}", "options": "[]", "question_type": "open"}
+    return {"id": f"validation_Math_{index}", **asked, "answer": problem.answer, **images}
+
+
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """vlprm as pip installs it, the task, and a reward model."""
@@ -76,15 +93,15 @@ def ran(folder: Path, *words: str) -> str:
     return done.stdout + done.stderr
 
 
-def evaluated(folder: Path, out: str, **args: Any) -> tuple[str, list[dict[str, Any]]]:
+def evaluated(folder: Path, out: str, task: str = "drawn", **args: Any) -> tuple[str, list[dict[str, Any]]]:
     """The output of lmms-eval, and its samples."""
     args = {"policy": "builtin/policy", "device": "cpu", **args}
     model_args = ",".join(f"{name}={value}" for name, value in args.items())
     said = ran(
-        folder, "-m", "lmms_eval", "--model", "vlprm", "--model_args", model_args, "--tasks", "drawn",
+        folder, "-m", "lmms_eval", "--model", "vlprm", "--model_args", model_args, "--tasks", task,
         "--include_path", "task", "--log_samples", "--output_path", out,
     )  # fmt: skip
-    (samples,) = (folder / out).rglob("*_samples_drawn.jsonl")
+    (samples,) = (folder / out).rglob(f"*_samples_{task}.jsonl")
     return said, [json.loads(line) for line in samples.read_text().splitlines()]
 
 
@@ -92,7 +109,8 @@ def test_a_task_gets_the_answer_that_the_method_chooses(folder: Path) -> None:
     """Texts and token counts are equal, with the problems of a unit solved concurrently."""
     said, samples = evaluated(folder, "best", reward_model="prm", method="best_of_n", n=4, unit=2)
     assert "2 of 3 requests done" in said
-    found = asyncio.run(found_here(folder / "prm"))
+    asked = [Problem(f"drawn/test/{i}/1", "drawn", p.question, p.images, None, "text") for i, p in enumerate(PROBLEMS)]
+    found = asyncio.run(found_here("best_of_n", asked, SearchConfig(n=4), folder / "prm"))
     assert [s["filtered_resps"] for s in samples] == [answer_text(f.chosen.solution) for f in found if f.chosen]
     assert [s["token_counts"] for s in samples] == [[{"output_tokens": f.cost.policy_sampled}] for f in found]
     assert [s["right"] for s in samples] == [
@@ -101,16 +119,46 @@ def test_a_task_gets_the_answer_that_the_method_chooses(folder: Path) -> None:
     assert "no result" not in said
 
 
-async def found_here(reward_model: Path) -> list[SearchResult]:
-    policy, scorer = LocalPolicy(load_policy("builtin/policy")), LocalScorer(load_reward_model(reward_model))
-    asked = [Problem(f"drawn/test/{i}/1", "drawn", p.question, p.images, None, "text") for i, p in enumerate(PROBLEMS)]
-    return [await solve("best_of_n", problem, policy, scorer, SearchConfig(n=4)) for problem in asked]
+async def found_here(
+    method: str, asked: list[Problem], config: SearchConfig, reward_model: Path | None = None
+) -> list[SearchResult]:
+    policy = LocalPolicy(load_policy("builtin/policy"))
+    scorer = LocalScorer(load_reward_model(reward_model)) if reward_model else None
+    return [await solve(method, problem, policy, scorer, config) for problem in asked]
 
 
 def test_a_solution_that_was_cut_short_is_empty_and_counted(folder: Path) -> None:
     said, samples = evaluated(folder, "cut", method="self_consistency", max_tokens=2)
     assert [(s["filtered_resps"], s["empty"]) for s in samples] == [("", 1.0)] * 3
     assert "3 of 3 requests have no result and return an empty text: length 3" in said
+
+
+@pytest.mark.parametrize(
+    ("task", "code", "split", "row"),
+    [("vstar_bench", "vstar_bench", "test", v_star), ("mmmu_val", "mmmu", "validation", mmmu)],
+)
+def test_the_code_of_a_published_task_runs_on_local_rows(
+    folder: Path, task: str, code: str, split: str, row: Callable[[int, Problem], dict[str, Any]]
+) -> None:
+    """Only the place of the rows and the task's name are changed."""
+    rows = [row(i, problem) for i, problem in enumerate(PROBLEMS)]
+    image, text = datasets.Image(), datasets.Value("string")
+    features = datasets.Features({name: image if name.startswith("image") else text for name in rows[0]})
+    datasets.Dataset.from_list(rows, features=features).to_parquet(folder / f"{task}.parquet")
+    place = ran(folder, "-c", "import lmms_eval.tasks as t; print('at', *t.__path__)").split("at ")[-1].strip()
+    shutil.copytree(Path(place) / code, folder / "task" / code)
+    local = f"dataset_path: parquet\ndataset_kwargs: {{data_files: {{{split}: {folder}/{task}.parquet}}}}"
+    for path in (folder / "task" / code).glob("*yaml"):
+        read_here = re.sub(r"^dataset_path: .*$", local, path.read_text(), flags=re.MULTILINE)
+        path.write_text(re.sub(r'^task: "?(\w+)"?$', r"task: \1_local", read_here, flags=re.MULTILINE))
+    _, samples = evaluated(folder, task, task=f"{task}_local", method="self_consistency", n=2)
+    asked = [
+        Problem(f"{task}_local/{split}/{i}/1", task, sample["input"], PROBLEMS[i].images, None, "text")
+        for i, sample in enumerate(samples)
+    ]
+    found = asyncio.run(found_here("self_consistency", asked, SearchConfig(n=2)))
+    assert [s["filtered_resps"] for s in samples] == [answer_text(f.chosen.solution) for f in found if f.chosen]
+    assert len(samples) == 3
 
 
 CALLS = """

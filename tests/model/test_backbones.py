@@ -74,7 +74,7 @@ def test_transformers_own_classes_load_what_is_saved(
     scores."""
     made = load_reward_model(tiny_backbone(family), new_head=head)  # type: ignore[arg-type]
     if head == "step":
-        torch.nn.init.normal_(made.model.score.weight, std=0.1)
+        torch.nn.init.normal_(made.model.score.weight, std=0.1, generator=torch.Generator().manual_seed(0))
     save_reward_model(made, tmp_path, CheckpointConfig(head=head))  # type: ignore[arg-type]
     own, report = hf.AutoModelForImageTextToText.from_pretrained(tmp_path, output_loading_info=True)
     assert not report["missing_keys"]
@@ -96,7 +96,7 @@ def test_scores_are_those_of_the_sequence_alone(tiny_backbone: Folders, problems
     """The padded batch has rows of other lengths and other numbers of images; a prefix alone has the same scores
     too."""
     made = load_reward_model(tiny_backbone(family), new_head="step")
-    torch.nn.init.normal_(made.model.score.weight)
+    torch.nn.init.normal_(made.model.score.weight, generator=torch.Generator().manual_seed(0))
     asked = [(p, solved(p)) for p in problems[:3]] + [zooming()]
     together = score(made, asked)
     for (problem, steps), scores in zip(asked, together, strict=True):

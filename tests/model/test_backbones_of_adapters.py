@@ -17,7 +17,7 @@ from train import prm
 from train.reward.config import LossConfig, PrmConfig, RowsConfig
 from vlprm.model.checkpoint_config import CheckpointConfig
 from vlprm.model.loading import load_policy
-from vlprm.model.lora import add_adapters, backbone_provenance
+from vlprm.model.lora import add_adapters, origin
 from vlprm.model.reward_loading import load_reward_model, parameter_count, save_reward_model
 
 Folders = Callable[[str], Path]
@@ -27,7 +27,7 @@ def reward_model(backbone: Path, folder: Path, head: Any = "step", **options: An
     """A reward model whose head is not zero."""
     made = load_reward_model(backbone, new_head=head, **options)
     if head == "step":
-        torch.nn.init.normal_(made.model.score.weight)
+        torch.nn.init.normal_(made.model.score.weight, generator=torch.Generator().manual_seed(0))
     save_reward_model(made, folder, made.config)
     return folder
 
@@ -101,7 +101,7 @@ def adapted(backbone: Path, folder: Path, name: str | None = None) -> Path:
         if (parameter.requires_grad and "lora_B" in parameter_name) or "score" in parameter_name:
             torch.nn.init.normal_(parameter, std=0.1)
     model.save_pretrained(folder)
-    provenance = backbone_provenance(name or str(backbone), folder)
+    provenance = origin("backbone", name or str(backbone), folder)
     CheckpointConfig(head="step", provenance=provenance).save(folder)
     return folder
 

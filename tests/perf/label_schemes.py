@@ -59,7 +59,8 @@ VALUE_WEIGHTS = (0.5, 1.0)  # of a scheme whose model gives a value, beside `cor
 RISKS = (0.5, 1.0)  # of a scheme whose model gives standard deviations, beside none
 TEXT = {"surprise": False, "freeze": ("vision", "projector")}  # the text layers learn, as in the field's recipes
 STATE, VERDICT = "last state, text layers learn", "verdict token of two, text layers learn"
-COUNTS = Scheme(loss={"labels": "counts"})
+COUNTS, OUTCOME = Scheme(loss={"labels": "counts"}), Scheme(loss={"labels": "outcome"})
+IMPLICIT = {**TEXT, "learning_rate": 1e-4, "head": "implicit"}
 IN_BOTH: dict[str, Scheme] = {
     "demo (soft, keep)": Scheme(),
     "value": Scheme(loss={"value": 1.0}),
@@ -68,6 +69,9 @@ IN_BOTH: dict[str, Scheme] = {
     "counts, concentration learned": replace(
         COUNTS, loss={**COUNTS.loss, "concentration": "learned", "evidence": 0.05}, against="counts"
     ),
+    "lookback": Scheme(model={"lookback": True}),
+    "outcome": OUTCOME,
+    "implicit": replace(OUTCOME, model=IMPLICIT, against="outcome"),
 }
 SCHEMES: dict[str, Scheme] = {
     **IN_BOTH,

@@ -15,6 +15,7 @@ with a naive product of its votes (`product`), which takes all sources for indep
 from __future__ import annotations
 
 import asyncio
+import random
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
@@ -32,14 +33,12 @@ from data_synth.search.store import Searched
 from data_synth.search.tree import is_mixed
 from tests.perf.label_quality import Tree, calls_of, confident, f1_of, independent, sticky, with_truth
 from tests.perf.results import write_result
-from tests.teacher import TeacherEngine
+from tests.teacher import TeacherEngine, V
 from vlprm.labels import judge_reliability
 from vlprm.labels.fusion import RULES, with_votes
 from vlprm.labels.judge_reliability import TreeEvidence, estimate_reliability, posterior_correct
 from vlprm.labels.sources import Reliability, declared
-from vlprm.policy import Continuation, Request
 from vlprm.schema import Problem, Step, StepTree, Verdict
-from vlprm.steps import SEPARATOR
 from vlprm.tasks import TASKS
 from vlprm.tasks.scene import rng_for
 from vlprm.tasks.synthetic import item_ids
@@ -75,67 +74,15 @@ Said = Mapping[str, Sequence[list[Verdict | None]]]  # per source, the verdicts 
 
 
 class Sampler(TeacherEngine):
-    """A careless writer. It goes on from a prefix that it wrote by making the same choices again, then new ones."""
+    """A careless writer with blind spots."""
 
     def __init__(self, blind_spots: Mapping[str, float]) -> None:
-        super().__init__(tasks=TASKS)
+        super().__init__()
         self.blind_spots = blind_spots
-        self._written: dict[tuple[str, ...], list[Any]] = {}
 
-    async def sample(self, request: Request) -> list[Continuation]:
-        prefix = tuple(step.text for step in request.steps)
-        start = self._written.get((request.problem.id, *prefix), [])
-        made = []
-        for i in range(request.n):
-            texts = self._written_from(request.problem, start, rng_for(request.seed, request.key, i))
-            assert tuple(texts[: len(prefix)]) == prefix
-            made.append(Continuation(SEPARATOR.join(texts[len(prefix) :]), 10, True))
-        return made
-
-    def _written_from(self, problem: Problem, start: list[Any], rng: Any) -> list[str]:
-        choices: list[Any] = []
-
-        def write(kind: Any, concept: str, truth: Any, near: Sequence[Any]) -> Any:
-            if len(choices) < len(start):
-                choice = start[len(choices)]
-            else:
-                slips = near and rng.random() < SCALE * self.blind_spots.get(concept, ELSEWHERE / SCALE)
-                choice = (near[0] if concept in self.blind_spots else rng.choice(near)) if slips else truth
-            choices.append(choice)
-            return choice
-
-        scene = problem.meta["scene"]
-        texts = TASKS[problem.task].solve(scene, write)
-        of_step = _steps_of_choices(problem, choices)
-        for n in range(1, len(texts)):
-            known = [choice for choice, step in zip(choices, of_step, strict=True) if step < n]
-            self._written.setdefault((problem.id, *texts[:n]), known)
-        return texts
-
-
-def _steps_of_choices(problem: Problem, choices: Sequence[Any]) -> list[int]:
-    """The first step that shows each choice: the first that changes if the choice is not made."""
-    solve, scene = TASKS[problem.task].solve, problem.meta["scene"]
-    base = solve(scene, _replayed(choices))
-    steps: list[int] = []
-    for n in range(len(choices)):
-        other = solve(scene, _replayed(choices, n))
-        changed = (i for i, (a, b) in enumerate(zip(base, other, strict=True)) if a != b)
-        steps.append(next(changed, steps[-1] if steps else 0))
-    return steps
-
-
-def _replayed(choices: Sequence[Any], unlike: int = -1) -> Any:
-    made: list[Any] = []
-
-    def write(kind: Any, concept: str, truth: Any, near: Sequence[Any]) -> Any:
-        choice = choices[len(made)] if len(made) < len(choices) else truth
-        if len(made) == unlike:
-            choice = next((other for other in (truth, *near) if other != choice), choice)
-        made.append(choice)
-        return choice
-
-    return write
+    def written(self, concept: str, truth: V, near: Sequence[V], rng: random.Random) -> V:
+        slips = near and rng.random() < SCALE * self.blind_spots.get(concept, ELSEWHERE / SCALE)
+        return (near[0] if concept in self.blind_spots else rng.choice(near)) if slips else truth
 
 
 def main() -> None:

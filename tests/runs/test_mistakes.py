@@ -16,7 +16,7 @@ from pyarrow import parquet
 
 import vlprm
 from vlprm.errors import hub_refusal
-from vlprm.runs import cli
+from vlprm.runs import cli, config
 
 CASES = [json.loads(line) for line in (Path(__file__).parents[1] / "fixtures/mistakes.jsonl").open()]
 PROBLEM = {"id": "a", "question": "How many?", "images": ["grid.png"], "answer": "3", "answer_type": "integer"}
@@ -45,6 +45,7 @@ FILES = {
     "list.yaml": "- a\n",
     "typo.yaml": "search: {rolout: 3}\n",
     "null.yaml": "unit:\n",
+    "again.yaml": "unit: 3\nsearch: {n: 2}\nunit: 4\n",
     "number.yaml": "run: 3\n",
     "torn.parquet": "words",
     "torn/config.json": "{",
@@ -73,6 +74,8 @@ def test_a_mistake_is_one_sentence(
     monkeypatch.chdir(world)
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
     monkeypatch.setattr(logging.root, "handlers", [])
+    monkeypatch.setattr(logging.root, "setLevel", lambda level: None)  # later tests keep theirs
+    monkeypatch.setattr(config, "QUIET", {})  # and their environment
     monkeypatch.setattr(sys, "stderr", said)
     monkeypatch.setattr(sys, "argv", ["vlprm", *shlex.split(case["command"].replace("RUN", str(tmp_path / "run")))])
     with pytest.raises(SystemExit, match="2"):

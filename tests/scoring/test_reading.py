@@ -31,8 +31,9 @@ packing_families = pytest.mark.parametrize(
     "family", [*OUTSIDE, *(name for name in BACKBONES if not FAMILIES[name].cannot_pack)]
 )
 heads = pytest.mark.parametrize(
-    "head", [{"new_head": "step"}, {"new_head": "step", "reads_surprise": True}, {"new_head": "verdict"}],
-    ids=["step", "surprise", "verdict"],
+    "head", [{"new_head": "step"}, {"new_head": "step", "reads_surprise": True}, {"new_head": "verdict"},
+             {"new_head": "implicit"}, {"new_head": "step", "reads_lookback": True}],
+    ids=["step", "surprise", "verdict", "implicit", "lookback"],
 )  # fmt: skip
 
 
@@ -66,6 +67,11 @@ def model_of(folder: Path, **head: Any) -> Checkpoint:
     if head["new_head"] == "step":
         torch.manual_seed(0)
         torch.nn.init.normal_(checkpoint.model.score.weight, std=0.2)
+    if head["new_head"] == "implicit":
+        torch.manual_seed(0)
+        with torch.no_grad():  # its reference stays
+            for weight in checkpoint.model.model.parameters():
+                weight += 0.01 * torch.randn_like(weight)
     return checkpoint
 
 

@@ -15,9 +15,9 @@ import torch
 from eval import steps
 from eval.step_scores.calibration import calibration, spread
 from eval.step_scores.config import StepsConfig
-from eval.step_scores.results import FIXED, intervals, measured_all, reward_measures
+from eval.step_scores.results import FIXED, measured_all, reward_measures
+from eval.step_scores.rows import chosen, intervals
 from eval.step_scores.shown import Shown
-from eval.steps import chosen
 from tests.stand_in import Answer, Body, StandIn, completion, config_of
 from tests.step_benchmarks.test_step_benchmarks import process_row, spoilt_row, write_rows
 from tests.stored import pool_record, write_run

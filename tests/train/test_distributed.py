@@ -21,7 +21,7 @@ from safetensors.torch import load_file
 from torch.distributed.fsdp import fully_shard
 
 from tests.learnt import load_trees
-from tests.train.two_processes import Stopped, in_two, train_all, variables
+from tests.train.two_processes import Stopped, in_two, one_thread, train_all, variables
 from train import merge, prm
 from train.loop.progress import last_whole_checkpoint
 from train.prm import make_trainer
@@ -39,12 +39,13 @@ from vlprm.runs.config import parse
 from vlprm.runs.folder import seconds_of
 from vlprm.schema import Step
 
-# Both heads, full training and adapters, tied and untied LM heads, with and without frozen parts.
+# All heads, full training and adapters, tied and untied LM heads, with and without frozen parts.
 CASES: dict[str, dict[str, Any]] = {
     "step": {"family": "qwen2_5_vl", "freeze": [], "checkpointing": True},
     "step, adapters": {"family": "qwen2_5_vl", "lora_rank": 4},
     "step, reads surprise, writes critiques": {"family": "tied", "surprise": True, "loss": {"critique": 0.5}},
     "verdict": {"family": "qwen3_vl", "head": "verdict", "freeze": []},
+    "implicit": {"family": "qwen2_5_vl", "head": "implicit", "loss": {"labels": "outcome"}},
     "verdict, adapters": {"family": "tied", "head": "verdict", "lora_rank": 4, "checkpointing": True},
 }
 KILLED = ("step", "step, adapters", "verdict, adapters")  # after the third of six steps
@@ -97,9 +98,9 @@ def alone(config_of: Callable[[str, str, int], Path]) -> Callable[[str], Path]:
 
     @cache
     def run(case: str) -> Path:
-        torch.set_num_threads(1)  # as the two processes do: sums depend on the number of threads
         config = config_of("alone", case, 2)
-        prm.main(parse(PrmConfig, ["--config", str(config)]))
+        with one_thread():
+            prm.main(parse(PrmConfig, ["--config", str(config)]))
         return config.with_suffix("")
 
     return run
@@ -227,7 +228,7 @@ def text_only(path: LabelledPath) -> LabelledPath:
 @pytest.mark.parametrize("family", ["qwen3_vl", "gemma3"])
 def test_a_batch_without_images_is_given_one_that_no_step_sees(tiny_backbone: Any, dataset: Path, family: str) -> None:
     checkpoint = load_reward_model(tiny_backbone(family), new_head="step")
-    torch.nn.init.normal_(checkpoint.model.score.weight, std=0.1)
+    torch.nn.init.normal_(checkpoint.model.score.weight, std=0.1, generator=torch.Generator().manual_seed(0))
     path = text_only(load_trees(dataset, RowsConfig())[0][0])
     row = labelled_row([path], checkpoint.inputs, LossConfig(), {})
     plain = checkpoint.model(**checkpoint.inputs.step_batch([row.row])).logits

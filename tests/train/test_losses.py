@@ -227,7 +227,13 @@ def shortened(path: LabelledPath, by: int) -> LabelledPath:
 
 def trained(folder: Path, head: str = "step", surprise: bool = False, loss: LossConfig = LossConfig()) -> Checkpoint:
     outputs = loss.extra_outputs
-    checkpoint = load_reward_model(folder, new_head=head, reads_surprise=surprise, extra_outputs=outputs)  # type: ignore[arg-type]
+    checkpoint = load_reward_model(
+        folder,
+        new_head=head,
+        reads_surprise=surprise,
+        extra_outputs=outputs,
+        reads_lookback=surprise,  # type: ignore[arg-type]
+    )
     if head == "step":
         torch.manual_seed(1)
         torch.nn.init.normal_(checkpoint.model.score.weight, std=0.1)

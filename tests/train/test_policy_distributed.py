@@ -14,7 +14,7 @@ from accelerate import PartialState
 from safetensors.torch import load_file
 
 from tests.train.rollouts import COUNT, READ, RED, ZOOM
-from tests.train.two_processes import in_two, variables
+from tests.train.two_processes import in_two, one_thread, variables
 from train import dpo
 from train.policy.config import DpoConfig
 from train.policy.pairs import Pair, PairTree, write_pairs
@@ -47,8 +47,8 @@ def config_of(folder: Path, policy: Path, accumulate: int) -> Path:
 @pytest.mark.slow
 def test_two_processes_give_the_weights_of_one(tiny_backbone: Callable[[str], Path], tmp_path: Path) -> None:
     policy = tiny_backbone("qwen2_5_vl")
-    torch.set_num_threads(1)
-    learn(None, {}, config_of(tmp_path / "alone", policy, 2))
+    with one_thread():
+        learn(None, {}, config_of(tmp_path / "alone", policy, 2))
     expected, start = load_file(tmp_path / "alone/run/model.safetensors"), load_file(policy / "model.safetensors")
     assert any(not torch.equal(start[key], expected[key]) for key in expected)
     for kind, environment in KINDS.items():

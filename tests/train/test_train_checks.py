@@ -80,6 +80,25 @@ CONTRADICTIONS: dict[str, tuple[dict[str, Any], str]] = {
     ),
     "evidence without a learned concentration": ({"loss": LossConfig(evidence=0.1)}, "set loss.concentration: learned"),
     "surprise of a verdict head": ({"head": "verdict", "surprise": True}, "set surprise: false, or head: step"),
+    "labels of an implicit head": ({"head": "implicit"}, "learns from the outcomes of whole .*; set loss.labels: outc"),
+    "surprise of an implicit head": (
+        {"head": "implicit", "surprise": True, "loss": LossConfig(labels="outcome")},
+        "an implicit head cannot read surprise; set surprise: false",
+    ),
+    "lookback of a verdict head": ({"head": "verdict", "lookback": True}, "set lookback: false, or head: step"),
+    "outcomes and labels of steps": (
+        {"loss": LossConfig(labels="outcome", ranks=1.0, threshold=0.5)},
+        "reads no labels of steps, which loss.threshold and loss.ranks would need",
+    ),
+    "outcomes of parts": (
+        {"loss": LossConfig(labels="outcome"), "rows": RowsConfig(after_first_error="stop")},
+        "is about whole solutions, which rows.after_first_error would cut",
+    ),
+    "pairs of log-ratios": (
+        {"head": "implicit", "loss": LossConfig(labels="outcome", candidates=1.0)},
+        "compares mean rewards of steps, which an implicit head adds up; set it to 0",
+    ),
+    "beta of a step head": ({"loss": LossConfig(beta=1.0)}, "has no log-ratios for loss.beta; leave it out, or set"),
     "frozen text with adapters": ({"lora_rank": 4, "freeze": ("text",)}, "take text out of freeze, or set lora_rank"),
     "flash for trees": ({"attention": Attention(text="flash"), "bfloat16": True}, "as with rows.of: trees; set"),
     "flash for verdicts": (

@@ -59,8 +59,9 @@ def test_the_trainers_steps_do_not_depend_on_accumulation(
 
 
 @pytest.mark.parametrize(
-    ("family", "head"), [("qwen2_5_vl", "step"), ("qwen3_vl", "step"), ("internvl", "step"), ("qwen2_5_vl", "verdict")]
-)
+    ("family", "head"), [("qwen2_5_vl", "step"), ("qwen3_vl", "step"), ("internvl", "step"), ("qwen2_5_vl", "verdict"),
+                         ("qwen2_5_vl", "implicit")]
+)  # fmt: skip
 def test_adapters_are_trained_saved_and_merged(
     dataset: Path, tiny_backbone: Any, tmp_path: Path, family: str, head: str, problems: list[Problem]
 ) -> None:
@@ -72,6 +73,8 @@ def test_adapters_are_trained_saved_and_merged(
     )
     if head == "verdict":
         config = dataclasses.replace(config, head="verdict", verdicts=("Y", "N"), loss=LossConfig())
+    if head == "implicit":
+        config = dataclasses.replace(config, head="implicit", loss=LossConfig(labels="outcome"))
     prm.main(config)
     assert not (run / "model.safetensors").exists()
     asked = [(p, solved(p)) for p in problems[:3]]
@@ -93,13 +96,13 @@ def numbers(checkpoint: Checkpoint, solutions: list[tuple[Problem, list[Step]]])
     return [x for score in scores for x in dataclasses.astuple(score) if x is not None]
 
 
-@pytest.mark.parametrize("head", ["step", "verdict"])
+@pytest.mark.parametrize("head", ["step", "verdict", "implicit"])
 def test_a_run_that_died_goes_on_with_the_weights_that_it_had(
     dataset: Path, tiny_backbone: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, head: Any
 ) -> None:
     """The family stores its weights under other names."""
     rows, backbone = RowsConfig(batch_tokens=700), str(tiny_backbone("qwen2_5_vl"))
-    loss = LossConfig(value=0.5 if head == "step" else 0.0)
+    loss = LossConfig(value=0.5 if head == "step" else 0.0, labels="outcome" if head == "implicit" else "soft")
     fields = {"rows": rows, "held_out": 0.2, "checkpoint_every": 2, "loss": loss}
     whole = PrmConfig(dataset, tmp_path / "whole", backbone, head, **fields)
     prm.main(whole)

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 import socket
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +31,18 @@ def variables(kind: str, precision: str = "no") -> dict[str, str]:
     args.deepspeed_fields_from_accelerate_config = ",".join(defaults.deepspeed_config)
     set_by = prepare_deepspeed_cmd_env(args)[1] if args.use_deepspeed else prepare_multi_gpu_env(args)
     return {name: value for name, value in set_by.items() if os.environ.get(name) != value}
+
+
+@contextmanager
+def one_thread() -> Iterator[None]:
+    """Compute in one thread, as each of two processes does: sums depend on the number of threads. Later tests get
+    theirs back."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
 
 
 def called_gpus(self: PartialState, *args: Any, **kwargs: Any) -> None:

@@ -92,7 +92,7 @@ class BatchTrainer(Trainer, ABC):  # type: ignore[misc]
             super()._load_from_checkpoint(resume_from_checkpoint, model)
             return
         stored = type(model).from_pretrained(resume_from_checkpoint, config=model.config, dtype=model.dtype)
-        model.load_state_dict(stored.state_dict())
+        model.load_state_dict({**model.state_dict(), **stored.state_dict()})  # the reference is not stored
 
 
 def training_arguments(config: PrmConfig | SftConfig | DpoConfig, steps: int, **more: Any) -> TrainingArguments:

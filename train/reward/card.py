@@ -111,8 +111,17 @@ def alone(checkpoint_config: CheckpointConfig, family: Family, run: Path) -> str
             f"With transformers alone: load `AutoModelForImageTextToText`, ask `{question}` after each step, and"
             " compare the next token's probabilities of these two."
         )
+    if checkpoint_config.head == "implicit":
+        return (
+            "With transformers alone: load `AutoModelForImageTextToText` from this folder and from its reference"
+            f" ({_name(checkpoint_config.provenance['reference'])}). The log-odds of a step are"
+            f" {checkpoint_config.beta:g} times the difference of the two log-likelihoods of all that is written up to"
+            " its end."
+        )
     if checkpoint_config.provenance.get("surprise"):
         return "Its head also reads how unlikely a step is (`surprise`), which other programs do not compute."
+    if checkpoint_config.provenance.get("lookback"):
+        return "Its head also reads the attention on images (`lookback`), which other programs do not compute."
     return ALONE.format(
         folder=run.name,
         weight=f"{family.stored_head}.weight",

@@ -8,13 +8,13 @@ from dataclasses import replace
 from transformers import AutoConfig
 
 from train.loop.progress import refuse_missing_tracker
-from train.reward.config import PrmConfig
+from train.reward.config import LossConfig, PrmConfig, RowsConfig
 from vlprm.errors import UserError
 from vlprm.model.attention import refuse_missing_flash
 from vlprm.model.checkpoint_config import CheckpointConfig
 from vlprm.model.families import family_of
 from vlprm.model.loading import checkpoint_config_of, checkpoint_folder, load_inputs
-from vlprm.model.reward_loading import refuse_to_drop_head
+from vlprm.model.reward_loading import refuse_lookback, refuse_to_drop_head
 from vlprm.prompts import TEMPLATES, CritiqueTemplate
 
 
@@ -23,6 +23,7 @@ def check(config: PrmConfig) -> None:
     for is_conflict, message in (
         *_row_conflicts(config),
         *_head_conflicts(config),
+        *_outcome_conflicts(config),
         *_adapter_conflicts(config),
         *_attention_conflicts(config),
         *_rate_conflicts(config),
@@ -32,7 +33,15 @@ def check(config: PrmConfig) -> None:
     refuse_missing_flash(config.attention)
     folder = checkpoint_folder(config.backbone, weights=False)
     declared = checkpoint_config_of(folder)
-    refuse_to_drop_head(folder, declared, config.head, config.surprise, config.verdicts, config.loss.extra_outputs)
+    reads = {"surprise": config.surprise, "lookback": config.lookback}
+    refuse_to_drop_head(folder, declared, config.head, reads, config.verdicts, config.loss.extra_outputs)
+    family = declared.family or family_of(AutoConfig.from_pretrained(folder))
+    refuse_lookback(family, config.attention, config.lookback)
+    if config.lora_rank and declared.head == "implicit":
+        raise UserError(
+            f"{config.backbone} has a reference of its own, which adapters on it would replace; set lora_rank: 0, or"
+            " give the reference as the backbone"
+        )
     refuse_missing_tracker(config.report_to)
     if config.prompt_template not in (None, *TEMPLATES):
         raise UserError(f"unknown prompt template {config.prompt_template!r}; give one of {', '.join(TEMPLATES)}")
@@ -52,6 +61,7 @@ def with_overrides(checkpoint_config: CheckpointConfig, config: PrmConfig) -> Ch
         max_pixels=config.max_pixels or checkpoint_config.max_pixels,
         prompt_template=config.prompt_template or checkpoint_config.prompt_template,
         critique_template=config.critique_template or checkpoint_config.critique_template,
+        beta=config.loss.beta if config.head == "implicit" else checkpoint_config.beta,
     )
 
 
@@ -105,11 +115,12 @@ def _row_conflicts(config: PrmConfig) -> list[tuple[bool, str]]:
 
 
 def _head_conflicts(config: PrmConfig) -> list[tuple[bool, str]]:
-    step = config.head == "step"
+    step, verdict = config.head == "step", config.head == "verdict"
+    named = "an implicit head" if config.head == "implicit" else f"a {config.head} head"
     return [
         (
-            step and config.loss.vocabulary,
-            "a step head has no vocabulary to normalise over, so the loss has no bound; set loss.vocabulary: false, or"
+            not verdict and config.loss.vocabulary,
+            f"{named} has no vocabulary to normalise over, so the loss has no bound; set loss.vocabulary: false, or"
             " head: verdict",
         ),
         (
@@ -118,17 +129,21 @@ def _head_conflicts(config: PrmConfig) -> list[tuple[bool, str]]:
             " false, or loss.labels to soft or hard",
         ),
         (
-            step and config.verdicts != CheckpointConfig.verdicts,
-            f"a step head writes no verdicts, so {' and '.join(config.verdicts)} have no effect; leave out verdicts, or"
+            not verdict and config.verdicts != CheckpointConfig.verdicts,
+            f"{named} writes no verdicts, so {' and '.join(config.verdicts)} have no effect; leave out verdicts, or"
             " set head: verdict",
         ),
         (
             not step and config.surprise,
-            "a verdict head cannot read surprise; set surprise: false, or head: step",
+            f"{named} cannot read surprise; set surprise: false, or head: step",
+        ),
+        (
+            not step and config.lookback,
+            f"{named} cannot read lookback; set lookback: false, or head: step",
         ),
         (
             not step and bool(config.loss.extra_outputs),
-            f"a verdict head has no output for the {' and the '.join(config.loss.extra_outputs)}; set head: step, or"
+            f"{named} has no output for the {' and the '.join(config.loss.extra_outputs)}; set head: step, or"
             " leave out loss.value and loss.concentration",
         ),
         (
@@ -144,6 +159,38 @@ def _head_conflicts(config: PrmConfig) -> list[tuple[bool, str]]:
             config.loss.value > 0 and config.loss.labels == "counts",
             "loss.labels: counts teaches `correct` what loss.value teaches the value; set loss.value: 0, or loss.labels"
             " to soft or hard",
+        ),
+    ]
+
+
+def _outcome_conflicts(config: PrmConfig) -> list[tuple[bool, str]]:
+    outcome, implicit, plain = config.loss.labels == "outcome", config.head == "implicit", LossConfig()
+    of_steps = ("threshold", "value", "ranks", "siblings", "critique")
+    read = [name for name in of_steps if getattr(config.loss, name) != getattr(plain, name)]
+    cut = [name for name in ("after_first_error", "uncertain", "history")
+           if getattr(config.rows, name) != getattr(RowsConfig(), name)]  # fmt: skip
+    return [
+        (
+            implicit and not outcome,
+            "an implicit head learns from the outcomes of whole solutions; set loss.labels: outcome",
+        ),
+        (
+            outcome and bool(read),
+            f"loss.labels: outcome reads no labels of steps, which loss.{' and loss.'.join(read)} would need; leave it"
+            " out, or set loss.labels: soft",
+        ),
+        (
+            outcome and bool(cut),
+            f"loss.labels: outcome is about whole solutions, which rows.{' and rows.'.join(cut)} would cut; leave it"
+            " out, or set loss.labels: soft",
+        ),
+        (
+            implicit and bool(config.loss.candidates),
+            "loss.candidates compares mean rewards of steps, which an implicit head adds up; set it to 0",
+        ),
+        (
+            not implicit and config.loss.beta != plain.beta,
+            f"a {config.head} head has no log-ratios for loss.beta; leave it out, or set head: implicit",
         ),
     ]
 

@@ -10,7 +10,7 @@ from jsonargparse.typing import ClosedUnitInterval, NonNegativeFloat, NonNegativ
 
 from vlprm.data.ablation import History, Words
 from vlprm.model.attention import Attention
-from vlprm.model.checkpoint_config import Bits, CheckpointConfig, Head, Part
+from vlprm.model.checkpoint_config import BETA, Bits, CheckpointConfig, Head, Part
 from vlprm.schema import Aggregation
 
 
@@ -56,7 +56,8 @@ class LossConfig:
 
     Args:
         labels: training signal of a step: its target (soft), its target thresholded to 0 or 1 (hard), or its count of
-            right rollouts with a Beta-Binomial likelihood (counts).
+            right rollouts with a Beta-Binomial likelihood (counts); or of a solution's last step alone whether the
+            answer is right (outcome).
         threshold: a step is wrong if its target is at most this value; used by hard labels, after_first_error, weights,
             pairs and critiques. Default: by fusion rule: Monte Carlo values are wrong at 0, relative ones below 0.8,
             others below 0.5.
@@ -79,10 +80,11 @@ class LossConfig:
         critiques: made from labels and corrections (labels), or also with a judge's reasons, of solutions where the
             judge agrees with each label up to the first wrong step (judge).
         reasons: weight of a critique's reasons; its verdict and correction have weight 1.
+        beta: implicit head: log-odds per nat of the log-ratio to the reference.
         vocabulary: verdict head: normalise verdict probabilities over the whole vocabulary, not over the two verdicts.
     """
 
-    labels: Literal["soft", "hard", "counts"] = "soft"
+    labels: Literal["soft", "hard", "counts", "outcome"] = "soft"
     threshold: ClosedUnitInterval | None = None
     concentration: PositiveFloat | Literal["learned"] = 10.0
     evidence: NonNegativeFloat = 0.0
@@ -98,6 +100,7 @@ class LossConfig:
     critique: NonNegativeFloat = 0.0
     critiques: Literal["labels", "judge"] = "labels"
     reasons: NonNegativeFloat = 1.0
+    beta: PositiveFloat = BETA
     vocabulary: bool = False
 
     @property
@@ -120,9 +123,11 @@ class PrmConfig:
         dataset: parquet file of data_synth.label or data_synth.convert, or a file in TRL's stepwise format.
         run: checkpoint folder to write.
         backbone: checkpoint folder of the backbone, or builtin/backbone.
-        head: new linear layer at the last token of each step (step), or a verdict token from the LM head (verdict).
+        head: new linear layer at the last token of each step (step), a verdict token from the LM head (verdict), or the
+            log-ratio of what is written to the backbone as it was before training (implicit).
         verdicts: verdict head: the two tokens for correct and wrong.
         surprise: step head: also read how unlikely the step was under the backbone's LM head.
+        lookback: step head: also read which share of attention each text layer gives to images while a step is written.
         freeze: parts of the model that are not trained: vision, projector, text.
         lora_rank: rank of LoRA adapters on the text layers; only they and a step head are trained; 0 trains without
             adapters.
@@ -168,6 +173,7 @@ class PrmConfig:
     head: Head = "step"
     verdicts: tuple[str, str] = CheckpointConfig.verdicts
     surprise: bool = False
+    lookback: bool = False
     freeze: tuple[Part, ...] = ("vision",)
     lora_rank: NonNegativeInt = 0
     bits: Bits = 16

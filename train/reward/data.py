@@ -31,8 +31,8 @@ class LabelledRow:
     """A packed row with labels per step: target (IGNORE: no loss), error kind (index of the head's output; -1 unknown),
     whether it is wrong, counts (right, valid), and weight, which grows with the number of solutions that share it.
     `taught` has the weight of each critique id. `siblings` and `candidates` are (better, worse) pairs; `paths` lists
-    each candidate's steps; `ranked` has each solution's correct steps before its first error, and the error (-1:
-    none)."""
+    each solution's steps, if the loss compares solutions or learns from their outcomes; `ranked` has each solution's
+    correct steps before its first error, and the error (-1: none)."""
 
     id: str
     row: PackedRow
@@ -57,8 +57,10 @@ def learnable(tree: Tree, loss: LossConfig) -> Tree:
 
 
 def _is_learnt(path: LabelledPath, loss: LossConfig) -> bool:
-    if loss.candidates and path.right is not None:
+    if (loss.candidates or loss.labels == "outcome") and path.right is not None:
         return True
+    if loss.labels == "outcome":
+        return False
     if not loss.reads_labels:  # critiques alone
         return bool(taught(path, loss))
     return any(_target(label, loss, path.problem.id) != IGNORE for label in path.labels)
@@ -66,6 +68,8 @@ def _is_learnt(path: LabelledPath, loss: LossConfig) -> bool:
 
 def lacking(loss: LossConfig) -> str:
     """What a dataset without learnable solutions lacks, with the fix."""
+    if loss.labels == "outcome":
+        return "a known outcome; use a dataset that says which answers are right, or loss.labels: soft"
     if not loss.reads_labels:
         if loss.critiques == "judge":
             return "a judge that gives reasons and agrees with the labels; set loss.critiques: labels, or ask a judge"
@@ -100,7 +104,11 @@ def _critiques(example: Example, place: dict[int, int], inputs: InputBuilder, lo
 
 
 def class_counts(tree: Tree, loss: LossConfig) -> tuple[str, int, int]:
-    """The question type of a problem, and the numbers of right and wrong labelled steps of its solutions."""
+    """The question type of a problem, and the numbers of right and wrong labelled steps of its solutions, or of right
+    and wrong solutions where the loss learns from outcomes."""
+    if loss.labels == "outcome":
+        outcomes = [path.right for path in tree]
+        return question_type(tree[0]), outcomes.count(True), outcomes.count(False)
     wrong = [is_wrong(label, loss.threshold) for path in tree for label in path.labels if label.target is not None]
     return question_type(tree[0]), wrong.count(False), wrong.count(True)
 
@@ -134,10 +142,12 @@ def labelled_row(
     """The labelled row of an example. UserError on a target outside [0, 1]."""
     problem = example[0].problem
     steps, place, parents = _merged(example)
-    labels = _labels(example)
+    labels = _outcomes(example) if loss.labels == "outcome" else _labels(example)
     critiques = _critiques(example, place, inputs, loss)
     nodes = _nodes(example, steps, parents, inputs, critiques)
-    share = Counter(node for path in example for node in path.nodes)
+    of_solutions = loss.candidates > 0 or loss.labels == "outcome"
+    learnt_at = [path.nodes[-1:] if loss.labels == "outcome" else path.nodes for path in example]
+    share = Counter(node for nodes in learnt_at for node in nodes)
     share_of = [share[n] for n in place]
     targets = tuple(_target(labels[n], loss, problem.id) for n in place)
     wrong = tuple(is_wrong(labels[n], loss.threshold) for n in place)
@@ -153,7 +163,7 @@ def labelled_row(
         taught=_taught(nodes, _taught_weights(critiques, share_of, inputs, loss)),
         siblings=_sibling_pairs(targets, wrong, parents) if loss.siblings else (),
         candidates=_candidate_pairs(example) if loss.candidates else (),
-        paths=tuple(tuple(place[n] for n in path.nodes) for path in example) if loss.candidates else (),
+        paths=tuple(tuple(place[n] for n in path.nodes) for path in example) if of_solutions else (),
         ranked=_ranked(example, place, targets, wrong) if loss.ranks else (),
     )
 
@@ -176,6 +186,19 @@ def _target(label: StepLabel, loss: LossConfig, problem_id: str) -> float:
 
 def _labels(example: Example) -> dict[int, StepLabel]:
     return {node: label for path in example for node, label in zip(path.nodes, path.labels, strict=True)}
+
+
+def _outcomes(example: Example) -> dict[int, StepLabel]:
+    """The labels of outcomes: at the last step of a solution whether it is right, and none elsewhere. Where equal
+    solutions are called right and wrong, the share of right ones."""
+    right: dict[int, list[bool]] = {node: [] for path in example for node in path.nodes}
+    for path in example:
+        if path.right is not None:
+            right[path.nodes[-1]].append(path.right)
+    return {
+        node: StepLabel(target=sum(of_node) / len(of_node) if of_node else None, rule="outcome")
+        for node, of_node in right.items()
+    }
 
 
 def _taught_weights(

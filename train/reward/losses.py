@@ -23,7 +23,7 @@ def training_loss(output: StepOutput, batch: dict[str, Any], totals_6: Tensor, c
     """The loss of a batch of `train.reward.batches.batch_rows`. `totals_6` of the global batch: weight of labelled
     steps, sibling pairs, candidate pairs, weight of critique ids, weight of labelled steps with rollouts, ranked
     solutions."""
-    log_p_BSO = log_probabilities(output.logits, config)
+    log_p_BSO = log_probabilities(class_logits(output, batch), config)
     steps, siblings, candidates, taught, counted, ranked = totals_6.clamp(min=1e-6)
     loss: Tensor = config.steps * step_loss(log_p_BSO, batch, config, output.concentration) / steps
     if config.critique and output.taught_nats is not None:
@@ -39,6 +39,19 @@ def training_loss(output: StepOutput, batch: dict[str, Any], totals_6: Tensor, c
     if output.value is not None:
         loss = loss + config.value * value_loss(output.value, batch, config, output.concentration) / counted
     return loss
+
+
+def class_logits(output: StepOutput, batch: dict[str, Any]) -> Tensor:
+    """The logits of the classes (B, S, O). Those of an implicit head are the log-odds added up along a solution that
+    the step is in, and 0."""
+    if output.log_odds is None:
+        logits_BSO: Tensor = output.logits
+        return logits_BSO
+    paths_BCS = batch["paths"].to(output.log_odds.dtype)
+    sums_BCS = (paths_BCS * output.log_odds[:, None]).cumsum(-1)
+    # The steps before a step are the same in each solution that it is in.
+    sums_BS = (paths_BCS * sums_BCS).sum(1) / paths_BCS.sum(1).clamp(min=1)
+    return torch.stack([sums_BS, torch.zeros_like(sums_BS)], dim=-1)
 
 
 def log_probabilities(logits_BSO: Tensor, config: LossConfig) -> Tensor:

@@ -20,7 +20,7 @@ from vlprm.model.checkpoint_config import CheckpointConfig
 from vlprm.model.families import Family
 from vlprm.model.loading import Checkpoint, checkpoint_folder, freeze, load_inputs, part_of
 from vlprm.model.lora import add_adapters
-from vlprm.model.reward_loading import load_reward_model
+from vlprm.model.reward_loading import load_reward_model, reference_name
 from vlprm.runs.config import parse
 
 log = logging.getLogger(__name__)
@@ -40,8 +40,12 @@ def new_model(config: PrmConfig, shapes_only: bool = False) -> Checkpoint:
         bits=config.bits,
         attention=config.attention,
         extra_outputs=config.loss.extra_outputs,
+        to_adapt=config.lora_rank > 0,
+        reads_lookback=config.lookback,
     )
     checkpoint_config = with_overrides(checkpoint.config, config)
+    if config.head == "implicit":
+        checkpoint.model.beta = checkpoint_config.beta
     log.info("questions are asked with the prompt template %s", checkpoint_config.prompt_template)
     if checkpoint_config == checkpoint.config:
         return checkpoint
@@ -55,6 +59,8 @@ def trainable(config: PrmConfig, checkpoint: Checkpoint) -> Any:
         return add_adapters(checkpoint.model, config.lora_rank, config.backbone, config.seed)
     model = checkpoint.model
     freeze(model, checkpoint.inputs.family, config.freeze)
+    if config.head == "implicit":
+        model.reference.requires_grad_(False)
     tied = model.lm_head.weight is model.get_input_embeddings().weight
     if config.head == "step" and not config.loss.critique and not tied:
         # No loss reaches it, but ZeRO would store its moments and apply weight decay.
@@ -111,8 +117,10 @@ def provenance_of(config: PrmConfig) -> dict[str, Any]:
     return {
         "backbone": config.backbone,
         "surprise": config.surprise,
+        "lookback": config.lookback,
         "extra_outputs": config.loss.extra_outputs,
         "critiques": config.loss.critique > 0,
+        **({"reference": reference_name(config.backbone)} if config.head == "implicit" else {}),
         "seed": config.seed,
     }
 

@@ -17,6 +17,7 @@ from train.reward.shapes import Step, step_of
 from train.reward.trainer import Batches
 from vlprm.model.inputs import InputBuilder
 from vlprm.model.loading import part_of
+from vlprm.model.reward_model import passes_of
 from vlprm.scoring.memory import bytes_per_token
 
 GIB, KIB = 1 << 30, 1 << 10
@@ -47,7 +48,8 @@ def _parameters(model: Any, inputs: InputBuilder) -> list[str]:
     base = model.get_base_model() if hasattr(model, "get_base_model") else model
     counts: Counter[tuple[str, bool]] = Counter()
     for name, parameter in base.named_parameters():
-        counts[part_of(name, inputs.family) or "head", parameter.requires_grad] += parameter.numel()
+        part = "reference" if name.startswith("reference.") else part_of(name, inputs.family) or "head"
+        counts[part, parameter.requires_grad] += parameter.numel()
     return [f"{part}: {n:,} parameters, {'trained' if trained else 'frozen'}" for (part, trained), n in counts.items()]
 
 
@@ -64,7 +66,7 @@ def _needs(config: PrmConfig, inputs: InputBuilder, model: Any, rows: list[Label
         cells = "".join(f"{size / GIB:>12.2f}" for size in astuple(need))
         table.append(f"{layout.gpus:>4}  {layout.name:<8}{cells}")
     tokens, images = len(rows[0].row.ids), rows[0].row.image_mask.count(True)
-    kept = bytes_per_token(model.config.get_text_config(), 2)
+    kept = passes_of(model) * bytes_per_token(model.config.get_text_config(), 2)
     return [
         f"a full batch: {len(rows)} rows of {tokens} tokens, {images} of them of images"
         f" ({len(rows) * tokens} of {config.rows.batch_tokens} tokens)",

@@ -46,7 +46,8 @@ def split_rows(config: PrmConfig, inputs: InputBuilder) -> tuple[Batches, Batche
     except UserError as error:
         raise UserError(f"{config.dataset}: {error}") from error
     learnt, kept = (taken[np.array(side, dtype=np.int64)] for side in sides)
-    advice.on_wrong_steps(index.table["rule"].unique().to_pylist(), config.loss.threshold)
+    if config.loss.labels != "outcome":
+        advice.on_wrong_steps(index.table["rule"].unique().to_pylist(), config.loss.threshold)
     weights = class_weights(_counts(index, learnt), config.loss)
     train = _fitting(index, rows, learnt, config.rows, inputs.context)
     known = [bool(index.lists(name)[0][train].any()) for name in ("candidates", "siblings", "counted")]

@@ -25,6 +25,7 @@ from transformers import AttentionInterface, AttentionMaskInterface
 from train.reward.batches import model_inputs
 from train.reward.config import LossConfig
 from train.reward.losses import training_loss
+from vlprm.model.tree_attention import with_lookback
 
 ATTENTION = "vlprm_shapes"
 
@@ -180,8 +181,12 @@ def _fused(model: Any, memory: _Memory) -> Iterator[None]:
 
     def attend(module: Any, query: Tensor, key: Tensor, value: Tensor, *args: Any, **given: Any) -> tuple[Tensor, None]:
         causal = getattr(module, "is_causal", False)
-        out: Tensor = _Attention.apply(query, key, value, memory, 0.5 if causal else 1.0)
-        return out.transpose(1, 2), None
+
+        def over(values: Tensor) -> tuple[Tensor, None]:
+            out: Tensor = _Attention.apply(query, key, values, memory, 0.5 if causal else 1.0)
+            return out.transpose(1, 2), None
+
+        return with_lookback(over, value) if causal else over(value)
 
     AttentionInterface.register(ATTENTION, attend)
     AttentionMaskInterface.register(ATTENTION, _no_mask)

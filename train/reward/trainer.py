@@ -14,11 +14,12 @@ from torch.utils.data import Dataset
 from transformers import EvalPrediction
 
 from train.loop.trainer import BatchTrainer, Parameters
+from train.loop.transfer import Batch
 from train.reward.batches import batch_rows, model_inputs
 from train.reward.config import LossConfig
 from train.reward.data import Example, LabelledRow, labelled_row
 from train.reward.index import Index, Problems
-from train.reward.losses import IGNORE, training_loss
+from train.reward.losses import IGNORE, class_logits, training_loss
 from vlprm.errors import UserError
 from vlprm.metrics import auroc, calibration_error
 from vlprm.model.inputs import InputBuilder
@@ -65,10 +66,10 @@ class Batches(Dataset[list[LabelledRow]]):
         """The problem of each example, batch after batch."""
         return [self.index.table["id"][int(n)].as_py() for batch in self.plan for n in self.index.problem_of(batch)]
 
-    def collate(self, items: list[list[LabelledRow]]) -> dict[str, Any]:
+    def collate(self, items: list[list[LabelledRow]]) -> Batch:
         """Tensors of one item (see `batch_rows`), and the `ids` of its problems."""
         (rows,) = items
-        return {**batch_rows(rows, self.inputs), "ids": [row.id for row in rows]}
+        return Batch(batch_rows(rows, self.inputs), ids=[row.id for row in rows])
 
 
 @contextmanager
@@ -90,7 +91,7 @@ class StepTrainer(BatchTrainer):
     def batch_loss(self, model: Any, batch: dict[str, Any], totals: Tensor) -> tuple[Tensor, Any]:
         """See `train.reward.losses`. Metrics need only the logits of the classes and of the value."""
         outputs = model(**model_inputs(batch))
-        shown = {"logits": outputs.logits} | ({} if outputs.value is None else {"value": outputs.value})
+        shown = {"logits": class_logits(outputs, batch)} | ({} if outputs.value is None else {"value": outputs.value})
         return training_loss(outputs, batch, totals, self.step_loss), shown
 
 

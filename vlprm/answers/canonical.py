@@ -10,6 +10,7 @@ from collections.abc import Callable
 from decimal import Context
 from fractions import Fraction
 
+from vlprm.answers.clock import on_24_hours, time_of_day
 from vlprm.answers.formula import as_formula
 from vlprm.answers.number_words import in_words
 from vlprm.answers.plain import decimal_comma, number, plain, unboxed
@@ -21,7 +22,7 @@ _FLOATS = Context(prec=15)
 
 _INTEGER = re.compile(r"[+-]?\d{1,18}")
 _WITH_COMMAS = re.compile(r"[+-]?\d+(?:,\s?[+-]?\d+)+")
-_TIME = re.compile(r"0?(\d{1,2})(?::|\.(?=\d\d\s?[ap]))([0-5]\d)(?:\s?([ap])\.?\s?m\.?)?")
+_TIME = re.compile(r"0?(\d{1,2}):([0-5]\d)")
 _QUOTES = "\"'“”\u2018\u2019«»"
 
 
@@ -54,12 +55,14 @@ def as_float(text: str) -> str | None:
 
 def as_text(text: str) -> str | None:
     """Lower case, single spaces, no markup. Numbers are written as in `as_float`: `$1,000` is `1000`. A
-    time of day is `7:45 pm`."""
+    time of day is `7:45 pm`, also if it is written as `19:45`."""
     words = as_word(plain(text))
     if not words:
         return None
-    if time := _TIME.fullmatch(words):
-        return f"{time[1]}:{time[2]}" + (f" {time[3]}m" if time[3] else "")
+    if time := time_of_day(words) or on_24_hours(words):
+        return time
+    if time_alone := _TIME.fullmatch(words):
+        return f"{time_alone[1]}:{time_alone[2]}"
     value = number(words.removesuffix("%")) if words[0] in "+-.\\0123456789" else None
     value = value if value is not None else decimal_comma(words)
     return words if value is None else decimal(value)

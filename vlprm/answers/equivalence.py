@@ -21,10 +21,13 @@ from fractions import Fraction
 from math import comb, floor
 from pathlib import Path
 
+from vlprm.answers.clock import same_time
 from vlprm.answers.formula import Formula, formula
 from vlprm.answers.names import differ
 from vlprm.answers.plain import decimal_comma, number, places
+from vlprm.answers.quantities import factor
 from vlprm.answers.rewriting import paired, written
+from vlprm.answers.units import Unit
 
 LIMIT = 5.0  # seconds of a processor per pair, so that a busy machine finds the same pairs equal
 WAIT = 300.0  # seconds until a child that gets no processor is given up
@@ -58,11 +61,14 @@ def _rounded(value: Fraction) -> int:
 def same_expression(answer: str, gold: str) -> bool | None:
     """Whether two canonical expressions have the same value; None if the comparison took too long. Units, names and
     words are compared here, because Math-Verify ignores them."""
+    if (time := same_time(answer, gold)) is not None:
+        return time
     said, right = formula(answer), formula(gold)
     if said.values and right.values:
         return _same_values(said.values, right.values)
     if said.values or right.values:
         return _same_in_order(said, right)
+    said = _in_unit(said, right.unit)
     if (said.unit and said.unit.clashes(right.unit)) or (right.unit and right.unit.clashes(said.unit)):
         return False
     if not (said.unit and right.unit) and None in (number(said.unnamed), number(right.unnamed)):
@@ -71,6 +77,21 @@ def same_expression(answer: str, gold: str) -> bool | None:
     if same is False and "%" in (said.unit and said.unit.name, right.unit and right.unit.name):
         same = _same_share(said, right)
     return same
+
+
+def _in_unit(said: Formula, unit: Unit | None) -> Formula:
+    """The expression in the given unit, if its own unit measures the same: `2 h` as `120 min`."""
+    times = factor(said.unit.name, unit.name) if said.unit and unit and said.unit.name != unit.name else None
+    if times is None or unit is None or "," in said.maths:
+        return said
+    value = number(said.unnamed)
+    scaled = (
+        str(value * times)
+        if value is not None
+        else rf"\frac{{{times.numerator}}}{{{times.denominator}}}\cdot({said.unnamed})"
+    )
+    name = f"{said.name}=" if said.is_named else ""
+    return replace(said, maths=name + scaled, unit=replace(unit, kind="unit"))
 
 
 def _same_named(said: Formula, right: Formula) -> bool | None:

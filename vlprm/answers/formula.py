@@ -11,9 +11,12 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from fractions import Fraction
 
+from vlprm.answers.clock import time_of_day
+from vlprm.answers.money import with_currency
 from vlprm.answers.names import APPLIED, FUNCTIONS, NAME
 from vlprm.answers.number_words import in_words
 from vlprm.answers.plain import decimal_comma, number, plain, unboxed
+from vlprm.answers.quantities import mixed, worded
 from vlprm.answers.units import Unit, parted, scaled, unit_of, without_currency
 
 _RELATION = re.compile(
@@ -166,7 +169,7 @@ def equated(text: str) -> list[str]:
 
 def as_formula(text: str) -> str | None:
     """The canonical text of an expression (see `vlprm.answers.canonical.as_expression`); None if it is cut short."""
-    said = unboxed(_STOP.sub("", plain(text).strip()))
+    said = unboxed(_STOP.sub("", plain(with_currency(text)).strip()))
     said = _STOP.sub("", re.sub(r"\\(?:text|mathrm)\s?\{([^{}]*)\}", r"\1", said).strip())
     said = _SIDES.sub(r" \\times ", _ABOUT.sub("", said))
     if number(said) is None:
@@ -176,6 +179,8 @@ def as_formula(text: str) -> str | None:
     if bracketed := re.fullmatch(r"\((.*)\)|\\?\{(.*)\\?\}", said):  # (x=1, y=2)
         listed = bracketed[1] or bracketed[2] or ""
         said = listed if len(_named_items(listed)) > 1 else said
+    if (time := time_of_day(said)) or (mixed_units := _mixed(said)):
+        return time or mixed_units
     items = _items(said)
     if len(items) > 1:
         return _joined(items)
@@ -193,6 +198,19 @@ def as_formula(text: str) -> str | None:
             unit, sides[-1] = last_unit, last
         bare = _end(sides)
     return _with_unit(_rational(bare), unit) if bare else None
+
+
+def _mixed(said: str) -> str | None:
+    """`1 h 30 min` or `two hours`, which a name may precede."""
+    named = _NAMED_VALUE.match(said)
+    start = named.end() if named else 0
+    value = said[start:].strip()
+    if in_digits := worded(value):
+        return _with_unit(re.sub(r"\s+", "", said[:start]) + str(in_digits[0]), in_digits[1])
+    quantity = mixed(value)
+    if quantity is None or quantity[3] < len(value):
+        return None
+    return re.sub(r"\s+", "", said[:start]) + quantity[0]
 
 
 def _rational(bare: str) -> str:
@@ -343,6 +361,8 @@ def formula(text: str) -> Formula:
         pairs = [equated(item.strip()) for item in items]
         return Formula(text, text, None, {pair[0]: pair[1] for pair in pairs})
     name, value = _at_name(text)
+    if (quantity := mixed(value)) and quantity[3] == len(value):
+        return Formula(text, name + quantity[1], Unit("whole", quantity[2]), {})
     maths, unit = parted(value)
     return Formula(text, name + maths if unit else text, unit_of(unit, close=unit in "%°") if unit else None, {})
 

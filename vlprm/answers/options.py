@@ -11,6 +11,7 @@ from vlprm.answers.canonical import CANONICAL, as_expression
 from vlprm.answers.formula import formula
 from vlprm.answers.number_words import in_words
 from vlprm.answers.plain import CJK, VERB, number, plain, unboxed
+from vlprm.answers.remaining import remaining
 from vlprm.answers.units import Unit
 from vlprm.answers.words import without_lead_in
 from vlprm.schema import AnswerType
@@ -23,9 +24,13 @@ _LETTER = re.compile(
     rf"(?:\(\s*([A-Za-z])\s*\)|([A-Z])(?=\s*(?:[().:,;!、\]*】\u2600-\u27bf\U0001f300-\U0001faff]|$|{_IS_RIGHT})))"
 )
 _LETTER_IS_RIGHT = re.compile(rf"\W*(?:[Oo]nly )?(?:[Oo]ption |[Cc]hoice )?\(?([A-Z])\)?\s(?:{_IS_RIGHT})")
-_TWO = re.compile(r"\W*([A-Z])\W{0,2}\s?(?:[,/&;+、]|and\b|or\b)\s?(?:and |or )?\W?([A-Z])(?![A-Za-z])")
+_TWO = re.compile(
+    r"\W*(?:[Oo]nly )?([A-Z])\W{0,2}\s?(?:[,/&;+、]|and\b|or\b)\s?(?:and |or )?\W?([A-Z])(?![A-Za-z])"
+    r"(?!(?<=[,;]\s[A-Z])\s(?!and\b|or\b|are\b)[a-z])"  # but not "B; A would be larger"
+)
 _SO_YES = re.compile(r"\b(?:so|thus|therefore|hence)\W+(?:the answer is\W+)?(yes|no)\W*$", re.IGNORECASE)
 _DENIED = re.compile(r"\b(?:is|are|was|were|does|do|did|has|have|can)(?: not\b|n't\b)")
+MAX_LEFT = 1000  # characters at the end of a text in which options are excluded
 _BRACKETED = re.compile(r"\(\s*([A-Z])\s*\)")
 
 
@@ -124,6 +129,16 @@ class Options:
                 return direct
         named = {self._read(n) for n in self._named(squeezed)}
         return named.pop() if len(named) == 1 else None
+
+    def left(self, text: str) -> str | None:
+        """The only option that the end of a text does not exclude."""
+        said = plain(text)[-MAX_LEFT:]
+        for squeezed in sorted(self.texts, key=len, reverse=True):
+            if squeezed not in _IN_PROSE and re.fullmatch(r"[^\W\d_].*[^\W\d_]", squeezed):
+                named = rf"(?<!\w)(?:the )?{re.escape(self.choices[self.texts[squeezed]].strip())}(?!\w)"
+                said = re.sub(named, f"({ascii_uppercase[self.texts[squeezed]]})", said, flags=re.IGNORECASE)
+        letter = remaining(said, self.count)
+        return self._lettered(letter) if letter else None
 
     def _named(self, squeezed: str) -> set[int]:
         """The options that a text names, without those that it denies and those inside a longer named option."""

@@ -11,8 +11,9 @@ Read = Callable[[str], str | None]
 @dataclass(frozen=True)
 class Reader:
     """`whole` reads a text that is only the answer, `leading` a text that opens with it, `stated` a sentence that
-    states it."""
+    states it, and `left` a text that excludes all other answers."""
 
     whole: Read
     leading: Read
     stated: Read
+    left: Read = lambda text: None

@@ -6,12 +6,15 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Sequence
+from dataclasses import replace
 
 from vlprm.answers.conclusion import Conclusion
 from vlprm.answers.formula import closing
+from vlprm.answers.money import with_currency
 from vlprm.answers.options import Options
 from vlprm.answers.plain import plain
 from vlprm.answers.reader import Reader
+from vlprm.answers.tables import answer_cells, only_row
 from vlprm.answers.values import READERS
 from vlprm.answers.words import refuses, sentence_parts
 from vlprm.schema import AnswerType
@@ -84,6 +87,8 @@ def read_conclusion(said: Conclusion, answer_type: AnswerType, choices: Sequence
     answer is" does."""
     has_options = bool(choices) or answer_type == "choice"
     reader = _of_options(Options(choices, answer_type)) if has_options else READERS[answer_type]
+    if answer_type == "expression" and not has_options:
+        said = replace(said, text=with_currency(said.text), more=with_currency(said.more))
     if said.announced:
         return _announced(_body(said.text), reader)
     if said.more:  # text after the answer step may give another answer, or retract this one
@@ -117,7 +122,15 @@ def _read(body: str, answer_type: AnswerType, reader: Reader, after_tag: bool) -
         return None
     if answer_type == "list":
         return None if _REFUSED.search(body) else reader.stated(body)
-    return _closing(body, reader)
+    if (answer := reader.left(body)) is not None:
+        return answer
+    return _of_row(body, reader) or _closing(body, reader)
+
+
+def _of_row(body: str, reader: Reader) -> str | None:
+    """The only value in the only row of a table at the end."""
+    values = {answer for cell in only_row(plain(body)) if (answer := reader.whole(cell)) is not None}
+    return values.pop() if len(values) == 1 else None
 
 
 def _denies(said: str) -> bool:
@@ -141,7 +154,7 @@ def _last_read(explicit: Sequence[str], reader: Reader) -> str | None:
 
 
 def _of_options(options: Options) -> Reader:
-    return Reader(options.whole, options.leading, options.stated)
+    return Reader(options.whole, options.leading, options.stated, options.left)
 
 
 def _body(text: str) -> str:
@@ -172,6 +185,7 @@ def _explicit(body: str) -> list[str]:
     said = plain(body)
     found = _together(said, _boxed(said))
     found += _between_tags(said)
+    found += answer_cells(said)
     found += [(value.start(), _unescaped(value[1]) or value[2]) for value in list(_JSON.finditer(body))[-MAX_EXPLICIT:]]
     for cue in (*_CUE.finditer(said), *_CHOSEN.finditer(said)):
         rest = said[cue.end() : cue.end() + 500].lstrip(" *:")

@@ -12,7 +12,7 @@ from vlprm.answers.plain import number, places
 _BOUND = re.compile(r"\\(?:sum|prod|int|lim|binom)(?![A-Za-z])")
 _ANGLE = re.compile(r"(\d+(?:\.\d+)?)(?:°|\^\{?\\circ\}?)")
 _TRIGONOMETRIC = re.compile(r"\\(?:sin|cos|tan|cot|sec|csc)(?![A-Za-z])")
-_FACTOR = re.compile(r"(?<=[\d}])(?=(?:[A-Za-z]$|i(?![A-Za-z])))")
+_FACTOR = re.compile(r"(?<=[\d}])([A-Za-z]$|i(?![A-Za-z]))")
 _ARGUMENT_AT_END = re.compile(rf"\\(?:{'|'.join(FUNCTIONS)})\^\{{?\d+\}}?[A-Za-z]$")  # sin^2 x
 _ONE_SIDED = re.compile(r"([A-Za-z])(<|>|\\leq|\\geq)([^,<>\\]+|\\infty|-?\\(?:frac|sqrt)[^,<>]+)")
 _INTERVAL = re.compile(r"[(\[][^()\[\]]*\\infty[^()\[\]]*[)\]]|\\cup")
@@ -30,7 +30,7 @@ def written(text: str) -> str:
         return text if length is None or length < 4 else decimal(value)
     if _TRIGONOMETRIC.search(text):
         text = _ANGLE.sub(r"\\frac{\1\\pi}{180}", text)
-    return text if _BOUND.search(text) or _ARGUMENT_AT_END.search(text) else _FACTOR.sub(r"\\cdot ", text)
+    return text if _BOUND.search(text) or _ARGUMENT_AT_END.search(text) else _FACTOR.sub(r"\\cdot{\1}", text)
 
 
 def paired(said: str, right: str) -> tuple[str, str]:

@@ -25,11 +25,12 @@ mg milligram
 g gram
 kg kilogram kilo
 ton tonne
-lb lbs pound
+lb lbs
+pound
 oz ounce
 ml mL milliliter millilitre
 cl cL
-L liter litre
+L l liter litre
 gal gallon
 pint
 cup
@@ -118,13 +119,21 @@ rad radian
 ° degree deg \\circ
 % percent pct
 dollar usd bucks
+cad
+aud
+nzd
+hkd
 cent
-euro eur
-gbp
+euro eur €
+gbp £ sterling
+penny pence
+chf
+¥
 yen jpy
-rupee inr rs
+rupee inr rs ₹
 yuan rmb cny
-won krw
+won krw ₩
+ruble rouble rub ₽
 ha hectare
 acre
 byte
@@ -140,7 +149,7 @@ unit
 _UNITS = {spelling: line.split()[0] for line in _SPELLINGS.split("\n") if line for spelling in line.split()}
 # Letters that may follow a number without a space: those that are rarely names of variables.
 _SEGMENTS = {"AU", "TB", "MW", "GW", "MJ", "cc", "hp", "qt", "rs", "Wb", "kN", "pF", "nC", "mC", "mH", "mW", "nF"}
-_CLOSE = {"%", "°", "J", "N", "W", "V", "Ω", "L", "F", "C", "K", "g"} | {
+_CLOSE = {"%", "°", "J", "N", "W", "V", "Ω", "L", "F", "C", "K", "g", "£", "€", "¥", "₹", "₩", "₽"} | {
     name
     for name in _UNITS
     if len(name) > 1 and name not in _SEGMENTS  # 2AU is a product
@@ -192,7 +201,7 @@ _NUMERIC = re.compile(
     r"(?:[\d.,/+\-*(){}^:\s±]|\\(?:frac|sqrt|pi|cdot|times|pm|mp|div|binom)(?![A-Za-z])|[\u03c0√\u00d7·])+"
 )
 _POWER = r"(?:\s?\^\s?\{?\s?-?[1-9]\s?\}?)?"
-_WORD = rf"(?:°[CF]|[°%℃℉]|\\Omega|[\u4e00-\u9fff]{{1,4}}|[A-Za-zµμΩΩ]{{1,20}}\.?{_POWER})"
+_WORD = rf"(?:°[CF]|[°%℃℉£€¥₹₩₽]|\\Omega|[\u4e00-\u9fff]{{1,4}}|[A-Za-zµμΩΩ]{{1,20}}\.?{_POWER})"
 _PHRASE = re.compile(rf"{_WORD}(?:(?:\s?[/·]\s?|\s?\\cdot\s?|\s|-){_WORD}){{0,3}}")
 _MONEY = re.compile(r"^(?:[£€¥₹₩₽]|(?:US|USD|EUR|GBP|CAD|AUD|INR|CNY|RMB|Rs\.?)\s?(?=\d)|\\(?:pounds|euro|yen)\s?)\s?")
 _GLUED = {"am", "pm"}  # these change a number also without a space
@@ -200,13 +209,21 @@ _AM_PM = re.compile(r"(?:\b|(?<=\d))([AaPp])\.\s?[Mm]\b\.?")
 _ERA = re.compile(r"\b([BA])\.\s?([CD])\b\.?")
 _UNIT_FRACTION = re.compile(r"\\frac\s?\{([A-Za-z]{1,4})\}\s?\{([A-Za-z]{1,4}(?:\^\{?\d\}?)?)\}$")
 _POWERS = {"square": "2", "sq": "2", "squared": "2", "cubic": "3", "cu": "3", "cubed": "3"}
-Kind = Literal["unit", "noun", "changes"]
+# Names that stand for one of several units, and need not differ from them.
+_EITHER = [
+    {"pound", "lb"},
+    {"pound", "gbp"},
+    {"¥", "yen"},
+    {"¥", "yuan"},
+    *({"dollar", d} for d in ("cad", "aud", "nzd", "hkd")),
+]
+Kind = Literal["unit", "noun", "changes", "whole"]
 
 
 @dataclass(frozen=True)
 class Unit:
     """The words after a number. `name` is the same for all spellings. An answer may leave out a unit or a noun, but not
-    a word that `changes` it."""
+    a word that `changes` it, nor the units of a `whole` quantity in two units."""
 
     kind: Kind
     name: str
@@ -214,9 +231,11 @@ class Unit:
     def clashes(self, other: Unit | None) -> bool:
         """Whether answers with these units differ even if their numbers are equal."""
         if other is None:
-            return self.kind == "changes"
+            return self.kind in ("changes", "whole")
         if "changes" in (self.kind, other.kind):
             return self != other
+        if {self.name, other.name} in _EITHER:
+            return False
         return "unit" not in (self.name, other.name, self.name[:4], other.name[:4]) and self.name != other.name
 
 
@@ -281,6 +300,11 @@ def _named(word: str) -> str | None:
         if spelling in _UNITS and (len(bare) > 1 or spelling == bare):
             return _UNITS[spelling]
     return None
+
+
+def unit_name(word: str) -> str:
+    """The name of the unit that one word is, in any spelling; empty if it is none."""
+    return _named(word) or ""
 
 
 def _singular(word: str) -> str:

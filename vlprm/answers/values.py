@@ -7,9 +7,11 @@ from functools import partial
 from string import ascii_letters
 
 from vlprm.answers.canonical import CANONICAL, as_expression, as_list
+from vlprm.answers.clock import leading_time, only_time
 from vlprm.answers.formula import maths_list
 from vlprm.answers.number_words import WORDS, in_words
 from vlprm.answers.plain import CJK, NUMBER, VERB, decimal_comma, number, plain
+from vlprm.answers.quantities import mixed, mixed_in
 from vlprm.answers.reader import Read, Reader
 from vlprm.answers.units import scaled
 from vlprm.answers.words import without_lead_in, words
@@ -49,6 +51,9 @@ _LISTED = re.compile(r"(?<!\\)\[[^\[\]\n]{1,400}\]")
 _BETWEEN = re.compile(r"\b(?:between|from)\s+(?:the\s+years?\s+)?(\d[\d.]*)\s+(?:and|to)\s+(\d[\d.]*)\b")
 
 
+_DENIED = re.compile(r"\s*not\b")
+
+
 def direct(text: str, leading: Read) -> list[tuple[bool, str]]:
     """The value right after each verb or equals sign of a sentence, and whether it ends a chain: it follows an
     equals sign, "which is" or "making"."""
@@ -78,6 +83,8 @@ def _form(answer_type: AnswerType, token: str) -> str:
 
 
 def _number_whole(answer_type: AnswerType, text: str) -> str | None:
+    if mixed(plain(text).strip()):  # 1 h 30 min is neither 1 nor 30
+        return None
     said = _ABOUT.sub("", plain(text).strip().rstrip(".;,").lstrip("=: "))
     sum_of, equals, total = said.rpartition("=")
     if equals and not re.search(_PROSE + "{3,}", sum_of) and re.search(r"\d", sum_of):  # 5 + 12 = 17
@@ -97,6 +104,8 @@ def _number_whole(answer_type: AnswerType, text: str) -> str | None:
 def _number_leading(answer_type: AnswerType, text: str) -> str | None:
     said = plain(text).lstrip(" :\n\"'(")
     said = re.sub(r"^[a-z]\s?=\s*", "", _ABOUT.sub("", said))
+    if mixed(said):
+        return _OTHER
     token = _TOKEN.match(said)
     if not token or _OPERATOR.match(said, token.end()) or _SECOND.match(said, token.end()):
         return None
@@ -135,6 +144,8 @@ def _expression_whole(text: str) -> str | None:
     said = re.sub(r"^(?:[Aa]s|[Ii]s)\s+(?=\S*[\d\\^+=])", "", said)
     if "\n" in said or said.endswith("?") or re.search(f"{CJK}{{2}}.*[=\\d]|{CJK}\\\\", said):
         return None
+    if _quantity(said.rstrip(".")):
+        return as_expression(said)
     if _lists(said):
         return as_expression(said)
     prose = re.findall(_PROSE + "{3,}", said)
@@ -146,8 +157,18 @@ def _expression_whole(text: str) -> str | None:
     return _expression_leading(said) if unit and said[0] not in ascii_letters else None
 
 
+def _quantity(said: str) -> bool:
+    """Whether a text is only a quantity in two units."""
+    found = mixed(said)
+    return found is not None and not said[found[3] :].strip(" .")
+
+
 def _expression_leading(text: str) -> str | None:
     said = plain(text).lstrip(' :\n"\u201c')
+    if found := mixed(said):
+        return as_expression(said[: found[3]])
+    if time := leading_time(said):
+        return time
     sentence = re.split(r"\.(?:\s|$)|\n|\.(?=[A-Z])", said, maxsplit=1)[0]
     if _lists(sentence):
         return as_expression(sentence)
@@ -169,8 +190,13 @@ def _expression_stated(text: str) -> str | None:
     for verb in list(VERB.finditer(said))[-MAX_VERBS:]:
         if "=" not in verb[0] and _lists(listed := re.split(r"\.(?:\s|$)|\n", said[verb.end() :], maxsplit=1)[0]):
             return as_expression(listed)
+    quantities, around = mixed_in(said)
     if found := direct(said, _expression_leading):
-        return None if _ANOTHER.search(VERB.split(said)[-1]) else settled(found)
+        return None if _ANOTHER.search(mixed_in(VERB.split(said)[-1])[1]) else settled(found)
+    if quantities:
+        return as_expression(quantities[0]) if len(quantities) == 1 and not re.search(r"\d", around) else None
+    if time := only_time(said):
+        return time
     if matrices := _MATRICES.search(said):
         return as_expression(matrices[0])
     if _RELATION.search(said):  # its number is a bound and not the answer
@@ -196,7 +222,11 @@ def _list_stated(text: str) -> str | None:
     if listed := _LISTED.findall(text):
         return as_list(listed[-1])
     pairs = set(_BETWEEN.findall(text))
-    return as_list(", ".join(pairs.pop())) if len(pairs) == 1 else None
+    if pairs:
+        return as_list(", ".join(pairs.pop())) if len(pairs) == 1 else None
+    after_verb = VERB.split(text.strip())
+    is_one_sentence = len(after_verb) == 2 and not re.search(r"\n|[.!?]\s", text.strip())
+    return _list_whole(after_verb[1].strip(" .")) if is_one_sentence and not _DENIED.match(after_verb[1]) else None
 
 
 def _list_whole(text: str) -> str | None:

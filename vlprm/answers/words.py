@@ -51,7 +51,7 @@ _LEAD_IN = re.compile(
 # The subject and verb of "The missing colour is red".
 _OF_SOMETHING = re.compile(
     rf"(?:the|its|their|this|that|these|those|his|her|my|our|your)\s(?:[\w'\u2019-]+\s){{1,6}}?(?:is|are|"
-    rf"was|were|says|reads|shows|displays|states)\b(?! (?:not|no)\b)"
+    rf"was|were|says|reads|shows|displays|states|looks|seems|appears)\b(?! (?:not|no)\b)"
     rf"{_AFTER}\s*:?\s*",
     re.IGNORECASE,
 )

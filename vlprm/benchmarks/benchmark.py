@@ -133,9 +133,14 @@ def load_items(benchmark: Benchmark, folder: Path, subset: str = "all") -> dict[
 
 def items_from_hub(benchmark: Benchmark, subset: str = "all") -> dict[str, Item]:
     """The items of a subset from the Hub, including images; same items as from a folder."""
-    from datasets import Image, load_dataset
-
     hub = benchmark.hub.get(_known_subset(benchmark, subset), benchmark.hub["all"])
+    return _items(benchmark, hub_rows(hub), subset, hub.path)
+
+
+def hub_rows(hub: Hub) -> list[RawItem]:
+    """The rows of a place on the Hub, with images as encoded files. UserError if it cannot be read."""
+    from datasets import Image, List, load_dataset
+
     rows: list[RawItem] = []
     for config, split in product(hub.configs, hub.split.split("+")):
         try:
@@ -143,9 +148,11 @@ def items_from_hub(benchmark: Benchmark, subset: str = "all") -> dict[str, Item]
         except OSError as error:
             raise UserError(f"{hub_refusal(hub.path, error)} with data") from error
         for column in set(hub.columns) & set(dataset.column_names):
-            dataset = dataset.cast_column(column, Image(decode=False))  # keep the encoded file
+            file = Image(decode=False)
+            several = isinstance(dataset.features[column], List)
+            dataset = dataset.cast_column(column, List(file) if several else file)
         rows += [{"_category": config, "_split": split, "_line": line, **row} for line, row in enumerate(dataset)]
-    return _items(benchmark, rows, subset, hub.path)
+    return rows
 
 
 def _known_subset(benchmark: Benchmark, subset: str) -> str:

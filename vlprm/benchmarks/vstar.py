@@ -1,4 +1,5 @@
-"""V*: 191 questions about small objects in large photographs (craigwu/vstar_bench, lmms-lab-encoder/vstar-bench; MIT).
+"""V*: 191 questions about small objects in large photographs (craigwu/vstar_bench, lmms-lab-encoder/vstar-bench). Its
+authors' repository, penghao-wu/vstar, is MIT; the page of the dataset states no licence.
 
     {"question_id": 0, "image": "direct_attributes/sa_4690.jpg", "text": "What is the glove made of?\\n(A) rubber
      \\n(B) cotton\\n(C) kevlar\\n(D) leather\\nAnswer with the option's letter from the given choices directly.",

@@ -135,8 +135,8 @@ def media_of(columns: dict[str, Any], rows: int) -> list[dict[str, Any]]:
 
 
 def image_file(image: Any) -> bytes:
-    """The encoded image of a dataset's column: a PIL image, its bytes, a data URL, or `datasets`' dict with one of these.
-    RecordError for anything else, such as an address on the web."""
+    """The encoded image of a dataset column: a PIL image, its bytes, a data URL, or the dict of `datasets` with one of
+    these. RecordError for anything else, such as an address on the web."""
     if isinstance(image, Image.Image):
         return encoded(image)
     data = image.get("bytes") or image.get("url") if isinstance(image, dict) else image

@@ -158,9 +158,12 @@ def estimate_reliability(
     found = _Found.of(trees, names, names, fixed, local)
     if found is None:
         return Reliability()
-    informing = tuple(name for name, source in found.quality.sources.items() if source.informs)
-    if informing and informing != names:
-        # The alarms of a weak or lying source would leave few steps that look like the first error.
+    sources = found.quality.sources
+    best = max(names, key=lambda name: sources[name].informedness)
+    informing = tuple(name for name in names if sources[name].informs or name == best)
+    if informing != names:
+        # The alarms of a weak or lying source leave few steps that look like the first error, and make a good one seem
+        # to raise false alarms.
         found = _Found.of(trees, names, informing, fixed, local) or found
     return found.with_intervals(names, fixed, seed)
 

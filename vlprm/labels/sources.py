@@ -57,10 +57,15 @@ class SourceReliability:
         return self.declared and min(self.rates.values()) >= EXACT
 
     @property
+    def informedness(self) -> float:
+        """The share of errors that it finds less the share of correct steps that it calls wrong (Youden's J)."""
+        found = (self.rates["sensitivity/perception"] + self.rates["sensitivity/reasoning"]) / 2
+        return found + self.rates["specificity"] - 1
+
+    @property
     def informs(self) -> bool:
         """Whether its alarms tell errors from correct steps well enough to mark where a solution is still right."""
-        found = (self.rates["sensitivity/perception"] + self.rates["sensitivity/reasoning"]) / 2
-        return found + self.rates["specificity"] - 1 >= INFORMS
+        return self.informedness >= INFORMS
 
 
 @dataclass(frozen=True)

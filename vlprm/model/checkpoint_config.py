@@ -15,7 +15,8 @@ from vlprm.zoom.boxes import DIALECTS, NO_DIALECT
 from vlprm.zoom.policy import ZoomPolicy
 
 FILE_NAME = "vlprm.json"
-Head = Literal["step", "verdict"]
+Head = Literal["step", "verdict", "implicit"]
+BETA = 0.05  # of an implicit head, as in its paper
 Bits = Literal[4, 8, 16]  # bits per weight of a frozen backbone
 Part = Literal["vision", "projector", "text"]
 
@@ -25,7 +26,9 @@ class CheckpointConfig:
     """The declared properties of a policy or a reward model.
 
     Args:
-        head: none (a policy), step (a linear layer) or verdict (the LM head answers a question after each step).
+        head: none (a policy), step (a linear layer), verdict (the LM head answers a question after each step) or
+            implicit (log-ratios to a reference).
+        beta: implicit head: log-odds per nat of a log-ratio.
         verdicts: the two tokens with which a verdict head answers: correct, wrong.
         verdict_template: the question to a verdict head.
         step_format: how solutions are split into steps; only the format of `vlprm.steps` is known.
@@ -40,7 +43,8 @@ class CheckpointConfig:
         provenance: origin of the weights: command, seed, data hash, hours.
     """
 
-    head: Literal["none", "step", "verdict"] = "none"
+    head: Literal["none", "step", "verdict", "implicit"] = "none"
+    beta: float = BETA
     verdicts: tuple[str, str] = ("+", "-")
     verdict_template: str = "verdict@1"
     step_format: Literal["tagged@1"] = "tagged@1"

@@ -38,11 +38,13 @@ class ClassLoader:
     reads_surprise: bool = False
     extra_outputs: tuple[str, ...] = ()
     shapes_only: bool = False
+    reads_lookback: bool = False
 
     def from_pretrained(self, folder: Path, dtype: torch.dtype) -> PreTrainedModel:
         config = AutoConfig.from_pretrained(folder)
         if self.new_head:
             config.surprise, config.extra_outputs = self.reads_surprise, list(self.extra_outputs)
+            config.lookback = self.reads_lookback
         backbone = AutoModelForImageTextToText._model_mapping[type(config)]
         model_class = self.class_of(backbone)
         if self.shapes_only:

@@ -8,6 +8,8 @@ from __future__ import annotations
 import json
 import os
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -52,32 +54,64 @@ def holds_adapters(folder: Path) -> bool:
     return (folder / FILE_NAME).is_file()
 
 
-def backbone_provenance(backbone: str, run: Path) -> dict[str, str]:
-    """What identifies the backbone of a run's adapters: its path from the run's folder, and a hash of its files."""
-    folder = checkpoint_folder(backbone)
-    return {"backbone_from_here": os.path.relpath(folder, run), "backbone_hash": fingerprint(folder)}
+@contextmanager
+def without_adapters(model: Any) -> Iterator[None]:
+    """Turn the model's adapters off for a while."""
+    layers = _adapter_layers(model)
+    for layer in layers:
+        layer.enable_adapters(False)
+    try:
+        yield
+    finally:
+        for layer in layers:
+            layer.enable_adapters(True)
+
+
+def has_adapters(model: Any) -> bool:
+    """Whether a loaded model has adapters that are not merged."""
+    return bool(_adapter_layers(model))
+
+
+def _adapter_layers(model: Any) -> list[Any]:
+    if not any("lora_" in name for name, _ in model.named_parameters()):
+        return []
+    from peft.tuners.tuners_utils import BaseTunerLayer
+
+    return [module for module in model.modules() if isinstance(module, BaseTunerLayer)]
+
+
+def origin(role: str, name: str, run: Path) -> dict[str, str]:
+    """What identifies a model that a run's weights need, by its `role` (backbone, reference): its path from the run's
+    folder, and a hash of its files."""
+    folder = checkpoint_folder(name)
+    return {f"{role}_from_here": os.path.relpath(folder, run), f"{role}_hash": fingerprint(folder)}
 
 
 def backbone_of(folder: Path, provenance: dict[str, Any]) -> Path:
-    """The backbone of a folder's adapters: where it was, or where it is relative to the adapters. UserError if it is
-    not there, or has other files than those that the adapters were trained on."""
+    """The backbone of a folder's adapters. UserError if it is not there, or has other files than those that they were
+    trained on."""
     path = folder / FILE_NAME
     name = str(json.loads(path.read_text())["base_model_name_or_path"])
-    places = [name, str(folder / provenance["backbone_from_here"])] if "backbone_from_here" in provenance else [name]
+    said = f"the adapters in {folder} belong to the backbone {name}"
+    return found("backbone", name, folder, provenance, said, f"base_model_name_or_path in {path}")
+
+
+def found(role: str, name: str, folder: Path, provenance: dict[str, Any], said: str, field: str) -> Path:
+    """The folder of the model that the weights in `folder` need: where it was, or where it is relative to them (see
+    `origin`). UserError, which begins with what is `said` of it, if it is not there or has other files than those that
+    the weights were trained on; `field` can name another place."""
+    here = provenance.get(f"{role}_from_here")
     replaced = False
-    for place in places:
+    for place in [name] if here is None else [name, str(folder / here)]:
         try:
-            found = checkpoint_folder(place)
+            known = checkpoint_folder(place)
         except UserError:
             continue
-        if provenance.get("backbone_hash") in (None, fingerprint(found)):
-            return found
+        if provenance.get(f"{role}_hash") in (None, fingerprint(known)):
+            return known
         replaced = True
     fault = "has other files than those that they were trained on" if replaced else "is not there"
-    raise UserError(
-        f"the adapters in {folder} belong to the backbone {name}, which {fault}; restore it, or name its folder as"
-        f" base_model_name_or_path in {path}"
-    )
+    raise UserError(f"{said}, which {fault}; restore it, or name its folder as {field}")
 
 
 def with_adapters(model: Any, folder: Path, merged: bool = True) -> Any:

@@ -1,11 +1,15 @@
 """Attention over packed trees: a FlexAttention block mask on a GPU, a dense mask for sdpa elsewhere.
 
-transformers' attention interface dispatches on a name in the config of each part.
+transformers' attention interface dispatches on a name in the config of each part. Lookback ratios (`looking_back`) come
+from the same kernel: attention over values that are 1 for some keys and 0 for others is the share of attention on them.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from dataclasses import dataclass, field
 from functools import cache
 from typing import Any
 
@@ -24,9 +28,45 @@ from vlprm.model.packing import KeptMask, tree_mask
 TREE, FLASH = "vlprm_tree", "flash_attention_2"
 
 
+@dataclass(frozen=True)
+class Lookback:
+    """The keys to look for, true in `marked` (B, K), and per text layer the share of attention on them of each query,
+    the mean over heads (B, T), in the order in which layers compute."""
+
+    marked: Tensor
+    shares: list[Tensor] = field(default_factory=list)
+
+    def read(self, attend: Callable[..., Any], value: Tensor) -> None:
+        """Add a layer's shares; `attend` computes its attention over any values."""
+        with torch.no_grad():
+            marks = self.marked[:, None, :, None].to(value.dtype).expand(value.shape).contiguous()
+            self.shares.append(attend(marks)[0][..., 0].float().mean(-1))
+
+
+_lookback: ContextVar[Lookback | None] = ContextVar("lookback", default=None)
+
+
+@contextmanager
+def looking_back(marked_BK: Tensor) -> Iterator[Lookback]:
+    """Collect lookback ratios (Lookback Lens, arXiv 2407.07071) while a model reads a batch once."""
+    found = Lookback(marked_BK)
+    token = _lookback.set(found)
+    try:
+        yield found
+    finally:
+        _lookback.reset(token)
+
+
+def with_lookback(attend: Callable[..., Any], value: Tensor) -> Any:
+    """A text layer's attention over its values, with the lookback ratio if it is asked for."""
+    if (asked := _lookback.get()) is not None:
+        asked.read(attend, value)
+    return attend(value)
+
+
 def _forward(module: Any, query: Tensor, key: Tensor, value: Tensor, attention_mask: Any, **kwargs: Any) -> Any:
-    attend = flex_attention_forward if isinstance(attention_mask, BlockMask) else sdpa_attention_forward
-    return attend(module, query, key, value, attention_mask, **kwargs)
+    kernel = flex_attention_forward if isinstance(attention_mask, BlockMask) else sdpa_attention_forward
+    return with_lookback(lambda values: kernel(module, query, key, values, attention_mask, **kwargs), value)
 
 
 AttentionInterface.register(TREE, _forward)

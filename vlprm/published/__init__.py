@@ -10,8 +10,8 @@ folder, where the checkpoint's own code or a public file has it, and is checked 
 
 from __future__ import annotations
 
-from vlprm.published import mm_prm, qwen_vl_prm, ursa_rm, visual_prm
-from vlprm.published.protocol import Protocol
+from vlprm.published import mm_prm, perceval, qwen_vl_prm, ursa_rm, visual_prm
+from vlprm.published.protocol import Protocol, Verifier
 
 PROTOCOLS: dict[str, Protocol] = {
     "qwen_vl_prm": qwen_vl_prm.PROTOCOL,
@@ -19,3 +19,5 @@ PROTOCOLS: dict[str, Protocol] = {
     "mm_prm": mm_prm.PROTOCOL,
     "ursa_rm": ursa_rm.PROTOCOL,
 }
+
+VERIFIERS: dict[str, Verifier] = {"perceval": perceval.VERIFIER}  # they write their verdict, and are served

@@ -13,9 +13,9 @@ from vlprm.model.checkpoint_config import CheckpointConfig
 from vlprm.model.inputs import InputBuilder
 from vlprm.model.loading import Checkpoint, checkpoint_folder, load_inputs, protocol_of, stored_config
 from vlprm.model.reward_loading import load_reward_model, load_verdict_model
-from vlprm.published import PROTOCOLS
+from vlprm.published import PROTOCOLS, VERIFIERS
 from vlprm.published.inputs import PublishedInputs
-from vlprm.published.protocol import Protocol
+from vlprm.published.protocol import Protocol, Verifier
 from vlprm.published.text import published_text
 from vlprm.zoom.boxes import NO_DIALECT
 
@@ -42,9 +42,17 @@ def reward_inputs(name: str | Path, weights: bool = True) -> InputBuilder:
 def published(name: str | Path) -> Protocol | None:
     """The protocol of a name; None for a reward model of train.prm. UserError for an unknown protocol."""
     wanted, checkpoint = protocol_of(name)
+    if verifier(name) is not None:
+        raise UserError(f"{name} writes its verdict; serve it with vLLM, and give server.base_urls and server.model")
     if wanted and wanted not in PROTOCOLS:
-        raise UserError(f"unknown protocol {wanted!r} in {name}; known: {', '.join(PROTOCOLS)}")
+        raise UserError(f"unknown protocol {wanted!r} in {name}; known: {', '.join([*PROTOCOLS, *VERIFIERS])}")
     return PROTOCOLS.get(wanted) or next((p for p in PROTOCOLS.values() if checkpoint in p.hub), None)
+
+
+def verifier(name: str | Path) -> Verifier | None:
+    """The verifier of a name, which writes its verdict; None for any other reward model."""
+    wanted, checkpoint = protocol_of(name)
+    return VERIFIERS.get(wanted) or next((v for v in VERIFIERS.values() if checkpoint in v.hub and not wanted), None)
 
 
 def _config(folder: Path, protocol: Protocol) -> Any:

@@ -3,6 +3,7 @@ how it sees images."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -72,3 +73,26 @@ class Protocol:
     tiles: dict[str, Any] = field(default_factory=dict)
     family: Family | None = None
     code_of_its_own: str = ""
+
+
+@dataclass(frozen=True)
+class Verifier:
+    """How a published model that lists wrong claims is asked, once for a whole response about one image.
+
+    Args:
+        hub: names of the released checkpoints on the Hub.
+        system: the published system message.
+        asked: the published user's turn, with `{question}` and `{response}`.
+        mark: text before the question, in the place of the image.
+        claims: answer -> the claims that it calls wrong, in the response's words; None: it cannot be read.
+        max_tokens: limit of the answer.
+        licence: of the weights or, if their card states none, of the code.
+    """
+
+    hub: tuple[str, ...]
+    system: PublishedText
+    asked: PublishedText
+    mark: str
+    claims: Callable[[str], list[str] | None]
+    max_tokens: int
+    licence: str

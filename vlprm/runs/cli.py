@@ -124,6 +124,11 @@ COMMANDS: dict[str, Command] = {
     "steps": Command(
         "eval.steps", "eval.step_scores.config:StepsConfig", "evaluate a reward model on a benchmark of labelled steps"
     ),
+    "preferences": Command(
+        "eval.preferences",
+        "eval.pair_scores.config:PreferencesConfig",
+        "measure which of two responses a reward model or a judge prefers, on benchmarks of pairs",
+    ),
     "flips": Command(
         "eval.flips", "eval.step_scores.config:FlipsConfig", "measure whether step rewards follow the image"
     ),

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import dataclasses
 import logging
+import math
 import os
 import sys
 from collections.abc import Callable, Sequence
@@ -51,7 +52,7 @@ def parse(cls: type[C], argv: Sequence[str], command: str | None = None) -> C:
     words = taken(argv, kinds)
     try:
         made = parser.instantiate(parser.parse_args(words))
-        return cls(**{f.name: _unwrapped(made[f.name]) for f in dataclasses.fields(cls)})  # type: ignore[arg-type]
+        return cls(**{f.name: _unwrapped(made[f.name], f.name) for f in dataclasses.fields(cls)})  # type: ignore[arg-type]
     except (jsonargparse.ArgumentError, TypeError, ValueError) as error:
         raise UserError(sentence(str(error), kinds)) from error
 
@@ -87,16 +88,19 @@ def _module_command() -> str | None:
     return f"python -m {spec.name}" if spec else None
 
 
-def _unwrapped(value: Any) -> Any:
+def _unwrapped(value: Any, name: str) -> Any:
     """Replace jsonargparse's checked numbers by plain ones: YAML cannot write them, and a Trainer's checkpoint that
-    contains one (a learning rate) cannot be loaded."""
+    contains one (a learning rate) cannot be loaded. UserError for a number that is not finite."""
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         fields = dataclasses.fields(value)
-        return dataclasses.replace(value, **{f.name: _unwrapped(getattr(value, f.name)) for f in fields})
+        plain = {f.name: _unwrapped(getattr(value, f.name), f"{name}.{f.name}") for f in fields}
+        return dataclasses.replace(value, **plain)
     if isinstance(value, dict):
-        return {key: _unwrapped(item) for key, item in value.items()}
+        return {key: _unwrapped(item, f"{name}.{key}") for key, item in value.items()}
     if isinstance(value, tuple | list):
-        return type(value)(_unwrapped(item) for item in value)
+        return type(value)(_unwrapped(item, name) for item in value)
+    if isinstance(value, float) and not math.isfinite(value):
+        raise UserError(f"{name} is {value}; give a finite number")
     for number in (int, float):
         if isinstance(value, number) and not isinstance(value, bool):
             return number(value)

@@ -89,9 +89,21 @@ def _full(flag: str, value: str, kind: Any) -> str:
     return f"{flag}={json.dumps([value]) if item in (str, Path) else f'[{value}]'}"
 
 
+class _Loader(yaml.SafeLoader):
+    """YAML's, which keeps the last of two equal keys without a word."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        seen = set()
+        for key, _ in node.value:
+            if isinstance(key, yaml.ScalarNode) and key.value in seen:
+                raise yaml.YAMLError(f"line {key.start_mark.line + 1} has the key {key.value!r} again")
+            seen.add(key.value if isinstance(key, yaml.ScalarNode) else None)
+        return super().construct_mapping(node, deep)
+
+
 def _from_yaml(name: str | Path, text: str | bytes) -> Any:
     try:
-        return yaml.safe_load(text)
+        return yaml.load(text, _Loader)
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise UserError(f"{name} is not YAML: {' '.join(str(error).split())}") from error
 

@@ -17,12 +17,13 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.nn.utils.rnn import pad_sequence
 from transformers import Cache
 from transformers.cache_utils import DynamicLayer
 
 from vlprm.model.loading import Checkpoint
 from vlprm.model.packing import KeptMask, Node, PackedRow, Positions, consecutive, depth_first, lay_out, padded_batches
-from vlprm.model.reward_model import step_scores
+from vlprm.model.reward_model import passes_of, step_scores
 from vlprm.model.tree_attention import mask_for
 from vlprm.schema import StepScore, with_ancestors
 
@@ -36,8 +37,9 @@ Layer = tuple[Tensor, Tensor]  # keys and values (H, P, D) of one layer
 @dataclass
 class KVTree:
     """The tokens read for one problem. Per node: its parent (-1: none), its number of tokens, the next position, its
-    last hidden state (while its tokens are kept) and its score, if it has one. Per kept token: its node (`owners`) and
-    the keys and values of each layer. All tensors own their storage, so that nothing else stays in memory with them."""
+    last hidden state (while its tokens are kept) and its score, if it has one. Per kept token: its node (`owners`),
+    whether it is an image token (`shown`), and the keys and values of each layer. All tensors own their storage, so
+    that nothing else stays in memory with them."""
 
     parents: list[int] = field(default_factory=list)
     lengths: list[int] = field(default_factory=list)
@@ -45,6 +47,7 @@ class KVTree:
     states: dict[int, Tensor] = field(default_factory=dict)
     scores: dict[int, StepScore] = field(default_factory=dict)
     owners: Tensor = field(default_factory=lambda: torch.zeros(0, dtype=torch.long))
+    shown: Tensor = field(default_factory=lambda: torch.zeros(0, dtype=torch.bool))
     layers: list[Layer] = field(default_factory=list)
 
     @property
@@ -58,7 +61,7 @@ class KVTree:
         if stays.issuperset(self.states):
             return
         index = _tokens_of(stays, self.owners, len(self.parents))
-        self.owners = self.owners[index]
+        self.owners, self.shown = self.owners[index], self.shown[index]
         self.layers = [(keys[:, index], values[:, index]) for keys, values in self.layers]
         self.states = {node: state for node, state in self.states.items() if node in stays}
 
@@ -167,6 +170,8 @@ class _NewRow:
             pairs = zip(tree.layers, new, strict=True)
             new = [(torch.cat([k, n], 1), torch.cat([v, m], 1)) for (k, v), (n, m) in pairs]
         tree.owners, tree.layers = torch.cat([tree.owners.to(owners.device), owners[index]]), new
+        shown = torch.tensor(self.row.image_mask, device=owners.device)[index]
+        tree.shown = torch.cat([tree.shown.to(owners.device), shown])
 
 
 def _tokens_of(nodes: Iterable[int], owners_P: Tensor, count: int) -> Tensor:
@@ -185,7 +190,10 @@ def _forward(checkpoint: Checkpoint, parts: Sequence[_Part]) -> None:
     batch = {name: value.to(model.device) for name, value in batch.items()}
     batch["attention_mask"] = _mask(model, rows, batch)
     batch.pop("until", None)
-    cache = Cache(layers=_kept_layers([new.tree for new in rows], model.config.get_text_config().num_hidden_layers))
+    if getattr(model, "reads_lookback", False) and any(new.tree.kept for new in rows):
+        batch["kept_images"] = pad_sequence([new.tree.shown.to(model.device) for new in rows], batch_first=True)
+    count = passes_of(model) * model.config.get_text_config().num_hidden_layers
+    cache = Cache(layers=_kept_layers([new.tree for new in rows], count))
     output = model(**batch, past_key_values=cache)
     scores = step_scores(output, checkpoint.config.head)
     length = batch["input_ids"].shape[1]

@@ -9,6 +9,7 @@ from typing import Any
 import torch
 
 from vlprm.model.loading import Checkpoint
+from vlprm.model.reward_model import passes_of
 from vlprm.scoring.kv_tree import CHUNK, MAX_TOKENS, Extension, extend
 from vlprm.scoring.scored_tree import ScoredTree
 
@@ -92,7 +93,7 @@ def tokens_that_fit(model: Any) -> int:
     free = torch.cuda.mem_get_info(model.device)[0]
     free += torch.cuda.memory_reserved(model.device) - torch.cuda.memory_allocated(model.device)
     config, size = model.config.get_text_config(), model.dtype.itemsize
-    kept = bytes_per_token(config, size)
+    kept = passes_of(model) * bytes_per_token(config, size)
     # A new token has about four states of the model's width and three of its MLP's at a time.
     passing = MAX_TOKENS * (4 * config.hidden_size + 3 * config.intermediate_size) * size
     return max(CHUNK, int((SHARE * free - passing) / kept))

@@ -15,8 +15,9 @@ from vlprm.policy import Policy
 from vlprm.policy.local import LocalPolicy
 from vlprm.policy.open import checked, open_judge, open_policy, require_server_package
 from vlprm.prompts import CritiqueTemplate
-from vlprm.published.load import load
+from vlprm.published.load import load, verifier
 from vlprm.scoring import Scorer
+from vlprm.scoring.claims import ClaimScorer
 from vlprm.scoring.config import ScorerConfig
 from vlprm.scoring.critiques import CritiqueScorer
 from vlprm.scoring.derived import DerivedScorer, cautious, joint, likelihood, valued
@@ -54,6 +55,9 @@ async def open_scorer(models: Sequence[ModelConfig], scorer: ScorerConfig = Scor
             f"scorer.kind {scorer.kind} gives no value and no standard deviation; leave out scorer.value and"
             " scorer.risk"
         )
+    for model in models:
+        if verifier(model.checkpoint) and scorer.kind != "steps":
+            raise UserError(f"{model.checkpoint} lists wrong claims; leave out scorer.kind {scorer.kind}")
     async with AsyncExitStack() as opened:
         scorers = [await opened.enter_async_context(_opened(model, scorer)) for model in models]
         yield scorers[0] if len(scorers) == 1 else Ensemble(scorers)
@@ -100,6 +104,10 @@ async def _opened(model: ModelConfig, scorer: ScorerConfig) -> AsyncIterator[Sco
     elif scorer.kind == "critiques":
         async with open_critic(model) as critic:
             yield CritiqueScorer(critic, critique_template_of(model), scorer.critiques, scorer.decision)
+    elif verifier(model.checkpoint) and model.is_served:
+        require_server_package()
+        async with checked(ClaimScorer(model.checkpoint, model.server)) as claims:
+            yield _weighed(claims, model, (), scorer)
     elif model.is_served:
         async with open_served_scorer(model) as scores:
             yield _weighed(scores, model, scores.extra_outputs, scorer)

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from vlprm.model.inputs import InputBuilder
 from vlprm.model.packing import Node
@@ -138,5 +139,18 @@ class ScoredTree:
 
 
 def of_all(scores: Sequence[StepScore | None], steps: Sequence[Step]) -> list[StepScore | None]:
-    """The scores of the steps that could be read, then None for the rest."""
-    return [*scores, *[None] * (len(steps) - len(scores))]
+    """The scores of a solution's steps: of those that could be read, then None for the rest. What the steps add to the
+    log-odds, with an implicit head, adds up along the solution (`vlprm.model.implicit`)."""
+    found: list[StepScore | None] = []
+    log_odds = 0.0
+    for score in scores:
+        if score is not None and score.log_odds is not None:
+            log_odds += score.log_odds
+            score = replace(score, correct=_logistic(log_odds))
+        found.append(score)
+    return [*found, *[None] * (len(steps) - len(scores))]
+
+
+def _logistic(x: float) -> float:
+    small = math.exp(-abs(x))
+    return (1.0 if x >= 0 else small) / (1.0 + small)

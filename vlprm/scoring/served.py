@@ -222,11 +222,18 @@ def _refuse_unservable(folder: Path, inputs: InputBuilder) -> None:
         )
     if head == "none":
         raise UserError(f"{folder} has no reward head (vlprm.json says head: none); train one with train.prm")
-    if head == "step" and getattr(AutoConfig.from_pretrained(folder), "surprise", False):
+    if head == "implicit":
         raise UserError(
-            f"{folder} has a head that reads surprise, which servers do not compute; score it in this process, or train"
-            " one with surprise: false"
+            f"{folder} has an implicit head, whose rewards compare two models; remove the server to score it in this"
+            " process"
         )
+    config = AutoConfig.from_pretrained(folder)
+    for name in ("surprise", "lookback"):
+        if head == "step" and getattr(config, name, False):
+            raise UserError(
+                f"{folder} has a head that reads {name}, which servers do not compute; score it in this process, or"
+                f" train one with {name}: false"
+            )
 
 
 def _seen_from(row: PackedRow, end: int) -> int:

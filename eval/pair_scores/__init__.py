@@ -1,0 +1,1 @@
+"""Evaluation of whatever prefers one of two responses."""
