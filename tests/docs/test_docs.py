@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import os
 import re
 import runpy
 import shlex
@@ -130,9 +131,9 @@ def test_a_task_outside_the_package_goes_through_every_stage(tmp_path: Path, run
 
 # A policy of two small layers, which sees 64 x 64 pixels: enough to learn the form of a solution, and no puzzle.
 SMALL_PUZZLES = {
-    "train.builtin": "--steps 90 --batch_size 8 --workers 0 --learning_rate 4e-3 --size.text_width 96 --size.text_layers 2"
-    " --size.text_heads 3 --size.kv_heads 1 --size.text_mlp 192 --size.vision_width 32 --size.vision_layers 1"
-    " --size.vision_heads 2 --size.vision_mlp 64 --size.patch 8 --size.image_side 64",
+    "train.builtin": "--steps 90 --batch_size 8 --workers 0 --learning_rate 4e-3 --size.text_width 96"
+    " --size.text_layers 2 --size.text_heads 3 --size.kv_heads 1 --size.text_mlp 192 --size.vision_width 32"
+    " --size.vision_layers 1 --size.vision_heads 2 --size.vision_mlp 64 --size.patch 8 --size.image_side 64",
     "data_synth.trees": "--problems 8 --unit 8 --search.root_rollouts 4 --search.budget 20 --search.max_tokens 160",
     "train.prm": "--epochs 1",
     "eval.run": "--search.n 2 --search.max_tokens 160",
@@ -167,13 +168,13 @@ def test_what_is_taught_on_drawn_puzzles_is_asked_real_ones(tmp_path: Path, run:
         words = shlex.split(command)[1:]
         smaller = SMALL_PUZZLES.get(words[1], "").split()
         said[words[1]] = run([*words, *smaller, *(["--benchmarks", sets] if words[1] == "eval.run" else [])])
-    assert list(said) == ["train.builtin", *(f"data_synth.{stage}" for stage in ("trees", "judge", "label")), "train.prm",
-                          "eval.run", "eval.compare"]  # fmt: skip
+    stages = ["train.builtin", "data_synth.trees", "data_synth.judge", "data_synth.label", "train.prm"]
+    assert list(said) == [*stages, "eval.run", "eval.compare"]
     for name in ("policy", "prm"):
         assert load_inputs(tmp_path / "runs/puzzles" / name).pixel_limits == (32**2, 64**2)
-    for row in ("vote", "best of N by", "least surprising to the backbone of"):
-        assert f"\n{row}" in said["eval.compare"]
-    assert "4 problems" in said["eval.compare"]
+    for row in ("vote", "best of N by", "least surprising"):
+        assert row in said["eval.compare"]
+    assert "8 problems" in said["eval.compare"]
 
 
 def test_what_the_pages_quote_of_the_examples_is_so() -> None:

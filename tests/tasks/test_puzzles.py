@@ -1,4 +1,4 @@
-"""Puzzles in PuzzleVQA's categories: the oracle against the solver, slips, pictures, and the form of published items."""
+"""Puzzles in PuzzleVQA's categories: oracle and solver agree, slips, pictures, and the form of published items."""
 
 from __future__ import annotations
 
@@ -45,7 +45,9 @@ def test_the_truthful_solution_is_right_and_chooses_the_answer(name: str) -> Non
         assert verdicts(scene, texts) == ["right"] * len(texts), texts
         question, letter, _ = ask(scene)
         assert texts[-1] == f"[answer] {letter}"
-        assert question.endswith(f"\n({letter}) {content['answer']}") or f"\n({letter}) {content['answer']}\n" in question
+        assert (
+            question.endswith(f"\n({letter}) {content['answer']}") or f"\n({letter}) {content['answer']}\n" in question
+        )
         assert content["options"].count(content["answer"]) == 1
         assert len(set(content["options"])) == len(content["options"]) == (3 if CATEGORIES[name].noun == "size" else 4)
         places.add(letter)
@@ -116,10 +118,22 @@ RULE = "[reasoning] rule: corner red, edge orange, center blue"
             ["perception", "right", "right", "perception", "perception", "perception"],
         ),
         # The right rule, and a conclusion that does not follow from it.
-        (GRID, [*ROWS, LAST, RULE, "[reasoning] missing: edge is red", "[answer] B"], ["right"] * 4 + ["reasoning"] * 2),
+        (
+            GRID,
+            [*ROWS, LAST, RULE, "[reasoning] missing: edge is red", "[answer] B"],
+            ["right"] * 4 + ["reasoning"] * 2,
+        ),
         # A line that is left out: what is right stays right, what is wrong follows from nothing.
-        (GRID, [ROWS[0], RULE, "[reasoning] missing: edge is blue", "[answer] C"], ["right", "right", "reasoning", "right"]),
-        (GRID, ["[perception] row 4: red", "[perception] row 1: red, orange", "so it is C"], ["perception"] * 2 + ["?"]),
+        (
+            GRID,
+            [ROWS[0], RULE, "[reasoning] missing: edge is blue", "[answer] C"],
+            ["right", "right", "reasoning", "right"],
+        ),
+        (
+            GRID,
+            ["[perception] row 4: red", "[perception] row 1: red, orange", "so it is C"],
+            ["perception"] * 2 + ["?"],
+        ),
         (
             VENN,
             [

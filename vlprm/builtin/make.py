@@ -80,7 +80,10 @@ def make_processor(
         setattr(tokenizer, f"{name}_token_id", tokenizer.convert_tokens_to_ids(f"<|{name}_pad|>"))
     sizes: dict[str, Any] = {"patch_size": patch, "temporal_patch_size": 2, "merge_size": 2}
     images = Qwen2VLImageProcessor(
-        **sizes, size={"shortest_edge": 32 * 32, "longest_edge": image_side**2}, image_mean=[0.5] * 3, image_std=[0.5] * 3
+        **sizes,
+        size={"shortest_edge": 32 * 32, "longest_edge": image_side**2},
+        image_mean=[0.5] * 3,
+        image_std=[0.5] * 3,
     )
     return Qwen3VLProcessor(
         image_processor=images,

@@ -1,4 +1,4 @@
-"""Abstract patterns with a missing part, in the 20 categories of PuzzleVQA (arXiv 2403.13315): our own drawings of them.
+"""Abstract patterns with a missing part, drawn in the 20 categories of PuzzleVQA (arXiv 2403.13315).
 
     Q: What is the color of the missing part denoted with a question mark?   (A) green (B) red (C) orange (D) yellow
     [perception] row 1: red, orange, red

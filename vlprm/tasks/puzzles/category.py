@@ -1,11 +1,11 @@
 """The type of a category of puzzles. A solution reads the cells, states the rule, and says what the missing cell is.
 
-    [perception] row 1: red, orange, red
-    [perception] row 2: orange, blue, orange
-    [perception] row 3: red, ?, red
-    [reasoning] rule: corner red, edge orange, center blue
-    [reasoning] missing: edge is orange
-    [answer] C
+[perception] row 1: red, orange, red
+[perception] row 2: orange, blue, orange
+[perception] row 3: red, ?, red
+[reasoning] rule: corner red, edge orange, center blue
+[reasoning] missing: edge is orange
+[answer] C
 """
 
 from __future__ import annotations

@@ -253,7 +253,7 @@ def _shape_size_grid(sheet: Sheet, content: dict[str, Any]) -> None:
         if UNKNOWN in cell:
             sheet.write(*at, UNKNOWN)
         else:
-            _shape(sheet, *cell, at, HUES["green"][0])
+            _shape(sheet, cell[0], cell[1], at, HUES["green"][0])
 
 
 def _shape_size_hexagon(sheet: Sheet, content: dict[str, Any]) -> None:

@@ -47,11 +47,9 @@ def _by_arm(cells: Cells) -> Pairs:
 
 def _by_line(cells: Cells) -> Pairs:
     """Sizes by column or by row, whichever has fewer sizes in each line."""
-    keyed = {
-        name: [(f"{name} {place(i) + 1}", cell[-1]) for i, cell in enumerate(cells)]
-        for name, place in (("column", lambda i: i % 3), ("row", lambda i: i // 3))
-    }
-    return min(keyed.values(), key=lambda pairs: len({pair for pair in pairs if pair[1] != UNKNOWN}))
+    columns = [(f"column {i % 3 + 1}", cell[-1]) for i, cell in enumerate(cells)]
+    rows = [(f"row {i // 3 + 1}", cell[-1]) for i, cell in enumerate(cells)]
+    return min((columns, rows), key=lambda pairs: len({pair for pair in pairs if pair[1] != UNKNOWN}))
 
 
 def _twice(rng: random.Random, pairs: Iterable[Cell], more: int = 0) -> dict[str, Any]:
