@@ -78,7 +78,7 @@ def start(config: BuiltinConfig) -> tuple[Any, Any]:
         taken = {name: weight for name, weight in weights.items() if name in own and own[name].shape == weight.shape}
         model.load_state_dict(taken, strict=False)
         log.info("%d of %d weights loaded from %s", len(taken), len(own), config.start_from)
-    return model, make_processor(tokenizer, config.size.patch)
+    return model, make_processor(tokenizer, config.size.patch, config.size.image_side)
 
 
 def curriculum(config: BuiltinConfig) -> Curriculum:
@@ -90,7 +90,7 @@ def curriculum(config: BuiltinConfig) -> Curriculum:
 def _first_lessons(config: BuiltinConfig) -> Iterator[tuple[Problem, str]]:
     taught = curriculum(config)
     for index in range(2000):
-        given = lesson(taught, index)
+        given = lesson(taught, index, drawn=False)
         yield given.problem, join_steps(given.corrected_steps)
 
 

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import os
 import re
 import runpy
 import shlex
@@ -23,10 +24,12 @@ from train.reward.card import alone
 from vlprm.data.dataset import read_rows
 from vlprm.model.checkpoint_config import FILE_NAME, CheckpointConfig, load_checkpoint_config
 from vlprm.model.families import FAMILIES
+from vlprm.model.loading import load_inputs
 from vlprm.model.reward_loading import load_reward_model, save_reward_model
 from vlprm.runs import cli
 from vlprm.runs.config import parse
 from vlprm.tasks import TASKS
+from vlprm.tasks.puzzles import FAMILY as puzzle_family
 from vlprm.zoom.policy import REFUSALS, ZoomPolicy
 
 ROOT = Path(__file__).parents[2]
@@ -124,6 +127,54 @@ def test_a_task_outside_the_package_goes_through_every_stage(tmp_path: Path, run
     assert results["n_problems"] == 24
     assert results["steps"]["unscored"] == 0
     assert "docs.examples.twice_the_best" in said["eval.table"]
+
+
+# A policy of two small layers, which sees 64 x 64 pixels: enough to learn the form of a solution, and no puzzle.
+SMALL_PUZZLES = {
+    "train.builtin": "--steps 90 --batch_size 8 --workers 0 --learning_rate 4e-3 --size.text_width 96"
+    " --size.text_layers 2 --size.text_heads 3 --size.kv_heads 1 --size.text_mlp 192 --size.vision_width 32"
+    " --size.vision_layers 1 --size.vision_heads 2 --size.vision_mlp 64 --size.patch 8 --size.image_side 64",
+    "data_synth.trees": "--problems 8 --unit 8 --search.root_rollouts 4 --search.budget 20 --search.max_tokens 160",
+    "train.prm": "--epochs 1",
+    "eval.run": "--search.n 2 --search.max_tokens 160",
+}
+
+
+@pytest.fixture
+def puzzles(tmp_path: Path) -> Path:
+    """A folder of published puzzles, or of drawings in their layout where there are none."""
+    published = Path(os.environ.get("VLPRM_DATA", ROOT.parent / "shared" / "data")) / "puzzlevqa"
+    if published.is_dir():
+        return published
+    rows = []
+    for i in range(4):
+        drawn = puzzle_family.problem("test", i)
+        content = drawn.meta["scene"]["content"]
+        image = Path("images", content["type"], f"{content['type']}_{i:04d}.png")
+        (tmp_path / "data" / image).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / "data" / image).write_bytes(drawn.images[0])
+        question = drawn.question.partition("\n")[0]
+        asked = {"question": question, "options": content["options"], "answer": content["answer"]}
+        rows.append({"image": str(image), **asked})
+    (tmp_path / "data/items.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return tmp_path / "data"
+
+
+@pytest.mark.slow
+def test_what_is_taught_on_drawn_puzzles_is_asked_real_ones(tmp_path: Path, run: Run, puzzles: Path) -> None:
+    sets = f"[{{name: puzzlevqa, data: {puzzles}, problems: 4}}, {{name: vlprm.tasks.puzzles, problems: 4}}]"
+    said = {}
+    for command in commands_of("puzzles.md"):
+        words = shlex.split(command)[1:]
+        smaller = SMALL_PUZZLES.get(words[1], "").split()
+        said[words[1]] = run([*words, *smaller, *(["--benchmarks", sets] if words[1] == "eval.run" else [])])
+    stages = ["train.builtin", "data_synth.trees", "data_synth.judge", "data_synth.label", "train.prm"]
+    assert list(said) == [*stages, "eval.run", "eval.compare"]
+    for name in ("policy", "prm"):
+        assert load_inputs(tmp_path / "runs/puzzles" / name).pixel_limits == (32**2, 64**2)
+    for row in ("vote", "best of N by", "least surprising"):
+        assert row in said["eval.compare"]
+    assert "8 problems" in said["eval.compare"]
 
 
 def test_what_the_pages_quote_of_the_examples_is_so() -> None:

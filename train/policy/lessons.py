@@ -24,6 +24,7 @@ from train.reward.losses import IGNORE
 from vlprm.model.inputs import InputBuilder
 from vlprm.model.packing import PackedRow
 from vlprm.schema import ErrorKind, Problem, Step
+from vlprm.steps import step_kind
 from vlprm.tasks.scene import rng_for
 from vlprm.tasks.synthetic import SyntheticFamily, Writer, truthful
 from vlprm.zoom.execute import executed_steps
@@ -79,15 +80,21 @@ class Lessons(Dataset[PackedRow]):
         return lesson_row(lesson(self.curriculum, index), self.inputs)
 
 
-def lesson(curriculum: Curriculum, index: int) -> Lesson:
-    """Lesson `index` of a curriculum."""
+def lesson(curriculum: Curriculum, index: int, drawn: bool = True) -> Lesson:
+    """Lesson `index` of a curriculum. `drawn=False`: its problem has no images, and the steps are the same; faster."""
     number, draft = divmod(index, 1 + curriculum.proofread)
     family = curriculum.families[number % len(curriculum.families)]
-    problem = family.problem("train", number)
+    problem = family.problem("train", number, drawn)
     if draft:
         return _proofreading(family, problem, rng_for("draft", curriculum.seed, problem.id, draft))
     texts = family.solve(problem.meta["scene"], teacher(curriculum, problem.id))
-    return Lesson(problem, executed_steps(problem, texts), (False,) * len(texts))
+    return Lesson(problem, _executed(family, problem, texts), (False,) * len(texts))
+
+
+def _executed(family: SyntheticFamily, problem: Problem, texts: Sequence[str]) -> tuple[Step, ...]:
+    """The steps with their zooms executed, for which a problem without images is drawn."""
+    zooms = any(step_kind(text) == "zoom" for text in texts)
+    return executed_steps(problem if problem.images or not zooms else family.problem_by_id(problem.id), texts)
 
 
 def teacher(curriculum: Curriculum, problem_id: str) -> Writer:
@@ -116,7 +123,7 @@ def _proofreading(family: SyntheticFamily, problem: Problem, rng: random.Random)
     texts = family.solve(scene, _careless(rng, {}, rng.choice(DRAFT_SLIP_RATES)))
     if rng.random() < SWAPPED:
         texts = _with_swapped_word(family, scene, texts, rng)
-    steps = executed_steps(problem, texts)
+    steps = _executed(family, problem, texts)
     wrong = tuple(v is None or not v.correct for v in family.verdicts(problem, steps))
     if not any(wrong):
         return Lesson(problem, steps, wrong)

@@ -31,8 +31,6 @@ SPECIAL = (
     "<|video_pad|>",
 )
 
-MAX_SIDE = 128  # pixels; larger images are downscaled
-
 # A step's tag, a word, a digit, punctuation and line breaks are separate pieces: no token spans two steps.
 _PIECES = r"\n\n|\n|\[[a-z]+\]| ?\p{L}+| ?\p{N}| ?[^\s\p{L}\p{N}]|\s"
 
@@ -73,14 +71,19 @@ def make_tokenizer(texts: Iterable[str], vocab_size: int) -> PreTrainedTokenizer
     )
 
 
-def make_processor(tokenizer: PreTrainedTokenizerFast, patch: int = 16) -> Qwen3VLProcessor:
+def make_processor(
+    tokenizer: PreTrainedTokenizerFast, patch: int = Size.patch, image_side: int = Size.image_side
+) -> Qwen3VLProcessor:
     """The processor of a built-in model, with its image sizes and chat template."""
     for name in ("image", "video"):
         setattr(tokenizer, f"{name}_token", f"<|{name}_pad|>")
         setattr(tokenizer, f"{name}_token_id", tokenizer.convert_tokens_to_ids(f"<|{name}_pad|>"))
     sizes: dict[str, Any] = {"patch_size": patch, "temporal_patch_size": 2, "merge_size": 2}
     images = Qwen2VLImageProcessor(
-        **sizes, size={"shortest_edge": 32 * 32, "longest_edge": MAX_SIDE**2}, image_mean=[0.5] * 3, image_std=[0.5] * 3
+        **sizes,
+        size={"shortest_edge": 32 * 32, "longest_edge": image_side**2},
+        image_mean=[0.5] * 3,
+        image_std=[0.5] * 3,
     )
     return Qwen3VLProcessor(
         image_processor=images,
@@ -128,7 +131,7 @@ def make_model(size: Size, tokenizer: PreTrainedTokenizerFast, seed: int) -> Qwe
             "intermediate_size": size.vision_mlp,
             "out_hidden_size": size.text_width,
             "patch_size": size.patch,
-            "num_position_embeddings": (MAX_SIDE // size.patch) ** 2,
+            "num_position_embeddings": (size.image_side // size.patch) ** 2,
             "deepstack_visual_indexes": [],
         },
     )

@@ -20,6 +20,7 @@ class Size:
         vision_heads: attention heads of the vision tower.
         vision_mlp: width inside its feed-forward layers.
         patch: side of a patch in pixels; 2 x 2 patches make one token.
+        image_side: images are shrunk to at most the area of a square with this side, in pixels.
     """
 
     text_width: int = 192
@@ -32,3 +33,4 @@ class Size:
     vision_heads: int = 4
     vision_mlp: int = 512
     patch: int = 16
+    image_side: int = 128
