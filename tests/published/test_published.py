@@ -8,6 +8,8 @@ import dataclasses
 import hashlib
 import json
 import math
+import re
+import shlex
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -22,10 +24,12 @@ from transformers import AutoModelForImageTextToText, AutoProcessor
 from transformers.models.qwen2_vl.image_processing_qwen2_vl import smart_resize
 
 from eval import steps
+from eval.run import main as run_methods
+from eval.runs.config import RunConfig
 from eval.step_scores.config import StepsConfig
 from tests.scoring.test_served_scores import listed
 from tests.stand_in import Answer, Body, StandIn, config_of
-from tests.step_benchmarks.test_step_benchmarks import process_row
+from tests.step_benchmarks.test_step_benchmarks import human_row, process_row, write_rows
 from tests.tiny_backbones import QWEN2_TEMPLATE, SIDE, SIGLIP, VOCABULARY, WIDTH, _with_tokens, _write
 from vlprm.builtin.make import make_tokenizer
 from vlprm.errors import ProblemError, UserError
@@ -35,6 +39,8 @@ from vlprm.model.loading import Checkpoint
 from vlprm.published import PROTOCOLS
 from vlprm.published.load import load
 from vlprm.published.text import published_text
+from vlprm.runs.config import parse
+from vlprm.runs.pools import stored_pools
 from vlprm.schema import Problem, Region, Step, StepScore
 from vlprm.scoring.aggregate import aggregated
 from vlprm.scoring.served import ServedScorer
@@ -364,3 +370,30 @@ def test_a_published_model_is_measured_on_step_benchmarks(released: Callable[[st
     (solution,) = BENCHMARKS["process_bench"].load(data).solutions
     wanted = rewards_of(load(model.checkpoint), problem_of(question=solution.question), list(solution.steps))
     assert record["rewards"] == pytest.approx(wanted[0], abs=1e-5)
+
+
+def test_the_commands_of_the_page_run(
+    released: Callable[[str], Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On tiny models in the place of the released ones, at a small size."""
+    page = (Path(__file__).parents[2] / "docs/published_models.md").read_text()
+    measure, solve = re.findall(r"^python -m (eval.*)$", page, re.MULTILINE)[:2]
+    monkeypatch.chdir(tmp_path)
+    for name, protocol in (("Qwen-VL-PRM-7B", "qwen_vl_prm"), ("VisualPRM-8B-hf", "visual_prm")):
+        (tmp_path / "runs").mkdir(exist_ok=True)
+        released(protocol).rename(tmp_path / "runs" / name)
+    (tmp_path / "DIR").mkdir()
+    image = tmp_path / "DIR/images/a.png"
+    image.parent.mkdir()
+    Image.new("RGB", (64, 64), "red").save(image)
+    write_rows(tmp_path / "DIR/test.jsonl", [human_row("MMMU", [1, -1], image=["images/a.png"])])
+    asked = parse(StepsConfig, shlex.split(measure)[1:])
+    steps.main(dataclasses.replace(asked, reward_model=[dataclasses.replace(asked.reward_model[0], device="cpu")]))
+    (record,) = map(json.loads, (tmp_path / "runs/vl_prm/predictions.jsonl").read_text().splitlines())
+    assert len(record["rewards"]) == 2
+    small = ["--benchmarks", "[{name: count_grid, problems: 1}]", "--search.n", "2", "--search.max_tokens", "120"]
+    asked_methods = parse(RunConfig, [*shlex.split(solve)[1:], *small])
+    run_methods(dataclasses.replace(asked_methods, policy=ModelConfig("builtin/policy", device="cpu")))
+    ((problem, pool),) = stored_pools(asked_methods.run)
+    assert problem == "count_grid@1/test/000000"
+    assert len(pool) == 2
