@@ -139,6 +139,8 @@ def published_rows(path: Path) -> list[TableRow]:
     if not file.is_file():
         raise UserError(f"there is no file {path}; the package contains eval/published.yaml")
     rows = yaml.safe_load(file.read_text())
+    if not isinstance(rows, list):
+        raise UserError(f"{path} is not a list of rows; write each row as `- label: ...`, as eval/published.yaml does")
     for row in rows:
         if not row.get("source"):
             raise UserError(f"{path}: row {row.get('label')!r} has no source; add its source")

@@ -111,6 +111,8 @@ def read_runs(
         if not path.is_file():
             raise UserError(f"{folder} has no config.yaml; pass a run folder of eval.run")
         settings = yaml.safe_load(path.read_text())
+        if not {"methods", "shard"} <= set(settings):
+            raise UserError(f"{folder} is the run folder of another command; pass one of eval.run")
         part = Fraction(1, int(settings["shard"].partition("/")[2]))
         settings = {name: value for name, value in result_settings(settings).items() if name != "shard"}
         label = label_of(settings)

@@ -30,6 +30,7 @@ from eval.tables.rows import TableRow
 from eval.tables.statistics import differences
 from eval.view import run_problems
 from tests.docs.test_docs import ROOT
+from vlprm.errors import UserError
 from vlprm.model.checkpoint_config import CheckpointConfig
 from vlprm.model.reward_loading import load_reward_model, save_reward_model
 from vlprm.runs.config import parse
@@ -432,6 +433,13 @@ def test_quoted_rows_name_their_source_and_fill_our_columns() -> None:
     assert first[1] == "50.0"
     assert dict(zip(header, first, strict=True)).items() >= {"tokens": "5", "tokens read": "3", "TFLOPs": "5"}.items()
     assert set(FORMATS) == {"text", "markdown", "latex", "csv", "model-index", "eval-results"}
+
+
+@pytest.mark.parametrize(("text", "said"), [("label: x", "is not a list of rows"), ("- label: x", "has no source")])
+def test_a_file_without_quoted_rows_is_refused(tmp_path: Path, text: str, said: str) -> None:
+    (tmp_path / "rows.yaml").write_text(text)
+    with pytest.raises(UserError, match=said):
+        published_rows(tmp_path / "rows.yaml")
 
 
 @pytest.mark.parametrize(

@@ -51,6 +51,7 @@ FILES = {
     "torn/config.json": "{",
     "other/config.json": '{"model_type": "bert"}',
     "folder/notes": "",
+    "trees/config.yaml": "run: trees\nsearch: {}\n",
 }
 
 

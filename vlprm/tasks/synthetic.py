@@ -113,8 +113,7 @@ class SyntheticFamily:
 
     def item_id(self, split: str, index: int) -> str:
         """The id of an item. UserError for an unknown split."""
-        if split not in SPLIT_BUCKETS:
-            raise UserError(f"unknown split {split!r} of {self.name}; known: {', '.join(SPLIT_BUCKETS)}")
+        self._refuse_unknown(split)
         return f"{self.name}@{self.version}/{split}/{index:06d}"
 
     def problem(self, split: str, index: int, drawn: bool = True) -> Problem:
@@ -182,12 +181,17 @@ class SyntheticFamily:
             yield claim
 
     def scene(self, split: str, index: int) -> Scene:
-        """The scene of item `index` of a split, without drawing it."""
+        """The scene of item `index` of a split, without drawing it. UserError for an unknown split."""
+        self._refuse_unknown(split)
         for attempt in range(10_000):
             scene = self.make(rng_for(self.name, self.version, split, index, attempt))
             if _bucket(scene) in SPLIT_BUCKETS[split]:
                 return scene
         raise AssertionError(f"{self.name}: no scene falls into split {split}")
+
+    def _refuse_unknown(self, split: str) -> None:
+        if split not in SPLIT_BUCKETS:
+            raise UserError(f"unknown split {split!r} of {self.name}; known: {', '.join(SPLIT_BUCKETS)}")
 
 
 def item_ids(families: Sequence[SyntheticFamily], split: str, problems: int, first: int = 0) -> list[str]:
