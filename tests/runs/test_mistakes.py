@@ -25,6 +25,8 @@ LINES: dict[str, Any] = {
     "good": PROBLEM,
     "number": {**PROBLEM, "answer": 3},
     "no_images": {**PROBLEM, "images": []},
+    "no_list": {**PROBLEM, "images": "grid.png"},
+    "number_as_id": {**PROBLEM, "id": 5},
     "missing": {**PROBLEM, "images": ["nope.png"]},
     "no_image": {**PROBLEM, "images": ["text.png"]},
     "above": {**PROBLEM, "images": ["../x.png"]},

@@ -73,7 +73,11 @@ class ProblemFile:
         check_choices(choices, problem_id)
         gold = gold_answer(record["answer"], answer_type, choices, problem_id)
         names = record.get("images")
-        if not isinstance(names, list) or not names:
+        if names and not isinstance(names, list):
+            raise ProblemError(
+                "no_list", f"{problem_id}: its images {names!r} are not a list; write [{json.dumps(names)}]"
+            )
+        if not names:
             raise ProblemError("no_image", f"{problem_id} has no images; list at least one")
         meta = {key: value for key, value in record.items() if key not in FIELDS}
         return Problem(
@@ -133,6 +137,8 @@ def _id(line: bytes, place: str) -> str:
         record = json.loads(line)
     except ValueError as error:
         raise UserError(f"{place} is not JSON; correct it") from error
-    if not isinstance(record, dict) or not isinstance(record.get("id"), str) or not record["id"]:
+    if not isinstance(record, dict) or record.get("id") in (None, ""):
         raise UserError(f"{place} has no id; add a unique string")
-    return str(record["id"])
+    if not isinstance(record["id"], str):
+        raise UserError(f"{place}: the id {record['id']!r} is not a string; quote it")
+    return record["id"]
