@@ -17,8 +17,9 @@ from train.reward.config import LossConfig, PrmConfig, RowsConfig
 from train.reward.data import labelled_row, learnable
 from train.reward.losses import IGNORE
 from vlprm.data.dataset import LabelledPath
+from vlprm.errors import UserError
 from vlprm.model.inputs import InputBuilder
-from vlprm.model.loading import Checkpoint, load_policy
+from vlprm.model.loading import Checkpoint, freeze, load_policy
 from vlprm.model.reward_loading import load_reward_model, save_reward_model
 
 OUTCOME = LossConfig(labels="outcome", beta=0.2)
@@ -112,3 +113,11 @@ def test_solutions_without_an_outcome_are_left_out_and_counted(
     unknown.write_text('{"prompt": "Q?", "completions": ["one", "two"], "labels": [true, false]}\n' * 3)
     with pytest.raises(ValueError, match="none of its 3 solutions has a known outcome; use a dataset that says which"):
         split_rows(replace(config, dataset=unknown), inputs)
+
+
+def test_a_reference_is_nothing_to_train(checkpoint: Checkpoint) -> None:
+    family = checkpoint.inputs.family
+    freeze(checkpoint.model, family, ("vision",))
+    assert not any(parameter.requires_grad for parameter in checkpoint.model.reference.parameters())
+    with pytest.raises(UserError, match="leaves nothing to train"):
+        freeze(checkpoint.model, family, ("vision", "projector", "text"))

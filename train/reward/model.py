@@ -59,8 +59,6 @@ def trainable(config: PrmConfig, checkpoint: Checkpoint) -> Any:
         return add_adapters(checkpoint.model, config.lora_rank, config.backbone, config.seed)
     model = checkpoint.model
     freeze(model, checkpoint.inputs.family, config.freeze)
-    if config.head == "implicit":
-        model.reference.requires_grad_(False)
     tied = model.lm_head.weight is model.get_input_embeddings().weight
     if config.head == "step" and not config.loss.critique and not tied:
         # No loss reaches it, but ZeRO would store its moments and apply weight decay.

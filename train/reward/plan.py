@@ -48,8 +48,7 @@ def _parameters(model: Any, inputs: InputBuilder) -> list[str]:
     base = model.get_base_model() if hasattr(model, "get_base_model") else model
     counts: Counter[tuple[str, bool]] = Counter()
     for name, parameter in base.named_parameters():
-        part = "reference" if name.startswith("reference.") else part_of(name, inputs.family) or "head"
-        counts[part, parameter.requires_grad] += parameter.numel()
+        counts[part_of(name, inputs.family) or "head", parameter.requires_grad] += parameter.numel()
     return [f"{part}: {n:,} parameters, {'trained' if trained else 'frozen'}" for (part, trained), n in counts.items()]
 
 

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from importlib.resources import files
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from huggingface_hub import snapshot_download
@@ -133,19 +133,22 @@ def load_inputs(folder: Path, checkpoint_config: CheckpointConfig | None = None)
     return inputs
 
 
-def part_of(parameter: str, family: Family) -> Part | None:
-    """The part of a model that a parameter belongs to, by its name; None for a step head."""
+def part_of(parameter: str, family: Family) -> Part | Literal["reference"] | None:
+    """The part of a model that a parameter belongs to, by its name: also the frozen reference of an implicit head; None
+    for a step head."""
     if parameter.startswith("score."):
         return None
+    if parameter.startswith("reference."):
+        return "reference"
     if parameter.startswith(f"model.{family.projector}."):
         return "projector"
     return "vision" if parameter.startswith(f"model.{family.vision}.") else "text"
 
 
 def freeze(model: Any, family: Family, parts: Sequence[Part]) -> None:
-    """Exclude these parts from training. UserError if nothing remains to train."""
+    """Exclude these parts, and a reference, from training. UserError if nothing remains to train."""
     for name, parameter in model.named_parameters():
-        parameter.requires_grad_(part_of(name, family) not in parts)
+        parameter.requires_grad_(part_of(name, family) not in (*parts, "reference"))
     if not any(p.requires_grad for p in model.parameters()):
         raise UserError(f"freeze: {', '.join(parts)} leaves nothing to train; remove one of them")
 
