@@ -36,7 +36,7 @@ def main(config: RoundsConfig) -> None:
             try:
                 made = problem(problem_id)
             except ProblemError as error:
-                records.append([failure_record(at, Failed(problem_id, error.failure, str(error)))])
+                records.append([failure_record(at, Failed(problem_id, error.cause, str(error)))])
                 continue
             tree = tree_of(made, list(rounds.group(problem_id)))
             records.append([tree_record(at, Searched(made, tree), config.run / IMAGES)])

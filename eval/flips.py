@@ -117,7 +117,7 @@ async def _reward(scorer: Scorer, problem: Problem, steps: Sequence[Step]) -> fl
     try:
         scored = await scorer.score(problem, [steps])
     except ProblemError as error:
-        return error.failure
+        return error.cause
     last = scored.steps[0][-1] if scored.steps[0] else None
     return "no_score" if last is None else last.correct
 

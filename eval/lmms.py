@@ -122,7 +122,7 @@ class Vlprm(lmms):  # type: ignore[misc]
             )
         except ProblemError as error:
             logger.warning(str(error))
-            return Response("", 0, error.failure)
+            return Response("", 0, error.cause)
         return response_of(found)
 
     def _problem(self, request: Instance, name: str) -> Problem:

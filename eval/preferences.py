@@ -32,8 +32,7 @@ from vlprm.runs.folder import open_run, timed, write_atomically
 from vlprm.runs.journal import Records, finish, in_units
 from vlprm.runs.progress import progress
 from vlprm.scoring.aggregate import AGGREGATIONS
-from vlprm.scoring.judged import FORMS
-from vlprm.scoring.open import open_scorer
+from vlprm.scoring.open import open_scorer, with_folders
 
 Record = dict[str, Any]
 
@@ -102,10 +101,8 @@ def _record(config: PreferencesConfig, benchmark: PairBenchmark, found: PairSet,
 
 def _folders(config: PreferencesConfig) -> tuple[list[Path], list[Path]]:
     """The folders of the models in this process, and those of served ones; a served judge has none."""
-    prompted = config.scorer.kind in FORMS
-    models = [model for model in config.reward_model if not (prompted and model.is_served)]
     judges = [config.judge] if config.judge and not config.judge.is_served else []
-    return folders_of([*models, *judges])
+    return folders_of([*with_folders(config.reward_model, config.scorer), *judges])
 
 
 async def _record_units(

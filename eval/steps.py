@@ -34,7 +34,7 @@ from vlprm.runs.journal import Records, finish, finished_records, in_units
 from vlprm.runs.progress import progress
 from vlprm.scoring import Scorer
 from vlprm.scoring.judged import FORMS
-from vlprm.scoring.open import open_scorer
+from vlprm.scoring.open import open_scorer, with_folders
 from vlprm.step_benchmarks import BENCHMARKS
 from vlprm.step_benchmarks.labelled import LabelledSet, LabelledSolution, problem_of
 from vlprm.step_benchmarks.predictions import Prediction, from_record, of_scores, to_record
@@ -113,9 +113,8 @@ def _judges(config: Mapping[str, Any]) -> tuple[str, list[str]]:
 
 
 def _folders(config: StepsConfig) -> tuple[list[Path], list[Path]]:
-    """The checkpoint folders of the models in this process, and those of served ones; a served judge has none."""
-    judges = config.scorer.kind in FORMS
-    return folders_of(model for model in config.reward_model if not (judges and model.is_served))
+    """The checkpoint folders of the models in this process, and those of served ones."""
+    return folders_of(with_folders(config.reward_model, config.scorer))
 
 
 def _opened(config: StepsConfig, inputs: Sequence[Path], served: Sequence[Path] = ()) -> Records:
@@ -174,8 +173,7 @@ async def _of_problem(scorer: Scorer, group: Sequence[LabelledSolution], shown: 
         parts = [shown.parts_of(solution) for solution in group]
         scored = await scorer.score(problem, [part for of_solution in parts for part in of_solution])
     except (RecordError, ProblemError) as error:
-        cause = error.cause if isinstance(error, RecordError) else error.failure
-        return {solution.key: Prediction(no_result=cause) for solution in group}
+        return {solution.key: Prediction(no_result=error.cause) for solution in group}
     found = iter(scored.steps)
     scores = ([score for _ in of_solution for score in next(found)] for of_solution in parts)
     return {solution.key: of_scores(of_steps) for solution, of_steps in zip(group, scores, strict=True)}

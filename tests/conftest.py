@@ -28,6 +28,7 @@ from vlprm.labels.sources import Reliability
 from vlprm.model.checkpoint_config import CheckpointConfig
 from vlprm.model.inputs import InputBuilder
 from vlprm.model.loading import load_inputs
+from vlprm.model.reward_loading import load_reward_model, save_reward_model
 from vlprm.schema import Problem, Region, Step
 from vlprm.steps import parse_step
 from vlprm.tasks import TASKS, Tasks
@@ -146,3 +147,13 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 def _one_thread() -> None:
     """Sums depend on the number of threads, and the processes of the tests share the cores."""
     torch.set_num_threads(1)
+
+
+@pytest.fixture(scope="module")
+def reward_model(tmp_path_factory: pytest.TempPathFactory, backbone: Path) -> Path:
+    """A reward model on the tiny backbone whose step head has random weights."""
+    folder = tmp_path_factory.mktemp("prm")
+    checkpoint = load_reward_model(backbone, new_head="step")
+    torch.nn.init.normal_(checkpoint.model.score.weight, std=0.5, generator=torch.Generator().manual_seed(0))
+    save_reward_model(checkpoint, folder, CheckpointConfig(head="step"))
+    return folder

@@ -9,11 +9,11 @@ class UserError(ValueError):
 
 
 class ProblemError(UserError):
-    """A problem that cannot be used; `failure` is a single word for counting. The run continues without it."""
+    """A problem that cannot be used; `cause` is a single word for counting. The run continues without it."""
 
-    def __init__(self, failure: str, said: str) -> None:
+    def __init__(self, cause: str, said: str) -> None:
         super().__init__(said)
-        self.failure = failure
+        self.cause = cause
 
 
 class RecordError(UserError):

@@ -66,7 +66,7 @@ async def _rewritten(
             raise NoJudgement(answer.incomplete)
         text = read_json(_Rewritten, answer.text).step.strip()
     except (NoJudgement, ProblemError) as error:
-        failures[error.cause if isinstance(error, NoJudgement) else error.failure] += 1
+        failures[error.cause] += 1
         return None
     written = parse_step(text)
     parent = tree.nodes[place.node].parent

@@ -83,7 +83,7 @@ async def _judgements(
     try:
         shown = judge_problem(problem, steps, config.template)
     except ProblemError as error:
-        return judged.failed(error.failure, str(error))
+        return judged.failed(error.cause, str(error))
     asked = Request(
         shown, (), config.samples, f"{problem.id}#judge{path[-1]}", seed,
         config.temperature, config.max_tokens, judge_schema(len(steps), config.template),
@@ -101,7 +101,7 @@ async def read_answers(asked: Request, engine: Policy, tries: int, judged: Judge
         try:
             answers = await engine.sample(dataclasses.replace(asked, n=asked.n - len(made), key=key))
         except ProblemError as error:
-            return made + judged.failed(error.failure, str(error))
+            return made + judged.failed(error.cause, str(error))
         judged.requests += 1
         judged.tokens += sum(answer.tokens for answer in answers)
         for answer in answers:

@@ -67,7 +67,7 @@ async def search_one(problem_id: str, source: Source, engine: Policy, config: Tr
         problem = source.problem(problem_id)
         return Searched(problem, await search(problem, engine, config, seed))
     except ProblemError as error:
-        return Failed(problem_id, error.failure, str(error))
+        return Failed(problem_id, error.cause, str(error))
 
 
 async def in_process(work: Work, engine: Policy) -> None:

@@ -16,9 +16,9 @@ from vlprm.policy import Continuation, Policy, Request, all_answers
 from vlprm.schema import Aggregation, Problem, Step
 from vlprm.scoring import Scorer
 from vlprm.scoring.aggregate import aggregated
+from vlprm.scoring.judged import MAX_TOKENS, temperature_of
 from vlprm.steps import split_steps
 
-MAX_TOKENS = 4096
 Record = dict[str, Any]
 
 
@@ -40,14 +40,10 @@ async def rewarded(scorer: Scorer, pair: Pair, found: PairSet) -> Record:
         else:
             rewards = await _rewards(scorer, problem, steps)
     except (RecordError, ProblemError) as error:
-        return {"key": pair.key, "no_result": _cause(error)}
+        return {"key": pair.key, "no_result": error.cause}
     if any(reward is None for of_one in rewards for reward in of_one):
         return {"key": pair.key, "no_result": "unread_step"}
     return {"key": pair.key, "rewards": rewards}
-
-
-def _cause(error: RecordError | ProblemError) -> str:
-    return error.cause if isinstance(error, RecordError) else error.failure
 
 
 def _seeing(problem: Problem, name: str, images: tuple[bytes, ...]) -> Problem:
@@ -67,20 +63,19 @@ async def judged(judge: Policy, benchmark: PairBenchmark, pair: Pair, found: Pai
     texts = [part for parts in pair.responses for part in parts if isinstance(part, str)]
     if any(CONTROL_TOKEN.search(text) for text in [pair.question, *texts]):
         return {"key": pair.key, "no_result": "control_token"}
-    temperature = 0.7 if how.samples > 1 else 0.0
     try:
         asked = {first: _question(pair, found, first) for first in sorted(set(orders))}
         answers = await all_answers(
             judge.sample(
                 Request(
-                    asked[first], (), orders.count(first), f"{pair.key}/preference/{first}", how.seed, temperature,
-                    MAX_TOKENS, PREFERENCE_SCHEMA,
+                    asked[first], (), orders.count(first), f"{pair.key}/preference/{first}", how.seed,
+                    temperature_of(how.samples), MAX_TOKENS, PREFERENCE_SCHEMA,
                 )
             )
             for first in asked
         )  # fmt: skip
     except (RecordError, ProblemError) as error:
-        return {"key": pair.key, "no_result": _cause(error)}
+        return {"key": pair.key, "no_result": error.cause}
     listed = [_answer(answer, first) for first, of_one in zip(asked, answers, strict=True) for answer in of_one]
     return {"key": pair.key, "answers": listed}
 

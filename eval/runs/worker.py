@@ -202,7 +202,7 @@ def truths(job: Job, problem: Problem, found: SearchResult) -> list[list[Record 
 def failure_record(job: Job, error: ProblemError) -> Record:
     """The record of an unusable problem."""
     nothing = {"question_type": "", "question": "", "images": 0, "gold": None, "candidates": [], "shares": []}
-    return {**_head(job), "failure": error.failure, "said": str(error), **nothing, "cost": asdict(Cost())}
+    return {**_head(job), "failure": error.cause, "said": str(error), **nothing, "cost": asdict(Cost())}
 
 
 def _head(job: Job) -> Record:

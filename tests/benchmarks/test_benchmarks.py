@@ -120,7 +120,7 @@ def test_an_image_that_is_not_there_stops_its_item_alone(row: dict[str, Any], tm
     }.items():  # fmt: skip
         with pytest.raises(ProblemError) as error:
             as_problem(BENCHMARKS["mathvision"], items[item_id], tmp_path)
-        assert error.value.failure == failure
+        assert error.value.cause == failure
 
 
 def test_rows_that_are_no_items_are_named(row: dict[str, Any], tmp_path: Path) -> None:

@@ -79,7 +79,7 @@ def test_an_image_is_used_or_its_problem_is_counted(name: str, folder: Path, inp
     if failure is not None:
         with pytest.raises(ProblemError, match="good: ") as caught:
             problems.problem("good")
-        assert caught.value.failure == failure
+        assert caught.value.cause == failure
         return
     problem = problems.problem("good")
     red, green, _ = open_image(problem.images[0]).getpixel((0, 0))
@@ -106,7 +106,7 @@ RECORDS: dict[str, dict[str, Any]] = {
 def test_a_problem_that_cannot_be_used_says_why(failure: str, folder: Path) -> None:
     with pytest.raises(ProblemError, match="good") as caught:
         ProblemFile(write(folder, {**GOOD, **RECORDS[failure]})).problem("good")
-    assert caught.value.failure == failure
+    assert caught.value.cause == failure
 
 
 CHOICES = [json.loads(line) for line in (Path(__file__).parents[1] / "fixtures" / "choices.jsonl").open()]
@@ -149,7 +149,7 @@ def test_no_path_leads_out(name: str, folder: Path) -> None:
     (folder / "link.png").symlink_to(folder.parent / "outside.png")
     with pytest.raises(ProblemError) as caught:
         ProblemFile(write(folder, {**GOOD, "images": [name]})).problem("good")
-    assert caught.value.failure == ("image_outside" if name in ("/etc/hostname", "link.png") else "image_missing")
+    assert caught.value.cause == ("image_outside" if name in ("/etc/hostname", "link.png") else "image_missing")
 
 
 @pytest.mark.parametrize(

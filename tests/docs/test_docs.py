@@ -8,7 +8,7 @@ import runpy
 import shlex
 import shutil
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import pytest
@@ -131,12 +131,18 @@ def test_a_task_outside_the_package_goes_through_every_stage(tmp_path: Path, run
 
 # A policy of two small layers, which sees 64 x 64 pixels: enough to learn the form of a solution, and no puzzle.
 SMALL_PUZZLES = {
-    "train.builtin": "--steps 90 --batch_size 8 --workers 0 --learning_rate 4e-3 --size.text_width 96"
-    " --size.text_layers 2 --size.text_heads 3 --size.kv_heads 1 --size.text_mlp 192 --size.vision_width 32"
-    " --size.vision_layers 1 --size.vision_heads 2 --size.vision_mlp 64 --size.patch 8 --size.image_side 64",
-    "data_synth.trees": "--problems 8 --unit 8 --search.root_rollouts 4 --search.budget 20 --search.max_tokens 160",
-    "train.prm": "--epochs 1",
-    "eval.run": "--search.n 2 --search.max_tokens 160",
+    "train.builtin": [
+        *("--steps", "90", "--batch_size", "8", "--workers", "0", "--learning_rate", "4e-3"),
+        *("--size.text_width", "96", "--size.text_layers", "2", "--size.text_heads", "3", "--size.kv_heads", "1"),
+        *("--size.text_mlp", "192", "--size.vision_width", "32", "--size.vision_layers", "1"),
+        *("--size.vision_heads", "2", "--size.vision_mlp", "64", "--size.patch", "8", "--size.image_side", "64"),
+    ],
+    "data_synth.trees": [
+        *("--problems", "8", "--unit", "8", "--search.root_rollouts", "4"),
+        *("--search.budget", "20", "--search.max_tokens", "160"),
+    ],
+    "train.prm": ["--epochs", "1"],
+    "eval.run": ["--search.n", "2", "--search.max_tokens", "160"],
 }
 
 
@@ -163,11 +169,8 @@ def puzzles(tmp_path: Path) -> Path:
 @pytest.mark.slow
 def test_what_is_taught_on_drawn_puzzles_is_asked_real_ones(tmp_path: Path, run: Run, puzzles: Path) -> None:
     sets = f"[{{name: puzzlevqa, data: {puzzles}, problems: 4}}, {{name: vlprm.tasks.puzzles, problems: 4}}]"
-    said = {}
-    for command in commands_of("puzzles.md"):
-        words = shlex.split(command)[1:]
-        smaller = SMALL_PUZZLES.get(words[1], "").split()
-        said[words[1]] = run([*words, *smaller, *(["--benchmarks", sets] if words[1] == "eval.run" else [])])
+    sizes = {**SMALL_PUZZLES, "eval.run": [*SMALL_PUZZLES["eval.run"], "--benchmarks", sets]}
+    said = {words[1]: run(words) for words in (smaller(command, sizes) for command in commands_of("puzzles.md"))}
     stages = ["train.builtin", "data_synth.trees", "data_synth.judge", "data_synth.label", "train.prm"]
     assert list(said) == [*stages, "eval.run", "eval.compare"]
     for name in ("policy", "prm"):
@@ -232,9 +235,9 @@ def commands_of(page: str) -> list[str]:
     return commands
 
 
-def smaller(command: str) -> list[str]:
+def smaller(command: str, sizes: Mapping[str, list[str]] = SMALLER) -> list[str]:
     words = shlex.split(command)[1:]
-    return words + SMALLER.get(words[1], [])
+    return words + sizes.get(words[1], [])
 
 
 def test_the_commands_of_the_other_scorers_run(

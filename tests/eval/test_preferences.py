@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import torch
 
 from eval import preferences
 from eval.pair_scores.asked import orders_of
@@ -27,8 +26,7 @@ from tests.pair_benchmarks.rows import (
 )
 from tests.stand_in import Answer, Body, StandIn, completion, config_of
 from vlprm.errors import UserError
-from vlprm.model.checkpoint_config import CheckpointConfig
-from vlprm.model.reward_loading import load_reward_model, save_reward_model
+from vlprm.model.reward_loading import load_reward_model
 from vlprm.pair_benchmarks import PAIR_BENCHMARKS
 from vlprm.pair_benchmarks.pairs import Pair
 from vlprm.runs.journal import read_records
@@ -37,15 +35,6 @@ from vlprm.scoring.config import ScorerConfig
 from vlprm.scoring.tree import score
 from vlprm.serving.config import ModelConfig
 from vlprm.steps import split_steps
-
-
-@pytest.fixture(scope="module")
-def reward_model(tmp_path_factory: pytest.TempPathFactory, backbone: Path) -> Path:
-    folder = tmp_path_factory.mktemp("prm")
-    checkpoint = load_reward_model(backbone, new_head="step")
-    torch.nn.init.normal_(checkpoint.model.score.weight, std=0.5, generator=torch.Generator().manual_seed(0))
-    save_reward_model(checkpoint, folder, CheckpointConfig(head="step"))
-    return folder
 
 
 def config(data: Path, run: Path, **changes: Any) -> PreferencesConfig:

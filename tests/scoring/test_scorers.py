@@ -147,7 +147,7 @@ def test_an_image_too_narrow_to_be_shown_is_said_to_be_so(checkpoint: Checkpoint
     tall = replace(long, images=(png(Image.new("RGB", (10, 2010))),))
     with pytest.raises(ProblemError, match="is 2010 x 10, with an aspect ratio above 200; pad it") as caught:
         score(checkpoint, [(long, [Step("answer", "[answer] 2")])])
-    assert caught.value.failure == "image_aspect"
+    assert caught.value.cause == "image_aspect"
     for method in ("best_of_n", "step_beam"):
         with pytest.raises(ProblemError, match="is 10 x 2010"):
             asyncio.run(solve(method, tall, policy, scorer, SearchConfig(n=2, width=2)))

@@ -41,15 +41,6 @@ PROBLEMS = [TASKS[name].problem("test", i) for name in ("count_grid", "fine_prin
 
 
 @pytest.fixture(scope="module")
-def reward_model(tmp_path_factory: pytest.TempPathFactory, backbone: Path) -> Path:
-    folder = tmp_path_factory.mktemp("prm")
-    checkpoint = load_reward_model(backbone, new_head="step")
-    torch.nn.init.normal_(checkpoint.model.score.weight, std=0.5, generator=torch.Generator().manual_seed(0))
-    save_reward_model(checkpoint, folder, CheckpointConfig(head="step"))
-    return folder
-
-
-@pytest.fixture(scope="module")
 def candidates(tmp_path_factory: pytest.TempPathFactory) -> Path:
     run, engine = tmp_path_factory.mktemp("candidates"), TeacherEngine(0.1)
     pools = {p.id: asyncio.run(rollouts(engine, Request(p, (), 3, p.id, 0))) for p in PROBLEMS}

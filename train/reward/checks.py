@@ -35,8 +35,8 @@ def check(config: PrmConfig) -> None:
     declared = checkpoint_config_of(folder)
     reads = {"surprise": config.surprise, "lookback": config.lookback}
     refuse_to_drop_head(folder, declared, config.head, reads, config.verdicts, config.loss.extra_outputs)
-    family = declared.family or family_of(AutoConfig.from_pretrained(folder))
-    refuse_lookback(family, config.attention, config.lookback)
+    if config.lookback:
+        refuse_lookback(declared.family or family_of(AutoConfig.from_pretrained(folder)), config.attention)
     if config.lora_rank and declared.head == "implicit":
         raise UserError(
             f"{config.backbone} has a reference of its own, which adapters on it would replace; set lora_rank: 0, or"

@@ -7,12 +7,12 @@ import base64
 import binascii
 import hashlib
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
 from vlprm.data.dataset import tree_row
-from vlprm.errors import RecordError
+from vlprm.errors import RecordError, UserError
 from vlprm.images import LeadsOut, open_image, read_inside
 from vlprm.schema import HALF_CHARACTER, ErrorKind, Problem, StepLabel, StepTree, TreeNode
 from vlprm.steps import parse_step
@@ -82,6 +82,17 @@ def from_data_url(url: str) -> bytes:
 def as_list(value: Any) -> list[Any]:
     """The items of an image field, which may be a list, a single item or null."""
     return value if isinstance(value, list) else [] if value is None else [value]
+
+
+def refuse_repeated(keys: Iterable[str], what: str, place: str) -> None:
+    """UserError if a benchmark has none of `what`, or two with the same key."""
+    seen: set[str] = set()
+    for key in keys:
+        if key in seen:
+            raise UserError(f"{place} has two {what} {key!r}; copy the benchmark again")
+        seen.add(key)
+    if not seen:
+        raise UserError(f"{place} has no {what}; copy the benchmark again")
 
 
 def required_field(record: Record, name: str, kind: type[T]) -> T:

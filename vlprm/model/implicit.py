@@ -23,7 +23,7 @@ from transformers import Cache, PreTrainedModel
 
 from vlprm.model.checkpoint_config import BETA
 from vlprm.model.lora import has_adapters, without_adapters
-from vlprm.model.reward_model import StepOutput, read_rows
+from vlprm.model.reward_model import StepOutput, read_rows, steps_of_written
 from vlprm.model.token_nats import token_nats
 
 
@@ -91,7 +91,5 @@ def _likelihood(model: Any, batch: dict[str, Any]) -> tuple[Tensor, Tensor]:
 
 def _of_steps(nats_N: Tensor, written_BT: Tensor, steps: int) -> Tensor:
     """(B, S) sums over the ids of each step."""
-    rows, _ = (written_BT >= 0).nonzero(as_tuple=True)
-    step_N = rows * steps + written_BT[written_BT >= 0]
     flat = torch.zeros(len(written_BT) * steps, device=nats_N.device)
-    return flat.index_add(0, step_N, nats_N).view(len(written_BT), steps)
+    return flat.index_add(0, steps_of_written(written_BT, steps), nats_N).view(len(written_BT), steps)

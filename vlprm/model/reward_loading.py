@@ -82,18 +82,19 @@ def load_reward_model(
         return _implicit_model(folder, reference, inputs, device, dtype, bits, attention, shapes_only)
     extra = extra_outputs or ()
     looks = bool(reads_lookback) if is_new else _reads(folder, "lookback")
-    refuse_lookback(inputs.family, attention, looks)
+    if looks:
+        refuse_lookback(inputs.family, attention)
     loader = ClassLoader(
         reward_class, inputs.family, attention, bits, is_new, reads_surprise, extra, shapes_only, looks
     )
     return load_checkpoint(folder, loader, device, dtype, inputs)
 
 
-def refuse_lookback(family: Family, attention: Attention, asked: bool) -> None:
-    """UserError if a head is to read lookback ratios where they cannot be computed."""
-    if asked and family.cannot_pack:
+def refuse_lookback(family: Family, attention: Attention) -> None:
+    """UserError where lookback ratios cannot be computed."""
+    if family.cannot_pack:
         raise UserError(f"lookback is read from layers that attend to all tokens: {family.cannot_pack}; leave it out")
-    if asked and attention.text == "flash":
+    if attention.text == "flash":
         raise UserError("flash-attn gives no lookback; set attention.text: tree, or lookback: false")
 
 

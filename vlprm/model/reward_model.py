@@ -223,11 +223,17 @@ def _images(model: Any, batch: dict[str, Any]) -> Tensor:
     return torch.cat([batch["kept_images"], new_BT], dim=1) if "kept_images" in batch else new_BT
 
 
-def step_means(values_BTL: Tensor, written_BT: Tensor, steps: int) -> Tensor:
-    """(B, S, L) means over the ids that the policy wrote in each step; 0 for padding."""
+def steps_of_written(written_BT: Tensor, steps: int) -> Tensor:
+    """(N) the step of each id that the policy wrote, counted through the rows, which have S steps each."""
     written = written_BT >= 0
     rows, _ = written.nonzero(as_tuple=True)
-    step_N = rows * steps + written_BT[written]
+    step_N: Tensor = rows * steps + written_BT[written]
+    return step_N
+
+
+def step_means(values_BTL: Tensor, written_BT: Tensor, steps: int) -> Tensor:
+    """(B, S, L) means over the ids that the policy wrote in each step; 0 for padding."""
+    written, step_N = written_BT >= 0, steps_of_written(written_BT, steps)
     sums = values_BTL.new_zeros(len(written_BT) * steps, values_BTL.shape[-1])
     counts = values_BTL.new_zeros(len(sums), 1).index_add(0, step_N, values_BTL.new_ones(len(step_N), 1))
     means: Tensor = sums.index_add(0, step_N, values_BTL[written]) / counts.clamp(min=1)
@@ -247,10 +253,8 @@ def surprise(
     Only ids that the policy wrote count, each predicted from the token before it on its path. No gradient, so that step
     labels do not train the LM head.
     """
-    written = written_BT >= 0
-    rows, _ = written.nonzero(as_tuple=True)
-    nats_N = token_nats(lm_head, hidden_BTD, ids_BT, written, before_BT)
-    step_N = rows * steps + written_BT[written]
+    nats_N = token_nats(lm_head, hidden_BTD, ids_BT, written_BT >= 0, before_BT)
+    step_N = steps_of_written(written_BT, steps)
     flat = torch.zeros(len(ids_BT) * steps, device=nats_N.device)
     worst, total = flat.scatter_reduce(0, step_N, nats_N, "amax"), flat.scatter_add(0, step_N, nats_N)
     return torch.stack([worst, total], dim=-1).view(len(ids_BT), steps, SURPRISES)

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from vlprm.benchmarks.benchmark import Hub, RawItem, hub_rows
-from vlprm.data.importing import ImageFolder, Record, required_field
+from vlprm.data.importing import ImageFolder, Record, refuse_repeated, required_field
 from vlprm.errors import RecordError, UserError
 from vlprm.schema import Problem
 
@@ -94,13 +94,8 @@ class PairSet:
 
     def __post_init__(self) -> None:
         """UserError without pairs or with repeated keys."""
-        seen: set[str] = set()
-        for pair in self.pairs:
-            if pair.key in seen:
-                raise UserError(f"the benchmark has two pairs {pair.key!r}; copy it again")
-            seen.add(pair.key)
-        if not self.pairs:
-            raise UserError("the benchmark has no pairs; copy it again")
+        place = str(self.files[0].parent) if self.files else "the Hub"
+        refuse_repeated((pair.key for pair in self.pairs), "pairs", place)
 
 
 def load_pairs(benchmark: PairBenchmark, folder: Path | None) -> PairSet:

@@ -51,7 +51,7 @@ class Protocol:
         aggregation: how its authors make the reward of a solution from those of its steps.
         family: settings of the backbone's family, if `vlprm.model.families` does not list it.
         code_of_its_own: why the released folder cannot be loaded as it is, and what to give instead.
-        licence: of the weights, as their card states it.
+        licence: licence of the weights, as their card states it.
     """
 
     hub: tuple[str, ...]
@@ -86,7 +86,7 @@ class Verifier:
         mark: text before the question, in the place of the image.
         claims: answer -> the claims that it calls wrong, in the response's words; None: it cannot be read.
         max_tokens: limit of the answer.
-        licence: of the weights or, if their card states none, of the code.
+        licence: licence of the weights or, if their card states none, of the code.
     """
 
     hub: tuple[str, ...]

@@ -21,6 +21,11 @@ log = logging.getLogger(__name__)
 MAX_TOKENS = 4096
 
 
+def temperature_of(samples: int) -> float:
+    """The temperature of a judge's answers: one is greedy."""
+    return 0.7 if samples > 1 else 0.0
+
+
 @dataclass(frozen=True)
 class Form:
     """How the model is asked about a solution, and how its answer says which steps are right."""
@@ -62,8 +67,7 @@ class JudgeScorer:
             return none, 0
         key = f"{problem.id}/judge/{content_hash(join_steps(steps).encode())}"
         about, schema = self.form.asked(problem, steps), self.form.schema(len(steps))
-        temperature = 0.7 if self.samples > 1 else 0.0
-        asked = Request(about, (), self.samples, key, self.seed, temperature, MAX_TOKENS, schema)
+        asked = Request(about, (), self.samples, key, self.seed, temperature_of(self.samples), MAX_TOKENS, schema)
         answers = await self.engine.sample(asked)
         tokens = sum(answer.read + answer.tokens for answer in answers)
         read = [right for right in (self._read(answer, len(steps)) for answer in answers) if right is not None]

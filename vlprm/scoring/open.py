@@ -28,6 +28,11 @@ from vlprm.scoring.served import ServedScorer
 from vlprm.serving.config import ModelConfig
 
 
+def with_folders(models: Sequence[ModelConfig], scorer: ScorerConfig) -> list[ModelConfig]:
+    """The models whose folders decide the rewards: all but served judges, which have none."""
+    return [model for model in models if not (scorer.kind in FORMS and model.is_served)]
+
+
 @asynccontextmanager
 async def open_served_scorer(model: ModelConfig) -> AsyncIterator[ServedScorer]:
     """Open a reward model that servers serve from its folder, for one event loop. UserError if the head cannot be

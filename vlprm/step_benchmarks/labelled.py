@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from vlprm.data.importing import Record, required_field
+from vlprm.data.importing import Record, refuse_repeated, required_field
 from vlprm.errors import RecordError, UserError
 from vlprm.runs.journal import placed_lines
 from vlprm.schema import Problem, Step
@@ -57,13 +57,7 @@ class LabelledSet:
 
     def __post_init__(self) -> None:
         """UserError without solutions or with repeated keys."""
-        seen: set[str] = set()
-        for solution in self.solutions:
-            if solution.key in seen:
-                raise UserError(f"{self.files[0].parent} has two solutions {solution.key!r}; copy the benchmark again")
-            seen.add(solution.key)
-        if not self.solutions:
-            raise UserError(f"{self.files[0].parent} has no solutions; copy the benchmark again")
+        refuse_repeated((solution.key for solution in self.solutions), "solutions", str(self.files[0].parent))
 
 
 @dataclass(frozen=True)
