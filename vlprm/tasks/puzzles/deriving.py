@@ -102,6 +102,16 @@ def _triangle_missing(cells: Cells, rule: str) -> str:
     return f"{product} / {factor} = {product // factor if factor else 0}"
 
 
+def _known_side(cells: Cells) -> list[str]:
+    """The three cells at the known end of five, from left to right."""
+    return [cells[i][0] for i in ((2, 3, 4) if cells[0][0] == UNKNOWN else (0, 1, 2))]
+
+
+def _next_to_unknown(cells: Cells) -> list[str]:
+    """The cell next to the unknown end of five, and the middle one."""
+    return [cells[i][0] for i in ((1, 2) if cells[0][0] == UNKNOWN else (3, 2))]
+
+
 def _venn(rng: random.Random) -> dict[str, Any]:
     """The number where two circles overlap is their sum."""
     a, b, c = (rng.randint(1, 9) for _ in range(3))
@@ -110,12 +120,12 @@ def _venn(rng: random.Random) -> dict[str, Any]:
 
 
 def _venn_rule(cells: Cells) -> str:
-    one, both, other = (cells[i][0] for i in ((2, 3, 4) if cells[0][0] == UNKNOWN else (0, 1, 2)))
+    one, both, other = _known_side(cells)
     return f"{one} + {other} = {both}"
 
 
 def _venn_missing(cells: Cells, rule: str) -> str:
-    both, other = (number_of(cells[i][0]) for i in ((1, 2) if cells[0][0] == UNKNOWN else (3, 2)))
+    both, other = map(number_of, _next_to_unknown(cells))
     return f"{both} - {other} = {both - other}"
 
 
@@ -131,12 +141,12 @@ def _mix(one: str, other: str) -> str:
 
 
 def _squares_rule(cells: Cells) -> str:
-    one, both, other = (cells[i][0] for i in ((2, 3, 4) if cells[0][0] == UNKNOWN else (0, 1, 2)))
+    one, both, other = _known_side(cells)
     return f"{one} and {other} make {both}"
 
 
 def _squares_missing(cells: Cells, rule: str) -> str:
-    both, other = (cells[i][0] for i in ((1, 2) if cells[0][0] == UNKNOWN else (3, 2)))
+    both, other = _next_to_unknown(cells)
     parts = [part for part in MIXED.get(both, ()) if part != other]
     return f"{both} without {other} is {parts[0] if parts else both}"
 
