@@ -12,6 +12,7 @@ import pytest
 from tests.perf.claims import __main__ as claims
 from tests.perf.claims.document import document, page
 from tests.perf.claims.table import CLAIMS, verdict
+from tests.perf.datasets import turned
 from tests.perf.results import Effect
 
 
@@ -64,6 +65,14 @@ def test_a_finished_bench_is_read_and_a_missing_one_is_run(tmp_path: Path, monke
     text = claims.DOCUMENT.read_text()
     assert "| +1.5 points | +1.0 to +2.5 | 500 | 3 | holds |" in text
     assert "| +1.5 points | -2.0 to +2.5 | 500 | 3 | not decided here |" in text
+
+
+@pytest.mark.parametrize(("of", "labels"), [("answers", [1.0, 0.25, 1.0]), ("steps", [0.0, 0.75, 0.0])])
+def test_wrong_labels_are_those_of_answers_or_of_all_other_steps(of: str, labels: list[float]) -> None:
+    leaves = [{"node": 1, "answer": "3", "right": True}]
+    row = {"id": "a", "labels": [1.0, 0.75, 1.0], "error_kinds": [None, None, None], "leaves": leaves}
+    assert turned(row, of, 1.0)["labels"] == labels
+    assert turned(row, of, 0.0) == row
 
 
 def test_the_page_draws_each_effect() -> None:

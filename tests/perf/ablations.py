@@ -10,6 +10,7 @@ intervals over problems. A derivation from a misread fact has the kind of that e
 from __future__ import annotations
 
 from collections import defaultdict
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
@@ -19,7 +20,8 @@ import numpy as np
 
 from eval.step_scores.config import ImageMode, StepsConfig
 from eval.steps import main as evaluate
-from tests.perf.results import FOLDER, write_result
+from tests.perf.datasets import DEMO, OF_DEMO
+from tests.perf.results import FOLDER, Effect, write_result
 from train.prm import main as train
 from train.reward.config import PrmConfig
 from vlprm.data.ablation import History, Words
@@ -31,7 +33,6 @@ from vlprm.schema import Step, Verdict
 from vlprm.serving.config import ModelConfig
 from vlprm.tasks import TASKS, problem_by_id
 
-DEMO = Path("runs/demo")
 RESAMPLES = 500
 
 
@@ -59,17 +60,37 @@ ABLATIONS = {
 }
 
 Known = tuple[float, str]  # a step's reward, and "right" or the kind of its error
+Steps = list[tuple[float, bool]]  # a reward and whether the step is right, of a problem's steps
 
 
 def main() -> None:
     truth = true_verdicts()
-    rows = [measured(name, ablation, truth) for name, ablation in ABLATIONS.items()]
+    problems, rows = {}, []
+    for name, ablation in ABLATIONS.items():
+        problems[name] = rewarded(name, ablation, truth)
+        rows.append(row_of(name, problems[name]))
     of = {row["ablation"]: row["perception"]["auroc"] - row["reasoning"]["auroc"] for row in rows}
-    write_result("ablations", rows, {"perception_less_reasoning_without_words": (of["trained without words"], 0.0)})
+    headline = {"perception_less_reasoning_without_words": (of["trained without words"], 0.0)}
+    write_result("ablations", rows, headline, effects(problems))
 
 
-def measured(name: str, ablation: Ablation, truth: dict[str, list[Verdict | None]]) -> dict[str, Any]:
-    """The row of an ablation."""
+def effects(problems: dict[str, list[list[Known]]]) -> dict[str, Effect]:
+    """What the claims compare: the AUROC of right steps against all errors where all is read, less that where
+    something is removed."""
+    whole, *others = ABLATIONS
+    return {f"all less {name}": _less(_kept(problems[whole]), _kept(problems[name])) for name in others}
+
+
+def _less(whole: list[Steps], removed: list[Steps]) -> Effect:
+    def less(drawn: Sequence[int]) -> float:
+        return _auroc([whole[i] for i in drawn]) - _auroc([removed[i] for i in drawn])
+
+    every = range(len(whole))
+    return Effect(less(every), *_interval(len(every), less), "AUROC", len(every))
+
+
+def rewarded(name: str, ablation: Ablation, truth: dict[str, list[Verdict | None]]) -> list[list[Known]]:
+    """The rewards of an ablation's steps, by problem."""
     folder = FOLDER / "ablations" / name.replace(" ", "_").replace(",", "")
     model = trained(folder / "prm", ablation) if ablation.trained else DEMO / "prm"
     evaluate(
@@ -78,7 +99,11 @@ def measured(name: str, ablation: Ablation, truth: dict[str, list[Verdict | None
             history=ablation.history, images=ablation.images,
         )
     )  # fmt: skip
-    problems = by_problem(folder / "steps", truth)
+    return by_problem(folder / "steps", truth)
+
+
+def row_of(name: str, problems: list[list[Known]]) -> dict[str, Any]:
+    """The row of an ablation."""
     row = {"ablation": name, **{kind: of_kind(problems, kind) for kind in ("perception", "reasoning")}}
     print(row, flush=True)
     return row
@@ -87,7 +112,7 @@ def measured(name: str, ablation: Ablation, truth: dict[str, list[Verdict | None
 def trained(folder: Path, ablation: Ablation) -> Path:
     demo = parse(PrmConfig, ["--config", "configs/demo/prm.yaml"])
     rows = replace(demo.rows, words=ablation.words, history=ablation.history)
-    train(replace(demo, run=folder, dataset=DEMO / "labels/dataset.parquet", rows=rows))
+    train(replace(demo, run=folder, dataset=OF_DEMO, rows=rows))
     return folder
 
 
@@ -111,20 +136,31 @@ def by_problem(run: Path, truth: dict[str, list[Verdict | None]]) -> list[list[K
         for reward, verdict in zip(record.get("rewards") or [None] * len(verdicts), verdicts, strict=True):
             if reward is not None and verdict is not None:
                 found[record["key"].rpartition("/")[0]].append((reward, verdict.error_kind or "right"))
-    return list(found.values())
+    return [found[problem] for problem in sorted(found)]
 
 
 def of_kind(problems: list[list[Known]], kind: str) -> dict[str, Any]:
     """AUROC of right steps against errors of a kind, with its interval over problems."""
-    kept = [[(reward, said == "right") for reward, said in steps if said in ("right", kind)] for steps in problems]
-    rng = np.random.default_rng(0)
-    drawn = [[kept[i] for i in rng.integers(0, len(kept), len(kept))] for _ in range(RESAMPLES)]
-    low, high = np.nanquantile([_auroc(sample) for sample in drawn], [0.025, 0.975])
+    kept = _kept(problems, kind)
     errors = sum(not right for steps in kept for _, right in steps)
-    return {"auroc": _auroc(kept), "ci": [float(low), float(high)], "errors": errors}
+    interval = _interval(len(kept), lambda drawn: _auroc([kept[i] for i in drawn]))
+    return {"auroc": _auroc(kept), "ci": interval, "errors": errors}
 
 
-def _auroc(problems: list[list[tuple[float, bool]]]) -> float:
+def _kept(problems: list[list[Known]], kind: str = "") -> list[Steps]:
+    """The right steps and those with errors of a kind, or of any."""
+    return [[(r, said == "right") for r, said in steps if not kind or said in ("right", kind)] for steps in problems]
+
+
+def _interval(problems: int, measure: Callable[[Sequence[int]], float]) -> tuple[float, float]:
+    """The 95% bootstrap interval of a measure of drawn problems."""
+    rng = np.random.default_rng(0)
+    values = [measure(rng.integers(0, problems, problems)) for _ in range(RESAMPLES)]
+    low, high = np.nanquantile(values, [0.025, 0.975])
+    return float(low), float(high)
+
+
+def _auroc(problems: list[Steps]) -> float:
     steps = [step for of_problem in problems for step in of_problem]
     return auroc([reward for reward, _ in steps], [right for _, right in steps])
 

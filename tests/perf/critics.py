@@ -23,6 +23,7 @@ from typing import Any, Literal
 
 import numpy as np
 
+from tests.perf.datasets import DEMO
 from tests.perf.results import write_result
 from vlprm.metrics import auroc, grouped_interval
 from vlprm.model.reward_loading import load_reward_model
@@ -34,7 +35,7 @@ from vlprm.scoring.critiques import CritiqueScorer
 from vlprm.tasks import TASKS, problem_by_id, task_of
 
 CRITICS = {"first": Path("runs/critic/prm"), "last": Path("runs/critic_verdict_last/prm")}
-CANDIDATES = Path("runs/demo/eval/records.jsonl")
+CANDIDATES = DEMO / "eval/records.jsonl"
 SKIPPED, PROBLEMS, EACH = 50, 40, 4  # the demo's critic was chosen on the first 50 problems
 SAMPLES = (1, 4, 8)
 DRAWS = 1000

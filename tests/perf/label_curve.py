@@ -21,18 +21,13 @@ from typing import Any
 
 import numpy as np
 
-from data_synth.judge import main as judge
-from data_synth.judges.config import JudgeConfig
-from data_synth.label import main as label
-from data_synth.labels.config import LabelConfig
-from data_synth.search.config import TreesConfig
-from data_synth.trees import main as grow
 from eval.run import main as evaluate
 from eval.runs import measures
 from eval.runs.config import RunConfig
 from eval.runs.curves import accuracy_curves
 from eval.runs.pools import Pool
 from eval.runs.results import read_runs
+from tests.perf.datasets import labelled
 from tests.perf.results import FOLDER, Effect, write_result
 from train.prm import main as train
 from train.reward.config import PrmConfig
@@ -102,21 +97,11 @@ def chosen(size: int, arm: str, each: int) -> tuple[list[Pool], dict[str, Any]]:
     folder = FOLDER / "label_curve" / str(size)
     prm = folder / arm.replace(" ", "_")
     config = parse(PrmConfig, ["--config", "configs/demo/prm.yaml"])
-    train(replace(config, dataset=labelled(folder, size), run=prm, backbone=POLICY, **ARMS[arm]))
+    dataset = labelled(folder, "--problems", str(size))
+    train(replace(config, dataset=dataset, run=prm, backbone=POLICY, **ARMS[arm]))
     pools = pools_of(prm, each)
     right = measures.rightness(pools, AGGREGATION)
     return pools, {name: 100 * np.array(values) for name, values in right.items()}
-
-
-@cache
-def labelled(folder: Path, size: int) -> Path:
-    """Trees of this number of problems, judged and labelled as in the demo."""
-    trees, judged, labels = (folder / stage for stage in ("trees", "judgements", "labels"))
-    grow(replace(parse(TreesConfig, ["--config", "configs/demo/trees.yaml"]), run=trees, problems=size))
-    judge(replace(parse(JudgeConfig, ["--config", "configs/demo/judge.yaml"]), trees=trees, run=judged))
-    config = parse(LabelConfig, ["--config", "configs/demo/label.yaml"])
-    label(replace(config, trees=trees, judgements=(judged,), run=labels))
-    return labels / "dataset.parquet"
 
 
 def pools_of(prm: Path, each: int) -> list[Pool]:

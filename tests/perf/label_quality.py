@@ -127,9 +127,9 @@ def measured(known: Sequence[Tree], style: str, says: Sayings, accuracy: float) 
     print(f"{style}, {accuracy}: " + ", ".join(f"{rule} {value:.3f}" for rule, value in f1.items()), flush=True)
     return [
         {
-            "judge": style, "accuracy": accuracy, "rule": rule, "f1": f1[rule], "interval": _interval(calls[rule]),
-            "minus_judge": _interval(calls[rule], calls["judge"]), "minus_mc": _interval(calls[rule], calls["mc"]),
-            "minus_judge_labelled": _interval(calls[rule], calls["judge"], LABELLED),
+            "judge": style, "accuracy": accuracy, "rule": rule, "f1": f1[rule], "interval": f1_interval(calls[rule]),
+            "minus_judge": f1_interval(calls[rule], calls["judge"]), "minus_mc": f1_interval(calls[rule], calls["mc"]),
+            "minus_judge_labelled": f1_interval(calls[rule], calls["judge"], LABELLED),
             "best_single_f1": best, "steps": steps,
             "labelled": sums[rule][3] / steps, "f1_labelled": f1_of(sums[rule][LABELLED]),
             **(rates if rule == "bayes" else confident(known) if rule == "mc" else {}),
@@ -219,7 +219,7 @@ def f1_of(sums: np.ndarray) -> float:
     return float(2 * sums[0] / max(1e-9, 2 * sums[0] + sums[1] + sums[2]))
 
 
-def _interval(
+def f1_interval(
     each: Sequence[np.ndarray], less: Sequence[np.ndarray] | None = None, counts: list[int] = ALL
 ) -> tuple[float, float]:
     """95% interval of F1, or of its difference to another rule's, over seeds and bootstrapped problems. `counts` are

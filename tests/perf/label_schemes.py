@@ -28,6 +28,7 @@ from eval.runs import measures
 from eval.runs.config import RunConfig
 from eval.runs.pools import Pool
 from eval.runs.results import read_runs
+from tests.perf.datasets import DEMO, OF_DEMO, flat_trees, with_wrong_labels
 from tests.perf.results import FOLDER, Effect, write_result
 from train.prm import main as train
 from train.reward.config import PrmConfig
@@ -37,18 +38,19 @@ from vlprm.scoring.derived import Scores, cautious, valued
 from vlprm.search.select import rewards_of
 from vlprm.serving.config import ModelConfig
 
-DEMO = Path("runs/demo")
 AGGREGATION = "min"
 
 
 @dataclass(frozen=True)
 class Scheme:
-    """Fields of the config, of its loss and of its rows that differ from the demo's, and the scheme to compare with."""
+    """Fields of the config, of its loss and of its rows that differ from the demo's, and the scheme to compare with.
+    `dataset` makes the data in a folder, where they are not the demo's."""
 
     loss: dict[str, Any] = field(default_factory=dict)
     rows: dict[str, Any] = field(default_factory=dict)
     model: dict[str, Any] = field(default_factory=dict)
     against: str = "demo (soft, keep)"
+    dataset: Callable[[Path], Path] | None = None
 
     def in_self(self) -> Scheme:
         """The same scheme for a reward model that starts from the policy."""
@@ -73,6 +75,12 @@ IN_BOTH: dict[str, Scheme] = {
     "outcome": OUTCOME,
     "implicit": replace(OUTCOME, model=IMPLICIT, against="outcome"),
 }
+WRONG_STEPS, WRONG_ANSWERS = "40% of the steps' labels wrong", "40% of the answers' labels wrong"
+OTHER_DATA = {
+    WRONG_STEPS: Scheme(dataset=partial(with_wrong_labels, of="steps", share=0.4)),
+    WRONG_ANSWERS: Scheme(dataset=partial(with_wrong_labels, of="answers", share=0.4), against=WRONG_STEPS),
+    "flat trees at equal tokens": Scheme(dataset=flat_trees),
+}
 SCHEMES: dict[str, Scheme] = {
     **IN_BOTH,
     "hard": Scheme(loss={"labels": "hard"}),
@@ -87,7 +95,7 @@ SCHEMES: dict[str, Scheme] = {
     STATE: Scheme(model=TEXT),
     VERDICT: Scheme(model={**TEXT, "head": "verdict"}, against=STATE),
     "verdict token of the vocabulary": Scheme({"vocabulary": True}, model={**TEXT, "head": "verdict"}, against=VERDICT),
-    **{f"self: {name}": scheme.in_self() for name, scheme in IN_BOTH.items()},
+    **{f"self: {name}": scheme.in_self() for name, scheme in (IN_BOTH | OTHER_DATA).items()},
 }
 
 
@@ -106,11 +114,14 @@ def main() -> None:
 def effects(rows: Sequence[dict[str, Any]]) -> dict[str, Effect]:
     """What the claims compare: best of 8 with a scheme, less best of 8 with the scheme that it differs from."""
 
+    of = {row["scheme"]: row for row in rows}
+
     def less(scheme: str, sign: int = 1) -> Effect:
-        (row,) = (row for row in rows if row["scheme"] == scheme)
-        found = row["best_of_8_less"]
+        return points(of[scheme]["best_of_8_less"], sign)
+
+    def points(found: dict[str, Any], sign: int = 1) -> Effect:
         low, high = sorted(sign * end for end in found["ci"])
-        return Effect(sign * found["points"], low, high, "points", row["problems"])
+        return Effect(sign * found["points"], low, high, "points", rows[0]["problems"])
 
     return {
         "soft less hard": less("hard", -1),
@@ -120,20 +131,25 @@ def effects(rows: Sequence[dict[str, Any]]) -> dict[str, Effect]:
         "ranks less none, self": less("self: ranks"),
         "value less none, self": less("self: value"),
         "concentration less counts, self": less("self: counts, concentration learned"),
+        "risk less none, self": points(of["self: counts, concentration learned"]["best_of_8_by_risk"][RISKS[0]]),
+        "steps less outcomes, self": less("self: outcome", -1),
+        "implicit less outcomes, self": less("self: implicit"),
+        "lookback less none, self": less("self: lookback"),
+        "wrong answers less wrong steps, self": less(f"self: {WRONG_ANSWERS}"),
+        "omega less flat, self": less("self: flat trees at equal tokens", -1),
     }
 
 
 def measured(name: str, scheme: Scheme, right: dict[str, Any]) -> dict[str, Any]:
     """The row of a scheme. `right` holds the accuracy of the choices of earlier schemes; this one's is added."""
-    folder = FOLDER / "label_schemes" / name.replace(": ", "_").replace(" ", "_")
+    folder = FOLDER / "label_schemes" / name.replace(": ", "_").replace(" ", "_").replace("%", "")
     trained(folder / "prm", scheme)
     demo = parse(RunConfig, ["--config", "configs/demo/eval.yaml"])
     asked = replace(demo, run=folder / "eval", reward_model=ModelConfig(str(folder / "prm")), whole=False)
     evaluate(replace(asked, pool=DEMO / "eval"))
     pools = list(read_runs([folder / "eval"], pools=True, steps=True)[0].pools.values())
     steps, chosen = measures.steps(pools, AGGREGATION), measures.selection(pools, AGGREGATION)
-    right[name] = np.array(measures.rightness(pools, AGGREGATION)[f"prm_{AGGREGATION}"])
-    less = right[name] - right[scheme.against]
+    right[name] = best_of_8(pools)
     row = {
         "scheme": name,
         "problems": len(pools),
@@ -143,13 +159,15 @@ def measured(name: str, scheme: Scheme, right: dict[str, Any]) -> dict[str, Any]
         "best_of_8": chosen[f"prm_{AGGREGATION}"],
         "weighted_vote": chosen["weighted_majority"],
         "against": scheme.against,
-        "best_of_8_less": {"points": float(100 * less.mean()), "ci": [100 * x for x in bootstrap_interval(less)]},
+        "best_of_8_less": paired(right[name], right[scheme.against]),
         "best_of_8_by_value": {
-            w: best_of_8(rewarded(pools, partial(valued, weight=w))) for w in VALUE_WEIGHTS if scheme.loss.get("value")
+            weight: paired(best_of_8(rewarded(pools, partial(valued, weight=weight))), right[name])
+            for weight in VALUE_WEIGHTS
+            if scheme.loss.get("value")
         },
         "best_of_8_by_risk": {
-            r: best_of_8(rewarded(pools, partial(cautious, risk=r)))
-            for r in RISKS
+            risk: paired(best_of_8(rewarded(pools, partial(cautious, risk=risk))), right[name])
+            for risk in RISKS
             if scheme.loss.get("concentration") == "learned"
         },
     }
@@ -158,7 +176,14 @@ def measured(name: str, scheme: Scheme, right: dict[str, Any]) -> dict[str, Any]
 
 
 def best_of_8(pools: list[Pool]) -> Any:
-    return measures.selection(pools, AGGREGATION)[f"prm_{AGGREGATION}"]
+    """How often the best of eight is right, by problem."""
+    return np.array(measures.rightness(pools, AGGREGATION)[f"prm_{AGGREGATION}"])
+
+
+def paired(ours: Any, other: Any) -> dict[str, Any]:
+    """The mean of paired differences in points, with its interval."""
+    less = 100 * (ours - other)
+    return {"points": float(less.mean()), "ci": bootstrap_interval(less)}
 
 
 def rewarded(pools: list[Pool], derived: Callable[[Scores], Scores]) -> list[Pool]:
@@ -178,8 +203,8 @@ def rewarded(pools: list[Pool], derived: Callable[[Scores], Scores]) -> list[Poo
 def trained(folder: Path, scheme: Scheme) -> None:
     demo = parse(PrmConfig, ["--config", "configs/demo/prm.yaml"])
     config = replace(
-        demo, run=folder, dataset=DEMO / "labels/dataset.parquet", loss=replace(demo.loss, **scheme.loss),
-        rows=replace(demo.rows, **scheme.rows), **scheme.model,
+        demo, run=folder, dataset=scheme.dataset(folder.parent) if scheme.dataset else OF_DEMO,
+        loss=replace(demo.loss, **scheme.loss), rows=replace(demo.rows, **scheme.rows), **scheme.model,
     )  # fmt: skip
     train(config)
 

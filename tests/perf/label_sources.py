@@ -31,14 +31,14 @@ from data_synth.search.config import TreeSearchConfig
 from data_synth.search.estimators import search
 from data_synth.search.store import Searched
 from data_synth.search.tree import is_mixed
-from tests.perf.label_quality import Tree, calls_of, confident, f1_of, independent, sticky, with_truth
-from tests.perf.results import write_result
+from tests.perf.label_quality import Tree, calls_of, confident, f1_interval, f1_of, independent, sticky, with_truth
+from tests.perf.results import Effect, write_result
 from tests.teacher import TeacherEngine, V
 from vlprm.labels import judge_reliability
 from vlprm.labels.fusion import RULES, with_votes
 from vlprm.labels.judge_reliability import TreeEvidence, estimate_reliability, posterior_correct
 from vlprm.labels.sources import Reliability, declared
-from vlprm.schema import Problem, Step, StepTree, Verdict
+from vlprm.schema import Problem, Step, Verdict
 from vlprm.tasks import TASKS
 from vlprm.tasks.scene import rng_for
 from vlprm.tasks.synthetic import item_ids
@@ -88,10 +88,26 @@ class Sampler(TeacherEngine):
 def main() -> None:
     judge_reliability.RESAMPLES = 1  # intervals are not measured here
     known = made_trees()
-    write_rows([row for style in (independent, sticky) for row in measured(known, style)], on_counts(known))
+    rows = [row for style in (independent, sticky) for row in measured(known, style)]
+    write_rows(rows, on_counts(known), {"three judges less the best": gain_of(known, ROWS["three judges"])})
 
 
-def write_rows(rows: list[dict[str, Any]], counts: list[dict[str, Any]]) -> None:
+def gain_of(known: Sequence[Tree], sources: Sequence[str]) -> Effect:
+    """The F1 of sources with sticky errors, fused, less that of the best of them."""
+    calls: dict[tuple[str, ...], list[Any]] = {of: [] for of in (tuple(sources), *((name,) for name in sources))}
+    for seed in range(SEEDS):
+        said = said_by_all(known, sticky, seed)
+        for of, each in calls.items():
+            evidence = evidence_of(known, said, of)
+            quality = estimate_reliability(evidence, DECLARED)
+            targets = [posterior_correct(seen, quality) for seen in evidence]
+            each.append(np.array([calls_of(tree, t, "bayes") for tree, t in zip(known, targets, strict=True)]))
+    f1 = {of: f1_of(np.sum([c.sum(axis=0) for c in each], axis=0)) for of, each in calls.items()}
+    fused, best = tuple(sources), max(((name,) for name in sources), key=lambda of: f1[of])
+    return Effect(f1[fused] - f1[best], *f1_interval(calls[fused], calls[best]), "F1", len(known), SEEDS)
+
+
+def write_rows(rows: list[dict[str, Any]], counts: list[dict[str, Any]], effects: dict[str, Effect]) -> None:
     fused = [row for row in rows if len(row["sources"]) > 1]
     worst = max(row["brier"] - row["best_single_brier"] for row in fused)
     # Where two like sources disagree, the prior decides, which may cost F1 though the Brier score gains.
@@ -105,6 +121,7 @@ def write_rows(rows: list[dict[str, Any]], counts: list[dict[str, Any]]) -> None
             "f1_less_best_single": (min(d for d, m in zip(less, many, strict=True) if m), 0.0),
             "f1_less_best_single_two_like": (min(d for d, m in zip(less, many, strict=True) if not m), -0.015),
         },
+        effects,
     )
 
 
@@ -208,15 +225,19 @@ def _of_seed(known: Sequence[Tree], said: Said) -> dict[str, dict[str, float]]:
 
 def _fused(known: Sequence[Tree], said: Said, sources: Sequence[str]) -> tuple[dict[str, float], dict[str, float]]:
     """The measures of the fused labels, and of a product that takes all sources for independent."""
-    evidence = [_evidence(tree.searched.tree, {s: said[s][i] for s in sources}) for i, tree in enumerate(known)]
+    evidence = evidence_of(known, said, sources)
     quality = estimate_reliability(evidence, DECLARED)
     naive = replace(quality, sources={n: replace(s, dependence={}) for n, s in quality.sources.items()})
     return _measures(known, evidence, quality), _measures(known, evidence, naive)
 
 
-def _evidence(tree: StepTree, said: Mapping[str, list[Verdict | None]]) -> TreeEvidence:
-    evidence = TreeEvidence.of(tree)
-    return replace(evidence, labels=with_votes(evidence.labels, said))
+def evidence_of(known: Sequence[Tree], said: Said, sources: Sequence[str]) -> list[TreeEvidence]:
+    """The counts of each tree with the verdicts of these sources."""
+    found = []
+    for i, tree in enumerate(known):
+        counts = TreeEvidence.of(tree.searched.tree)
+        found.append(replace(counts, labels=with_votes(counts.labels, {name: said[name][i] for name in sources})))
+    return found
 
 
 def _measures(known: Sequence[Tree], evidence: Sequence[TreeEvidence], quality: Reliability) -> dict[str, float]:

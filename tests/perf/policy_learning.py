@@ -25,6 +25,7 @@ from typing import Any
 
 import pyarrow.parquet as pq
 
+from tests.perf.datasets import DEMO, OF_DEMO
 from tests.perf.policy_arms import (
     Job,
     Measures,
@@ -50,7 +51,7 @@ from vlprm.schema import Problem
 from vlprm.serving.config import ModelConfig
 from vlprm.tasks import TASKS
 
-SIZES = {"rounds": (20, 1), "many": (100, 2), "seeds": (3, 1), "problems": (512, 8), "candidates": (2400, 48)}
+SIZES = {"rounds": (20, 1), "many": (40, 2), "seeds": (3, 1), "problems": (512, 8), "candidates": (2400, 48)}
 POLICY, ROLLOUTS = "builtin/policy", 128  # of a round
 OUTCOME, PLAIN = "outcome", "PRM plain"
 ARMS = {  # the recipe of each arm
@@ -99,8 +100,8 @@ def main() -> None:
     parser = arguments(str(__doc__), SIZES)
     parser.add_argument("--settings", nargs="+", default=list(SETTINGS), choices=list(SETTINGS))
     parser.add_argument("--arms", nargs="+", default=list(ARMS), choices=list(ARMS))
-    parser.add_argument("--prm", type=Path, default=Path("runs/demo/prm"))
-    parser.add_argument("--dataset", type=Path, default=Path("runs/demo/labels/dataset.parquet"))
+    parser.add_argument("--prm", type=Path, default=DEMO / "prm")
+    parser.add_argument("--dataset", type=Path, default=OF_DEMO)
     asked = sized(parser.parse_args(), SIZES)
     if asked.plan:
         tell([job for name in asked.settings for job in jobs_of(name, asked)])

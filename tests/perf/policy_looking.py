@@ -59,7 +59,7 @@ from vlprm.zoom.execute import executed_steps
 
 SIZES = {"rounds": (10, 1), "seeds": (3, 1), "problems": (512, 8), "chosen_on": (192, 8)}
 OUTCOME = "grpo"
-ARMS = (OUTCOME, "r_grpo", "virl", "zoom_value", "zoom_siblings", "zoom_likelihood")
+ARMS = (OUTCOME, "r_grpo", "virl", "zoom_value", "zoom_likelihood")
 FAMILY = TASKS["fine_print"]
 PROBLEMS, EACH = 12, 8  # of a round
 TAUGHT, BATCH = 100_000, 16  # index of the first problem of the damaged solutions, and solutions per step
@@ -67,10 +67,7 @@ CHOOSING = 99  # the seed of the start on which learning rates are chosen
 MEASURES = ("right", "zooms_at_all", "correct_zooms", "used", "changed_blank", "no_answer_blank")
 # CPU-seconds of a start, of a rollout that is sampled and learnt, and of measuring a problem.
 START, ROLLOUT, MEASURE = 60.0, 0.08, 0.2
-BY_ROLLOUTS = {
-    "zoom_value": 3.0,
-    "zoom_siblings": 3.0,
-}  # how much longer rounds take whose zooms are valued by rollouts
+BY_ROLLOUTS = {"zoom_value": 3.0}  # how much longer rounds take whose zooms are valued by rollouts
 
 
 @dataclass(frozen=True)
@@ -87,7 +84,7 @@ class Start:
 
 STARTS = {
     "neglect": Start(0.7, False, 12, 5e-4, (1e-4,)),
-    "illusion": Start(0.9, True, 20, 5e-4, (1e-4, 3e-4, 5e-4)),
+    "illusion": Start(0.9, True, 20, 5e-4, (3e-4, 5e-4)),
 }
 
 

@@ -22,6 +22,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from tests.perf.datasets import OF_DEMO
 from tests.perf.policy_arms import Job, Measures, arguments, effect_of, gain, mean_of, sized, solved, table, tell
 from tests.perf.results import FOLDER, write_result
 from train import dpo, sft
@@ -48,7 +49,7 @@ TRAINING, SOLUTION = 40.0, 0.012
 
 def main() -> None:
     parser = arguments(str(__doc__), SIZES)
-    parser.add_argument("--dataset", type=Path, default=Path("runs/demo/labels/dataset.parquet"))
+    parser.add_argument("--dataset", type=Path, default=OF_DEMO)
     asked = sized(parser.parse_args(), SIZES)
     if asked.plan:
         solving = asked.problems * SOLUTION

@@ -20,6 +20,7 @@ from typing import Any
 
 import numpy as np
 
+from tests.perf.datasets import DEMO
 from tests.perf.results import FOLDER, Effect, write_result
 from vlprm.answers import is_correct
 from vlprm.metrics import bootstrap_interval
@@ -35,7 +36,7 @@ from vlprm.search.select import Candidate, Shares
 from vlprm.search.tokens import UNITS, Parameters, Spend, Unit, affordable, is_too_small, spend_of, spend_of_first
 from vlprm.tasks import TASKS
 
-REWARD_MODEL, CRITIC = Path("runs/demo/prm"), Path("runs/critic/prm")
+REWARD_MODEL, CRITIC = DEMO / "prm", Path("runs/critic/prm")
 PROBLEMS, POOL, UNIT = 500, 24, 50
 CONFIG = SearchConfig(n=8, width=4, aggregation="min", seed=7, max_tokens=160)
 SEARCHES = (

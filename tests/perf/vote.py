@@ -9,15 +9,15 @@ is the same row. About a minute.
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 from eval.compare import main as compare
 from eval.tables.config import CompareConfig
+from tests.perf.aggregations import RUNS, points, rightness
+from tests.perf.datasets import DEMO
 from tests.perf.results import FOLDER, Effect, write_result
 from vlprm.runs.folder import json_object
 
-DEMO = Path("runs/demo")
 WORLDS = {"stranger": "demo", "self": "self"}  # the names of their reward models in the tables
 
 
@@ -38,6 +38,8 @@ def effects(results: dict[str, Any]) -> dict[str, Effect]:
                 differences[f"{world} less vote at equal FLOPs"] = row["at_cost_of_vote"]["difference"]
         for key, ends in differences.items():
             found[key] = Effect(*(100 * end for end in ends), "points", results["problems"])
+    stranger, self_ = (rightness(RUNS[world])["min"] for world in WORLDS)
+    found["stranger less self"] = points(stranger - self_)
     return found
 
 

@@ -54,6 +54,12 @@ CLAIMS = (
         "consensus less judge",
     ),
     Claim(
+        "Several sources of verdicts make better labels than the best of them",
+        "Weaver (2506.18203), Natural Program (2306.03872)",
+        "label_sources",
+        "three judges less the best",
+    ),
+    Claim(
         "Soft labels train a better reward model than hard ones",
         "MM-PRM (2505.13427)",
         "label_schemes",
@@ -76,6 +82,69 @@ CLAIMS = (
         "VL-PRM",
         "label_schemes",
         "kinds less none",
+    ),
+    Claim(
+        "Trees by binary search make a better reward model than trees with rollouts from each prefix, at equal tokens, "
+        "from the policy's own weights",
+        "OmegaPRM (2406.06592), MM-PRM (2505.13427)",
+        "label_schemes",
+        "omega less flat, self",
+    ),
+    Claim(
+        "Labels of steps train a better reward model than outcomes alone, from the policy's own weights",
+        "CoT Information (2505.15927), PRM800K",
+        "label_schemes",
+        "steps less outcomes, self",
+    ),
+    Claim(
+        "Rewards that are implicit in a policy choose better than a head on the same outcomes, from the policy's own "
+        "weights",
+        "ImplicitPRM (2412.01981)",
+        "label_schemes",
+        "implicit less outcomes, self",
+    ),
+    Claim(
+        "Wrong labels of steps cost more than wrong labels of answers (40% of each), from the policy's own weights",
+        "Guiding Through Complexity (2410.20533)",
+        "label_schemes",
+        "wrong answers less wrong steps, self",
+    ),
+    Claim(
+        "The share of attention on images helps a reward head, from the policy's own weights",
+        "Lookback Lens (2407.07071), UHeads (2511.06209)",
+        "label_schemes",
+        "lookback less none, self",
+    ),
+    Claim(
+        "The words of steps help a reward model that reads their symbols",
+        "against What Are Step-Level Reward Models Rewarding (2412.15904)",
+        "ablations",
+        "all less trained without words",
+    ),
+    Claim(
+        "Earlier steps help a reward model judge a step",
+        "What Are Step-Level Reward Models Rewarding (2412.15904)",
+        "ablations",
+        "all less trained without history",
+    ),
+    Claim("A reward model judges by the image", "VL-PRM, VisualPRM (2503.10291)", "ablations", "all less no images"),
+    Claim(
+        "The smallest step reward chooses better than their mean, from the policy's own weights",
+        "Math-Shepherd (2312.08935), against VisualPRM",
+        "aggregations",
+        "self, min less mean",
+    ),
+    Claim(
+        "The smallest step reward chooses better than their product, from the policy's own weights",
+        "Math-Shepherd (2312.08935), against PRM800K",
+        "aggregations",
+        "self, min less product",
+    ),
+    Claim(
+        "The smallest step reward chooses better than the last one, from the policy's own weights",
+        "Math-Shepherd (2312.08935), against Snell et al. (2408.03314)",
+        "aggregations",
+        "self, min less last",
     ),
     Claim(
         "Step rewards choose better solutions than one reward for the whole solution",
@@ -130,6 +199,18 @@ CLAIMS = (
         "BetaPRM (2605.15529)",
         "label_schemes",
         "concentration less counts, self",
+    ),
+    Claim(
+        "Rewards less half a standard deviation choose better than rewards, from the policy's own weights",
+        "BetaPRM (2605.15529)",
+        "label_schemes",
+        "risk less none, self",
+    ),
+    Claim(
+        "A bigger backbone, taught otherwise, makes a better reward model than the policy's own, on equal labels",
+        "VisualPRM, VL-PRM",
+        "vote",
+        "stranger less self",
     ),
     Claim(
         "Step-wise DPO on pairs of a search tree raises pass@1",
