@@ -26,7 +26,7 @@ from vlprm.runs.config import dump, run
 from vlprm.runs.folder import open_run, timed
 from vlprm.runs.progress import tracked
 from vlprm.schema import StepLabel, StepTree, TreeNode
-from vlprm.tasks import known_regions
+from vlprm.tasks import Tasks, known_regions, load_tasks
 
 log = logging.getLogger(__name__)
 
@@ -37,6 +37,7 @@ ESTIMATED_FROM = 400  # trees; with more, the estimate is finer than the rates a
 
 def main(config: LabelConfig) -> None:
     """Run `vlprm label`."""
+    tasks = load_tasks(config.tasks)
     trees = TreeRun(config.trees)
     problems = set(trees.ids)
     judgements = Judgements(config.judgements, trees.files, problems)
@@ -50,7 +51,7 @@ def main(config: LabelConfig) -> None:
         quality = _estimate(trees, judgements, gold)
         left_out: Counter[str] = Counter()
         judged = _judged(tracked(trees, "trees", len(trees)), judgements, config.keep_unmixed, left_out)
-        rows = (_row(searched, quality, config.rule, judgements) for searched in judged)
+        rows = (_row(searched, quality, config.rule, judgements, tasks) for searched in judged)
         first = next(rows, None)
         if first is None:
             raise UserError(_none_left(left_out, len(trees)))
@@ -120,7 +121,7 @@ def _estimate(trees: TreeRun, judgements: Judgements, gold: StepLabels) -> Relia
     return quality
 
 
-def _row(searched: Searched, quality: Reliability, rule: Rule, judgements: Judgements) -> dict[str, Any]:
+def _row(searched: Searched, quality: Reliability, rule: Rule, judgements: Judgements, tasks: Tasks) -> dict[str, Any]:
     problem, tree = searched.problem, searched.tree
     right = outcomes(problem, tree)
     paths = [(tree.path(leaf), outcome) for (leaf, _), outcome in zip(tree.leaves, right, strict=True)]
@@ -130,7 +131,7 @@ def _row(searched: Searched, quality: Reliability, rule: Rule, judgements: Judge
         "reliability": dataclasses.asdict(quality),
         "solutions": judgements.solutions(problem, tree),
     }
-    return tree_row(problem, _with_labels(tree, fused), right, meta, known_regions(problem))
+    return tree_row(problem, _with_labels(tree, fused), right, meta, known_regions(problem, tasks))
 
 
 def _with_labels(tree: StepTree, labels: list[StepLabel]) -> StepTree:

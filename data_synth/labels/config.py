@@ -24,6 +24,7 @@ class LabelConfig:
         gold: file of gold labels that add to what is known of the sources' errors; lines of
             `{"key": PROBLEM_ID, "step": INDEX, "verdict": "correct"}`, or a kind of error as the verdict; the
             `annotations.jsonl` of data_synth.annotate is one.
+        tasks: task names or module paths, as passed to data_synth.trees; they know the true regions of zooms.
     """
 
     trees: Path
@@ -32,6 +33,7 @@ class LabelConfig:
     rule: Rule = "bayes"
     keep_unmixed: bool = False
     gold: Path | None = None
+    tasks: tuple[str, ...] = tuple(TASKS)
 
 
 @dataclass(frozen=True)

@@ -42,7 +42,7 @@ def cell(row: int, column: int) -> Region:
 
 
 def zoom(problem: Problem, region: Region) -> Step:
-    (name,) = known_regions(problem)
+    (name,) = known_regions(problem, TASKS)
     box = [int(v * 1000 / (LATTICE * CELL)) for v in (region.x0, region.y0, region.x1, region.y1)]
     return Step("zoom", f"[zoom] {json.dumps({'bbox_2d': box, 'label': name})}", region)
 
@@ -104,7 +104,7 @@ def test_the_credit_by_value_is_that_of_the_true_regions(problem: Problem, input
     worth = asyncio.run(zoom_credit.by_value(paths, group, reader.value_after, budget=8))
     assert worth == [[0.75, None, None], [-0.25, None, None], [0.75, 0.0, None, None], [None, None]]
     for path, of_path in zip(paths, worth, strict=True):
-        truth = {k: label.credit for k, label in label_zooms(path.steps, known_regions(problem)).items()}
+        truth = {k: label.credit for k, label in label_zooms(path.steps, known_regions(problem, TASKS)).items()}
         found = {k: zoom_credit.credit_class(one) for k, one in enumerate(of_path or ()) if one is not None}
         assert found == truth
     assert reader.calls == 6, "a zoom on two paths is measured once"

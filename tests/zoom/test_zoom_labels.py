@@ -50,6 +50,13 @@ def test_what_is_not_known_is_not_guessed() -> None:
     assert zoom_label(UNSEEN, [], PLATE) == ZoomLabel(False, 0.0)
 
 
+def test_a_task_of_ones_own_knows_its_true_regions() -> None:
+    family = dataclasses.replace(TASKS["fine_print"], name="mine")
+    problem = family.problem("test", 0, drawn=False)
+    assert known_regions(problem, {"mine": family}) == family.regions(problem.meta["scene"]) != {}
+    assert known_regions(problem, TASKS) == {}
+
+
 def test_use_is_a_difference_of_values_where_both_have_a_result() -> None:
     seen, blind = StepLabel(mc_correct=3, mc_valid=4, mc_total=4), StepLabel(mc_correct=1, mc_valid=2, mc_total=4)
     assert zoom_label(SHOWN, [], PLATE, seen, blind).used == 0.25
@@ -67,7 +74,9 @@ def test_a_dataset_tells_of_each_zoom_what_became_of_it() -> None:
     tree = StepTree(problem.id, tuple(TreeNode(*one) for one in steps), ())
 
     def credits(problem: Problem) -> list[str | None]:
-        told = [e["zoom"] for e in json.loads(tree_row(problem, tree, [], {}, known_regions(problem))["evidence"])]
+        told = [
+            e["zoom"] for e in json.loads(tree_row(problem, tree, [], {}, known_regions(problem, TASKS))["evidence"])
+        ]
         assert [k for k, zoom in enumerate(told) if zoom is None] == list(range(at))
         return [zoom["credit"] for zoom in told[at:]]
 

@@ -19,7 +19,7 @@ from vlprm.policy import Policy, Request, Turn, all_answers
 from vlprm.policy.rollout import rollouts
 from vlprm.schema import Problem, Step
 from vlprm.scoring import Scorer
-from vlprm.tasks import Tasks
+from vlprm.tasks import Tasks, known_regions
 
 ONLY_LEVEL = "level"
 
@@ -94,8 +94,9 @@ async def evidence_of(problem: Problem, kept: Sequence[Rated], judges: Judges) -
     zooms = await _zoom_credits(problem, paths, of_group, scores, judges)
     truth = truth_of([problem] * len(paths), [path.steps for path in paths], judges.tasks)
     evidence = Evidence(
-        problem, paths, of_group, scores or nothing, truth, zooms,
+        paths, of_group, scores or nothing, truth, zooms,
         await _counts(problem, kept, of_group, judges) if judges.needs_counts else nothing,
+        known_regions(problem, judges.tasks),
     )  # fmt: skip
     return evidence, judges.scorer is not None and scores is None
 

@@ -24,9 +24,8 @@ from train.policy.grpo_config import GrpoConfig, Source, TermConfig, ZoomCredit
 from train.policy.rounds import steps_of
 from train.policy.shaping import on_last, paid
 from train.policy.trajectories import Trajectory
-from vlprm.schema import Problem
+from vlprm.schema import Region
 from vlprm.scoring.gate import gated
-from vlprm.tasks import known_regions
 from vlprm.zoom.labels import label_zooms
 
 RARE = 0.3  # share of zooming solutions below which zooms are paid, as in Pixel-Reasoner
@@ -38,15 +37,15 @@ CREDITS = {"correct": 1.0, "redundant": 0.0, "erroneous": -1.0}
 class Evidence:
     """What is known about the paths of a problem. Per path: its outcome, and per step the reward model's `scores`, the
     `truth` (1 or 0), what the crops of `zooms` are worth by each measure that was taken, and the values of the states
-    before the end by rollouts (`counts`)."""
+    before the end by rollouts (`counts`). `regions` are the true regions by name, where the task knows them."""
 
-    problem: Problem
     paths: tuple[Trajectory, ...]
     group: Group
     scores: Paths
     truth: Paths
     zooms: Mapping[ZoomCredit, Paths]
     counts: Paths
+    regions: Mapping[str, Region]
 
     @property
     def outcomes(self) -> tuple[float | None, ...]:
@@ -114,7 +113,7 @@ def _zoom(term: TermConfig, evidence: Evidence) -> Paths:
     if term.by in MEASURED_CREDITS:
         return evidence.zooms.get(term.by, [None] * len(evidence.paths))
     if term.by == "truth":
-        return [_credits(evidence.problem, path) for path in evidence.paths]
+        return [_credits(path, evidence.regions) for path in evidence.paths]
     zooms = [sum(step.region is not None for step in path.steps) for path in evidence.paths]
     rate = sum(n > 0 for n in zooms) / max(len(zooms), 1)
     paying: dict[str, Callable[[int, float | None], float | None]] = {
@@ -128,9 +127,9 @@ def _zoom(term: TermConfig, evidence: Evidence) -> Paths:
     ]
 
 
-def _credits(problem: Problem, path: Trajectory) -> Steps:
+def _credits(path: Trajectory, regions: Mapping[str, Region]) -> Steps:
     """The credit of each zoom by the true region; None for other steps, and where the region is unknown."""
-    labels = label_zooms(path.steps, known_regions(problem))
+    labels = label_zooms(path.steps, regions)
     found: list[float | None] = [None] * steps_of(path)
     for k, label in labels.items():
         found[k] = None if label.credit is None else CREDITS[label.credit]

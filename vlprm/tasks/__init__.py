@@ -45,9 +45,9 @@ def load_tasks(names: Sequence[str]) -> Tasks:
     return tasks
 
 
-def known_regions(problem: Problem) -> Mapping[str, Region]:
-    """The regions that a drawn problem asks about, by name; empty for other problems."""
-    family, scene = TASKS.get(problem.task), problem.meta.get("scene")
+def known_regions(problem: Problem, tasks: Tasks) -> Mapping[str, Region]:
+    """The regions that a drawn problem of these tasks asks about, by name; empty for other problems."""
+    family, scene = tasks.get(problem.task), problem.meta.get("scene")
     return family.regions(scene) if family and scene else {}
 
 
