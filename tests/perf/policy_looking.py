@@ -54,13 +54,26 @@ from vlprm.runs.config import parse
 from vlprm.runs.folder import write_atomically
 from vlprm.schema import ErrorKind, Problem
 from vlprm.serving.config import ModelConfig
-from vlprm.tasks import TASKS
+from vlprm.tasks import TASKS, fine_print
+from vlprm.tasks.synthetic import Scene
 from vlprm.zoom.execute import executed_steps
 
 SIZES = {"rounds": (10, 1), "seeds": (3, 1), "problems": (512, 8), "chosen_on": (192, 8)}
 OUTCOME = "grpo"
 ARMS = (OUTCOME, "r_grpo", "virl", "zoom_value", "zoom_likelihood")
-FAMILY = TASKS["fine_print"]
+
+
+def make_read(rng: random.Random) -> Scene:
+    """A scene whose question is which print a plate has. A guess at whether two prints are the same is right too
+    often."""
+    while (scene := fine_print.make(rng))["content"]["type"] != "read":
+        pass
+    return scene
+
+
+FAMILY = dataclasses.replace(fine_print.FAMILY, name="read_print", question_types=("read",), make=make_read)
+TASKS[FAMILY.name] = FAMILY  # for the commands that run in this process
+
 PROBLEMS, EACH = 12, 8  # of a round
 TAUGHT, BATCH = 100_000, 16  # index of the first problem of the damaged solutions, and solutions per step
 CHOOSING = 99  # the seed of the start on which learning rates are chosen
@@ -84,7 +97,7 @@ class Start:
 
 STARTS = {
     "neglect": Start(0.7, False, 12, 5e-4, (1e-4,)),
-    "illusion": Start(0.9, True, 20, 5e-4, (3e-4, 5e-4)),
+    "illusion": Start(0.9, True, 12, 5e-4, (3e-4, 5e-4)),
 }
 
 

@@ -4,12 +4,13 @@
     python -m tests.perf.policy_pairs --plan              # the runs and their CPU-hours
     python -m tests.perf.policy_pairs --small             # a look
 
-Each arm trains the built-in policy on the same trees and solves the same new problems. Step-wise DPO on pairs by
-rollout values, by the judge's verdicts and by fused labels; on pairs by label with malformed better steps kept, and
-with random labels: each pair turned round by chance; and SFT on the trees' right paths. Trees of `omega` have few pairs
-by value, because few siblings have rollouts of their own. Accuracy is the mean over sampled solutions; a solution
-without an answer is no result. The table has the base policy and its vote of eight. Gains are paired by problem and
-seed, with 95% intervals over both. Finished training and solving is not repeated.
+Each arm trains the built-in policy on search trees and solves the same new problems. Step-wise DPO on pairs by the
+judge's verdicts and by fused labels; with random labels: each pair turned round by chance; and SFT on the trees' right
+paths. Trees of `omega` have few pairs by value, because few siblings have rollouts of their own, so pairs by rollout
+values come from trees of `flat` that cost as many tokens; once more with malformed better steps kept. Accuracy is the
+mean over sampled solutions; a solution without an answer is no result. The table has the base policy and its vote of
+eight. Gains are paired by problem and seed, with 95% intervals over both. Finished training and solving is not
+repeated.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from tests.perf.datasets import OF_DEMO
+from tests.perf.datasets import OF_DEMO, flat_trees
 from tests.perf.policy_arms import Job, Measures, arguments, effect_of, gain, mean_of, sized, solved, table, tell
 from tests.perf.results import FOLDER, write_result
 from train import dpo, sft
@@ -41,7 +42,8 @@ VALUE, JUDGE, LABEL, RANDOM, KEPT, RIGHT_PATHS = (
     "pairs by value", "pairs by judge", "pairs by label", "random labels", "malformed kept", "right paths (SFT)",
 )  # fmt: skip
 FUSED = {"by": "label", "better": 0.75, "worse": 0.25}
-CERTAIN: dict[str, dict[str, Any]] = {JUDGE: {"by": "judge"}, LABEL: FUSED, RANDOM: FUSED, KEPT: FUSED}
+CERTAIN: dict[str, dict[str, Any]] = {JUDGE: {"by": "judge"}, LABEL: FUSED, RANDOM: FUSED}
+BY_VALUE = (VALUE, KEPT)
 ARMS = (VALUE, JUDGE, LABEL, RANDOM, KEPT, RIGHT_PATHS)
 # CPU-seconds: training (reference and one epoch on the demo's trees), and one solution.
 TRAINING, SOLUTION = 40.0, 0.012
@@ -139,7 +141,8 @@ def trees_of(arm: str, asked: argparse.Namespace, seed: int, counts: Counter[str
     if arm == KEPT:
         pairs.is_well_formed = lambda step, tagged: True
     try:
-        for number, row in enumerate(iterate_rows(asked.dataset)):
+        dataset = flat_trees(FOLDER / "policy_pairs" / "flat") if arm in BY_VALUE else asked.dataset
+        for number, row in enumerate(iterate_rows(dataset)):
             if number >= asked.trees:
                 return
             paths = row_paths(row)
