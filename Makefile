@@ -5,8 +5,8 @@
 # make test-lmms     the tests of the plug-in in a real lmms-eval, in an environment of its own (make lmms-env; 7 GB)
 # make test-zero     the tests of training by ZeRO in a real DeepSpeed on the CPU, in an environment of its own
 # make bench   the measurements behind the README's tables, each into runs/bench/NAME.json; NAME=label_quality runs one;
-#              label_schemes, ablations, aggregations, guided, tts, vote, flips, critics and policy_learning need a finished
-#              demo, and run only by name, as label_curve and policy_looking do
+#              label_schemes, value_in_beams, ablations, aggregations, guided, tts, vote, flips, critics and policy_learning need
+#              a finished demo, and run only by name, as label_curve and policy_looking do
 # make claims  what published work says about step rewards, measured here, into docs/claims.md; needs a finished demo
 # make gpu-check   correctness and speed of training on a GPU
 # make demo-from-scratch   teach the built-in models first

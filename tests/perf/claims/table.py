@@ -195,6 +195,18 @@ CLAIMS = (
         "value less none, self",
     ),
     Claim(
+        "Beams kept by correctness and value end right more often than beams kept by correctness",
+        "BiRM (2503.04618)",
+        "value_in_beams",
+        "weight 0.5 less correctness",
+    ),
+    Claim(
+        "Beams kept by value end right more often than beams kept by correctness",
+        "OVM (2311.09724), AlphaMath (2405.03553)",
+        "value_in_beams",
+        "weight 1 less correctness",
+    ),
+    Claim(
         "A learned concentration is better than a fixed one, from the policy's own weights",
         "BetaPRM (2605.15529)",
         "label_schemes",
