@@ -15,6 +15,7 @@ from data_synth.labels.config import LabelConfig
 from data_synth.search.config import TreesConfig
 from data_synth.search.store import TreeRun
 from data_synth.trees import main as grow
+from tests.perf.results import FOLDER
 from vlprm.data.dataset import iterate_rows, write_dataset
 from vlprm.runs.config import parse
 from vlprm.tasks.scene import rng_for
@@ -33,8 +34,9 @@ def labelled(folder: Path, *changes: str) -> Path:
     return labels / "dataset.parquet"
 
 
-def flat_trees(folder: Path) -> Path:
+def flat_trees() -> Path:
     """Trees with rollouts from each prefix, labelled, for as many problems as the tokens of the demo's trees pay."""
+    folder = FOLDER / "datasets" / "flat"
     path = folder / "dataset.parquet"
     if not path.exists():
         every = labelled(folder, "--search.estimator", "flat")
@@ -46,10 +48,10 @@ def flat_trees(folder: Path) -> Path:
     return path
 
 
-def with_wrong_labels(folder: Path, of: Literal["steps", "answers"], share: float) -> Path:
+def with_wrong_labels(of: Literal["steps", "answers"], share: float) -> Path:
     """The demo's dataset in which this share of the labels is turned round: those of answers (a solution's last step)
     or those of all other steps."""
-    path = folder / "dataset.parquet"
+    path = FOLDER / "datasets" / f"wrong_{of}_{share:g}" / "dataset.parquet"
     if not path.exists():
         write_dataset(path, (turned(row, of, share) for row in iterate_rows(OF_DEMO)))
     return path

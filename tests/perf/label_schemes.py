@@ -1,24 +1,27 @@
 """Disputed choices of labels and losses, measured in the built-in world: the demo's reward model is trained with each
 change on the demo's labels, and measured on the demo's stored candidates.
 
-    make demo && python -m tests.perf.label_schemes        (about four minutes per scheme on two cores)
+    make demo && python -m tests.perf.label_schemes        (about two minutes per run on a core)
 
-All schemes have the same data and seed. Each differs from another scheme as its name says, and the paired difference
-compares its best-of-8 with that one's. In the world of the *stranger*, the reward model starts from a larger backbone
-that was taught otherwise; in that of the *self*, from the weights of the policy, whose blind spots it shares. Intervals
-are 95% bootstrap intervals over problems. Finished work is not repeated. With words, only the rows of schemes whose
-names contain one of them, and of those that they are compared with, are printed:
+All schemes have the same data and the same seeds (`--seeds 3`). Each differs from another scheme as its name says, and
+the difference of its best-of-8 to that one's is paired by problem and seed. In the world of the *stranger*, the reward
+model starts from a larger backbone that was taught otherwise; in that of the *self*, from the weights of the policy,
+whose blind spots it shares. Intervals are 95% bootstrap intervals over problems and seeds. Finished work is not
+repeated. With words, only the rows of schemes whose names contain one of them, and of those that they are compared
+with, are printed:
 
     python -m tests.perf.label_schemes value
 """
 
 from __future__ import annotations
 
-import sys
+import argparse
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
+from statistics import fmean
 from typing import Any
 
 import numpy as np
@@ -29,10 +32,11 @@ from eval.runs.config import RunConfig
 from eval.runs.pools import Pool
 from eval.runs.results import read_runs
 from tests.perf.datasets import DEMO, OF_DEMO, flat_trees, with_wrong_labels
+from tests.perf.policy_arms import effect_of, gain
 from tests.perf.results import FOLDER, Effect, write_result
 from train.prm import main as train
 from train.reward.config import PrmConfig
-from vlprm.metrics import auroc, bootstrap_interval
+from vlprm.metrics import auroc
 from vlprm.runs.config import parse
 from vlprm.scoring.derived import Scores, cautious, valued
 from vlprm.search.select import rewards_of
@@ -44,13 +48,13 @@ AGGREGATION = "min"
 @dataclass(frozen=True)
 class Scheme:
     """Fields of the config, of its loss and of its rows that differ from the demo's, and the scheme to compare with.
-    `dataset` makes the data in a folder, where they are not the demo's."""
+    `dataset` makes the data that are not the demo's."""
 
     loss: dict[str, Any] = field(default_factory=dict)
     rows: dict[str, Any] = field(default_factory=dict)
     model: dict[str, Any] = field(default_factory=dict)
     against: str = "demo (soft, keep)"
-    dataset: Callable[[Path], Path] | None = None
+    dataset: Callable[[], Path] | None = None
 
     def in_self(self) -> Scheme:
         """The same scheme for a reward model that starts from the policy."""
@@ -77,8 +81,8 @@ IN_BOTH: dict[str, Scheme] = {
 }
 WRONG_STEPS, WRONG_ANSWERS = "40% of the steps' labels wrong", "40% of the answers' labels wrong"
 OTHER_DATA = {
-    WRONG_STEPS: Scheme(dataset=partial(with_wrong_labels, of="steps", share=0.4)),
-    WRONG_ANSWERS: Scheme(dataset=partial(with_wrong_labels, of="answers", share=0.4), against=WRONG_STEPS),
+    WRONG_STEPS: Scheme(dataset=partial(with_wrong_labels, "steps", 0.4)),
+    WRONG_ANSWERS: Scheme(dataset=partial(with_wrong_labels, "answers", 0.4), against=WRONG_STEPS),
     "flat trees at equal tokens": Scheme(dataset=flat_trees),
 }
 SCHEMES: dict[str, Scheme] = {
@@ -100,11 +104,15 @@ SCHEMES: dict[str, Scheme] = {
 
 
 def main() -> None:
-    words = sys.argv[1:]
+    parser = argparse.ArgumentParser()
+    parser.add_argument("words", nargs="*")
+    parser.add_argument("--seeds", type=int, default=3)
+    asked = parser.parse_args()
+    words = asked.words
     named = {name for name in SCHEMES if not words or any(word in name for word in words)}
     named |= {SCHEMES[name].against for name in named}
     right: dict[str, Any] = {}
-    rows = [measured(name, scheme, right) for name, scheme in SCHEMES.items() if name in named]
+    rows = [measured(name, scheme, asked.seeds, right) for name, scheme in SCHEMES.items() if name in named]
     if words:
         return
     spread = max(row["step_auroc"] for row in rows) - min(row["step_auroc"] for row in rows)
@@ -120,8 +128,8 @@ def effects(rows: Sequence[dict[str, Any]]) -> dict[str, Effect]:
         return points(of[scheme]["best_of_8_less"], sign)
 
     def points(found: dict[str, Any], sign: int = 1) -> Effect:
-        low, high = sorted(sign * end for end in found["ci"])
-        return Effect(sign * found["points"], low, high, "points", rows[0]["problems"])
+        ends = sorted(sign * end for end in found["ci"])
+        return effect_of({"gain": sign * found["gain"], "ci": ends}, rows[0]["problems"], rows[0]["seeds"])
 
     return {
         "soft less hard": less("hard", -1),
@@ -140,50 +148,52 @@ def effects(rows: Sequence[dict[str, Any]]) -> dict[str, Effect]:
     }
 
 
-def measured(name: str, scheme: Scheme, right: dict[str, Any]) -> dict[str, Any]:
-    """The row of a scheme. `right` holds the accuracy of the choices of earlier schemes; this one's is added."""
-    folder = FOLDER / "label_schemes" / name.replace(": ", "_").replace(" ", "_").replace("%", "")
-    trained(folder / "prm", scheme)
-    demo = parse(RunConfig, ["--config", "configs/demo/eval.yaml"])
-    asked = replace(demo, run=folder / "eval", reward_model=ModelConfig(str(folder / "prm")), whole=False)
-    evaluate(replace(asked, pool=DEMO / "eval"))
-    pools = list(read_runs([folder / "eval"], pools=True, steps=True)[0].pools.values())
-    steps, chosen = measures.steps(pools, AGGREGATION), measures.selection(pools, AGGREGATION)
-    right[name] = best_of_8(pools)
+def measured(name: str, scheme: Scheme, seeds: int, right: dict[str, Any]) -> dict[str, Any]:
+    """The row of a scheme. `right` holds (S, P) the accuracy of the choices of earlier schemes; this one's is added."""
+    runs = [scored(name, scheme, seed) for seed in range(seeds)]
+    right[name] = ours_SP = best_of_8(runs)
+    steps = [measures.steps(pools, AGGREGATION) for pools in runs]
+    chosen = [measures.selection(pools, AGGREGATION) for pools in runs]
+    by_value = {w: best_of_8(runs, partial(valued, weight=w)) for w in VALUE_WEIGHTS if scheme.loss.get("value")}
+    unsure = scheme.loss.get("concentration") == "learned"
+    by_risk = {risk: best_of_8(runs, partial(cautious, risk=risk)) for risk in RISKS if unsure}
     row = {
         "scheme": name,
-        "problems": len(pools),
-        "step_auroc": steps["auroc"],
-        "step_auroc_ci": auroc_interval(pools),
-        "within_problem": steps["within_problem_outcome_accuracy"],
-        "best_of_8": chosen[f"prm_{AGGREGATION}"],
-        "weighted_vote": chosen["weighted_majority"],
+        "problems": ours_SP.shape[1],
+        "seeds": seeds,
+        "step_auroc": fmean(of["auroc"] for of in steps),
+        "step_auroc_ci": auroc_interval(runs),
+        "within_problem": fmean(of["within_problem_outcome_accuracy"] for of in steps),
+        "best_of_8": gain(ours_SP, np.zeros_like(ours_SP)),
+        "weighted_vote": fmean(of["weighted_majority"]["accuracy"] for of in chosen),
         "against": scheme.against,
-        "best_of_8_less": paired(right[name], right[scheme.against]),
-        "best_of_8_by_value": {
-            weight: paired(best_of_8(rewarded(pools, partial(valued, weight=weight))), right[name])
-            for weight in VALUE_WEIGHTS
-            if scheme.loss.get("value")
-        },
-        "best_of_8_by_risk": {
-            risk: paired(best_of_8(rewarded(pools, partial(cautious, risk=risk))), right[name])
-            for risk in RISKS
-            if scheme.loss.get("concentration") == "learned"
-        },
+        "best_of_8_less": gain(ours_SP, right[scheme.against]),
+        "best_of_8_by_value": {weight: gain(of_SP, ours_SP) for weight, of_SP in by_value.items()},
+        "best_of_8_by_risk": {risk: gain(of_SP, ours_SP) for risk, of_SP in by_risk.items()},
     }
     print(row, flush=True)
     return row
 
 
-def best_of_8(pools: list[Pool]) -> Any:
-    """How often the best of eight is right, by problem."""
-    return np.array(measures.rightness(pools, AGGREGATION)[f"prm_{AGGREGATION}"])
+def scored(name: str, scheme: Scheme, seed: int) -> list[Pool]:
+    """The demo's pools with the scores of a scheme's reward model."""
+    folder = folder_of(name) / str(seed)
+    trained(folder / "prm", scheme, seed)
+    demo = parse(RunConfig, ["--config", "configs/demo/eval.yaml"])
+    asked = replace(demo, run=folder / "eval", reward_model=ModelConfig(str(folder / "prm")), whole=False)
+    evaluate(replace(asked, pool=DEMO / "eval"))
+    return list(read_runs([folder / "eval"], pools=True, steps=True)[0].pools.values())
 
 
-def paired(ours: Any, other: Any) -> dict[str, Any]:
-    """The mean of paired differences in points, with its interval."""
-    less = 100 * (ours - other)
-    return {"points": float(less.mean()), "ci": bootstrap_interval(less)}
+def folder_of(name: str) -> Path:
+    """The folder of a scheme, with one of each seed."""
+    return FOLDER / "label_schemes" / re.sub(r"\W+", "_", name).strip("_")
+
+
+def best_of_8(runs: Sequence[list[Pool]], derived: Callable[[Scores], Scores] = list) -> Any:
+    """(S, P) how often the best of eight is right, by the rewards of derived scores."""
+    key = f"prm_{AGGREGATION}"
+    return np.array([measures.rightness(rewarded(pools, derived), AGGREGATION)[key] for pools in runs])
 
 
 def rewarded(pools: list[Pool], derived: Callable[[Scores], Scores]) -> list[Pool]:
@@ -200,25 +210,33 @@ def rewarded(pools: list[Pool], derived: Callable[[Scores], Scores]) -> list[Poo
     ]
 
 
-def trained(folder: Path, scheme: Scheme) -> None:
+def trained(folder: Path, scheme: Scheme, seed: int) -> None:
+    """Train a scheme's reward model, unless it is there."""
     demo = parse(PrmConfig, ["--config", "configs/demo/prm.yaml"])
     config = replace(
-        demo, run=folder, dataset=scheme.dataset(folder.parent) if scheme.dataset else OF_DEMO,
+        demo, run=folder, seed=demo.seed + seed,
+        dataset=scheme.dataset() if scheme.dataset else OF_DEMO,
         loss=replace(demo.loss, **scheme.loss), rows=replace(demo.rows, **scheme.rows), **scheme.model,
     )  # fmt: skip
     train(config)
 
 
-def auroc_interval(pools: list[Pool]) -> tuple[float, float]:
-    """Interval over resampled problems of the AUROC of all their steps."""
+def auroc_interval(runs: Sequence[list[Pool]]) -> tuple[float, float]:
+    """Interval over resampled problems of the AUROC of all their steps, of all seeds."""
     of_problem = [
-        [(s.correct, t.correct) for scores, truth in zip(p.scores, p.truth or (), strict=True)
-         for s, t in zip(scores, truth, strict=True) if s and t] for p in pools
-    ]  # fmt: skip
+        [
+            (s.correct, t.correct)
+            for pool in pools
+            for scores, truth in zip(pool.scores, pool.truth or (), strict=True)
+            for s, t in zip(scores, truth, strict=True)
+            if s and t
+        ]
+        for pools in zip(*runs, strict=True)
+    ]
     rng = np.random.default_rng(0)
     values = []
     for _ in range(200):
-        drawn = [pair for i in rng.integers(0, len(pools), len(pools)) for pair in of_problem[i]]
+        drawn = [pair for i in rng.integers(0, len(of_problem), len(of_problem)) for pair in of_problem[i]]
         values.append(auroc([reward for reward, _ in drawn], [correct for _, correct in drawn]))
     low, high = np.quantile(values, [0.025, 0.975])
     return float(low), float(high)

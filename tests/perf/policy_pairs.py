@@ -141,7 +141,7 @@ def trees_of(arm: str, asked: argparse.Namespace, seed: int, counts: Counter[str
     if arm == KEPT:
         pairs.is_well_formed = lambda step, tagged: True
     try:
-        dataset = flat_trees(FOLDER / "policy_pairs" / "flat") if arm in BY_VALUE else asked.dataset
+        dataset = flat_trees() if arm in BY_VALUE else asked.dataset
         for number, row in enumerate(iterate_rows(dataset)):
             if number >= asked.trees:
                 return

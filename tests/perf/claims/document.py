@@ -7,11 +7,10 @@ from collections.abc import Mapping
 
 from markupsafe import Markup, escape
 
-from tests.perf.claims.table import WORTH, Claim, verdict
+from tests.perf.claims.table import TOPICS, WORTH, Claim, verdict
 from tests.perf.results import Effect
 from vlprm.viewer.page import render_page
 
-ORDER = ("holds", "does not hold", "not decided here", "not measured yet")
 Found = Mapping[Claim, Effect | None]
 
 OPENING = """# Claims of the field, measured here
@@ -24,19 +23,32 @@ that the claim predicts to be positive, with its 95% interval over problems and 
 - *does not hold*: the interval is below the smallest effect worth having ({worth});
 - *not decided here*: anything else.
 
-The problems are drawn, and the models have a few million parameters: a claim that does not hold here may hold for a 7B
-model on photographs, and the reverse. {counts}.
-
-| claim | source | effect | interval | problems | seeds | verdict | command |
-|---|---|---|---|---|---|---|---|
+A reward model starts from a *stranger*'s weights, which were taught to solve these problems, or from the policy's own
+(*self*). The problems are drawn, and the models have a few million parameters: a claim that does not hold here may hold
+for a 7B model on photographs, and the reverse. {counts}.
 """
+HEAD = """
+## {topic}
+
+| claim | source | reward model | effect | interval | problems | seeds | verdict | command |
+|---|---|---|---|---|---|---|---|---|
+"""
+COUNTED = {
+    "holds": ("holds", "hold"),
+    "does not hold": ("does not hold", "do not hold"),
+    "not decided here": ("is not decided here", "are not decided here"),
+    "not measured yet": ("is not measured yet", "are not measured yet"),
+}
 
 
 def document(found: Found) -> str:
     """The Markdown document."""
     worth = ", ".join(f"{value:g} {unit.removesuffix('s') if value == 1 else unit}" for unit, value in WORTH.items())
-    rows = [_row(claim, effect) for claim, effect in found.items()]
-    return OPENING.format(worth=worth, counts=_counts(found)) + "".join(f"| {' | '.join(row)} |\n" for row in rows)
+    tables = []
+    for topic, claims in TOPICS.items():
+        rows = [_row(claim, found[claim]) for claim in claims if claim in found]
+        tables += [HEAD.format(topic=topic), *(f"| {' | '.join(row)} |\n" for row in rows)]
+    return OPENING.format(worth=worth, counts=_counts(found)) + "".join(tables)
 
 
 def _row(claim: Claim, effect: Effect | None) -> list[str]:
@@ -45,7 +57,7 @@ def _row(claim: Claim, effect: Effect | None) -> list[str]:
         f"{shown(effect.low, effect.unit)} to {shown(effect.high, effect.unit)}",
         f"{effect.problems}", f"{effect.seeds}",
     ]  # fmt: skip
-    return [claim.says, claim.source, *numbers, verdict(effect), f"`{claim.command}`"]
+    return [claim.says, claim.source, claim.world, *numbers, verdict(effect), f"`{claim.command}`"]
 
 
 def shown(value: float, unit: str) -> str:
@@ -54,7 +66,8 @@ def shown(value: float, unit: str) -> str:
 
 def _counts(found: Found) -> str:
     counts = Counter(verdict(effect) for effect in found.values())
-    return f"Of {len(found)} claims: " + ", ".join(f"{counts[name]} {name}" for name in ORDER if counts[name])
+    said = [f"{counts[name]} {words[counts[name] > 1]}" for name, words in COUNTED.items() if counts[name]]
+    return f"Of {len(found)} claims, {', '.join(said)}"
 
 
 def page(found: Found) -> str:
@@ -90,7 +103,7 @@ def _bar(claim: Claim, effect: Effect, low: float, scale: float) -> Markup:
         '<circle fill="currentColor" cx="{dot:.1f}" cy="{half}" r="4"/></svg>'
     ).format(width=WIDTH, row=ROW, half=ROW // 2, zero=zero, left=left, right=right, dot=dot, text=_numbers(effect))
     return Markup("<tr><td>{}</td><td>{}</td><td>{}</td><td>{}</td></tr>").format(
-        claim.says, drawing, _numbers(effect), verdict(effect)
+        f"{claim.says} ({claim.world})" if claim.world else claim.says, drawing, _numbers(effect), verdict(effect)
     )
 
 

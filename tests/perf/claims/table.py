@@ -13,12 +13,14 @@ WORTH = {"points": 1.0, "F1": 0.005, "AUROC": 0.005}  # a smaller effect is none
 
 @dataclass(frozen=True)
 class Claim:
-    """A claim of the field. `effect` is the key of the bench's effect that is positive where the claim holds."""
+    """A claim of the field. `effect` is the key of the bench's effect that is positive where the claim holds. `world`:
+    where the reward model comes from, if one is compared: a *stranger*'s weights or the policy's own (*self*)."""
 
     says: str
     source: str
     bench: str
     effect: str
+    world: Literal["", "stranger", "self"] = ""
 
     @property
     def command(self) -> str:
@@ -34,250 +36,279 @@ def verdict(effect: Effect | None) -> Verdict:
     return "does not hold" if effect.high < WORTH[effect.unit] else "not decided here"
 
 
-CLAIMS = (
-    Claim(
-        "Counts fused with a judge's verdicts are better labels than counts alone",
-        "VL-PRM (2509.23250), GroundedPRM",
-        "label_quality",
-        "fused less counts",
+TOPICS: dict[str, tuple[Claim, ...]] = {
+    "Labels": (
+        Claim(
+            "Counts fused with a judge's verdicts are better labels than counts alone",
+            "VL-PRM (2509.23250), GroundedPRM",
+            "label_quality",
+            "fused less counts",
+        ),
+        Claim(
+            "Counts fused with a judge's verdicts are better labels than the judge alone",
+            "Qwen2.5-Math-PRM (2501.07301)",
+            "label_quality",
+            "fused less judge",
+        ),
+        Claim(
+            "Labels kept where counts and judge agree (consensus) are cleaner than all labels of the judge",
+            "Qwen2.5-Math-PRM, VL-PRM",
+            "label_quality",
+            "consensus less judge",
+        ),
+        Claim(
+            "Several sources of verdicts make better labels than the best of them",
+            "Weaver (2506.18203), Natural Program (2306.03872)",
+            "label_sources",
+            "three judges less the best",
+        ),
+        Claim(
+            "Binary search for first errors makes better labels than rollouts from each prefix, at equal tokens",
+            "OmegaPRM (2406.06592), MM-PRM (2505.13427)",
+            "label_schemes",
+            "omega less flat, self",
+            "self",
+        ),
+        Claim(
+            "Labels of steps train a better reward model than outcomes alone",
+            "CoT Information (2505.15927), PRM800K",
+            "label_schemes",
+            "steps less outcomes, self",
+            "self",
+        ),
+        Claim(
+            "Wrong labels of steps cost more than wrong labels of answers (40% of each)",
+            "Guiding Through Complexity (2410.20533)",
+            "label_schemes",
+            "wrong answers less wrong steps, self",
+            "self",
+        ),
     ),
-    Claim(
-        "Counts fused with a judge's verdicts are better labels than the judge alone",
-        "Qwen2.5-Math-PRM (2501.07301)",
-        "label_quality",
-        "fused less judge",
+    "Training a reward model": (
+        Claim(
+            "Soft labels train a better reward model than hard ones",
+            "MM-PRM (2505.13427)",
+            "label_schemes",
+            "soft less hard",
+            "stranger",
+        ),
+        Claim(
+            "Counts themselves, by their likelihood, train a better reward model than soft labels",
+            "-",
+            "label_schemes",
+            "counts less soft",
+            "stranger",
+        ),
+        Claim(
+            "Steps after the first error are best left out",
+            "PRM800K (2305.20050), VL-PRM",
+            "label_schemes",
+            "stop less keep",
+            "stranger",
+        ),
+        Claim(
+            "Telling perception errors from reasoning errors helps the reward model",
+            "VL-PRM",
+            "label_schemes",
+            "kinds less none",
+            "stranger",
+        ),
+        Claim(
+            "Rewards that are implicit in a policy choose better than a head on the same outcomes",
+            "ImplicitPRM (2412.01981)",
+            "label_schemes",
+            "implicit less outcomes, self",
+            "self",
+        ),
+        Claim(
+            "The share of attention on images helps a reward head",
+            "Lookback Lens (2407.07071), UHeads (2511.06209)",
+            "label_schemes",
+            "lookback less none, self",
+            "self",
+        ),
+        Claim(
+            "The words of steps help a reward model that reads their symbols",
+            "against What Are Step-Level Reward Models Rewarding (2412.15904)",
+            "ablations",
+            "all less trained without words",
+            "stranger",
+        ),
+        Claim(
+            "Earlier steps help a reward model judge a step",
+            "What Are Step-Level Reward Models Rewarding (2412.15904)",
+            "ablations",
+            "all less trained without history",
+            "stranger",
+        ),
+        Claim(
+            "A reward model judges by the image",
+            "VL-PRM, VisualPRM (2503.10291)",
+            "ablations",
+            "all less no images",
+            "stranger",
+        ),
+        Claim(
+            "Ranking a solution's steps (PQM) adds to the step loss",
+            "PQM (2410.11287)",
+            "label_schemes",
+            "ranks less none, self",
+            "self",
+        ),
+        Claim(
+            "Learning a value beside correctness helps the reward",
+            "BiRM (2503.04618)",
+            "label_schemes",
+            "value less none, self",
+            "self",
+        ),
+        Claim(
+            "A learned concentration is better than a fixed one",
+            "BetaPRM (2605.15529)",
+            "label_schemes",
+            "concentration less counts, self",
+            "self",
+        ),
+        Claim(
+            "A bigger backbone, taught otherwise, makes a better reward model than the policy's own, on equal labels",
+            "VisualPRM, VL-PRM",
+            "vote",
+            "stranger less self",
+        ),
     ),
-    Claim(
-        "Labels kept where counts and judge agree (consensus) are cleaner than all labels of the judge",
-        "Qwen2.5-Math-PRM, VL-PRM",
-        "label_quality",
-        "consensus less judge",
+    "Choosing and searching": (
+        Claim(
+            "The smallest step reward chooses better than their mean",
+            "Math-Shepherd (2312.08935), against VisualPRM",
+            "aggregations",
+            "self, min less mean",
+            "self",
+        ),
+        Claim(
+            "The smallest step reward chooses better than their product",
+            "Math-Shepherd (2312.08935), against PRM800K",
+            "aggregations",
+            "self, min less product",
+            "self",
+        ),
+        Claim(
+            "The smallest step reward chooses better than the last one",
+            "Math-Shepherd (2312.08935), against Snell et al. (2408.03314)",
+            "aggregations",
+            "self, min less last",
+            "self",
+        ),
+        Claim(
+            "Step rewards choose better solutions than one reward for the whole solution",
+            "PRM800K",
+            "tts",
+            "steps less whole",
+            "stranger",
+        ),
+        Claim("Step rewards choose better solutions than a vote", "PRM800K", "tts", "best of n less vote", "stranger"),
+        Claim(
+            "Step rewards guide a search better than they choose among whole solutions, at equal tokens",
+            "contrary to VL-PRM",
+            "tts",
+            "guided less best of n",
+            "stranger",
+        ),
+        Claim(
+            "Refined Best-of-N is better than best-of-N at equal tokens of all models",
+            "GM-PRM (2508.04088)",
+            "tts",
+            "refined less best of n",
+            "stranger",
+        ),
+        Claim(
+            "Best of N by a reward model beats the vote at equal FLOPs",
+            "-",
+            "vote",
+            "stranger less vote at equal FLOPs",
+            "stranger",
+        ),
+        Claim("Best of N by a reward model beats the vote", "-", "vote", "self less vote", "self"),
+        Claim(
+            "Beams kept by correctness and value end right more often than beams kept by correctness",
+            "BiRM (2503.04618)",
+            "value_in_beams",
+            "weight 0.5 less correctness",
+            "self",
+        ),
+        Claim(
+            "Beams kept by value end right more often than beams kept by correctness",
+            "OVM (2311.09724), AlphaMath (2405.03553)",
+            "value_in_beams",
+            "weight 1 less correctness",
+            "self",
+        ),
+        Claim(
+            "Rewards less half a standard deviation choose better than rewards",
+            "BetaPRM (2605.15529)",
+            "label_schemes",
+            "risk less none, self",
+            "self",
+        ),
+        Claim(
+            "With all of its labels, a reward model beats the likelihood of its backbone",
+            "-",
+            "label_curve",
+            "reward model less likeliest",
+            "self",
+        ),
+        Claim(
+            "With all of its labels, a reward model beats the vote",
+            "-",
+            "label_curve",
+            "reward model less majority",
+            "self",
+        ),
+        Claim("Zooms are worth points where the print is fine", "DeepEyes, VLM-R3", "tts", "zoom less none"),
     ),
-    Claim(
-        "Several sources of verdicts make better labels than the best of them",
-        "Weaver (2506.18203), Natural Program (2306.03872)",
-        "label_sources",
-        "three judges less the best",
+    "Teaching the policy": (
+        Claim(
+            "Step-wise DPO on pairs of a search tree raises pass@1",
+            "Step-DPO (2406.18629), MCTS-DPO",
+            "policy_pairs",
+            "pairs less base",
+        ),
+        Claim(
+            "Pairs of a search tree teach more than the same pairs in random order",
+            "control",
+            "policy_pairs",
+            "pairs less random labels",
+        ),
+        Claim("SFT on a tree's right paths raises pass@1", "AlphaMath, ReST", "policy_pairs", "right paths less base"),
+        Claim(
+            "RL with a gated reward model leads to more right answers than the outcome alone",
+            "PS-GRPO (URSA)",
+            "policy_learning",
+            "count_grid, PRM gated: right over outcome",
+        ),
+        Claim(
+            "RL with a gated reward model leads to more solutions with every step right",
+            "PS-GRPO (URSA)",
+            "policy_learning",
+            "count_grid, PRM gated: all_right over outcome",
+        ),
+        Claim(
+            "Outcome rewards cure a policy that neglects its zooms",
+            "VLM-R3, DeepEyes",
+            "policy_looking",
+            "neglect, grpo: right over start",
+        ),
+        Claim(
+            "Credit for any valid region cures a policy that zooms and does not look",
+            "R-GRPO (VLM-R3)",
+            "policy_looking",
+            "illusion, r_grpo: used over outcome",
+        ),
+        Claim(
+            "Credit by the true region cures a policy that zooms and does not look",
+            "ViRL (From Illusion to Intention)",
+            "policy_looking",
+            "illusion, virl: used over outcome",
+        ),
     ),
-    Claim(
-        "Soft labels train a better reward model than hard ones",
-        "MM-PRM (2505.13427)",
-        "label_schemes",
-        "soft less hard",
-    ),
-    Claim(
-        "Counts themselves, by their likelihood, train a better reward model than soft labels",
-        "-",
-        "label_schemes",
-        "counts less soft",
-    ),
-    Claim(
-        "Steps after the first error are best left out",
-        "PRM800K (2305.20050), VL-PRM",
-        "label_schemes",
-        "stop less keep",
-    ),
-    Claim(
-        "Telling perception errors from reasoning errors helps the reward model",
-        "VL-PRM",
-        "label_schemes",
-        "kinds less none",
-    ),
-    Claim(
-        "Trees by binary search make a better reward model than trees with rollouts from each prefix, at equal tokens, "
-        "from the policy's own weights",
-        "OmegaPRM (2406.06592), MM-PRM (2505.13427)",
-        "label_schemes",
-        "omega less flat, self",
-    ),
-    Claim(
-        "Labels of steps train a better reward model than outcomes alone, from the policy's own weights",
-        "CoT Information (2505.15927), PRM800K",
-        "label_schemes",
-        "steps less outcomes, self",
-    ),
-    Claim(
-        "Rewards that are implicit in a policy choose better than a head on the same outcomes, from the policy's own "
-        "weights",
-        "ImplicitPRM (2412.01981)",
-        "label_schemes",
-        "implicit less outcomes, self",
-    ),
-    Claim(
-        "Wrong labels of steps cost more than wrong labels of answers (40% of each), from the policy's own weights",
-        "Guiding Through Complexity (2410.20533)",
-        "label_schemes",
-        "wrong answers less wrong steps, self",
-    ),
-    Claim(
-        "The share of attention on images helps a reward head, from the policy's own weights",
-        "Lookback Lens (2407.07071), UHeads (2511.06209)",
-        "label_schemes",
-        "lookback less none, self",
-    ),
-    Claim(
-        "The words of steps help a reward model that reads their symbols",
-        "against What Are Step-Level Reward Models Rewarding (2412.15904)",
-        "ablations",
-        "all less trained without words",
-    ),
-    Claim(
-        "Earlier steps help a reward model judge a step",
-        "What Are Step-Level Reward Models Rewarding (2412.15904)",
-        "ablations",
-        "all less trained without history",
-    ),
-    Claim("A reward model judges by the image", "VL-PRM, VisualPRM (2503.10291)", "ablations", "all less no images"),
-    Claim(
-        "The smallest step reward chooses better than their mean, from the policy's own weights",
-        "Math-Shepherd (2312.08935), against VisualPRM",
-        "aggregations",
-        "self, min less mean",
-    ),
-    Claim(
-        "The smallest step reward chooses better than their product, from the policy's own weights",
-        "Math-Shepherd (2312.08935), against PRM800K",
-        "aggregations",
-        "self, min less product",
-    ),
-    Claim(
-        "The smallest step reward chooses better than the last one, from the policy's own weights",
-        "Math-Shepherd (2312.08935), against Snell et al. (2408.03314)",
-        "aggregations",
-        "self, min less last",
-    ),
-    Claim(
-        "Step rewards choose better solutions than one reward for the whole solution",
-        "PRM800K",
-        "tts",
-        "steps less whole",
-    ),
-    Claim(
-        "Step rewards choose better solutions than a vote",
-        "PRM800K",
-        "tts",
-        "best of n less vote",
-    ),
-    Claim(
-        "Step rewards guide a search better than they choose among whole solutions, at equal tokens",
-        "contrary to VL-PRM",
-        "tts",
-        "guided less best of n",
-    ),
-    Claim(
-        "Refined Best-of-N is better than best-of-N at equal tokens of all models",
-        "GM-PRM (2508.04088)",
-        "tts",
-        "refined less best of n",
-    ),
-    Claim(
-        "Best of N by a reward model beats the vote at equal FLOPs",
-        "-",
-        "vote",
-        "stranger less vote at equal FLOPs",
-    ),
-    Claim(
-        "Best of N by a reward model from the policy's own weights beats the vote",
-        "-",
-        "vote",
-        "self less vote",
-    ),
-    Claim(
-        "Ranking a solution's steps (PQM) adds to the step loss, from the policy's own weights",
-        "PQM (2410.11287)",
-        "label_schemes",
-        "ranks less none, self",
-    ),
-    Claim(
-        "Learning a value beside correctness helps the reward, from the policy's own weights",
-        "BiRM (2503.04618)",
-        "label_schemes",
-        "value less none, self",
-    ),
-    Claim(
-        "Beams kept by correctness and value end right more often than beams kept by correctness",
-        "BiRM (2503.04618)",
-        "value_in_beams",
-        "weight 0.5 less correctness",
-    ),
-    Claim(
-        "Beams kept by value end right more often than beams kept by correctness",
-        "OVM (2311.09724), AlphaMath (2405.03553)",
-        "value_in_beams",
-        "weight 1 less correctness",
-    ),
-    Claim(
-        "A learned concentration is better than a fixed one, from the policy's own weights",
-        "BetaPRM (2605.15529)",
-        "label_schemes",
-        "concentration less counts, self",
-    ),
-    Claim(
-        "Rewards less half a standard deviation choose better than rewards, from the policy's own weights",
-        "BetaPRM (2605.15529)",
-        "label_schemes",
-        "risk less none, self",
-    ),
-    Claim(
-        "A bigger backbone, taught otherwise, makes a better reward model than the policy's own, on equal labels",
-        "VisualPRM, VL-PRM",
-        "vote",
-        "stranger less self",
-    ),
-    Claim(
-        "Step-wise DPO on pairs of a search tree raises pass@1",
-        "Step-DPO (2406.18629), MCTS-DPO",
-        "policy_pairs",
-        "pairs less base",
-    ),
-    Claim(
-        "Pairs of a search tree teach more than the same pairs in random order",
-        "control",
-        "policy_pairs",
-        "pairs less random labels",
-    ),
-    Claim("SFT on a tree's right paths raises pass@1", "AlphaMath, ReST", "policy_pairs", "right paths less base"),
-    Claim(
-        "RL with a gated reward model leads to more right answers than the outcome alone",
-        "PS-GRPO (URSA)",
-        "policy_learning",
-        "count_grid, PRM gated: right over outcome",
-    ),
-    Claim(
-        "RL with a gated reward model leads to more solutions with every step right",
-        "PS-GRPO (URSA)",
-        "policy_learning",
-        "count_grid, PRM gated: all_right over outcome",
-    ),
-    Claim(
-        "Outcome rewards cure a policy that neglects its zooms",
-        "VLM-R3, DeepEyes",
-        "policy_looking",
-        "neglect, grpo: right over start",
-    ),
-    Claim(
-        "Credit for any valid region cures a policy that zooms and does not look",
-        "R-GRPO (VLM-R3)",
-        "policy_looking",
-        "illusion, r_grpo: used over outcome",
-    ),
-    Claim(
-        "Credit by the true region cures a policy that zooms and does not look",
-        "ViRL (From Illusion to Intention)",
-        "policy_looking",
-        "illusion, virl: used over outcome",
-    ),
-    Claim(
-        "A reward model from the policy's own weights beats their likelihood",
-        "-",
-        "label_curve",
-        "reward model less likeliest",
-    ),
-    Claim(
-        "A reward model from the policy's own weights beats the vote",
-        "-",
-        "label_curve",
-        "reward model less majority",
-    ),
-    Claim("Zooms are worth points where the print is fine", "DeepEyes, VLM-R3", "tts", "zoom less none"),
-)
+}
+CLAIMS = tuple(claim for claims in TOPICS.values() for claim in claims)
