@@ -60,7 +60,7 @@ from vlprm.zoom.execute import executed_steps
 
 SIZES = {"rounds": (10, 1), "seeds": (3, 1), "problems": (512, 8), "chosen_on": (192, 8)}
 OUTCOME = "grpo"
-ARMS = (OUTCOME, "r_grpo", "virl", "zoom_value", "zoom_likelihood")
+ARMS = (OUTCOME, "r_grpo", "virl", "zoom_value")
 
 
 def make_read(rng: random.Random) -> Scene:

@@ -7,10 +7,9 @@
 Each arm trains the built-in policy on search trees and solves the same new problems. Step-wise DPO on pairs by the
 judge's verdicts and by fused labels; with random labels: each pair turned round by chance; and SFT on the trees' right
 paths. Trees of `omega` have few pairs by value, because few siblings have rollouts of their own, so pairs by rollout
-values come from trees of `flat` that cost as many tokens; once more with malformed better steps kept. Accuracy is the
-mean over sampled solutions; a solution without an answer is no result. The table has the base policy and its vote of
-eight. Gains are paired by problem and seed, with 95% intervals over both. Finished training and solving is not
-repeated.
+values come from trees of `flat` that cost as many tokens. Accuracy is the mean over sampled solutions; a solution
+without an answer is no result. The table has the base policy and its vote of eight. Gains are paired by problem and
+seed, with 95% intervals over both. Finished training and solving is not repeated.
 """
 
 from __future__ import annotations
@@ -27,7 +26,6 @@ from tests.perf.datasets import OF_DEMO, flat_trees
 from tests.perf.policy_arms import Job, Measures, arguments, effect_of, gain, mean_of, sized, solved, table, tell
 from tests.perf.results import FOLDER, write_result
 from train import dpo, sft
-from train.policy import pairs
 from train.policy.config import DpoConfig, PairsConfig, SftConfig
 from train.policy.pairs import PairTree, pairs_of, write_pairs
 from vlprm.data.dataset import iterate_rows, row_paths
@@ -38,13 +36,12 @@ from vlprm.tasks import TASKS
 SIZES = {"problems": (512, 12), "seeds": (3, 1), "each": (4, 2), "trees": (100_000, 40)}
 POLICY, WITHOUT_ZOOMS = "builtin/policy", ("count_grid", "pattern", "chart", "figure")
 VOTES = 8
-VALUE, JUDGE, LABEL, RANDOM, KEPT, RIGHT_PATHS = (
-    "pairs by value", "pairs by judge", "pairs by label", "random labels", "malformed kept", "right paths (SFT)",
+VALUE, JUDGE, LABEL, RANDOM, RIGHT_PATHS = (
+    "pairs by value", "pairs by judge", "pairs by label", "random labels", "right paths (SFT)",
 )  # fmt: skip
 FUSED = {"by": "label", "better": 0.75, "worse": 0.25}
 CERTAIN: dict[str, dict[str, Any]] = {JUDGE: {"by": "judge"}, LABEL: FUSED, RANDOM: FUSED}
-BY_VALUE = (VALUE, KEPT)
-ARMS = (VALUE, JUDGE, LABEL, RANDOM, KEPT, RIGHT_PATHS)
+ARMS = (VALUE, JUDGE, LABEL, RANDOM, RIGHT_PATHS)
 # CPU-seconds: training (reference and one epoch on the demo's trees), and one solution.
 TRAINING, SOLUTION = 40.0, 0.012
 
@@ -137,20 +134,14 @@ def trained(arm: str, folder: Path, seed: int, asked: argparse.Namespace) -> dic
 
 def trees_of(arm: str, asked: argparse.Namespace, seed: int, counts: Counter[str]) -> Iterator[PairTree]:
     config = replace(parse(PairsConfig, ["--config", "configs/policy/pairs.yaml"]), **CERTAIN.get(arm, {}))
-    rng, well_formed = random.Random(seed), pairs.is_well_formed
-    if arm == KEPT:
-        pairs.is_well_formed = lambda step, tagged: True
-    try:
-        dataset = flat_trees() if arm in BY_VALUE else asked.dataset
-        for number, row in enumerate(iterate_rows(dataset)):
-            if number >= asked.trees:
-                return
-            paths = row_paths(row)
-            tree = pairs_of(paths, config, counts) if paths and paths[0].problem.task in WITHOUT_ZOOMS else None
-            if tree is not None:
-                yield turned_by_chance(tree, rng) if arm == RANDOM else tree
-    finally:
-        pairs.is_well_formed = well_formed
+    rng = random.Random(seed)
+    for number, row in enumerate(iterate_rows(flat_trees() if arm == VALUE else asked.dataset)):
+        if number >= asked.trees:
+            return
+        paths = row_paths(row)
+        tree = pairs_of(paths, config, counts) if paths and paths[0].problem.task in WITHOUT_ZOOMS else None
+        if tree is not None:
+            yield turned_by_chance(tree, rng) if arm == RANDOM else tree
 
 
 def turned_by_chance(tree: PairTree, rng: random.Random) -> PairTree:

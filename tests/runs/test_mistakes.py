@@ -53,6 +53,8 @@ FILES = {
     "torn/config.json": "{",
     "other/config.json": '{"model_type": "bert"}',
     "folder/notes": "",
+    "rewards/config.json": '{"model_type": "qwen2_5_vl"}',
+    "rewards/vlprm.json": '{"head": "step", "dialect": "relative_1000"}',
     "trees/config.yaml": "run: trees\nsearch: {}\n",
 }
 

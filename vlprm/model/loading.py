@@ -108,8 +108,15 @@ def load_policy(
     """Load an image-text-to-text model with its processor and `vlprm.json`, in evaluation mode. A `plain` one reads
     questions alone, without the request of its prompt template."""
     folder = checkpoint_folder(name)
+    refuse_step_head(folder)
     declared = replace(checkpoint_config_of(folder), prompt_template="plain@1") if plain else None
     return load_checkpoint(folder, AutoModelForImageTextToText, device, dtype, load_inputs(folder, declared))
+
+
+def refuse_step_head(folder: Path) -> None:
+    """UserError for a reward model with a step head, whose text layers need not write any more."""
+    if checkpoint_config_of(folder).head == "step":
+        raise UserError(f"{folder} is a reward model and writes no text; give a policy or a judge in its place")
 
 
 def load_inputs(folder: Path, checkpoint_config: CheckpointConfig | None = None) -> InputBuilder:

@@ -19,13 +19,15 @@ async def open_policy(model: ModelConfig) -> AsyncIterator[Policy]:
     """Open a policy, for one event loop. With servers, the server has the weights and the checkpoint folder gives the
     processor and the config. UserError if a server does not answer as it must."""
     # Imported here, because a served or scripted judge needs no torch in its process.
-    from vlprm.model.loading import checkpoint_folder, load_inputs, load_policy, placement
+    from vlprm.model.loading import checkpoint_folder, load_inputs, load_policy, placement, refuse_step_head
     from vlprm.policy.local import LocalPolicy
 
     if not model.is_served:
         yield LocalPolicy(load_policy(model.checkpoint, *placement(model.device, model.dtype)))
         return
-    inputs = load_inputs(checkpoint_folder(model.checkpoint, weights=False))
+    folder = checkpoint_folder(model.checkpoint, weights=False)
+    refuse_step_head(folder)
+    inputs = load_inputs(folder)
     async with checked(require_server_package().ServedPolicy(inputs, model.server)) as engine:
         yield engine
 

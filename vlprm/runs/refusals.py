@@ -22,6 +22,7 @@ _VALUE = re.compile(
         r"PathLike object, not (?P<d>.*)",
         r"Unable to load config [\"'](?P<e>.*)[\"']",
         r"path string: (?P<f>.*)",
+        r"Given value: (?P<g>.*)",
     ])
 )  # fmt: skip
 
