@@ -54,6 +54,7 @@ from vlprm.tasks import TASKS
 SIZES = {"rounds": (20, 1), "many": (40, 2), "seeds": (3, 1), "problems": (512, 8), "candidates": (2400, 48)}
 POLICY, ROLLOUTS = "builtin/policy", 128  # of a round
 OUTCOME, PLAIN = "outcome", "PRM plain"
+RIVALS = {OUTCOME: "outcome", PLAIN: "plain"}  # arms that the others are compared with, and their names in keys
 ARMS = {  # the recipe of each arm
     OUTCOME: "grpo",
     "tree values": "tree_rl",
@@ -111,7 +112,7 @@ def main() -> None:
         "policy_learning",
         rows,
         headline(rows),
-        effects_of(rows, "setting", ("right", "all_right"), ("outcome",), asked),
+        effects_of(rows, "setting", ("right", "all_right"), ("base", *RIVALS.values()), asked),
     )
 
 
@@ -149,21 +150,21 @@ def rows_of_setting(name: str, asked: argparse.Namespace) -> list[dict[str, Any]
     base = [solved(POLICY, problems, 1, 1 + s, folder_of(name, f"base-{s}", asked) / "solved.json") for s in seeds]
     rows: list[dict[str, Any]] = [{"setting": name, "arm": "base", **means(base)}]
     runs: dict[str, list[Measures]] = {}
+    told: dict[str, list[dict[str, Any]]] = {}
     for arm in chosen(setting, asked):
-        told = [trained(name, arm, seed, asked) for seed in seeds]
+        told[arm] = [trained(name, arm, seed, asked) for seed in seeds]
         folders = [folder_of(name, f"{arm}-{seed}", asked) for seed in seeds]
         runs[arm] = [
             solved(folder / grpo.POLICY, problems, 1, 1 + seed, folder / "solved.json")
             for seed, folder in zip(seeds, folders, strict=True)
         ]
-        row: dict[str, Any] = {"setting": name, "arm": arm, **means(runs[arm]), "of_seeds": told}
-        for measure in ("right", "all_right"):
-            after = table(runs[arm], measure)
-            row[f"{measure}_over_base"] = gain(after, table(base, measure))
-            if OUTCOME in runs and arm != OUTCOME:
-                row[f"{measure}_over_outcome"] = gain(after, table(runs[OUTCOME], measure))
+        print(name, arm, means(runs[arm]), flush=True)
+    for arm, of_seeds in runs.items():
+        row: dict[str, Any] = {"setting": name, "arm": arm, **means(of_seeds), "of_seeds": told[arm]}
+        for rival, measures in {"base": base, **{RIVALS[one]: runs[one] for one in RIVALS if one in runs}}.items():
+            for measure in ("right", "all_right"):
+                row[f"{measure}_over_{rival}"] = gain(table(of_seeds, measure), table(measures, measure))
         rows.append(row)
-        print(json.dumps(row), flush=True)
     return rows
 
 

@@ -292,6 +292,18 @@ TOPICS: dict[str, tuple[Claim, ...]] = {
             "count_grid, PRM gated: all_right over outcome",
         ),
         Claim(
+            "RL on a reward model's scores alone, without answers, leads to more right answers than the outcome alone",
+            "against URSA, PURE (2504.15275)",
+            "policy_learning",
+            "count_grid, PRM alone: right over outcome",
+        ),
+        Claim(
+            "With a weak reward model and over more rounds, gated scores lead to more right answers than plain ones",
+            "PS-GRPO (URSA), PURE (2504.15275)",
+            "policy_learning",
+            "weak reward model, PRM gated: right over plain",
+        ),
+        Claim(
             "Outcome rewards cure a policy that neglects its zooms",
             "VLM-R3, DeepEyes",
             "policy_looking",
