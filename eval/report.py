@@ -53,7 +53,7 @@ def main(config: ReportConfig) -> None:
         if labels.exists():
             results |= measured_labels([row_paths(row) for row in read_rows(labels)], tasks)
         if evaluation != config.run:
-            open_run(config.run, dump(config), seed=0)
+            open_run(config.run, dump(config), seed=0, holds_runs=True)
     folders = [*(config.run / stage for stage in STAGES), config.run]
     results["seconds"] = {stage: value for folder in folders for stage, value in seconds_of(folder).items()}
     problems = run_problems(config.run, tasks, config.tasks)

@@ -67,9 +67,10 @@ def open_run(
     served: Sequence[Path] = (),
     fixed: Container[str] = (),
     free: Container[str] = (),
+    holds_runs: bool = False,
 ) -> None:
     """Put `config.yaml`, `inputs.json` and `env.json` into a run folder. `served`: checkpoint folders of served models,
-    whose weights may not be on this machine.
+    whose weights may not be on this machine. `holds_runs`: the folder has the run folders of other commands.
 
     UserError if the folder has results of another config or other input files, because continuing would mix two runs.
     Settings that do not change results (`vlprm.runs.resume.FREE`, and those in `free`) may differ, except those in
@@ -79,7 +80,7 @@ def open_run(
     prints |= {str(path): fingerprint(path, weights=False) for path in served}
     _make(folder)
     continues = _has_work(folder)
-    if continues and not (folder / CONFIG).exists() and not any(folder.glob(f"*/{CONFIG}")):  # it may hold other runs
+    if continues and not (folder / CONFIG).exists() and not holds_runs:
         raise UserError(f"{folder.absolute()} has files of something else; give a new folder with --run")
     if continues and (folder / CONFIG).exists():
         refuse_other_settings(folder, (folder / CONFIG).read_text(), config_text, fixed, free)
