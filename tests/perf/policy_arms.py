@@ -32,6 +32,7 @@ from vlprm.tasks import TASKS
 Measures = dict[str, list[float | None]]  # per problem; None: no result
 Array = NDArray[np.float64]
 MAX_TOKENS, RESAMPLES = 160, 2000
+VOTES = 8  # solutions of the policy before training, whose vote stands in each table
 
 
 class Job(NamedTuple):

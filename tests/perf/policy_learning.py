@@ -27,6 +27,7 @@ import pyarrow.parquet as pq
 
 from tests.perf.datasets import DEMO, OF_DEMO
 from tests.perf.policy_arms import (
+    VOTES,
     Job,
     Measures,
     arguments,
@@ -119,7 +120,7 @@ def main() -> None:
 def jobs_of(name: str, asked: argparse.Namespace) -> list[Job]:
     """The runs of a setting, with their expected CPU-seconds."""
     setting, solving = SETTINGS[name], asked.problems * SAMPLED
-    jobs = [Job(f"{name}: base", solving)] * asked.seeds
+    jobs = [*[Job(f"{name}: base", solving)] * asked.seeds, Job(f"{name}: vote", VOTES * solving)]
     if setting.hard:
         jobs.append(Job(f"{name}: choice", 2 * asked.candidates * 8 * SAMPLED))
     if setting.weak:
@@ -144,11 +145,15 @@ def validation_of(asked: argparse.Namespace) -> int:
 
 
 def rows_of_setting(name: str, asked: argparse.Namespace) -> list[dict[str, Any]]:
-    """A row for the base, and one for each arm."""
+    """A row for the base, one for its vote, and one for each arm."""
     setting, seeds = SETTINGS[name], range(asked.seeds)
     problems = held_out(setting, asked)
     base = [solved(POLICY, problems, 1, 1 + s, folder_of(name, f"base-{s}", asked) / "solved.json") for s in seeds]
-    rows: list[dict[str, Any]] = [{"setting": name, "arm": "base", **means(base)}]
+    vote = solved(POLICY, problems, VOTES, 0, folder_of(name, f"base, vote of {VOTES}", asked) / "solved.json")["vote"]
+    rows: list[dict[str, Any]] = [
+        {"setting": name, "arm": "base", **means(base)},
+        {"setting": name, "arm": f"base, vote of {VOTES}", "right": fmean(share or 0.0 for share in vote)},
+    ]
     runs: dict[str, list[Measures]] = {}
     told: dict[str, list[dict[str, Any]]] = {}
     for arm in chosen(setting, asked):

@@ -32,6 +32,7 @@ import torch
 from eval import faithfulness
 from eval.runs.config import FaithfulnessConfig
 from tests.perf.policy_arms import (
+    VOTES,
     Job,
     Measures,
     arguments,
@@ -40,6 +41,7 @@ from tests.perf.policy_arms import (
     mean_of,
     metric_lines,
     sized,
+    solved,
     table,
     tell,
 )  # fmt: skip
@@ -133,7 +135,7 @@ def jobs_of(name: str, asked: argparse.Namespace) -> list[Job]:
 
 
 def rows_of_start(name: str, asked: argparse.Namespace) -> list[dict[str, Any]]:
-    """A row for the start, and one for each arm."""
+    """A row for the start, one for its vote, and one for each arm."""
     start, seeds = STARTS[name], range(asked.seeds)
     before = [measured(damaged(name, start, seed), "validation", asked.problems) for seed in seeds]
     runs: dict[str, list[Measures]] = {}
@@ -144,7 +146,13 @@ def rows_of_start(name: str, asked: argparse.Namespace) -> list[dict[str, Any]]:
         folders = [learnt(name, arm, best, seed, asked) for seed in seeds]
         runs[arm] = [measured(run / grpo.POLICY, "validation", asked.problems) for run in folders]
         told[arm] = {"learning_rate": best, "right_by_rate": rates, **costs(folders)}
-    rows: list[dict[str, Any]] = [{"start": name, "arm": "before", **means(before)}]
+    problems = [FAMILY.problem("validation", i) for i in range(asked.problems)]
+    stored = FOLDER / "policy_looking" / f"{name}-0" / f"vote-{asked.problems}.json"
+    vote = solved(damaged(name, start, 0), problems, VOTES, 0, stored)["vote"]
+    rows: list[dict[str, Any]] = [
+        {"start": name, "arm": "before", **means(before)},
+        {"start": name, "arm": f"before, vote of {VOTES}", "right": fmean(share or 0.0 for share in vote)},
+    ]
     for arm, of_seeds in runs.items():
         row: dict[str, Any] = {"start": name, "arm": arm, **told[arm], **means(of_seeds)}
         for measure in ("right", "used"):
@@ -253,7 +261,7 @@ def headline(rows: Sequence[Mapping[str, Any]]) -> dict[str, tuple[float, float]
         f"{row['start']}_{measure}_{row['arm']}": (row[measure], goal)
         for (start, measure), goal in goals.items()
         for row in rows
-        if row["start"] == start and row["arm"] != "before" and row[measure] is not None
+        if row["start"] == start and row["arm"] in ARMS and row[measure] is not None
     }
 
 

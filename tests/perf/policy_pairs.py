@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import Any
 
 from tests.perf.datasets import OF_DEMO, flat_trees
-from tests.perf.policy_arms import Job, Measures, arguments, effect_of, gain, mean_of, sized, solved, table, tell
+from tests.perf.policy_arms import VOTES, Job, Measures, arguments, effect_of, gain, mean_of, sized, solved, table, tell
 from tests.perf.results import FOLDER, write_result
 from train import dpo, sft
 from train.policy.config import DpoConfig, PairsConfig, SftConfig
@@ -35,7 +35,6 @@ from vlprm.tasks import TASKS
 
 SIZES = {"problems": (512, 12), "seeds": (3, 1), "each": (4, 2), "trees": (100_000, 40)}
 POLICY, WITHOUT_ZOOMS = "builtin/policy", ("count_grid", "pattern", "chart", "figure")
-VOTES = 8
 VALUE, JUDGE, LABEL, RANDOM, RIGHT_PATHS = (
     "pairs by value", "pairs by judge", "pairs by label", "random labels", "right paths (SFT)",
 )  # fmt: skip
