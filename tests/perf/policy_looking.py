@@ -99,7 +99,7 @@ class Start:
 
 STARTS = {
     "neglect": Start(0.7, False, 12, 5e-4, (1e-4,)),
-    "illusion": Start(0.9, True, 12, 5e-4, (1e-4, 3e-4)),
+    "illusion": Start(0.9, True, 20, 1e-4, (1e-4, 2e-4)),
 }
 
 
