@@ -298,6 +298,12 @@ TOPICS: dict[str, tuple[Claim, ...]] = {
             "count_grid, PRM alone: right over outcome",
         ),
         Claim(
+            "RL on a reward model's scores alone leads to more solutions with every step right",
+            "against URSA, PURE (2504.15275)",
+            "policy_learning",
+            "count_grid, PRM alone: all_right over outcome",
+        ),
+        Claim(
             "With a weak reward model and over more rounds, gated scores lead to more right answers than plain ones",
             "PS-GRPO (URSA), PURE (2504.15275)",
             "policy_learning",
@@ -310,16 +316,28 @@ TOPICS: dict[str, tuple[Claim, ...]] = {
             "neglect, grpo: right over start",
         ),
         Claim(
-            "Credit for any valid region cures a policy that zooms and does not look",
-            "R-GRPO (VLM-R3)",
+            "Outcome rewards cure a policy that zooms and does not look",
+            "against From Illusion to Intention",
             "policy_looking",
-            "illusion, r_grpo: used over outcome",
+            "illusion, grpo: right over start",
         ),
         Claim(
-            "Credit by the true region cures a policy that zooms and does not look",
-            "ViRL (From Illusion to Intention)",
+            "Credit for any valid region cures a policy that zooms and does not look better than the outcome alone",
+            "R-GRPO (VLM-R3)",
             "policy_looking",
-            "illusion, virl: used over outcome",
+            "illusion, r_grpo: right over outcome",
+        ),
+        Claim(
+            "Credit by the true region cures a policy that zooms and does not look better than the outcome alone",
+            "ViRL (From Illusion to Intention, 2511.23031)",
+            "policy_looking",
+            "illusion, virl: right over outcome",
+        ),
+        Claim(
+            "Credit by the value of the crop cures a policy that zooms and does not look better than the outcome alone",
+            "VinePPO (2410.01679), From Illusion to Intention",
+            "policy_looking",
+            "illusion, zoom_value: right over outcome",
         ),
     ),
 }
