@@ -9,7 +9,9 @@ outcome plus the scores as they are, `PRM alone` uses no answer, `true steps` is
 zooms; groups of four; hard problems, which the policy solves at most once in eight times; and, over many rounds, a
 reward model that was trained on a tenth of the trees and without its surprise. All arms of a setting sample as many
 rollouts from the same problems and solve the same held-out problems; differences are paired by problem and seed, with
-95% intervals over both. `area` is the mean over all validations of a run after the first. A finished run is read.
+95% intervals over both. `area` is the mean over all validations of a run after the first; `exploited_at` is the round
+at which the run would have stopped by itself, because its reward rose and its right answers fell. A finished run is
+read.
 """
 
 from __future__ import annotations
@@ -43,6 +45,7 @@ from tests.perf.policy_arms import (
 from tests.perf.results import FOLDER, write_result
 from train import grpo, prm
 from train.policy.grpo_config import GrpoConfig, TermConfig, ValidationConfig
+from train.policy.monitors import exploited
 from train.reward.config import PrmConfig
 from vlprm.errors import UserError
 from vlprm.model.checkpoint_config import FILE_NAME
@@ -71,6 +74,7 @@ FIRST, EASY = (
     1 / 8,
 )  # index of the first problem of a seed; a problem is hard up to this share of right answers
 HARD_FIRST, HELD_OUT = 2_000_000, 1_000_000  # indices of the candidates for hard problems, and of those held out
+FALL = ValidationConfig().fall  # of right answers, at which a run stops unless a config says otherwise
 # CPU-seconds of a rollout that is sampled and learnt, with a reward model, of one that is only sampled, and of the
 # weakened reward model's training.
 LEARNT, JUDGED, SAMPLED, WEAKENED = 0.025, 0.035, 0.012, 40.0
@@ -166,7 +170,10 @@ def rows_of_setting(name: str, asked: argparse.Namespace) -> list[dict[str, Any]
         print(name, arm, means(runs[arm]), flush=True)
     for arm, of_seeds in runs.items():
         row: dict[str, Any] = {"setting": name, "arm": arm, **means(of_seeds), "of_seeds": told[arm]}
-        for rival, measures in {"base": base, **{RIVALS[one]: runs[one] for one in RIVALS if one in runs}}.items():
+        for rival, measures in {
+            "base": base,
+            **{RIVALS[one]: runs[one] for one in RIVALS if one in runs and one != arm},
+        }.items():
             for measure in ("right", "all_right"):
                 row[f"{measure}_over_{rival}"] = gain(table(of_seeds, measure), table(measures, measure))
         rows.append(row)
@@ -213,6 +220,7 @@ def trained(name: str, arm: str, seed: int, asked: argparse.Namespace) -> dict[s
         **curves,
         **{f"area_{m}": fmean(curve[1:]) for m, curve in curves.items() if len(curve) > 1},
         "prm_less_truth": [gaps[0], gaps[-1]] if gaps else None,
+        "exploited_at": next((at for at in range(len(lines)) if exploited(lines[: at + 1], FALL)), None),
         "seconds": json.loads((run / "seconds.json").read_text())["grpo"],
     }
 
