@@ -170,10 +170,8 @@ def rows_of_setting(name: str, asked: argparse.Namespace) -> list[dict[str, Any]
         print(name, arm, means(runs[arm]), flush=True)
     for arm, of_seeds in runs.items():
         row: dict[str, Any] = {"setting": name, "arm": arm, **means(of_seeds), "of_seeds": told[arm]}
-        for rival, measures in {
-            "base": base,
-            **{RIVALS[one]: runs[one] for one in RIVALS if one in runs and one != arm},
-        }.items():
+        rivals = {"base": base, **{key: runs[one] for one, key in RIVALS.items() if one in runs and one != arm}}
+        for rival, measures in rivals.items():
             for measure in ("right", "all_right"):
                 row[f"{measure}_over_{rival}"] = gain(table(of_seeds, measure), table(measures, measure))
         rows.append(row)
