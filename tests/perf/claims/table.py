@@ -328,6 +328,12 @@ TOPICS: dict[str, tuple[Claim, ...]] = {
             "illusion, r_grpo: right over outcome",
         ),
         Claim(
+            "Credit for any valid region makes a policy use its crops more than the outcome alone",
+            "R-GRPO (VLM-R3)",
+            "policy_looking",
+            "illusion, r_grpo: used over outcome",
+        ),
+        Claim(
             "Credit by the true region cures a policy that zooms and does not look better than the outcome alone",
             "ViRL (From Illusion to Intention, 2511.23031)",
             "policy_looking",
