@@ -8,8 +8,9 @@ import shutil
 import signal
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
+from typing import Any
 from urllib.request import urlopen
 
 import pytest
@@ -40,7 +41,7 @@ from vlprm.tasks import TASKS, load_task
 PROBLEMS = [TASKS[name].problem("test", i) for i in range(3) for name in ("chart", "figure")]
 
 
-def write_records(path: Path, records: list[dict], inputs: tuple[Path, ...] = ()) -> None:  # type: ignore[type-arg]
+def write_records(path: Path, records: Iterable[dict[str, Any]], inputs: tuple[Path, ...] = ()) -> None:
     open_run(path.parent, "", 0, inputs)
     written = Records(path)
     written.append(records)
@@ -59,7 +60,7 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
     trees = [asyncio.run(search(problem, engine, TreeSearchConfig(searches=1), seed=1)) for problem in PROBLEMS]
     searched = [Searched(*pair) for pair in zip(PROBLEMS, trees, strict=True)]
     write_records(
-        run / "trees" / "trees.jsonl", [tree_record(i, s, run / "trees" / IMAGES) for i, s in enumerate(searched)]
+        run / "trees" / "trees.jsonl", (tree_record(i, s, run / "trees" / IMAGES) for i, s in enumerate(searched))
     )
     judge.main(judge.JudgeConfig(run / "trees", run / "judgements"))
     label.main(label.LabelConfig(run / "trees", run / "labels", (run / "judgements",)))

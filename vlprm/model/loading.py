@@ -114,8 +114,9 @@ def load_policy(
 
 
 def refuse_step_head(folder: Path) -> None:
-    """UserError for a reward model with a step head, whose text layers need not write any more."""
-    if checkpoint_config_of(folder).head == "step":
+    """UserError for a reward model with a step head that has not learnt to write critiques."""
+    declared = checkpoint_config_of(folder)
+    if declared.head == "step" and not declared.provenance.get("critiques"):
         raise UserError(f"{folder} is a reward model and writes no text; give a policy or a judge in its place")
 
 
