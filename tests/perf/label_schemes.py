@@ -165,7 +165,7 @@ def measured(name: str, scheme: Scheme, seeds: int, right: dict[str, Any]) -> di
         "step_auroc_ci": auroc_interval(runs),
         "within_problem": fmean(of["within_problem_outcome_accuracy"] for of in steps),
         "best_of_8": gain(ours_SP, np.zeros_like(ours_SP)),
-        "weighted_vote": fmean(of["weighted_majority"]["accuracy"] for of in chosen),
+        "weighted_vote": 100 * fmean(of["weighted_majority"]["accuracy"] for of in chosen),
         "against": scheme.against,
         "best_of_8_less": gain(ours_SP, right[scheme.against]),
         "best_of_8_by_value": {weight: gain(of_SP, ours_SP) for weight, of_SP in by_value.items()},
