@@ -80,10 +80,10 @@ def open_run(
     prints |= {str(path): fingerprint(path, weights=False) for path in served}
     _make(folder)
     continues = _has_work(folder)
-    if continues and not (folder / CONFIG).exists() and not holds_runs:
-        raise UserError(f"{folder.absolute()} has files of something else; give a new folder with --run")
     if continues and (folder / CONFIG).exists():
         refuse_other_settings(folder, (folder / CONFIG).read_text(), config_text, fixed, free)
+    elif continues and not holds_runs:
+        raise UserError(f"{folder.absolute()} has files of something else; give a new folder with --run")
     if continues and (folder / INPUTS).exists():
         refuse_changed_inputs(folder, json_object(folder / INPUTS), prints)
     write_atomically(folder / CONFIG, config_text)
