@@ -10,7 +10,6 @@ from contextlib import contextmanager
 import pytest
 from playwright.sync_api import Page, sync_playwright
 
-ENDED = "net::ERR_ABORTED"  # by the browser itself, when a page is reloaded before an image has come
 BROWSER = shutil.which("chromium") or shutil.which("google-chrome")
 
 
@@ -29,7 +28,7 @@ def opened_page(url: str) -> Iterator[Page]:
         page.on("console", lambda message: said.append(message.text))
         page.on("pageerror", lambda error: said.append(str(error)))
         page.on("dialog", lambda dialog: said.append(f"dialog: {dialog.message}"))
-        page.on("requestfailed", lambda request: request.failure != ENDED and said.append(request.url))
+        page.on("requestfailed", lambda request: said.append(request.url))
         page.goto(url)
         yield page
         logged = [*said]  # closing the browser ends requests that are under way, which it reports as failed

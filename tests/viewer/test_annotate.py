@@ -127,6 +127,7 @@ def test_a_verdict_that_was_not_stored_is_not_shown_as_one() -> None:
             expect(page.locator(".mine")).to_have_count(1)
             page.keyboard.press("0")
             expect(page.locator("#progress")).to_have_text("2 of 2, done")
+            page.wait_for_function("[...document.images].every((image) => image.complete)")  # a reload would end it
             page.reload()
             expect(page.locator(".mine").first).to_have_text("you: not sure")
             assert page.locator(".mine").nth(1).inner_text() == "you: wrong: action"
