@@ -59,7 +59,7 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
     run, engine = tmp_path_factory.mktemp("run"), TeacherEngine()
     trees = [asyncio.run(search(problem, engine, TreeSearchConfig(searches=1), seed=1)) for problem in PROBLEMS]
     searched = [Searched(*pair) for pair in zip(PROBLEMS, trees, strict=True)]
-    write_records(
+    write_records(  # one by one: the run folder is opened before the first image is written
         run / "trees" / "trees.jsonl", (tree_record(i, s, run / "trees" / IMAGES) for i, s in enumerate(searched))
     )
     judge.main(judge.JudgeConfig(run / "trees", run / "judgements"))

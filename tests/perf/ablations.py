@@ -77,8 +77,8 @@ def main() -> None:
 def effects(problems: dict[str, list[list[Known]]]) -> dict[str, Effect]:
     """What the claims compare: the AUROC of right steps against all errors where all is read, less that where
     something is removed."""
-    whole, *others = ABLATIONS
-    return {f"all less {name}": _less(_kept(problems[whole]), _kept(problems[name])) for name in others}
+    whole, *removed = ((name, _kept(of)) for name, of in problems.items())
+    return {f"all less {name}": _less(whole[1], steps) for name, steps in removed}
 
 
 def _less(whole: list[Steps], removed: list[Steps]) -> Effect:

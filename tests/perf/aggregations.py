@@ -16,7 +16,7 @@ import numpy as np
 from eval.runs import measures
 from eval.runs.results import read_runs
 from tests.perf.datasets import DEMO
-from tests.perf.results import Effect, write_result
+from tests.perf.results import Effect, points, write_result
 from vlprm.metrics import bootstrap_interval
 from vlprm.schema import Aggregation
 
@@ -24,7 +24,8 @@ RUNS = {"stranger": DEMO / "eval", "self": DEMO / "self/eval"}
 
 
 def main() -> None:
-    rows, effects = [], {}
+    rows: list[dict[str, Any]] = []
+    effects: dict[str, Effect] = {}
     for world, run in RUNS.items():
         right = rightness(run)
         for rule, values in right.items():
@@ -34,11 +35,6 @@ def main() -> None:
             if rule != "min":
                 effects[f"{world}, min less {rule}"] = points(right["min"] - values)
     write_result("aggregations", rows, {key: (effect.value, 0.0) for key, effect in effects.items()}, effects)
-
-
-def points(gains: Any) -> Effect:
-    """The mean of paired differences in points."""
-    return Effect(float(gains.mean()), *bootstrap_interval(gains), "points", len(gains))
 
 
 def rightness(run: Path) -> dict[Aggregation, Any]:

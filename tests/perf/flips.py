@@ -8,20 +8,19 @@ Each pair differs in one fact of the scene, so that exactly one step of a soluti
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 from eval.flips import main as measure
 from eval.step_scores.config import FlipsConfig
+from tests.perf.datasets import DEMO
 from tests.perf.results import FOLDER, write_result
 from vlprm.runs.folder import json_object
 from vlprm.scoring.config import ScorerConfig
 from vlprm.serving.config import ModelConfig
 
-DEMO = Path("runs/demo/prm")
 PROBLEMS = 100
 SCORERS = {
-    "demo": (ModelConfig(str(DEMO)), ScorerConfig()),
+    "demo": (ModelConfig(str(DEMO / "prm")), ScorerConfig()),
     "likelihood": (ModelConfig("builtin/backbone"), ScorerConfig("likelihood")),
 }
 

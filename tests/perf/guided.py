@@ -12,9 +12,9 @@ import asyncio
 import statistics
 import time
 from collections.abc import Hashable, Sequence
-from pathlib import Path
 from typing import Any
 
+from tests.perf.datasets import DEMO
 from tests.perf.results import write_result
 from vlprm.model.loading import load_policy
 from vlprm.model.reward_loading import load_reward_model
@@ -25,7 +25,7 @@ from vlprm.scoring.local import LocalScorer
 from vlprm.search import SearchConfig, SearchResult, solve
 from vlprm.tasks import TASKS
 
-REWARD_MODEL = Path("runs/demo/prm")
+REWARD_MODEL = DEMO / "prm"
 PROBLEMS, ROUNDS = 40, 3
 
 

@@ -177,17 +177,11 @@ def measured(name: str, scheme: Scheme, seeds: int, right: dict[str, Any]) -> di
 
 def scored(name: str, scheme: Scheme, seed: int) -> list[Pool]:
     """The demo's pools with the scores of a scheme's reward model."""
-    folder = folder_of(name) / str(seed)
-    trained(folder / "prm", scheme, seed)
+    prm = trained(name, scheme, seed)
+    run = prm.parent / "eval"
     demo = parse(RunConfig, ["--config", "configs/demo/eval.yaml"])
-    asked = replace(demo, run=folder / "eval", reward_model=ModelConfig(str(folder / "prm")), whole=False)
-    evaluate(replace(asked, pool=DEMO / "eval"))
-    return list(read_runs([folder / "eval"], pools=True, steps=True)[0].pools.values())
-
-
-def folder_of(name: str) -> Path:
-    """The folder of a scheme, with one of each seed."""
-    return FOLDER / "label_schemes" / re.sub(r"\W+", "_", name).strip("_")
+    evaluate(replace(demo, run=run, reward_model=ModelConfig(str(prm)), whole=False, pool=DEMO / "eval"))
+    return list(read_runs([run], pools=True, steps=True)[0].pools.values())
 
 
 def best_of_8(runs: Sequence[list[Pool]], derived: Callable[[Scores], Scores] = list) -> Any:
@@ -210,15 +204,17 @@ def rewarded(pools: list[Pool], derived: Callable[[Scores], Scores]) -> list[Poo
     ]
 
 
-def trained(folder: Path, scheme: Scheme, seed: int) -> None:
-    """Train a scheme's reward model, unless it is there."""
+def trained(name: str, scheme: Scheme, seed: int) -> Path:
+    """The folder of a scheme's reward model, which is trained unless it is there."""
+    prm = FOLDER / "label_schemes" / re.sub(r"\W+", "_", name).strip("_") / str(seed) / "prm"
     demo = parse(PrmConfig, ["--config", "configs/demo/prm.yaml"])
     config = replace(
-        demo, run=folder, seed=demo.seed + seed,
+        demo, run=prm, seed=demo.seed + seed,
         dataset=scheme.dataset() if scheme.dataset else OF_DEMO,
         loss=replace(demo.loss, **scheme.loss), rows=replace(demo.rows, **scheme.rows), **scheme.model,
     )  # fmt: skip
     train(config)
+    return prm
 
 
 def auroc_interval(runs: Sequence[list[Pool]]) -> tuple[float, float]:

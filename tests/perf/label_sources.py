@@ -88,18 +88,18 @@ class Sampler(TeacherEngine):
 def main() -> None:
     judge_reliability.RESAMPLES = 1  # intervals are not measured here
     known = made_trees()
-    rows = [row for style in (independent, sticky) for row in measured(known, style)]
-    write_rows(rows, on_counts(known), {"three judges less the best": gain_of(known, ROWS["three judges"])})
+    said = {style: [said_by_all(known, style, seed) for seed in range(SEEDS)] for style in (independent, sticky)}
+    rows = [row for style, of_seeds in said.items() for row in measured(known, style.__name__, of_seeds)]
+    gain = gain_of(known, said[sticky], ROWS["three judges"])
+    write_rows(rows, on_counts(known), {"three judges less the best": gain})
 
 
-def gain_of(known: Sequence[Tree], sources: Sequence[str]) -> Effect:
-    """The F1 of sources with sticky errors, fused, less that of the best of them."""
+def gain_of(known: Sequence[Tree], of_seeds: Sequence[Said], sources: Sequence[str]) -> Effect:
+    """The F1 of sources, fused, less that of the best of them."""
     calls: dict[tuple[str, ...], list[Any]] = {of: [] for of in (tuple(sources), *((name,) for name in sources))}
-    for seed in range(SEEDS):
-        said = said_by_all(known, sticky, seed)
+    for said in of_seeds:
         for of, each in calls.items():
-            evidence = evidence_of(known, said, of)
-            quality = estimate_reliability(evidence, DECLARED)
+            evidence, quality = estimated(known, said, of)
             targets = [posterior_correct(seen, quality) for seen in evidence]
             each.append(np.array([calls_of(tree, t, "bayes") for tree, t in zip(known, targets, strict=True)]))
     f1 = {of: f1_of(np.sum([c.sum(axis=0) for c in each], axis=0)) for of, each in calls.items()}
@@ -154,16 +154,16 @@ def made_trees() -> list[Tree]:
     return found
 
 
-def measured(known: Sequence[Tree], style: Says) -> list[dict[str, Any]]:
+def measured(known: Sequence[Tree], style: str, of_seeds: Sequence[Said]) -> list[dict[str, Any]]:
     """The rows of one style of errors, with the mean over the seeds."""
-    each = [_of_seed(known, said_by_all(known, style, seed)) for seed in range(SEEDS)]
+    each = [_of_seed(known, said) for said in of_seeds]
     steps = sum(len(tree.measured) for tree in known)
     rows = []
     for name, sources in ROWS.items():
         numbers = {key: float(np.mean([row[name][key] for row in each])) for key in each[0][name]}
-        rows.append({"errors": style.__name__, "row": name, "sources": sources, **numbers, "steps": steps})
+        rows.append({"errors": style, "row": name, "sources": sources, **numbers, "steps": steps})
         shown = ", ".join(f"{key} {value:.3f}" for key, value in numbers.items())
-        print(f"{style.__name__}, {name}: {shown}", flush=True)
+        print(f"{style}, {name}: {shown}", flush=True)
     return rows
 
 
@@ -225,19 +225,18 @@ def _of_seed(known: Sequence[Tree], said: Said) -> dict[str, dict[str, float]]:
 
 def _fused(known: Sequence[Tree], said: Said, sources: Sequence[str]) -> tuple[dict[str, float], dict[str, float]]:
     """The measures of the fused labels, and of a product that takes all sources for independent."""
-    evidence = evidence_of(known, said, sources)
-    quality = estimate_reliability(evidence, DECLARED)
+    evidence, quality = estimated(known, said, sources)
     naive = replace(quality, sources={n: replace(s, dependence={}) for n, s in quality.sources.items()})
     return _measures(known, evidence, quality), _measures(known, evidence, naive)
 
 
-def evidence_of(known: Sequence[Tree], said: Said, sources: Sequence[str]) -> list[TreeEvidence]:
-    """The counts of each tree with the verdicts of these sources."""
+def estimated(known: Sequence[Tree], said: Said, sources: Sequence[str]) -> tuple[list[TreeEvidence], Reliability]:
+    """The counts of each tree with the verdicts of these sources, and how reliable the sources are."""
     found = []
     for i, tree in enumerate(known):
         counts = TreeEvidence.of(tree.searched.tree)
         found.append(replace(counts, labels=with_votes(counts.labels, {name: said[name][i] for name in sources})))
-    return found
+    return found, estimate_reliability(found, DECLARED)
 
 
 def _measures(known: Sequence[Tree], evidence: Sequence[TreeEvidence], quality: Reliability) -> dict[str, float]:

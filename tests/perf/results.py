@@ -10,6 +10,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from vlprm.metrics import bootstrap_interval
 from vlprm.runs.folder import environment, write_atomically
 
 FOLDER = Path("runs/bench")
@@ -26,6 +27,11 @@ class Effect:
     unit: str
     problems: int
     seeds: int = 1
+
+
+def points(gains: Any) -> Effect:
+    """The mean of the gains of problems, in points, with a bootstrap interval over problems."""
+    return Effect(float(gains.mean()), *bootstrap_interval(gains), "points", len(gains))
 
 
 def write_result(

@@ -21,7 +21,7 @@ from typing import Any
 import numpy as np
 
 from tests.perf.datasets import DEMO
-from tests.perf.results import FOLDER, Effect, write_result
+from tests.perf.results import FOLDER, Effect, points, write_result
 from vlprm.answers import is_correct
 from vlprm.metrics import bootstrap_interval
 from vlprm.model.loading import Checkpoint, load_policy
@@ -63,7 +63,7 @@ def main() -> None:
     perceptual = [r for r in range(len(problems)) if problems[r].task in PERCEPTUAL]
     gains = {unit: float(np.array(of["refined_best_of_n"]["minus"][unit])[perceptual].mean()) for unit in UNITS}
     zoom = zoom_row(problems, runs)
-    found = effects(of, zoom, len(problems))
+    found = effects(of, zoom)
     for row in rows:
         row.pop("minus", None)
         row.pop("right")
@@ -77,12 +77,11 @@ def main() -> None:
     }, found)  # fmt: skip
 
 
-def effects(of: dict[str, dict[str, Any]], zoom: dict[str, Any], problems: int) -> dict[str, Effect]:
+def effects(of: dict[str, dict[str, Any]], zoom: dict[str, Any]) -> dict[str, Effect]:
     """What the claims compare, in points of accuracy, paired by problem."""
 
     def less(one: Any, other: Any) -> Effect:
-        gain = 100 * (np.array(one) - np.array(other))
-        return Effect(float(gain.mean()), *bootstrap_interval(gain), "points", problems)
+        return points(100 * (np.array(one) - np.array(other)))
 
     steps = of["best_of_n"]["right"]
     zooms = (100 * end for end in (zoom["gain"], *zoom["ci"]))

@@ -20,9 +20,8 @@ import numpy as np
 from eval.run import main as evaluate
 from eval.runs.config import RunConfig
 from eval.runs.results import read_runs
-from tests.perf.aggregations import points
-from tests.perf.label_schemes import SCHEMES, folder_of, trained
-from tests.perf.results import FOLDER, write_result
+from tests.perf.label_schemes import SCHEMES, trained
+from tests.perf.results import FOLDER, points, write_result
 from vlprm.metrics import bootstrap_interval
 from vlprm.runs.config import parse
 from vlprm.scoring.config import ScorerConfig
@@ -37,8 +36,7 @@ def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--each", type=int, default=EACH)
     asked = parser.parse_args()
-    prm = folder_of(SCHEME) / "0" / "prm"
-    trained(prm, SCHEMES[SCHEME], 0)
+    prm = trained(SCHEME, SCHEMES[SCHEME], 0)
     right = {weight: rightness(prm, weight, asked.each) for weight in WEIGHTS}
     rows = [{"value": w, "accuracy": float(of.mean()), "ci": bootstrap_interval(of)} for w, of in right.items()]
     for row in rows:

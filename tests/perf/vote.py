@@ -13,9 +13,9 @@ from typing import Any
 
 from eval.compare import main as compare
 from eval.tables.config import CompareConfig
-from tests.perf.aggregations import RUNS, points, rightness
+from tests.perf.aggregations import RUNS, rightness
 from tests.perf.datasets import DEMO
-from tests.perf.results import FOLDER, Effect, write_result
+from tests.perf.results import FOLDER, Effect, points, write_result
 from vlprm.runs.folder import json_object
 
 WORLDS = {"stranger": "demo", "self": "self"}  # the names of their reward models in the tables
