@@ -94,7 +94,7 @@ class Judgements:
         self._sources = {source.file.parent.resolve().name: source for source in opened}
         self.files = [source.file for source in self._sources.values()]
         self._told = {name: (source.kind, source.rates) for name, source in self._sources.items()}
-        self._share = 0.0  # of a tree's steps that may be injected
+        self._share = 0.0  # share of a tree's steps that may be injected
         if INJECTED in names:
             self._share = float(json_object(trees[0].parent / INJECTED_FILE)["share"])
             self._told = {INJECTED: _of_injected(trees), **self._told}

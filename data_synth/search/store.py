@@ -106,7 +106,7 @@ class TreeRun:
         self.files = tree_files(folder)
         self.failures: dict[str, tuple[str, str]] = {}
         places = array("q")  # for each tree: its index in the run, the number of its file, its byte offset there
-        self._keys: list[str] = []  # of the trees
+        self._keys: list[str] = []  # ids of the trees
         known: set[str] = set()
         for number, path in enumerate(self.files):
             refuse_unfinished(path, STAGE)

@@ -49,7 +49,7 @@ class Group:
     candidates: tuple[Candidate, ...]
     solutions: tuple[tuple[Step, ...], ...]
     answers: tuple[str | None, ...]
-    row: Row | None = None  # of a dataset
+    row: Row | None = None  # a row of a dataset
 
 
 def source_file(config: SelectConfig) -> Path:

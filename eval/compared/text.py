@@ -11,7 +11,7 @@ from rich.table import Table
 from vlprm.metrics import percent
 from vlprm.viewer.tables import plain_table
 
-WIDTH, TITLE, CELL = 120, 50, 22  # characters: of a narrow table, of a row's title, and of any other cell
+WIDTH, TITLE, CELL = 120, 50, 22  # characters in a narrow table, a row's title, and any other cell
 
 
 def print_comparison(results: dict[str, Any]) -> None:

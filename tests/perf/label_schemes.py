@@ -61,8 +61,8 @@ class Scheme:
         return replace(self, model={**self.model, "backbone": "builtin/policy"}, against=f"self: {self.against}")
 
 
-VALUE_WEIGHTS = (0.5, 1.0)  # of a scheme whose model gives a value, beside `correct` alone
-RISKS = (0.5, 1.0)  # of a scheme whose model gives standard deviations, beside none
+VALUE_WEIGHTS = (0.5, 1.0)  # weights of a value beside `correct`
+RISKS = (0.5, 1.0)  # standard deviations that are taken off a reward
 TEXT = {"surprise": False, "freeze": ("vision", "projector")}  # the text layers learn, as in the field's recipes
 STATE, VERDICT = "last state, text layers learn", "verdict token of two, text layers learn"
 COUNTS, OUTCOME = Scheme(loss={"labels": "counts"}), Scheme(loss={"labels": "outcome"})

@@ -45,7 +45,7 @@ from vlprm.tasks.synthetic import item_ids
 
 PROBLEMS, SEEDS, ACCURACY, ROLLOUTS, SOLUTIONS = 240, 2, 0.8, 8, 4
 FAMILIES = ("count_grid", "pattern", "chart", "figure")  # without zooms
-SCALE, ELSEWHERE = 0.8, 0.01  # of the blind spots' rates; rate of other slips
+SCALE, ELSEWHERE = 0.8, 0.01  # factor of the blind spots' rates; rate of other slips
 SPEAKS = 0.1  # share of the steps that the abstainer speaks of
 ROWS: dict[str, tuple[str, ...]] = {
     "one judge": ("a",),

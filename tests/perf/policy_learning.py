@@ -56,7 +56,7 @@ from vlprm.serving.config import ModelConfig
 from vlprm.tasks import TASKS
 
 SIZES = {"rounds": (20, 1), "many": (40, 2), "seeds": (3, 1), "problems": (512, 8), "candidates": (2400, 48)}
-POLICY, ROLLOUTS = "builtin/policy", 128  # of a round
+POLICY, ROLLOUTS = "builtin/policy", 128  # rollouts of a round
 OUTCOME, PLAIN = "outcome", "PRM plain"
 RIVALS = {OUTCOME: "outcome", PLAIN: "plain"}  # arms that the others are compared with, and their names in keys
 ARMS = {  # the recipe of each arm
@@ -74,7 +74,7 @@ FIRST, EASY = (
     1 / 8,
 )  # index of the first problem of a seed; a problem is hard up to this share of right answers
 HARD_FIRST, HELD_OUT = 2_000_000, 1_000_000  # indices of the candidates for hard problems, and of those held out
-FALL = ValidationConfig().fall  # of right answers, at which a run stops unless a config says otherwise
+FALL = ValidationConfig().fall  # the fall of right answers at which a run stops by default
 # CPU-seconds of a rollout that is sampled and learnt, with a reward model, of one that is only sampled, and of the
 # weakened reward model's training.
 LEARNT, JUDGED, SAMPLED, WEAKENED = 0.025, 0.035, 0.012, 40.0

@@ -76,7 +76,7 @@ def make_read(rng: random.Random) -> Scene:
 FAMILY = dataclasses.replace(fine_print.FAMILY, name="read_print", question_types=("read",), make=make_read)
 TASKS[FAMILY.name] = FAMILY  # for the commands that run in this process
 
-PROBLEMS, EACH = 12, 8  # of a round
+PROBLEMS, EACH = 12, 8  # problems of a round, and solutions of each
 TAUGHT, BATCH = 100_000, 16  # index of the first problem of the damaged solutions, and solutions per step
 CHOOSING = 99  # the seed of the start on which learning rates are chosen
 MEASURES = ("right", "zooms_at_all", "correct_zooms", "used", "changed_blank", "no_answer_blank")

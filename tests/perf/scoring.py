@@ -40,7 +40,7 @@ from vlprm.model.reward_model import step_scores
 from vlprm.schema import Problem, Step
 from vlprm.scoring.tree import score
 
-CANDIDATES, IMAGE_SIDES = (1, 4, 16, 64), (16, 32)  # of an image, in tokens
+CANDIDATES, IMAGE_SIDES = (1, 4, 16, 64), (16, 32)  # and the sides of an image, in tokens
 STEPS, WORDS, ROUNDS = 8, 24, 3
 MOST_PREFIX_CALLS = 16  # candidates: above this, the slowest variant is left out, and the others are timed once
 Rewards = list[list[float]]

@@ -44,7 +44,7 @@ class ForksConfig:
 
 @dataclass(frozen=True)
 class GateConfig:
-    """Of a right solution whose reward model's scores fall sharply, pay less (PS-GRPO).
+    """Pay less for a right solution whose reward model's scores fall sharply (PS-GRPO).
 
     Args:
         drop: relative fall of the score from one step to the next at which the outcome is gated; 0 turns the gate off.

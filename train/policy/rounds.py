@@ -49,7 +49,7 @@ class Rated:
     advantages: StepNumbers = ()
 
 
-Rollouts = list[list[Rated]]  # of each problem of a round
+Rollouts = list[list[Rated]]  # one list per problem of a round
 
 
 def steps_of(trajectory: Trajectory) -> int:

@@ -15,7 +15,7 @@ from typing import Literal
 from train.policy.advantages import Paths, Steps, prm_values
 
 Paid = Literal["step", "progress", "min", "mean", "softmin", "signed", "ranks"]
-TEMPERATURE = 0.1  # of softmin, as in PURE
+TEMPERATURE = 0.1  # temperature of softmin, as in PURE
 PLAIN: frozenset[Paid] = frozenset({"min", "mean", "step"})  # ways in which a high score pays by itself
 
 

@@ -31,7 +31,7 @@ from vlprm.model.inputs import InputBuilder
 from vlprm.runs.folder import ROW_INDEX, write_atomically
 from vlprm.runs.progress import tracked
 
-VERSION = 2  # of the columns below
+VERSION = 2  # version of the columns below
 KEY = b"vlprm_index"
 AT_ONCE = 64  # problems that a process measures at a time
 WORTH_PROCESSES = 2_000  # rows; fewer are measured before other processes have started
@@ -45,14 +45,14 @@ SCHEMA = pa.schema({
     "mixed": pa.bool_(),  # whether it has right and wrong solutions
     "solved": pa.float32(),  # share of right solutions among those with a result; null without one
     "same": pa.int64(),  # hash of what is shown and asked
-    "type": pa.dictionary(pa.int32(), pa.string()),  # of its question
-    "rule": pa.dictionary(pa.int32(), pa.string()),  # of its first label
+    "type": pa.dictionary(pa.int32(), pa.string()),  # the type of its question
+    "rule": pa.dictionary(pa.int32(), pa.string()),  # the rule of its first label
     "right": pa.int32(),  # labelled steps of its learnt solutions
     "wrong": pa.int32(),
     "steps": pa.int32(),
     "untagged": pa.int32(),
     "shown": pa.list_(pa.int64()),  # hashes of its images' pixels or, without images, of its question
-    "tokens": pa.list_(pa.int32()),  # of each training row
+    "tokens": pa.list_(pa.int32()),  # tokens of each training row
     "depths": pa.list_(pa.int32()),  # tokens of the longest path of each training row
     "candidates": pa.list_(pa.bool_()),  # whether a training row has pairs of solutions, and of siblings
     "siblings": pa.list_(pa.bool_()),

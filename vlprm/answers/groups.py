@@ -10,7 +10,7 @@ from vlprm.answers.options import Options
 from vlprm.schema import AnswerType
 
 MAX_COMPARED = 64  # pairs per pool that Math-Verify compares; further pairs are compared as text
-MAX_LATE = 2  # of these pairs, how many may time out
+MAX_LATE = 2  # pairs that may time out
 
 
 def merged(answers: Sequence[str | None], answer_type: AnswerType, choices: Sequence[str] = ()) -> list[str | None]:

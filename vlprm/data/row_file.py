@@ -85,7 +85,7 @@ class LineFile:
         self.path = path
         if not path.is_file():
             raise UserError(f"no dataset {path}; give a file with TRL's prompt, completions and labels")
-        self._numbers, self._offsets, sizes = array("q"), array("q"), array("q")  # of each line that is not blank
+        self._numbers, self._offsets, sizes = array("q"), array("q"), array("q")  # one entry per line that is not blank
         at = 0
         with path.open("rb") as lines:
             for number, line in enumerate(lines, 1):

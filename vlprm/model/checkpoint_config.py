@@ -16,7 +16,7 @@ from vlprm.zoom.policy import ZoomPolicy
 
 FILE_NAME = "vlprm.json"
 Head = Literal["step", "verdict", "implicit"]
-BETA = 0.05  # of an implicit head, as in its paper
+BETA = 0.05  # the beta of an implicit head, as in its paper
 Bits = Literal[4, 8, 16]  # bits per weight of a frozen backbone
 Part = Literal["vision", "projector", "text"]
 

@@ -37,7 +37,7 @@ from vlprm.model.tree_attention import looking_back, mask_for
 from vlprm.schema import StepScore
 
 OUTPUTS = ("correct", "perception", "reasoning")
-CONCENTRATION, LEAST_CONCENTRATION = 4.0, 1e-3  # of a head without training, and of any head; as in BetaPRM
+CONCENTRATION, LEAST_CONCENTRATION = 4.0, 1e-3  # that of a head without training, and the least of any; BetaPRM
 CORRECT = 0
 SURPRISES = 2  # features: the least likely token, the whole step
 

@@ -125,7 +125,7 @@ class _Decoder:
         self.one_step = [r.one_step for r in requests for _ in range(r.n)]
         self.written = [""] * len(self.one_step)
         self.with_logprobs = any(r.logprobs for r in requests)
-        self.logprobs: list[list[float]] = [[] for _ in self.one_step]  # of the sampled ids of each row, if asked for
+        self.logprobs: list[list[float]] = [[] for _ in self.one_step]  # those of each row's sampled ids, if asked for
 
     def run(self, logits_NV: Tensor, mask_NT: Tensor, position_N: Tensor) -> list[list[int]]:
         """Sampled ids of each row, including the token that ends a text if it was reached."""

@@ -36,7 +36,7 @@ class ReplayPolicy:
         self.engine, self.path, self.stopping = engine, path, stopping
         self.dialect, self.zoom = engine.dialect, engine.zoom
         self._answers: dict[str, list[Continuation]] = {}
-        self._places: dict[str, list[tuple[int, int]]] = {}  # of the lines of each problem: start and length
+        self._places: dict[str, list[tuple[int, int]]] = {}  # start and length of each problem's lines
         for place, line in placed_lines(path) if path.exists() else ():
             record = parsed_record(line, f"{path}, byte {place}") if line.endswith(b"\n") else {}
             if record and record["problem"] not in done:

@@ -4,8 +4,8 @@ thinks, and lists the wrong claims in the response's own words.
 The public reader is `process_verify` in verl/utils/reward_score/hallu_token_reward_vstar.py. It asks a server once, at
 temperature 0, with the image between the two lines of the user's turn, and looks for the first place of each claim in
 the response; a claim that is not there is left out. There, an answer that cannot be read counts as a list without
-claims; here it is no result. The released model is asked about one image, and the zoom tool that its prompt offers is
-not run.
+claims; here it gives no result. The released model is asked about one image, and the zoom tool that its prompt offers
+is not run.
 """
 
 from __future__ import annotations

@@ -27,7 +27,7 @@ CONFIG, INPUTS, ENV, DONE, SECONDS = "config.yaml", "inputs.json", "env.json", "
 COST = "cost.json"  # what the stages cost, see vlprm.runs.cost
 INDEX = ".index"  # what the name of a journal's index ends with, see vlprm.runs.index
 SEEN = "seen"  # in done.json: size and time of change of the files when their hashes were taken
-ROW_INDEX = "index.parquet"  # of the rows of a dataset, which is made again where it does not fit
+ROW_INDEX = "index.parquet"  # index of a dataset's rows, which is made again where it does not fit
 PACKAGES = ("torch", "torchvision", "transformers", "datasets", "pillow", "numpy")
 
 

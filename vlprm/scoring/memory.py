@@ -16,7 +16,7 @@ from vlprm.scoring.scored_tree import ScoredTree
 log = logging.getLogger(__name__)
 
 ON_CPU = 65_536  # tokens: on a CPU, more of them at a time are not faster
-SHARE = 0.8  # of a GPU's free memory
+SHARE = 0.8  # share of a GPU's free memory
 
 
 class TreeMemory:

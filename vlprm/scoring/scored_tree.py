@@ -39,7 +39,7 @@ class ScoredTree:
         self._places: dict[int, _Place] = {}
         self._below: dict[tuple[int, Step], int] = {}
         self._scores: dict[int, StepScore] = {}
-        self._node: dict[int, int] = {}  # of the places that are in the cache
+        self._node: dict[int, int] = {}  # for each place in the cache
         self._planned: dict[int, int] = {}  # the same for a growth
         self._scored_at: dict[int, int] = {}
         self._made = PROMPT  # the last place

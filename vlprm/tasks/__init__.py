@@ -23,7 +23,7 @@ TASKS: dict[str, SyntheticFamily] = {
     for family in (count_grid.FAMILY, pattern.FAMILY, chart.FAMILY, figure.FAMILY, fine_print.FAMILY)
 }
 
-# What steps of these tasks claim by a name: of what the image shows, and of what they compare.
+# What steps of these tasks name: things that the image shows, and results of comparisons.
 NAMES = frozenset((*COLOURS, *SHAPES, *pattern.SIZES, *fine_print.PRINTS, "none", "match", "differ", "yes", "no"))
 
 

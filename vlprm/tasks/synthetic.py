@@ -50,8 +50,8 @@ class Claim:
     """The claim of one step. `key` names the fact; `said` is the step's value for it and `true` the scene's.
 
     `implied` is the value that follows from earlier statements, for a derived fact; None for a fact read off the image.
-    `perceived` is the error kind of a wrong reading. `parts`: of a reading, what is said and what is true of each value
-    read, in the order of the text (`vlprm.tasks.spans`).
+    `perceived` is the error kind of a wrong reading. `parts`: what a reading says and what is true of each value, in
+    the order of the text (`vlprm.tasks.spans`).
     """
 
     key: str

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 from vlprm.metrics import percent
 from vlprm.viewer.names import selector_name
 
-MOST_POINTS = 240  # of a line; more are averaged
+MOST_POINTS = 240  # points of a line; more are averaged
 
 Tick = tuple[float, str]  # its place in per cent, and its text
 

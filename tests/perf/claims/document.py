@@ -80,7 +80,7 @@ def page(found: Found) -> str:
     return render_page("Claims of the field, measured here", sections)
 
 
-WIDTH, ROW, LEFT = 360, 26, 8  # of a plot, in its own units
+WIDTH, ROW, LEFT = 360, 26, 8  # size of a plot, in its own units
 
 
 def _plot(unit: str, known: Mapping[Claim, Effect]) -> Markup:

@@ -14,7 +14,7 @@ from vlprm.tasks.scene import write
 
 SIDE = 512
 INK = "black"
-GREY = "#eeeeee"  # of what is unknown
+GREY = "#eeeeee"  # the colour of unknown cells
 # From very light to dark: the third is what a question calls by the color's name alone.
 HUES = {
     "red": ("#f4cccc", "#ea9999", "#e06666", "#cc0000"),
