@@ -6,6 +6,7 @@ import json
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -31,7 +32,7 @@ def test_the_document_is_written_from_the_records() -> None:
 def test_each_effect_is_claimed_once() -> None:
     keys = [claims.key_of(claim) for claim in CLAIMS]
     assert len(set(keys)) == len(keys)
-    assert set(claims.stored()) <= set(keys), "records of claims that are gone"
+    assert set(claims.stored()["effects"]) <= set(keys), "records of claims that are gone"
 
 
 def test_a_finished_bench_is_read_and_a_missing_one_is_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -59,7 +60,7 @@ def test_a_finished_bench_is_read_and_a_missing_one_is_run(tmp_path: Path, monke
     monkeypatch.setattr(subprocess, "run", run)
     with pytest.raises(SystemExit, match=other.bench):
         claims.main()
-    assert list(claims.stored()) == [claims.key_of(one)]
+    assert list(claims.stored()["effects"]) == [claims.key_of(one)]
     claims.main()
     assert ran == [f"tests.perf.{other.bench}"] * 2
     text = claims.DOCUMENT.read_text()
@@ -76,6 +77,16 @@ def test_wrong_labels_are_those_of_answers_or_of_all_other_steps(of: str, labels
 
 
 def test_the_page_draws_each_effect() -> None:
-    html = page({claim: Effect(1.5, 1.0, 2.5, "points", 500) for claim in CLAIMS})
+    html = page({claim: Effect(1.5, 1.0, 2.5, "points", 500) for claim in CLAIMS}, {})
     assert html.count('class="effect"') == len(CLAIMS)
     assert "+1.5 (+1.0 to +2.5)" in html
+
+
+def test_the_page_draws_a_curve_of_each_selector_by_the_number_of_labels() -> None:
+    def curve(low: float, high: float) -> dict[str, dict[str, Any]]:
+        return {str(n): {"accuracy": x, "ci": [x - 0.05, x + 0.05]} for n, x in ((100, low), (10_000, high))}
+
+    html = page({}, {"text layers": {"prm_min": curve(0.55, 0.75), "majority": curve(0.58, 0.58)}})
+    assert "What step labels are worth: text layers" in html
+    assert "best of N by step rewards: min, n = 10000: 75.0% (70.0 to 80.0)" in html
+    assert html.count("<polyline") == 2

@@ -1,6 +1,6 @@
 """What step labels are worth by their number, where the reward model starts from the policy's own weights.
 
-    python -m tests.perf.label_curve                                        (about ten hours on two cores)
+    python -m tests.perf.label_curve                                        (three to four hours on a core)
     python -m tests.perf.label_curve --sizes 100 300 --each 20              # a look at small size, ten minutes
 
 For each number of problems, trees of the built-in policy are grown, judged and labelled by the demo's recipes, and
@@ -28,7 +28,7 @@ from eval.runs.curves import accuracy_curves
 from eval.runs.pools import Pool
 from eval.runs.results import read_runs
 from tests.perf.datasets import labelled
-from tests.perf.results import FOLDER, Effect, write_result
+from tests.perf.results import FOLDER, Curves, Effect, write_result
 from train.prm import main as train
 from train.reward.config import PrmConfig
 from vlprm.metrics import bootstrap_interval
@@ -42,7 +42,8 @@ ARMS: dict[str, dict[str, Any]] = {
     "adapters": {"surprise": False, "freeze": ("vision", "projector"), "lora_rank": 8, "learning_rate": 3e-4},
     "text layers": {"surprise": False, "freeze": ("vision", "projector"), "learning_rate": 1e-4},
 }
-RIVALS, LIKELIHOOD = ("likeliest", "majority", "weighted_majority"), "head"
+OURS, RIVALS, LIKELIHOOD = f"prm_{AGGREGATION}", ("likeliest", "majority", "weighted_majority"), "head"
+CURVED = ("likeliest", "majority")  # the rivals that stand in the curves
 
 
 def main() -> None:
@@ -54,7 +55,8 @@ def main() -> None:
     most = [row for row in rows if row["trees"] == max(asked.sizes)]
     best = max(most, key=lambda row: row["best_of_8"])
     gain = best["best_of_8_less"]["likeliest"]
-    write_result("label_curve", rows, {"points_over_likelihood": (gain["points"], 10.0)}, effects(rows))
+    headline = {"points_over_likelihood": (gain["points"], 10.0)}
+    write_result("label_curve", rows, headline, effects(rows), {arm: curves(rows, arm) for arm in ARMS})
 
 
 def effects(rows: Sequence[dict[str, Any]]) -> dict[str, Effect]:
@@ -66,10 +68,16 @@ def effects(rows: Sequence[dict[str, Any]]) -> dict[str, Effect]:
     }
 
 
+def curves(rows: Sequence[dict[str, Any]], arm: str) -> Curves:
+    """How often each selector is right with this arm's reward model, by the number of problems of trees."""
+    of_arm = [row for row in rows if row["arm"] == arm]
+    return {name: {str(row["trees"]): row["accuracy"][name] for row in of_arm} for name in (OURS, *CURVED)}
+
+
 def measured(size: int, arm: str, each: int) -> dict[str, Any]:
     """The row of an arm, trained on trees of this number of problems."""
     pools, right = chosen(size, arm, each)
-    ours = right[f"prm_{AGGREGATION}"]
+    ours = right[OURS]
     # The likelihood is that of the policy, whose weights the head alone leaves as they are.
     right = {**right, "likeliest": chosen(size, LIKELIHOOD, each)[1]["likeliest"]}
     row = {
@@ -77,8 +85,10 @@ def measured(size: int, arm: str, each: int) -> dict[str, Any]:
         "arm": arm,
         "problems": len(pools),
         "best_of_8": float(ours.mean()),
-        "ci": bootstrap_interval(ours),
-        **{name: float(right[name].mean()) for name in (*RIVALS, "random", "oracle")},
+        "accuracy": {
+            name: {"accuracy": float(right[name].mean()) / 100, "ci": bootstrap_interval(right[name] / 100)}
+            for name in (OURS, *RIVALS, "random", "oracle")
+        },
         "best_of_8_less": {
             name: {"points": float((ours - right[name]).mean()), "ci": bootstrap_interval(ours - right[name])}
             for name in RIVALS
@@ -117,7 +127,7 @@ def pools_of(prm: Path, each: int) -> list[Pool]:
 
 def samples_for(pools: Sequence[Pool], accuracy: float) -> int | None:
     """The least number of candidates from which best-of-n reaches this accuracy in per cent; None if eight do not."""
-    curve = accuracy_curves(pools, AGGREGATION, scored=True)[f"prm_{AGGREGATION}"]
+    curve = accuracy_curves(pools, AGGREGATION, scored=True)[OURS]
     enough = [int(n) for n, point in curve.items() if 100 * point["accuracy"] >= accuracy]
     return min(enough, default=None)
 

@@ -15,6 +15,9 @@ from vlprm.runs.folder import environment, write_atomically
 
 FOLDER = Path("runs/bench")
 
+# By selector and by a number (of problems, of candidates): {"accuracy": share, "ci": [low, high]}.
+Curves = Mapping[str, Mapping[str, Mapping[str, Any]]]
+
 
 @dataclass(frozen=True)
 class Effect:
@@ -39,9 +42,10 @@ def write_result(
     rows: list[dict[str, Any]],
     headline: dict[str, tuple[float, float]],
     effects: Mapping[str, Effect] | None = None,
+    curves: Mapping[str, Curves] | None = None,
 ) -> None:
-    """Write the rows. `headline` maps each key to the measured value and its goal; `effects` are what tests.perf.claims
-    reads."""
+    """Write the rows. `headline` maps each key to the measured value and its goal. tests.perf.claims reads the effects,
+    and the curves by title."""
     result = {
         "name": name,
         "device": f"{platform.machine()}, {os.cpu_count()} CPU cores",
@@ -49,6 +53,7 @@ def write_result(
         "rows": rows,
         "headline": {key: {"value": value, "goal": goal} for key, (value, goal) in headline.items()},
         "effects": {key: asdict(effect) for key, effect in (effects or {}).items()},
+        "curves": curves or {},
     }
     path = FOLDER / f"{name}.json"
     write_atomically(path, json.dumps(result, indent=2) + "\n")

@@ -74,13 +74,17 @@ class Chart:
     lines: tuple[Line, ...]
 
 
-def accuracy_chart(curves: Mapping[str, Mapping[str, Mapping[str, Any]]]) -> Chart | None:
-    """Accuracy by the number of candidates, a line for each selector; None if there is only one number."""
+def accuracy_chart(
+    curves: Mapping[str, Mapping[str, Mapping[str, Any]]],
+    title: str = "Accuracy by number of candidates",
+    x_name: str = "n, candidates per problem",
+) -> Chart | None:
+    """Accuracy by a number, a line for each selector; None if there is only one number."""
     numbers = sorted({int(n) for curve in curves.values() for n in curve})
     if len(numbers) < 2:
         return None
     x = {n: 100 * i / (len(numbers) - 1) for i, n in enumerate(numbers)}
-    looks = {"oracle": "oracle", "majority": "vote"}
+    looks = {"oracle": "oracle", "likeliest": "oracle", "majority": "vote"}
     lines = []
     for name, curve in curves.items():
         look = looks.get(name, "reward")
@@ -96,8 +100,7 @@ def accuracy_chart(curves: Mapping[str, Mapping[str, Mapping[str, Any]]]) -> Cha
         ]  # fmt: skip
         lines.append(Line(selector_name(name), look, tuple(points)))
     ticks = tuple((x[n], f"{n:,}") for n in numbers)
-    title = "Accuracy by number of candidates"
-    return Chart(title, "n, candidates per problem", "accuracy, %", ticks, PERCENTS, tuple(lines))
+    return Chart(title, x_name, "accuracy, %", ticks, PERCENTS, tuple(lines))
 
 
 def loss_chart(training: Mapping[str, Any]) -> Chart | None:

@@ -45,26 +45,29 @@ def main() -> None:
 def store(bench: str) -> None:
     """Take the effects of this bench's result into the records."""
     path = FOLDER / f"{bench}.json"
-    found = json.loads(path.read_text()).get("effects", {})
-    records = stored()
+    result = json.loads(path.read_text())
+    found, records = result.get("effects", {}), stored()
     for claim in CLAIMS:
         if claim.bench == bench:
             if claim.effect not in found:
                 sys.exit(f"{path} is of older code and has no effect {claim.effect!r}; delete it, and run this again")
-            records[key_of(claim)] = found[claim.effect]
-    write_atomically(RECORDS, json.dumps(dict(sorted(records.items())), indent=1) + "\n")
+            records["effects"][key_of(claim)] = found[claim.effect]
+    if result.get("curves"):
+        records["curves"][bench] = result["curves"]
+    write_atomically(RECORDS, json.dumps({key: dict(sorted(records[key].items())) for key in records}, indent=1) + "\n")
     write()
 
 
 def stored() -> dict[str, dict[str, Any]]:
-    return json.loads(RECORDS.read_text()) if RECORDS.exists() else {}
+    """The effects by claim, and the curves by bench and title."""
+    return json.loads(RECORDS.read_text()) if RECORDS.exists() else {"effects": {}, "curves": {}}
 
 
-def effects(records: Mapping[str, Mapping[str, Any]]) -> dict[Claim, Effect | None]:
+def effects(records: Mapping[str, dict[str, Any]]) -> dict[Claim, Effect | None]:
     """The stored effect of each claim."""
     found: dict[Claim, Effect | None] = {}
     for claim in CLAIMS:
-        record = records.get(key_of(claim))
+        record = records["effects"].get(key_of(claim))
         found[claim] = Effect(**record) if record else None
     return found
 
@@ -74,9 +77,10 @@ def key_of(claim: Claim) -> str:
 
 
 def write() -> None:
-    found = effects(stored())
+    records = stored()
+    found = effects(records)
     write_atomically(DOCUMENT, document(found))
-    write_atomically(PAGE, page(found))
+    write_atomically(PAGE, page(found, records["curves"].get("label_curve", {})))
 
 
 if __name__ == "__main__":

@@ -8,8 +8,10 @@ from collections.abc import Mapping
 from markupsafe import Markup, escape
 
 from tests.perf.claims.table import TOPICS, WORTH, Claim, verdict
-from tests.perf.results import Effect
+from tests.perf.results import Curves, Effect
+from vlprm.viewer.charts import accuracy_chart
 from vlprm.viewer.page import render_page
+from vlprm.viewer.sections import section
 
 Found = Mapping[Claim, Effect | None]
 
@@ -27,6 +29,7 @@ A reward model starts from a *stranger*'s weights, which were taught to solve th
 (*self*). The problems are drawn, and the models have a few million parameters: a claim that does not hold here may hold
 for a 7B model on photographs, and the reverse. {counts}.
 """
+BY_LABELS = "n, problems with trees"
 HEAD = """
 ## {topic}
 
@@ -70,13 +73,20 @@ def _counts(found: Found) -> str:
     return f"Of {len(found)} claims, {', '.join(said)}"
 
 
-def page(found: Found) -> str:
-    """The page: one plot per unit, in which each claim has a dot and its interval around the line of no effect."""
+def page(found: Found, label_curves: Mapping[str, Curves]) -> str:
+    """The page: one plot per unit, in which each claim has a dot and its interval around the line of no effect; and the
+    accuracy by the number of labelled problems, a chart for each way to train."""
     sections = [Markup("<section><p>{}.</p></section>").format(_counts(found))]
     for unit in WORTH:
         known = {claim: effect for claim, effect in found.items() if effect is not None and effect.unit == unit}
         if known:
             sections.append(_plot(unit, known))
+    charts = {
+        f"labels-{arm.replace(' ', '-')}": accuracy_chart(curves, f"What step labels are worth: {arm}", BY_LABELS)
+        for arm, curves in label_curves.items()
+    }
+    drawn = {name: chart for name, chart in charts.items() if chart is not None}
+    sections.append(Markup('<div class="cards">{}</div>').format(section("curves.html", charts=drawn)))
     return render_page("Claims of the field, measured here", sections)
 
 
