@@ -21,7 +21,7 @@ from transformers import PrinterCallback, Trainer, TrainingArguments
 
 from train.loop.progress import Progress, last_whole_checkpoint, refuse_data_parallel
 from train.policy.config import BuiltinConfig
-from train.policy.lessons import Curriculum, Lessons, batch_lessons, lesson
+from train.policy.lessons import Curriculum, Lessons, batch_lessons, lesson, refuse_unknown_concepts
 from vlprm.builtin.make import make_model, make_processor, make_tokenizer
 from vlprm.model.checkpoint_config import FILE_NAME, CheckpointConfig
 from vlprm.model.inputs import InputBuilder
@@ -39,6 +39,7 @@ log = logging.getLogger(__name__)
 def main(config: BuiltinConfig) -> None:
     """Run `vlprm builtin`."""
     refuse_data_parallel()
+    refuse_unknown_concepts(curriculum(config))
     sources = [checkpoint_folder(config.start_from)] if config.start_from else []
     with PartialState().main_process_first():
         open_run(config.output_dir, dump(config), config.seed, sources)

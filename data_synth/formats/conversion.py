@@ -52,9 +52,11 @@ TARGETS: dict[str, dict[str, Any]] = {
 
 def convert(config: ConvertConfig) -> None:
     """Convert a dataset, log dropped records and lost evidence, and push to the Hub if asked. UserError if the target
-    exists, the Hub token is missing, or nothing could be converted."""
+    exists, the folder of images or the Hub token is missing, or nothing could be converted."""
     if config.target.exists():
         raise UserError(f"{config.target} already exists; choose another target, or remove it")
+    if config.images and not config.images.is_dir():
+        raise UserError(f"{config.images} is not a folder; give --images the folder that the image paths start from")
     if config.push_to and not get_token():
         raise UserError("no Hub token for push_to; log in with `hf auth login`, or set HF_TOKEN")
     keep_decoded(DECODED)  # each image is opened a few times in a row

@@ -43,8 +43,10 @@ def jobs_of(config: RunConfig) -> list[Job]:
         raise UserError("a benchmark or a method is named twice; list it once")
     if not config.methods:
         raise UserError("methods is empty; name at least one, such as best_of_n")
+    if not config.benchmarks:
+        raise UserError("benchmarks is empty; name at least one, such as {name: count_grid, problems: 100}")
     if not jobs:
-        raise UserError("there are no problems to solve; add a benchmark with problems, or use fewer shards")
+        raise UserError("there are no problems to solve; give a benchmark more problems, or use fewer shards")
     return jobs
 
 

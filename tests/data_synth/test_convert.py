@@ -438,6 +438,11 @@ def test_what_is_of_another_format_is_named(tmp_path: Path) -> None:
         converted(source, "trl", "vlprm", tmp_path / "there.parquet")
 
 
+def test_a_dataset_of_trees_is_not_read_as_one_chain_of_steps(own: Path, tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=r"could be read as trl .*a_tree 2.*; its first record looks like vlprm"):
+        converted(own, "trl", "vlprm", tmp_path / "d.parquet")
+
+
 def test_what_is_read_but_cannot_be_written_is_told_apart(tmp_path: Path) -> None:
     source = write_lines(tmp_path / "s.jsonl", [{"prompt": "What?", "completions": ["a", "b"], "labels": [None, True]}])
     with pytest.raises(ValueError, match=r"no row of .* can be written as chat; choose another --to"):

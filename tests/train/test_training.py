@@ -15,7 +15,15 @@ from tests.learnt import load_trees, sized
 from tests.tiny_backbones import QWEN_TOWER, mrope, qwen2_processor, write_qwen
 from train import merge, prm
 from train.loop.progress import Progress
-from train.policy.lessons import Curriculum, Lesson, batch_lessons, lesson, lesson_row, teacher
+from train.policy.lessons import (
+    Curriculum,
+    Lesson,
+    batch_lessons,
+    lesson,
+    lesson_row,
+    refuse_unknown_concepts,
+    teacher,
+)
 from train.prm import make_trainer
 from train.reward.batches import batch_rows
 from train.reward.config import LossConfig, PrmConfig, RowsConfig
@@ -25,6 +33,7 @@ from train.reward.planning import split_rows
 from train.reward.trainer import StepTrainer
 from vlprm.data.ablation import ablated
 from vlprm.data.dataset import read_rows, row_paths
+from vlprm.errors import UserError
 from vlprm.model.inputs import InputBuilder
 from vlprm.model.loading import Checkpoint, load_inputs, load_policy
 from vlprm.model.reward_loading import load_reward_model
@@ -353,6 +362,12 @@ def test_the_careless_teacher_errs_where_it_is_blind() -> None:
     assert again == said
     writer = teacher(blind, "id")
     assert len({writer("perception", "height 6", 6, [7, 5]) for _ in range(20)}) == 1, "a blind spot is a habit"
+
+
+def test_a_blind_spot_that_no_step_is_about_is_refused() -> None:
+    refuse_unknown_concepts(curriculum("chart", blind_spots={"height 6": 0.5}))
+    with pytest.raises(UserError, match=r"is about 'hieght 6' .*height 6"):
+        refuse_unknown_concepts(curriculum("chart", blind_spots={"hieght 6": 0.5}))
 
 
 def state_at(step: int) -> SimpleNamespace:

@@ -12,6 +12,7 @@ uniformly from plausible confusions, independent of any policy, its blind spots 
 from __future__ import annotations
 
 import dataclasses
+import difflib
 import random
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -21,6 +22,7 @@ import torch
 from torch.utils.data import Dataset
 
 from train.reward.losses import IGNORE
+from vlprm.errors import UserError
 from vlprm.model.inputs import InputBuilder
 from vlprm.model.packing import PackedRow
 from vlprm.schema import ErrorKind, Problem, Step
@@ -32,6 +34,7 @@ from vlprm.zoom.execute import executed_steps
 V = TypeVar("V")
 
 DRAFT_SLIP_RATES = (0.03, 0.1, 0.3)
+FIRST_PROBLEMS = 400  # have all concepts of the built-in families
 SWAPPED = 0.5  # share of drafts with one word from another problem's solution
 
 
@@ -95,6 +98,22 @@ def _executed(family: SyntheticFamily, problem: Problem, texts: Sequence[str]) -
     """The steps with their zooms executed, for which a problem without images is drawn."""
     zooms = any(step_kind(text) == "zoom" for text in texts)
     return executed_steps(problem if problem.images or not zooms else family.problem_by_id(problem.id), texts)
+
+
+def refuse_unknown_concepts(curriculum: Curriculum) -> None:
+    """UserError if no solution of the first problems has the concept of a blind spot, which would have no effect."""
+    known: set[str] = set()
+
+    def note(kind: ErrorKind, concept: str, truth: V, near: Sequence[V]) -> V:
+        known.add(concept)
+        return truth
+
+    for family in curriculum.families:
+        for number in range(FIRST_PROBLEMS):
+            family.solve(family.scene("train", number), note)
+    if unknown := sorted(curriculum.blind_spots.keys() - known):
+        nearest = difflib.get_close_matches(unknown[0], known, n=3) or sorted(known)[:3]
+        raise UserError(f"no step of the families is about {unknown[0]!r} (blind_spots); {', '.join(nearest)} would do")
 
 
 def teacher(curriculum: Curriculum, problem_id: str) -> Writer:

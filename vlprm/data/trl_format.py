@@ -38,11 +38,7 @@ from vlprm.errors import RecordError, UserError
 log = logging.getLogger(__name__)
 
 STEPWISE = {"prompt", "completions", "labels"}
-OF_TREES = {
-    "parents",
-    "leaves",
-    "evidence",
-}  # one of these columns marks our format
+OF_TREES = {"parents", "leaves", "evidence"}  # one of these columns marks our format
 
 
 class TrainingRows:
@@ -93,7 +89,11 @@ class TrainingRows:
 
 def stepwise_row(record: Record, images: ImageFolder) -> DatasetRow:
     """Convert a record to a row of our format, whose tree is a chain; whether its answer is right stays unknown.
-    RecordError if it is malformed."""
+    RecordError if it is malformed, or a tree."""
+    if foreign := OF_TREES & set(record):
+        raise RecordError(
+            "a_tree", f"it has {min(foreign)}, a column of trees; write trees with data_synth.convert --to vlprm"
+        )
     steps, labels = step_texts(record.get("completions")), required_field(record, "labels", list)
     nodes = chain(
         steps, [label_without_counts("trl", soft_value(float(v) if isinstance(v, bool) else v)) for v in labels]
@@ -107,10 +107,6 @@ def _training_row(record: Any, images: ImageFolder) -> DatasetRow:
     if not isinstance(record, dict):
         raise RecordError(
             "not_an_object", "it is not a JSON object; write an object with prompt, completions and labels"
-        )
-    if foreign := OF_TREES & set(record):
-        raise RecordError(
-            "a_tree", f"it has {min(foreign)}, a column of trees; write trees with data_synth.convert --to vlprm"
         )
     if missing := STEPWISE - set(record):
         raise RecordError(f"no_{min(missing)}", f"it has no {min(missing)}; data_synth.convert reads other formats")
