@@ -1,4 +1,4 @@
-"""Datasets that the benchmarks train reward models on: by the demo's recipes, and the demo's own with wrong labels."""
+"""Datasets that the benchmarks train reward models on: by the demo's recipes, and the demo's own with other labels."""
 
 from __future__ import annotations
 
@@ -8,15 +8,17 @@ from itertools import accumulate
 from pathlib import Path
 from typing import Any, Literal
 
+from data_synth.fuse import main as fuse
 from data_synth.judge import main as judge
 from data_synth.judges.config import JudgeConfig
 from data_synth.label import main as label
-from data_synth.labels.config import LabelConfig
+from data_synth.labels.config import FuseConfig, LabelConfig
 from data_synth.search.config import TreesConfig
 from data_synth.search.store import TreeRun
 from data_synth.trees import main as grow
 from tests.perf.results import FOLDER
 from vlprm.data.dataset import iterate_rows, write_dataset
+from vlprm.labels.fusion import Rule
 from vlprm.runs.config import parse
 from vlprm.tasks.scene import rng_for
 
@@ -45,6 +47,14 @@ def flat_trees() -> Path:
         spent = accumulate(tree.tokens for tree in trees)
         paid = {tree.problem_id for tree, tokens in zip(trees, spent, strict=True) if tokens <= budget}
         write_dataset(path, (row for row in iterate_rows(every) if row["id"] in paid))
+    return path
+
+
+def labels_of(rule: Rule) -> Path:
+    """The demo's dataset with labels by another rule, from the same rollouts and judgements."""
+    path = FOLDER / "datasets" / rule / "dataset.parquet"
+    if not path.exists():
+        fuse(FuseConfig(OF_DEMO, path, rule))
     return path
 
 

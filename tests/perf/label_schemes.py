@@ -31,7 +31,7 @@ from eval.runs import measures
 from eval.runs.config import RunConfig
 from eval.runs.pools import Pool
 from eval.runs.results import read_runs
-from tests.perf.datasets import DEMO, OF_DEMO, flat_trees, with_wrong_labels
+from tests.perf.datasets import DEMO, OF_DEMO, flat_trees, labels_of, with_wrong_labels
 from tests.perf.policy_arms import effect_of, gain
 from tests.perf.results import FOLDER, Effect, write_result
 from train.prm import main as train
@@ -65,12 +65,17 @@ VALUE_WEIGHTS = (0.5, 1.0)  # weights of a value beside `correct`
 RISKS = (0.5, 1.0)  # standard deviations that are taken off a reward
 TEXT = {"surprise": False, "freeze": ("vision", "projector")}  # the text layers learn, as in the field's recipes
 STATE, VERDICT = "last state, text layers learn", "verdict token of two, text layers learn"
-COUNTS, OUTCOME = Scheme(loss={"labels": "counts"}), Scheme(loss={"labels": "outcome"})
+OF_COUNTS, OF_JUDGE, AGREED = "labels of counts alone", "labels of the judge alone", "labels where the two agree"
+COUNTS = Scheme(loss={"labels": "counts"}, against=OF_COUNTS)
+OUTCOME = Scheme(loss={"labels": "outcome"})
 IMPLICIT = {**TEXT, "learning_rate": 1e-4, "head": "implicit"}
 IN_BOTH: dict[str, Scheme] = {
     "demo (soft, keep)": Scheme(),
     "value": Scheme(loss={"value": 1.0}),
     "ranks": Scheme(loss={"ranks": 1.0}),
+    OF_COUNTS: Scheme(dataset=partial(labels_of, "mc")),
+    OF_JUDGE: Scheme(dataset=partial(labels_of, "judge")),
+    AGREED: Scheme(dataset=partial(labels_of, "consensus")),
     "counts": COUNTS,
     "counts, concentration learned": replace(
         COUNTS, loss={**COUNTS.loss, "concentration": "learned", "evidence": 0.05}, against="counts"
@@ -133,6 +138,12 @@ def effects(rows: Sequence[dict[str, Any]]) -> dict[str, Effect]:
 
     return {
         "soft less hard": less("hard", -1),
+        "fused less counts": less(OF_COUNTS, -1),
+        "fused less judge": less(OF_JUDGE, -1),
+        "fused less counts, self": less(f"self: {OF_COUNTS}", -1),
+        "fused less judge, self": less(f"self: {OF_JUDGE}", -1),
+        "fused less agreed": less(AGREED, -1),
+        "fused less agreed, self": less(f"self: {AGREED}", -1),
         "counts less soft": less("counts"),
         "stop less keep": less("stop after the first error"),
         "kinds less none": less("no error kinds", -1),
