@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import os
+import signal
 from pathlib import Path
 from typing import Any
 
@@ -85,6 +87,21 @@ def test_many_processes_measure_what_one_does(
     problems = index.Problems(index.JoinedRows([broken]), config.rows, config.loss)
     with pytest.raises(ValueError, match=r"^[^\n]*d\.jsonl, row 2: it has 1 labels for 2 steps[^\n]*$"):
         index.make_index(problems, inputs, False)
+
+
+def fails_in_time(*_: Any) -> None:
+    raise TimeoutError("a process that was killed is waited for")
+
+
+def test_a_process_that_is_killed_ends_the_run_with_a_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(index, "WORTH_PROCESSES", 0)
+    monkeypatch.setattr("os.sched_getaffinity", lambda _: {0, 1})
+    before = signal.signal(signal.SIGALRM, fails_in_time)
+    signal.alarm(60)
+    with index._mapped(4) as run, pytest.raises(ValueError, match="a process that measures the dataset was killed"):
+        list(run(lambda item: os.kill(os.getpid(), signal.SIGKILL), range(4)))
+    signal.alarm(0)
+    signal.signal(signal.SIGALRM, before)
 
 
 def test_batches_do_not_depend_on_the_processes_that_make_them(dataset: Path, backbone: Path, tmp_path: Path) -> None:

@@ -11,6 +11,8 @@ import multiprocessing
 import os
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -232,9 +234,19 @@ def _mapped(rows: int) -> Iterator[Run]:
     def run(work: Callable[[Any], Any], items: Iterable[Any]) -> Iterator[Any]:
         global _work
         _work = work
-        # Threads of a library do not survive a fork, and a second core would wait for them.
-        with multiprocessing.get_context("fork").Pool(cores, torch.set_num_threads, (1,)) as pool:
-            yield from pool.imap(_call, items)
+        # Threads of a library do not survive a fork, and a second core would wait for them. Processes end on their own:
+        # one that is killed may hold the lock for which another waits.
+        context = multiprocessing.get_context("fork")
+        with ProcessPoolExecutor(cores, context, torch.set_num_threads, (1,)) as pool:
+            try:
+                yield from pool.map(_call, items)
+            except BrokenProcessPool as error:
+                raise UserError(
+                    "a process that measures the dataset was killed, perhaps for its memory; give the run more memory,"
+                    " or fewer cores (taskset -c 0-3)"
+                ) from error
+            finally:
+                pool.shutdown(cancel_futures=True)
 
     yield run
 
