@@ -4,10 +4,9 @@ of steps, the steps before. If its numbers do not change, the model ignores what
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 
 from eval.step_scores.config import ImageMode
-from vlprm.data.ablation import History, Words, ablated, apart
+from vlprm.data.ablation import History, Words, ablated, apart, unseen
 from vlprm.errors import RecordError, UserError
 from vlprm.schema import Step
 from vlprm.step_benchmarks.labelled import LabelledSet, LabelledSolution
@@ -49,7 +48,7 @@ class Shown:
         images, zooms have no region."""
         steps = ablated(solution.steps, self._words)
         if self._images == "removed":
-            steps = tuple(replace(step, region=None) for step in steps)
+            steps = unseen(steps)
         return apart(steps, self._history)
 
     def _others(self, solution: LabelledSolution) -> tuple[bytes, ...]:

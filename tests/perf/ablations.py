@@ -56,6 +56,7 @@ ABLATIONS = {
     "trained without words": Ablation(words="removed", trained=True),
     "trained on words alone": Ablation(words="only", trained=True),
     "trained without history": Ablation(history="removed", trained=True),
+    "trained without images": Ablation(images="removed", trained=True),
     "trained without words and history": Ablation(words="removed", history="removed", trained=True),
 }
 
@@ -111,7 +112,8 @@ def row_of(name: str, problems: list[list[Known]]) -> dict[str, Any]:
 
 def trained(folder: Path, ablation: Ablation) -> Path:
     demo = parse(PrmConfig, ["--config", "configs/demo/prm.yaml"])
-    rows = replace(demo.rows, words=ablation.words, history=ablation.history)
+    assert ablation.images != "swapped"
+    rows = replace(demo.rows, words=ablation.words, history=ablation.history, images=ablation.images)
     train(replace(demo, run=folder, dataset=OF_DEMO, rows=rows))
     return folder
 

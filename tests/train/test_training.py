@@ -245,6 +245,18 @@ def test_a_row_without_words_has_the_labels_of_its_steps(dataset: Path, inputs: 
         assert after.targets == before.targets
 
 
+def test_a_row_without_images_has_neither_images_nor_crops(dataset: Path, inputs: InputBuilder) -> None:
+    whole, blind = (load_trees(dataset, RowsConfig(images=images)) for images in ("kept", "removed"))
+    for tree, cut in zip(whole, blind, strict=True):
+        assert [(p.nodes, p.labels, p.right) for p in cut] == [(p.nodes, p.labels, p.right) for p in tree]
+        assert [[s.text for s in p.steps] for p in cut] == [[s.text for s in p.steps] for p in tree]
+        before, after = (labelled_row(one, inputs, LossConfig(), {}) for one in (tree, cut))
+        assert inputs.image_token_id in before.row.ids
+        assert inputs.image_token_id not in after.row.ids
+        assert after.targets == before.targets
+    assert any(step.region for tree in whole for path in tree for step in path.steps)
+
+
 def test_a_target_outside_its_range_is_refused(dataset: Path, inputs: InputBuilder) -> None:
     path = load_trees(dataset, RowsConfig())[0][0]
     labels = tuple(dataclasses.replace(label, target=1.5) for label in path.labels)

@@ -8,7 +8,7 @@ from typing import Literal
 
 from jsonargparse.typing import ClosedUnitInterval, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
 
-from vlprm.data.ablation import History, Words
+from vlprm.data.ablation import History, Images, Words
 from vlprm.model.attention import Attention
 from vlprm.model.checkpoint_config import BETA, Bits, CheckpointConfig, Head, Part
 from vlprm.schema import Aggregation
@@ -27,6 +27,7 @@ class RowsConfig:
         words: what is read of a step: all (kept), numbers, operators and names alone (removed), or the other words
             alone (only).
         history: read the steps before a step (kept), or each step alone after the prompt (removed).
+        images: read the images and the crops (kept), or the words alone (removed).
         mixed: use only problems with both right and wrong solutions.
         solved: use only problems whose share of right solutions, among those with a result, is from the first to the
             second number.
@@ -42,6 +43,7 @@ class RowsConfig:
     uncertain: tuple[ClosedUnitInterval, ClosedUnitInterval] | None = None
     words: Words = "kept"
     history: History = "kept"
+    images: Images = "kept"
     mixed: bool = False
     solved: tuple[ClosedUnitInterval, ClosedUnitInterval] | None = None
     distinct: bool = False

@@ -12,7 +12,7 @@ from dataclasses import replace
 from typing import Any
 
 from train.reward.config import RowsConfig
-from vlprm.data.ablation import ablated
+from vlprm.data.ablation import ablated, unseen
 from vlprm.data.dataset import LabelledPath, row_paths
 from vlprm.data.importing import DatasetRow
 from vlprm.data.prefix_tree import prefix_tree
@@ -52,6 +52,8 @@ def learnt_tree(tree: Tree, config: RowsConfig, threshold: float | None = None) 
     taken = (confident(path, config.uncertain) for path in selected(tree, config.max_paths_per_tree))
     learnt = [learnt_from(path, config.after_first_error, threshold) for path in taken]
     shown = [replace(path, steps=ablated(path.steps, config.words)) for path in learnt]
+    if config.images == "removed":
+        shown = [replace(path, problem=replace(path.problem, images=()), steps=unseen(path.steps)) for path in shown]
     return shown if config.history == "kept" else [one for path in shown for one in _alone(path)]
 
 

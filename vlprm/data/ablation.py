@@ -1,4 +1,5 @@
-"""Steps of which a reward model reads only a part: without their words, without all else, or without the steps before
+"""Steps of which a reward model reads only a part: without their words, without all else, without the steps before, or
+without images
 (What Are Step-Level Reward Models Rewarding, arXiv 2412.15904, section 3).
 
 A step's tag always stays, and a zoom stays as it is, because it is an action. In what follows the tag, the mathematics
@@ -19,6 +20,7 @@ from vlprm.tasks import NAMES
 
 Words = Literal["kept", "removed", "only"]
 History = Literal["kept", "removed"]
+Images = Literal["kept", "removed"]
 
 NOTHING = "..."  # a step without a tag of which nothing is left
 _PART = re.compile(r"\\[A-Za-z]+|\d+(?:[.,]\d+)*|[^\W\d_]+(?:['\u2019-][^\W\d_]+)*|[^\S\n]+|\n|.", re.DOTALL)
@@ -51,6 +53,11 @@ def _is_word(parts: Sequence[str], n: int) -> bool:
         near = [parts[m] for m in (n - 2, n - 1, n + 1, n + 2) if 0 <= m < len(parts) and not parts[m].isspace()]
         return not any(re.match(r"[-\d+*/=^<>()]", one) for one in near)
     return not _SYMBOL.fullmatch(part)
+
+
+def unseen(steps: Sequence[Step]) -> tuple[Step, ...]:
+    """The steps as a model without images reads them: zooms show no crop."""
+    return tuple(replace(step, region=None) for step in steps)
 
 
 def apart(steps: Sequence[Step], history: History) -> list[tuple[Step, ...]]:

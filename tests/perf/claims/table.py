@@ -187,7 +187,7 @@ TOPICS: dict[str, tuple[Claim, ...]] = {
             "A reward model judges by the image",
             "VL-PRM, VisualPRM (2503.10291)",
             "ablations",
-            "all less no images",
+            "all less trained without images",
             "stranger",
         ),
         Claim(
