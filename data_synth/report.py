@@ -241,8 +241,7 @@ def _sources(sources: dict[str, Any]) -> Table:
     for rate in next(iter(sources.values()))["rates"]:
         table.add_row(rate, *(source["rates"][rate] for source in sources.values()))
     for other in sources:
-        found = (source["dependence"].get(other) for source in sources.values())
-        table.add_row(f"depends on {other}", *("" if rho is None else f"{rho:.2f}" for rho in found))
+        table.add_row(f"depends on {other}", *(source["dependence"].get(other, "") for source in sources.values()))
     return table
 
 

@@ -80,8 +80,9 @@ def _model(run: Path, name: str) -> str:
 
 
 def _reliability(name: str, source: dict[str, Any]) -> str:
-    """A source's share of steps and its estimated rates."""
-    return f"{name}:\n\n" + _listed({"steps judged": f"{source['coverage']:.1%}", **source["rates"]})
+    """A source's share of steps, its estimated rates and its dependence on others."""
+    depends = {f"dependence on {other}": told for other, told in source["dependence"].items()}
+    return f"{name}:\n\n" + _listed({"steps judged": f"{source['coverage']:.1%}", **source["rates"], **depends})
 
 
 def _listed(values: dict[str, Any]) -> str:

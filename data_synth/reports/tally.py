@@ -10,7 +10,7 @@ from vlprm.data.dataset import row_paths
 from vlprm.data.ground_truth import labels_and_truth
 from vlprm.labels.fusion import RULES, judge_rule, rule_calls_wrong, seen_value
 from vlprm.labels.judge_reliability import TreeEvidence
-from vlprm.labels.sources import Reliability, rate_text
+from vlprm.labels.sources import Reliability, dependence_text, rate_text
 from vlprm.schema import structured
 from vlprm.steps import step_kind
 from vlprm.tasks import Tasks
@@ -87,15 +87,17 @@ class StepTally:
         }
 
     def sources(self) -> dict[str, dict[str, Any]]:
-        """Per source of votes: what it is, the share of steps that it spoke about, its rates in words, its anchors, and
-        its dependence on the other sources."""
+        """Per source of votes: what it is, the share of steps that it spoke about, its rates and its dependence on the
+        other sources in words, and the numbers behind them."""
         return {
             name: {
                 "kind": source.kind,
                 "coverage": self._spoke[name] / max(1, self._steps),
                 "rates": {rate: rate_text(source, rate) for rate in source.rates},
-                **{part: getattr(source, part) for part in ("intervals", "anchors", "dependence", "declared")},
+                "dependence": {other: dependence_text(source, other) for other in source.dependence_intervals},
+                **{part: getattr(source, part) for part in ("intervals", "anchors", "declared")},
                 "values": source.rates,
+                "correlations": source.dependence,
             }
             for name, source in self._quality.sources.items()
         }

@@ -88,6 +88,7 @@ def test_independent_sources_add_up_and_a_copy_adds_nothing() -> None:
     one = [(without(without(tree, "b"), "c"), rights) for tree, rights in made]
     alone = estimate_reliability([tree for tree, _ in one])
     assert max(abs(rho) for rho in all_three.sources["a"].dependence.values()) < 0.35
+    assert all(low < 0.2 and low < high < 0.7 for low, high in all_three.sources["a"].dependence_intervals.values())
     assert brier(made, all_three) < 0.75 * brier(one, alone)
 
 
@@ -104,6 +105,8 @@ def test_a_partial_copy_is_found() -> None:
     quality = estimate_reliability([tree for tree, _ in made])
     rho = quality.sources["a"].dependence["b"]
     assert 0.45 < rho < 0.95
+    low, high = quality.sources["a"].dependence_intervals["b"]
+    assert 0.2 < low < rho < high < 1, "the interval does not reach independence"
 
 
 def test_a_silent_source_changes_nothing_and_a_rare_one_costs_nothing_where_it_is_silent() -> None:

@@ -29,18 +29,20 @@ def dependence_of(verdicts: Ints, spoilt: Mask, estimated: Sequence[bool]) -> Fl
     for i in range(len(rho)):
         for j in range(i):
             if estimated[i] and estimated[j]:
-                rho[i, j] = rho[j, i] = _of_pair(verdicts[:, i], verdicts[:, j], spoilt)
+                found = correlation(verdicts[:, i], verdicts[:, j], spoilt)
+                rho[i, j] = rho[j, i] = ASSUMED if found is None else found
     return rho
 
 
-def _of_pair(one: Ints, other: Ints, spoilt: Mask) -> float:
+def correlation(one: Ints, other: Ints, spoilt: Mask) -> float | None:
+    """The correlation of the misses of two sources, drawn towards the assumed one; None if too few steps tell."""
     both = (one >= 0) & (other >= 0)
     if both.sum() >= SAME and np.array_equal(one[both], other[both]):
         return 1.0
     missed, missed_too = one[both & spoilt] == 0, other[both & spoilt] == 0
     n = len(missed)
     if n < MIN_SHARED or not 0 < missed.mean() < 1 or not 0 < missed_too.mean() < 1:
-        return ASSUMED
+        return None
     return float((n * np.corrcoef(missed, missed_too)[0, 1] + PSEUDO * ASSUMED) / (n + PSEUDO))
 
 

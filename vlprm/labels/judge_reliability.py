@@ -34,7 +34,7 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from vlprm.labels.dependence import dependence_of, exponents
+from vlprm.labels.dependence import correlation, dependence_of, exponents
 from vlprm.labels.sources import CARRIED_PRIOR, SAYS_PRIOR, STATES_PRIOR, VERDICTS, Reliability, SourceReliability
 from vlprm.schema import ERROR_KINDS, STEP_KINDS, StepKind, StepLabel, StepTree, Verdict
 
@@ -199,15 +199,29 @@ class _Found:
         return _Found(replace(quality, carried=_carried(after, quality, names)), rho, each)
 
     def with_intervals(self, names: Sequence[str], fixed: Sequence[SourceReliability | None], seed: int) -> Reliability:
-        """The estimate with bootstrap intervals of the rates, over trees."""
-        rng = np.random.default_rng(seed)
-        drawn = []
+        """The estimate with bootstrap intervals of the rates and the dependence, over trees."""
+        rng, free = np.random.default_rng(seed), [source is None for source in fixed]
+        drawn, correlated = [], []
         for _ in range(RESAMPLES):
-            chosen = [self.each[i] for i in rng.integers(len(self.each), size=len(self.each))]
-            drawn.append(_estimated(*_joined(chosen), names, fixed, self.rho))
+            telling, gold = _joined([self.each[i] for i in rng.integers(len(self.each), size=len(self.each))])
+            drawn.append(_estimated(telling, gold, names, fixed, self.rho))
+            correlated.append(dependence_of(telling.verdicts, telling.surely_spoilt, free))
+        low, high = np.percentile(correlated, [2.5, 97.5], axis=0)
+        everything, _ = _joined(self.each)
+
+        def between(i: int, j: int) -> tuple[float, float]:
+            told = correlation(everything.verdicts[:, i], everything.verdicts[:, j], everything.surely_spoilt)
+            return (-1.0, 1.0) if told is None else (float(low[i, j]), float(high[i, j]))
+
         sources = {
-            name: replace(source, intervals=_intervals(source, [other.sources[name] for other in drawn]))
-            for name, source in self.quality.sources.items()
+            name: replace(
+                source,
+                intervals=_intervals(source, [other.sources[name] for other in drawn]),
+                dependence_intervals={
+                    other: between(i, j) for j, other in enumerate(names) if j != i and free[i] and free[j]
+                },
+            )
+            for i, (name, source) in enumerate(self.quality.sources.items())
         }
         return replace(self.quality, sources=sources)
 

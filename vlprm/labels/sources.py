@@ -28,7 +28,8 @@ class SourceReliability:
     `kind`: what the source is, in its own words. `says`: rows of probabilities of VERDICTS, for a correct step and for
     an error of each kind. `intervals`: 95% bootstrap intervals over trees of `specificity` and `sensitivity/KIND`,
     [0, 1] if there are too few anchors. `anchors`: number of steps behind each rate. `dependence`: correlation of its
-    misses with those of each other source. `declared`: the source gave its rates; they were not estimated. `local`: it
+    misses with those of each other source, with its interval in `dependence_intervals`: [-1, 1] if too few steps tell,
+    where the correlation is assumed. `declared`: the source gave its rates; they were not estimated. `local`: it
     asks whether a step follows from its premises, so it passes a step that follows from a wrong one, and after an error
     it tells nothing.
     """
@@ -38,6 +39,7 @@ class SourceReliability:
     intervals: dict[str, tuple[float, float]] = field(default_factory=dict)
     anchors: dict[str, int] = field(default_factory=dict)
     dependence: dict[str, float] = field(default_factory=dict)
+    dependence_intervals: dict[str, tuple[float, float]] = field(default_factory=dict)
     declared: bool = False
     local: bool = False
 
@@ -111,3 +113,10 @@ def rate_text(source: SourceReliability, rate: str) -> str:
         return f"{value:.3f} (declared)"
     low, high = source.intervals.get(rate, (0.0, 1.0))
     return "not known" if (low, high) == (0.0, 1.0) else f"{value:.3f} ({low:.3f} to {high:.3f})"
+
+
+def dependence_text(source: SourceReliability, other: str) -> str:
+    """The correlation of a source's misses with another source's, with its interval, or `not known` if too few steps
+    tell."""
+    rho, (low, high) = source.dependence[other], source.dependence_intervals.get(other, (-1.0, 1.0))
+    return f"not known, {rho:.2f} assumed" if (low, high) == (-1.0, 1.0) else f"{rho:.2f} ({low:.2f} to {high:.2f})"
