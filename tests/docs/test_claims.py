@@ -50,7 +50,7 @@ def test_a_finished_bench_is_read_and_a_missing_one_is_run(tmp_path: Path, monke
     (tmp_path / "made" / f"{one.bench}.json").rename(f"runs/bench/{one.bench}.json")
     ran: list[str] = []
 
-    def run(command: list[str]) -> subprocess.CompletedProcess[str]:
+    def run(command: list[str], env: dict[str, str]) -> subprocess.CompletedProcess[str]:
         ran.append(command[-1])
         if len(ran) == 1:  # killed at the first try
             return subprocess.CompletedProcess(command, 1)

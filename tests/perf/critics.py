@@ -1,7 +1,6 @@
 """Critics with the verdict first and last, read as shares of critiques and as probabilities of the verdict.
 
-    make demo && python -m train.prm --config configs/demo/critic.yaml
-    python -m train.prm --config configs/demo/critic_verdict_last.yaml && python -m tests.perf.critics [PROBLEMS]
+    make demo && python -m tests.perf.critics [PROBLEMS]
 
 On stored candidates of the demo, after those on which the critic was chosen. Steps up to the first error of a solution
 count, whose truth the family knows. Each row is a scorer: the AUROC of its rewards, the share of first errors that
@@ -18,12 +17,11 @@ import sys
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 
-from tests.perf.datasets import DEMO
+from tests.perf.datasets import DEMO, critic
 from tests.perf.results import write_result
 from vlprm.metrics import auroc, grouped_interval
 from vlprm.model.reward_loading import load_reward_model
@@ -34,7 +32,7 @@ from vlprm.schema import Problem, Solution, StepScore
 from vlprm.scoring.critiques import CritiqueScorer
 from vlprm.tasks import TASKS, problem_by_id, task_of
 
-CRITICS = {"first": Path("runs/critic/prm"), "last": Path("runs/critic_verdict_last/prm")}
+RECIPES = {"first": "critic", "last": "critic_verdict_last"}
 CANDIDATES = DEMO / "eval/records.jsonl"
 SKIPPED, PROBLEMS, EACH = 50, 40, 4  # the demo's critic was chosen on the first 50 problems
 SAMPLES = (1, 4, 8)
@@ -58,8 +56,8 @@ def main() -> None:
         f"{len(cases)} solutions of {problems} problems, {sum(c.first_wrong is not None for c in cases)} with an error"
     )
     rows = []
-    for verdict, folder in CRITICS.items():
-        engine = LocalPolicy(load_reward_model(folder))
+    for verdict, recipe in RECIPES.items():
+        engine = LocalPolicy(load_reward_model(critic(recipe)))
         rows.append({"verdict": verdict, "decision": "greedy", **asyncio.run(_greedy(engine, cases))})
         print(rows[-1])
         for decision, samples in _ways(verdict):

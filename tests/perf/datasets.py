@@ -1,4 +1,5 @@
-"""Datasets that the benchmarks train reward models on: by the demo's recipes, and the demo's own with other labels."""
+"""Datasets that the benchmarks train reward models on: by the demo's recipes, and the demo's own with other labels; and
+the demo's critics."""
 
 from __future__ import annotations
 
@@ -17,6 +18,8 @@ from data_synth.search.config import TreesConfig
 from data_synth.search.store import TreeRun
 from data_synth.trees import main as grow
 from tests.perf.results import FOLDER
+from train.prm import main as train
+from train.reward.config import PrmConfig
 from vlprm.data.dataset import iterate_rows, write_dataset
 from vlprm.labels.fusion import Rule
 from vlprm.runs.config import parse
@@ -34,6 +37,13 @@ def labelled(folder: Path, *changes: str) -> Path:
     config = parse(LabelConfig, ["--config", "configs/demo/label.yaml"])
     label(replace(config, trees=trees, judgements=(judged,), run=labels))
     return labels / "dataset.parquet"
+
+
+def critic(recipe: str) -> Path:
+    """The demo's critic of a recipe, which is trained unless it is there."""
+    config = parse(PrmConfig, ["--config", f"configs/demo/{recipe}.yaml"])
+    train(config)
+    return config.run
 
 
 def flat_trees() -> Path:

@@ -1,6 +1,6 @@
 """What test-time compute buys on the built-in tasks: every search method, at equal N, equal tokens and equal FLOPs.
 
-    make demo && python -m train.prm --config configs/demo/critic.yaml && python -m tests.perf.tts
+    make demo && python -m tests.perf.tts
 
 One pool of candidates is sampled and scored per problem; the methods that choose from complete solutions use its first
 eight. The others search with eight next steps at each depth, or with eight candidates. Each is compared with plain
@@ -15,12 +15,13 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, replace
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from tests.perf.datasets import DEMO
+from tests.perf.datasets import DEMO, critic
 from tests.perf.results import FOLDER, Effect, points, write_result
 from vlprm.answers import is_correct
 from vlprm.metrics import bootstrap_interval
@@ -36,7 +37,7 @@ from vlprm.search.select import Candidate, Shares
 from vlprm.search.tokens import UNITS, Parameters, Spend, Unit, affordable, is_too_small, spend_of, spend_of_first
 from vlprm.tasks import TASKS
 
-REWARD_MODEL, CRITIC = DEMO / "prm", Path("runs/critic/prm")
+REWARD_MODEL = DEMO / "prm"
 PROBLEMS, POOL, UNIT = 500, 24, 50
 CONFIG = SearchConfig(n=8, width=4, aggregation="min", seed=7, max_tokens=160)
 SEARCHES = (
@@ -120,17 +121,22 @@ def loaded(name: str) -> Checkpoint:
     return _LOADED[name]
 
 
+@cache
+def critic_folder() -> Path:
+    return critic("critic")
+
+
 async def searched(method: str, problems: Sequence[Problem]) -> list[SearchResult]:
-    policy, critic = LocalPolicy(loaded("builtin/policy")), None
+    policy, asked = LocalPolicy(loaded("builtin/policy")), None
     scorer, config, name = LocalScorer(loaded(str(REWARD_MODEL))), CONFIG, method
     if method == "pool":
         name, config = "best_of_n", replace(CONFIG, n=POOL)
     if method == "without_zoom":
         name, policy = "best_of_n", LocalPolicy(blindfolded())
     if method == "refined_best_of_n":
-        engine = LocalPolicy(loaded(str(CRITIC)))
-        critic = Critic(engine, engine.checkpoint.config.critiques)
-    return list(await asyncio.gather(*(solve(name, p, policy, scorer, config, critic) for p in problems)))
+        engine = LocalPolicy(loaded(str(critic_folder())))
+        asked = Critic(engine, engine.checkpoint.config.critiques)
+    return list(await asyncio.gather(*(solve(name, p, policy, scorer, config, asked) for p in problems)))
 
 
 def blindfolded() -> Checkpoint:
@@ -144,7 +150,7 @@ def blindfolded() -> Checkpoint:
 
 
 def parameters() -> Parameters:
-    models = loaded("builtin/policy"), loaded(str(REWARD_MODEL)), loaded(str(CRITIC))
+    models = loaded("builtin/policy"), loaded(str(REWARD_MODEL)), loaded(str(critic_folder()))
     return Parameters(*(sum(p.numel() for p in checkpoint.model.parameters()) for checkpoint in models))
 
 
