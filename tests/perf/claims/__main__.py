@@ -4,7 +4,8 @@
     python -m tests.perf.claims --render        # only write the document again, from the stored records
 
 Runs each bench that has no result yet, as a process of one thread, two at a time; benches continue where they were
-killed, so this command does too. After each bench, docs/claims.json has the effects, and docs/claims.md and runs/claims.html show them.
+killed, so this command does too. After each bench, docs/claims.json has the effects, and docs/claims.md and
+runs/claims.html show them.
 """
 
 from __future__ import annotations
