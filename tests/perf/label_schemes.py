@@ -66,23 +66,43 @@ RISKS = (0.5, 1.0)  # standard deviations that are taken off a reward
 TEXT = {"surprise": False, "freeze": ("vision", "projector")}  # the text layers learn, as in the field's recipes
 STATE, VERDICT = "last state, text layers learn", "verdict token of two, text layers learn"
 OF_COUNTS, OF_JUDGE, AGREED = "labels of counts alone", "labels of the judge alone", "labels where the two agree"
+UNSURE = "counts, concentration learned"
 COUNTS = Scheme(loss={"labels": "counts"}, against=OF_COUNTS)
 OUTCOME = Scheme(loss={"labels": "outcome"})
 IMPLICIT = {**TEXT, "learning_rate": 1e-4, "head": "implicit"}
 IN_BOTH: dict[str, Scheme] = {
     "demo (soft, keep)": Scheme(),
+    "hard": Scheme(loss={"labels": "hard"}),
+    "stop after the first error": Scheme(rows={"after_first_error": "stop"}),
+    "mask after the first error": Scheme(rows={"after_first_error": "mask"}),
+    "no error kinds": Scheme(loss={"error_kinds": False}),
     "value": Scheme(loss={"value": 1.0}),
     "ranks": Scheme(loss={"ranks": 1.0}),
     OF_COUNTS: Scheme(dataset=partial(labels_of, "mc")),
     OF_JUDGE: Scheme(dataset=partial(labels_of, "judge")),
     AGREED: Scheme(dataset=partial(labels_of, "consensus")),
     "counts": COUNTS,
-    "counts, concentration learned": replace(
-        COUNTS, loss={**COUNTS.loss, "concentration": "learned", "evidence": 0.05}, against="counts"
-    ),
+    UNSURE: replace(COUNTS, loss={**COUNTS.loss, "concentration": "learned", "evidence": 0.05}, against="counts"),
     "lookback": Scheme(model={"lookback": True}),
     "outcome": OUTCOME,
     "implicit": replace(OUTCOME, model=IMPLICIT, against="outcome"),
+}
+# What the claims compare in both worlds: best of 8 by a scheme less that of the scheme that it differs from, or (-1) the
+# reverse.
+COMPARED = {
+    "soft less hard": ("hard", -1),
+    "stop less keep": ("stop after the first error", 1),
+    "kinds less none": ("no error kinds", -1),
+    "fused less counts": (OF_COUNTS, -1),
+    "fused less judge": (OF_JUDGE, -1),
+    "fused less agreed": (AGREED, -1),
+    "counts less soft": ("counts", 1),
+    "concentration less counts": (UNSURE, 1),
+    "ranks less none": ("ranks", 1),
+    "value less none": ("value", 1),
+    "lookback less none": ("lookback", 1),
+    "steps less outcomes": ("outcome", -1),
+    "implicit less outcomes": ("implicit", 1),
 }
 WRONG_STEPS, WRONG_ANSWERS = "40% of the steps' labels wrong", "40% of the answers' labels wrong"
 OTHER_DATA = {
@@ -92,10 +112,6 @@ OTHER_DATA = {
 }
 SCHEMES: dict[str, Scheme] = {
     **IN_BOTH,
-    "hard": Scheme(loss={"labels": "hard"}),
-    "stop after the first error": Scheme(rows={"after_first_error": "stop"}),
-    "mask after the first error": Scheme(rows={"after_first_error": "mask"}),
-    "no error kinds": Scheme(loss={"error_kinds": False}),
     "wrong steps weigh 2": Scheme(loss={"wrong_weight": 2.0}),
     "balanced in question types": Scheme(loss={"balance": True}),
     "pairs of siblings": Scheme(loss={"siblings": 1.0}),
@@ -136,27 +152,15 @@ def effects(rows: Sequence[dict[str, Any]]) -> dict[str, Effect]:
         ends = sorted(sign * end for end in found["ci"])
         return effect_of({"gain": sign * found["gain"], "ci": ends}, rows[0]["problems"], rows[0]["seeds"])
 
-    return {
-        "soft less hard": less("hard", -1),
-        "fused less counts": less(OF_COUNTS, -1),
-        "fused less judge": less(OF_JUDGE, -1),
-        "fused less counts, self": less(f"self: {OF_COUNTS}", -1),
-        "fused less judge, self": less(f"self: {OF_JUDGE}", -1),
-        "fused less agreed": less(AGREED, -1),
-        "fused less agreed, self": less(f"self: {AGREED}", -1),
-        "counts less soft": less("counts"),
-        "stop less keep": less("stop after the first error"),
-        "kinds less none": less("no error kinds", -1),
-        "ranks less none, self": less("self: ranks"),
-        "value less none, self": less("self: value"),
-        "concentration less counts, self": less("self: counts, concentration learned"),
-        "risk less none, self": points(of["self: counts, concentration learned"]["best_of_8_by_risk"][RISKS[0]]),
-        "steps less outcomes, self": less("self: outcome", -1),
-        "implicit less outcomes, self": less("self: implicit"),
-        "lookback less none, self": less("self: lookback"),
+    found = {
         "wrong answers less wrong steps, self": less(f"self: {WRONG_ANSWERS}"),
         "omega less flat, self": less("self: flat trees at equal tokens", -1),
     }
+    for world, suffix in (("", ""), ("self: ", ", self")):
+        for effect, (scheme, sign) in COMPARED.items():
+            found[effect + suffix] = less(world + scheme, sign)
+        found[f"risk less none{suffix}"] = points(of[world + UNSURE]["best_of_8_by_risk"][RISKS[0]])
+    return found
 
 
 def measured(name: str, scheme: Scheme, seeds: int, right: dict[str, Any]) -> dict[str, Any]:

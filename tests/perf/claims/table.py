@@ -36,6 +36,14 @@ def verdict(effect: Effect | None) -> Verdict:
     return "does not hold" if effect.high < WORTH[effect.unit] else "not decided here"
 
 
+def in_both(says: str, source: str, effect: str) -> tuple[Claim, Claim]:
+    """A claim about a change of the demo's recipe (`tests.perf.label_schemes`), in both worlds."""
+    return (
+        Claim(says, source, "label_schemes", effect, "stranger"),
+        Claim(says, source, "label_schemes", f"{effect}, self", "self"),
+    )
+
+
 TOPICS: dict[str, tuple[Claim, ...]] = {
     "Labels": (
         Claim(
@@ -62,47 +70,20 @@ TOPICS: dict[str, tuple[Claim, ...]] = {
             "label_sources",
             "three judges less the best",
         ),
-        Claim(
+        *in_both(
             "Counts fused with a judge's verdicts train a better reward model than counts alone",
             "VL-PRM (2509.23250), GroundedPRM",
-            "label_schemes",
             "fused less counts",
-            "stranger",
         ),
-        Claim(
+        *in_both(
             "Counts fused with a judge's verdicts train a better reward model than the judge alone",
             "Qwen2.5-Math-PRM (2501.07301)",
-            "label_schemes",
             "fused less judge",
-            "stranger",
         ),
-        Claim(
+        *in_both(
             "All fused labels train a better reward model than those where counts and judge agree (consensus)",
             "against Qwen2.5-Math-PRM, VL-PRM",
-            "label_schemes",
             "fused less agreed",
-            "stranger",
-        ),
-        Claim(
-            "Counts fused with a judge's verdicts train a better reward model than counts alone",
-            "VL-PRM (2509.23250), GroundedPRM",
-            "label_schemes",
-            "fused less counts, self",
-            "self",
-        ),
-        Claim(
-            "Counts fused with a judge's verdicts train a better reward model than the judge alone",
-            "Qwen2.5-Math-PRM (2501.07301)",
-            "label_schemes",
-            "fused less judge, self",
-            "self",
-        ),
-        Claim(
-            "All fused labels train a better reward model than those where counts and judge agree (consensus)",
-            "against Qwen2.5-Math-PRM, VL-PRM",
-            "label_schemes",
-            "fused less agreed, self",
-            "self",
         ),
         Claim(
             "Binary search for first errors makes better labels than rollouts from each prefix, at equal tokens",
@@ -111,12 +92,10 @@ TOPICS: dict[str, tuple[Claim, ...]] = {
             "omega less flat, self",
             "self",
         ),
-        Claim(
+        *in_both(
             "Labels of steps train a better reward model than outcomes alone",
             "CoT Information (2505.15927), PRM800K",
-            "label_schemes",
-            "steps less outcomes, self",
-            "self",
+            "steps less outcomes",
         ),
         Claim(
             "Wrong labels of steps cost more than wrong labels of answers (40% of each)",
@@ -127,47 +106,35 @@ TOPICS: dict[str, tuple[Claim, ...]] = {
         ),
     ),
     "Training a reward model": (
-        Claim(
+        *in_both(
             "Soft labels train a better reward model than hard ones",
             "MM-PRM (2505.13427)",
-            "label_schemes",
             "soft less hard",
-            "stranger",
         ),
-        Claim(
+        *in_both(
             "Counts, by their likelihood, train a better reward model than their shares as soft labels",
             "-",
-            "label_schemes",
             "counts less soft",
-            "stranger",
         ),
-        Claim(
+        *in_both(
             "Steps after the first error are best left out",
             "PRM800K (2305.20050), VL-PRM",
-            "label_schemes",
             "stop less keep",
-            "stranger",
         ),
-        Claim(
+        *in_both(
             "Telling perception errors from reasoning errors helps the reward model",
             "VL-PRM",
-            "label_schemes",
             "kinds less none",
-            "stranger",
         ),
-        Claim(
+        *in_both(
             "Rewards that are implicit in a policy choose better than a head on the same outcomes",
             "ImplicitPRM (2412.01981)",
-            "label_schemes",
-            "implicit less outcomes, self",
-            "self",
+            "implicit less outcomes",
         ),
-        Claim(
+        *in_both(
             "The share of attention on images helps a reward head",
             "Lookback Lens (2407.07071), UHeads (2511.06209)",
-            "label_schemes",
-            "lookback less none, self",
-            "self",
+            "lookback less none",
         ),
         Claim(
             "The words of steps help a reward model that reads their symbols",
@@ -190,26 +157,20 @@ TOPICS: dict[str, tuple[Claim, ...]] = {
             "all less trained without images",
             "stranger",
         ),
-        Claim(
+        *in_both(
             "Ranking a solution's steps (PQM) adds to the step loss",
             "PQM (2410.11287)",
-            "label_schemes",
-            "ranks less none, self",
-            "self",
+            "ranks less none",
         ),
-        Claim(
+        *in_both(
             "Learning a value beside correctness helps the reward",
             "BiRM (2503.04618)",
-            "label_schemes",
-            "value less none, self",
-            "self",
+            "value less none",
         ),
-        Claim(
+        *in_both(
             "A learned concentration is better than a fixed one",
             "BetaPRM (2605.15529)",
-            "label_schemes",
-            "concentration less counts, self",
-            "self",
+            "concentration less counts",
         ),
         Claim(
             "A bigger backbone, taught otherwise, makes a better reward model than the policy's own, on equal labels",
@@ -284,12 +245,10 @@ TOPICS: dict[str, tuple[Claim, ...]] = {
             "weight 1 less correctness",
             "self",
         ),
-        Claim(
+        *in_both(
             "Rewards less half a standard deviation choose better than rewards",
             "BetaPRM (2605.15529)",
-            "label_schemes",
-            "risk less none, self",
-            "self",
+            "risk less none",
         ),
         Claim(
             "With all of its labels, a reward model beats the likelihood of its backbone",
