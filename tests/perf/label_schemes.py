@@ -87,8 +87,7 @@ IN_BOTH: dict[str, Scheme] = {
     "outcome": OUTCOME,
     "implicit": replace(OUTCOME, model=IMPLICIT, against="outcome"),
 }
-# What the claims compare in both worlds: best of 8 by a scheme less that of the scheme that it differs from, or (-1) the
-# reverse.
+# What the claims compare in both worlds: a scheme less the scheme that it differs from (1), or the reverse (-1).
 COMPARED = {
     "soft less hard": ("hard", -1),
     "stop less keep": ("stop after the first error", 1),
