@@ -1,7 +1,8 @@
-"""Improve a policy by its own rollouts, with rewards for steps and for zooms.
+"""Improve a policy by its own rollouts, with rewards for steps and for zooms; or a critic by its own critiques.
 
     python -m train.grpo --config configs/policy/grpo.yaml
     python -m train.grpo --config configs/policy/ps_grpo.yaml --prm runs/demo/prm
+    python -m train.grpo --config configs/policy/critic.yaml
     accelerate launch --config_file configs/accelerate/multi_gpu.yaml -m train.grpo --config configs/policy/grpo.yaml
 
 Each round samples solutions, rewards their steps, and learns from the advantages; `rounds/` in the run folder has each
@@ -25,13 +26,13 @@ from accelerate import PartialState
 
 from train.policy import preview, processes
 from train.policy.checks import check_grpo
+from train.policy.critiques import Source, StepSource, refuse_unread, sample_critiques, source_of, validated_critic
 from train.policy.grpo_config import GrpoConfig
-from train.policy.learner import Learner, training_device
+from train.policy.learner import Learner, load_start
 from train.policy.measuring import Judges, rate, truth_of
-from train.policy.model import load_packed_policy
-from train.policy.monitors import exploited, round_metrics, star_advice
+from train.policy.monitors import MEND, MEND_CRITIC, exploited, round_metrics, star_advice
 from train.policy.pages import write_page
-from train.policy.rounds import NO_IDS, ProblemSource, Rollouts, outcome_of, read_round, sample, usable, write_round
+from train.policy.rounds import NO_IDS, Rollouts, outcome_of, read_round, sample, usable, write_round
 from vlprm.errors import UserError
 from vlprm.model.checkpoint_config import FILE_NAME
 from vlprm.model.inputs import InputBuilder
@@ -58,16 +59,14 @@ POLICY = "policy"
 def main(config: GrpoConfig) -> None:
     """Run `vlprm grpo`."""
     check_grpo(config)
-    config = dataclasses.replace(
-        config, policy=placed(config.policy), prm=None if config.prm is None else placed(config.prm)
-    )
-    source = ProblemSource(config)
+    config = config.with_models(placed)
+    source = source_of(config)
     if config.dry_run:
         asyncio.run(describe(processes.with_own_devices(config), source))
         return
-    models = [config.policy, *([config.prm] if config.prm else [])]
-    own, of_servers = folders_of(models)
-    files = [*filter(None, [config.problem_file, config.validation.problem_file])]
+    own, of_servers = folders_of(config.models)
+    rows = None if config.critiques is None else config.critiques.rows
+    files = [path for path in (config.problem_file, config.validation.problem_file, rows) if path]
     # The policy is trained here even if servers sample from it.
     inputs = [*dict.fromkeys([checkpoint_folder(config.policy.checkpoint), *own, *files])]
     with PartialState().main_process_first():
@@ -80,13 +79,13 @@ def main(config: GrpoConfig) -> None:
         processes.wait()
 
 
-async def train(config: GrpoConfig, source: ProblemSource) -> None:
+async def train(config: GrpoConfig, source: Source) -> None:
     """All rounds that are left, then the policy's folder."""
     learner = Learner(config, load_trained(config))
     learner.load(config.run)
     lines = metric_lines(config.run)
     validation = source.validation()
-    async with opened(config, learner) as judges_of:
+    async with opened(config, source, learner) as judges_of:
         with progress("rounds", config.rounds, learner.round) as reached:
             while learner.round < config.rounds:
                 number = learner.round
@@ -96,14 +95,15 @@ async def train(config: GrpoConfig, source: ProblemSource) -> None:
                     if learner.round % config.checkpoint_every == 0:
                         learner.save(config.run)
                 reached(learner.round)
-        lines[learner.round] = {"round": learner.round, **await validated(config, await judges_of(), validation)}
+        measured = await validated(source, await judges_of(), validation)
+        lines[learner.round] = {"round": learner.round, **measured}
     if processes.is_main():
         finish(config, source, learner, lines)
 
 
 async def one_round(
     config: GrpoConfig,
-    source: ProblemSource,
+    source: Source,
     learner: Learner,
     judges_of: JudgesOf,
     validation: list[Problem],
@@ -114,9 +114,9 @@ async def one_round(
     started, number = time.time(), learner.round
     line = {"round": number, **{k: v for k, v in lines.get(number, {}).items() if k.startswith("validation_")}}
     if validation and number % config.validation.every == 0 and len(line) == 1:
-        line |= await validated(config, await judges_of(), validation)
+        line |= await validated(source, await judges_of(), validation)
         earlier = [lines[k] for k in sorted(lines) if k < number]
-        if said := exploited([*earlier, line], config.validation.fall):
+        if said := exploited([*earlier, line], config.validation.fall, MEND_CRITIC if config.critiques else MEND):
             if processes.is_main():
                 learner.save(config.run)
                 save_policy(config, learner)
@@ -137,10 +137,13 @@ async def one_round(
     return line
 
 
-async def rolled_out(config: GrpoConfig, source: ProblemSource, judges: Judges, number: int) -> Rollouts:
+async def rolled_out(config: GrpoConfig, source: Source, judges: Judges, number: int) -> Rollouts:
     """The rewarded rollouts of a round. UserError if nothing can be learnt from any of its problems."""
     problems, unusable = usable(processes.share(source.ids(number)), source.problem, judges.inputs)
-    found = await sample(judges.engine, problems, config, judges.inputs, number, judges.scored)
+    if isinstance(source, StepSource):
+        found = await sample_critiques(problems, source, judges, number)
+    else:
+        found = await sample(judges.engine, problems, config, judges.inputs, number, judges.scored)
     own, refused = await rate(found, problems, judges)
     counts = processes.summed({"used": len(problems), "unusable": unusable, "refused": refused})
     if counts["unusable"]:
@@ -157,6 +160,8 @@ async def rolled_out(config: GrpoConfig, source: ProblemSource, judges: Judges, 
             "the servers return no token ids with their log-probabilities; start them as configs/policy/served.yaml"
             " shows"
         )
+    if isinstance(source, StepSource):
+        refuse_unread(known, number)
     return known
 
 
@@ -166,11 +171,14 @@ def in_order(ids: Sequence[str], known: Rollouts) -> Rollouts:
     return [of_problem[name] for name in ids if name in of_problem]
 
 
-async def validated(config: GrpoConfig, judges: Judges, problems: list[Problem]) -> dict[str, float]:
+async def validated(source: Source, judges: Judges, problems: list[Problem]) -> dict[str, float]:
     """Shares of the validation problems that are right, and right with every step right as far as the tasks know the
-    truth; steps and zooms per solution."""
+    truth; steps and zooms per solution. For a critic, the shares of right verdicts."""
     if not problems:
         return {}
+    if isinstance(source, StepSource):
+        return await validated_critic(source, judges)
+    config = judges.config
     own = processes.share(problems)
     asked = [
         Request(
@@ -197,8 +205,8 @@ async def validated(config: GrpoConfig, judges: Judges, problems: list[Problem])
 
 
 def load_trained(config: GrpoConfig) -> Checkpoint:
-    """The policy to train, with the zoom limits of the run."""
-    loaded = load_packed_policy(config.policy.checkpoint, training_device(config))
+    """The policy or the critic to train, with the zoom limits of the run."""
+    loaded = load_start(config)
     return Checkpoint(loaded.model, limited(loaded.inputs, config))
 
 
@@ -213,17 +221,18 @@ def limited(inputs: InputBuilder, config: GrpoConfig) -> InputBuilder:
 
 
 @asynccontextmanager
-async def opened(config: GrpoConfig, learner: Learner) -> AsyncIterator[JudgesOf]:
+async def opened(config: GrpoConfig, source: Source, learner: Learner) -> AsyncIterator[JudgesOf]:
     """A function that returns what samples and measures with the learner's current weights."""
     async with AsyncExitStack() as stack:
         scorer = await stack.enter_async_context(open_scorer([config.prm])) if config.prm else None
         engine_of = await stack.enter_async_context(served(config, learner)) if config.policy.is_served else None
-        tasks = ProblemSource(config).tasks
+        refining = config.critiques and config.critiques.policy
+        refiner = await stack.enter_async_context(open_policy(refining)) if refining else None
 
         async def judges() -> Judges:
             # A new engine in this process keeps nothing that older weights computed.
             engine = LocalPolicy(learner.checkpoint) if engine_of is None else await engine_of()
-            return Judges(engine, scorer, tasks, learner.inputs, config, learner.checkpoint)
+            return Judges(engine, scorer, source.tasks, learner.inputs, config, learner.checkpoint, refiner)
 
         yield judges
 
@@ -268,6 +277,7 @@ def save_policy(config: GrpoConfig, learner: Learner) -> Path:
         "terms": [term.reward for term in config.terms],
         "rounds": learner.round,
         "seed": config.seed,
+        **({"critiques": True} if config.critiques else {}),
     }
     dataclasses.replace(inputs.config, provenance=provenance).save(folder)
     return folder
@@ -285,7 +295,7 @@ def write_lines(folder: Path, lines: Lines) -> None:
     write_atomically(folder / METRICS, "".join(json.dumps(lines[k]) + "\n" for k in sorted(lines)))
 
 
-def finish(config: GrpoConfig, source: ProblemSource, learner: Learner, lines: Lines) -> None:
+def finish(config: GrpoConfig, source: Source, learner: Learner, lines: Lines) -> None:
     """Write the policy, the metrics and the page, and mark the run as done."""
     write_lines(config.run, lines)
     learner.save(config.run)
@@ -295,10 +305,10 @@ def finish(config: GrpoConfig, source: ProblemSource, learner: Learner, lines: L
     log.info("wrote %s", config.run / POLICY)
 
 
-async def describe(config: GrpoConfig, source: ProblemSource) -> None:
+async def describe(config: GrpoConfig, source: Source) -> None:
     """Print the config, the size of a round, and one solution with its advantages, from the first round's rollouts."""
     learner = Learner(config, load_trained(config))
-    async with opened(config, learner) as judges_of:
+    async with opened(config, source, learner) as judges_of:
         judges = await judges_of()
         known = await rolled_out(config, source, judges, 0)
     if not processes.is_main():

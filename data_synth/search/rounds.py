@@ -84,6 +84,8 @@ def problems_of(folder: Path) -> Callable[[str], Problem]:
     if not path.exists():
         raise UserError(f"{path} is missing; copy it next to {ROUNDS}, because it says where the problems come from")
     config = yaml.safe_load(path.read_text())
+    if config.get("critiques"):
+        raise UserError(f"{folder} trained a critic, and critiques are no search trees; give the run of a policy")
     if config.get("problem_file"):
         return ProblemFile(Path(config["problem_file"])).problem
     tasks = load_tasks(tuple(config["tasks"]))

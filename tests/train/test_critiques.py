@@ -16,7 +16,7 @@ import pytest
 from tests.conftest import solved
 from tests.learnt import load_trees
 from train import critic_rows
-from train.policy.critic_rows import Criticised, LabelledStep, criticised, sampled_rows, steps_of
+from train.policy.critic_rows import Criticised, criticised, sampled_rows, steps_of
 from train.policy.critic_rows_config import CriticRowsConfig
 from train.reward.checks import check
 from train.reward.config import LossConfig, PrmConfig, RowsConfig
@@ -28,6 +28,7 @@ from vlprm.model.checkpoint_config import load_checkpoint_config
 from vlprm.model.inputs import InputBuilder
 from vlprm.model.loading import load_policy
 from vlprm.policy import Continuation, Request
+from vlprm.policy.critic_reward import LabelledStep
 from vlprm.policy.critique import critique_of, critique_text, parse_critique
 from vlprm.policy.local import LocalPolicy
 from vlprm.policy.refinement import right_refinements
@@ -254,7 +255,7 @@ def test_a_critique_is_paid_for_its_verdict_and_for_what_its_correction_brings(
         assert [to_json(step) for step in before] == json.loads(wrong["steps"])[:-1]
         return brings[corrected.text]
 
-    monkeypatch.setattr("vlprm.integrations.trl_critic.right_refinements", refinements)
+    monkeypatch.setattr("vlprm.policy.critic_reward.right_refinements", refinements)
     corrections = (None, *map(parse_step, brings))
     texts = [critique_text(critique_of(INSTEAD, "reasoning", c), LAST) for c in corrections]
     texts += ["The step is right.", texts[0].replace("right", "incorrect")]

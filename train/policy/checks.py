@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import logging
 
-from train.policy.grpo_config import GrpoConfig, TermConfig
+from train.policy.grpo_config import CritiquesConfig, GrpoConfig, TermConfig
 from train.policy.processes import refuse_shards
 from train.policy.shaping import PLAIN
 from vlprm.errors import UserError
+from vlprm.policy.critic_reward import check_weights
+from vlprm.scoring.open import refuse_untaught
 
 log = logging.getLogger(__name__)
 
@@ -27,9 +29,29 @@ def check_grpo(config: GrpoConfig) -> None:
         _check_term(config, term, f"terms[{at}]")
     if config.modulate.alpha and config.prm is None:
         raise UserError("modulate lowers the steps that a reward model finds wrong; give prm, or set modulate.alpha: 0")
+    if config.critiques is not None:
+        _check_critic(config, config.critiques)
     _check_validation(config)
     if warning := plain_advice(config):
         log.warning("%s", warning)
+
+
+def _check_critic(config: GrpoConfig, asked: CritiquesConfig) -> None:
+    """UserError for what a critic has no use for."""
+    check_weights(asked.judgement, asked.refinement, asked.policy is not None)
+    of_solutions = {
+        "prm": config.prm is not None,
+        "problem_file": config.problem_file is not None,
+        "validation.problem_file": config.validation.problem_file is not None,
+        "rollouts.forks": config.rollouts.forks.at != "none",
+        "policy.server": config.policy.is_served,
+    }
+    if found := next((name for name, is_set in of_solutions.items() if is_set), ""):
+        raise UserError(f"critiques train a critic, which {found} is not made for; remove {found}, or critiques")
+    for at, term in enumerate(config.terms):
+        if term.value not in ("none", "group"):
+            raise UserError(f"terms[{at}]: a critique has no states within it; set value: group or none")
+    refuse_untaught(config.policy)
 
 
 def plain_advice(config: GrpoConfig) -> str | None:
@@ -44,6 +66,10 @@ def plain_advice(config: GrpoConfig) -> str | None:
 
 
 def _check_term(config: GrpoConfig, term: TermConfig, name: str) -> None:
+    if config.critiques is None and term.reward == "critic":
+        raise UserError(f"{name} pays critiques, and there are none; give critiques.rows")
+    if config.critiques is not None and term.reward != "critic":
+        raise UserError(f"{name}: reward: {term.reward} pays solutions, not critiques; set reward: critic")
     needs_prm = {
         f"reward: {term.reward}": term.reward == "prm",
         "by: prm": term.reward == "zoom" and term.by == "prm",

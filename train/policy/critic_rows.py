@@ -28,10 +28,11 @@ from vlprm.answers import choices_of
 from vlprm.data.dataset import LabelledPath
 from vlprm.model.inputs import InputBuilder
 from vlprm.policy import Policy
+from vlprm.policy.critic_reward import LabelledStep
 from vlprm.policy.critique import StepCritique, parse_critique, step_critiques
 from vlprm.policy.refinement import right_refinements
 from vlprm.prompts import CritiqueTemplate
-from vlprm.schema import Problem, Step, to_json
+from vlprm.schema import to_json
 from vlprm.serving.trl_turns import trl_turn, trl_turns
 
 _PROMPT = {name: TRL_FEATURES[name] for name in ("images", "prompt")}
@@ -40,15 +41,6 @@ FEATURES: dict[str, dict[str, Any]] = {
     "pairs": TRL_FEATURES,
     "prompts": {**_PROMPT, "right": Value("bool"), "problem": Value("string"), "steps": Value("string")},
 }
-
-
-@dataclass(frozen=True)
-class LabelledStep:
-    """A step to criticise, the last of `steps`, and whether its label calls it right. Those before it are right."""
-
-    problem: Problem
-    steps: tuple[Step, ...]
-    right: bool
 
 
 @dataclass(frozen=True)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
@@ -22,7 +23,7 @@ from vlprm.model.checkpoint_config import Part
 from vlprm.serving.config import ModelConfig
 from vlprm.tasks import TASKS
 
-Source = Literal["outcome", "format", "zoom", "prm", "truth"]
+Source = Literal["outcome", "format", "zoom", "prm", "truth", "critic"]
 ZoomCredit = Literal["right", "rare", "calls", "truth", "prm", "value", "likelihood"]
 
 At = Literal["none", "uniform", "entropy", "drop", "zoom"]
@@ -61,7 +62,8 @@ class TermConfig:
 
     Args:
         reward: what is paid: the outcome, the format (all steps tagged, the last an answer), zooms, the scores of the
-            reward model (prm), or the ground truth of each step, which only drawn tasks have.
+            reward model (prm), the ground truth of each step (truth), which only drawn tasks have, or what a critique
+            is worth (critic).
         paid: prm: how scores become rewards: progress, softmin, signed, ranks, or plainly step, min or mean, which a
             policy learns to exploit.
         by: zoom: what is credited: a valid zoom in a right solution (right), zooms where few solutions zoom (rare), a
@@ -97,11 +99,11 @@ class RolloutsConfig:
     """Sampling of a round.
 
     Args:
-        problems: problems per round.
-        each: solutions per problem.
+        problems: problems per round; for a critic, steps to criticise.
+        each: solutions per problem, or critiques per step.
         temperature: sampling temperature.
-        max_tokens: maximum tokens per turn.
-        per_state: rollouts from a state, for values by counts and for zooms by value.
+        max_tokens: maximum tokens per turn of a solution; a critique has the limit of the critic's template.
+        per_state: rollouts from a state, for values by counts and for zooms by value, and from a critic's correction.
         zoom_budget: zooms of a problem that are credited by value in a round, each by 2 x `per_state` rollouts.
         forks: which solutions share a prefix.
         max_zooms: maximum zooms per solution; default: the checkpoint's.
@@ -153,7 +155,8 @@ class ValidationConfig:
     """Validation during the run, and the stop of a run that exploits its reward.
 
     Args:
-        problems: problems of the split `validation`, or of `problem_file`, one solution each; 0 for no validation.
+        problems: problems of the split `validation`, or of `problem_file`, one solution each; for a critic, at least
+            this many of its rows, held out with their problems, one critique each. 0 for no validation.
         every: rounds between two validations; the policy is also measured before the first round.
         problem_file: file with your own problems; required if the run has a problem file.
         fall: stop the run if the share of right solutions has fallen by this much since the best validation while the
@@ -167,8 +170,25 @@ class ValidationConfig:
 
 
 @dataclass(frozen=True)
+class CritiquesConfig:
+    """What a critic criticises, and what its critiques are paid for.
+
+    Args:
+        rows: prompts.parquet of train.critic_rows --rows prompts.
+        judgement: weight of a right verdict.
+        refinement: weight of the share of right solutions that go on from the correction of a wrong step.
+        policy: refinement: the policy that goes on.
+    """
+
+    rows: Path
+    judgement: NonNegativeFloat = 1.0
+    refinement: NonNegativeFloat = 0.0
+    policy: ModelConfig | None = None
+
+
+@dataclass(frozen=True)
 class GrpoConfig:
-    """Improve a policy by its own rollouts, with a reward for each step.
+    """Improve a policy by its own rollouts, with a reward for each step; or a critic by its own critiques.
 
     Args:
         run: run folder to write; `policy/` in it is the trained checkpoint.
@@ -178,6 +198,7 @@ class GrpoConfig:
         split: split of the tasks.
         first: index of the first problem of each task.
         problem_file: file with your own problems, used in place of the tasks.
+        critiques: train a critic: `policy` criticises these steps, used in place of the tasks.
         rounds: number of rounds; each samples, rewards and learns.
         rollouts: sampling of a round.
         terms: terms of the advantage, which is their weighted sum.
@@ -201,6 +222,7 @@ class GrpoConfig:
     split: str = "train"
     first: NonNegativeInt = 0
     problem_file: Path | None = None
+    critiques: CritiquesConfig | None = None
     rounds: PositiveInt = 20
     rollouts: RolloutsConfig = RolloutsConfig()
     terms: tuple[TermConfig, ...] = (TermConfig(),)
@@ -215,3 +237,16 @@ class GrpoConfig:
     validation: ValidationConfig = ValidationConfig()
     dry_run: bool = False
     seed: int = 0
+
+    @property
+    def models(self) -> list[ModelConfig]:
+        """The models of the run."""
+        refining = self.critiques.policy if self.critiques else None
+        return [model for model in (self.policy, self.prm, refining) if model is not None]
+
+    def with_models(self, change: Callable[[ModelConfig], ModelConfig]) -> GrpoConfig:
+        """The config with each of its models changed."""
+        critiques = self.critiques
+        if critiques and critiques.policy:
+            critiques = replace(critiques, policy=change(critiques.policy))
+        return replace(self, policy=change(self.policy), prm=self.prm and change(self.prm), critiques=critiques)

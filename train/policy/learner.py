@@ -44,7 +44,7 @@ class Learner:
         freeze(checkpoint.model, checkpoint.inputs.family, config.freeze)
         self.trained = {name: p for name, p in checkpoint.model.named_parameters() if p.requires_grad}
         self.optimizer = torch.optim.AdamW(self.trained.values(), lr=config.learning_rate, weight_decay=0.0)
-        self.reference = load_packed_policy(config.policy.checkpoint, training_device(config))
+        self.reference = load_start(config)
         self.round = 0  # rounds that are learnt
 
     def learn(self, rollouts: Rollouts, problem: Callable[[str], Problem]) -> dict[str, float]:
@@ -142,6 +142,11 @@ class Learner:
                 state = {moment: tensors[f"{moment}/{name}"] for moment in MOMENTS}
                 self.optimizer.state[p] = {"step": tensors[f"step/{name}"].cpu(), **state}
         self.round = _round_of(path)
+
+
+def load_start(config: GrpoConfig) -> Checkpoint:
+    """The policy or the critic from which a run starts."""
+    return load_packed_policy(config.policy.checkpoint, training_device(config), config.critiques is not None)
 
 
 def training_device(config: GrpoConfig) -> str:

@@ -27,7 +27,7 @@ ONLY_LEVEL = "level"
 @dataclass(frozen=True)
 class Judges:
     """What measures a round: the policy itself, the reward model (if any), the tasks that know the truth, and the
-    policy in training, for likelihoods."""
+    policy in training, for likelihoods; for a critic, the policy that goes on from its corrections (if any)."""
 
     engine: Policy
     scorer: Scorer | None
@@ -35,6 +35,7 @@ class Judges:
     inputs: InputBuilder
     config: GrpoConfig
     checkpoint: Checkpoint | None = None
+    refiner: Policy | None = None
 
     def needs(self, reward: str, by: str) -> bool:
         """Whether a term pays this reward by this credit."""
@@ -96,7 +97,7 @@ async def evidence_of(problem: Problem, kept: Sequence[Rated], judges: Judges) -
     evidence = Evidence(
         paths, of_group, scores or nothing, truth, zooms,
         await _counts(problem, kept, of_group, judges) if judges.needs_counts else nothing,
-        known_regions(problem, judges.tasks),
+        known_regions(problem, judges.tasks), tuple(one.worth for one in kept),
     )  # fmt: skip
     return evidence, judges.scorer is not None and scores is None
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Any
 
@@ -59,12 +59,13 @@ def policy_class(backbone_class: Any) -> type[PreTrainedModel]:
     return PackedPolicy
 
 
-def load_packed_policy(name: str, device: str = "cpu") -> Checkpoint:
-    """Load a policy as `policy_class`, in evaluation mode. UserError if the folder has a reward head."""
+def load_packed_policy(name: str, device: str = "cpu", as_critic: bool = False) -> Checkpoint:
+    """Load a policy as `policy_class`, in evaluation mode. A reward model is loaded only `as_critic`, without its head;
+    else it is a UserError."""
     folder = checkpoint_folder(name)
-    head = checkpoint_config_of(folder).head
-    if head != "none":
-        raise UserError(f"{folder} is a reward model with a {head} head; give a policy, such as its backbone")
-    inputs = load_inputs(folder)
+    declared = checkpoint_config_of(folder)
+    if declared.head != "none" and not as_critic:
+        raise UserError(f"{folder} is a reward model with a {declared.head} head; give a policy, such as its backbone")
+    inputs = load_inputs(folder, None if declared.head == "none" else replace(declared, head="none"))
     loader = ClassLoader(policy_class, inputs.family, Attention(), bits=16)
     return load_checkpoint(folder, loader, device, torch.float32, inputs)

@@ -17,9 +17,12 @@ from train.policy.grpo_config import GrpoConfig, TermConfig
 from train.policy.rewards import is_formatted
 from train.policy.rounds import Rated, Rollouts, StepNumbers
 from vlprm.metrics import auroc
+from vlprm.policy.critique import RIGHT
 from vlprm.zoom.policy import REFUSALS
 
 ERRORS = 2.0  # standard errors by which validation must have fallen
+MEND = "gate it with the outcome, or train the reward model again on this run's rounds"
+MEND_CRITIC = "raise critiques.judgement, or lower learning_rate"
 SHARED = 1.2  # solutions per first step, below which a group is hardly a tree
 
 
@@ -36,6 +39,7 @@ def round_metrics(rollouts: Rollouts, terms: Sequence[TermConfig]) -> dict[str, 
         "without_answer": _mean([one.trajectory.stop != "answer" for one in paths]),
         "reward": _mean([reward_of(one, terms) for one in kept]),
         **_texts(kept),
+        **verdict_shares(paths),
         **_agreement(kept),
         **_groups(rollouts),
         **{f"excluded_{reason}": number for reason, number in sorted(excluded.items())},
@@ -62,13 +66,24 @@ def refusals(paths: Sequence[Rated]) -> Counter[str]:
     return ended + told
 
 
+def verdict_shares(paths: Sequence[Rated]) -> dict[str, float]:
+    """The shares of right verdicts among the critiques that can be read, of right steps and of wrong ones; NaN where
+    there is none. A critic that calls every step the same has 1 in one of them and 0 in the other."""
+    read = [(one.outcome, one.trajectory.answer) for one in paths if one.trajectory.about and one.outcome is not None]
+    return {
+        "right_steps_passed": _mean([outcome for outcome, said in read if (outcome == 1) == (said == RIGHT)]),
+        "wrong_steps_found": _mean([outcome for outcome, said in read if (outcome == 1) != (said == RIGHT)]),
+    }
+
+
 def _texts(kept: Sequence[Rated]) -> dict[str, float]:
     sampled = [[p for turn in one.trajectory.turns for p in turn.logprobs if p is not None] for one in kept]
+    solutions = [one.trajectory for one in kept if not one.trajectory.about]
     return {
         "length": _mean([len(of) for of in sampled]),
-        "steps": _mean([len(one.trajectory.steps) for one in kept]),
-        "zooms": _mean([sum(step.region is not None for step in one.trajectory.steps) for one in kept]),
-        "format": _mean([is_formatted(one.trajectory) for one in kept]),
+        "steps": _mean([len(one.steps) for one in solutions]),
+        "zooms": _mean([sum(step.region is not None for step in one.steps) for one in solutions]),
+        "format": _mean([is_formatted(one) for one in solutions]),
         # The mean surprise of sampled tokens estimates the entropy at the sampling temperature.
         "entropy": -_mean([p for of in sampled for p in of]),
     }
@@ -115,9 +130,9 @@ def _mean(values: Sequence[float]) -> float:
     return fmean(values) if values else math.nan
 
 
-def exploited(lines: Sequence[Mapping[str, Any]], fall: float) -> str | None:
+def exploited(lines: Sequence[Mapping[str, Any]], fall: float, mend: str = MEND) -> str | None:
     """The sentence with which a run stops, if since the best validation the share of right solutions has fallen, by
-    more than `fall` and two standard errors, while the mean reward of the rounds has risen."""
+    more than `fall` and two standard errors, while the mean reward of the rounds has risen. `mend` says what to do."""
     measured = [(at, line) for at, line in enumerate(lines) if "validation_right" in line]
     if len(measured) < 2:
         return None
@@ -133,7 +148,7 @@ def exploited(lines: Sequence[Mapping[str, Any]], fall: float) -> str | None:
     return (
         f"the reward rose from {before:.3f} to {after:.3f} while right answers in validation fell from"
         f" {high:.1%} (round {best['round']}) to {low:.1%} (round {last['round']}): the policy exploits its reward;"
-        " gate it with the outcome, or train the reward model again on this run's rounds"
+        f" {mend}"
     )
 
 

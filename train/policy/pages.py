@@ -24,7 +24,8 @@ Nats = Mapping[int, float]  # log-probability of each step
 
 
 class RoundViews(Problems):
-    """The solutions of a round, with each step's advantage and its log-probability when it was sampled and now."""
+    """The solutions of a round, or its critiques after what they are about, with each step's advantage and its
+    log-probability when it was sampled and now."""
 
     def __init__(self, rollouts: Rollouts, problem: Callable[[str], Problem], learner: Learner) -> None:
         self.rollouts, self.problem, self.learner = rollouts, problem, learner
@@ -55,6 +56,7 @@ class RoundViews(Problems):
     def _candidate(self, one: Rated, problem: Problem) -> CandidateView:
         path = one.trajectory
         before, now = ({}, {}) if one.excluded else log_probabilities(one, problem, self.learner)
+        asked = tuple(StepView(text=step.text, kind=step.kind, region=step.region) for step in path.about)
         steps = tuple(
             StepView(
                 text=step.text,
@@ -67,7 +69,7 @@ class RoundViews(Problems):
             for k, step in enumerate(path.steps)
         )
         right = None if one.outcome is None else one.outcome == 1
-        return CandidateView(steps, path.answer, right, path.stop if not one.excluded else one.excluded)
+        return CandidateView((*asked, *steps), path.answer, right, path.stop if not one.excluded else one.excluded)
 
 
 def _note(one: Rated, step: int, before: Nats, now: Nats) -> str:

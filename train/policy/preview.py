@@ -38,7 +38,7 @@ def report(rollouts: Rollouts, problem: Callable[[str], Problem], inputs: InputB
     if shown is None:
         return "\n".join([*lines, "no solution is kept"])
     made = problem(shown.trajectory.problem_id)
-    title = "One solution; under each step its advantage, under what is not trained -:"
+    title = "One of them; under each step its advantage, under what is not trained -:"
     return "\n".join([*lines, "", title, decoded(shown, made, inputs)])
 
 

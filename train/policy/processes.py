@@ -54,7 +54,7 @@ def on_own_device(model: ModelConfig) -> ModelConfig:
 
 def with_own_devices(config: GrpoConfig) -> GrpoConfig:
     """The config with the models on this process's GPU."""
-    return replace(config, policy=on_own_device(config.policy), prm=config.prm and on_own_device(config.prm))
+    return config.with_models(on_own_device)
 
 
 def share(items: Sequence[T]) -> Sequence[T]:

@@ -37,7 +37,8 @@ CREDITS = {"correct": 1.0, "redundant": 0.0, "erroneous": -1.0}
 class Evidence:
     """What is known about the paths of a problem. Per path: its outcome, and per step the reward model's `scores`, the
     `truth` (1 or 0), what the crops of `zooms` are worth by each measure that was taken, and the values of the states
-    before the end by rollouts (`counts`). `regions` are the true regions by name, where the task knows them."""
+    before the end by rollouts (`counts`). `regions` are the true regions by name, where the task knows them. `worths`:
+    the reward of each path that is a critique."""
 
     paths: tuple[Trajectory, ...]
     group: Group
@@ -46,6 +47,7 @@ class Evidence:
     zooms: Mapping[ZoomCredit, Paths]
     counts: Paths
     regions: Mapping[str, Region]
+    worths: Sequence[float | None]
 
     @property
     def outcomes(self) -> tuple[float | None, ...]:
@@ -136,10 +138,15 @@ def _credits(path: Trajectory, regions: Mapping[str, Region]) -> Steps:
     return found
 
 
+def _critic(term: TermConfig, evidence: Evidence) -> Paths:
+    return [on_last(worth, steps_of(path)) for worth, path in zip(evidence.worths, evidence.paths, strict=True)]
+
+
 SOURCES: dict[Source, Callable[[TermConfig, Evidence], Paths]] = {
     "outcome": _outcome,
     "format": _format,
     "zoom": _zoom,
     "prm": _prm,
     "truth": _truth,
+    "critic": _critic,
 }

@@ -37,7 +37,7 @@ class Rated:
 
     `outcome`: 1 (right), 0 (wrong) or None (no result). `excluded`: why it is not trained on; empty if it is. Per step:
     the `rewards` of each term, the reward model's `scores`, the ground `truth` (1 or 0), and the `advantages`; None
-    where they are unknown.
+    where they are unknown. A critique's outcome is whether its verdict is right; `worth` is its reward in [0, 1].
     """
 
     trajectory: Trajectory
@@ -47,6 +47,7 @@ class Rated:
     scores: StepNumbers | None = None
     truth: StepNumbers | None = None
     advantages: StepNumbers = ()
+    worth: float | None = None
 
 
 Rollouts = list[list[Rated]]  # one list per problem of a round
@@ -79,6 +80,18 @@ def outcome_of(problem: Problem, answer: str | None, stop: str, exclude: Exclude
     return float(bool(is_correct(answer, problem.answer, problem.answer_type))) if found == "result" else 0.0
 
 
+def in_epochs(ids: Sequence[str], start: int, size: int, seed: int) -> list[str]:
+    """`size` ids from place `start` on, each once, of endless epochs that have an order of their own."""
+    epochs: dict[int, list[str]] = {}
+    chosen = []
+    for at in range(start, start + size):
+        epoch, place = divmod(at, len(ids))
+        if epoch not in epochs:
+            epochs[epoch] = random.Random(f"{seed}/{epoch}").sample(ids, len(ids))
+        chosen.append(epochs[epoch][place])
+    return list(dict.fromkeys(chosen))
+
+
 class ProblemSource:
     """The problems of a run. Drawn tasks go on without end; a file is read in an order of its own in each epoch."""
 
@@ -95,14 +108,7 @@ class ProblemSource:
             families = list(self.tasks.values())
             ids = item_ids(families, self.config.split, start + size, self.config.first)
             return ids[start:]
-        epochs: dict[int, list[str]] = {}
-        chosen = []
-        for at in range(start, start + size):
-            epoch, place = divmod(at, len(self.file.ids))
-            if epoch not in epochs:
-                epochs[epoch] = random.Random(f"{self.config.seed}/{epoch}").sample(self.file.ids, len(self.file.ids))
-            chosen.append(epochs[epoch][place])
-        return list(dict.fromkeys(chosen))
+        return in_epochs(self.file.ids, start, size, self.config.seed)
 
     def validation(self) -> list[Problem]:
         """The problems of the validation."""

@@ -10,6 +10,7 @@ from __future__ import annotations
 import bisect
 from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
+from itertools import zip_longest
 
 from vlprm.model.inputs import InputBuilder
 from vlprm.model.packing import Segment
@@ -37,7 +38,10 @@ class SampledTurn:
 class Trajectory:
     """A solution that policy `version` sampled in `turns`; its first `given` steps are those of another solution, from
     which it forks. `answer` and `stop` are those of its `vlprm.schema.Solution`; a step that a limit cut short is in no
-    turn's `steps`, but its ids are in `ids`."""
+    turn's `steps`, but its ids are in `ids`.
+
+    A critique is a single step in a single turn, after the steps that it is `about`, of which it judges the last. Its
+    answer is its verdict."""
 
     problem_id: str
     steps: tuple[Step, ...]
@@ -46,6 +50,7 @@ class Trajectory:
     stop: str
     version: int = 0
     given: int = 0
+    about: tuple[Step, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -60,7 +65,7 @@ class Part:
 @dataclass(frozen=True)
 class Path:
     """A path of tokens after a prompt. Per id: the log-probability with which the policy sampled it (None: not
-    sampled), and the index of its step (`NO_STEP`: an observation)."""
+    sampled), and the index of its step (`NO_STEP`: an observation, or what a critique is about)."""
 
     parts: tuple[Part, ...]
     logprobs: tuple[float | None, ...]
@@ -81,10 +86,12 @@ def kept_turn(
 
 
 def path_of(trajectory: Trajectory, problem: Problem, inputs: InputBuilder) -> Path:
-    """The tokens of a trajectory after the prompt, with the observations after its turns."""
-    parts: list[Part] = []
-    logprobs: list[float | None] = []
-    of_step: list[int] = []
+    """The tokens of a trajectory after the prompt, with the observations after its turns. Those of a critique begin
+    with what it is about."""
+    parts = _read_first(trajectory, problem, inputs)
+    size = sum(len(part.segment.ids) for part in parts)
+    logprobs: list[float | None] = [None] * size
+    of_step = [NO_STEP] * size
     at = 0
     for turn in trajectory.turns:
         steps = trajectory.steps[at : at + turn.steps]
@@ -103,6 +110,15 @@ def path_of(trajectory: Trajectory, problem: Problem, inputs: InputBuilder) -> P
             logprobs += [turn.logprobs[-1] if closes else None, *[None] * (len(shown.ids) - 1)]
             of_step += [at - 1 if closes else NO_STEP, *[NO_STEP] * (len(shown.ids) - 1)]
     return Path(tuple(parts), tuple(logprobs), tuple(of_step))
+
+
+def _read_first(trajectory: Trajectory, problem: Problem, inputs: InputBuilder) -> list[Part]:
+    """The steps that a critique is about, and the question about them; nothing for a solution."""
+    if not trajectory.about:
+        return []
+    shown = inputs.asked_segments(problem, trajectory.about, inputs.config.critiques.question)
+    keys = [step.region for step in trajectory.about]
+    return [Part(segment, key) for segment, key in zip_longest(shown, keys)]
 
 
 def step_of_each_id(tokenizer: object, ids: Sequence[int], steps: Sequence[Step]) -> list[int]:

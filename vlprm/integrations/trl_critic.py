@@ -11,44 +11,39 @@
         train_dataset=load_dataset("parquet", data_files="runs/critic_prompts/prompts.parquet", split="train"),
     ).train()
 
-The rows come from `train.critic_rows --rows prompts`. RefCritic (arXiv 2507.15024) first pays the judgement alone, then
-judgement and refinement alike; Critique-RL (arXiv 2510.24320) too pays a refinement only after a right judgement. With
-a critique of one step this holds by itself: a step that is called right has no correction.
+The rows come from `train.critic_rows --rows prompts`; `vlprm.policy.critic_reward` says what a critique is worth.
+`train.grpo` pays the same (configs/policy/critic.yaml).
 """
 
 from __future__ import annotations
 
 import asyncio
-import json
 import logging
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from vlprm.data.messages import completion_text, own_images
-from vlprm.errors import UserError
 from vlprm.integrations.trl import RewardFunction, image_file, media_of
 from vlprm.model.loading import load_policy, placement
 from vlprm.policy import Policy, all_answers
+from vlprm.policy.critic_reward import (
+    COLUMNS,
+    LabelledStep,
+    check_weights,
+    labelled_step,
+    refined_share,
+    refuse_one_class,
+    refuse_other_rows,
+    worth,
+)
 from vlprm.policy.critique import StepCritique, parse_critique
 from vlprm.policy.local import LocalPolicy
-from vlprm.policy.refinement import right_refinements
 from vlprm.prompts import critique_template
-from vlprm.schema import Problem, Step, from_json
 
 log = logging.getLogger(__name__)
 
 ONE_CLASS = 64  # different prompts of one class after which a run is refused
-
-
-@dataclass(frozen=True)
-class Row:
-    """A criticised step, the last of `steps`, and whether it is right."""
-
-    problem: Problem
-    steps: tuple[Step, ...]
-    right: bool
 
 
 def critic_reward(
@@ -70,10 +65,7 @@ def critic_reward(
     refinement without a policy, or prompts of which the first 64 are all right or all wrong: a critic would learn to
     call all steps that.
     """
-    if min(judgement, refinement) < 0 or not judgement + refinement:
-        raise UserError(f"judgement {judgement:g} and refinement {refinement:g} are not weights; give one above 0")
-    if bool(refinement) != bool(policy):
-        raise UserError("a refinement needs a policy, and a policy a weight; give refinement and policy, or neither")
+    check_weights(judgement, refinement, bool(policy))
     form = critique_template(template)
     engine = LocalPolicy(load_policy(policy, *placement(device, dtype))) if policy else None
     seen: dict[str, bool] = {}
@@ -81,24 +73,20 @@ def critic_reward(
     def reward(prompts: Sequence[Any], completions: Sequence[Any], **columns: Any) -> list[float | None]:
         rows = _rows(columns, len(prompts))
         seen.update((f"{row.problem.id} {row.steps}", row.right) for row in rows)
-        _refuse_one_class(list(seen.values()))
+        if len(seen) >= ONE_CLASS:
+            refuse_one_class(list(seen.values()), f"of the first {len(seen)} steps")
         read = [parse_critique(completion_text(completion), form) for completion in completions]
-        judged = [
-            None if said is None else (said.corrected is None) == row.right
-            for said, row in zip(read, rows, strict=True)
-        ]
         refined: list[float | None] = [None] * len(rows)
         if engine is not None:
             refined = asyncio.run(_refined(engine, rows, read, samples))
         found = [
-            None if right is None else value(right, row.right, helped, judgement, refinement)
-            for right, row, helped in zip(judged, rows, refined, strict=True)
+            worth(said, row.right, helped, judgement, refinement)
+            for said, row, helped in zip(read, rows, refined, strict=True)
         ]
         if None in found:
-            unread = judged.count(None)
             log.warning(
                 "%d of %d critiques have no reward: %d cannot be read, the others' refinements have no answer",
-                found.count(None), len(found), unread,
+                found.count(None), len(found), read.count(None),
             )  # fmt: skip
         return found
 
@@ -106,51 +94,19 @@ def critic_reward(
     return reward
 
 
-def value(
-    judged: bool, step_is_right: bool, refined: float | None, judgement: float, refinement: float
-) -> float | None:
-    """The reward of a critique that judged a step rightly or not, and from whose correction this share of solutions is
-    right (None: unknown)."""
-    if step_is_right or not refinement:
-        return float(judged)
-    if not judged:  # a wrong step that is called right
-        return 0.0
-    return None if refined is None else (judgement + refinement * refined) / (judgement + refinement)
-
-
 async def _refined(
-    engine: Policy, rows: Sequence[Row], critiques: Sequence[StepCritique | None], samples: int
+    engine: Policy, rows: Sequence[LabelledStep], critiques: Sequence[StepCritique | None], samples: int
 ) -> list[float | None]:
     return await all_answers(
-        _helped(engine, row, said, samples, f"{row.problem.id}/{k}")
+        refined_share(engine, row, said, samples, f"{row.problem.id}/{k}")
         for k, (row, said) in enumerate(zip(rows, critiques, strict=True))
     )
 
 
-async def _helped(engine: Policy, row: Row, said: StepCritique | None, samples: int, key: str) -> float | None:
-    """The share of right solutions that go on from the correction of a wrong step; None if none has an answer."""
-    if row.right or said is None or said.corrected is None:
-        return None
-    return await right_refinements(engine, row.problem, row.steps[:-1], said.corrected, samples, key, seed=0)
-
-
-def _rows(columns: dict[str, Any], count: int) -> list[Row]:
-    if missing := [name for name in ("right", "problem", "steps") if columns.get(name) is None]:
-        raise UserError(f"the dataset lacks {', '.join(missing)}; make it with train.critic_rows --rows prompts")
+def _rows(columns: dict[str, Any], count: int) -> list[LabelledStep]:
+    refuse_other_rows([name for name in COLUMNS if columns.get(name) is not None], "the dataset")
     media = media_of(columns, count)
-    return [_row(*row) for row in zip(columns["right"], columns["problem"], columns["steps"], media, strict=True)]
-
-
-def _row(right: bool, problem: str, steps: str, media: dict[str, Any]) -> Row:
-    known = json.loads(problem)
-    images = tuple(map(image_file, own_images(media)[: known.pop("images")]))
-    return Row(Problem(**known, images=images), tuple(from_json(Step, one) for one in json.loads(steps)), right)
-
-
-def _refuse_one_class(right: Sequence[bool]) -> None:
-    if len(right) >= ONE_CLASS and len(set(right)) == 1:
-        said = "right" if right[0] else "wrong"
-        raise UserError(
-            f"all of the first {len(right)} steps are {said}, so the critic would learn to call every step {said}; mix"
-            " right and wrong ones, as train.critic_rows --rows prompts does"
-        )
+    return [
+        labelled_step(right, problem, steps, map(image_file, own_images(of_row)))
+        for right, problem, steps, of_row in zip(*(columns[name] for name in COLUMNS), media, strict=True)
+    ]

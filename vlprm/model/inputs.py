@@ -188,12 +188,14 @@ class InputBuilder:
     def asked_row(self, problem: Problem, steps: Sequence[Step], asked: str, begun: tuple[int, ...] = ()) -> PackedRow:
         """The sequence of a problem, its steps, the question `asked` in a user turn (none if it is empty), and the ids
         with which the answer has `begun`."""
-        nodes = self._unscored(problem, steps, range(-1, len(steps) - 1))
-        if asked:
-            nodes.append(Node(self._question(asked), len(nodes) - 1))
+        nodes = self._asked_nodes(problem, steps, asked)
         if begun:
             nodes.append(Node(Segment(begun, (False,) * len(begun)), len(nodes) - 1))
         return lay_out(nodes, self.positions)
+
+    def asked_segments(self, problem: Problem, steps: Sequence[Step], asked: str) -> list[Segment]:
+        """The segments of `asked_row` after the prompt: one per step, and the question, if there is one."""
+        return [node.segment for node in self._asked_nodes(problem, steps, asked)[1:]]
 
     def begun_row(self, problem: Problem, steps: Sequence[Step]) -> PackedRow:
         """The sequence of a problem and steps, with the separator that begins the next step."""
@@ -245,6 +247,10 @@ class InputBuilder:
             after = steps[parent] if parent >= 0 else None
             nodes.append(Node(self.step(problem, step, after), parent + 1, k))
         return nodes
+
+    def _asked_nodes(self, problem: Problem, steps: Sequence[Step], asked: str) -> list[Node]:
+        nodes = self._unscored(problem, steps, range(-1, len(steps) - 1))
+        return [*nodes, Node(self._question(asked), len(nodes) - 1)] if asked else nodes
 
     def batch(self, rows: Sequence[PackedRow], side: str = "right") -> dict[str, Tensor]:
         """The padded batch of rows, by the names of the backbone's arguments."""

@@ -72,8 +72,8 @@ async def open_scorer(models: Sequence[ModelConfig], scorer: ScorerConfig = Scor
 async def open_critic(model: ModelConfig) -> AsyncIterator[Policy]:
     """Open a model that writes critiques: a reward model that learnt it, or a policy, which is asked as it is.
     UserError if it never learnt to."""
+    refuse_untaught(model)
     declared = _declared(model)
-    _refuse_untaught(model, declared)
     if model.is_served or declared.head == "none":
         async with open_policy(model) as engine:
             yield engine
@@ -85,8 +85,9 @@ def _declared(model: ModelConfig) -> CheckpointConfig:
     return checkpoint_config_of(checkpoint_folder(model.checkpoint, weights=False))
 
 
-def _refuse_untaught(model: ModelConfig, declared: CheckpointConfig) -> None:
+def refuse_untaught(model: ModelConfig) -> None:
     """UserError if the model never learnt to write critiques. A model that follows instructions is asked in words."""
+    declared = _declared(model)
     follows = declared.head == "none" and declared.prompt_template != "plain@1"
     if not declared.provenance.get("critiques", follows):
         raise UserError(

@@ -77,7 +77,9 @@ ROUND_MEASURES = {
     "all_steps_right": "right with every step right",
     "validation_right": "right answers in validation",
     "validation_all_right": "there, with every step right",
-    "reward": "mean reward of a solution",
+    "right_steps_passed": "right steps that critiques pass",
+    "wrong_steps_found": "wrong steps that critiques find",
+    "reward": "mean reward of a solution or critique",
     "prm_score": "mean score of the reward model",
     "prm_less_truth": "its score less the truth",
     "prm_auroc": "AUROC against the truth of steps",
@@ -93,6 +95,7 @@ ROUND_MEASURES = {
 # Curves of a page, each with its title and up to three measures.
 ROUND_CHARTS = {
     "truth": ("Right answers", ("validation_right", "right", "validation_all_right")),
+    "verdicts": ("Verdicts", ("wrong_steps_found", "right_steps_passed")),
     "reward": ("Reward", ("reward",)),
     "gap": ("The reward model and the truth", ("prm_less_truth", "prm_auroc", "prm_outcome_auroc")),
     "length": ("Length", ("length",)),
