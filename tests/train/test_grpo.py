@@ -45,7 +45,11 @@ from vlprm.serving.config import ModelConfig
 from vlprm.tasks import load_tasks
 
 ROOT = Path(__file__).parents[2]
-RECIPES = sorted(p.stem for p in (ROOT / "configs/policy").glob("*.yaml") if "-m train.grpo" in p.read_text())
+RECIPES = sorted(
+    path.stem
+    for path in (ROOT / "configs/policy").glob("*.yaml")
+    if "-m train.grpo" in (text := path.read_text()) and "critiques:" not in text  # tests/train/test_grpo_critic.py
+)
 ROLLOUTS = RolloutsConfig(problems=2, each=4, max_tokens=60, per_state=2)
 NO_VALIDATION = ValidationConfig(problems=0)
 

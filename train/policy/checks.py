@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 
-from train.policy.grpo_config import CritiquesConfig, GrpoConfig, TermConfig
+from train.policy.grpo_config import CritiquesConfig, ExcludeConfig, GrpoConfig, TermConfig
 from train.policy.processes import refuse_shards
 from train.policy.shaping import PLAIN
 from vlprm.errors import UserError
@@ -44,6 +44,7 @@ def _check_critic(config: GrpoConfig, asked: CritiquesConfig) -> None:
         "problem_file": config.problem_file is not None,
         "validation.problem_file": config.validation.problem_file is not None,
         "rollouts.forks": config.rollouts.forks.at != "none",
+        "exclude": config.exclude != ExcludeConfig(),
         "policy.server": config.policy.is_served,
     }
     if found := next((name for name, is_set in of_solutions.items() if is_set), ""):

@@ -21,7 +21,7 @@ class CriticRowsConfig:
         run: run folder to write; the rows are its kept.parquet, pairs.parquet or prompts.parquet.
         rows: critiques that agree with the labels, in TRL's prompt-completion format (kept); a critique that agrees
             with one that does not, in TRL's preference format (pairs); or the questions alone, with the columns that
-            vlprm.integrations.trl.critic_reward reads (prompts).
+            train.grpo and vlprm.integrations.trl_critic read (prompts).
         samples: critiques sampled of each step.
         temperature: sampling temperature.
         solutions: maximum number of solutions per problem.

@@ -168,6 +168,6 @@ async def validated_critic(source: StepSource, judges: Judges) -> dict[str, floa
     own = await all_answers(_criticised(step, 1, "validation", by_judgement, 0) for step in asked)
     found = [of[0] for of in processes.of_all(own)]
     read = [one.outcome for one in found if one.outcome is not None]
-    shares = {"right": sum(read) / max(len(read), 1), **verdict_shares(found)}
+    shares = {"right": sum(read) / len(read) if read else math.nan, **verdict_shares(found)}
     known = {f"validation_{name}": value for name, value in shares.items() if not math.isnan(value)}
     return {"validation_problems": len(read), **known}
