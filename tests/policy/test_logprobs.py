@@ -196,6 +196,20 @@ def test_a_server_gives_ids_with_log_probabilities(
     assert not {"logprobs", "return_token_ids"} & set(server.asked[-1])
 
 
+@pytest.mark.parametrize("question", ["", "Is it right?"])
+def test_a_server_gives_ids_of_critiques(
+    server: StandIn, inputs: InputBuilder, problems: list[Problem], question: str
+) -> None:
+    """Only if it read the steps and the question as they are trained."""
+    steps = (parse_step("[reasoning] 1 + 1 = 3"),)
+    request = Request(problems[0], steps, 1, "k", 0, logprobs=True, asked=question)
+    read = len(inputs.asked_row(problems[0], steps, question).ids)
+    fields = {"token_ids": [5], "logprobs": {"content": [{"logprob": -1.0}]}}
+    for more, expected in ((0, (5,)), (1, ())):
+        server.reply = lambda body, more=more: with_tokens(completion("right"), read + more, **fields)
+        assert served(server, inputs, request).ids == expected
+
+
 def test_ids_after_others_than_the_sampled_ones_are_not_taken(
     server: StandIn, inputs: InputBuilder, problems: list[Problem]
 ) -> None:

@@ -45,7 +45,6 @@ def _check_critic(config: GrpoConfig, asked: CritiquesConfig) -> None:
         "validation.problem_file": config.validation.problem_file is not None,
         "rollouts.forks": config.rollouts.forks.at != "none",
         "exclude": config.exclude != ExcludeConfig(),
-        "policy.server": config.policy.is_served,
     }
     if found := next((name for name, is_set in of_solutions.items() if is_set), ""):
         raise UserError(f"critiques train a critic, which {found} is not made for; remove {found}, or critiques")

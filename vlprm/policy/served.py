@@ -133,7 +133,10 @@ class ServedPolicy:
         return len(self.inputs.asked_row(request.problem, request.steps, request.asked or "").ids)
 
     def _continues_sampled_ids(self, request: Request, read: int | None) -> bool:
-        """Whether the server read the ids that were sampled before, and not others with the same text."""
+        """Whether the server read the ids that were sampled before, and not others with the same text; for the answer
+        to a question, those of the steps and the question."""
+        if request.asked is not None:
+            return read == self._prompt_tokens(request) and self.inputs.served_alike(request.steps)
         turns = [(turn.steps, turn.ids) for turn in request.sampled]
         sampled = self.inputs.sampled_row(request.problem, request.steps, turns).ids
         return read == len(sampled) and sampled == self.inputs.row(request.problem, request.steps).ids
