@@ -36,6 +36,8 @@ def policy_class(backbone_class: Any) -> type[PreTrainedModel]:
     class PackedPolicy(backbone_class):  # type: ignore[misc]
         # The Trainer then counts a global batch's tokens and leaves normalisation to the loss.
         accepts_loss_kwargs = True
+        # The step head of a critic, which is left out.
+        _keys_to_ignore_on_load_unexpected = (*(backbone_class._keys_to_ignore_on_load_unexpected or ()), r"^score\.")
 
         def forward(
             self,
