@@ -1,4 +1,4 @@
-"""The rollouts of a critic in training: several critiques of one labelled step, and what each is worth.
+"""The rollouts of a critic in training: several critiques of each labelled step, and what each critique is worth.
 
 A group is the critiques of one step. They share the problem, the steps up to that one and the question, which the
 critic reads and did not sample, so a group is one packed tree like that of a problem's solutions.
@@ -161,8 +161,8 @@ def refuse_unread(known: Rollouts, round_number: int) -> None:
 
 
 async def validated_critic(source: StepSource, judges: Judges) -> dict[str, float]:
-    """Of one critique of each held-out step: the number that can be read, and among these the share of right verdicts,
-    of all steps, right ones and wrong ones."""
+    """Measures of one critique of each held-out step: how many can be read, and the share of right verdicts among them,
+    also for right steps alone and for wrong steps alone."""
     by_judgement = replace(judges, refiner=None)  # only the verdict is looked at
     asked = map(source.step, processes.share(source.held_out))
     own = await all_answers(_criticised(step, 1, "validation", by_judgement, 0) for step in asked)

@@ -67,8 +67,8 @@ def refusals(paths: Sequence[Rated]) -> Counter[str]:
 
 
 def verdict_shares(paths: Sequence[Rated]) -> dict[str, float]:
-    """The shares of right verdicts among the critiques that can be read, of right steps and of wrong ones; NaN where
-    there is none. A critic that calls every step the same has 1 in one of them and 0 in the other."""
+    """The share of right verdicts among the critiques that can be read, for right steps and for wrong steps; NaN where
+    there is none. A critic that calls every step right has 1 and 0."""
     read = [(one.outcome, one.trajectory.answer) for one in paths if one.trajectory.about and one.outcome is not None]
     return {
         "right_steps_passed": _mean([outcome for outcome, said in read if (outcome == 1) == (said == RIGHT)]),
