@@ -211,7 +211,27 @@ def test_a_critique_that_cannot_be_read_moves_nothing(config: GrpoConfig, learne
     measured = round_metrics([group], TERMS)
     assert (measured["excluded_unread"], measured["kept"], measured["right"]) == (1, 2, 0.5)
     assert measured["right_steps_passed"] == 0.5
-    assert not {"wrong_steps_found", "format", "steps", "zooms"} & measured.keys()
+    assert not {"wrong_steps_found", "steps", "zooms"} & measured.keys()
+
+
+def test_a_format_is_paid_apart_from_the_verdict(config: GrpoConfig, learner: Learner) -> None:
+    """What cannot be read, or does not end, then has a pull of its own; it is still no wrong verdict."""
+    config = dataclasses.replace(config, terms=(*TERMS, TermConfig(reward="format", weight=0.5)))
+    judges, step = judges_of(config, learner), steps_by_label(source_of(config))[True]
+    right, wrong = texts_of(learner.inputs)
+    group = rated_group(step, (right, wrong, UNREADABLE, UNREADABLE), judges)
+    assert [one.excluded for one in group] == [""] * 4
+    assert [one.outcome for one in group] == [1.0, 0.0, None, None]
+    assert [one.rewards for one in group] == [((1.0,), (1.0,)), ((0.0,), (1.0,)), *[(None, (0.0,))] * 2]
+    assert [one.advantages for one in group] == [(0.5 + 0.25,), (-0.5 + 0.25,), (-0.25,), (-0.25,)]
+    measured = round_metrics([group], config.terms)
+    assert (measured["right"], measured["format"]) == (0.5, 0.5)
+    cut, failed = (
+        asyncio.run(rated_critique(step, dataclasses.replace(written(learner.inputs, right), **of), "k", judges, 0))
+        for of in ({"ended": False}, {"failure": "timeout"})
+    )
+    assert (cut.trajectory.stop, cut.trajectory.answer, cut.excluded) == ("length", None, "")
+    assert failed.excluded == "timeout"
 
 
 @pytest.mark.parametrize("right", [True, False])
@@ -382,6 +402,7 @@ def test_a_round_without_a_readable_critique_stops_the_run(rows: Path, backbone:
     ("changes", "said"),
     [
         ({"terms": (TermConfig(),)}, r"terms\[0\]: reward: outcome pays solutions, not critiques; set reward: critic"),
+        ({"terms": (TermConfig(reward="format"),)}, "terms pay no verdict, so a critic learns nothing; add one with"),
         ({"critiques": None}, r"terms\[0\] pays critiques, and there are none; give critiques\.rows"),
         ({"terms": (TermConfig(reward="critic", value="leaves"),)}, "set value: group or none"),
         ({"prm": ModelConfig("runs/prm")}, "which prm is not made for; remove prm, or critiques"),

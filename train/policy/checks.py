@@ -38,6 +38,8 @@ def check_grpo(config: GrpoConfig) -> None:
 
 def _check_critic(config: GrpoConfig, asked: CritiquesConfig) -> None:
     """UserError for what a critic has no use for."""
+    if all(term.reward != "critic" for term in config.terms):
+        raise UserError("terms pay no verdict, so a critic learns nothing; add one with reward: critic")
     check_weights(asked.judgement, asked.refinement, asked.policy is not None)
     of_solutions = {
         "prm": config.prm is not None,
@@ -68,7 +70,7 @@ def plain_advice(config: GrpoConfig) -> str | None:
 def _check_term(config: GrpoConfig, term: TermConfig, name: str) -> None:
     if config.critiques is None and term.reward == "critic":
         raise UserError(f"{name} pays critiques, and there are none; give critiques.rows")
-    if config.critiques is not None and term.reward != "critic":
+    if config.critiques is not None and term.reward not in ("critic", "format"):
         raise UserError(f"{name}: reward: {term.reward} pays solutions, not critiques; set reward: critic")
     needs_prm = {
         f"reward: {term.reward}": term.reward == "prm",

@@ -123,8 +123,8 @@ async def _criticised(step: LabelledStep, n: int, prefix: str, judges: Judges, v
 
 
 async def rated_critique(step: LabelledStep, written: Continuation, key: str, judges: Judges, version: int) -> Rated:
-    """A critique with its outcome, whether its verdict is right, and its worth; or why it has none. A critique without
-    a worth is left out, so it moves neither the weights nor its group's mean."""
+    """A critique with its outcome, whether its verdict is right, and its worth. A critique without a worth is left out,
+    so it moves neither the weights nor its group's mean, unless a term pays its format."""
     asked, rollouts = judges.config.critiques, judges.config.rollouts
     assert asked is not None
     said = None if written.incomplete else parse_critique(written.text, judges.inputs.config.critiques)
@@ -138,9 +138,9 @@ async def rated_critique(step: LabelledStep, written: Continuation, key: str, ju
         version,
         about=step.steps,
     )
-    if said is None:
-        return Rated(path, None, written.incomplete or UNREAD)
-    outcome = float(is_judged_right(said, step.right))
+    if written.failure:
+        return Rated(path, None, written.failure)
+    outcome = None if said is None else float(is_judged_right(said, step.right))
     if not has_ids:
         return Rated(path, outcome, NO_IDS)
     refined = None
@@ -148,7 +148,9 @@ async def rated_critique(step: LabelledStep, written: Continuation, key: str, ju
         seed, tokens = judges.config.seed, rollouts.max_tokens
         refined = await refined_share(judges.refiner, step, said, rollouts.per_state, key, seed, tokens)
     found = worth(said, step.right, refined, asked.judgement, asked.refinement)
-    return Rated(path, outcome, NO_REFINEMENT if found is None else "", worth=found)
+    if found is not None or any(term.reward == "format" for term in judges.config.terms):
+        return Rated(path, outcome, worth=found)
+    return Rated(path, outcome, written.incomplete or (UNREAD if said is None else NO_REFINEMENT))
 
 
 def refuse_unread(known: Rollouts, round_number: int) -> None:

@@ -61,9 +61,9 @@ class TermConfig:
     """One term of the advantage (docs/policy.md has the formula).
 
     Args:
-        reward: what is paid: the outcome, the format (all steps tagged, the last an answer), zooms, the scores of the
-            reward model (prm), the ground truth of each step (truth), which only drawn tasks have, or what a critique
-            is worth (critic).
+        reward: what is paid: the outcome, the format (all steps tagged, the last an answer; a critique that can be
+            read), zooms, the scores of the reward model (prm), the ground truth of each step (truth), which only drawn
+            tasks have, or what a critique is worth (critic).
         paid: prm: how scores become rewards: progress, softmin, signed, ranks, or plainly step, min or mean, which a
             policy learns to exploit.
         by: zoom: what is credited: a valid zoom in a right solution (right), zooms where few solutions zoom (rare), a

@@ -83,7 +83,7 @@ def _texts(kept: Sequence[Rated]) -> dict[str, float]:
         "length": _mean([len(of) for of in sampled]),
         "steps": _mean([len(one.steps) for one in solutions]),
         "zooms": _mean([sum(step.region is not None for step in one.steps) for one in solutions]),
-        "format": _mean([is_formatted(one) for one in solutions]),
+        "format": _mean([is_formatted(one.trajectory) for one in kept]),
         # The mean surprise of sampled tokens estimates the entropy at the sampling temperature.
         "entropy": -_mean([p for of in sampled for p in of]),
     }

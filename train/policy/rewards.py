@@ -94,7 +94,9 @@ def _format(term: TermConfig, evidence: Evidence) -> Paths:
 
 
 def is_formatted(path: Trajectory) -> bool:
-    """Whether each step has a tag and the last is an answer."""
+    """Whether each step has a tag and the last is an answer; of a critique, whether it can be read."""
+    if path.about:
+        return path.answer is not None
     kinds = [step.kind for step in path.steps]
     return kinds[-1:] == ["answer"] and "other" not in kinds
 
