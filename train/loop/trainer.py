@@ -110,6 +110,7 @@ def training_arguments(config: PrmConfig | SftConfig | DpoConfig, steps: int, **
         # some families have layers whose output is not used.
         ddp_find_unused_parameters=True,
         bf16=config.bfloat16,
+        use_cpu=config.bfloat16 and not torch.accelerator.is_available(),  # the Trainer would refuse bfloat16 there
         learning_rate=config.learning_rate,
         lr_scheduler_type=config.schedule,
         warmup_steps=config.warmup,  # below 1: a share of all steps
