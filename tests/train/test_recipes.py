@@ -23,7 +23,10 @@ from tests.conftest import solved
 from tests.teacher import TeacherEngine
 from tests.tiny_backbones import BACKBONES, QWEN_TOWER, mrope, qwen2_processor, write_qwen
 from train import prm
-from train.reward.config import PrmConfig
+from train.reward.batches import model_inputs
+from train.reward.config import LossConfig, PrmConfig, RowsConfig
+from train.reward.losses import training_loss
+from train.reward.planning import split_rows
 from vlprm.data.dataset import read_rows, write_dataset
 from vlprm.model.attention import Attention
 from vlprm.model.loading import Checkpoint, part_of
@@ -42,28 +45,34 @@ RECIPES = [
 ]
 STEPS = 3  # of the optimizer: warm-up leaves the first without effect, and a new head is all that the second moves
 
+# Sizes; a further output, which the scores show; and what the rule of these labels or the kind of loss implies.
+UNSEEN = {
+    *("batch_tokens", "longest", "over_long", "max_paths_per_tree"),
+    "concentration",
+    *("threshold", "error_kinds", "after_first_error"),
+}
+
 
 @pytest.fixture(scope="module")
 def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with four datasets: labels that a judge with reasons helped to make, their counts alone, the labels of a
-    further problem, and steps in TRL's format."""
+    """A folder with four datasets: labels that a judge with reasons helped to make, of a problem that is always solved
+    and two that are not; by their counts alone; of one of them again and a fourth; and steps in TRL's format."""
     folder = tmp_path_factory.mktemp("recipes")
     open_run(folder / "trees", "", 0)
     records = Records(folder / "trees" / TREES)
-    for at, task in enumerate(("chart", "count_grid", "count_grid")):
-        problem = TASKS[task].problem("train", at + at // 2)
-        tree = asyncio.run(search(problem, TeacherEngine(0.1), TreeSearchConfig(searches=2), seed=1))
+    for at, (task, number) in enumerate((("chart", 3), ("chart", 2), ("count_grid", 1), ("chart", 1))):
+        problem = TASKS[task].problem("train", number)
+        tree = asyncio.run(search(problem, TeacherEngine(0.1), TreeSearchConfig(estimator="flat"), seed=1))
         records.append([tree_record(at, Searched(problem, tree), folder / "trees" / IMAGES)])
     finish(records)
     judge.main(JudgeConfig(folder / "trees", folder / "judge", error_rate=0.0))
     give_reasons(folder / "judge" / JUDGEMENTS)
-    label.main(LabelConfig(folder / "trees", folder / "labels", (folder / "judge",)))
-    dataset = folder / "labels/dataset.parquet"
-    fuse.main(FuseConfig(dataset, folder / "counts.parquet", "mc"))
-    rows = read_rows(dataset)
-    assert len(rows) == 3
-    write_dataset(folder / "labels.parquet", rows[:2])
-    write_dataset(folder / "more.parquet", rows[2:])
+    label.main(LabelConfig(folder / "trees", folder / "labels", (folder / "judge",), keep_unmixed=True))
+    rows = read_rows(folder / "labels/dataset.parquet")
+    write_dataset(folder / "labels.parquet", rows[:3])
+    again = {**rows[0], "id": "again", "prompt": rows[0]["prompt"].replace(" ", "  ", 1)}
+    write_dataset(folder / "more.parquet", [again, rows[3]])
+    fuse.main(FuseConfig(folder / "labels.parquet", folder / "counts.parquet", "mc"))
     steps = {"prompt": "How many?", "completions": ["There are two.", "So 3."], "labels": [True, False]}
     (folder / "steps.jsonl").write_text(f"{json.dumps(steps)}\n" * 2)
     return folder
@@ -92,18 +101,15 @@ def backbones(tmp_path_factory: pytest.TempPathFactory, problems: list[Problem],
     return {"Qwen": qwen, "OpenGVLab": internvl, "builtin": backbone, "runs": backbone}
 
 
-@pytest.mark.parametrize("recipe", RECIPES, ids=lambda path: f"{path.parent.stem}/{path.stem}")
-def test_a_recipe_trains_the_parts_that_it_names(
-    recipe: Path, data: Path, backbones: dict[str, Path], tmp_path: Path
-) -> None:
-    """What is replaced: files, sizes, backbones that are not here, and kernels of a GPU."""
+def smaller(recipe: Path, data: Path, backbones: dict[str, Path], folder: Path) -> PrmConfig:
+    """The config of a recipe, without what is not here: files, sizes, real backbones, and kernels of a GPU."""
     asked = parse(PrmConfig, ["--config", str(recipe)])
     names = {"mc.parquet": "counts.parquet", "steps.jsonl": "steps.jsonl"}
-    config = dataclasses.replace(
+    return dataclasses.replace(
         asked,
         dataset=data / names.get(asked.dataset.name, "labels.parquet"),
         also={str(data / "more.parquet"): passes for passes in [*asked.also.values()][-1:]},
-        run=tmp_path / "run",
+        run=folder / "run",
         backbone=str(backbones[asked.backbone.partition("/")[0]]),
         attention=Attention(),
         epochs=STEPS,
@@ -112,6 +118,13 @@ def test_a_recipe_trains_the_parts_that_it_names(
         held_out=0.0,
         workers=0,
     )
+
+
+@pytest.mark.parametrize("recipe", RECIPES, ids=lambda path: f"{path.parent.stem}/{path.stem}")
+def test_a_recipe_trains_the_parts_that_it_names(
+    recipe: Path, data: Path, backbones: dict[str, Path], tmp_path: Path
+) -> None:
+    config = smaller(recipe, data, backbones, tmp_path)
     prm.main(config)
     logged = [json.loads(line) for line in (config.run / "metrics.jsonl").read_text().splitlines()]
     losses = [line["loss"] for line in logged if "loss" in line]
@@ -120,12 +133,14 @@ def test_a_recipe_trains_the_parts_that_it_names(
     made, start = load_reward_model(config.run), prm.new_model(dataclasses.replace(config, bits=16))
     assert moved(made, start) == trained_parts(config)
     assert made.config == dataclasses.replace(
-        start.config, aggregation=asked.aggregation, provenance=made.config.provenance
+        start.config, aggregation=config.aggregation, provenance=made.config.provenance
     )
     problem = TASKS["chart"].problem("test", 0)
     (scores,) = score_steps(made, [(problem, solved(problem))])
     assert all(found is not None and 0 <= found.correct <= 1 for found in scores)
-    assert {found.value is not None for found in scores if found} == {"value" in asked.loss.extra_outputs}
+    same = first_loss(config, made)
+    assert [name for name, without in options(config).items() if first_loss(without, made) == same] == []
+    assert {found.value is not None for found in scores if found} == {"value" in config.loss.extra_outputs}
 
 
 def moved(made: Checkpoint, start: Checkpoint) -> set[str]:
@@ -139,3 +154,24 @@ def trained_parts(config: PrmConfig) -> set[str]:
     """The parts that a recipe trains."""
     parts = {"text"} if config.lora_rank else {"vision", "projector", "text"} - {*config.freeze}
     return parts | ({"head"} if config.head == "step" and config.loss.reads_labels else set())
+
+
+def options(config: PrmConfig) -> dict[str, PrmConfig]:
+    """Each option of the rows and the loss, with the config without it."""
+    found = {}
+    for part, plain in (("rows", RowsConfig()), ("loss", LossConfig())):
+        asked = getattr(config, part)
+        for name in (field.name for field in dataclasses.fields(asked)):
+            if name not in UNSEEN and getattr(asked, name) != getattr(plain, name):
+                without = dataclasses.replace(asked, **{name: getattr(plain, name)})
+                found[name] = dataclasses.replace(config, **{part: without})
+    return found
+
+
+def first_loss(config: PrmConfig, checkpoint: Checkpoint) -> float:
+    """The loss of the first batch."""
+    train, _ = split_rows(config, checkpoint.inputs)
+    batch = train.collate([train[0]])
+    with torch.no_grad():
+        outputs = checkpoint.model(**model_inputs(batch))
+        return float(training_loss(outputs, batch, batch["totals"], config.loss))
