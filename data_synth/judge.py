@@ -1,9 +1,9 @@
 """Judge the steps of search trees.
 
-    python -m data_synth.judge --config configs/demo/judge.yaml      the tasks' oracle, with a declared error rate
-    python -m data_synth.judge --config configs/server/judge.yaml    a served vision-language model
-    python -m data_synth.judge --config configs/synthesis/check.yaml a checker, which needs no model
-    python -m data_synth.judge --config configs/server/ask.yaml      a model that reads the image again
+    python -m data_synth.judge --config configs/demo/judge.yaml       the tasks' oracle, with a declared error rate
+    python -m data_synth.judge --config configs/server/judge.yaml     a served vision-language model
+    python -m data_synth.judge --config configs/synthesis/check.yaml  a checker, which needs no model
+    python -m data_synth.judge --config configs/server/ask.yaml       a model that reads the image again
 
 Writes `judgements.jsonl`, one record per tree: `verdicts` has a verdict or null (no result, or not asked) per node,
 `solutions` the leaves of the judged solutions, `failures` the number of judgements without result by cause. The same

@@ -1,8 +1,6 @@
 """What the README says can be done works."""
 
 import re
-import shlex
-from importlib import import_module
 from pathlib import Path
 from typing import get_type_hints
 
@@ -17,7 +15,6 @@ from train.policy.lessons import refuse_unknown_concepts
 from vlprm.model.checkpoint_config import CheckpointConfig
 from vlprm.model.loading import load_policy
 from vlprm.model.reward_loading import load_reward_model, save_reward_model
-from vlprm.runs import cli
 from vlprm.runs.config import parse
 
 ROOT = Path(__file__).parents[2]
@@ -45,13 +42,6 @@ def test_the_lines_of_python_solve_and_score_an_image(
     )
     exec(compile(with_a_reward_model, "README.md", "exec"), {})
     assert len(yaml.safe_load(capsys.readouterr().out)) == 2
-
-
-@pytest.mark.parametrize("line", re.findall(r"^vlprm .*", README, re.MULTILINE))
-def test_the_commands_have_such_flags_and_recipes(line: str) -> None:
-    _, name, *words = shlex.split(line)
-    module, _, config = cli.COMMANDS[name].config.partition(":")
-    parse(getattr(import_module(module), config), words)
 
 
 def test_paths_that_are_named_exist() -> None:
