@@ -2,7 +2,8 @@
 
 {"id": "1", "question": "Which sign?", "options": ["stop", "yield"], "answer": "A", "image": "1.png", "place": "city"}
 
-python -m eval.run --policy builtin/policy --benchmarks '[{name: docs.examples.signs, data: FOLDER}]' --methods '[self_consistency]' --run RUN
+python -m eval.run --policy builtin/policy --benchmarks '[{name: docs.examples.signs, data: FOLDER}]' \\
+        --methods '[self_consistency]' --run RUN
 python -m eval.report --tasks '[docs.examples.signs]' --run RUN
 """
 

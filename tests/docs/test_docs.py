@@ -4,11 +4,8 @@ import dataclasses
 import json
 import os
 import re
-import runpy
 import shlex
 import shutil
-import sys
-from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import pytest
@@ -19,54 +16,16 @@ from eval.runs.config import RunConfig, SolveConfig
 from eval.solve import main as solve
 from eval.tables.config import CompareConfig
 from tests.backbone_table import table
+from tests.docs.pages import ROOT, Run, commands_of, smaller
 from tests.pair_benchmarks.rows import vl_row, write_vl
 from train.reward.card import alone
 from vlprm.data.dataset import read_rows
 from vlprm.model.checkpoint_config import FILE_NAME, CheckpointConfig, load_checkpoint_config
 from vlprm.model.families import FAMILIES
 from vlprm.model.loading import load_inputs
-from vlprm.model.reward_loading import load_reward_model, save_reward_model
-from vlprm.runs import cli
 from vlprm.runs.config import parse
-from vlprm.tasks import TASKS
 from vlprm.tasks.puzzles import FAMILY as puzzle_family
 from vlprm.zoom.policy import REFUSALS, ZoomPolicy
-
-ROOT = Path(__file__).parents[2]
-
-# The walks run the commands of the docs in seconds: at a smaller size, which the last flag gives.
-SMALLER = {
-    "train.builtin": ["--steps", "60"],
-    "data_synth.trees": ["--problems", "12", "--unit", "12"],
-    "train.prm": ["--epochs", "1"],
-    "train.sft": ["--per_problem", "1", "--batch_tokens", "1024"],
-}
-
-
-Run = Callable[[Sequence[str]], str]
-
-
-@pytest.fixture
-def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Run:
-    """Runs `-m MODULE FLAGS`, as `vlprm COMMAND FLAGS`, or `-c PROGRAM` in a folder with the recipes, and returns what
-    is printed. It stays in this process, because a process of its own needs seconds for its imports."""
-    monkeypatch.chdir(tmp_path)
-    for folder in ("configs", "docs"):
-        (tmp_path / folder).symlink_to(ROOT / folder)
-    names = {command.module: name for name, command in cli.COMMANDS.items()}
-
-    def run(words: Sequence[str]) -> str:
-        capsys.readouterr()
-        if words[0] == "-c":
-            program = tmp_path / "program.py"
-            program.write_text(words[1])
-            runpy.run_path(str(program), run_name="__main__")
-        else:
-            monkeypatch.setattr(sys, "argv", ["vlprm", names[words[1]], *words[2:]])
-            cli.main()
-        return capsys.readouterr().out
-
-    return run
 
 
 @pytest.mark.slow
@@ -191,20 +150,6 @@ def test_what_the_pages_quote_of_the_examples_is_so() -> None:
     assert checkpoint_config == (ROOT / "docs/examples/llava/vlprm.json").read_text()
 
 
-@pytest.fixture
-def folder(tmp_path: Path) -> Path:
-    """The working folder of a reader who has an image, and the models of `make demo` and of recipes in configs/."""
-    (tmp_path / "grid.png").write_bytes(TASKS["count_grid"].problem("test", 0).images[0])
-    checkpoint = load_reward_model("builtin/backbone", new_head="step")
-    for name in ("demo", "critic"):
-        made = dataclasses.replace(checkpoint.config, provenance={"critiques": name == "critic"})
-        save_reward_model(checkpoint, tmp_path / "runs" / name / "prm", made)
-    for name, output in (("value", "value"), ("beta_prm", "concentration")):
-        made = load_reward_model("builtin/backbone", new_head="step", extra_outputs=(output,))
-        save_reward_model(made, tmp_path / "runs" / name, made.config)
-    return tmp_path
-
-
 def test_the_programs_and_the_command_of_inference_run(folder: Path, run: Run) -> None:
     text = (ROOT / "docs/inference.md").read_text()
     programs = re.findall(r"```python\n(.*?)```", text, re.DOTALL)
@@ -226,18 +171,6 @@ def test_the_program_without_our_code_is_that_of_a_model_card(folder: Path, run:
     (folder / "runs/walk").mkdir()
     (folder / "runs/demo/prm").rename(folder / "runs/walk/merged")
     run(["-c", f"{program}\nassert len(rewards) == len(steps)"])
-
-
-def commands_of(page: str) -> list[str]:
-    blocks = re.findall(r"```bash\n(.*?)```", (ROOT / "docs" / page).read_text(), re.DOTALL)
-    commands = [line for block in blocks for line in block.splitlines()]
-    assert all(command.startswith("python -m ") for command in commands)
-    return commands
-
-
-def smaller(command: str, sizes: Mapping[str, list[str]] = SMALLER) -> list[str]:
-    words = shlex.split(command)[1:]
-    return words + sizes.get(words[1], [])
 
 
 def test_the_commands_of_the_other_scorers_run(

@@ -12,7 +12,7 @@ from huggingface_hub.repocard_data import model_index_to_eval_results
 
 from eval.table import main
 from eval.tables.config import TableConfig
-from tests.docs.test_docs import ROOT
+from tests.docs.pages import ROOT
 from tests.eval.test_tables import run_of, text_of
 from vlprm.runs.journal import Records, finish
 from vlprm.schema import SCHEMA_VERSION

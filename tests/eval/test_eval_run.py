@@ -27,7 +27,7 @@ from eval.runs.results import read_runs
 from eval.runs.worker import FEATURES
 from eval.tables.config import ReportConfig
 from eval.view import run_problems
-from tests.docs.test_docs import ROOT
+from tests.docs.pages import ROOT
 from tests.ray_nodes import a_worker, two_nodes
 from tests.stand_in import Answer, Body, StandIn, completion, config_of
 from vlprm.images import open_image, png

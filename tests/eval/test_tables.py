@@ -29,7 +29,7 @@ from eval.tables.formats import FORMATS, as_csv
 from eval.tables.rows import TableRow
 from eval.tables.statistics import differences
 from eval.view import run_problems
-from tests.docs.test_docs import ROOT
+from tests.docs.pages import ROOT
 from vlprm.errors import UserError
 from vlprm.model.checkpoint_config import CheckpointConfig
 from vlprm.model.reward_loading import load_reward_model, save_reward_model

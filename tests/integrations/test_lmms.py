@@ -19,7 +19,7 @@ import pytest
 import torch
 
 from eval.runs.problem_sets import answer_text
-from tests.docs.test_docs import ROOT
+from tests.docs.pages import ROOT
 from vlprm.model.loading import load_policy
 from vlprm.model.reward_loading import load_reward_model, save_reward_model
 from vlprm.policy.local import LocalPolicy
