@@ -23,7 +23,7 @@ from tests.teacher import TeacherEngine
 from vlprm.data.dataset import read_rows
 from vlprm.runs.folder import open_run
 from vlprm.runs.journal import Records, finish, read_records
-from vlprm.schema import StepTree, from_json
+from vlprm.schema import StepTree, Verdict, from_json
 from vlprm.tasks import TASKS
 
 PROBLEMS = [TASKS["chart"].problem("test", i) for i in range(12)]
@@ -137,6 +137,29 @@ def test_sources_that_cannot_be_used_are_named(run: Path) -> None:
     )
     silent = rewritten(run, "judgements", rates=None, verdicts=[])
     refused("has no verdict on any step; leave this source out", silent)
+
+
+def test_judgements_of_other_trees_are_refused(run: Path) -> None:
+    """A judge's folder belongs to the trees that it read, whole and unchanged."""
+    other = Path(shutil.copytree(run / "trees", run / "other"))
+    records = list(read_records(other / TREES))
+    (other / TREES).write_text("".join(json.dumps(record) + "\n" for record in records[1:]))
+    finish(Records(other / TREES))
+    judge.main(JudgeConfig(other, run / "of_other"))
+    asked = LabelConfig(run / "trees", run / "labels", (run / "judgements", run / "of_other"))
+    with pytest.raises(ValueError, match=r"of_other was not made from .*/trees/trees\.jsonl as it is now"):
+        label.main(asked)
+    few = rewritten(run, "judgements", verdicts=[dataclasses.asdict(Verdict(True))])
+    with pytest.raises(ValueError, match=r"has 1 verdicts on the \d+ steps of chart@1/test/\d+; judge the trees again"):
+        label.main(dataclasses.replace(asked, judgements=(few,)))
+    assert not (run / "labels" / "dataset.parquet").exists()
+
+
+def test_a_gold_file_that_is_not_there_is_named(run: Path) -> None:
+    asked = LabelConfig(run / "trees", run / "labels", (run / "judgements",), gold=run / "nowhere.jsonl")
+    with pytest.raises(ValueError, match=r"there is no gold file .*nowhere\.jsonl; give one, or leave out gold"):
+        label.main(asked)
+    assert not (run / "labels").exists()
 
 
 def test_gold_for_a_step_that_does_not_exist_is_refused(run: Path) -> None:
