@@ -298,5 +298,6 @@ def test_the_refinements_of_a_real_policy_are_counted() -> None:
     found = asyncio.run(right_refinements(policy, problem, before[:-1], before[-1], 4, "k", 0))
     assert found is not None
     assert found > 0.5
-    answered = asyncio.run(right_refinements(policy, problem, before, parse_step("[answer] 77"), 2, "k", 0))
-    assert answered == 0.0
+    for answer, share in (("77", 0.0), (problem.answer, 1.0)):
+        corrected = parse_step(f"[answer] {answer}")
+        assert asyncio.run(right_refinements(policy, problem, before[:1], corrected, 2, "k", 0)) == share

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from vlprm.answers import is_correct
 from vlprm.policy import Policy, Request
-from vlprm.policy.rollout import rollouts
+from vlprm.policy.rollout import closed, rollouts
 from vlprm.schema import Problem, Step
 
 
@@ -26,8 +26,13 @@ async def right_refinements(
     seed: int,
     max_tokens: int = 200,
 ) -> float | None:
-    """The share of right solutions among `n` that go on from a correction; None if none of them has an answer."""
-    asked = Request(problem, put_right(before, corrected), n, f"{key}/refined", seed, max_tokens=max_tokens)
-    answers = [solution.answer for solution in await rollouts(engine, asked)]
+    """The share of right solutions among `n` that go on from a correction; None if none of them has an answer. A
+    correction that is an answer ends its solution: nothing is sampled."""
+    beginning = put_right(before, corrected)
+    if corrected.kind == "answer":
+        answers = [closed(problem, beginning, tokens=0).answer]
+    else:
+        asked = Request(problem, beginning, n, f"{key}/refined", seed, max_tokens=max_tokens)
+        answers = [solution.answer for solution in await rollouts(engine, asked)]
     right = [is_correct(a, str(problem.answer), problem.answer_type) for a in answers if a is not None]
     return sum(map(bool, right)) / len(right) if right else None
