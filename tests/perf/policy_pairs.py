@@ -17,14 +17,14 @@ from __future__ import annotations
 import argparse
 import random
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from tests.perf.datasets import OF_DEMO, flat_trees
 from tests.perf.policy_arms import VOTES, Job, Measures, arguments, effect_of, gain, mean_of, sized, solved, table, tell
-from tests.perf.results import FOLDER, write_result
+from tests.perf.results import FOLDER, Effect, write_result
 from train import dpo, sft
 from train.policy.config import DpoConfig, PairsConfig, SftConfig
 from train.policy.pairs import PairTree, pairs_of, write_pairs
@@ -71,13 +71,18 @@ def main() -> None:
         "points_over_right_paths": (of[LABEL]["gain"] - of[RIGHT_PATHS]["gain"], 0.0),
         "points_of_random_labels": (of[RANDOM]["gain"], 0.0),
     }
-    size = asked.problems, asked.seeds
-    effects = {
-        "pairs less base": effect_of(of[LABEL], *size),
-        "pairs less random labels": effect_of(of[LABEL]["over_random_labels"], *size),
-        "right paths less base": effect_of(of[RIGHT_PATHS], *size),
+    write_result("policy_pairs", rows, headline, effects(rows, asked.problems, asked.seeds))
+
+
+def effects(rows: Sequence[dict[str, Any]], problems: int, seeds: int) -> dict[str, Effect]:
+    """What the claims compare: pairs by label, and right paths."""
+    of = {row["arm"]: row for row in rows}
+    gains = {
+        "pairs less base": of[LABEL],
+        "pairs less random labels": of[LABEL]["over_random_labels"],
+        "right paths less base": of[RIGHT_PATHS],
     }
-    write_result("policy_pairs", rows, headline, effects)
+    return {name: effect_of(gained, problems, seeds) for name, gained in gains.items()}
 
 
 def folder_of(arm: str, seed: int, asked: argparse.Namespace) -> Path:

@@ -11,6 +11,7 @@ intervals. About ten minutes on one core.
 from __future__ import annotations
 
 import argparse
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -21,7 +22,7 @@ from eval.run import main as evaluate
 from eval.runs.config import RunConfig
 from eval.runs.results import read_runs
 from tests.perf.label_schemes import SCHEMES, trained
-from tests.perf.results import FOLDER, points, write_result
+from tests.perf.results import FOLDER, Effect, points, write_result
 from vlprm.metrics import bootstrap_interval
 from vlprm.runs.config import parse
 from vlprm.scoring.config import ScorerConfig
@@ -41,8 +42,13 @@ def main() -> None:
     rows = [{"value": w, "accuracy": float(of.mean()), "ci": bootstrap_interval(of)} for w, of in right.items()]
     for row in rows:
         print(row)
-    effects = {f"weight {w:g} less correctness": points(right[w] - right[0.0]) for w in WEIGHTS[1:]}
-    write_result("value_in_beams", rows, {key: (effect.value, 0.0) for key, effect in effects.items()}, effects)
+    found = effects(right)
+    write_result("value_in_beams", rows, {key: (effect.value, 0.0) for key, effect in found.items()}, found)
+
+
+def effects(right: Mapping[float, Any]) -> dict[str, Effect]:
+    """What the claims compare: searches that weigh the value, less one that ranks by the probability of correct."""
+    return {f"weight {w:g} less correctness": points(right[w] - right[0.0]) for w in WEIGHTS[1:]}
 
 
 def rightness(prm: Path, weight: float, each: int) -> Any:
