@@ -1,4 +1,4 @@
-"""Every command in a page, a recipe or the head of a module has such flags, and every recipe that these name exists."""
+"""Every command in a page, a recipe, the Makefile or a module's head has such flags, and the recipes named there exist."""
 
 from __future__ import annotations
 
@@ -14,19 +14,21 @@ from typing import Any, Literal, NamedTuple, get_args, get_origin, get_type_hint
 
 import pytest
 
+from tests.docs.pages import ROOT
 from vlprm.runs import cli
 from vlprm.runs.config import parse
 from vlprm.runs.recipes import recipe
 
-ROOT = Path(__file__).parents[2]
 PAGES = [*sorted(ROOT.glob("docs/**/*.md")), *sorted(ROOT.glob("*.md"))]
 HEADS = [
+    ROOT / "Makefile",
     *(path for path in sorted(ROOT.glob("configs/**/*")) if path.is_file()),
     *(path for folder in ("vlprm", "data_synth", "train", "eval") for path in sorted((ROOT / folder).rglob("*.py"))),
     *(path for path in sorted(ROOT.glob("docs/examples/*.*"))),
 ]
 BY_MODULE = {command.module: command for command in cli.COMMANDS.values()}
-LAUNCHED = re.compile(r"(?:^|[\s/])(?:python3?|accelerate launch .*?) -m (?:vlprm )?(?P<name>[\w.]+)(?P<words>.*)")
+LAUNCHER = r"(?:^|[\s/])(?:python3?|\$\(RUN\)|accelerate launch .*?) -m (?:vlprm )?"
+LAUNCHED = re.compile(LAUNCHER + r"(?P<name>\w+(?:\.\w+)*)(?P<words>(?![.\w]).*)")
 NAMED = re.compile(r"^(?:vlprm )?(?P<name>[\w.-]+)(?P<words>.*)")
 # Where the words of a command end: at what is left out, at a remark in a further column, at a redirection.
 END = re.compile(r"(?:^|\s)(?:…|\.\.\.)(?=[\s,]|$)|\s{2,}|\s>")
@@ -55,8 +57,8 @@ def documented(path: Path) -> list[Documented]:
 
 
 def lines_of(path: Path) -> list[tuple[str, bool]]:
-    """The lines that may be commands: of a page's blocks, of a module's docstring, or of the comments of a recipe; and
-    a page's spans of code, which may be a part of a command. A line that ends with a backslash goes on in the next."""
+    """The lines that may be commands: of a page's blocks, of a module's docstring, or of any other file; and a page's spans
+    of code, which may be a part of a command. A line that ends with a backslash goes on in the next."""
     text = path.read_text()
     if path.suffix == ".py":
         text = ast.get_docstring(ast.parse(text)) or ""
