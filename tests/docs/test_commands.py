@@ -1,4 +1,4 @@
-"""Every command in a page, a recipe, the Makefile or a module's head has such flags, and the recipes named there exist."""
+"""Every command in a page, a recipe, the Makefile or a module has such flags, and the recipes named there exist."""
 
 from __future__ import annotations
 
@@ -57,8 +57,9 @@ def documented(path: Path) -> list[Documented]:
 
 
 def lines_of(path: Path) -> list[tuple[str, bool]]:
-    """The lines that may be commands: of a page's blocks, of a module's docstring, or of any other file; and a page's spans
-    of code, which may be a part of a command. A line that ends with a backslash goes on in the next."""
+    """The lines of a file that may be commands, and whether each may be a part of one. A page has them in its blocks
+    and, as parts, in its spans of code; a module in its docstring. A line that ends with a backslash goes on in the
+    next."""
     text = path.read_text()
     if path.suffix == ".py":
         text = ast.get_docstring(ast.parse(text)) or ""

@@ -45,7 +45,8 @@ RECIPES = [
 ]
 STEPS = 3  # of the optimizer: warm-up leaves the first without effect, and a new head is all that the second moves
 
-# Sizes; a further output, which the scores show; and what the rule of these labels or the kind of loss implies.
+# Options that leave the loss of the first batch as it is: sizes; a further output, which the scores show; and what the
+# rule of these labels or the kind of loss implies.
 UNSEEN = {
     *("batch_tokens", "longest", "over_long", "max_paths_per_tree"),
     "concentration",
@@ -55,8 +56,9 @@ UNSEEN = {
 
 @pytest.fixture(scope="module")
 def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with four datasets: labels that a judge with reasons helped to make, of a problem that is always solved
-    and two that are not; by their counts alone; of one of them again and a fourth; and steps in TRL's format."""
+    """A folder with four datasets. `labels.parquet` has fused labels, with a judge's reasons, of a problem that is
+    always solved and of two that are solved sometimes. `counts.parquet` has their labels by counts alone.
+    `more.parquet` has one of these problems again, and another one. `steps.jsonl` is in TRL's format."""
     folder = tmp_path_factory.mktemp("recipes")
     open_run(folder / "trees", "", 0)
     records = Records(folder / "trees" / TREES)
