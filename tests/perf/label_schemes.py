@@ -66,6 +66,7 @@ RISKS = (0.5, 1.0)  # standard deviations that are taken off a reward
 TEXT = {"surprise": False, "freeze": ("vision", "projector")}  # the text layers learn, as in the field's recipes
 STATE, VERDICT = "last state, text layers learn", "verdict token of two, text layers learn"
 OF_COUNTS, OF_JUDGE, AGREED = "labels of counts alone", "labels of the judge alone", "labels where the two agree"
+THROUGH = "labels of outcomes through a step"
 UNSURE = "counts, concentration learned"
 COUNTS = Scheme(loss={"labels": "counts"}, against=OF_COUNTS)
 OUTCOME = Scheme(loss={"labels": "outcome"})
@@ -79,6 +80,7 @@ IN_BOTH: dict[str, Scheme] = {
     "value": Scheme(loss={"value": 1.0}),
     "ranks": Scheme(loss={"ranks": 1.0}),
     OF_COUNTS: Scheme(dataset=partial(labels_of, "mc")),
+    THROUGH: Scheme(dataset=partial(labels_of, "outcome"), against=OF_COUNTS),
     OF_JUDGE: Scheme(dataset=partial(labels_of, "judge")),
     AGREED: Scheme(dataset=partial(labels_of, "consensus")),
     "counts": COUNTS,
@@ -94,6 +96,7 @@ COMPARED = {
     "kinds less none": ("no error kinds", -1),
     "fused less counts": (OF_COUNTS, -1),
     "fused less judge": (OF_JUDGE, -1),
+    "through less own": (THROUGH, 1),
     "fused less agreed": (AGREED, -1),
     "counts less soft": ("counts", 1),
     "concentration less counts": (UNSURE, 1),

@@ -81,6 +81,12 @@ TOPICS: dict[str, tuple[Claim, ...]] = {
             "fused less judge",
         ),
         *in_both(
+            "In trees of a binary search, the outcomes of all solutions through a step train a better reward model than"
+            " its own rollouts",
+            "OVM (2311.09724), against OmegaPRM (2406.06592)",
+            "through less own",
+        ),
+        *in_both(
             "All fused labels train a better reward model than those where counts and judge agree (consensus)",
             "against Qwen2.5-Math-PRM, VL-PRM",
             "fused less agreed",
