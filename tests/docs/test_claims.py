@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from tests.docs.pages import ROOT
 from tests.perf.claims import __main__ as claims
 from tests.perf.claims.document import document, page
 from tests.perf.claims.table import CLAIMS, verdict
@@ -27,6 +28,21 @@ def test_a_verdict_reads_the_interval(low: float, high: float, says: str) -> Non
 
 def test_the_document_is_written_from_the_records() -> None:
     assert claims.DOCUMENT.read_text() == document(claims.effects(claims.stored()))
+
+
+ON_THE_README = (
+    "label_curve/reward model less likeliest", "label_curve/reward model less majority",
+    "label_schemes/fused less counts, self", "label_schemes/steps less outcomes, self",
+    "policy_learning/count_grid, PRM alone: right over outcome",
+)  # fmt: skip
+
+
+def test_the_readme_has_the_numbers_of_the_records() -> None:
+    text, effects = (ROOT / "README.md").read_text(), claims.stored()["effects"]
+    for key in ON_THE_README:
+        found = effects[key]
+        assert f"{found['value']:.1f}" in text, key
+        assert f"{found['low']:.1f} to {found['high']:.1f}" in text, key
 
 
 def test_each_effect_is_claimed_once() -> None:
