@@ -18,8 +18,9 @@ Found = Mapping[Claim, Effect | None]
 OPENING = """# Claims of the field, measured here
 
 What published work says about step rewards, and what the built-in world shows. `make demo && make claims` measures
-every row, continues after a kill, and writes this page from [its records](claims.json). An effect is the difference
-that the claim predicts to be positive, with its 95% interval over problems and seeds.
+every row, continues after a kill, and writes this page from [its records](claims.json). It takes about seven hours on
+two cores (*computed* from the hours of its benches). An effect is the difference that the claim predicts to be
+positive, with its 95% interval over problems and seeds.
 
 - *holds*: the interval is above 0;
 - *does not hold*: the interval is below the smallest effect worth having ({worth});
