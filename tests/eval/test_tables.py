@@ -450,7 +450,7 @@ def test_a_file_without_quoted_rows_is_refused(tmp_path: Path, text: str, said: 
             {"benchmarks": (ProblemSetConfig("chart"),)},
             "chart has unlimited problems; set problems to a number above 0",
         ),
-        ({"benchmarks": ()}, "there are no problems"),
+        ({"benchmarks": ()}, "benchmarks is empty; name at least one"),
         ({"methods": ("best_of_m",)}, "did you mean 'best_of_n'"),
         ({"methods": ("best_of_n",), "reward_model": None}, "best_of_n needs a reward model; set reward_model"),
         ({"methods": ("refined_best_of_n",)}, "refined_best_of_n needs a critic; set critic"),
