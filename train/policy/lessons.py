@@ -102,6 +102,8 @@ def _executed(family: SyntheticFamily, problem: Problem, texts: Sequence[str]) -
 
 def refuse_unknown_concepts(curriculum: Curriculum) -> None:
     """UserError if no solution of the first problems has the concept of a blind spot, which would have no effect."""
+    if not curriculum.blind_spots:
+        return
     known: set[str] = set()
 
     def note(kind: ErrorKind, concept: str, truth: V, near: Sequence[V]) -> V:

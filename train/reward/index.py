@@ -237,16 +237,16 @@ def _mapped(rows: int) -> Iterator[Run]:
         # Threads of a library do not survive a fork, and a second core would wait for them. Processes end on their own:
         # one that is killed may hold the lock for which another waits.
         context = multiprocessing.get_context("fork")
-        with ProcessPoolExecutor(cores, context, torch.set_num_threads, (1,)) as pool:
-            try:
-                yield from pool.map(_call, items)
-            except BrokenProcessPool as error:
-                raise UserError(
-                    "a process that measures the dataset was killed, perhaps for its memory; give the run more memory,"
-                    " or fewer cores (taskset -c 0-3)"
-                ) from error
-            finally:
-                pool.shutdown(cancel_futures=True)
+        pool = ProcessPoolExecutor(cores, context, torch.set_num_threads, (1,))
+        try:
+            yield from pool.map(_call, items)
+        except BrokenProcessPool as error:
+            raise UserError(
+                "a process that measures the dataset was killed, perhaps for its memory; give the run more memory,"
+                " or fewer cores (taskset -c 0-3)"
+            ) from error
+        finally:
+            pool.shutdown(cancel_futures=True)
 
     yield run
 

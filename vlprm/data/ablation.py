@@ -1,6 +1,5 @@
 """Steps of which a reward model reads only a part: without their words, without all else, without the steps before, or
-without images
-(What Are Step-Level Reward Models Rewarding, arXiv 2412.15904, section 3).
+without images (What Are Step-Level Reward Models Rewarding, arXiv 2412.15904, section 3).
 
 A step's tag always stays, and a zoom stays as it is, because it is an action. In what follows the tag, the mathematics
 are numbers, operators, single letters and names of points in capitals (x, AB), LaTeX's commands, and the names that

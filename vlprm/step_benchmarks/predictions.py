@@ -15,7 +15,7 @@ from vlprm.schema import StepScore
 @dataclass(frozen=True)
 class Prediction:
     """The rewards of the steps, with their spreads if an ensemble gave them; or whether each step is called correct, if
-    only that was stored; or one word for why there is no result."""
+    only that was stored; or one word for why the result is missing."""
 
     rewards: tuple[float, ...] | None = None
     calls: tuple[bool, ...] | None = None

@@ -148,7 +148,7 @@ def difference_name(name: str) -> str:
 
 
 def cause(name: str) -> str:
-    """Why there is no result."""
+    """Why a result is missing."""
     return CAUSES.get(name, words(name))
 
 

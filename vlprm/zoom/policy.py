@@ -42,7 +42,7 @@ class ZoomPolicy:
         max_images: maximum number of images per solution, including the problem's (0: no limit).
         max_crop_tokens: maximum number of image tokens of all crops of a solution (0: no limit).
         refuse_duplicates: refuse a region that an earlier zoom has shown.
-        on_refusal: stop: a refused zoom ends its solution as no result; tell: the policy gets a message and may try
+        on_refusal: stop: a refused zoom ends its solution without a result; tell: the policy gets a message and may try
             again.
     """
 
