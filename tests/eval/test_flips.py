@@ -61,7 +61,7 @@ def test_who_looks_is_told_from_who_does_not(
     assert everything["flip"]["value"] == everything["both_at_threshold"]["value"] == 1
     assert everything["premise"]["value"] == everything["removed"]["value"] == 1
     assert everything["drop"]["value"] == pytest.approx(0.5)
-    assert looks["no_result"]["image_missing"] >= 2  # of the second item of each family
+    assert looks["no_result"]["image_missing"] >= 2  # the second item of each family
     (first, *_), *_ = (record["pairs"] for record in read_records(tmp_path / "looks/records.jsonl"))
     assert first["boxes"][0].keys() == {"x0", "y0", "x1", "y1", "image"}
     assert first["steps"][-1].startswith(f"[{first['kind']}]")

@@ -51,7 +51,7 @@ from vlprm.steps import parse_step
 
 PROMPT = "You judge steps.\n\n- Answer **+** or **-**."
 STEPS = [parse_step(text) for text in ("Row 1 has 3 red.", "So 3 + 2 - 1 = 4.\n", "\nIt is 4:\n- yes")]
-PIXELS = (16 * 28 * 28, 40 * 28 * 28)  # of the tiny Qwen; the released limits make thousands of tokens
+PIXELS = (16 * 28 * 28, 40 * 28 * 28)  # limits of the tiny Qwen; the released limits make thousands of tokens
 PLACE = {"qwen_vl_prm": "qwen2_5_vl", "visual_prm": "internvl", "mm_prm": "internvl"}
 
 

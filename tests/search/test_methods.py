@@ -314,7 +314,7 @@ def candidates(*pairs: tuple[str | None, float]) -> list[select.Candidate]:
 
 def test_rewards_decide_where_the_vote_does_not() -> None:
     tied = candidates(("a", 0.2), ("b", 0.5), ("a", 0.6), ("b", 0.4), ("c", 0.9), (None, 1.0))
-    assert select.agreement(tied) == pytest.approx(2 / 5)  # of those with an answer
+    assert select.agreement(tied) == pytest.approx(2 / 5)  # among candidates with an answer
     assert select.tie_broken(tied, "min") == [0, 0, 1, 0, 0, 0]  # c has the largest reward, but fewer votes
     assert select.vote_above(tied, "min", 0.4) == [0, 0, 0, 0, 1, 0]
     assert select.vote_above(tied, "min", 0.39) == [0.25] * 4 + [0, 0]

@@ -95,7 +95,7 @@ def test_an_original_of_which_nothing_is_called_valid_has_no_likeness(tmp_path: 
     assert [s.key for s in solutions] == ["redundency_p", "correct_p", "redundency_q", "correct_q"]
     calls = [[True, False], [True, True], [True, True], [False, False]]
     measures = BENCHMARKS["prm_bench"].measured(solutions, calls)
-    assert measures["similarity"] == 0.5  # of p alone
+    assert measures["similarity"] == 0.5  # the similarity of p alone
     assert measures["by_group"]["correct"]["similarity"] == UNDEFINED
 
 
@@ -145,8 +145,8 @@ def test_visual_process_bench_leaves_neutral_steps_out_and_weighs_sources_both_w
     assert [s.question for s in solutions] == ["How many?"] * 2
     assert [s.correct for s in solutions] == [(True, None, False), (True, True, True, False)]
     found = BENCHMARKS["visual_process_bench"].measured(solutions, [[True, True, True], [True, True, False, False]])
-    mmmu = (2 / 3 + 0) / 2  # of correct: 1 hit, 1 false alarm
-    wemath = (4 / 5 + 2 / 3) / 2  # of correct: 2 hits, 1 miss; of wrong: 1 hit, 1 false alarm
+    mmmu = (2 / 3 + 0) / 2  # correct: 1 hit, 1 false alarm
+    wemath = (4 / 5 + 2 / 3) / 2  # correct: 2 hits, 1 miss; wrong: 1 hit, 1 false alarm
     pooled = (2 * 3 / (2 * 3 + 1 + 1) + 2 * 1 / (2 * 1 + 1 + 1)) / 2
     agree(found["by_group"], {"MMMU": {"macro_f1": mmmu, "steps": 2}, "WeMath": {"macro_f1": wemath, "steps": 4}})
     by_steps = (2 * mmmu + 4 * wemath) / 6

@@ -43,7 +43,7 @@ RECIPES = [
     for path in sorted(Path("configs").glob("*/*.yaml"))
     if re.search(rf"-m train\.prm --config {path}\b", path.read_text())
 ]
-STEPS = 3  # of the optimizer: warm-up leaves the first without effect, and a new head is all that the second moves
+STEPS = 3  # optimizer steps: warm-up leaves the first without effect, and a new head is all that the second moves
 
 # Options that leave the loss of the first batch as it is: sizes; a further output, which the scores show; and what the
 # rule of these labels or the kind of loss implies.

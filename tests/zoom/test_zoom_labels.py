@@ -29,7 +29,7 @@ UNSEEN = parse_step('[zoom] {"bbox_2d": [0, 0, 1, 1], "label": "green plate"}')
         (Region(100, 100, 150, 200), [], 0.5, 0.5, "erroneous"),
         (Region(100, 100, 190, 150), [], 0.9, 1.0, "correct"),
         (Region(300, 300, 400, 400), [], 0.0, 0.0, "erroneous"),
-        (Region(100, 100, 200, 150, 1), [], 0.0, 0.0, "erroneous"),  # of another image
+        (Region(100, 100, 200, 150, 1), [], 0.0, 0.0, "erroneous"),  # a crop of another image
         (Region(100, 100, 200, 200), [Region(90, 90, 200, 200)], 1.0, 0.5, "redundant"),
         (Region(100, 100, 200, 200), [Region(0, 0, 200, 200)], 1.0, 0.5, "correct"),  # it was shown at a quarter
         (Region(300, 300, 400, 400), [Region(300, 300, 400, 400)], 0.0, 0.0, "erroneous"),
