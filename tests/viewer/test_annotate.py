@@ -9,9 +9,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 import pytest
-from playwright.sync_api import expect
+from playwright.sync_api import Route, ViewportSize, expect
 
-from tests.browser import opened_page
+from tests.browser import WINDOW, opened_page
 from tests.shown import EVIL, IMAGE, SHOWN_EVIL
 from tests.viewer.test_layout import PHONE, cut, overflow
 from vlprm.errors import UserError
@@ -105,6 +105,28 @@ def test_hostile_text_stays_text_and_nothing_is_cut_off_on_a_phone() -> None:
         assert step["y"] < bar["y"]
 
 
+@pytest.mark.parametrize("size", [WINDOW, PHONE], ids=["wide", "phone"])
+def test_nothing_moves_when_an_image_arrives(size: ViewportSize) -> None:
+    places = """() => [".picture img", ".picture rect", "#asked .steps"].map((one) => {
+        const { x, y, width, height } = document.querySelector(one).getBoundingClientRect();
+        return [x, y, width, height];
+    })"""
+    held: list[Route] = []
+    with served(Asked()) as server, opened_page(server.url) as page:
+        page.set_viewport_size(size)
+        expect(page.locator(".picture img")).to_have_js_property("complete", True)  # a reload would end it
+        page.route("**/image?*", lambda route: held.append(route))
+        page.reload()
+        expect(page.locator("#asked .step[aria-current]")).to_have_count(1)
+        before = page.evaluate(places)
+        (_, _, image, _), (_, _, region, _), _ = before
+        assert region == pytest.approx(image / 2)
+        assert len(held) == 1
+        held[0].continue_()
+        expect(page.locator(".picture img")).to_have_js_property("complete", True)
+        assert page.evaluate(places) == before
+
+
 def test_a_verdict_that_was_not_stored_is_not_shown_as_one() -> None:
     questions = Asked()
     questions.full = True
@@ -127,7 +149,7 @@ def test_a_verdict_that_was_not_stored_is_not_shown_as_one() -> None:
             expect(page.locator(".mine")).to_have_count(1)
             page.keyboard.press("0")
             expect(page.locator("#progress")).to_have_text("2 of 2, done")
-            page.wait_for_function("[...document.images].every((image) => image.complete)")  # a reload would end it
+            expect(page.locator(".picture img")).to_have_js_property("complete", True)  # a reload would end it
             page.reload()
             expect(page.locator(".mine").first).to_have_text("you: not sure")
             assert page.locator(".mine").nth(1).inner_text() == "you: wrong: action"

@@ -47,13 +47,15 @@ function pictures(at, problem, widest = WIDEST, highest = HIGHEST) {
       box.append(element("p", { class: "wrong" }, `Image ${i + 1} cannot be read.`));
       return;
     }
-    const img = element("img", { alt: `image ${i + 1} of the problem`, src: imageAddress(at, i, image.key, false) });
-    const fit = Math.min(widest / image.width, highest / image.height, LARGEST);
-    img.style.width = `${image.width * (fit >= 2 ? Math.floor(fit) : fit)}px`; // whole pixels of a small image stay sharp
+    const { width, height } = image; // the frame has its size before the image arrives, so nothing below it moves
+    const img = element("img", { alt: `image ${i + 1} of the problem`, src: imageAddress(at, i, image.key, false), width, height });
+    const fit = Math.min(widest / width, highest / height, LARGEST);
+    img.style.width = `${width * (fit >= 2 ? Math.floor(fit) : fit)}px`; // whole pixels of a small image stay sharp
     img.classList.toggle("small", fit >= 2);
     const here = zooms.filter(([, region]) => (region.image ?? 0) === i);
     const frame = element("div", { class: "picture" }, img, here.length > 0 ? overlay(image, here, regions) : null);
-    const size = `${counted(image.width)} \u00d7 ${counted(image.height)} pixels`;
+    frame.style.setProperty("--shape", width / height);
+    const size = `${counted(width)} \u00d7 ${counted(height)} pixels`;
     box.append(element("figure", {}, frame,
       element("figcaption", {}, problem.images.length > 1 ? `image ${i + 1}, ${size}` : size)));
   });
