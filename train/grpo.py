@@ -26,21 +26,20 @@ from accelerate import PartialState
 
 from train.policy import preview, processes
 from train.policy.checks import check_grpo
-from train.policy.critiques import Source, StepSource, refuse_unread, sample_critiques, source_of, validated_critic
 from train.policy.grpo_config import GrpoConfig
 from train.policy.learner import Learner, load_start
-from train.policy.measuring import Judges, rate, truth_of
-from train.policy.monitors import MEND, MEND_CRITIC, exploited, round_metrics, star_advice
+from train.policy.measuring import Judges, rate
+from train.policy.monitors import exploited, round_metrics, star_advice
 from train.policy.pages import write_page
-from train.policy.rounds import NO_IDS, Rollouts, outcome_of, read_round, sample, usable, write_round
+from train.policy.rounds import NO_IDS, Rollouts, read_round, usable, write_round
+from train.policy.sources import Source, source_of
 from vlprm.errors import UserError
 from vlprm.model.checkpoint_config import FILE_NAME
 from vlprm.model.inputs import InputBuilder
 from vlprm.model.loading import Checkpoint, checkpoint_folder, load_inputs
-from vlprm.policy import Policy, Request, all_answers
+from vlprm.policy import Policy
 from vlprm.policy.local import LocalPolicy
 from vlprm.policy.open import folders_of, open_policy, placed
-from vlprm.policy.rollout import rollouts
 from vlprm.runs.config import dump, run
 from vlprm.runs.folder import DONE, open_run, timed, write_atomically
 from vlprm.runs.progress import progress
@@ -95,7 +94,7 @@ async def train(config: GrpoConfig, source: Source) -> None:
                     if learner.round % config.checkpoint_every == 0:
                         learner.save(config.run)
                 reached(learner.round)
-        measured = await validated(source, await judges_of(), validation)
+        measured = await source.validate(validation, await judges_of())
         lines[learner.round] = {"round": learner.round, **measured}
     if processes.is_main():
         finish(config, source, learner, lines)
@@ -114,9 +113,9 @@ async def one_round(
     started, number = time.time(), learner.round
     line = {"round": number, **{k: v for k, v in lines.get(number, {}).items() if k.startswith("validation_")}}
     if validation and number % config.validation.every == 0 and len(line) == 1:
-        line |= await validated(source, await judges_of(), validation)
+        line |= await source.validate(validation, await judges_of())
         earlier = [lines[k] for k in sorted(lines) if k < number]
-        if said := exploited([*earlier, line], config.validation.fall, MEND_CRITIC if config.critiques else MEND):
+        if said := exploited([*earlier, line], config.validation.fall, source.advice):
             if processes.is_main():
                 learner.save(config.run)
                 save_policy(config, learner)
@@ -140,10 +139,7 @@ async def one_round(
 async def rolled_out(config: GrpoConfig, source: Source, judges: Judges, number: int) -> Rollouts:
     """The rewarded rollouts of a round. UserError if nothing can be learnt from any of its problems."""
     problems, unusable = usable(processes.share(source.ids(number)), source.problem, judges.inputs)
-    if isinstance(source, StepSource):
-        found = await sample_critiques(problems, source, judges, number)
-    else:
-        found = await sample(judges.engine, problems, config, judges.inputs, number, judges.scored)
+    found = await source.sample(problems, judges, number)
     own, refused = await rate(found, problems, judges)
     counts = processes.summed({"used": len(problems), "unusable": unusable, "refused": refused})
     if counts["unusable"]:
@@ -160,8 +156,7 @@ async def rolled_out(config: GrpoConfig, source: Source, judges: Judges, number:
             "the servers return no token ids with their log-probabilities; start them as configs/policy/served.yaml"
             " shows"
         )
-    if isinstance(source, StepSource):
-        refuse_unread(known, number)
+    source.refuse_useless(known, number)
     return known
 
 
@@ -169,39 +164,6 @@ def in_order(ids: Sequence[str], known: Rollouts) -> Rollouts:
     """The groups in the order of their problems' ids."""
     of_problem = {of[0].trajectory.problem_id: of for of in known}
     return [of_problem[name] for name in ids if name in of_problem]
-
-
-async def validated(source: Source, judges: Judges, problems: list[Problem]) -> dict[str, float]:
-    """Shares of the validation problems that are right, and right with every step right as far as the tasks know the
-    truth; steps and zooms per solution. For a critic, the shares of right verdicts."""
-    if not problems:
-        return {}
-    if isinstance(source, StepSource):
-        return await validated_critic(source, judges)
-    config = judges.config
-    own = processes.share(problems)
-    asked = [
-        Request(
-            problem, (), 1, f"validation/{problem.id}", config.seed,
-            temperature=config.rollouts.temperature, max_tokens=config.rollouts.max_tokens,
-        )
-        for problem in own
-    ]  # fmt: skip
-    solved = [solution for (solution,) in await all_answers(rollouts(judges.engine, request) for request in asked)]
-    found = processes.of_all(solved)
-    outcomes = [
-        outcome_of(problem, one.answer, one.stop, config.exclude) for problem, one in zip(problems, found, strict=True)
-    ]
-    known = [outcome for outcome in outcomes if outcome is not None]
-    truths = truth_of(problems, [one.steps for one in found], judges.tasks)
-    every = [right == 1 and all(of) for right, of in zip(outcomes, truths, strict=True) if of]
-    return {
-        "validation_problems": len(known),
-        "validation_right": sum(known) / max(len(known), 1),
-        **({"validation_all_right": sum(every) / len(every)} if every else {}),
-        "validation_zooms": sum(step.region is not None for one in found for step in one.steps) / len(found),
-        "validation_steps": sum(len(one.steps) for one in found) / len(found),
-    }
 
 
 def load_trained(config: GrpoConfig) -> Checkpoint:

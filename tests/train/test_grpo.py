@@ -29,7 +29,8 @@ from train.policy.grpo_config import (
 )
 from train.policy.learner import Learner
 from train.policy.measuring import Judges, rate
-from train.policy.rounds import ProblemSource, Rated, fate, read_round, sample, usable
+from train.policy.problems import GATE, ProblemSource
+from train.policy.rounds import Rated, fate, read_round, sample, usable
 from train.policy.trajectories import SampledTurn, Trajectory
 from vlprm.errors import ProblemError, UserError
 from vlprm.model.loading import load_policy
@@ -230,13 +231,14 @@ def test_a_run_that_exploits_its_reward_stops_with_a_sentence() -> None:
         return {"round": number, "validation_right": right, "validation_problems": 500, "reward": reward}
 
     rising = [line(0, 0.5, 0.4), line(5, 0.6, 0.5), line(10, 0.4, 0.8)]
-    said = monitors.exploited(rising, fall=0.05)
+    said = monitors.exploited(rising, 0.05, GATE)
     assert said is not None
     assert "rose from 0.450 to 0.800 while right answers in validation fell from 60.0% (round 5) to 40.0%" in said
-    assert monitors.exploited([*rising[:2], line(10, 0.58, 0.8)], fall=0.05) is None  # too little to tell
-    assert monitors.exploited([*rising[:2], line(10, 0.4, 0.3)], fall=0.05) is None  # worse, but not by its reward
+    assert said.endswith("gate it with the outcome, or train the reward model again on this run's rounds")
+    assert monitors.exploited([*rising[:2], line(10, 0.58, 0.8)], 0.05, GATE) is None  # too little to tell
+    assert monitors.exploited([*rising[:2], line(10, 0.4, 0.3)], 0.05, GATE) is None  # worse, but not by its reward
     few = [{**one, "validation_problems": 20} for one in rising]
-    assert monitors.exploited(few, fall=0.05) is None  # within two standard errors
+    assert monitors.exploited(few, 0.05, GATE) is None  # within two standard errors
 
 
 def test_trees_that_share_no_step_are_warned_about() -> None:

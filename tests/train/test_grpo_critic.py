@@ -22,7 +22,7 @@ from train.policy.batches import policy_batch
 from train.policy.config import PolicyLossConfig
 from train.policy.critic_rows import FEATURES
 from train.policy.critic_rows_config import CriticRowsConfig
-from train.policy.critiques import StepSource, rated_critique, sample_critiques
+from train.policy.critiques import StepSource, rated_critique
 from train.policy.grpo_config import (
     CritiquesConfig,
     ExcludeConfig,
@@ -426,8 +426,8 @@ def test_a_round_in_shares_is_the_round(config: GrpoConfig, learner: Learner) ->
     """Each group is the critiques of one step, in order, and none depends on the others of the round."""
     source, judges = source_of(config), judges_of(config, learner)
     problems = [source.problem(name) for name in source.learnt[:3]]
-    together = asyncio.run(sample_critiques(problems, source, judges, 0))
-    (alone,) = asyncio.run(sample_critiques(problems[1:2], source, judges, 0))
+    together = asyncio.run(source.sample(problems, judges, 0))
+    (alone,) = asyncio.run(source.sample(problems[1:2], judges, 0))
     assert [one.trajectory.steps for one in together[1]] == [one.trajectory.steps for one in alone]
     assert [of[0].trajectory.problem_id for of in together] == [problem.id for problem in problems]
     assert {len(of) for of in together} == {4}

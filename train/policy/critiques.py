@@ -15,7 +15,7 @@ from train.policy import processes
 from train.policy.grpo_config import CritiquesConfig, GrpoConfig
 from train.policy.measuring import Judges
 from train.policy.monitors import verdict_shares
-from train.policy.rounds import NO_IDS, ProblemSource, Rated, Rollouts, in_epochs
+from train.policy.rounds import NO_IDS, Rated, Rollouts, in_epochs
 from train.policy.trajectories import SampledTurn, Trajectory
 from vlprm.data.row_file import TableFile
 from vlprm.errors import UserError
@@ -35,6 +35,7 @@ from vlprm.tasks import Tasks
 
 UNREAD, NO_REFINEMENT = "unread", "no_refinement"  # why a critique has no reward, besides stops
 WRONG = "wrong"
+LEARN_LESS = "raise critiques.judgement, or lower learning_rate"
 
 
 class StepSource:
@@ -42,6 +43,7 @@ class StepSource:
     problem has the step's id. UserError for other rows, rows of one class, or too few for a validation."""
 
     def __init__(self, config: GrpoConfig, asked: CritiquesConfig) -> None:
+        self.advice = LEARN_LESS
         self.config = config
         self.tasks: Tasks = {}
         self.file = TableFile(asked.rows)
@@ -83,13 +85,34 @@ class StepSource:
         found = labelled_step(row["right"], row["problem"], row["steps"], images)
         return replace(found, problem=replace(found.problem, id=step_id))
 
+    async def sample(self, problems: Sequence[Problem], judges: Judges, version: int) -> Rollouts:
+        """The critiques of a round by critic `version`, each with what it is worth."""
+        each = self.config.rollouts.each
+        return await all_answers(
+            _criticised(self.step(problem.id), each, f"round {version}", judges, version) for problem in problems
+        )
 
-Source = ProblemSource | StepSource
+    def refuse_useless(self, known: Rollouts, round_number: int) -> None:
+        """UserError if no critique of a round can be read."""
+        if {one.trajectory.answer for of in known for one in of} == {None}:
+            raise UserError(
+                f"round {round_number}: none of its {sum(map(len, known))} critiques can be read, so nothing is learnt;"
+                " train the critic with loss.critique first (configs/demo/critic.yaml), or lower rollouts.temperature"
+            )
 
-
-def source_of(config: GrpoConfig) -> Source:
-    """The problems that a policy solves in a run, or the steps that a critic criticises."""
-    return ProblemSource(config) if config.critiques is None else StepSource(config, config.critiques)
+    async def validate(self, problems: Sequence[Problem], judges: Judges) -> dict[str, float]:
+        """Measures of one critique of each held-out step: how many can be read, and the share of right verdicts among
+        them, also for right steps alone and for wrong steps alone."""
+        if not problems:
+            return {}
+        by_judgement = replace(judges, refiner=None)  # only the verdict is looked at
+        asked = [self.step(problem.id) for problem in processes.share(problems)]
+        own = await all_answers(_criticised(step, 1, "validation", by_judgement, 0) for step in asked)
+        found = [of[0] for of in processes.of_all(own)]
+        read = [one.outcome for one in found if one.outcome is not None]
+        shares = {"right": sum(read) / len(read) if read else math.nan, **verdict_shares(found)}
+        known = {f"validation_{name}": value for name, value in shares.items() if not math.isnan(value)}
+        return {"validation_problems": len(read), **known}
 
 
 def _last_problems(problem_ids: Sequence[str], steps: int) -> set[str]:
@@ -100,14 +123,6 @@ def _last_problems(problem_ids: Sequence[str], steps: int) -> set[str]:
             break
         found.add(name)
     return found
-
-
-async def sample_critiques(problems: Sequence[Problem], source: StepSource, judges: Judges, version: int) -> Rollouts:
-    """The critiques of a round by critic `version`, each with what it is worth."""
-    each = judges.config.rollouts.each
-    return await all_answers(
-        _criticised(source.step(problem.id), each, f"round {version}", judges, version) for problem in problems
-    )
 
 
 async def _criticised(step: LabelledStep, n: int, prefix: str, judges: Judges, version: int) -> list[Rated]:
@@ -151,25 +166,3 @@ async def rated_critique(step: LabelledStep, written: Continuation, key: str, ju
     if found is not None or any(term.reward == "format" for term in judges.config.terms):
         return Rated(path, outcome, worth=found)
     return Rated(path, outcome, written.incomplete or (UNREAD if said is None else NO_REFINEMENT))
-
-
-def refuse_unread(known: Rollouts, round_number: int) -> None:
-    """UserError if no critique of a round can be read."""
-    if {one.trajectory.answer for of in known for one in of} == {None}:
-        raise UserError(
-            f"round {round_number}: none of its {sum(map(len, known))} critiques can be read, so nothing is learnt;"
-            " train the critic with loss.critique first (configs/demo/critic.yaml), or lower rollouts.temperature"
-        )
-
-
-async def validated_critic(source: StepSource, judges: Judges) -> dict[str, float]:
-    """Measures of one critique of each held-out step: how many can be read, and the share of right verdicts among them,
-    also for right steps alone and for wrong steps alone."""
-    by_judgement = replace(judges, refiner=None)  # only the verdict is looked at
-    asked = map(source.step, processes.share(source.held_out))
-    own = await all_answers(_criticised(step, 1, "validation", by_judgement, 0) for step in asked)
-    found = [of[0] for of in processes.of_all(own)]
-    read = [one.outcome for one in found if one.outcome is not None]
-    shares = {"right": sum(read) / len(read) if read else math.nan, **verdict_shares(found)}
-    known = {f"validation_{name}": value for name, value in shares.items() if not math.isnan(value)}
-    return {"validation_problems": len(read), **known}

@@ -21,8 +21,6 @@ from vlprm.policy.critique import RIGHT
 from vlprm.zoom.policy import REFUSALS
 
 ERRORS = 2.0  # standard errors by which validation must have fallen
-MEND = "gate it with the outcome, or train the reward model again on this run's rounds"
-MEND_CRITIC = "raise critiques.judgement, or lower learning_rate"
 SHARED = 1.2  # solutions per first step, below which a group is hardly a tree
 
 
@@ -130,9 +128,9 @@ def _mean(values: Sequence[float]) -> float:
     return fmean(values) if values else math.nan
 
 
-def exploited(lines: Sequence[Mapping[str, Any]], fall: float, mend: str = MEND) -> str | None:
+def exploited(lines: Sequence[Mapping[str, Any]], fall: float, advice: str) -> str | None:
     """The sentence with which a run stops, if since the best validation the share of right solutions has fallen, by
-    more than `fall` and two standard errors, while the mean reward of the rounds has risen. `mend` says what to do."""
+    more than `fall` and two standard errors, while the mean reward of the rounds has risen; it ends with `advice`."""
     measured = [(at, line) for at, line in enumerate(lines) if "validation_right" in line]
     if len(measured) < 2:
         return None
@@ -148,7 +146,7 @@ def exploited(lines: Sequence[Mapping[str, Any]], fall: float, mend: str = MEND)
     return (
         f"the reward rose from {before:.3f} to {after:.3f} while right answers in validation fell from"
         f" {high:.1%} (round {best['round']}) to {low:.1%} (round {last['round']}): the policy exploits its reward;"
-        f" {mend}"
+        f" {advice}"
     )
 
 

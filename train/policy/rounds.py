@@ -14,7 +14,6 @@ from train.policy.forks import Scored, forked_rollouts
 from train.policy.grpo_config import ExcludeConfig, GrpoConfig
 from train.policy.trajectories import Path, SampledTurn, Trajectory, kept_turn, path_of
 from vlprm.answers import is_correct
-from vlprm.data.problem_file import ProblemFile
 from vlprm.errors import ProblemError
 from vlprm.model.inputs import InputBuilder
 from vlprm.policy import Policy, Request, all_answers
@@ -22,8 +21,6 @@ from vlprm.policy.rollout import FAILURES, STOPS, TOO_MANY_ZOOMS, Rollout
 from vlprm.runs.folder import write_atomically
 from vlprm.runs.journal import read_records
 from vlprm.schema import Problem, from_json, to_json
-from vlprm.tasks import load_tasks, problem_by_id
-from vlprm.tasks.synthetic import item_ids
 
 Fate = Literal["result", "wrong", "excluded"]
 # Reasons of exclusion besides those of `vlprm.policy.rollout.STOPS`.
@@ -90,40 +87,6 @@ def in_epochs(ids: Sequence[str], start: int, size: int, seed: int) -> list[str]
             epochs[epoch] = random.Random(f"{seed}/{epoch}").sample(ids, len(ids))
         chosen.append(epochs[epoch][place])
     return list(dict.fromkeys(chosen))
-
-
-class ProblemSource:
-    """The problems of a run. Drawn tasks go on without end; a file is read in an order of its own in each epoch."""
-
-    def __init__(self, config: GrpoConfig) -> None:
-        self.config = config
-        self.file = None if config.problem_file is None else ProblemFile(config.problem_file)
-        self.tasks = {} if self.file else load_tasks(config.tasks)
-
-    def ids(self, round_number: int) -> list[str]:
-        """The ids of a round's problems."""
-        size = self.config.rollouts.problems
-        start = round_number * size
-        if self.file is None:
-            families = list(self.tasks.values())
-            ids = item_ids(families, self.config.split, start + size, self.config.first)
-            return ids[start:]
-        return in_epochs(self.file.ids, start, size, self.config.seed)
-
-    def validation(self) -> list[Problem]:
-        """The problems of the validation."""
-        wanted = self.config.validation
-        if not wanted.problems:
-            return []
-        if wanted.problem_file is not None:
-            file = ProblemFile(wanted.problem_file)
-            return [file.problem(name) for name in file.ids[: wanted.problems]]
-        ids = item_ids(list(self.tasks.values()), "validation", wanted.problems)
-        return [problem_by_id(name, self.tasks) for name in ids]
-
-    def problem(self, problem_id: str) -> Problem:
-        """The problem with this id. ProblemError if it cannot be used."""
-        return self.file.problem(problem_id) if self.file else problem_by_id(problem_id, self.tasks)
 
 
 def usable(ids: Sequence[str], problem: Callable[[str], Problem], inputs: InputBuilder) -> tuple[list[Problem], int]:

@@ -73,9 +73,9 @@ HELD_OUT = {
 }
 
 ROUND_MEASURES = {
-    "right": "right answers",
+    "right": "right answers or verdicts",
     "all_steps_right": "right with every step right",
-    "validation_right": "right answers in validation",
+    "validation_right": "right in validation",
     "validation_all_right": "there, with every step right",
     "right_steps_passed": "right steps that critiques pass",
     "wrong_steps_found": "wrong steps that critiques find",
@@ -94,7 +94,7 @@ ROUND_MEASURES = {
 
 # Curves of a page, each with its title and up to three measures.
 ROUND_CHARTS = {
-    "truth": ("Right answers", ("validation_right", "right", "validation_all_right")),
+    "truth": ("Right answers or verdicts", ("validation_right", "right", "validation_all_right")),
     "verdicts": ("Verdicts", ("wrong_steps_found", "right_steps_passed")),
     "reward": ("Reward", ("reward",)),
     "gap": ("The reward model and the truth", ("prm_less_truth", "prm_auroc", "prm_outcome_auroc")),
