@@ -32,6 +32,7 @@ from tests.perf import (
     tts,
     value_in_beams,
     vote,
+    worlds,
 )
 from tests.perf.claims.__main__ import store, stored
 from tests.perf.claims.table import CLAIMS, WORTH
@@ -190,11 +191,14 @@ def test_the_benchmark_of_sources_runs_on_a_few_trees(working: Path, monkeypatch
     assert_stored("label_sources")
 
 
-def test_the_benchmarks_of_stored_pools_run_on_two_worlds(folder: Path, working: Path) -> None:
+def test_the_benchmarks_of_stored_pools_run_on_two_worlds(
+    folder: Path, working: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Two reward models score one pool of two problems."""
     (folder / "runs/critic").rename(folder / "runs/demo/self")
     flags = ["--config", "demo/eval", "--search.n", "4", "--benchmarks", "[{name: count_grid, problems: 2}]"]
-    stranger, own = aggregations.RUNS["stranger"], aggregations.RUNS["self"]
+    monkeypatch.setattr(worlds, "SEEDS", 1)
+    stranger, own = worlds.RUNS["stranger"], worlds.RUNS["self"]
     evaluate(parse(RunConfig, [*flags, "--run", str(stranger)]))
     asked = ["--reward_model", "runs/demo/self/prm", "--pool", str(stranger), "--run", str(own)]
     evaluate(parse(RunConfig, [*flags, *asked]))

@@ -84,6 +84,19 @@ def test_a_finished_bench_is_read_and_a_missing_one_is_run(tmp_path: Path, monke
     assert "| +1.5 points | -2.0 to +2.5 | 500 | 3 | not decided here |" in text
 
 
+def test_no_bench_waits_before_one_that_could_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    ran: list[str] = []
+
+    def run(command: list[str], env: dict[str, str]) -> subprocess.CompletedProcess[str]:
+        ran.append(command[-1].removeprefix("tests.perf."))
+        return subprocess.CompletedProcess(command, 1)
+
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(subprocess, "run", run)
+    assert set(claims.measured(1)) == set(ran) == {claim.bench for claim in CLAIMS}
+    assert set(ran[-len(claims.AFTER) :]) == set(claims.AFTER)
+
+
 @pytest.mark.parametrize(("of", "labels"), [("answers", [1.0, 0.25, 1.0]), ("steps", [0.0, 0.75, 0.0])])
 def test_wrong_labels_are_those_of_answers_or_of_all_other_steps(of: str, labels: list[float]) -> None:
     leaves = [{"node": 1, "answer": "3", "right": True}]

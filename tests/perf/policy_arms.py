@@ -16,9 +16,8 @@ from statistics import fmean
 from typing import Any, NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 
-from tests.perf.results import Effect
+from tests.perf.results import Array, Effect, interval_over_seeds
 from vlprm.answers import is_correct
 from vlprm.model.loading import load_policy
 from vlprm.policy import Request
@@ -30,8 +29,7 @@ from vlprm.search.select import Candidate, majority, voters
 from vlprm.tasks import TASKS
 
 Measures = dict[str, list[float | None]]  # per problem; None: no result
-Array = NDArray[np.float64]
-MAX_TOKENS, RESAMPLES = 160, 2000
+MAX_TOKENS = 160
 VOTES = 8  # solutions of the policy before training, whose vote stands in each table
 
 
@@ -121,15 +119,7 @@ def gain(after_SP: Array, before_SP: Array) -> dict[str, Any]:
     differences_SP = 100 * (after_SP - before_SP)
     if np.isnan(differences_SP).all():
         return {"gain": None, "ci": None}
-    seeds, problems = differences_SP.shape
-    rng = np.random.default_rng(0)
-    means = []
-    for _ in range(RESAMPLES):
-        drawn = differences_SP[np.ix_(rng.integers(0, seeds, seeds), rng.integers(0, problems, problems))]
-        if not np.isnan(drawn).all():
-            means.append(np.nanmean(drawn))
-    low, high = np.quantile(means, [0.025, 0.975])
-    return {"gain": float(np.nanmean(differences_SP)), "ci": [float(low), float(high)]}
+    return {"gain": float(np.nanmean(differences_SP)), "ci": [*interval_over_seeds(differences_SP)]}
 
 
 def effect_of(gained: Mapping[str, Any], problems: int, seeds: int) -> Effect:

@@ -10,10 +10,15 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
 from vlprm.metrics import bootstrap_interval
 from vlprm.runs.folder import environment, write_atomically
 
 FOLDER = Path("runs/bench")
+RESAMPLES = 2000
+Array = NDArray[np.float64]
 
 # By selector and by a number (of problems, of candidates): {"accuracy": share, "ci": [low, high]}.
 Curves = Mapping[str, Mapping[str, Mapping[str, Any]]]
@@ -32,9 +37,26 @@ class Effect:
     seeds: int = 1
 
 
-def points(gains: Any) -> Effect:
-    """The mean of the gains of problems, in points, with a bootstrap interval over problems."""
-    return Effect(float(gains.mean()), *bootstrap_interval(gains), "points", len(gains))
+def points(gains: Array) -> Effect:
+    """The mean of gains in points: of problems (P,), or of seeds and problems (S, P)."""
+    if gains.ndim == 1:
+        return Effect(float(gains.mean()), *bootstrap_interval(gains), "points", len(gains))
+    seeds, problems = gains.shape
+    return Effect(float(np.nanmean(gains)), *interval_over_seeds(gains), "points", problems, seeds)
+
+
+def interval_over_seeds(values_SP: Array) -> tuple[float, float]:
+    """95% bootstrap interval of the mean of values of seeds and problems; each resample draws seeds and problems. NaN
+    is no value."""
+    seeds, problems = values_SP.shape
+    rng = np.random.default_rng(0)
+    means = []
+    for _ in range(RESAMPLES):
+        drawn = values_SP[np.ix_(rng.integers(0, seeds, seeds), rng.integers(0, problems, problems))]
+        if not np.isnan(drawn).all():
+            means.append(np.nanmean(drawn))
+    low, high = np.quantile(means, [0.025, 0.975])
+    return float(low), float(high)
 
 
 def write_result(

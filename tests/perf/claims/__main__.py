@@ -25,7 +25,8 @@ from tests.perf.claims.table import CLAIMS, Claim
 from tests.perf.results import FOLDER, Effect
 from vlprm.runs.folder import write_atomically
 
-AFTER = {"value_in_beams": "label_schemes"}  # it reads a reward model that the other trains
+# These read reward models that the other trains.
+AFTER = dict.fromkeys(("ablations", "aggregations", "value_in_beams", "vote"), "label_schemes")
 RECORDS, DOCUMENT, PAGE = Path("docs/claims.json"), Path("docs/claims.md"), Path("runs/claims.html")
 
 
@@ -45,7 +46,8 @@ def measured(processes: int) -> list[str]:
     failed = []
     with ThreadPoolExecutor(processes) as pool:
         runs: dict[str, Future[bool]] = {}
-        for bench in dict.fromkeys(claim.bench for claim in CLAIMS):
+        # Those that wait come last, so that none waits while another could run.
+        for bench in sorted(dict.fromkeys(claim.bench for claim in CLAIMS), key=AFTER.__contains__):
             runs[bench] = pool.submit(succeeds, bench, runs.get(AFTER.get(bench, "")))
         bench_of = {run: bench for bench, run in runs.items()}
         for run in as_completed(bench_of):
