@@ -70,8 +70,8 @@ def test_a_benchmark_can_be_imported_and_is_a_program(module: str) -> None:
 
 
 def of_ablations() -> dict[str, Effect]:
-    steps = [[(0.9, "right"), (0.2, "perception")], [(0.8, "right"), (0.3, "reasoning")]]
-    return ablations.effects(dict.fromkeys(ablations.ABLATIONS, steps))
+    runs = [[[(0.9, "right"), (0.2, "perception")], [(0.8, "right"), (0.3, "reasoning")]]]
+    return ablations.effects(dict.fromkeys(ablations.ABLATIONS, runs))
 
 
 def of_schemes() -> dict[str, Effect]:
@@ -86,7 +86,11 @@ def of_schemes() -> dict[str, Effect]:
 
 def of_curve() -> dict[str, Effect]:
     less = {rival: {"points": 1.0, "ci": (0.0, 2.0)} for rival in label_curve.RIVALS}
-    rows = [{"arm": arm, "trees": n, "problems": 9, "best_of_8_less": less} for n in (1, 2) for arm in label_curve.ARMS]
+    rows = [
+        {"arm": arm, "trees": n, "problems": 9, "seeds": 1, "best_of_8_less": less}
+        for n in (1, 2)
+        for arm in label_curve.ARMS
+    ]
     return label_curve.effects(rows)
 
 
@@ -99,7 +103,7 @@ def of_searches() -> dict[str, Effect]:
 
 
 def of_beams() -> dict[str, Effect]:
-    return value_in_beams.effects({w: np.array([100.0, 0.0]) for w in value_in_beams.WEIGHTS})
+    return value_in_beams.effects({w: np.array([[100.0, 0.0]]) for w in value_in_beams.WEIGHTS})
 
 
 def of_pairs() -> dict[str, Effect]:

@@ -6,7 +6,8 @@
 For each number of problems, trees of the built-in policy are grown, judged and labelled by the demo's recipes, and
 three reward models are trained on them for two passes: the head alone, adapters, and all text layers. All choose among
 the same pools of eight candidates of test problems, next to what needs no label: the policy's likelihood and the vote.
-Differences are paired by problem, with 95% bootstrap intervals. `samples` is the number of candidates from which the
+Differences are paired by problem, with 95% bootstrap intervals. The head alone is trained with three seeds on the most
+problems, which is what the claims read, and with one elsewhere. `samples` is the number of candidates from which the
 reward model's choice is as good as a vote among eight. Finished work is not repeated, and a killed run continues.
 """
 
@@ -28,10 +29,9 @@ from eval.runs.curves import accuracy_curves
 from eval.runs.pools import Pool
 from eval.runs.results import read_runs
 from tests.perf.datasets import labelled
-from tests.perf.results import FOLDER, Curves, Effect, write_result
+from tests.perf.results import FOLDER, Curves, Effect, interval_over_seeds, write_result
 from train.prm import main as train
 from train.reward.config import PrmConfig
-from vlprm.metrics import bootstrap_interval
 from vlprm.runs.config import parse
 from vlprm.serving.config import ModelConfig
 
@@ -42,6 +42,7 @@ ARMS: dict[str, dict[str, Any]] = {
     "adapters": {"surprise": False, "freeze": ("vision", "projector"), "lora_rank": 8, "learning_rate": 3e-4},
     "text layers": {"surprise": False, "freeze": ("vision", "projector"), "learning_rate": 1e-4},
 }
+CLAIMED, SEEDS = "head", 3  # the arm whose effects the claims read, and its seeds at the largest size
 OURS, RIVALS, LIKELIHOOD = f"prm_{AGGREGATION}", ("likeliest", "majority", "weighted_majority"), "head"
 CURVED = ("likeliest", "majority")  # the rivals that stand in the curves
 
@@ -50,8 +51,13 @@ def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--sizes", type=int, nargs="+", default=SIZES)
     parser.add_argument("--each", type=int, default=EACH)
+    parser.add_argument("--seeds", type=int, default=SEEDS)
     asked = parser.parse_args()
-    rows = [measured(size, arm, asked.each) for size in asked.sizes for arm in ARMS]
+    rows = [
+        measured(size, arm, asked.each, asked.seeds if (size, arm) == (max(asked.sizes), CLAIMED) else 1)
+        for size in asked.sizes
+        for arm in ARMS
+    ]
     most = [row for row in rows if row["trees"] == max(asked.sizes)]
     best = max(most, key=lambda row: row["best_of_8"])
     gain = best["best_of_8_less"]["likeliest"]
@@ -60,10 +66,10 @@ def main() -> None:
 
 
 def effects(rows: Sequence[dict[str, Any]]) -> dict[str, Effect]:
-    """What the claims compare: the head alone at the largest size."""
-    (last,) = (row for row in rows if row["arm"] == "head" and row["trees"] == max(row["trees"] for row in rows))
+    """What the claims compare: their arm at the largest size."""
+    (last,) = (row for row in rows if row["arm"] == CLAIMED and row["trees"] == max(row["trees"] for row in rows))
     return {
-        f"reward model less {rival}": Effect(less["points"], *less["ci"], "points", last["problems"])
+        f"reward model less {rival}": Effect(less["points"], *less["ci"], "points", last["problems"], last["seeds"])
         for rival, less in last["best_of_8_less"].items()
     }
 
@@ -74,26 +80,33 @@ def curves(rows: Sequence[dict[str, Any]], arm: str) -> Curves:
     return {name: {str(row["trees"]): row["accuracy"][name] for row in of_arm} for name in (OURS, *CURVED)}
 
 
-def measured(size: int, arm: str, each: int) -> dict[str, Any]:
+def measured(size: int, arm: str, each: int, seeds: int) -> dict[str, Any]:
     """The row of an arm, trained on trees of this number of problems."""
-    pools, right = chosen(size, arm, each)
-    ours = right[OURS]
+    runs = [chosen(size, arm, each, seed) for seed in range(seeds)]
+    pools = [pool for of_seed, _ in runs for pool in of_seed]
+    right_SP = {name: np.array([of[name] for _, of in runs]) for name in runs[0][1]}
+    ours_SP = right_SP[OURS]
     # The likelihood is that of the policy, whose weights the head alone leaves as they are.
-    right = {**right, "likeliest": chosen(size, LIKELIHOOD, each)[1]["likeliest"]}
+    likeliest_P = chosen(size, LIKELIHOOD, each, 0)[1]["likeliest"]
+    right_SP["likeliest"] = np.broadcast_to(likeliest_P, ours_SP.shape)
     row = {
         "trees": size,
         "arm": arm,
-        "problems": len(pools),
-        "best_of_8": float(ours.mean()),
+        "problems": ours_SP.shape[1],
+        "seeds": seeds,
+        "best_of_8": float(ours_SP.mean()),
         "accuracy": {
-            name: {"accuracy": float(right[name].mean()) / 100, "ci": bootstrap_interval(right[name] / 100)}
+            name: {"accuracy": float(right_SP[name].mean()) / 100, "ci": interval_over_seeds(right_SP[name] / 100)}
             for name in (OURS, *RIVALS, "random", "oracle")
         },
         "best_of_8_less": {
-            name: {"points": float((ours - right[name]).mean()), "ci": bootstrap_interval(ours - right[name])}
+            name: {
+                "points": float((ours_SP - right_SP[name]).mean()),
+                "ci": interval_over_seeds(ours_SP - right_SP[name]),
+            }
             for name in RIVALS
         },
-        "samples": samples_for(pools, float(right["majority"].mean())),
+        "samples": samples_for(pools, float(right_SP["majority"].mean())),
         "step_auroc": measures.steps(pools, AGGREGATION)["auroc"],
     }
     print(row, flush=True)
@@ -101,14 +114,14 @@ def measured(size: int, arm: str, each: int) -> dict[str, Any]:
 
 
 @cache
-def chosen(size: int, arm: str, each: int) -> tuple[list[Pool], dict[str, Any]]:
+def chosen(size: int, arm: str, each: int, seed: int) -> tuple[list[Pool], dict[str, Any]]:
     """The pools of test problems, scored by an arm's reward model, and how often each selector is right, in per cent by
     problem."""
     folder = FOLDER / "label_curve" / str(size)
-    prm = folder / arm.replace(" ", "_")
+    prm = folder / (arm.replace(" ", "_") + (f"_{seed}" if seed else ""))
     config = parse(PrmConfig, ["--config", "configs/demo/prm.yaml"])
     dataset = labelled(folder, "--problems", str(size))
-    train(replace(config, dataset=dataset, run=prm, backbone=POLICY, **ARMS[arm]))
+    train(replace(config, dataset=dataset, run=prm, seed=config.seed + seed, backbone=POLICY, **ARMS[arm]))
     pools = pools_of(prm, each)
     right = measures.rightness(pools, AGGREGATION)
     return pools, {name: 100 * np.array(values) for name, values in right.items()}

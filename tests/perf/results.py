@@ -39,16 +39,17 @@ class Effect:
 
 def points(gains: Array) -> Effect:
     """The mean of gains in points: of problems (P,), or of seeds and problems (S, P)."""
-    if gains.ndim == 1:
-        return Effect(float(gains.mean()), *bootstrap_interval(gains), "points", len(gains))
-    seeds, problems = gains.shape
-    return Effect(float(np.nanmean(gains)), *interval_over_seeds(gains), "points", problems, seeds)
+    gains_SP = np.atleast_2d(gains)
+    seeds, problems = gains_SP.shape
+    return Effect(float(np.nanmean(gains_SP)), *interval_over_seeds(gains_SP), "points", problems, seeds)
 
 
 def interval_over_seeds(values_SP: Array) -> tuple[float, float]:
     """95% bootstrap interval of the mean of values of seeds and problems; each resample draws seeds and problems. NaN
     is no value."""
     seeds, problems = values_SP.shape
+    if seeds == 1:
+        return bootstrap_interval(values_SP[~np.isnan(values_SP)])
     rng = np.random.default_rng(0)
     means = []
     for _ in range(RESAMPLES):
