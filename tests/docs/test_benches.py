@@ -6,6 +6,7 @@ import asyncio
 import sys
 from argparse import Namespace
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -39,9 +40,11 @@ from tests.perf.claims.table import CLAIMS, WORTH
 from tests.perf.results import Effect
 from tests.teacher import TeacherEngine
 from vlprm.labels import judge_reliability
+from vlprm.model.reward_loading import load_reward_model, save_reward_model
 from vlprm.runs.config import parse
 from vlprm.runs.folder import open_run
 from vlprm.runs.journal import Records, finish
+from vlprm.serving.config import ModelConfig
 from vlprm.tasks import TASKS
 
 MODULES = sorted(
@@ -195,17 +198,17 @@ def test_the_benchmark_of_sources_runs_on_a_few_trees(working: Path, monkeypatch
     assert_stored("label_sources")
 
 
-def test_the_benchmarks_of_stored_pools_run_on_two_worlds(
-    folder: Path, working: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_benchmarks_of_stored_pools_run_on_two_worlds(working: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Two reward models score one pool of two problems."""
-    (folder / "runs/critic").rename(folder / "runs/demo/self")
-    flags = ["--config", "demo/eval", "--search.n", "4", "--benchmarks", "[{name: count_grid, problems: 2}]"]
     monkeypatch.setattr(worlds, "SEEDS", 1)
-    stranger, own = worlds.RUNS["stranger"], worlds.RUNS["self"]
-    evaluate(parse(RunConfig, [*flags, "--run", str(stranger)]))
-    asked = ["--reward_model", "runs/demo/self/prm", "--pool", str(stranger), "--run", str(own)]
-    evaluate(parse(RunConfig, [*flags, *asked]))
+    pool = None
+    for run in worlds.RUNS.values():
+        made = load_reward_model("builtin/backbone", new_head="step", reads_surprise=True)
+        save_reward_model(made, run.with_name("prm"), made.config)
+        flags = ["--search.n", "4", "--benchmarks", "[{name: count_grid, problems: 2}]"]
+        asked = parse(RunConfig, ["--config", "demo/eval", *flags, "--run", str(run)])
+        evaluate(replace(asked, reward_model=ModelConfig(str(run.with_name("prm"))), pool=pool))
+        pool = pool or run
     aggregations.main()
     vote.main()
     for bench in ("aggregations", "vote"):

@@ -68,7 +68,7 @@ def test_the_plan_of_the_page_on_scale_is_printed(dataset: Path, tmp_path: Path,
     (columns,) = re.findall(r"^GPUs  sharding .*", said, re.MULTILINE)
     page = (ROOT / "docs/scale.md").read_text()
     assert columns in page
-    for line in ("a full batch", "memory of the machine", "keys and values", "computation"):
+    for line in ("a full batch", "memory of the machine", "KV cache", "computation"):
         assert f"\n{line}: " in said
         assert f"\n{line}: " in page
 

@@ -89,7 +89,8 @@ def effects(of: dict[str, dict[str, Any]], zoom: dict[str, Any]) -> dict[str, Ef
     return {
         "steps less whole": less(steps, of["whole_solution"]["right"]),
         "best of n less vote": less(steps, of["majority"]["right"]),
-        "guided less best of n": less(of["step_beam"]["minus"]["tokens"], 0.0),
+        "greedy less best of n": less(of["greedy"]["minus"]["tokens"], 0.0),
+        "step beam less best of n": less(of["step_beam"]["minus"]["tokens"], 0.0),
         "refined less best of n": less(of["refined_best_of_n"]["minus"]["tokens"], 0.0),
         "zoom less none": Effect(*zooms, "points", zoom["problems"]),
     }

@@ -34,14 +34,12 @@ def main() -> None:
 
 def effects(results: dict[str, Any]) -> dict[str, Effect]:
     """What the claims compare: best of N less the vote, with the same candidates and for the vote's FLOPs."""
-    stranger_SP, self_SP = (rightness(world)["min"] for world in WORLDS)
-    vote_P = 100 * np.array(measures.rightness(worlds.scored_pools("self", 0), "min")["majority"])
-    found = {
-        "stranger less vote": points(stranger_SP - vote_P),
-        "self less vote": points(self_SP - vote_P),
-        "stranger less self": points(stranger_SP - self_SP),
-    }
+    best_SP = {world: rightness(world)["min"] for world in WORLDS}
+    found = {"stranger less self": points(best_SP["stranger"] - best_SP["self"])}
     for world, model in WORLDS.items():
+        others = measures.rightness(worlds.scored_pools(world, 0), "min")
+        for name, selector in (("vote", "majority"), ("likelihood", "likeliest")):
+            found[f"{world} less {name}"] = points(best_SP[world] - 100 * np.array(others[selector]))
         for row in results["equal_cost"]:
             if (row["title"], row["unit"]) == (f"best of N by {model}", "FLOPs"):
                 ends = row["at_cost_of_vote"]["difference"]

@@ -74,7 +74,7 @@ def _needs(config: PrmConfig, inputs: InputBuilder, model: Any, rows: list[Label
         *table,
         f"memory of the machine: each process reads {sizes.all.elements * 4 / GIB:.1f} GiB of weights, of which its GPU"
         " gets a shard, or all",
-        f"keys and values: none in training; a scorer keeps {kept / KIB:.3g} KiB per token in bfloat16",
+        f"KV cache: none in training; a scorer keeps {kept / KIB:.3g} KiB per token in bfloat16",
         _computation(shard, batches),
     ]
 

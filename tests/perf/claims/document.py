@@ -20,7 +20,9 @@ OPENING = """# Claims of the field, measured here
 What published work says about step rewards, and what the built-in world shows. `make demo && make claims` measures
 every row, continues after a kill, and writes this page from [its records](claims.json). It takes about seven hours on
 two cores (*computed* from the hours of its benches). An effect is the difference that the claim predicts to be
-positive, with its 95% interval over problems and seeds.
+positive, with its 95% interval over problems and, where there are several, seeds. With one seed, the interval leaves
+out how much training runs differ. The intervals are not corrected for the number of claims: if no effect existed, one
+or two of them would still *hold*.
 
 - *holds*: the interval is above 0;
 - *does not hold*: the interval is below the smallest effect worth having ({worth});
@@ -30,6 +32,7 @@ A reward model starts from a *stranger*'s weights, which were taught to solve th
 (*self*). The problems are drawn, and the models have a few million parameters: a claim that does not hold here may hold
 for a 7B model on photographs, and the reverse. {counts}.
 """
+SMALL = 0.05  # points that one decimal would show as none
 BY_LABELS = "n, problems with trees"
 HEAD = """
 ## {topic}
@@ -65,7 +68,9 @@ def _row(claim: Claim, effect: Effect | None) -> list[str]:
 
 
 def shown(value: float, unit: str) -> str:
-    return f"{value:+.1f}" if unit == "points" else f"{value:+.3f}"
+    if unit != "points":
+        return f"{value:+.3f}"
+    return f"{value:+.2f}" if abs(value) < SMALL else f"{value:+.1f}"
 
 
 def _counts(found: Found) -> str:

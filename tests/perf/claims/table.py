@@ -47,7 +47,8 @@ def in_both(says: str, source: str, effect: str) -> tuple[Claim, Claim]:
 TOPICS: dict[str, tuple[Claim, ...]] = {
     "Labels": (
         Claim(
-            "Counts fused with a judge's verdicts are better labels than counts alone",
+            "Counts fused with a judge's verdicts find more wrong steps than counts alone (a step without a label"
+            " counts as not found)",
             "VL-PRM (2509.23250), GroundedPRM",
             "label_quality",
             "fused less counts",
@@ -216,10 +217,17 @@ TOPICS: dict[str, tuple[Claim, ...]] = {
         ),
         Claim("Step rewards choose better solutions than a vote", "PRM800K", "tts", "best of n less vote", "stranger"),
         Claim(
-            "Step rewards guide a search better than they choose among whole solutions, at equal tokens",
+            "Greedy search by step rewards is better than best-of-N at equal tokens",
             "contrary to VL-PRM",
             "tts",
-            "guided less best of n",
+            "greedy less best of n",
+            "stranger",
+        ),
+        Claim(
+            "A beam search by step rewards is better than best-of-N at equal tokens",
+            "contrary to VL-PRM",
+            "tts",
+            "step beam less best of n",
             "stranger",
         ),
         Claim(
@@ -236,7 +244,22 @@ TOPICS: dict[str, tuple[Claim, ...]] = {
             "stranger less vote at equal FLOPs",
             "stranger",
         ),
+        Claim("Best of N by a reward model beats the vote", "-", "vote", "stranger less vote", "stranger"),
         Claim("Best of N by a reward model beats the vote", "-", "vote", "self less vote", "self"),
+        Claim(
+            "Best of N by a reward model beats the likelihood of its backbone",
+            "-",
+            "vote",
+            "stranger less likelihood",
+            "stranger",
+        ),
+        Claim(
+            "Best of N by a reward model beats the likelihood of its backbone",
+            "-",
+            "vote",
+            "self less likelihood",
+            "self",
+        ),
         Claim(
             "Beams kept by correctness and value end right more often than beams kept by correctness",
             "BiRM (2503.04618)",
@@ -252,19 +275,19 @@ TOPICS: dict[str, tuple[Claim, ...]] = {
             "self",
         ),
         *in_both(
-            "Rewards less half a standard deviation choose better than rewards",
+            "Rewards minus half their learned standard deviation choose better than these rewards",
             "BetaPRM (2605.15529)",
             "risk less none",
         ),
         Claim(
-            "With all of its labels, a reward model beats the likelihood of its backbone",
+            "Trained on 10,000 problems, a reward model beats the likelihood of its backbone",
             "-",
             "label_curve",
             "reward model less likeliest",
             "self",
         ),
         Claim(
-            "With all of its labels, a reward model beats the vote",
+            "Trained on 10,000 problems, a reward model beats the vote",
             "-",
             "label_curve",
             "reward model less majority",
@@ -280,7 +303,7 @@ TOPICS: dict[str, tuple[Claim, ...]] = {
             "pairs less base",
         ),
         Claim(
-            "Pairs of a search tree teach more than the same pairs in random order",
+            "Pairs of a search tree teach more than the same pairs swapped at random",
             "control",
             "policy_pairs",
             "pairs less random labels",
@@ -317,19 +340,19 @@ TOPICS: dict[str, tuple[Claim, ...]] = {
             "weak reward model, PRM gated: right over plain",
         ),
         Claim(
-            "Outcome rewards cure a policy that neglects its zooms",
+            "Outcome rewards repair a policy that neglects its zooms",
             "VLM-R3, DeepEyes",
             "policy_looking",
             "neglect, grpo: right over start",
         ),
         Claim(
-            "Outcome rewards cure a policy that zooms and does not look",
+            "Outcome rewards repair a policy that zooms and does not look",
             "against From Illusion to Intention",
             "policy_looking",
             "illusion, grpo: right over start",
         ),
         Claim(
-            "Credit for any valid region cures a policy that zooms and does not look better than the outcome alone",
+            "Credit for any valid region repairs a policy that zooms and does not look better than the outcome alone",
             "R-GRPO (VLM-R3)",
             "policy_looking",
             "illusion, r_grpo: right over outcome",
@@ -341,13 +364,14 @@ TOPICS: dict[str, tuple[Claim, ...]] = {
             "illusion, r_grpo: used over outcome",
         ),
         Claim(
-            "Credit by the true region cures a policy that zooms and does not look better than the outcome alone",
+            "Credit by the true region repairs a policy that zooms and does not look better than the outcome alone",
             "ViRL (From Illusion to Intention, 2511.23031)",
             "policy_looking",
             "illusion, virl: right over outcome",
         ),
         Claim(
-            "Credit by the value of the crop cures a policy that zooms and does not look better than the outcome alone",
+            "Credit by the value of the crop repairs a policy that zooms and does not look better than the outcome"
+            " alone",
             "VinePPO (2410.01679), From Illusion to Intention",
             "policy_looking",
             "illusion, zoom_value: right over outcome",
