@@ -1,8 +1,9 @@
 r"""Find a false equality of numbers in a text, such as `3 + 4 = 8`. Numbers are exact fractions, and nothing of the
 text is executed.
 
-A statement is judged only if it can be nothing else: all of it is numbers, the signs + - * / ^ and brackets. Sentences
-that round, suppose or deny are passed over, and so are a rounded result and a running sum (`3 + 4 = 7 + 2 = 9`).
+A statement is judged only if it can be nothing else: all of it is numbers, the signs + - * / ^ and brackets, and the
+word before it leads to a statement (`so`, `is`). Sentences that round, suppose or deny are passed over, and so are a
+rounded result, a running sum (`3 + 4 = 7 + 2 = 9`) and decimal commas.
 """
 
 from __future__ import annotations
@@ -33,6 +34,11 @@ _HEDGED = re.compile(
     re.IGNORECASE,
 )
 _TOKEN = re.compile(r"\s*(\d+\.\d+|\.\d+|\d+|[-+*/^()])")
+# After another word, the first number may belong to a name: `angle 1 + 2 = 180`.
+_LEADS = re.compile(
+    r"\b(?:so|is|are|was|equals?|gives?|gets?|got|has|have|then|thus|hence|therefore|that|and|because|since|means)$",
+    re.IGNORECASE,
+)
 _EDGE = re.compile(r"[A-Za-z\d^)\]}'_\u00b2\u00b3]")  # what touches a statement and may belong to it
 MOST_DIGITS, MOST_POWER, MOST_TOKENS, LONGEST = 15, 12, 40, 4000
 
@@ -57,7 +63,11 @@ def _false_in(chain: re.Match[str], sentence: str) -> str | None:
         return None
     if chain[0].lstrip()[:1] in "+*/^" or (before and _EDGE.match(before[-1]) and chain[0][:1] != " "):
         return None
+    if re.search(r"\d,$", sentence[: chain.start()]) or re.match(r",\d", after):
+        return None  # a decimal comma
     sides = [side.strip() for side in chain[0].split("=")]
+    if before[-1:].isalpha() and not (_LEADS.search(before) and _has_sign(sides[0])):
+        return None
     if before and sides[0].startswith("-") and not before.endswith((",", ":")):
         return None  # `A - 3 = 4` without its letter
     values = [_value(side) for side in sides]

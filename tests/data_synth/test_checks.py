@@ -31,6 +31,8 @@ from vlprm.tasks import TASKS
         "0.1 + 0.2 = 0.4",
         "-3 + 5 = 1",
         "3 + 4 = 7, and 7 + 2 = 10",
+        "the total is 3 + 4 = 8",
+        "row 2: 8 = 3 + 4",
     ],
 )
 def test_a_false_equality_is_found(text: str) -> None:
@@ -67,6 +69,13 @@ def test_a_false_equality_is_found(text: str) -> None:
         "1 / 0 = 3",
         "9^9999999 + 1 = 3",
         "a1 + 2 = 7",
+        "Angle 1 = 180 - 90 = 90",  # a name with a number
+        "The total of row 2 = 3 + 4 = 7",
+        "Area of triangle 1 = 3 * 4 / 2 = 6",
+        "angles 1 + 2 = 180",
+        "angles 1 and 2 = 180 - 60",
+        "2,5 + 1 = 3,5",  # decimal commas
+        "1 + 1,5 = 2,5",
         "1:30 + 0:45 = 2",
         "__import__('os').system('touch /tmp/x') + 1 = 2",
         "((((((((1 + 1 = 3",
