@@ -28,6 +28,7 @@ from data_synth.search.tree import is_mixed
 from vlprm.answers import FORMS, form_of
 from vlprm.data.dataset import iterate_rows, row_count, row_evidence
 from vlprm.errors import UserError
+from vlprm.labels.fusion import INJECTED
 from vlprm.metrics import percent
 from vlprm.runs.config import run
 from vlprm.runs.cost import Cost, cost_of, summed
@@ -89,7 +90,8 @@ def _trees(trees: TreeRun) -> dict[str, Any]:
     unread: Counter[str] = Counter()
     for searched in trees:
         tree = searched.tree
-        for node, answer in tree.leaves:
+        solved = [(node, answer) for node, answer in tree.leaves if INJECTED not in tree.nodes[node].label.votes]
+        for node, answer in solved:
             form = form_of([tree.nodes[i].step for i in tree.path(node)])
             forms[form] += 1
             unread[form] += answer is None

@@ -7,6 +7,7 @@ from typing import Any
 
 import yaml
 
+from data_synth.search.store import tree_files
 from vlprm.runs.folder import CONFIG
 
 CARD = """---
@@ -61,7 +62,7 @@ def data_card(results: dict[str, Any], meta: dict[str, Any], run: Path, license:
         labelled=steps["labelled"],
         steps=sum(targets.values()),
         rule=meta.get("rule", "unknown"),
-        policy=_model(run / "trees", "policy"),
+        policy=_policy_of(run / "trees"),
         sources=", ".join(f"{name} ({source['kind']})" for name, source in results["sources"].items()) or "none",
         counts=_listed(counts),
         what=what,
@@ -71,12 +72,12 @@ def data_card(results: dict[str, Any], meta: dict[str, Any], run: Path, license:
     )
 
 
-def _model(run: Path, name: str) -> str:
-    """A model of a run's config, without the path that it had on that machine."""
-    path = run / CONFIG
-    config = yaml.safe_load(path.read_text()) if path.exists() else {}
-    value = str((config or {}).get(name) or "unknown")
-    return Path(value).name if value.startswith(("/", ".")) else value
+def _policy_of(trees: Path) -> str:
+    """The policy of a run of trees, sharded or not, without the path that it had on that machine."""
+    path = tree_files(trees)[0].parent / CONFIG
+    config = (yaml.safe_load(path.read_text()) if path.exists() else None) or {}
+    name: str = (config.get("policy") or {}).get("checkpoint", "unknown")
+    return Path(name).name if name.startswith(("/", ".")) else name
 
 
 def _reliability(name: str, source: dict[str, Any]) -> str:

@@ -115,6 +115,8 @@ def test_injected_steps_are_labelled_by_their_source_and_by_no_counts(
         results = json.loads((tmp_path / "synthesis.json").read_text())
         assert results["sources"][INJECTED]["rates"]["specificity"] == "0.999 (declared)"
         assert results["artifacts"]["injected"] == len(targets)
+        written = [leaf for run in TreeRun(made / "plain") for leaf in run.tree.leaves]
+        assert sum(results["trees"]["answer_forms"].values()) == len(written), "an injected step is no solution"
 
 
 def test_a_share_that_allows_no_step_is_refused(made: Path, tmp_path: Path) -> None:

@@ -12,15 +12,17 @@ import yaml
 
 from data_synth import judge, label, report
 from data_synth.reports.config import ReportConfig
-from data_synth.search.config import TreeSearchConfig
+from data_synth.search.config import TreesConfig, TreeSearchConfig
 from data_synth.search.estimators import search
-from data_synth.search.store import IMAGES, TREES, Failed, Searched, TreeRun, failure_record, tree_record
+from data_synth.search.store import IMAGES, TREES, Failed, Searched, TreeRun, failure_record, tree_files, tree_record
 from tests.teacher import TeacherEngine
 from vlprm.data.dataset import read_rows
 from vlprm.labels.fusion import RULES
+from vlprm.runs.config import dump
 from vlprm.runs.cost import Meter, Usage
-from vlprm.runs.folder import open_run
+from vlprm.runs.folder import CONFIG, open_run
 from vlprm.runs.journal import Records, finish, read_records
+from vlprm.serving.config import ModelConfig, ServerConfig
 from vlprm.tasks import TASKS
 
 PROBLEMS = [TASKS[name].problem("test", i) for i in range(12) for name in ("chart", "fine_print", "count_grid")]
@@ -187,6 +189,26 @@ def test_the_data_card_has_counts_balance_judge_cost_and_licence(run: Path) -> N
         assert f"| {source} | {counts['steps']} | {counts['labelled']} | {counts['wrong']} |" in card
     assert f"- rollouts: {results['cost']['rollouts']:.4g}" in card
     assert "sources of verdicts: judgements (oracle with error rate" in card.split("## Labels")[0]
+
+
+@pytest.mark.parametrize("shard", [None, "shard-0-of-1"])
+@pytest.mark.parametrize(
+    ("policy", "said"),
+    [
+        (ModelConfig("Qwen/Qwen2.5-VL-7B-Instruct"), "Qwen/Qwen2.5-VL-7B-Instruct"),
+        (ModelConfig("/home/me/policies/seven", server=ServerConfig(("http://10.0.0.7:8000/v1",), "seven")), "seven"),
+    ],
+)
+def test_the_data_card_names_the_policy_alone(run: Path, shard: str | None, policy: ModelConfig, said: str) -> None:
+    trees = run / "trees"
+    if shard is not None:
+        (trees / shard).mkdir()
+        for path in trees.iterdir():
+            if path.is_file():
+                path.rename(trees / shard / path.name)
+    tree_files(trees)[0].with_name(CONFIG).write_text(dump(TreesConfig(trees, policy)))
+    results_of(run)
+    assert f"- policy: {said}; sources" in (run / "labels" / "README.md").read_text()
 
 
 def test_the_page_of_a_large_dataset_shows_a_sample(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
