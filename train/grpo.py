@@ -96,6 +96,11 @@ async def train(config: GrpoConfig, source: Source) -> None:
                 reached(learner.round)
         measured = await source.validate(validation, await judges_of())
         lines[learner.round] = {"round": learner.round, **measured}
+    if not any(line.get("learn_updates") for line in lines.values()):
+        raise UserError(
+            f"{config.run}: no round had a solution with an advantage, so nothing was learnt; see the exclusions in"
+            f" {METRICS}, and give other terms or other problems"
+        )
     if processes.is_main():
         finish(config, source, learner, lines)
 
@@ -210,6 +215,8 @@ async def served(config: GrpoConfig, learner: Learner) -> AsyncIterator[EngineOf
 
         async def current() -> Policy:
             nonlocal sent
+            if config.dry_run:  # the servers have the first weights, and a plan writes nothing
+                return engine
             version = f"{config.run.name}-{learner.round}"
             if sent != learner.round:
                 if processes.is_main():

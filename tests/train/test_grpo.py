@@ -124,6 +124,13 @@ def test_a_killed_run_reaches_the_same_weights(tmp_path: Path, monkeypatch: pyte
     assert "Right answers" in page
 
 
+def test_a_run_that_learns_nothing_is_no_success(tmp_path: Path) -> None:
+    config = small(tmp_path / "run", rounds=1, rollouts=dataclasses.replace(ROLLOUTS, max_tokens=4))  # no answer fits
+    with pytest.raises(UserError, match="no round had a solution with an advantage, so nothing was learnt"):
+        grpo.main(config)
+    assert not (config.run / "policy").exists()
+
+
 def test_the_plan_shows_a_solution_with_its_advantages(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     grpo.main(small(tmp_path / "run", dry_run=True))
     said = capsys.readouterr().out
@@ -374,6 +381,14 @@ def test_a_loss_that_is_not_finite_stops_the_run(world: dict[str, Any]) -> None:
         ({"rollouts": RolloutsConfig(each=1)}, "a group of one teaches nothing"),
         ({"problem_file": Path("p.jsonl"), "terms": (TermConfig(reward="truth"),)}, "only drawn tasks know the ground"),
         ({"terms": (TermConfig(value="leaves", normalise="leave_one_out"),)}, "set value: group or none"),
+        (
+            {"terms": (TermConfig(reward="zoom", by="truth"),)},
+            r"by: truth credits single zooms, .* set value: none and",
+        ),
+        (
+            {"terms": (TermConfig(reward="zoom", by="value", value="none"),)},
+            "by: value credits single zooms, .* lam: 0",
+        ),
         ({"problem_file": Path("p.jsonl"), "validation": ValidationConfig()}, "give validation.problem_file"),
         ({"policy": ModelConfig("nowhere")}, "no checkpoint folder nowhere"),
     ],

@@ -12,9 +12,12 @@ from typing import Any
 
 import pytest
 
+from train import grpo
+from train.policy.grpo_config import GrpoConfig
+from train.policy.learner import Learner
 from train.policy.sync import WeightSync
 from vlprm.errors import UserError
-from vlprm.serving.config import ServerConfig
+from vlprm.serving.config import ModelConfig, ServerConfig
 
 
 class Handler(BaseHTTPRequestHandler):
@@ -30,6 +33,9 @@ class Handler(BaseHTTPRequestHandler):
             return
         if self.path == "/update_weight_version" and not self.server.stuck:
             self.server.version = body["new_version"]
+        if self.path == "/v1/chat/completions":
+            self._send(200, {"choices": [{"index": 0, "message": {"content": "a"}, "finish_reason": "length"}]})
+            return
         self._send(200, {"results": [None]} if self.path == "/collective_rpc" else None)
 
     def do_GET(self) -> None:
@@ -91,3 +97,19 @@ def test_a_server_with_other_weights_is_refused(server: Any, tmp_path: Path) -> 
     server.stuck = True
     with pytest.raises(UserError, match="samples with the weights 'default', not 'run-3'; restart it"):
         sent(server, tmp_path, "run-3")
+
+
+@pytest.mark.parametrize("dry_run", [True, False])
+def test_a_plan_gives_a_server_no_weights_and_writes_nothing(server: Any, tmp_path: Path, dry_run: bool) -> None:
+    address = f"http://127.0.0.1:{server.server_port}/v1"
+    policy = ModelConfig("builtin/policy", ServerConfig((address,), "policy", retries=0, timeout=10.0))
+    config = GrpoConfig(tmp_path / "run", policy, dry_run=dry_run)
+    learner = Learner(config, grpo.load_trained(config))
+
+    async def asked() -> None:
+        async with grpo.served(config, learner) as engine_of:
+            await engine_of()
+
+    asyncio.run(asked())
+    assert ("/pause?mode=wait" in [path for path, _ in server.asked]) is not dry_run
+    assert config.run.exists() is not dry_run

@@ -6,11 +6,13 @@ import logging
 
 from train.policy.grpo_config import CritiquesConfig, ExcludeConfig, GrpoConfig, TermConfig
 from train.policy.processes import refuse_shards
+from train.policy.rewards import MEASURED_CREDITS
 from train.policy.shaping import PLAIN
 from vlprm.errors import UserError
 from vlprm.policy.critic_reward import check_weights
 from vlprm.scoring.open import refuse_untaught
 
+ZOOM_STEPS = MEASURED_CREDITS | {"truth"}  # credits of single zooms; the others are rewards of a whole solution
 log = logging.getLogger(__name__)
 
 
@@ -85,6 +87,11 @@ def _check_term(config: GrpoConfig, term: TermConfig, name: str) -> None:
     knows_truth = term.reward == "truth" or (term.reward == "zoom" and term.by == "truth")
     if knows_truth and config.problem_file is not None:
         raise UserError(f"{name}: only drawn tasks know the ground truth of steps; use tasks, or another reward")
+    if term.reward == "zoom" and term.by in ZOOM_STEPS and (term.value, term.lam) != ("none", 0):
+        raise UserError(
+            f"{name}: by: {term.by} credits single zooms, and other steps have no such reward to sum over; set"
+            " value: none and lam: 0"
+        )
     if term.normalise == "leave_one_out" and term.value not in ("none", "group"):
         raise UserError(
             f"{name}: leave_one_out takes the baseline from the other solutions, but value: {term.value} is one of its"
