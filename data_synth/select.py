@@ -83,7 +83,9 @@ def _select(config: SelectConfig, tasks: Tasks) -> None:
 
 
 def _none(config: SelectConfig, candidates: Sequence[Candidate], made: Selection) -> str:
-    if made.left_out["without a value"] < len(candidates):
+    if made.left_out["without an answer"] == len(candidates):
+        return f"none of {len(candidates)} solutions has an answer, so none can be selected; select from another source"
+    if made.left_out["without an answer"] + made.left_out["without a value"] < len(candidates):
         return f"keep {config.keep:g} of {len(candidates)} solutions is none; raise keep"
     needs = {"likeliest": "surprise, which a model trained with --surprise gives", "outcome": "known answers"}
     need = needs.get(config.by, "rewards of steps")

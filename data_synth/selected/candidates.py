@@ -26,8 +26,8 @@ class Candidate:
 
     `at`: index of its row or pool, and `place` its index there. `rewards`: the reward of each step, None where it has
     none. `correct`: which of the steps with a reward it calls correct. `surprise`: nats of the least likely token.
-    `right`: whether the answer is right (None: no result). `true`: whether answer and all steps are right (None: not a
-    drawn problem).
+    `answered`: whether it has an answer; an injected wrong step has none. `right`: whether the answer is right (None:
+    no result, or no known answer). `true`: whether answer and all steps are right (None: not a drawn problem).
     """
 
     problem_id: str
@@ -37,6 +37,7 @@ class Candidate:
     rewards: tuple[float | None, ...]
     correct: tuple[bool, ...]
     surprise: float | None
+    answered: bool
     right: bool | None
     true: bool | None
 
@@ -74,18 +75,18 @@ def _of_row(at: int, row: Row, tasks: Tasks) -> Group:
     if not paths:
         raise UserError(f"row {row['id']} has no complete solution; make the dataset with data_synth.label")
     found = []
-    for place, path in enumerate(paths):
+    answers = tuple(leaf["answer"] for leaf in row["leaves"])
+    for place, (path, answer) in enumerate(zip(paths, answers, strict=True)):
         rewards = tuple(label.target for label in path.labels)
         correct = tuple(not called_wrong(label) for label in path.labels if label.target is not None)
-        found.append(_candidate(path.problem, at, place, path.steps, path.right, tasks, rewards, correct))
-    answers = tuple(leaf["answer"] for leaf in row["leaves"])
+        found.append(_candidate(path.problem, at, place, path.steps, answer, path.right, tasks, rewards, correct))
     return Group(paths[0].problem, tuple(found), tuple(path.steps for path in paths), answers, row)
 
 
 def _of_pool(at: int, problem: Problem, pool: Sequence[StoredCandidate], tasks: Tasks) -> Group:
     solutions = [one.solution for one in pool]
     found = tuple(
-        rescored(_candidate(problem, at, place, one.solution.steps, one.right, tasks), one.scores)
+        rescored(_candidate(problem, at, place, one.solution.steps, one.solution.answer, one.right, tasks), one.scores)
         for place, one in enumerate(pool)
     )
     return Group(problem, found, tuple(one.steps for one in solutions), tuple(one.answer for one in solutions))
@@ -96,13 +97,15 @@ def _candidate(
     at: int,
     place: int,
     steps: Sequence[Step],
+    answer: str | None,
     right: bool | None,
     tasks: Tasks,
     rewards: tuple[float | None, ...] = (),
     correct: tuple[bool, ...] = (),
 ) -> Candidate:
     texts = tuple(step.text for step in steps)
-    return Candidate(problem.id, at, place, texts, rewards, correct, None, right, _true(problem, steps, right, tasks))
+    true = _true(problem, steps, right, tasks)
+    return Candidate(problem.id, at, place, texts, rewards, correct, None, answer is not None, right, true)
 
 
 def rescored(candidate: Candidate, scores: Sequence[StepScore | None]) -> Candidate:

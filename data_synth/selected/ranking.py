@@ -59,13 +59,17 @@ class Selection:
 def selection(
     candidates: Sequence[Candidate], by: By, alpha: float, keep: float, per_problem: int, unlike: float, seed: str
 ) -> Selection:
-    """The best solutions. A solution is passed over if a better one of its problem has all of its steps, or all but a
-    share below `unlike`, or if `per_problem` better ones of its problem remain. Of what remains, the share `keep` is
-    selected. Solutions of equal value are in random order."""
+    """The best solutions. A solution without an answer is left out, whatever its rewards. A solution is passed over if
+    a better one of its problem has all of its steps, or all but a share below `unlike`, or if `per_problem` better ones
+    of its problem remain. Of what remains, the share `keep` is selected. Solutions of equal value are in random
+    order."""
     rng = random.Random(seed)
-    worth = [(one, WORTH[by](one, alpha), rng.random()) for one in candidates]
+    answered = [one for one in candidates if one.answered]
+    worth = [(one, WORTH[by](one, alpha), rng.random()) for one in answered]
     known = [(value, tie, one) for one, value, tie in worth if value is not None]
-    left_out = Counter({"without a value": len(candidates) - len(known)})
+    left_out = Counter(
+        {"without an answer": len(candidates) - len(answered), "without a value": len(answered) - len(known)}
+    )
     remain: list[tuple[float, Candidate]] = []
     of_problem: dict[str, list[frozenset[str]]] = defaultdict(list)
     for value, _, one in sorted(known, key=lambda ranked: ranked[:2], reverse=True):

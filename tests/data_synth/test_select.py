@@ -15,7 +15,7 @@ import pytest
 
 from data_synth import select
 from data_synth.selected.candidates import Candidate, groups
-from data_synth.selected.config import SelectConfig
+from data_synth.selected.config import By, SelectConfig
 from data_synth.selected.ranking import WORTH, selection
 from data_synth.selected.rows import sft_rows
 from tests.conftest import executed, solved
@@ -63,9 +63,11 @@ def selected(config: SelectConfig) -> tuple[dict[str, Any], list[dict[str, Any]]
     return json.loads((config.run / "results.json").read_text()), read_rows(config.run / "selected.parquet")
 
 
-def one(texts: str, rewards: Sequence[float | None], right: bool | None = True, problem: str = "p") -> Candidate:
+def one(
+    texts: str, rewards: Sequence[float | None], right: bool | None = True, problem: str = "p", answered: bool = True
+) -> Candidate:
     correct = tuple(reward >= 0.5 for reward in rewards if reward is not None)
-    return Candidate(problem, 0, 0, tuple(texts), tuple(rewards), correct, None, right, None)
+    return Candidate(problem, 0, 0, tuple(texts), tuple(rewards), correct, -1.0, answered, right, None)
 
 
 def test_with_the_truth_as_reward_every_step_of_what_is_selected_is_right(pool: Path, tmp_path: Path) -> None:
@@ -126,6 +128,13 @@ def test_a_reward_of_zero_is_a_reward_and_none_is_not() -> None:
     assert (made.values, made.left_out["without a value"]) == ([0.0], 1)
 
 
+@pytest.mark.parametrize("by", WORTH)
+def test_a_solution_without_an_answer_is_left_out_whatever_its_rewards(by: By) -> None:
+    cut, whole = one("ab", (1.0, 1.0), None, answered=False), one("cd", (0.9, 0.2), False)
+    made = selection([cut, whole], by, 0.1, 1.0, 9, 0.0, "0")
+    assert (made.candidates, made.left_out["without an answer"]) == ([whole], 1)
+
+
 def test_bis_prefers_mixed_solutions_with_reliable_right_steps() -> None:
     rewards = {"mixed": (1.0, 1.0, 0.0, 0.0), "unsure": (0.6, 0.6, 0.0, 0.0), "right": (1.0,) * 4, "wrong": (0.0,) * 4}
     worth = {name: WORTH["balanced"](one("abcd", of_steps), 0.05) for name, of_steps in rewards.items()}
@@ -139,6 +148,7 @@ def test_near_duplicates_and_crowds_are_left_out_before_the_share_is_taken() -> 
     candidates += [one("abcd", (0.1,), problem="q"), one("lmno", (0.05,), problem="q")]
     made = selection(candidates, "prm_min", 0.0, 0.5, 2, 0.5, "0")
     assert made.left_out == {
+        "without an answer": 0,
         "without a value": 0,
         "like a better one": 2,
         "more than per_problem": 1,
