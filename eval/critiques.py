@@ -7,14 +7,16 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections import defaultdict
-from typing import Any
+from collections import Counter, defaultdict
+from typing import Any, NamedTuple
 
 from eval.runs.tracked import all_tracked
 from eval.step_scores.config import CritiquesConfig
+from vlprm.errors import ProblemError, UserError
 from vlprm.metrics import grouped_interval
 from vlprm.policy.critique import Critique, sample_critiques
 from vlprm.policy.open import folders_of
+from vlprm.policy.usage import CountedPolicy
 from vlprm.runs.config import dump, run
 from vlprm.runs.folder import open_run, write_atomically
 from vlprm.runs.pools import RECORDS, stored_pools
@@ -32,21 +34,43 @@ def main(config: CritiquesConfig) -> None:
     own, served = folders_of([config.reward_model])
     open_run(config.run, dump(config), 0, [config.candidates / RECORDS, *own], served)
     solutions = [(problem_by_id(i, tasks), solution) for i, pool in pools for solution in pool]
-    critiques = asyncio.run(_asked(config.reward_model, solutions))
-    rows = [_row(p, s, c, tasks) for (p, s), c in zip(solutions, critiques, strict=True)]
-    results = measured([row for row in rows if row is not None])
+    asked = asyncio.run(_asked(config.reward_model, solutions))
+    failures = Counter(one.failure for one in asked if one.failure)
+    if failures.total() == len(asked):
+        raise UserError(
+            f"none of {len(asked)} critiques was written ({dict(failures)}); see to the critic, and run again"
+        )
+    rows = [
+        _row(problem, solution, one.critique, tasks)
+        for (problem, solution), one in zip(solutions, asked, strict=True)
+        if not one.failure
+    ]
+    results = {**measured([row for row in rows if row is not None]), "failures": dict(failures)}
     write_atomically(config.run / "results.json", json.dumps(results, indent=2) + "\n")
     print(json.dumps(results, indent=2))
 
 
-async def _asked(model: ModelConfig, solutions: list[tuple[Problem, Solution]]) -> list[Critique | None]:
+class Asked(NamedTuple):
+    """A critique, None where it cannot be read; or why there is none: a failed call says nothing about the critic."""
+
+    critique: Critique | None
+    failure: str = ""
+
+
+async def _asked(model: ModelConfig, solutions: list[tuple[Problem, Solution]]) -> list[Asked]:
     template = critique_template_of(model)
     async with open_critic(model) as engine:
-        asked = (
-            sample_critiques(engine, p, s.steps, template, f"{s.problem_id}/{i}", 0)
-            for i, (p, s) in enumerate(solutions)
-        )
-        return [critique for (critique,) in await all_tracked(asked, "critiques")]
+
+        async def asked(problem: Problem, solution: Solution, key: str) -> Asked:
+            counted = CountedPolicy(engine)
+            try:
+                (critique,) = await sample_critiques(counted, problem, solution.steps, template, key, 0)
+            except ProblemError as error:
+                return Asked(None, error.cause)
+            return Asked(critique, next(iter(counted.failures), ""))
+
+        of_all = (asked(p, s, f"{s.problem_id}/{i}") for i, (p, s) in enumerate(solutions))
+        return await all_tracked(of_all, "critiques")
 
 
 def _row(problem: Problem, solution: Solution, critique: Critique | None, tasks: Any) -> dict[str, Any] | None:

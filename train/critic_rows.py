@@ -25,7 +25,7 @@ from datasets import Features
 from train.policy.critic_rows import FEATURES, Criticised, criticised, prompt_rows, sampled_rows, steps_of
 from train.policy.critic_rows_config import CriticRowsConfig
 from vlprm.data.dataset import iterate_rows, row_count, row_paths, write_parquet
-from vlprm.errors import UserError
+from vlprm.errors import ProblemError, UserError
 from vlprm.model.inputs import InputBuilder
 from vlprm.model.loading import checkpoint_folder, load_inputs
 from vlprm.policy import Policy, all_answers
@@ -71,7 +71,10 @@ async def _sample(config: CriticRowsConfig, records: Records, problems: int) -> 
 
             async def asked(row: dict[str, Any]) -> dict[str, Any]:
                 steps = steps_of(row_paths(row), config)
-                found = await all_answers(criticised(step, config, template, critic, policy) for step in steps)
+                try:
+                    found = await all_answers(criticised(step, config, template, critic, policy) for step in steps)
+                except ProblemError as error:
+                    return {"key": row["id"], "failure": error.cause}
                 return {"key": row["id"], "steps": [one.record() for one in found]}
 
             todo = (row for row in iterate_rows(config.dataset) if row["id"] not in records.keys)
@@ -95,8 +98,13 @@ def _rows(
         for row in iterate_rows(config.dataset):
             yield from prompt_rows(steps_of(row_paths(row), config), inputs, counts)
         return
-    said = {record["key"]: [Criticised.of(one) for one in record["steps"]] for record in records}
+    counts.update(f"problems_with_{record['failure']}" for record in records if "failure" in record)
+    said = {
+        record["key"]: [Criticised.of(one) for one in record["steps"]] for record in records if "failure" not in record
+    }
     for row in iterate_rows(config.dataset):
+        if row["id"] not in said:
+            continue
         steps = steps_of(row_paths(row), config)
         for step, critiques in zip(steps, said[row["id"]], strict=True):
             yield from sampled_rows(step, critiques, config.rows, inputs, counts)

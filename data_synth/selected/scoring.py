@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
+import logging
 from collections.abc import Iterator
 
 from data_synth.selected.candidates import Candidate, Group, groups, rescored
 from data_synth.selected.config import SelectConfig
+from vlprm.errors import ProblemError
 from vlprm.runs.journal import Records
 from vlprm.runs.progress import progress
 from vlprm.runs.window import in_window, leave_unless, stopped_by_sigint
 from vlprm.schema import StepScore
 from vlprm.scoring.open import open_scorer
 from vlprm.tasks import Tasks
+
+log = logging.getLogger(__name__)
 
 REWARDS = "rewards.jsonl"
 
@@ -32,7 +36,11 @@ async def _score(config: SelectConfig, tasks: Tasks, total: int, records: Record
 
             async def scored(place: tuple[int, Group]) -> dict[str, object]:
                 at, group = place
-                found = await scorer.score(group.problem, group.solutions)
+                try:
+                    found = await scorer.score(group.problem, group.solutions)
+                except ProblemError as error:
+                    log.warning("%s has no rewards: %s", group.problem.id, error)
+                    return {"key": str(at), "scores": None, "failure": error.cause}
                 return {"key": str(at), "scores": [[s and dataclasses.asdict(s) for s in one] for one in found.steps]}
 
             todo = (one for one in enumerate(groups(config, tasks, drawn=True)) if str(one[0]) not in records.keys)
@@ -42,7 +50,8 @@ async def _score(config: SelectConfig, tasks: Tasks, total: int, records: Record
 
 
 def with_rewards(config: SelectConfig, tasks: Tasks) -> Iterator[Candidate]:
-    """The candidates of the source, with the rewards of the config's models if it has any."""
+    """The candidates of the source, with the rewards of the config's models if it has any. The candidates of a problem
+    that these refused have none."""
     stored = (
         {record["key"]: record["scores"] for record in Records(config.run / REWARDS)} if config.reward_model else {}
     )
@@ -50,5 +59,6 @@ def with_rewards(config: SelectConfig, tasks: Tasks) -> Iterator[Candidate]:
         if not config.reward_model:
             yield from group.candidates
             continue
-        for candidate, scores in zip(group.candidates, stored[str(at)], strict=True):
+        none = [[None] * len(one.texts) for one in group.candidates]
+        for candidate, scores in zip(group.candidates, stored[str(at)] or none, strict=True):
             yield rescored(candidate, [score and StepScore(**score) for score in scores])

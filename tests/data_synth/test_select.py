@@ -12,6 +12,7 @@ from typing import Any
 
 import pyarrow.parquet as pq
 import pytest
+from PIL import Image
 
 from data_synth import select
 from data_synth.selected.candidates import Candidate, groups
@@ -24,6 +25,7 @@ from tests.teacher import TeacherEngine
 from train.policy.config import SftConfig
 from train.policy.solutions import taught_problems
 from vlprm.data.dataset import read_rows, row_paths, table_rows, write_dataset
+from vlprm.images import png
 from vlprm.metrics import grouped_difference, grouped_interval
 from vlprm.model.checkpoint_config import CheckpointConfig
 from vlprm.model.loading import load_inputs
@@ -216,6 +218,20 @@ def test_models_score_a_pool_again_and_zooms_become_turns(backbone: Path, tmp_pa
     (tmp_path / "prm/weights").rename(tmp_path / "prm/model.safetensors")
     select.main(config)
     assert len((config.run / "rewards.jsonl").read_text().splitlines()) == 1
+
+
+def test_a_problem_that_a_model_refuses_has_no_rewards_and_the_others_have(
+    dataset: Path, backbone: Path, tmp_path: Path
+) -> None:
+    save_reward_model(load_reward_model(backbone, new_head="step"), tmp_path / "prm", CheckpointConfig(head="step"))
+    lost, *others = read_rows(dataset)[:3]
+    thin = png(Image.new("RGB", (4, 2000)))  # no Qwen-VL reads such an image
+    path, model = tmp_path / "thin.parquet", ModelConfig(str(tmp_path / "prm"))
+    write_dataset(path, [{**lost, "images": [{"bytes": thin, "path": None}]}, *others])
+    config = SelectConfig(tmp_path / "run", dataset=path, by="prm_min", keep=1.0, reward_model=(model,))
+    results, rows = selected(config)
+    assert {row["id"] for row in rows} == {row["id"] for row in others}
+    assert results["left_out"]["without a value"] == len(lost["leaves"])
 
 
 def test_mistakes_are_named(pool: Path, dataset: Path, tmp_path: Path) -> None:

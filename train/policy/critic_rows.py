@@ -11,6 +11,7 @@ steps        prompts: JSON of the steps
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -31,6 +32,7 @@ from vlprm.policy import Policy
 from vlprm.policy.critic_reward import LabelledStep
 from vlprm.policy.critique import StepCritique, parse_critique, step_critiques
 from vlprm.policy.refinement import right_refinements
+from vlprm.policy.usage import CountedPolicy
 from vlprm.prompts import CritiqueTemplate
 from vlprm.schema import to_json
 from vlprm.serving.trl_turns import trl_turn, trl_turns
@@ -46,21 +48,22 @@ FEATURES: dict[str, dict[str, Any]] = {
 @dataclass(frozen=True)
 class Criticised:
     """The different critiques of a step that agree with its label, and those that do not; how many could not be read,
-    and how many agree but did not help."""
+    how many agree but did not help, and how many calls failed."""
 
     agree: tuple[str, ...]
     differ: tuple[str, ...]
     unread: int
     useless: int
+    failed: int
 
     def record(self) -> dict[str, Any]:
         """As JSON."""
-        return {"agree": self.agree, "differ": self.differ, "unread": self.unread, "useless": self.useless}
+        return dataclasses.asdict(self)
 
     @classmethod
     def of(cls, record: dict[str, Any]) -> Criticised:
         """From JSON."""
-        return cls(tuple(record["agree"]), tuple(record["differ"]), record["unread"], record["useless"])
+        return cls(**{**record, "agree": tuple(record["agree"]), "differ": tuple(record["differ"])})
 
 
 def steps_of(tree: Sequence[LabelledPath], config: CriticRowsConfig) -> list[LabelledStep]:
@@ -78,7 +81,8 @@ async def criticised(
 ) -> Criticised:
     """Sample critiques of a step and compare them with its label."""
     key = f"{step.problem.id}/{len(step.steps)}/{step.steps[-1].text}"
-    asked = critic, step.problem, step.steps, template, key, config.seed, config.samples, config.temperature
+    counted = CountedPolicy(critic)
+    asked = counted, step.problem, step.steps, template, key, config.seed, config.samples, config.temperature
     agree: list[str] = []
     differ: list[str] = []
     unread = useless = 0
@@ -92,7 +96,8 @@ async def criticised(
             agree.append(text)
         else:
             useless += 1
-    return Criticised(tuple(dict.fromkeys(agree)), tuple(dict.fromkeys(differ)), unread, useless)
+    failed = counted.failures.total()
+    return Criticised(tuple(dict.fromkeys(agree)), tuple(dict.fromkeys(differ)), unread - failed, useless, failed)
 
 
 async def _helps(step: LabelledStep, said: StepCritique, config: CriticRowsConfig, policy: Policy, key: str) -> bool:
@@ -110,6 +115,7 @@ def sampled_rows(
     """The kept critiques or the pairs of a step."""
     counts["right_steps" if step.right else "wrong_steps"] += 1
     counts["unread_critiques"] += said.unread
+    counts["failed_critiques"] += said.failed
     counts["critiques_that_did_not_help"] += said.useless
     counts["critiques_that_agree"] += len(said.agree)
     counts["critiques_that_differ"] += len(said.differ)

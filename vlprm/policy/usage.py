@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections import Counter
+
 from vlprm.policy import Continuation, Policy, Request
 from vlprm.runs.cost import Usage
 from vlprm.schema import Problem, Region
@@ -9,12 +11,13 @@ from vlprm.zoom.boxes import Size
 
 
 class CountedPolicy:
-    """Counts the tokens that the policy it wraps samples and reads, and its calls. `prompt`: tokens read by the first
-    call, which are those of the problem in a search."""
+    """Counts the tokens that the policy it wraps samples and reads, its calls, and the continuations that failed, by
+    cause. `prompt`: tokens read by the first call, which are those of the problem in a search."""
 
     def __init__(self, engine: Policy) -> None:
         self.engine, self.dialect, self.zoom = engine, engine.dialect, engine.zoom
         self.sampled = self.read = self.calls = self.prompt = 0
+        self.failures: Counter[str] = Counter()
 
     async def sample(self, request: Request) -> list[Continuation]:
         """Sample from the wrapped policy and count."""
@@ -22,6 +25,7 @@ class CountedPolicy:
         continuations = await self.engine.sample(request)
         read = sum(continuation.read for continuation in continuations)
         self.sampled += sum(continuation.tokens for continuation in continuations)
+        self.failures.update(continuation.failure for continuation in continuations if continuation.failure)
         self.prompt = self.prompt or read
         self.read += read
         return continuations
