@@ -102,8 +102,9 @@ def read_runs(
 ) -> list[Run]:
     """Read runs, and merge shards by the names of their models. Pools are kept if `pools`, or if a search method is
     compared with them; `steps` adds scores and ground truth per step. UserError if runs with the same name have
-    different settings."""
+    different settings, or the same record twice."""
     runs: dict[str, tuple[Run, list[RecordFacts]]] = {}
+    seen: dict[str, set[str]] = defaultdict(set)
     if not folders:
         raise UserError("runs is empty; name at least one run folder of eval.run")
     for folder in folders:
@@ -125,6 +126,11 @@ def read_runs(
             raise UserError(f"{folder} and another run of {label!r} have different settings; print a table of each")
         keep = pools or (layout == "methods" and not set(settings["methods"]) <= set(POOLED))
         for record in iterate_finished(folder / RECORDS, "eval.run"):
+            if record["key"] in seen[label]:
+                raise UserError(
+                    f"{folder} has {record['key']} again, as another folder of {label!r}; give each once"
+                )
+            seen[label].add(record["key"])
             all_facts.append(facts_of(record, one, layout, keep, steps))
     for one, all_facts in runs.values():
         for facts in sorted(all_facts, key=lambda facts: facts.at):  # the file is in order of completion

@@ -148,6 +148,8 @@ def test_shards_are_one_run_and_records_are_plain_json(
         main(tiny(tmp_path / f"shard{i}", policy, reward_model, shard=f"{i}/2"))
     whole = read_runs((tmp_path / "whole",), "methods")
     parts = read_runs((tmp_path / "shard0", tmp_path / "shard1"), "methods")
+    with pytest.raises(UserError, match=r"shard0 has .* again, as another folder of .*; give each once"):
+        read_runs((tmp_path / "shard0", tmp_path / "shard0"), "methods")
     cells = [[(row.title, row.cells) for one in runs for row in table_rows(one, one.pools)] for runs in (whole, parts)]
     assert any(
         "at the tokens of step beam search (difference: step beam search minus this row)" in title
