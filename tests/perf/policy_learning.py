@@ -211,7 +211,7 @@ def trained(name: str, arm: str, seed: int, asked: argparse.Namespace) -> dict[s
         config = dataclasses.replace(config, problem_file=file, validation=ValidationConfig(problems=0))
     grpo.main(config)
     lines = metric_lines(run)
-    curves = {m: [line[m] for line in lines if m in line] for m in ("validation_right", "validation_all_right")}
+    curves = {m: [line[m] for line in lines if m in line] for m in ("validation_right", "validation_all_steps_right")}
     gaps = [line["prm_less_truth"] for line in lines if "prm_less_truth" in line]
     return {
         "rollouts": sum(line.get("rollouts", 0) for line in lines),

@@ -28,7 +28,7 @@ from train.policy.grpo_config import (
     ValidationConfig,
 )
 from train.policy.learner import Learner
-from train.policy.measuring import Judges, rate
+from train.policy.measuring import Judges, every_step_right, rate
 from train.policy.problems import GATE, ProblemSource
 from train.policy.rounds import Rated, fate, read_round, sample, usable
 from train.policy.trajectories import SampledTurn, Trajectory
@@ -44,6 +44,7 @@ from vlprm.scoring.gate import gated
 from vlprm.scoring.local import LocalScorer
 from vlprm.serving.config import ModelConfig
 from vlprm.tasks import load_tasks
+from vlprm.zoom.policy import ZoomPolicy
 
 ROOT = Path(__file__).parents[2]
 RECIPES = sorted(
@@ -211,6 +212,26 @@ CANARIES = {
 }
 
 
+@pytest.mark.parametrize(
+    ("outcome", "truth", "known"),
+    [
+        (1.0, [1.0, 1.0], True),
+        (1.0, [1.0, 0.0], False),
+        (1.0, [1.0, None], False),  # a step that the task cannot read
+        (0.0, [1.0, 1.0], False),  # cut off before its answer
+        (None, [1.0, 1.0], None),  # a failed call
+        (1.0, None, None),
+    ],
+)
+def test_every_step_is_right_only_with_a_right_answer(
+    outcome: float | None, truth: list[float | None] | None, known: bool | None
+) -> None:
+    assert every_step_right(outcome, truth) is known
+    rated = dataclasses.replace(GOOD, outcome=outcome, truth=None if truth is None else tuple(truth))
+    found = monitors.round_metrics([[rated]], PRM_TERM)
+    assert found.get("all_steps_right") == (None if known is None else float(known))
+
+
 def test_the_monitors_count() -> None:
     found = monitors.round_metrics([[GOOD, BAD]], PRM_TERM)
     expected = {"rollouts": 2, "kept": 2, "right": 0.5, "steps": 3, "zooms": 1, "length": 7, "entropy": 0.5}
@@ -310,6 +331,35 @@ def test_level_groups_teach_nothing_and_are_counted_if_they_are_left_out(world: 
         assert learner.learn(rated, {p.id: p for p in problems}.__getitem__) == {"updates": 0}
         counted = monitors.round_metrics(rated, config.terms).get("excluded_level_group", 0)
         assert counted == (8 if leaves_out else 0)
+
+
+class Lost:
+    """A policy that answers about the first problem alone; its other calls fail."""
+
+    dialect, zoom = "relative_1000", ZoomPolicy()
+
+    def __init__(self, problem: Problem) -> None:
+        self.problem = problem
+
+    async def sample(self, request: Request) -> list[Continuation]:
+        text = "[reasoning] so\n\n[answer] " + str(self.problem.answer)
+        is_first = request.problem.id == self.problem.id
+        return [Continuation(text, 5, True) if is_first else Continuation("", 0, False, "connection")] * request.n
+
+    def seen_size(self, *args: Any) -> tuple[int, int]:
+        return (56, 56)
+
+
+def test_failed_calls_are_no_part_of_a_validation(world: dict[str, Any]) -> None:
+    config = small(Path("unused"), tasks=("chart",), validation=ValidationConfig(problems=3))
+    source = ProblemSource(config)
+    problems = source.validation()
+    engine: Any = Lost(problems[0])
+    judges = Judges(engine, None, source.tasks, world["learner"].inputs, config)
+    found = asyncio.run(source.validate(problems, judges))
+    measures = {"problems": 1, "right": 1.0, "all_steps_right": 0.0, "zooms": 0.0, "steps": 2.0}
+    assert found == {f"validation_{name}": value for name, value in measures.items()}
+    assert asyncio.run(source.validate(problems[1:], judges)) == {"validation_problems": 0}
 
 
 class WithoutIds:

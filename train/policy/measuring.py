@@ -138,6 +138,14 @@ def truth_of(problems: Sequence[Problem], solutions: Sequence[Sequence[Step]], t
     return found
 
 
+def every_step_right(outcome: float | None, truth: Sequence[float | None] | None) -> bool | None:
+    """Whether a solution has a right answer and only right steps; a step that the task cannot read is not right. None
+    without an outcome, and where nobody knows the truth."""
+    if outcome is None or not truth:
+        return None
+    return outcome == 1 and all(right == 1 for right in truth)
+
+
 async def _counts(problem: Problem, kept: Sequence[Rated], of_group: Group, judges: Judges) -> Paths:
     """The values of s_0 .. s_{K-1} of each path: the share of right rollouts from the state. At the prompt these are
     the group's own solutions."""

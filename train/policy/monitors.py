@@ -14,6 +14,7 @@ from statistics import fmean
 from typing import Any
 
 from train.policy.grpo_config import GrpoConfig, TermConfig
+from train.policy.measuring import every_step_right
 from train.policy.rewards import is_formatted
 from train.policy.rounds import Rated, Rollouts, StepNumbers
 from vlprm.metrics import auroc
@@ -96,9 +97,9 @@ def _agreement(kept: Sequence[Rated]) -> dict[str, float]:
         if score is not None and right is not None
     ]
     least = [(min(scores), one.outcome) for one in kept if (scores := _all(one.scores)) and one.outcome is not None]
-    truths = [all(right == 1 for right in one.truth) for one in kept if one.truth and one.outcome is not None]
+    whole = [every_step_right(one.outcome, one.truth) for one in kept]
     return {
-        "all_steps_right": _mean(truths),
+        "all_steps_right": _mean([value for value in whole if value is not None]),
         "prm_score": _mean([score for score, _ in known]),
         "prm_less_truth": _mean([score - right for score, right in known]),
         "prm_auroc": _auroc(known),

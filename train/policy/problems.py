@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from statistics import fmean
 
 from train.policy import processes
 from train.policy.grpo_config import GrpoConfig
-from train.policy.measuring import Judges, truth_of
+from train.policy.measuring import Judges, every_step_right, truth_of
 from train.policy.rounds import Rollouts, in_epochs, outcome_of, sample
 from vlprm.data.problem_file import ProblemFile
 from vlprm.policy import Request, all_answers
@@ -57,11 +58,11 @@ class ProblemSource:
         return await sample(judges.engine, problems, self.config, judges.inputs, version, judges.scored)
 
     def refuse_useless(self, known: Rollouts, round_number: int) -> None:
-        """Solutions of any kind teach something."""
+        """Nothing to refuse: advantages decide what is learnt."""
 
     async def validate(self, problems: Sequence[Problem], judges: Judges) -> dict[str, float]:
-        """Shares of the problems that are right, and right with every step right as far as the tasks know the truth;
-        steps and zooms per solution."""
+        """Shares of the problems with a result that are right, and right with every step right where the tasks know the
+        truth; steps and zooms per solution."""
         if not problems:
             return {}
         config = self.config
@@ -79,13 +80,14 @@ class ProblemSource:
             outcome_of(problem, one.answer, one.stop, config.exclude)
             for problem, one in zip(problems, found, strict=True)
         ]
-        known = [outcome for outcome in outcomes if outcome is not None]
         truths = truth_of(problems, [one.steps for one in found], judges.tasks)
-        every = [right == 1 and all(of) for right, of in zip(outcomes, truths, strict=True) if of]
-        return {
-            "validation_problems": len(known),
-            "validation_right": sum(known) / max(len(known), 1),
-            **({"validation_all_right": sum(every) / len(every)} if every else {}),
-            "validation_zooms": sum(step.region is not None for one in found for step in one.steps) / len(found),
-            "validation_steps": sum(len(one.steps) for one in found) / len(found),
+        whole = [every_step_right(*of) for of in zip(outcomes, truths, strict=True)]
+        known = [(right, one.steps) for right, one in zip(outcomes, found, strict=True) if right is not None]
+        measures = {
+            "right": [right for right, _ in known],
+            "all_steps_right": [float(value) for value in whole if value is not None],
+            "zooms": [float(sum(step.region is not None for step in steps)) for _, steps in known],
+            "steps": [float(len(steps)) for _, steps in known],
         }
+        shares = {f"validation_{name}": fmean(values) for name, values in measures.items() if values}
+        return {"validation_problems": len(known), **shares}

@@ -76,7 +76,7 @@ ROUND_MEASURES = {
     "right": "right answers or verdicts",
     "all_steps_right": "right with every step right",
     "validation_right": "right in validation",
-    "validation_all_right": "there, with every step right",
+    "validation_all_steps_right": "there, with every step right",
     "right_steps_passed": "right steps that critiques pass",
     "wrong_steps_found": "wrong steps that critiques find",
     "reward": "mean reward of a solution or critique",
@@ -94,7 +94,7 @@ ROUND_MEASURES = {
 
 # Curves of a page, each with its title and up to three measures.
 ROUND_CHARTS = {
-    "truth": ("Right answers or verdicts", ("validation_right", "right", "validation_all_right")),
+    "truth": ("Right answers or verdicts", ("validation_right", "right", "validation_all_steps_right")),
     "verdicts": ("Verdicts", ("wrong_steps_found", "right_steps_passed")),
     "reward": ("Reward", ("reward",)),
     "gap": ("The reward model and the truth", ("prm_less_truth", "prm_auroc", "prm_outcome_auroc")),
