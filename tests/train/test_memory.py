@@ -155,6 +155,22 @@ def test_a_plan_needs_no_weights(
     assert not (tmp_path / "run").exists()
 
 
+@pytest.mark.parametrize("budget", [1, 420])
+def test_a_full_batch_is_the_largest_that_any_row_can_make(
+    backbone: Path, dataset: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], budget: int
+) -> None:
+    rows = RowsConfig(of="paths", batch_tokens=budget)
+    config = PrmConfig(dataset, tmp_path, str(backbone), rows=rows, epochs=2, checkpointing=True)
+    train, _ = split_rows(config, new_model(config, shapes_only=True).inputs)
+    sizes = [len(row.row.ids) for i in range(len(train)) for row in train[i]]
+    prm.main(dataclasses.replace(config, dry_run=True))
+    said = capsys.readouterr().out
+    (found,) = re.findall(r"a full batch: (\d+) rows of (\d+) tokens", said)
+    assert int(found[0]) * int(found[1]) == max(size * max(1, budget // size) for size in sizes)
+    (full,) = re.findall(r"per full batch, and (\d+) of them in all", said)
+    assert 1 <= int(full) <= len(train)
+
+
 @pytest.mark.parametrize("family", BACKBONES)
 def test_every_family_runs_on_shapes(tiny_backbone: Any, dataset: Path, tmp_path: Path, family: str) -> None:
     config = PrmConfig(dataset, tmp_path, str(tiny_backbone(family)), rows=RowsConfig(of="paths"), checkpointing=True)

@@ -14,9 +14,9 @@ SORTED_RUN = 16  # rows are sorted by length within runs of about this many batc
 def plan_epoch(
     sizes: Sequence[int], budget: int, seed: int, windows: Sequence[Sequence[int]], per_step: int = 1, width: int = 1
 ) -> list[list[int]]:
-    """Split all rows into batches of at most `budget` tokens, padding included; their number is a multiple of
-    `per_step`, and the batches of a step have about equal cost (for a model of this `width`). UserError if there are
-    too few rows.
+    """Split all rows into batches of at most `budget` tokens, padding included; a longer row is a batch of its own.
+    The number of batches is a multiple of `per_step`, and the batches of a step have about equal cost (for a model of
+    this `width`). UserError if there are too few rows.
 
     The rows of a window are drawn in random runs and sorted by length within each run, to reduce padding. The steps are
     then shuffled, so that their order does not depend on length.

@@ -108,7 +108,7 @@ class PolicyTrainingConfig:
         freeze: parts of the model that are not trained: vision, projector, text.
         lora_rank: rank of LoRA adapters on the text layers, merged into the saved policy; 0 trains without adapters.
         epochs: passes over the data.
-        batch_tokens: maximum tokens per device batch, padding included.
+        batch_tokens: maximum tokens per device batch, padding included; a longer row is a batch of its own.
         accumulate: batches per device in one optimizer step.
         learning_rate: peak learning rate.
         schedule: decay of the learning rate after warm-up.

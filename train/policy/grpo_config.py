@@ -208,7 +208,7 @@ class GrpoConfig:
         updates: optimizer steps per round.
         learning_rate: learning rate of AdamW, constant after the first step.
         freeze: parts of the model that are not trained: vision, projector, text.
-        batch_tokens: maximum tokens per forward pass of training, padding included.
+        batch_tokens: maximum tokens per forward pass of training, padding included; a longer row is a batch of its own.
         checkpoint_every: rounds between two checkpoints of weights and optimizer.
         validation: validation during the run.
         dry_run: print rollouts, tokens and one solution with its advantages, and stop.

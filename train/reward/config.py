@@ -32,7 +32,7 @@ class RowsConfig:
         solved: use only problems whose share of right solutions, among those with a result, is from the first to the
             second number.
         distinct: of problems with the same images and the same words, use only the first.
-        batch_tokens: maximum tokens per device batch, padding included.
+        batch_tokens: maximum tokens per device batch, padding included; a longer row is a batch of its own.
         longest: maximum tokens per row.
         over_long: what to do with a longer row: stop the run (refuse), or skip and count it (drop).
     """

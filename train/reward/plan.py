@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from dataclasses import astuple
 from typing import Any
 
+import numpy as np
 import torch
 
+from train.loop.batches import cost
 from train.reward.batches import batch_rows
 from train.reward.config import PrmConfig
 from train.reward.data import LabelledRow
@@ -23,25 +26,33 @@ from vlprm.scoring.memory import bytes_per_token
 GIB, KIB = 1 << 30, 1 << 10
 LAYOUTS = (Layout(1, False), Layout(8, False), Layout(8, True), Layout(16, True))  # a GPU, a node, two nodes
 COLUMNS = ("weights", "gradients", "AdamW", "gathered", "activations", "logits", "total")
-LOOKED_AT = 16  # batches, whose longest row stands for all
 H100 = 989e12  # floating-point operations per second in bfloat16
 UTILISATION = 0.4
 
 
 def report(config: PrmConfig, inputs: InputBuilder, model: Any, batches: Batches) -> str:
     """The plan as text. The model is on the device `meta`; its weights become bfloat16 if the run computes in it."""
-    seen = [row for i in range(min(len(batches), LOOKED_AT)) for row in batches[i]]
-    longest = max(seen, key=lambda row: len(row.row.ids))
-    full = [longest] * max(1, config.rows.batch_tokens // len(longest.row.ids))
+    full = _full_batch(batches, config.rows.batch_tokens)
     lines = [
         *_parameters(model, inputs),
         f"batches: {len(batches)}, {config.accumulate} per device and optimizer step",
-        *_needs(config, inputs, model, full, len(batches)),
+        *_needs(config, inputs, model, full, batches),
         "",
         "The first row; after each step, its target and weight:",
-        _decoded(seen[0], inputs),
+        _decoded(batches[0][0], inputs),
     ]
     return "\n".join(lines)
+
+
+def _full_batch(batches: Batches, budget: int) -> list[LabelledRow]:
+    """The row that fills a batch most, as often as it fits. No batch of the run is larger, in whatever order the rows
+    are drawn. A row over the budget is a batch of its own."""
+    tokens_N = batches.index.lists("tokens")[0][np.concatenate(batches.plan)]
+    times_N = np.maximum(1, budget // tokens_N)
+    place = int(np.lexsort((tokens_N, times_N * tokens_N))[-1])
+    starts = np.cumsum([0, *map(len, batches.plan)])
+    number = int(np.searchsorted(starts, place, side="right")) - 1
+    return [batches[number][place - int(starts[number])]] * int(times_N[place])
 
 
 def _parameters(model: Any, inputs: InputBuilder) -> list[str]:
@@ -52,7 +63,7 @@ def _parameters(model: Any, inputs: InputBuilder) -> list[str]:
     return [f"{part}: {n:,} parameters, {'trained' if trained else 'frozen'}" for (part, trained), n in counts.items()]
 
 
-def _needs(config: PrmConfig, inputs: InputBuilder, model: Any, rows: list[LabelledRow], batches: int) -> list[str]:
+def _needs(config: PrmConfig, inputs: InputBuilder, model: Any, rows: list[LabelledRow], batches: Batches) -> list[str]:
     """The memory per GPU of each layout and the computation, for a full batch of these rows."""
     sizes, batch = sizes_of(model, config.bits), batch_rows(rows, inputs)
     whole = shard = step_of(model, batch, config.loss, config.checkpointing, autocast=config.bfloat16)
@@ -75,15 +86,23 @@ def _needs(config: PrmConfig, inputs: InputBuilder, model: Any, rows: list[Label
         f"memory of the machine: each process reads {sizes.all.elements * 4 / GIB:.1f} GiB of weights, of which its GPU"
         " gets a shard, or all",
         f"KV cache: none in training; a scorer keeps {kept / KIB:.3g} KiB per token in bfloat16",
-        _computation(shard, batches),
+        _computation(shard, _full_batches(batches, len(rows), tokens, inputs.width)),
     ]
 
 
-def _computation(step: Step, batches: int) -> str:
-    hours, speed = step.flops * batches / (UTILISATION * H100) / 3600, f"{H100 / 1e12:.0f} TFLOP/s"
+def _full_batches(batches: Batches, rows: int, tokens: int, width: int) -> int:
+    """Number of full batches, of `rows` rows of `tokens` tokens, that cost as much as all batches of the run."""
+    tokens_N = batches.index.lists("tokens")[0]
+    costs = (cost(len(batch), int(tokens_N[batch].max()), width) for batch in batches.plan)
+    return math.ceil(sum(costs) / cost(rows, tokens, width))
+
+
+def _computation(step: Step, full: int) -> str:
+    """The time of a run whose batches cost as much as `full` full ones."""
+    hours, speed = step.flops * full / (UTILISATION * H100) / 3600, f"{H100 / 1e12:.0f} TFLOP/s"
     return (
-        f"computation: {step.flops / 1e15:.3g} PFLOP per full batch; {batches} batches at {UTILISATION:.0%} of an"
-        f" H100's {speed}: {hours:.3g} h on 1 GPU, {hours / 8:.3g} h on 8, {hours / 16:.3g} h on 16"
+        f"computation: {step.flops / 1e15:.3g} PFLOP per full batch, and {full} of them in all; at {UTILISATION:.0%} of"
+        f" an H100's {speed}: {hours:.3g} h on 1 GPU, {hours / 8:.3g} h on 8, {hours / 16:.3g} h on 16"
     )
 
 
