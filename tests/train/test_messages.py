@@ -11,6 +11,7 @@ import yaml
 
 from tests.train.test_unlabelled import LABELLED, measured, trl
 from train import prm
+from train.reward import advice
 from train.reward.checks import check
 from train.reward.config import PrmConfig, RowsConfig
 from train.reward.planning import split_rows
@@ -88,3 +89,15 @@ def test_the_card_and_the_curves_say_what_was_measured_and_no_path(
     assert sum(count for *_, count in curves["reliability"]) == counts["steps"] > 5
     assert curves["loss"] == [[line["step"], line["loss"]] for line in measured(run) if "loss" in line] != []
     assert curves["held_out"][-1][0] == curves["loss"][-1][0]
+
+
+def test_the_log_says_at_which_targets_each_rule_calls_a_step_wrong(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO)
+    advice.on_wrong_steps(["bayes", "relative", "mc", "trl", "mm-prm"], None)
+    advice.on_wrong_steps(["relative"], 0.3)
+    assert [record.getMessage() for record in caplog.records] == [
+        "a step with a label of mc, mm-prm is wrong if its target is 0, as these are Monte Carlo values",
+        "a step with a label of bayes, trl is wrong if its target is below 0.5",
+        "a step with a label of relative is wrong if its target is below 0.8",
+        "a step is wrong if its target is at most 0.3 (loss.threshold)",
+    ]

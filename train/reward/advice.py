@@ -6,7 +6,7 @@ import logging
 from collections.abc import Sequence
 
 from train.reward.config import PrmConfig
-from vlprm.labels.fusion import MONTE_CARLO
+from vlprm.labels.fusion import wrong_below
 
 log = logging.getLogger(__name__)
 
@@ -38,9 +38,7 @@ def on_wrong_steps(rules: Sequence[str], threshold: float | None) -> None:
     if threshold is not None:
         log.info("a step is wrong if its target is at most %g (loss.threshold)", threshold)
         return
-    for said, of in (
-        ("0, as these are Monte Carlo values", [r for r in rules if r in MONTE_CARLO]),
-        ("below 0.5", [r for r in rules if r not in MONTE_CARLO]),
-    ):
-        if of:
-            log.info("a step with a label of %s is wrong if its target is %s", ", ".join(of), said)
+    for bound in sorted({wrong_below(rule) for rule in rules}):
+        of = ", ".join(rule for rule in rules if wrong_below(rule) == bound)
+        said = f"below {bound:g}" if bound else "0, as these are Monte Carlo values"
+        log.info("a step with a label of %s is wrong if its target is %s", of, said)

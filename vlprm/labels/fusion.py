@@ -133,14 +133,19 @@ RULES: dict[Rule, TreeRule] = {
 }
 
 
-def rule_calls_wrong(rule: str, target: float) -> bool:
-    """Whether a target calls the step wrong. A Monte Carlo value is the chance that rollouts from the step are right,
-    which is often low after a correct step, so only 0 is wrong (Math-Shepherd's hard estimate). Under `relative`, a
-    value below PROGRESS is wrong. Any other target is the probability that the step is correct, and wrong below one
-    half."""
+def wrong_below(rule: str) -> float:
+    """The bound below which a target of a rule calls a step wrong; a target of 0 always does. A Monte Carlo value is
+    the chance that rollouts from the step are right, which is often low after a correct step, so its bound is 0
+    (Math-Shepherd's hard estimate). The bound of `relative` is PROGRESS. Any other target is the probability that the
+    step is correct, and its bound is one half."""
     if rule in MONTE_CARLO:
-        return target == 0.0
-    return target < (PROGRESS if rule == "relative" else 0.5)
+        return 0.0
+    return PROGRESS if rule == "relative" else 0.5
+
+
+def rule_calls_wrong(rule: str, target: float) -> bool:
+    """Whether a target of a rule calls the step wrong, see `wrong_below`."""
+    return target == 0.0 or target < wrong_below(rule)
 
 
 def called_wrong(label: StepLabel) -> bool:
