@@ -24,7 +24,7 @@ from typing import Any
 
 from data_synth.judges.asked import reread, reread_tree
 from data_synth.judges.checks import CHECKS, RATES
-from data_synth.judges.config import JUDGEMENTS, JudgeConfig, declared_rates
+from data_synth.judges.config import JUDGEMENTS, JudgeConfig
 from data_synth.judges.model import Judged, judge_tree
 from data_synth.judges.oracle import on_each_path, oracle_judge
 from data_synth.judges.premises import premises_tree
@@ -59,9 +59,7 @@ log = logging.getLogger(__name__)
 
 def main(config: JudgeConfig) -> None:
     """Run `vlprm judge`."""
-    if config.judge == "model" and config.model is None:
-        raise UserError("judge: model needs a model; set model to a checkpoint folder, or judge: oracle")
-    declared_rates(config.specificity, config.sensitivity)
+    _check(config)
     trees = TreeRun(config.trees)
     tasks = load_tasks(config.tasks) if config.needs_scenes else {}
     if config.needs_scenes:
@@ -75,7 +73,7 @@ def main(config: JudgeConfig) -> None:
     records = Records(config.run / JUDGEMENTS, SUMMARY)
     drop_failed(records)
     with timed(config.run, "judge"):
-        if config.model is not None and config.judge in ("model", "ask"):
+        if config.model is not None:
             asyncio.run(_ask_model(trees, records, config.model, config))
         else:
             _compute(trees, records, tasks, config)
@@ -83,6 +81,18 @@ def main(config: JudgeConfig) -> None:
     _refuse_if_silent(records, config)
     finish(records)
     _report(records)
+
+
+def _check(config: JudgeConfig) -> None:
+    """UserError if the judge lacks a model, if it would read no model or rates that the config gives, or on rates that
+    cannot be."""
+    rates = config.rates
+    if config.judge == "model" and config.model is None:
+        raise UserError("judge: model needs a model; set model to a checkpoint folder, or judge: oracle")
+    if config.judge in ("oracle", "check") and config.model is not None:
+        raise UserError(f"judge: {config.judge} asks no model; set judge: model, or leave out model")
+    if config.judge == "check" and rates:
+        raise UserError("a check declares its own rates; leave out specificity and sensitivity")
 
 
 def _compute(trees: TreeRun, records: Records, tasks: Tasks, config: JudgeConfig) -> None:

@@ -60,7 +60,8 @@ class JudgeConfig:
         ask: prompt and sampling of the judge model.
         in_flight: maximum number of trees judged at once.
         specificity: share of the correct steps that the judge calls correct, if it is known; without it,
-            data_synth.label estimates both rates, which needs several kinds of steps. A check declares its own.
+            data_synth.label estimates both rates, which needs several kinds of steps. A check has its own, and takes no
+            others.
         sensitivity: share of the wrong steps that the judge calls wrong, if it is known.
     """
 
