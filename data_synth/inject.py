@@ -49,6 +49,8 @@ def main(config: InjectConfig) -> None:
     """Run `vlprm inject`."""
     if config.maker == "model" and config.model is None:
         raise UserError("maker: model needs a model; set model to a checkpoint folder, or maker: family")
+    if config.maker == "family" and config.model is not None:
+        raise UserError("maker: family asks no model; set maker: model, or leave out model")
     trees = TreeRun(config.trees)
     tasks = load_tasks(config.tasks) if config.maker == "family" else {}
     if config.maker == "family":
@@ -128,9 +130,10 @@ def _votes(record: dict[str, Any]) -> Sequence[dict[str, Any]]:
 
 
 def _maker(config: InjectConfig) -> str:
-    return (
-        "written by the drawn family" if config.model is None else f"rewritten by {Path(config.model.checkpoint).name}"
-    )
+    if config.maker == "family":
+        return "written by the drawn family"
+    assert config.model is not None
+    return f"rewritten by {Path(config.model.checkpoint).name}"
 
 
 if __name__ == "__main__":
