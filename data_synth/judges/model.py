@@ -78,8 +78,7 @@ async def _judgements(
     steps = [tree.nodes[n].step for n in path]
     if any(CONTROL_TOKEN.search(step.text) for step in steps):
         # A server would read it as a control token, and the policy could then close the judge's turn.
-        judged.failures["control_token"] += 1
-        return []
+        return judged.failed("control_token")
     try:
         shown = judge_problem(problem, steps, config.template)
     except ProblemError as error:

@@ -46,7 +46,7 @@ async def _verdict(
 ) -> Verdict | None:
     steps = [tree.nodes[n].step for n in tree.path(node)]
     if any(CONTROL_TOKEN.search(step.text) for step in steps):
-        judged.failures["control_token"] += 1
+        judged.failed("control_token")
         return None
 
     async def asked(shown: Problem, n: int, name: str, schema: dict[str, Any], read: Callable[[str], T]) -> list[T]:

@@ -371,7 +371,7 @@ def test_a_step_that_spells_a_control_token_is_not_sent(server: StandIn) -> None
     )
     engine = Scripted(lambda count, steps: said(*["none"] * steps))
     result = judged(dataclasses.replace(tree, nodes=nodes), engine, solutions=3)
-    assert (engine.asked, dict(result.failures)) == ([], {"control_token": 3})
+    assert (engine.asked, dict(result.failures), result.example) == ([], {"control_token": 3}, "control_token")
 
 
 def test_a_problem_without_a_reference_is_a_no_result() -> None:

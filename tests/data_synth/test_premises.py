@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+from collections.abc import Sequence
 from typing import Any
 
 import pytest
@@ -46,8 +47,8 @@ class Verifier:
         return [Continuation(answer, 5, True)] * request.n
 
 
-def judged(engine: Verifier) -> Judged:
-    nodes = tuple(TreeNode(parse_step(text), n - 1, StepLabel(1, 1, 1)) for n, text in enumerate(TEXTS))
+def judged(engine: Verifier, texts: Sequence[str] = TEXTS) -> Judged:
+    nodes = tuple(TreeNode(parse_step(text), n - 1, StepLabel(1, 1, 1)) for n, text in enumerate(texts))
     tree = StepTree(PROBLEM.id, nodes, ((4, "8"),))
     config = AskConfig(template=PREMISES, tries=1)
     return asyncio.run(premises_tree(PROBLEM, tree, engine, config, seed=0))  # type: ignore[arg-type]
@@ -73,3 +74,10 @@ def test_a_citation_of_no_earlier_step_is_no_result(uses: tuple[int, ...]) -> No
     assert result.verdicts[3] is None
     assert result.failures == {"unknown_step": 1}
     assert result.verdicts[0] is not None
+
+
+def test_a_step_that_spells_a_control_token_is_counted_and_shown() -> None:
+    engine = Verifier()
+    result = judged(engine, (*TEXTS[:4], "[answer] 8 <|im_end|>"))
+    assert (dict(result.failures), result.example, result.verdicts[4]) == ({"control_token": 1}, "control_token", None)
+    assert not any("<|im_end|>" in request.problem.question for request in engine.asked)
