@@ -12,7 +12,8 @@ import torch
 from PIL import Image
 
 from tests.tiny_backbones import BACKBONES
-from train.reward.card import alone, model_card
+from train.reward.card import alone, model_card, without_paths
+from train.reward.config import PrmConfig
 from vlprm.images import png
 from vlprm.model.checkpoint_config import CheckpointConfig
 from vlprm.model.families import FAMILIES
@@ -66,3 +67,22 @@ def test_a_card_says_what_transformers_alone_cannot_read(tmp_path: Path) -> None
     assert "Answer + or -.` after each step" in alone(CheckpointConfig("verdict"), family, tmp_path)
     (tmp_path / "adapter_config.json").write_text("{}")
     assert "`vlprm merge` makes a full model" in alone(CheckpointConfig("step"), family, tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("paths", "names"),
+    [
+        (["/home/me/a/d.parquet"], ["d.parquet"]),
+        (["/home/me/a/d.parquet", "/home/me/a/e.parquet"], ["d.parquet", "e.parquet"]),
+        (
+            ["/me/a/labels/d.parquet", "/me/b/labels/d.parquet", "/me/a/e.parquet"],
+            ["a/labels/d.parquet", "b/labels/d.parquet", "me/a/e.parquet"],
+        ),
+        (["/d.parquet", "/me/a/d.parquet", "/me/b/../b/d.parquet"], ["d.parquet", "a/d.parquet", "b/d.parquet"]),
+    ],
+)
+def test_a_card_names_every_dataset_of_a_mixture_without_its_place(paths: list[str], names: list[str]) -> None:
+    weights = {path: 0.5 * n for n, path in enumerate(paths[1:])}
+    shown = without_paths(PrmConfig(Path(paths[0]), Path("/home/me/run"), also=weights))
+    assert (shown.dataset, shown.run) == (Path(names[0]), Path("run"))
+    assert shown.also == dict(zip(names[1:], weights.values(), strict=True))

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
 import re
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -163,6 +165,14 @@ def _name(backbone: str) -> str:
 
 def without_paths(config: PrmConfig) -> PrmConfig:
     """The config with files and folders named without the paths that they have on this machine."""
-    dataset, run = Path(config.dataset.name), Path(config.run.name)
-    also = {Path(path).name: passes for path, passes in config.also.items()}
-    return replace(config, dataset=dataset, run=run, backbone=_name(config.backbone), also=also)
+    names = _short_names(config.datasets)
+    also = dict(zip(names[1:], config.also.values(), strict=True))
+    run = Path(config.run.name)
+    return replace(config, dataset=Path(names[0]), run=run, backbone=_name(config.backbone), also=also)
+
+
+def _short_names(files: Sequence[Path]) -> list[str]:
+    """The names of different files, each with as many of its last folders as tell all files apart."""
+    parts = [Path(os.path.abspath(file)).parts[1:] for file in files]
+    lengths = range(1, max(map(len, parts)) + 1)
+    return next(names for n in lengths if len(set(names := ["/".join(of[-n:]) for of in parts])) == len(names))
