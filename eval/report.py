@@ -13,6 +13,7 @@ import gc
 import json
 import logging
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 from eval.runs import curves, measures
@@ -22,7 +23,7 @@ from eval.runs.results import Run, evaluation_of, read_runs
 from eval.tables.config import ReportConfig
 from eval.tables.terminal import print_tables
 from eval.view import run_problems, run_sections
-from vlprm.data.dataset import LabelledPath, read_rows, row_paths
+from vlprm.data.dataset import iterate_rows, row_paths
 from vlprm.errors import UserError
 from vlprm.runs.config import dump, run
 from vlprm.runs.folder import open_run, refuse_other_inputs, seconds_of, timed, write_atomically
@@ -51,7 +52,7 @@ def main(config: ReportConfig) -> None:
         (found,) = read_runs([evaluation], pools=True, steps=True)
         results = measured(found)
         if labels.exists():
-            results |= measured_labels([row_paths(row) for row in read_rows(labels)], tasks)
+            results |= measured_labels(labels, tasks)
         if evaluation != config.run:
             open_run(config.run, dump(config), seed=0, holds_runs=True)
     folders = [*(config.run / stage for stage in STAGES), config.run]
@@ -94,11 +95,12 @@ def of_known_truth(pools: Sequence[Pool]) -> list[Pool]:
     return [pool for pool in pools if pool.truth is not None]
 
 
-def measured_labels(trees: Sequence[Sequence[LabelledPath]], tasks: Tasks) -> dict[str, Any]:
+def measured_labels(dataset: Path, tasks: Tasks) -> dict[str, Any]:
     """The quality of the labels, and what their sources of verdicts are."""
-    sources = trees[0][0].problem.meta.get("reliability", {}).get("sources", {})
+    meta = json.loads(next(iterate_rows(dataset))["meta"])
+    sources = meta.get("reliability", {}).get("sources", {})
     judge = "; ".join(source["kind"] for source in sources.values()) or "not named in the dataset"
-    return {"judge": judge, "labels": measures.label_quality(trees, tasks)}
+    return {"judge": judge, "labels": measures.label_quality(map(row_paths, iterate_rows(dataset)), tasks)}
 
 
 if __name__ == "__main__":

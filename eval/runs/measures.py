@@ -7,7 +7,7 @@ and is never right; `vlprm.search.select` defines how selectors treat it.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -166,7 +166,7 @@ def _first_wrong(truth: Sequence[Verdict | None]) -> int:
 # --- labels
 
 
-def label_quality(trees: Sequence[Sequence[LabelledPath]], tasks: Tasks) -> dict[str, Any]:
+def label_quality(trees: Iterable[Sequence[LabelledPath]], tasks: Tasks) -> dict[str, Any]:
     """Precision, recall and F1 of detecting wrong steps, up to and including a solution's first true error.
 
     All three label sources are measured on the same steps: steps that one of them has no label for are left out, and so

@@ -5,7 +5,10 @@ from __future__ import annotations
 import dataclasses
 import json
 import os
+import random
 import signal
+import tracemalloc
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +16,7 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 
+from eval.report import measured_labels
 from tests.train.test_unlabelled import LABELLED, trl
 from train import prm
 from train.prm import make_trainer, new_model
@@ -24,6 +28,7 @@ from vlprm.data.row_file import TableFile
 from vlprm.data.trl_format import TrainingRows
 from vlprm.model.inputs import InputBuilder
 from vlprm.runs.folder import ROW_INDEX
+from vlprm.tasks import TASKS
 
 RIGHT, WRONG = [True, True], [True, False]
 
@@ -163,3 +168,20 @@ def test_datasets_are_mixed_by_weight(tmp_path: Path, inputs: InputBuilder) -> N
     long = dataclasses.replace(config, rows=RowsConfig(longest=1))
     with pytest.raises(ValueError, match=r"row \d of \S+[ab]\.jsonl \("):
         questions(long, inputs)
+
+
+READERS: dict[str, Callable[[Path], Any]] = {
+    "rows": lambda path: sum(1 for _ in iterate_rows(path)),
+    "labels": lambda path: measured_labels(path, TASKS),
+}
+
+
+@pytest.mark.parametrize("reader", READERS)
+def test_a_reader_of_every_row_holds_a_row_group(dataset: Path, tmp_path: Path, reader: str) -> None:
+    image = {"bytes": random.Random(0).randbytes(1 << 20), "path": None}
+    write_dataset(tmp_path / "d.parquet", [{**row, "images": [image]} for row in [*iterate_rows(dataset)] * 4])
+    tracemalloc.start()
+    assert READERS[reader](tmp_path / "d.parquet")
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 2 * ROW_GROUP_BYTES

@@ -195,9 +195,10 @@ def iterate_rows(path: Path) -> Iterator[dict[str, Any]]:
 
 
 def table_rows(file: ParquetFile) -> Iterator[dict[str, Any]]:
-    """Yield the rows of an open file, a few in memory at a time."""
-    for batch in file.iter_batches(batch_size=ROW_GROUP):
-        yield from batch.to_pylist()
+    """Yield the rows of an open file, a row group or ROW_GROUP rows in memory at a time."""
+    for group in range(file.num_row_groups):  # a batch of all groups would join small ones
+        for batch in file.iter_batches(ROW_GROUP, [group]):
+            yield from batch.to_pylist()
 
 
 def row_count(path: Path) -> int:
