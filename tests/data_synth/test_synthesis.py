@@ -220,5 +220,7 @@ def test_datasets_that_cannot_be_used_are_named(tmp_path: Path) -> None:
     (tmp_path / "bad.parquet").write_bytes(b"PAR1")
     with pytest.raises(ValueError, match="not a readable parquet file"):
         read_rows(tmp_path / "bad.parquet")
+    with pytest.raises(ValueError, match=r"is a folder; name the file in it, such as .*/bad\.parquet$"):
+        read_rows(tmp_path)
     with pytest.raises(ValueError, match="would be empty"):
         write_dataset(tmp_path / "d.parquet", [])

@@ -388,6 +388,8 @@ def test_rows_that_teach_nothing_are_refused(rows: Path, critic: Path, dataset: 
         grpo.main(small(tmp_path / "run", rows, critic, validation=ValidationConfig(problems=1000)))
     with pytest.raises(UserError, match=r"d\.parquet lacks right, problem, steps; make it with train\.critic_rows"):
         grpo.main(small(tmp_path / "run", dataset, critic))
+    with pytest.raises(UserError, match=r"no dataset .*; make it with `python -m train\.critic_rows --rows prompts`$"):
+        grpo.main(small(tmp_path / "run", tmp_path / "nowhere.parquet", critic))
     assert not (tmp_path / "run").exists()
 
 

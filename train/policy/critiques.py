@@ -46,7 +46,7 @@ class StepSource:
         self.advice = LEARN_LESS
         self.config = config
         self.tasks: Tasks = {}
-        self.file = TableFile(asked.rows)
+        self.file = TableFile(asked.rows, "train.critic_rows --rows prompts")
         refuse_other_rows(self.file.columns, str(asked.rows))
         parts = [self.file.part(group, ("right", "problem")) for group in range(len(self.file.groups))]
         rows = [(row["right"], json.loads(row["problem"])["id"]) for part in parts for row in part]

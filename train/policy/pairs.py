@@ -184,7 +184,7 @@ def _row(tree: PairTree) -> dict[str, Any]:
 
 def read_pairs(path: Path) -> list[PairTree]:
     """The pairs of a file of train.pairs. UserError names the file and what is wrong with it."""
-    with open_parquet(path) as file:
+    with open_parquet(path, "train.pairs") as file:
         if missing := sorted(set(PAIR_FEATURES) - set(file.schema_arrow.names)):
             raise UserError(f"{path} lacks the columns {', '.join(missing)}; make it with train.pairs")
         trees = list(_trees(table_rows(file), path))

@@ -213,18 +213,18 @@ def check_columns(path: Path, columns: Iterable[str]) -> None:
         raise UserError(f"{path} lacks the columns {', '.join(missing)}; see vlprm/data/dataset.py for the format")
 
 
-def open_parquet(path: Path) -> ParquetFile:
-    """Open a parquet file. UserError names the file if it is missing or unreadable."""
+def open_parquet(path: Path, maker: str = "data_synth.label") -> ParquetFile:
+    """Open a parquet file. UserError names the file if it is missing or unreadable, and the command that makes it,
+    `maker`."""
     if not path.is_file():
         if path.is_dir():
-            raise UserError(f"{path} is a folder; name the file in it, such as {path / 'dataset.parquet'}")
-        raise UserError(f"no dataset {path}; make it with `python -m data_synth.label`")
+            example = min(path.glob("*.parquet"), default=path / "dataset.parquet")
+            raise UserError(f"{path} is a folder; name the file in it, such as {example}")
+        raise UserError(f"no dataset {path}; make it with `python -m {maker}`")
     try:
         return ParquetFile(path)
     except (ArrowException, OSError) as error:
-        raise UserError(
-            f"{path} is not a readable parquet file; make it again with `python -m data_synth.label`"
-        ) from error
+        raise UserError(f"{path} is not a readable parquet file; make it again with `python -m {maker}`") from error
 
 
 def row_paths(row: dict[str, Any]) -> list[LabelledPath]:

@@ -37,11 +37,11 @@ class RowFile(Protocol):
 
 
 class TableFile:
-    """The rows of a parquet file. UserError names the file if it is missing or unreadable."""
+    """The rows of a parquet file that the command `maker` makes. UserError as of `open_parquet`."""
 
-    def __init__(self, path: Path) -> None:
-        self.path = path
-        with open_parquet(path) as file:
+    def __init__(self, path: Path, maker: str = "data_synth.label") -> None:
+        self.path, self.maker = path, maker
+        with self._open() as file:
             groups = [file.metadata.row_group(i) for i in range(file.metadata.num_row_groups)]
             self.columns: Sequence[str] = file.schema_arrow.names
         self.groups: Sequence[tuple[int, int]] = [(group.num_rows, group.total_byte_size) for group in groups]
@@ -70,9 +70,12 @@ class TableFile:
     def _opened(self) -> ParquetFile:
         process, file = self._read
         if file is None or process != os.getpid():
-            file = open_parquet(self.path)
+            file = self._open()
             self._read = os.getpid(), file
         return file
+
+    def _open(self) -> ParquetFile:
+        return open_parquet(self.path, self.maker)
 
 
 class LineFile:
