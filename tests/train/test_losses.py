@@ -6,7 +6,7 @@ import itertools
 import math
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import pytest
 import torch
@@ -342,13 +342,17 @@ def test_wrong_steps_weigh_more_on_top_of_the_balance(trees: list[list[LabelledP
     }
 
 
-def test_balance_gives_both_classes_of_a_question_type_the_same_weight(trees: list[list[LabelledPath]]) -> None:
-    weights = weights_of(trees, LossConfig(balance=True))
+@pytest.mark.parametrize("labels", ["soft", "counts"])
+def test_balance_gives_both_classes_of_a_question_type_the_same_weight(
+    trees: list[list[LabelledPath]], labels: Literal["soft", "counts"]
+) -> None:
+    """Only steps with a loss count. Those without rollouts have none if the loss is that of counts."""
+    weights = weights_of(trees, LossConfig(balance=True, labels=labels))
     totals: dict[tuple[str, bool], float] = {}
     for tree in trees:
         for path in tree:
             for label in path.labels:
-                if label.target is not None:
+                if label.target is not None and (labels == "soft" or label.mc_valid):
                     key = (f"{path.problem.meta['task']}/{path.problem.meta['question_type']}", label.target < 0.5)
                     totals[key] = totals.get(key, 0.0) + weights[key]
     both = [kind for kind, wrong in totals if wrong and (kind, False) in totals]

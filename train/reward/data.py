@@ -104,12 +104,13 @@ def _critiques(example: Example, place: dict[int, int], inputs: InputBuilder, lo
 
 
 def class_counts(tree: Tree, loss: LossConfig) -> tuple[str, int, int]:
-    """The question type of a problem, and the numbers of right and wrong labelled steps of its solutions, or of right
-    and wrong solutions where the loss learns from outcomes."""
+    """The question type of a problem, and the numbers of right and wrong steps of its solutions that have a loss, or of
+    right and wrong solutions where the loss learns from outcomes."""
     if loss.labels == "outcome":
         outcomes = [path.right for path in tree]
         return question_type(tree[0]), outcomes.count(True), outcomes.count(False)
-    wrong = [is_wrong(label, loss.threshold) for path in tree for label in path.labels if label.target is not None]
+    labels = [label for path in tree for label in path.labels if _target(label, loss, path.problem.id) != IGNORE]
+    wrong = [is_wrong(label, loss.threshold) for label in labels]
     return question_type(tree[0]), wrong.count(False), wrong.count(True)
 
 

@@ -33,7 +33,7 @@ from vlprm.model.inputs import InputBuilder
 from vlprm.runs.folder import ROW_INDEX, write_atomically
 from vlprm.runs.progress import tracked
 
-VERSION = 2  # version of the columns below
+VERSION = 3  # version of the columns below
 KEY = b"vlprm_index"
 AT_ONCE = 64  # problems that a process measures at a time
 WORTH_PROCESSES = 2_000  # rows; fewer are measured before other processes have started
@@ -49,7 +49,7 @@ SCHEMA = pa.schema({
     "same": pa.int64(),  # hash of what is shown and asked
     "type": pa.dictionary(pa.int32(), pa.string()),  # the type of its question
     "rule": pa.dictionary(pa.int32(), pa.string()),  # the rule of its first label
-    "right": pa.int32(),  # labelled steps of its learnt solutions
+    "right": pa.int32(),  # steps of its learnt solutions that have a loss
     "wrong": pa.int32(),
     "steps": pa.int32(),
     "untagged": pa.int32(),

@@ -117,7 +117,7 @@ def _filtered(config: PrmConfig, index: Index) -> np.ndarray:
 
 
 def _counts(index: Index, problems: np.ndarray) -> list[tuple[str, int, int]]:
-    """Right and wrong labelled steps of these problems, by question type."""
+    """Right and wrong steps with a loss of these problems, by question type."""
     types = index.table["type"].combine_chunks()
     codes, right, wrong = np.asarray(types.indices.to_numpy()), index.column("right"), index.column("wrong")
     counts = []
