@@ -153,6 +153,15 @@ def test_the_majority_speaks_and_a_tie_does_not() -> None:
     assert majority([yes]) == yes
 
 
+def test_a_majority_takes_its_correction_from_its_kind_and_then_from_its_side() -> None:
+    misread = Verdict(False, "perception", "it is 3")
+    slip = Verdict(False, "reasoning", "7 + 2 is 9", "[reasoning] 7 + 2 = 9")
+    found = majority([slip, misread, misread])
+    assert found == dataclasses.replace(misread, correction=slip.correction)
+    corrected = dataclasses.replace(misread, correction="[perception] A is 3")
+    assert majority([slip, misread, corrected]) == corrected
+
+
 def test_the_judge_sees_the_question_the_steps_and_what_the_zooms_saw() -> None:
     problem = dataclasses.replace(PROBLEMS[1], meta={"solution": "look closer"})
     tree = tree_of(PROBLEMS[1])

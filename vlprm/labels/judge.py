@@ -203,8 +203,9 @@ def read_json(kind: type[T], text: str) -> T:
 
 
 def majority(votes: Sequence[Verdict]) -> Verdict | None:
-    """The majority verdict on a step, with the first reason and correction from its side; None on a tie or without
-    votes."""
+    """The majority verdict on a step, with the commonest error kind of its side, and the first reason of that kind. The
+    correction is the first of that kind or, without one, of the whole side: it is the true step, whatever the kind.
+    None on a tie or without votes."""
     correct = sum(vote.correct for vote in votes)
     if 2 * correct == len(votes):
         return None
@@ -215,6 +216,6 @@ def majority(votes: Sequence[Verdict]) -> Verdict | None:
         side[0].correct,
         kind,
         next((vote.reason for vote in spoken if vote.reason), ""),
-        next((vote.correction for vote in spoken if vote.correction), ""),
+        next((vote.correction for vote in (*spoken, *side) if vote.correction), ""),
         len(side) / len(votes),
     )
