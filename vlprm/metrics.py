@@ -16,6 +16,16 @@ def percent(value: float) -> str:
     return f"{100 * value:.1f}"
 
 
+def points(difference: float) -> str:
+    """Format a difference of shares in points, with its sign; a difference that rounds to zero is +0.0."""
+    return f"{round(100 * difference, 1) + 0.0:+.1f}"
+
+
+def points_text(difference: Sequence[float] | None) -> str:
+    """Format a difference of shares, the low end and the high end of its interval, in points; empty without one."""
+    return "" if difference is None else "{} ({} to {})".format(*map(points, difference))
+
+
 def auroc(scores: ArrayLike, positive: ArrayLike) -> float:
     """Probability that a positive scores above a negative, counting ties as half; NaN if either class is missing."""
     scores_N, positive_N = np.asarray(scores, dtype=float), np.asarray(positive, dtype=bool)

@@ -12,7 +12,7 @@ from rich.table import Table
 from data_synth.selected.candidates import Candidate
 from data_synth.selected.config import By, SelectConfig
 from data_synth.selected.ranking import Selection, selection
-from vlprm.metrics import grouped_difference, grouped_interval, percent
+from vlprm.metrics import grouped_difference, grouped_interval, percent, points_text
 
 DRAWS = 10  # random orders over which the two baselines are averaged
 Values = dict[str, list[float]]  # by problem: 1 for each solution whose steps are all right, 0 for another
@@ -69,12 +69,8 @@ def table(measures: dict[str, Any]) -> Table:
     """The measures as a table, in per cent."""
     shown = Table("selected by", "solutions", "right answer", "of these, every step right", "gain of the selection")
     for name, row in measures.items():
-        true = "-" if row["true"] is None else f"{percent(row['true'])} {_interval(row['ci'])}"
-        gain = f"{100 * row['difference']:+.1f} {_interval(row['difference_ci'])}" if "difference" in row else ""
+        true = "-" if row["true"] is None else "{} ({} to {})".format(*map(percent, (row["true"], *row["ci"])))
+        gain = points_text([row["difference"], *row["difference_ci"]]) if "difference" in row else ""
         right = "-" if row["right"] is None else percent(row["right"])
         shown.add_row(name, f"{row['selected']:.0f}", right, true, gain)
     return shown
-
-
-def _interval(ci: Sequence[float]) -> str:
-    return f"({percent(ci[0])} to {percent(ci[1])})"

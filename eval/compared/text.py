@@ -8,7 +8,7 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from vlprm.metrics import percent
+from vlprm.metrics import percent, points_text
 from vlprm.viewer.tables import plain_table
 
 WIDTH, TITLE, CELL = 120, 50, 22  # characters in a narrow table, a row's title, and any other cell
@@ -38,7 +38,7 @@ def _accuracy(rows: dict[str, Any]) -> Table:
         tokens = f"{row['tokens']:,.0f}" if "tokens" in row else ""
         flops = f"{row['flops'] / 1e12:.3g}" if row.get("flops") is not None else ""
         asked = percent(row["asked"]) if "asked" in row else ""
-        table.add_row(title, *own, percent(row["accuracy"]), apart(row["difference"]), tokens, flops, asked)
+        table.add_row(title, *own, percent(row["accuracy"]), points_text(row["difference"]), tokens, flops, asked)
     return table
 
 
@@ -47,7 +47,7 @@ def _strata(strata: Sequence[dict[str, Any]]) -> Table:
     table = plain_table("Accuracy % (minus vote) by agreement of the candidates", "chosen by", *columns)
     for title in dict.fromkeys(title for one in strata for title in one["rows"]):
         cells = [one["rows"].get(title) for one in strata]
-        table.add_row(title, *(f"{_with_interval(c)}, {apart(c['difference'])}" if c else "" for c in cells))
+        table.add_row(title, *(f"{_with_interval(c)}, {points_text(c['difference'])}" if c else "" for c in cells))
     return table
 
 
@@ -59,8 +59,9 @@ def _equal_cost(rows: Sequence[dict[str, Any]]) -> Table:
     for row in rows:
         fewer, more = row["at_cost_of_vote"], row["vote_at_its_cost"]
         table.add_row(
-            row["title"], row["unit"], f"{fewer['candidates']:.1f}", percent(fewer["accuracy"]),
-            apart(fewer["difference"]), f"{more['candidates']:.1f}", percent(more["vote"]), apart(more["difference"]),
+            row["title"], row["unit"],
+            f"{fewer['candidates']:.1f}", percent(fewer["accuracy"]), points_text(fewer["difference"]),
+            f"{more['candidates']:.1f}", percent(more["vote"]), points_text(more["difference"]),
             str(row["too_small"]),
         )  # fmt: skip
     return table
@@ -79,7 +80,7 @@ def _errors(rows: dict[str, Any]) -> Table:
 
 def _by_length(lengths: dict[str, Any]) -> Table:
     half = lengths["longer_half"]
-    title = f"Candidates by length; longer minus shorter half of a problem: {apart(half['difference']) or 'none'}"
+    title = f"Candidates by length; longer minus shorter half of a problem: {points_text(half['difference']) or 'none'}"
     table = plain_table(f"{title} ({half['of']} problems)", "tokens", "candidates", "no answer", "accuracy %")
     for row in lengths["quarters"]:
         low, high = row["tokens"]
@@ -105,18 +106,8 @@ def _best(lengths: dict[str, Any]) -> Table:
     )
     for row in lengths["best_at_equal_tokens"]:
         numbers = f"{row['budget']:,.0f}", str(row["whole_chains"]), str(row["limit"]), str(row["chains"])
-        table.add_row(*numbers, percent(row["accuracy"]), apart(row["difference"]))
+        table.add_row(*numbers, percent(row["accuracy"]), points_text(row["difference"]))
     return table
-
-
-def apart(difference: Sequence[float] | None) -> str:
-    """A difference in points with its interval; empty without one."""
-    # Without the sign of a rounded zero.
-    return (
-        ""
-        if difference is None
-        else "{:+.1f} ({:+.1f} to {:+.1f})".format(*(round(100 * d, 1) + 0.0 for d in difference))
-    )
 
 
 def _with_interval(cell: dict[str, Any]) -> str:

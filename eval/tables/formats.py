@@ -12,7 +12,7 @@ from eval.runs.results import ORACLE
 from eval.tables.config import Format
 from eval.tables.hub import as_eval_results, as_model_index
 from eval.tables.rows import TableRow
-from vlprm.metrics import percent
+from vlprm.metrics import percent, points_text
 from vlprm.viewer.tables import plain_table
 
 LATEX = str.maketrans({c: f"\\{c}" for c in "&%$#_{}"} | {"\\": r"\textbackslash{}", "~": r"\~{}", "^": r"\^{}"})
@@ -34,14 +34,13 @@ def benchmarks(rows: Sequence[TableRow]) -> list[str]:
 
 def cells(row: TableRow, columns: Sequence[str]) -> list[str]:
     """The cells of a row as text."""
-    apart = "" if row.difference is None else "{:+.1f} ({:+.1f} to {:+.1f})".format(*(100 * d for d in row.difference))
     problems = sum(sample.problems for sample in row.samples.values()) or None
     spend = row.spend
     spent = (None, None, None, None) if spend is None else (spend.sampled, spend.read, spend.tokens, spend.flops)
     numbers = ["" if value is None else f"{value:,.0f}" for value in (problems, row.n, *spent[:3])]
     flops = "" if spent[3] is None else f"{spent[3] / 1e12:.3g}"
     seconds = "" if row.seconds is None else f"{row.seconds:.1f}"
-    return [row.title, *accuracies(row, columns), apart, *numbers, flops, seconds]
+    return [row.title, *accuracies(row, columns), points_text(row.difference), *numbers, flops, seconds]
 
 
 def accuracies(row: TableRow, columns: Sequence[str]) -> list[str]:

@@ -7,7 +7,7 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from vlprm.metrics import percent
+from vlprm.metrics import percent, points
 from vlprm.viewer.names import LABELS, MEASURES, difference_name, selector_title
 from vlprm.viewer.tables import plain_table
 
@@ -47,7 +47,7 @@ def _differences(results: dict[str, Any]) -> Table:
     table = plain_table("Paired differences", "difference", "points", "95% interval")
     for name, row in results["differences"].items():
         if isinstance(row, dict):
-            table.add_row(difference_name(name), percent(row["accuracy"]), " to ".join(map(percent, row["ci"])))
+            table.add_row(difference_name(name), points(row["accuracy"]), " to ".join(map(points, row["ci"])))
     table.add_row("share of the gap from random to oracle closed by best of N",
                   percent(results["differences"]["share_of_room_closed"]) + "%", "")  # fmt: skip
     return table

@@ -10,7 +10,14 @@ import pytest
 
 from eval.runs import measures
 from eval.runs.pools import Pool
-from vlprm.metrics import auroc, bootstrap_interval, expected_best_of, grouped_interval, precision_recall_f1
+from vlprm.metrics import (
+    auroc,
+    bootstrap_interval,
+    expected_best_of,
+    grouped_interval,
+    points_text,
+    precision_recall_f1,
+)
 from vlprm.schema import Verdict
 from vlprm.scoring.aggregate import AGGREGATIONS
 from vlprm.scoring.tree import StepScore
@@ -187,3 +194,8 @@ def test_a_pool_that_nobody_scored_and_whose_truth_is_not_known_has_the_votes_al
     found = measures.selection(plain, "min", {"step_beam": [1.0, 0.0, 1.0]})
     assert list(found) == ["random", "majority", "oracle", "step_beam"]
     assert not any("fully_right" in row for row in found.values())
+
+
+def test_a_difference_is_in_signed_points_and_a_zero_has_one_sign() -> None:
+    assert points_text((0.0123, -0.0456, 0.1)) == "+1.2 (-4.6 to +10.0)"
+    assert points_text((-0.0, -0.0004, 0.0004)) == "+0.0 (+0.0 to +0.0)"

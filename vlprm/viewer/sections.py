@@ -11,7 +11,7 @@ from typing import Any
 from jinja2 import Environment, FileSystemLoader
 from markupsafe import Markup
 
-from vlprm.metrics import percent
+from vlprm.metrics import percent, points
 from vlprm.viewer import names
 from vlprm.viewer.charts import Chart, accuracy_chart, calibration_chart, loss_chart, series_chart
 from vlprm.viewer.views import visible
@@ -90,9 +90,9 @@ def headline_of(results: dict[str, Any]) -> Headline | None:
 
 def _compared(results: dict[str, Any], best: dict[str, Any], difference: dict[str, Any]) -> Headline:
     low, high = difference["ci"]
-    points = signed(difference["accuracy"])
+    gain = signed(difference["accuracy"])
     judged = "good" if low > 0 else "bad" if high < 0 else "open"
-    verdict = {"good": f"Yes: {points} points", "bad": f"No: {points} points", "open": f"Not shown: {points} points"}
+    verdict = {"good": f"Yes: {gain} points", "bad": f"No: {gain} points", "open": f"Not shown: {gain} points"}
     ours, random = sentence(names.selector_name(f"prm_{results['aggregation']}")), results["selection"]["random"]
     return Headline(
         "Does the reward model choose better answers?",
@@ -128,8 +128,7 @@ def interval(row: dict[str, Any]) -> str:
 
 def signed(share: float) -> str:
     """A difference in points, with its sign."""
-    text = percent(share)
-    return text.replace("-", "\N{MINUS SIGN}") if text.startswith("-") else f"+{text}"
+    return points(share).replace("-", "\N{MINUS SIGN}")
 
 
 def number(value: float) -> str:
