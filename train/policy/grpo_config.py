@@ -123,18 +123,15 @@ class RolloutsConfig:
 
 @dataclass(frozen=True)
 class ExcludeConfig:
-    """Solutions and groups that are not trained on, nor counted in the statistics of their group. Failed calls never
-    are.
+    """Solutions that are not trained on, nor counted in the statistics of their group. Failed calls never are.
 
     Args:
         over_turn: solutions that ask for more zooms than allowed; otherwise they are wrong.
         over_length: solutions that a token limit cut off; otherwise they are wrong.
-        level_groups: groups without any difference in the outcome, unless a term uses them.
     """
 
     over_turn: bool = False
     over_length: bool = False
-    level_groups: bool = False
 
 
 @dataclass(frozen=True)

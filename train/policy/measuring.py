@@ -10,7 +10,7 @@ from train.policy import zoom_credit
 from train.policy.advantages import Group, Paths
 from train.policy.grpo_config import GrpoConfig, ZoomCredit
 from train.policy.rewards import Evidence, advantages_of, rewards_of
-from train.policy.rounds import Rated, Rollouts, group, outcome_of, without
+from train.policy.rounds import Rated, Rollouts, group, outcome_of, without_alone
 from train.policy.trajectories import Trajectory
 from vlprm.errors import ProblemError
 from vlprm.model.inputs import InputBuilder
@@ -20,8 +20,6 @@ from vlprm.policy.rollout import rollouts
 from vlprm.schema import Problem, Step
 from vlprm.scoring import Scorer
 from vlprm.tasks import Tasks, known_regions
-
-ONLY_LEVEL = "level"
 
 
 @dataclass(frozen=True)
@@ -60,8 +58,7 @@ class Judges:
 
 async def rate(sampled: Rollouts, problems: Sequence[Problem], judges: Judges) -> tuple[Rollouts, int]:
     """The round with rewards and advantages, and the number of problems that the reward model refused."""
-    uses_level = any(term.only == ONLY_LEVEL or term.reward != "outcome" for term in judges.config.terms)
-    chosen = [without(paths, judges.config.exclude, uses_level) for paths in sampled]
+    chosen = [without_alone(paths) for paths in sampled]
     found = await all_answers(_rate(p, paths, judges) for p, paths in zip(problems, chosen, strict=True))
     return [paths for paths, _ in found], sum(was_refused for _, was_refused in found)
 

@@ -24,7 +24,7 @@ from vlprm.schema import Problem, from_json, to_json
 
 Fate = Literal["result", "wrong", "excluded"]
 # Reasons of exclusion besides those of `vlprm.policy.rollout.STOPS`.
-NO_IDS, LEVEL, ALONE = "no_ids", "level_group", "alone"
+NO_IDS, ALONE = "no_ids", "alone"
 StepNumbers = tuple[float | None, ...]
 
 
@@ -176,13 +176,10 @@ def group(rated_paths: Sequence[Rated], problem: Problem, inputs: InputBuilder) 
     return group_of(kept, [path_of(one.trajectory, problem, inputs) for one in kept])
 
 
-def without(paths: Sequence[Rated], exclude: ExcludeConfig, uses_level: bool) -> list[Rated]:
-    """The paths of a problem, those of a group that cannot teach anything marked as excluded: a group of one, and a
-    group with level outcomes if the config leaves it out and no term uses it."""
-    kept = [one for one in paths if not one.excluded]
-    outcomes = {one.outcome for one in kept if one.outcome is not None}
-    reason = ALONE if len(kept) == 1 else LEVEL if exclude.level_groups and not uses_level and len(outcomes) < 2 else ""
-    return [replace(one, excluded=one.excluded or reason) for one in paths]
+def without_alone(paths: Sequence[Rated]) -> list[Rated]:
+    """The paths of a problem; one that is alone in its group is marked as excluded, because it cannot teach."""
+    is_alone = sum(not one.excluded for one in paths) == 1
+    return [replace(one, excluded=one.excluded or ALONE) for one in paths] if is_alone else list(paths)
 
 
 # --- the stored round
