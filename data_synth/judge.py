@@ -118,7 +118,7 @@ def _computed(problem: Problem, tasks: Tasks, config: JudgeConfig, steps: Sequen
 async def _ask_model(trees: TreeRun, records: Records, model: ModelConfig, config: JudgeConfig) -> None:
     """Judge up to `in_flight` trees concurrently. Answers are stored until the record of their tree is written."""
     asks = config.judge == "ask"
-    name = f"{Path(model.checkpoint).name} {'reading again' if asks else f'with {config.ask.template}'}"
+    name = f"{Path(model.checkpoint).name} {'reading again' if asks else f'with {config.sampling.template}'}"
     judges = reread_tree if asks else premises_tree if _by_premises(config) else judge_tree
     with stopped_by_sigint() as stopping:
         async with open_judge(model) as engine:
@@ -126,7 +126,7 @@ async def _ask_model(trees: TreeRun, records: Records, model: ModelConfig, confi
             kept = ReplayPolicy(counted, config.run / ANSWERS, records.keys, stopping)
 
             async def judged(searched: Searched) -> dict[str, Any]:
-                verdicts = await judges(searched.problem, searched.tree, kept, config.ask, config.seed)
+                verdicts = await judges(searched.problem, searched.tree, kept, config.sampling, config.seed)
                 return _record(searched.problem.id, name, verdicts, config)
 
             todo = trees.every(1, but=records.keys)
@@ -142,7 +142,7 @@ async def _ask_model(trees: TreeRun, records: Records, model: ModelConfig, confi
 
 
 def _by_premises(config: JudgeConfig) -> bool:
-    return config.judge == "model" and config.ask.template == PREMISES
+    return config.judge == "model" and config.sampling.template == PREMISES
 
 
 def _record(problem_id: str, judge: str, judged: Judged, config: JudgeConfig) -> dict[str, Any]:

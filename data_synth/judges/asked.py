@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any, TypeVar
 
-from data_synth.judges.config import AskConfig
+from data_synth.judges.config import SamplingConfig
 from data_synth.judges.model import Judged, judge_each_step, read_answers, to_judge
 from vlprm.answers import CANONICAL, is_correct
 from vlprm.images import content_hash
@@ -57,7 +57,7 @@ class Reader:
     """Asks about the perception steps of one problem. A step's question is made once, and each question is asked once,
     because solutions share steps and steps share questions."""
 
-    def __init__(self, problem: Problem, engine: Policy, config: AskConfig, seed: int, judged: Judged) -> None:
+    def __init__(self, problem: Problem, engine: Policy, config: SamplingConfig, seed: int, judged: Judged) -> None:
         self.problem, self.engine, self.config, self.seed, self.judged = problem, engine, config, seed, judged
         self._questions: dict[str, asyncio.Task[Question | None]] = {}
         self._readings: dict[str, asyncio.Task[list[str]]] = {}
@@ -134,7 +134,7 @@ def _names(question: str, answer: str) -> bool:
     return re.search(rf"(?<![\w.]){re.escape(answer.strip())}(?![\w.])", question, re.IGNORECASE) is not None
 
 
-async def reread_tree(problem: Problem, tree: StepTree, engine: Policy, config: AskConfig, seed: int) -> Judged:
+async def reread_tree(problem: Problem, tree: StepTree, engine: Policy, config: SamplingConfig, seed: int) -> Judged:
     """Judge the perception steps of up to `config.solutions` solutions of a tree by reading the image again."""
     judged = to_judge(problem, tree, config)
     reader = Reader(problem, engine, config, seed, judged)

@@ -17,7 +17,7 @@ JUDGEMENTS = "judgements.jsonl"  # the records of a run
 
 
 @dataclass(frozen=True)
-class AskConfig:
+class SamplingConfig:
     """Prompt and sampling of the judge model.
 
     Args:
@@ -57,7 +57,7 @@ class JudgeConfig:
         error_rate: oracle and simulated reader: probability of a wrong verdict or a wrong reading.
         seed: random seed of the oracle's errors and of the model's samples.
         model: the judge model; a served one may be any chat model, and verdicts name its `checkpoint`.
-        ask: prompt and sampling of the judge model.
+        sampling: prompt and sampling of the judge model.
         in_flight: maximum number of trees judged at once.
         specificity: share of the correct steps that the judge calls correct, if it is known; without it,
             data_synth.label estimates both rates, which needs several kinds of steps. A check has its own, and takes no
@@ -72,7 +72,7 @@ class JudgeConfig:
     error_rate: ClosedUnitInterval = 0.1
     seed: int = 0
     model: ModelConfig | None = None
-    ask: AskConfig = AskConfig()
+    sampling: SamplingConfig = SamplingConfig()
     in_flight: PositiveInt = 64
     check: Literal["deduction", "arithmetic"] = "deduction"
     specificity: ClosedUnitInterval | None = None

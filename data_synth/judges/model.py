@@ -8,7 +8,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
-from data_synth.judges.config import AskConfig
+from data_synth.judges.config import SamplingConfig
 from data_synth.search.tree import read_solutions
 from vlprm.errors import ProblemError
 from vlprm.labels.judge import CONTROL_TOKEN, NoJudgement, judge_problem, judge_schema, majority, parse_judgement
@@ -40,7 +40,7 @@ class Judged:
         return []
 
 
-def to_judge(problem: Problem, tree: StepTree, config: AskConfig) -> Judged:
+def to_judge(problem: Problem, tree: StepTree, config: SamplingConfig) -> Judged:
     """Up to `config.solutions` solutions of a tree, without verdicts yet."""
     return Judged([None] * len(tree.nodes), read_solutions(problem, tree, config.solutions))
 
@@ -55,7 +55,7 @@ async def judge_each_step(
     return judged
 
 
-async def judge_tree(problem: Problem, tree: StepTree, engine: Policy, config: AskConfig, seed: int) -> Judged:
+async def judge_tree(problem: Problem, tree: StepTree, engine: Policy, config: SamplingConfig, seed: int) -> Judged:
     """Judge up to `config.solutions` solutions of a tree. The verdict on a shared step is the majority over all of its
     judgements."""
     judged = to_judge(problem, tree, config)
@@ -72,7 +72,7 @@ async def judge_tree(problem: Problem, tree: StepTree, engine: Policy, config: A
 
 
 async def _judgements(
-    problem: Problem, tree: StepTree, path: list[int], engine: Policy, config: AskConfig, seed: int, judged: Judged
+    problem: Problem, tree: StepTree, path: list[int], engine: Policy, config: SamplingConfig, seed: int, judged: Judged
 ) -> list[list[Verdict]]:
     """Up to `config.samples` readable judgements of one solution."""
     steps = [tree.nodes[n].step for n in path]

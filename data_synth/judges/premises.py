@@ -11,7 +11,7 @@ import dataclasses
 from collections.abc import Callable
 from typing import Any, TypeVar
 
-from data_synth.judges.config import AskConfig
+from data_synth.judges.config import SamplingConfig
 from data_synth.judges.model import Judged, judge_each_step, read_answers, to_judge
 from vlprm.labels.judge import (
     CONTROL_TOKEN,
@@ -35,14 +35,14 @@ VERDICT_SCHEMA = object_schema(
 )
 
 
-async def premises_tree(problem: Problem, tree: StepTree, engine: Policy, config: AskConfig, seed: int) -> Judged:
+async def premises_tree(problem: Problem, tree: StepTree, engine: Policy, config: SamplingConfig, seed: int) -> Judged:
     """Judge the steps of up to `config.solutions` solutions of a tree, each once."""
     judged = to_judge(problem, tree, config)
     return await judge_each_step(tree, judged, lambda node: _verdict(problem, tree, node, engine, config, seed, judged))
 
 
 async def _verdict(
-    problem: Problem, tree: StepTree, node: int, engine: Policy, config: AskConfig, seed: int, judged: Judged
+    problem: Problem, tree: StepTree, node: int, engine: Policy, config: SamplingConfig, seed: int, judged: Judged
 ) -> Verdict | None:
     steps = [tree.nodes[n].step for n in tree.path(node)]
     if any(CONTROL_TOKEN.search(step.text) for step in steps):

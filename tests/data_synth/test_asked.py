@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from data_synth.judges.asked import reread, reread_tree
-from data_synth.judges.config import AskConfig
+from data_synth.judges.config import SamplingConfig
 from data_synth.judges.model import Judged
 from vlprm.policy import Continuation, Request
 from vlprm.schema import Problem, StepLabel, StepTree, TreeNode
@@ -51,7 +51,7 @@ def judged(engine: Readers, samples: int = 3) -> Judged:
     parents = [-1, -1, 0, 2]
     nodes = tuple(TreeNode(parse_step(t), p, StepLabel(1, 1, 1)) for t, p in zip(CLAIMS, parents, strict=True))
     tree = StepTree(PROBLEM.id, nodes, ((3, "9"), (1, "5")))
-    return asyncio.run(reread_tree(PROBLEM, tree, engine, AskConfig(samples=samples), seed=0))  # type: ignore[arg-type]
+    return asyncio.run(reread_tree(PROBLEM, tree, engine, SamplingConfig(samples=samples), seed=0))  # type: ignore[arg-type]
 
 
 def test_the_reader_of_the_image_never_sees_what_a_step_says() -> None:

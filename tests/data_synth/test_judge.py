@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 
 from data_synth import convert, judge, label
-from data_synth.judges.config import AskConfig, JudgeConfig
+from data_synth.judges.config import JudgeConfig, SamplingConfig
 from data_synth.judges.model import judge_tree
 from data_synth.search.store import IMAGES, TREES, Searched, tree_record
 from data_synth.search.tree import outcomes, read_solutions
@@ -59,7 +59,7 @@ class Scripted:
 
 
 def judged(tree: StepTree, engine: Scripted, **changes: Any) -> Any:
-    return asyncio.run(judge_tree(PROBLEMS[0], tree, engine, dataclasses.replace(AskConfig(), **changes), seed=0))
+    return asyncio.run(judge_tree(PROBLEMS[0], tree, engine, dataclasses.replace(SamplingConfig(), **changes), seed=0))
 
 
 def test_an_unreadable_judgement_is_asked_for_again_and_then_given_up() -> None:
@@ -173,7 +173,7 @@ def test_all_that_training_learns_from_was_judged(
 ) -> None:
     """This holds for any number of judged solutions per tree, and for datasets with one row per solution."""
     answers(all_right)
-    judge.main(model_config(run, server, ask=AskConfig(solutions=most)))
+    judge.main(model_config(run, server, sampling=SamplingConfig(solutions=most)))
     label.main(label.LabelConfig(run / "trees", run / "labels", (run / "judgements",)))
     dataset = run / "labels" / "dataset.parquet"
     if to:
@@ -232,7 +232,7 @@ def test_garbage_becomes_no_label(
     monkeypatch.setattr("vlprm.serving.client.FAILURES_IN_A_ROW", 10_000)
     reply, causes = GARBAGE[garbage]
     answers(reply)
-    config = model_config(run, server, ask=AskConfig(samples=2, solutions=2, tries=2))
+    config = model_config(run, server, sampling=SamplingConfig(samples=2, solutions=2, tries=2))
     if garbage == "slow":
         config = dataclasses.replace(config, model=ModelConfig("policy", config_of(server, timeout=0.3)))
     with pytest.raises(ValueError, match=r"no judgement could be read .* the first: .*; fix the judge") as caught:
@@ -251,12 +251,13 @@ def causes_of(error: ValueError) -> dict[str, int]:
 def test_a_judge_that_was_mended_is_asked_again_by_the_same_command(
     run: Path, server: StandIn, answers: Answers
 ) -> None:
-    config = model_config(run, server, ask=AskConfig(tries=1))
+    config = model_config(run, server, sampling=SamplingConfig(tries=1))
     answers(lambda body: completion(*['{"steps": []}'] * body["n"]))
     with pytest.raises(ValueError, match=r"bad_field.*correction.*\{\"steps\": \[\]\}"):
         judge.main(config)
     answers(all_right)
-    judge.main(dataclasses.replace(config, ask=AskConfig(tries=2)))  # nothing is kept, so another config may follow
+    # Nothing is kept, so another config may follow.
+    judge.main(dataclasses.replace(config, sampling=SamplingConfig(tries=2)))
     assert all(any(r["verdicts"]) for r in read_records(run / "judgements" / "judgements.jsonl"))
 
 
@@ -275,9 +276,10 @@ def test_what_servers_failed_to_answer_is_asked_again_and_nothing_else(
     """Judgements of one problem fail in the first run. The second run of the same command asks only for those."""
     path, spoilt = run / "judgements" / "judgements.jsonl", PROBLEMS[0].question
     answers(lambda body: reply(body) if spoilt in json.dumps(body) else all_right(body))
-    ask = AskConfig(tries=1, solutions=2)
+    sampling = SamplingConfig(tries=1, solutions=2)
     timeout = 2.0 if reply is too_late else 20.0
-    config = model_config(run, server, ask=ask, model=ModelConfig("policy", config_of(server, timeout=timeout)))
+    model = ModelConfig("policy", config_of(server, timeout=timeout))
+    config = model_config(run, server, sampling=sampling, model=model)
     judge.main(config)
     assert [any(record["verdicts"]) for record in sorted_by_place(path)] == [False, True, True, True]
     refuse_unfinished(path, "data_synth.judge")
@@ -308,10 +310,10 @@ def test_a_judge_that_was_stopped_asks_for_nothing_twice(run: Path, server: Stan
 
     answers(six_times)
     with pytest.raises(ValueError, match="calls in a row failed"):
-        judge.main(model_config(run, server, ask=AskConfig(tries=20), in_flight=2))
+        judge.main(model_config(run, server, sampling=SamplingConfig(tries=20), in_flight=2))
     answers(all_right)
     before = len(server.asked)
-    judge.main(model_config(run, server, ask=AskConfig(tries=20), in_flight=2))
+    judge.main(model_config(run, server, sampling=SamplingConfig(tries=20), in_flight=2))
     again = {json.dumps(body, sort_keys=True) for body in server.asked[before:]}
     assert len(set(answered)) == 6
     assert not again & set(answered)
@@ -387,10 +389,10 @@ def test_a_judge_that_is_a_model_has_a_name(run: Path) -> None:
 
 def test_a_model_in_this_process_judges_through_the_same_interface(run: Path, backbone: Path) -> None:
     """The model is random, so none of its answers can be read: every tree ends with no results, counted by cause."""
-    ask = AskConfig(solutions=1, tries=1, max_tokens=5)
+    sampling = SamplingConfig(solutions=1, tries=1, max_tokens=5)
     model = ModelConfig(str(backbone), device="cpu")
     with pytest.raises(ValueError, match="no judgement could be read") as caught:
-        judge.main(JudgeConfig(run / "trees", run / "judgements", "model", model=model, ask=ask))
+        judge.main(JudgeConfig(run / "trees", run / "judgements", "model", model=model, sampling=sampling))
     causes = causes_of(caught.value)
     assert causes.keys() <= {"length", "not_json"}
     assert sum(causes.values()) == len(PROBLEMS)

@@ -148,7 +148,7 @@ def test_a_judge_with_a_reference_aligns_each_step(run: Path, server: StandIn) -
         return {"steps": steps, "correction": ""}
 
     serve(server, answer)
-    flags = ["--judge", "model", "--ask.template", "judge_reference@2", *SERVED, json.dumps([server.url])]
+    flags = ["--judge", "model", "--sampling.template", "judge_reference@2", *SERVED, json.dumps([server.url])]
     found = judged(run, "aligned", *flags)
     assert {said.reason for _, said, _ in found if said} >= {"matches lines 1", "uses steps 1; matches lines 2"}
     assert votes_of(run, "aligned") == {"aligned"}
@@ -165,7 +165,7 @@ def test_a_judge_of_premises_reads_each_step_alone(run: Path, server: StandIn) -
         return {"reason": step, "verdict": "wrong" if wrong else "correct", "error": "reasoning" if wrong else "none"}
 
     serve(server, answer)
-    flags = ["--judge", "model", "--ask.template", "judge_premises@1", *SERVED, json.dumps([server.url])]
+    flags = ["--judge", "model", "--sampling.template", "judge_premises@1", *SERVED, json.dumps([server.url])]
     found = judged(run, "premises", *flags)
     assert {text for text, said, _ in found if said and not said.correct} == {"[reasoning] 7 - 3 = 3"}
     assert all(said is None or said.reason == text for text, said, _ in found), "each is judged by its own words"

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from data_synth.judges.config import AskConfig
+from data_synth.judges.config import SamplingConfig
 from data_synth.judges.model import Judged
 from data_synth.judges.premises import premises_tree
 from vlprm.policy import Continuation, Request
@@ -50,7 +50,7 @@ class Verifier:
 def judged(engine: Verifier, texts: Sequence[str] = TEXTS) -> Judged:
     nodes = tuple(TreeNode(parse_step(text), n - 1, StepLabel(1, 1, 1)) for n, text in enumerate(texts))
     tree = StepTree(PROBLEM.id, nodes, ((4, "8"),))
-    config = AskConfig(template=PREMISES, tries=1)
+    config = SamplingConfig(template=PREMISES, tries=1)
     return asyncio.run(premises_tree(PROBLEM, tree, engine, config, seed=0))  # type: ignore[arg-type]
 
 

@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 
 import pytest
 
-from data_synth.judges.config import AskConfig
+from data_synth.judges.config import SamplingConfig
 from data_synth.judges.model import Judged, judge_tree
 from data_synth.search.config import TreeSearchConfig
 from data_synth.search.estimators import search
@@ -119,7 +119,7 @@ def _accuracy(problem: Problem, pool: Sequence[Solution]) -> float:
 def test_a_judge_is_held_to_the_form_of_its_answer(server: ServerConfig) -> None:
     """The policy is a poor judge, but every complete answer is a judgement: JSON with exactly these fields. The schema
     cannot require that verdict and kind agree, nor that the steps are in order."""
-    ask = AskConfig(solutions=2, tries=1, max_tokens=1500)
+    sampling = SamplingConfig(solutions=2, tries=1, max_tokens=1500)
 
     async def judgements() -> list[Judged]:
         async with open_chat(server) as engine:
@@ -127,7 +127,7 @@ def test_a_judge_is_held_to_the_form_of_its_answer(server: ServerConfig) -> None
 
     async def judged(engine: Policy, problem: Problem) -> Judged:
         tree = await search(problem, TeacherEngine(0.3), TreeSearchConfig(searches=0), seed=1)
-        return await judge_tree(problem, tree, engine, ask, seed=0)
+        return await judge_tree(problem, tree, engine, sampling, seed=0)
 
     made = asyncio.run(judgements())
     assert [one.requests for one in made] == [2, 2, 2]
