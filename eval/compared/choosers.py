@@ -86,7 +86,7 @@ def _of_run(one: Run, name: str, threshold: float) -> list[Chooser]:
         ),
     }
     if any(candidate.surprise is not None for pool in one.pools.values() for candidate in pool.candidates):
-        ways[f"least surprising to the backbone of {name}"] = (select.likeliest, _always)
+        ways[f"best of N by likelihood under the backbone of {name}"] = (select.likeliest, _always)
     return [Chooser(title, choose, reads, one.parameters, one.pools) for title, (choose, reads) in ways.items()]
 
 

@@ -134,7 +134,7 @@ def test_what_is_taught_on_drawn_puzzles_is_asked_real_ones(tmp_path: Path, run:
     assert list(said) == [*stages, "eval.run", "eval.compare"]
     for name in ("policy", "prm"):
         assert load_inputs(tmp_path / "runs/puzzles" / name).pixel_limits == (32**2, 64**2)
-    for row in ("vote", "best of N by", "least surprising"):
+    for row in ("vote", "best of N by", "by likelihood under the backbone"):
         assert row in said["eval.compare"]
     assert "8 problems" in said["eval.compare"]
 

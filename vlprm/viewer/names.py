@@ -14,7 +14,7 @@ SELECTORS = {
     "majority": "majority vote",
     "weighted_majority": "vote weighted by the reward model",
     "whole_solution": "best of N, whole solution as one step",
-    "likeliest": "best of N, least surprising to the backbone",
+    "likeliest": "best of N by likelihood under the backbone",
     "oracle": "oracle",
     "best_of_n": "best of N",
     "pass_at_1": "first sample",
