@@ -15,7 +15,7 @@ from collections import Counter
 
 from data_synth.search.config import TreesConfig
 from data_synth.search.drive import Work, in_process, on_cluster, served
-from data_synth.search.source import Source, drawn_problems, parse_shard, problems_of_file
+from data_synth.search.source import Source, drawn_problems, problems_of_file
 from data_synth.search.store import FIXED, IMAGES, SUMMARY, TREES, shard_name
 from vlprm.policy.open import folders_of, open_policy, placed
 from vlprm.runs.config import dump, run
@@ -24,6 +24,7 @@ from vlprm.runs.folder import open_run, timed
 from vlprm.runs.index import FAILED, UNANSWERED, Entry
 from vlprm.runs.journal import Records, finish, record_at
 from vlprm.runs.progress import progress
+from vlprm.runs.shards import shard_of
 from vlprm.runs.window import (
     drop_failed,
     leave_unless,
@@ -42,7 +43,7 @@ def main(config: TreesConfig) -> None:
     source = open_source(config)
     units = source.units(config.unit, config.shard)
     config = dataclasses.replace(config, policy=placed(config.policy, config.ray))
-    i, n = parse_shard(config.shard)
+    i, n = shard_of(config.shard)
     folder = config.run / shard_name(i, n) if n > 1 else config.run
     own, of_servers = folders_of([config.policy])
     inputs = [*own, *filter(None, [config.problem_file])]

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from vlprm.data.problem_file import ProblemFile
 from vlprm.errors import UserError
+from vlprm.runs.shards import shard_of
 from vlprm.schema import Problem
 from vlprm.tasks import Tasks, problem_by_id
 from vlprm.tasks.synthetic import item_ids
@@ -30,7 +31,7 @@ class Source:
 
     def units(self, size: int, shard: str) -> list[list[str]]:
         """Units of `size` problem ids in shard "i/n": every n-th unit from the i-th on. UserError if there is none."""
-        i, n = parse_shard(shard)
+        i, n = shard_of(shard)
         units = [list(self.ids[start : start + size]) for start in range(0, len(self.ids), size)]
         if i >= len(units):
             raise UserError(
@@ -49,11 +50,3 @@ def problems_of_file(path: Path) -> Source:
     """All problems of a file, in file order."""
     problems = ProblemFile(path)
     return Source(problems.ids, problems.problem)
-
-
-def parse_shard(shard: str) -> tuple[int, int]:
-    """(i, n) of a shard "i/n". UserError unless 0 <= i < n."""
-    i, _, n = shard.partition("/")
-    if not (i.isdecimal() and n.isdecimal() and int(i) < int(n)):
-        raise UserError(f"shard {shard!r} is not i/n with i from 0 to n-1, such as 0/4")
-    return int(i), int(n)

@@ -15,7 +15,7 @@ from eval.runs.results import Key, Values
 from eval.tables.statistics import RESAMPLES, differences, intervals, mean_spend, means
 from vlprm.metrics import bootstrap_interval
 from vlprm.search.select import agreement
-from vlprm.search.tokens import UNITS, Unit
+from vlprm.search.tokens import UNITS, Unit, is_too_small
 
 # Strata of agreement: the share of the most common answer lies above the first number and at most at the second.
 STRATA = ((0.0, 0.5), (0.5, 0.75), (0.75, 0.999), (0.999, 1.0))
@@ -95,6 +95,7 @@ def equal_cost(
     the second amount exceeds. Differences are the way minus the vote."""
     vote = next(chooser for chooser in choosers if chooser.title == VOTE)
     keys, found = list(values[VOTE]), []
+    whole = {key: vote.spends(key, len(vote.pools[key].candidates)) for key in keys}
     for chooser in choosers:
         if not any(chooser.reads(chooser.pools[key].candidates[:n]) for key in keys):
             continue
@@ -109,7 +110,7 @@ def equal_cost(
                 "unit": unit,
                 "at_cost_of_vote": _against(at_votes, values[VOTE], fewer),
                 "vote_at_its_cost": _against(values[chooser.title], at_own, more),
-                "too_small": sum(_exceeds(vote, key, spent[key].of(unit), unit) for key in keys),
+                "too_small": sum(is_too_small(whole[key], spent[key], unit) for key in keys),
             })  # fmt: skip
     return found
 
@@ -123,13 +124,6 @@ def _against(own: ByKey, vote: ByKey, sizes: Mapping[Key, int]) -> dict[str, Any
         "candidates": float(np.mean(list(sizes.values()))),
         "difference": differences(rows, VOTE)["own"],
     }
-
-
-def _exceeds(vote: Chooser, key: Key, spent: float, unit: Unit) -> bool:
-    """Whether what was spent pays for the vote over the whole pool and one more candidate."""
-    size = len(vote.pools[key].candidates)
-    whole = vote.spends(key, size)[-1].of(unit)
-    return spent - whole >= whole / size
 
 
 def shared_errors(pools: Mapping[Key, Pool], values: Mapping[str, ByKey], n: int) -> dict[str, Any]:

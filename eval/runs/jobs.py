@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass
 
 from eval.runs.config import RunConfig
@@ -11,6 +10,7 @@ from eval.runs.pools import POOLED
 from eval.runs.problem_sets import ProblemSet, open_problem_set
 from vlprm.errors import UserError
 from vlprm.runs.pools import POOL
+from vlprm.runs.shards import shard_of
 
 
 @dataclass(frozen=True)
@@ -68,11 +68,3 @@ def methods_to_run(config: RunConfig) -> list[tuple[str, str]]:
         raise UserError("checksum is that of a pool; set pool to its run folder, or remove checksum")
     sampler = "best_of_n" if scored else "self_consistency"
     return [*([(sampler, POOL)] if pooled else []), *((m, m) for m in config.methods if m not in POOLED)]
-
-
-def shard_of(shard: str) -> tuple[int, int]:
-    """Index and number of shards. UserError unless `shard` is `i/n` with i < n."""
-    parts = re.fullmatch(r"(\d+)/(\d+)", shard)
-    if parts is None or not int(parts[1]) < int(parts[2]):
-        raise UserError(f"shard {shard!r} is not of the form i/n with i below n, such as 0/4")
-    return int(parts[1]), int(parts[2])

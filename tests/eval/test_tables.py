@@ -461,7 +461,7 @@ def test_a_file_without_quoted_rows_is_refused(tmp_path: Path, text: str, said: 
             "whole needs a reward model that scores",
         ),
         ({"whole": True, "scorer": ScorerConfig("critiques")}, "whole needs a reward model that scores steps in this"),
-        ({"shard": "2/2"}, "shard '2/2' is not of the form i/n"),
+        ({"shard": "2/2"}, "shard '2/2' is not i/n with i from 0 to n-1"),
         ({"benchmarks": DRAWN + DRAWN}, "named twice"),
     ],
 )
