@@ -38,13 +38,12 @@ READERS: dict[Format, Callable[[Record, ImageFolder], dict[str, Any]]] = {
 # Errors raised by records whose values have unexpected types or sizes.
 MALFORMED = (AttributeError, IndexError, KeyError, OverflowError, TypeError, ValueError)
 DECODED = 1 << 26  # bytes of decoded images in memory
-_TURN = {"role": Value("string"), "content": Value("string")}
 ALL_WRITERS = WRITERS | writers_training.WRITERS
 TARGETS: dict[str, dict[str, Any]] = {
     "vlprm": FEATURES,
     "vlprm_paths": FEATURES,
     "trl": {k: FEATURES[k] for k in ("prompt", "completions", "images")} | {"labels": List(Value("bool"))},
-    "chat": {"id": Value("string"), "images": List(Image(decode=False)), "conversations": List(_TURN),
+    "chat": {"id": Value("string"), "images": List(Image(decode=False)), "conversations": List(writers_training.TURN),
              "answer": Value("string")},
     **writers_training.TARGETS,
 }  # fmt: skip

@@ -10,15 +10,15 @@ from datasets import Image, List, Value
 
 from data_synth.formats.writers import Target, chat
 from vlprm.data.importing import DatasetRow, Record
+from vlprm.data.trl_format import TURNS
 from vlprm.schema import path_to
 from vlprm.steps import join_steps, parse_step
 
-_TURN = {"role": Value("string"), "content": Value("string")}
-_PARTS = {"role": Value("string"), "content": List({"type": Value("string"), "text": Value("string")})}
+TURN = {"role": Value("string"), "content": Value("string")}
 _IMAGES = List(Image(decode=False))
 TARGETS: dict[str, dict[str, Any]] = {
-    "messages": {"messages": List(_TURN), "images": _IMAGES},
-    "dpo": {"prompt": List(_PARTS), "chosen": List(_PARTS), "rejected": List(_PARTS), "images": _IMAGES},
+    "messages": {"messages": List(TURN), "images": _IMAGES},
+    "dpo": {"prompt": TURNS, "chosen": TURNS, "rejected": TURNS, "images": _IMAGES},
 }
 
 

@@ -17,9 +17,10 @@ from datasets import Image, List, Value
 from data_synth.selected.candidates import Group, Row
 from vlprm.data.dataset import row_paths, tree_row
 from vlprm.data.prefix_tree import prefix_tree
+from vlprm.data.trl_format import TURNS
 from vlprm.model.inputs import InputBuilder
 from vlprm.schema import StepTree, TreeNode, with_ancestors
-from vlprm.serving.trl_turns import TURNS, trl_turn, trl_turns
+from vlprm.serving.trl_turns import trl_turn, trl_turns
 from vlprm.steps import join_steps, turns_of
 
 SFT_FEATURES = {

@@ -13,9 +13,10 @@ from typing import Any
 from datasets import Image, List
 
 from train.policy.pairs import PairTree
+from vlprm.data.trl_format import TURNS
 from vlprm.model.inputs import InputBuilder
 from vlprm.schema import path_to
-from vlprm.serving.trl_turns import TURNS, trl_turn, trl_turns
+from vlprm.serving.trl_turns import trl_turn, trl_turns
 from vlprm.steps import join_steps, separator_after, turns_of
 
 TRL_FEATURES = {"images": List(Image(decode=False)), "prompt": TURNS, "chosen": TURNS, "rejected": TURNS}

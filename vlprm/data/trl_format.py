@@ -19,6 +19,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from datasets import List, Value
+
 from vlprm.data.dataset import COLUMNS, check_columns, open_parquet
 from vlprm.data.importing import (
     DatasetRow,
@@ -37,6 +39,8 @@ from vlprm.errors import RecordError, UserError
 
 log = logging.getLogger(__name__)
 
+# Messages with images, as TRL's trainers read a prompt or a completion.
+TURNS = List({"role": Value("string"), "content": List({"type": Value("string"), "text": Value("string")})})
 STEPWISE = {"prompt", "completions", "labels"}
 OF_TREES = {"parents", "leaves", "evidence"}  # one of these columns marks our format
 

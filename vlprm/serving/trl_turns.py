@@ -5,15 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from datasets import List, Value
-
 from vlprm.data.importing import from_data_url
 from vlprm.model.inputs import InputBuilder
 from vlprm.schema import Problem, Step
 from vlprm.serving.messages import messages, with_question
 from vlprm.serving.wire import ShownImage, data_url
-
-TURNS = List({"role": Value("string"), "content": List({"type": Value("string"), "text": Value("string")})})
 
 
 def trl_turns(
