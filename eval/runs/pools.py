@@ -13,7 +13,7 @@ from typing import Any
 from vlprm.errors import UserError
 from vlprm.metrics import expected_best_of
 from vlprm.schema import Aggregation, StepScore, Verdict
-from vlprm.search.select import Candidate, Selector, ranking, selectors, solution_rewards
+from vlprm.search.select import Candidate, Selector, ranking, rewards_of, selectors, solution_rewards, surprise_of
 
 Record = dict[str, Any]
 # Methods that choose among `n` whole samples: they share one pool and one record.
@@ -65,18 +65,22 @@ def pool_of(record: Record, steps: bool = False) -> Pool:
     missing or not finite."""
     refuse_uncounted(record)
     stored = record["candidates"]
+    of_candidates = [step_scores(c) for c in stored]
     spent = tuple((c["solution"]["tokens"], c["solution"]["read"], c["read"]) for c in stored)
     scores: tuple[tuple[StepScore | None, ...], ...] = ()
     truth: tuple[tuple[Verdict | None, ...], ...] | None = ()
     if steps:
         _refuse_bad_scores(record)
-        scores = tuple(_step_scores(c) for c in stored)
+        scores = tuple(of_candidates)
         truth = None if any(c["truth"] is None for c in stored) else tuple(_verdicts(c["truth"]) for c in stored)
     return Pool(
         record["benchmark"],
         record["problem"],
         "/".join(filter(None, (record["benchmark"], record["question_type"]))),
-        tuple(map(candidate_of, stored)),
+        tuple(
+            Candidate(c["vote"], rewards_of(read), c["whole"], surprise_of(read))
+            for c, read in zip(stored, of_candidates, strict=True)
+        ),
         tuple(c["right"] for c in stored),
         spent,
         record["cost"]["policy_read"] - sum(read for _, read, _ in spent),
@@ -85,13 +89,9 @@ def pool_of(record: Record, steps: bool = False) -> Pool:
     )
 
 
-def candidate_of(stored: Record) -> Candidate:
-    """What selectors need of a stored candidate."""
-    scores = stored["scores"]
-    known = [score for score in scores if score]
-    rewards = tuple(score["correct"] for score in known) if known and len(known) == len(scores) else None
-    surprise = max((score["surprise"] for score in known if score["surprise"] is not None), default=None)
-    return Candidate(stored["vote"], rewards, stored["whole"], surprise)
+def step_scores(stored: Record) -> tuple[StepScore | None, ...]:
+    """The scores of a stored candidate's steps."""
+    return tuple(score and StepScore(**score) for score in stored["scores"])
 
 
 def known_selectors(pools: Iterable[Pool], aggregation: Aggregation) -> dict[str, Selector]:
@@ -138,10 +138,6 @@ def curve(pool: Pool, aggregation: Aggregation) -> dict[int, float]:
 def sizes(n: int) -> list[int]:
     """Powers of two below n, and n."""
     return [*(2**k for k in range((n - 1).bit_length())), n]
-
-
-def _step_scores(stored: Record) -> tuple[StepScore | None, ...]:
-    return tuple(score and StepScore(**score) for score in stored["scores"])
 
 
 def _verdicts(stored: Sequence[Record | None]) -> tuple[Verdict | None, ...]:

@@ -9,7 +9,7 @@ from sys import intern
 from typing import Any, NamedTuple
 
 from eval.runs.config import RunConfig
-from eval.runs.pools import Record, candidate_of, known_selectors, pool_of
+from eval.runs.pools import Record, known_selectors, pool_of, step_scores
 from eval.runs.problem_sets import open_problem_set
 from vlprm.runs.config import parse
 from vlprm.runs.folder import CONFIG
@@ -17,6 +17,7 @@ from vlprm.runs.journal import placed_records, record_at
 from vlprm.runs.pools import POOL, RECORDS
 from vlprm.schema import Aggregation, Solution, from_json
 from vlprm.scoring.aggregate import AGGREGATIONS
+from vlprm.search.select import rewards_of
 from vlprm.tasks import Tasks, problem_by_id, task_of
 from vlprm.viewer.views import QUESTION_LENGTH, CandidateView, Problems, ProblemView, StepView, facts
 
@@ -148,7 +149,7 @@ def stored_view(stored: Record) -> CandidateView:
     """A stored candidate with its rewards by every aggregation."""
     solution = from_json(Solution, stored["solution"])
     rewards = [score and score["correct"] for score in stored["scores"]]
-    known = candidate_of(stored).rewards
+    known = rewards_of(step_scores(stored))
     by_rule: dict[str, float | None] = {name: rule(known) for name, rule in AGGREGATIONS.items()} if known else {}
     whole = {} if stored["whole"] is None else {"whole": stored["whole"]}
     view = candidate_view(solution, rewards, stored["right"], stored["truth"])

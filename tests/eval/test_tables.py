@@ -192,7 +192,7 @@ def run_of(
         stored = [
             {"answer": None if r is None else str(r), "vote": None if r is None else str(r), "right": r,
              "solution": {"tokens": 4, "read": k}, "read": 6 if k == 0 else 3,
-             "scores": [{"correct": reward(k), "surprise": None}], "whole": None, "truth": None}
+             "scores": [{"correct": reward(k), "perception": None, "reasoning": None}], "whole": None, "truth": None}
             for k, r in enumerate(pool)
         ]  # fmt: skip
         cost = {"policy_sampled": 4 * len(pool), "policy_read": 10 + sum(range(len(pool))), "critic_sampled": 0,
