@@ -44,6 +44,11 @@ def calibration_error(predicted: ArrayLike, target: ArrayLike, bins: int = 10) -
     return float(np.abs(np.bincount(_bin(predicted_N, bins), predicted_N - target_N, bins)).sum() / len(predicted_N))
 
 
+def brier(predicted: ArrayLike, target: ArrayLike) -> float:
+    """Brier score: the mean squared difference of prediction and target."""
+    return float(np.mean((np.asarray(predicted, dtype=float) - np.asarray(target, dtype=float)) ** 2))
+
+
 def reliability(predicted: ArrayLike, target: ArrayLike, bins: int = 10) -> list[list[float]]:
     """Mean prediction, mean target and count of each bin of equal width that has a prediction."""
     predicted_N, target_N = np.asarray(predicted, dtype=float), np.asarray(target, dtype=float)

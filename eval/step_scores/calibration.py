@@ -10,7 +10,7 @@ from rich.table import Table
 
 from eval.step_scores.results import interval_text, known_steps
 from eval.step_scores.rows import intervals
-from vlprm.metrics import auroc, calibration_error, reliability
+from vlprm.metrics import auroc, brier, calibration_error, reliability
 from vlprm.step_benchmarks.labelled import LabelledSolution
 from vlprm.step_benchmarks.predictions import Prediction
 from vlprm.viewer.tables import plain_table
@@ -28,7 +28,7 @@ def calibration(solutions: Sequence[LabelledSolution], predictions: Sequence[Pre
 
     def of(chosen: Sequence[int]) -> dict[str, float]:
         rewards, correct = known_steps([solutions[i] for i in chosen], [predictions[i] for i in chosen])
-        return {"ece": calibration_error(rewards, correct), "brier": _brier(rewards, correct)} if rewards else {}
+        return {"ece": calibration_error(rewards, correct), "brier": brier(rewards, correct)} if rewards else {}
 
     by_group = {}
     for group in dict.fromkeys(solution.group for solution in solutions):
@@ -52,10 +52,6 @@ def spread(solutions: Sequence[LabelledSolution], predictions: Sequence[Predicti
     spreads, false = zip(*pairs, strict=True)
     found = {"mean_spread": float(np.mean(spreads)), "auroc_of_false_calls": auroc(spreads, false)}
     return {name: value for name, value in found.items() if not np.isnan(value)}  # NaN: no call is false, or all are
-
-
-def _brier(rewards: Sequence[float], correct: Sequence[bool]) -> float:
-    return float(np.mean((np.array(rewards) - np.array(correct, dtype=float)) ** 2))
 
 
 def _curve(solutions: Sequence[LabelledSolution], predictions: Sequence[Prediction]) -> dict[str, Any]:

@@ -21,7 +21,8 @@ import torch
 
 from tests.perf.results import write_result
 from tests.perf.train_rows import VARIANTS, backbones, batches_of, real_tokens, train_on, tree, write_qwen2_5_vl
-from train.reward.batches import model_inputs
+from train.loop.batches import model_inputs
+from train.reward.batches import NOT_INPUTS
 from vlprm.model.loading import Checkpoint
 from vlprm.model.reward_loading import load_reward_model
 
@@ -61,7 +62,9 @@ def disagreement() -> float:
         checkpoint.model.score.weight.data = torch.randn(3, 256).to(device, dtype) * 0.05
         (batch,) = batches_of("trees", [tree(0, side)], checkpoint)
         with torch.no_grad():
-            found.append(checkpoint.model(**model_inputs(on(batch, device))).logits.float().softmax(-1).cpu())
+            found.append(
+                checkpoint.model(**model_inputs(on(batch, device), NOT_INPUTS)).logits.float().softmax(-1).cpu()
+            )
     exact = float((found[1] - found[0]).abs().max())
     assert exact < 1e-4, f"float32 on the GPU differs by {exact} from the CPU"
     return float((found[2] - found[0]).abs().max())

@@ -21,7 +21,8 @@ from typing import Any
 import torch
 
 from tests.perf.results import write_result
-from train.policy.batches import ANSWERS, PolicyRow, policy_batch, policy_row
+from train.loop.batches import model_inputs
+from train.policy.batches import NOT_INPUTS, PolicyRow, policy_batch, policy_row
 from train.policy.config import PolicyLossConfig
 from train.policy.losses import tree_policy_loss
 from train.policy.model import load_packed_policy
@@ -115,9 +116,9 @@ def learnt(batches: Batches, checkpoint: Checkpoint) -> float:
     totals = torch.stack([batch["totals"] for batch in batches]).sum(0)
     value = 0.0
     for batch in batches:
-        seen = {name: tensor for name, tensor in batch.items() if name not in ANSWERS}
+        seen = model_inputs(batch, NOT_INPUTS)
         log_p = checkpoint.model(**seen).log_p
-        now = {**batch, "sampled": log_p.detach()}
+        now = {**batch, "sampled": log_p.detach(), "reference": log_p.detach()}
         loss, _ = tree_policy_loss(log_p, now, totals, LOSS)
         loss.backward()
         value += loss.item()

@@ -24,7 +24,8 @@ from PIL import Image
 from torch import Tensor
 
 from tests.tiny_backbones import mrope, qwen2_processor, write_qwen
-from train.reward.batches import batch_rows, model_inputs
+from train.loop.batches import model_inputs
+from train.reward.batches import NOT_INPUTS, batch_rows
 from train.reward.config import LossConfig
 from train.reward.data import Example, labelled_row
 from train.reward.losses import training_loss
@@ -120,7 +121,7 @@ def train_on(batches: Sequence[dict[str, Tensor]], checkpoint: Checkpoint) -> fl
     totals = torch.stack([batch["totals"] for batch in batches]).sum(0)
     total = 0.0
     for batch in batches:
-        loss = training_loss(checkpoint.model(**model_inputs(batch)), batch, totals, LossConfig())
+        loss = training_loss(checkpoint.model(**model_inputs(batch, NOT_INPUTS)), batch, totals, LossConfig())
         loss.backward()
         total += loss.item()
     optimizer.step()

@@ -12,7 +12,8 @@ import torch
 
 from tests.conftest import solved
 from tests.learnt import load_trees
-from train.reward.batches import batch_rows, model_inputs
+from train.loop.batches import model_inputs
+from train.reward.batches import NOT_INPUTS, batch_rows
 from train.reward.config import LossConfig, RowsConfig
 from train.reward.critiques import critiques_of
 from train.reward.data import labelled_row
@@ -166,7 +167,7 @@ def test_the_lm_head_learns_the_critiques_as_they_would_be_asked_for(
     texts = [[critique_of(wrong.steps[0], "perception", STEPS[0])], [critique_of(step) for step in right.steps]]
     for path, said in zip(criticised, texts, strict=True):
         row = labelled_row([path], checkpoint.inputs, LossConfig(critique=1.0), {})
-        found = checkpoint.model(**model_inputs(batch_rows([row], checkpoint.inputs))).taught_nats
+        found = checkpoint.model(**model_inputs(batch_rows([row], checkpoint.inputs), NOT_INPUTS)).taught_nats
         expected = [
             nats(policy, path.problem, path.steps[:end], form.question, critique_answer(line, form))
             for end, line in enumerate(said, 1)

@@ -23,9 +23,10 @@ from torch.distributed.fsdp import fully_shard
 from tests.learnt import load_trees
 from tests.train.two_processes import Stopped, in_two, one_thread, train_all, variables
 from train import merge, prm
+from train.loop.batches import model_inputs
 from train.loop.progress import last_whole_checkpoint
 from train.prm import make_trainer
-from train.reward.batches import batch_rows, model_inputs
+from train.reward.batches import NOT_INPUTS, batch_rows
 from train.reward.config import LossConfig, MergeConfig, PrmConfig, RowsConfig
 from train.reward.data import labelled_row
 from train.reward.losses import training_loss
@@ -232,7 +233,7 @@ def test_a_batch_without_images_is_given_one_that_no_step_sees(tiny_backbone: An
     path = text_only(load_trees(dataset, RowsConfig())[0][0])
     row = labelled_row([path], checkpoint.inputs, LossConfig(), {})
     plain = checkpoint.model(**checkpoint.inputs.step_batch([row.row])).logits
-    batch = model_inputs(batch_rows([row], checkpoint.inputs))
+    batch = model_inputs(batch_rows([row], checkpoint.inputs), NOT_INPUTS)
     assert "pixel_values" in batch
     assert torch.allclose(checkpoint.model(**batch).logits, plain, atol=1e-6)
 
@@ -248,7 +249,7 @@ def sharded(process: PartialState, folder: str, dataset: str) -> None:
     batch = batch_rows([row], checkpoint.inputs)
 
     def loss() -> torch.Tensor:
-        return training_loss(checkpoint.model(**model_inputs(batch)), batch, batch["totals"], LossConfig())
+        return training_loss(checkpoint.model(**model_inputs(batch, NOT_INPUTS)), batch, batch["totals"], LossConfig())
 
     whole = loss()
     (expected,) = torch.autograd.grad(whole, checkpoint.model.score.weight)

@@ -12,7 +12,8 @@ from typing import Any
 import pytest
 import torch
 
-from train.policy.batches import ANSWERS, policy_batch, policy_row
+from train.loop.batches import model_inputs
+from train.policy.batches import NOT_INPUTS, policy_batch, policy_row
 from train.policy.forks import fork_step, forked_rollouts, turns_until
 from train.policy.grpo_config import ForksConfig
 from train.policy.model import load_packed_policy
@@ -98,7 +99,7 @@ def test_siblings_share_ids_and_have_the_models_log_probabilities(problem: Probl
     paths = [path_of(one, problem, policy.inputs) for one in trajectories]
     row = policy_row(problem, paths, [[0.0] * max(1, len(one.steps)) for one in trajectories], policy.inputs)
     batch = policy_batch([row], policy.inputs)
-    seen = {name: value for name, value in batch.items() if name not in ANSWERS}
+    seen = model_inputs(batch, NOT_INPUTS)
     with torch.no_grad():
         log_p = policy.model(**seen, temperature=1.0, banned=policy.inputs.banned_ids).log_p
     assert torch.allclose(log_p, batch["sampled"], atol=2e-5)

@@ -13,7 +13,8 @@ import torch
 from torch import Tensor
 
 from tests.learnt import load_trees, weights_of
-from train.reward.batches import batch_rows, model_inputs
+from train.loop.batches import model_inputs
+from train.reward.batches import NOT_INPUTS, batch_rows
 from train.reward.config import LossConfig, RowsConfig
 from train.reward.data import LabelledRow, labelled_row
 from train.reward.losses import (
@@ -250,7 +251,7 @@ def gradient(
     totals = torch.stack([batch["totals"] for batch in batches]).sum(0)
     total = 0.0
     for batch in batches:
-        value = training_loss(checkpoint.model(**model_inputs(batch)), batch, totals, loss)
+        value = training_loss(checkpoint.model(**model_inputs(batch, NOT_INPUTS)), batch, totals, loss)
         value.backward()
         total += value.item()
     return total, {n: p.grad.clone().cpu() for n, p in checkpoint.model.named_parameters() if p.grad is not None}

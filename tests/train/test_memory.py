@@ -19,8 +19,9 @@ from tests.conftest import solved
 from tests.tiny_backbones import BACKBONES, QWEN_TOWER, mrope, qwen2_processor, write_qwen
 from tests.train.two_processes import in_two, variables
 from train import prm
+from train.loop.batches import model_inputs
 from train.prm import split_rows
-from train.reward.batches import batch_rows, model_inputs
+from train.reward.batches import NOT_INPUTS, batch_rows
 from train.reward.config import LossConfig, PrmConfig, RowsConfig
 from train.reward.data import LabelledRow
 from train.reward.losses import training_loss
@@ -99,7 +100,7 @@ def test_a_step_takes_what_its_shapes_say(case: str, wide: Path, dataset: Path, 
 
     def step() -> None:
         with torch.autocast("cpu", torch.bfloat16, enabled=config.bfloat16):
-            output = model(**model_inputs(batch))
+            output = model(**model_inputs(batch, NOT_INPUTS))
         training_loss(output, batch, batch["totals"], config.loss).backward()
         optimizer.step()
         optimizer.zero_grad()
@@ -120,7 +121,9 @@ def sharded_step(process: PartialState, config: PrmConfig, rows: list[LabelledRo
     model, optimizer = accelerator.prepare(model, optimizer)
 
     def step() -> None:
-        accelerator.backward(training_loss(model(**model_inputs(batch)), batch, batch["totals"], config.loss))
+        accelerator.backward(
+            training_loss(model(**model_inputs(batch, NOT_INPUTS)), batch, batch["totals"], config.loss)
+        )
         optimizer.step()
         optimizer.zero_grad()
 

@@ -15,7 +15,8 @@ import torch
 from torch import Tensor
 
 from tests.train.rollouts import RED, TOLD, ZOOM, grid_problem, trajectory, tree_of
-from train.policy.batches import policy_batch, policy_row
+from train.loop.batches import model_inputs
+from train.policy.batches import NOT_INPUTS, policy_batch, policy_row
 from train.policy.config import PolicyLossConfig
 from train.policy.losses import tree_policy_loss
 from train.policy.model import load_packed_policy
@@ -23,7 +24,6 @@ from train.policy.trajectories import Trajectory, path_of
 from vlprm.model.loading import Checkpoint
 from vlprm.model.packing import Node, lay_out
 
-ANSWERS = ("sampled", "reference", "old", "path", "token", "advantages", "lengths", "totals")
 CLIPS: tuple[Any, ...] = ("none", "ppo", "cispo", "sequence")
 PER: tuple[Any, ...] = ("token", "path", "constant")
 TEMPERATURE = 0.7
@@ -61,7 +61,7 @@ def packed(checkpoint: Checkpoint, *groups: Sequence[Trajectory]) -> Packed:
         paths = [path_of(rollout, problem, inputs) for rollout in rollouts]
         rows.append(policy_row(problem, paths, advantages_of(rollouts), inputs))
     batch = policy_batch(rows, inputs)
-    seen = {name: value for name, value in batch.items() if name not in ANSWERS}
+    seen = model_inputs(batch, NOT_INPUTS)
     output = checkpoint.model(**seen, temperature=TEMPERATURE, banned=inputs.banned_ids)
     return Packed({**batch, "reference": 0.9 * batch["sampled"]}, output.log_p)
 

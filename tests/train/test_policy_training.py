@@ -16,8 +16,9 @@ import torch
 
 from tests.train.rollouts import BLUE, COUNT, READ, RED, ZOOM, grid_problem
 from train import dpo, pairs, sft
+from train.loop.batches import model_inputs
 from train.loop.trainer import BatchTrainer
-from train.policy.batches import ANSWERS
+from train.policy.batches import NOT_INPUTS
 from train.policy.config import DpoConfig, PairsConfig, SftConfig
 from train.policy.losses import dpo_loss, sft_loss
 from train.policy.model import load_packed_policy
@@ -76,7 +77,7 @@ def test_right_solutions_of_a_tree_are_learnt_as_each_alone(mrope: Checkpoint) -
 
     def gradient(*examples: TaughtProblem) -> torch.Tensor:
         batch = sft_batch(examples, mrope.inputs)
-        seen = {name: value for name, value in batch.items() if name not in ANSWERS}
+        seen = model_inputs(batch, NOT_INPUTS)
         loss, _ = sft_loss(mrope.model(**seen).log_p, batch, batch["totals"])
         (found,) = torch.autograd.grad(loss, [mrope.model.lm_head.weight])
         return found
@@ -141,7 +142,7 @@ def test_the_loss_of_packed_pairs_is_dpos_on_their_two_paths(tiny_backbone: Call
     reference = tuple(-30.0 - k for k in range(4))
     example = dataclasses.replace(pair_example(TREE), reference=reference)
     batch = pair_batch([example], checkpoint.inputs)
-    seen = {name: value for name, value in batch.items() if name not in ANSWERS}
+    seen = model_inputs(batch, NOT_INPUTS)
     log_p = checkpoint.model(**seen).log_p
     loss, measures = dpo_loss(log_p, batch, batch["totals"], beta=0.3, nll=0.2)
     ways = {1: [ZOOM, READ], 2: [ZOOM, COUNT], 3: [ZOOM, READ, RED], 4: [ZOOM, READ, BLUE]}
@@ -177,7 +178,7 @@ def test_the_loss_is_trls(mrope: Checkpoint) -> None:
 def test_before_training_the_loss_is_log_two(mrope: Checkpoint) -> None:
     (reference,) = step_log_probabilities([pair_example(TREE)], mrope, 4096, bfloat16=False)
     batch = pair_batch([dataclasses.replace(pair_example(TREE), reference=reference)], mrope.inputs)
-    seen = {name: value for name, value in batch.items() if name not in ANSWERS}
+    seen = model_inputs(batch, NOT_INPUTS)
     with torch.no_grad():
         loss, measures = dpo_loss(mrope.model(**seen).log_p, batch, batch["totals"], beta=0.3, nll=0.0)
     assert loss.item() == pytest.approx(math.log(2), abs=1e-6)

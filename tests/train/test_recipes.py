@@ -23,7 +23,8 @@ from tests.conftest import solved
 from tests.teacher import TeacherEngine
 from tests.tiny_backbones import BACKBONES, QWEN_TOWER, mrope, qwen2_processor, write_qwen
 from train import prm
-from train.reward.batches import model_inputs
+from train.loop.batches import model_inputs
+from train.reward.batches import NOT_INPUTS
 from train.reward.config import LossConfig, PrmConfig, RowsConfig
 from train.reward.losses import training_loss
 from train.reward.planning import split_rows
@@ -175,5 +176,5 @@ def first_loss(config: PrmConfig, checkpoint: Checkpoint) -> float:
     train, _ = split_rows(config, checkpoint.inputs)
     batch = train.collate([train[0]])
     with torch.no_grad():
-        outputs = checkpoint.model(**model_inputs(batch))
+        outputs = checkpoint.model(**model_inputs(batch, NOT_INPUTS))
         return float(training_loss(outputs, batch, batch["totals"], config.loss))

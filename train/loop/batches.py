@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
+from typing import Any
 
 from vlprm.errors import UserError
 from vlprm.model.packing import Node, padded_batches
@@ -71,6 +72,11 @@ def evened(of_windows: Sequence[list[list[int]]], multiple: int) -> list[list[li
             )
         windows[window][at : at + 1] = [rows[: len(rows) // 2], rows[len(rows) // 2 :]]
     return windows
+
+
+def model_inputs(batch: Mapping[str, Any], not_inputs: Collection[str]) -> dict[str, Any]:
+    """The model's inputs in a batch: all but the values with these keys."""
+    return {name: value for name, value in batch.items() if name not in not_inputs}
 
 
 def token_lengths(nodes: Sequence[Node]) -> tuple[int, int]:

@@ -7,7 +7,7 @@ import logging
 import os
 import shutil
 import time
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -39,6 +39,15 @@ def refuse_missing_tracker(report_to: str) -> None:
     if packages and not any(map(find_spec, packages)):
         needed = packages[0]
         raise UserError(f"report_to: {needed} needs the package {needed}; pip install it, or leave out report_to")
+
+
+def refuse_frozen_adapters(lora_rank: int, freeze: Collection[str]) -> None:
+    """UserError if adapters of a rank above 0 would sit on text layers that are frozen."""
+    if lora_rank and "text" in freeze:
+        raise UserError(
+            "lora_rank trains adapters on the text layers, but freeze lists text; take text out of freeze, or set"
+            " lora_rank: 0"
+        )
 
 
 def last_whole_checkpoint(folder: Path) -> str | None:

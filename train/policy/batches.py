@@ -17,8 +17,8 @@ from vlprm.model.inputs import InputBuilder
 from vlprm.model.packing import PackedRow
 from vlprm.schema import Problem
 
-# Keys of a batch that are not model inputs.
-ANSWERS = frozenset({
+# Keys of a batch that are no inputs of the policy.
+NOT_INPUTS = frozenset({
     "sampled", "old", "reference", "path", "token", "advantages", "lengths", "step", "better", "worse", "totals", "ids",
 })  # fmt: skip
 

@@ -17,13 +17,18 @@ from torch import Tensor
 from torch.utils.data import Dataset
 from transformers import PrinterCallback
 
-from train.loop.batches import plan_epoch
-from train.loop.progress import Progress, last_whole_checkpoint, refuse_data_parallel, refuse_missing_tracker
+from train.loop.batches import model_inputs, plan_epoch
+from train.loop.progress import (
+    Progress,
+    last_whole_checkpoint,
+    refuse_data_parallel,
+    refuse_frozen_adapters,
+    refuse_missing_tracker,
+)
 from train.loop.trainer import BatchTrainer, training_arguments
-from train.policy.batches import ANSWERS
+from train.policy.batches import NOT_INPUTS
 from train.policy.config import DpoConfig, SftConfig
 from train.policy.model import load_packed_policy
-from vlprm.errors import UserError
 from vlprm.model.checkpoint_config import FILE_NAME
 from vlprm.model.loading import Checkpoint, checkpoint_folder, freeze
 from vlprm.model.lora import add_adapters, with_adapters
@@ -57,8 +62,7 @@ def train_policy(
     its last checkpoint."""
     refuse_data_parallel()
     refuse_missing_tracker(config.report_to)
-    if config.lora_rank and "text" in config.freeze:
-        raise UserError("lora_rank trains adapters on the text layers, but freeze lists text; take text out of freeze")
+    refuse_frozen_adapters(config.lora_rank, config.freeze)
     with PartialState().main_process_first():
         open_run(config.run, dump(config), config.seed, [*sources, checkpoint_folder(config.policy)])
     if (config.run / FILE_NAME).exists():
@@ -94,7 +98,7 @@ class TokenTrainer(BatchTrainer):
 
     def batch_loss(self, model: Any, batch: Batch, totals: Tensor) -> tuple[Tensor, Any]:
         """See `train.policy.losses`."""
-        output = model(**{name: value for name, value in batch.items() if name not in ANSWERS})
+        output = model(**model_inputs(batch, NOT_INPUTS))
         loss, measures = self.token_loss(output.log_p, batch, totals)
         for name, value in measures.items():
             self.sums[name] += value

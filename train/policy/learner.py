@@ -18,10 +18,11 @@ from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from train.loop.batches import model_inputs
 from train.policy import processes
-from train.policy.batches import ANSWERS, PolicyRow, policy_batch, policy_row
+from train.policy.batches import NOT_INPUTS, PolicyRow, policy_batch, policy_row
 from train.policy.grpo_config import GrpoConfig
-from train.policy.losses import kl_of, tree_policy_loss
+from train.policy.losses import tree_policy_loss
 from train.policy.model import load_packed_policy
 from train.policy.rounds import Rated, Rollouts
 from train.policy.trajectories import path_of
@@ -76,10 +77,9 @@ class Learner:
         sums: Counter[str] = Counter()
         for batch in batches:
             log_p_N = self.log_probabilities(self.checkpoint, batch)
-            placed = {name: value.to(log_p_N.device) for name, value in batch.items() if name in ANSWERS}
+            placed = {name: value.to(log_p_N.device) for name, value in batch.items() if name in NOT_INPUTS}
             loss, measures = tree_policy_loss(log_p_N, placed, totals_2.to(log_p_N.device), self.config.loss)
             loss.backward()  # type: ignore[no-untyped-call]
-            measures["kl"] = kl_of(log_p_N.detach(), placed["reference"])[placed["token"]].sum()
             sums.update({"loss": loss.item(), **{name: value.item() for name, value in measures.items()}})
         sums = processes.summed(sums)
         if not math.isfinite(sums["loss"]):
@@ -107,7 +107,7 @@ class Learner:
     def log_probabilities(self, checkpoint: Checkpoint, batch: Mapping[str, Any]) -> Tensor:
         """The log-probabilities of the trained tokens, as they are sampled."""
         device = checkpoint.model.device
-        seen = {name: value.to(device) for name, value in batch.items() if name not in ANSWERS}
+        seen = {name: value.to(device) for name, value in model_inputs(batch, NOT_INPUTS).items()}
         output = checkpoint.model(
             **seen, temperature=self.config.rollouts.temperature, banned=checkpoint.inputs.banned_ids
         )

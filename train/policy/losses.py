@@ -40,8 +40,9 @@ class PathTokens:
 def tree_policy_loss(
     log_p_N: Tensor, batch: dict[str, Any], totals_2: Tensor, config: PolicyLossConfig
 ) -> tuple[Tensor, dict[str, Tensor]]:
-    """The loss of a batch of `train.policy.batches.policy_batch`, and its measures (sums over pairs, without gradient).
-    `totals_2` of the global batch: its paths, and their trained tokens."""
+    """The loss of a batch of `train.policy.batches.policy_batch` with `reference` (N), the reference policy's
+    log-probabilities, and its measures (sums over pairs, without gradient). `totals_2` of the global batch: its paths,
+    and their trained tokens."""
     on = PathTokens(batch["path"], batch["token"], batch["lengths"])
     sampled_N = batch["sampled"]
     old_N = batch.get("old", sampled_N)
@@ -54,10 +55,10 @@ def tree_policy_loss(
         surrogate, ratio_M = _by_token(log_p_N, old_N, signed_M, on, config)
     loss = -surrogate
     measures = _measures(ratio_M, batch["advantages"], importance_N[on.token], config)
+    k3_N = kl_of(log_p_N, batch["reference"])
+    measures["kl"] = k3_N.detach()[on.token].sum()
     if config.kl:
-        k3_N = kl_of(log_p_N, batch["reference"])
         loss = loss + config.kl * (on.sum_by_token(weight_M, len(log_p_N)) * k3_N).sum()
-        measures["kl"] = k3_N.detach()[on.token].sum()
     paths, tokens = totals_2.clamp(min=1)
     return loss / (tokens if config.per == "token" else paths), measures
 

@@ -11,8 +11,8 @@ from typing import Any
 
 import torch
 
-from train.loop.batches import token_lengths
-from train.policy.batches import ANSWERS, chosen_batch
+from train.loop.batches import model_inputs, token_lengths
+from train.policy.batches import NOT_INPUTS, chosen_batch
 from train.policy.pairs import PairTree
 from vlprm.model.inputs import InputBuilder
 from vlprm.model.loading import Checkpoint
@@ -109,7 +109,7 @@ def step_log_probabilities(
     sizes = [example_size(example, checkpoint.inputs)[0] for example in examples]
     for indices in padded_batches(sizes, budget):
         batch = pair_batch([examples[i] for i in indices], checkpoint.inputs)
-        seen = {name: value.to(device) for name, value in batch.items() if name not in ANSWERS}
+        seen = {name: value.to(device) for name, value in model_inputs(batch, NOT_INPUTS).items()}
         with torch.autocast(device.type, torch.bfloat16, enabled=bfloat16):
             log_p_N = checkpoint.model(**seen).log_p.float().cpu()
         log_p_S = torch.zeros(len(batch["lengths"])).index_add(0, batch["step"], log_p_N).tolist()

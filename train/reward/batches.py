@@ -6,7 +6,6 @@ Shapes: B rows, S steps (padded), C candidates (padded), P pairs, N critique ids
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -15,9 +14,11 @@ from train.reward.data import LabelledRow
 from train.reward.losses import IGNORE
 from vlprm.model.inputs import InputBuilder
 
-# Keys of a batch that are not model inputs.
-ANSWERS = ("labels", "error_kinds", "wrong", "counts", "weights", "siblings", "candidates", "paths", "ranked",
-           "taught_weights", "totals", "ids")  # fmt: skip
+# Keys of a batch that are no inputs of the reward model.
+NOT_INPUTS = frozenset({
+    "labels", "error_kinds", "wrong", "counts", "weights", "siblings", "candidates", "paths", "ranked",
+    "taught_weights", "totals", "ids",
+})  # fmt: skip
 
 
 def batch_rows(rows: Sequence[LabelledRow], inputs: InputBuilder) -> dict[str, Tensor]:
@@ -55,11 +56,6 @@ def batch_rows(rows: Sequence[LabelledRow], inputs: InputBuilder) -> dict[str, T
             [labelled, len(siblings_P3), len(candidates_P3), taught_N.sum(), counted, sum(len(r.ranked) for r in rows)]
         ),
     }  # fmt: skip
-
-
-def model_inputs(batch: dict[str, Any]) -> dict[str, Any]:
-    """The model inputs of a batch."""
-    return {name: value for name, value in batch.items() if name not in ANSWERS}
 
 
 def _pairs(of_rows: Sequence[Sequence[tuple[int, int]]]) -> Tensor:

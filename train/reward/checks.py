@@ -7,7 +7,7 @@ from dataclasses import replace
 
 from transformers import AutoConfig
 
-from train.loop.progress import refuse_missing_tracker
+from train.loop.progress import refuse_frozen_adapters, refuse_missing_tracker
 from train.reward.config import LossConfig, PrmConfig, RowsConfig
 from vlprm.errors import UserError
 from vlprm.model.attention import refuse_missing_flash
@@ -30,6 +30,7 @@ def check(config: PrmConfig) -> None:
     ):
         if is_conflict:
             raise UserError(message)
+    refuse_frozen_adapters(config.lora_rank, config.freeze)
     refuse_missing_flash(config.attention)
     folder = checkpoint_folder(config.backbone, weights=False)
     declared = checkpoint_config_of(folder)
@@ -200,11 +201,6 @@ def _adapter_conflicts(config: PrmConfig) -> list[tuple[bool, str]]:
         (
             config.bits < 16 and not config.lora_rank,
             f"{config.bits}-bit weights cannot be trained without adapters; set lora_rank, or bits: 16",
-        ),
-        (
-            bool(config.lora_rank) and "text" in config.freeze,
-            "lora_rank trains adapters on the text layers, but freeze lists text; take text out of freeze, or set"
-            " lora_rank: 0",
         ),
     ]
 

@@ -22,7 +22,8 @@ from torch.utils._pytree import tree_leaves, tree_map
 from torch.utils.flop_counter import flop_registry
 from transformers import AttentionInterface, AttentionMaskInterface
 
-from train.reward.batches import model_inputs
+from train.loop.batches import model_inputs
+from train.reward.batches import NOT_INPUTS
 from train.reward.config import LossConfig
 from train.reward.losses import training_loss
 from vlprm.model.tree_attention import with_lookback
@@ -61,7 +62,7 @@ def step_of(
         model.activation_checkpointing_enable({"use_reentrant": False, **modes})
     inputs = {  # FlexAttention's mask is small
         name: value.to("meta", model.dtype) if value.is_floating_point() else value
-        for name, value in model_inputs(batch).items()
+        for name, value in model_inputs(batch, NOT_INPUTS).items()
         if name != "until"
     }
     memory = _Memory(model, inputs)

@@ -13,15 +13,16 @@ from torch import Tensor
 from torch.utils.data import Dataset
 from transformers import EvalPrediction
 
+from train.loop.batches import model_inputs
 from train.loop.trainer import BatchTrainer, Parameters
 from train.loop.transfer import Batch
-from train.reward.batches import batch_rows, model_inputs
+from train.reward.batches import NOT_INPUTS, batch_rows
 from train.reward.config import LossConfig
 from train.reward.data import Example, LabelledRow, labelled_row
 from train.reward.index import Index, Problems
 from train.reward.losses import IGNORE, class_logits, training_loss
 from vlprm.errors import UserError
-from vlprm.metrics import auroc, calibration_error
+from vlprm.metrics import auroc, brier, calibration_error
 from vlprm.model.inputs import InputBuilder
 from vlprm.model.reward_model import CORRECT, OUTPUTS
 
@@ -90,7 +91,7 @@ class StepTrainer(BatchTrainer):
 
     def batch_loss(self, model: Any, batch: dict[str, Any], totals: Tensor) -> tuple[Tensor, Any]:
         """See `train.reward.losses`. Metrics need only the logits of the classes and of the value."""
-        outputs = model(**model_inputs(batch))
+        outputs = model(**model_inputs(batch, NOT_INPUTS))
         shown = {"logits": class_logits(outputs, batch)} | ({} if outputs.value is None else {"value": outputs.value})
         return training_loss(outputs, batch, totals, self.step_loss), shown
 
@@ -137,7 +138,7 @@ def value_metrics(prediction: EvalPrediction) -> dict[str, float]:
         return {}
     right_N, all_N = counts_BS2[counted_BS].T
     values_N = torch.tensor(value_BS[counted_BS]).float().sigmoid().numpy()
-    return {"value_brier": float(np.mean((values_N - right_N / all_N) ** 2))}
+    return {"value_brier": brier(values_N, right_N / all_N)}
 
 
 def held_out_metrics(prediction: EvalPrediction) -> dict[str, float]:
@@ -155,7 +156,7 @@ def held_out_metrics(prediction: EvalPrediction) -> dict[str, float]:
         "step_auroc": auroc(rewards, right),
         "step_accuracy": float(np.mean((rewards >= 0.5) == right)),
         "step_ece": calibration_error(rewards, targets),
-        "step_brier": float(np.mean((rewards - targets) ** 2)),
+        "step_brier": brier(rewards, targets),
         **found,
         **value_metrics(prediction),
     }
