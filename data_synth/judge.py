@@ -28,7 +28,7 @@ from data_synth.judges.config import JUDGEMENTS, JudgeConfig
 from data_synth.judges.model import Judged, judge_tree
 from data_synth.judges.oracle import on_each_path, oracle_judge
 from data_synth.judges.premises import premises_tree
-from data_synth.judges.store import SUMMARY, VERDICTS
+from data_synth.judges.store import SUMMARY, VERDICT_COUNT
 from data_synth.search.store import Searched, TreeRun
 from data_synth.search.tree import read_solutions
 from vlprm.errors import UserError
@@ -169,7 +169,7 @@ def _refuse_if_silent(records: Records, config: JudgeConfig) -> None:
         refuse_if_all_failed(
             records, lambda record: str(record["example"]), "no judgement could be read", "fix the judge"
         )
-    elif not any(entry.note[VERDICTS] for entry in records.entries()):
+    elif not any(entry.note[VERDICT_COUNT] for entry in records.entries()):
         raise UserError(f"the check of {config.check} has nothing to say about any of these steps; use another judge")
 
 

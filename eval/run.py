@@ -25,7 +25,7 @@ from eval.runs.config import RunConfig
 from eval.runs.jobs import Job, jobs_of
 from eval.runs.worker import Record, open_pool, open_worker, open_worker_anew
 from vlprm.model.reward_loading import parameter_count
-from vlprm.policy import UNANSWERED as OUTAGES
+from vlprm.policy import OUTAGES
 from vlprm.policy.open import folders_of, placed
 from vlprm.runs.config import dump, run
 from vlprm.runs.folder import open_run, timed, write_atomically

@@ -12,7 +12,7 @@ from data_synth.judges.config import SamplingConfig
 from data_synth.search.tree import read_solutions
 from vlprm.errors import ProblemError
 from vlprm.labels.judge import CONTROL_TOKEN, NoJudgement, judge_problem, judge_schema, majority, parse_judgement
-from vlprm.policy import UNANSWERED, Policy, Request, all_answers
+from vlprm.policy import OUTAGES, Policy, Request, all_answers
 from vlprm.schema import Problem, StepTree, Verdict
 
 T = TypeVar("T")
@@ -113,5 +113,5 @@ async def read_answers(asked: Request, engine: Policy, tries: int, judged: Judge
                 judged.failed(failure.cause, failure.said, text)
         if len(made) == asked.n:
             return made
-    judged.unanswered += any(answer.failure in UNANSWERED for answer in answers)
+    judged.unanswered += any(answer.failure in OUTAGES for answer in answers)
     return made

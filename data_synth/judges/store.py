@@ -7,7 +7,7 @@ from typing import Any
 
 from vlprm.runs.index import FAILED, UNANSWERED, Note, Summary
 
-VERDICTS = "verdicts"  # number of verdicts in a note
+VERDICT_COUNT = "verdicts"  # number of verdicts in a note
 
 
 def _note(record: Mapping[str, Any]) -> Note:
@@ -16,7 +16,7 @@ def _note(record: Mapping[str, Any]) -> Note:
         "judge": record["judge"],
         "rates": record.get("rates"),
         "local": bool(record.get("local")),
-        VERDICTS: verdicts,
+        VERDICT_COUNT: verdicts,
         "failures": record["failures"],
         UNANSWERED: bool(record.get("unanswered")),
     }

@@ -12,8 +12,7 @@ from typing import Any
 from data_synth.annotations.journal import ANNOTATIONS, StepLabels, read_labels
 from data_synth.injected.tree import INJECTED_FILE, is_injected
 from data_synth.judges.config import JUDGEMENTS
-from data_synth.judges.store import SUMMARY
-from data_synth.judges.store import VERDICTS as SPOKEN
+from data_synth.judges.store import SUMMARY, VERDICT_COUNT
 from data_synth.search.tree import read_solutions
 from vlprm.errors import UserError
 from vlprm.labels.fusion import INJECTED
@@ -164,7 +163,7 @@ def _judge(path: Path, trees: list[Path]) -> _Judge:
     for entry in entries(path, SUMMARY):
         places[entry.key], kind = entry.place, entry.note["judge"]
         rates, local = rates or entry.note["rates"], entry.note["local"]
-        spoke = spoke or bool(entry.note[SPOKEN])
+        spoke = spoke or bool(entry.note[VERDICT_COUNT])
     if not spoke:
         raise UserError(f"{path} has no verdict on any step; leave this source out of judgements")
     return _Judge(path, kind, _declared(path, rates, local), local, places)

@@ -16,7 +16,7 @@ from data_synth.search.estimators import search
 from data_synth.search.source import Source
 from data_synth.search.store import Failed, Outcome, Searched, failure_record, tree_record
 from vlprm.errors import ProblemError
-from vlprm.policy import UNANSWERED, Policy, all_answers
+from vlprm.policy import OUTAGES, Policy, all_answers
 from vlprm.policy.open import open_policy
 from vlprm.policy.replay import ANSWERS, ReplayPolicy
 from vlprm.policy.usage import CountedPolicy
@@ -94,7 +94,7 @@ async def served(work: Work, engine: Policy, in_flight: int) -> None:
         work.write([outcome], counted.usage)
         if isinstance(outcome, Failed):
             kept.forget(outcome.problem_id)
-        elif not UNANSWERED & outcome.tree.stops.keys():
+        elif not OUTAGES & outcome.tree.stops.keys():
             kept.forget(outcome.problem.id)
     kept.compact()
 

@@ -21,7 +21,7 @@ import yaml
 
 from vlprm.errors import UserError
 from vlprm.images import content_hash
-from vlprm.policy import UNANSWERED as OUTAGES
+from vlprm.policy import OUTAGES
 from vlprm.runs.folder import CONFIG, write_atomically
 from vlprm.runs.index import FAILED, UNANSWERED, Note, Summary, entries
 from vlprm.runs.journal import record_at, refuse_unfinished

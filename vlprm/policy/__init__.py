@@ -15,9 +15,8 @@ from vlprm.zoom.boxes import Size
 from vlprm.zoom.policy import ZoomPolicy
 
 T = TypeVar("T")
-UNANSWERED = frozenset(
-    {"timeout", "connection", "server_error"}
-)  # failures of a call that are unrelated to the question
+# Failures of a call that are unrelated to the question.
+OUTAGES = frozenset({"timeout", "connection", "server_error"})
 
 
 @dataclass(frozen=True)
