@@ -23,7 +23,7 @@ from train.loop.progress import Progress, last_whole_checkpoint, refuse_data_par
 from train.policy.config import BuiltinConfig
 from train.policy.lessons import Curriculum, Lessons, batch_lessons, lesson, refuse_unknown_concepts
 from vlprm.builtin.make import make_model, make_processor, make_tokenizer
-from vlprm.model.checkpoint_config import FILE_NAME, CheckpointConfig
+from vlprm.model.checkpoint_config import CHECKPOINT_FILE, CheckpointConfig
 from vlprm.model.inputs import InputBuilder
 from vlprm.model.loading import checkpoint_folder, load_policy
 from vlprm.prompts import user_text
@@ -43,7 +43,7 @@ def main(config: BuiltinConfig) -> None:
     sources = [checkpoint_folder(config.start_from)] if config.start_from else []
     with PartialState().main_process_first():
         open_run(config.output_dir, dump(config), config.seed, sources)
-    if (config.output_dir / FILE_NAME).exists():
+    if (config.output_dir / CHECKPOINT_FILE).exists():
         log.info("%s is already trained", config.output_dir)
         return
     started = time.time()

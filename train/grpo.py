@@ -24,6 +24,7 @@ from typing import Any
 
 from accelerate import PartialState
 
+from train.loop.progress import METRICS_FILE
 from train.policy import preview, processes
 from train.policy.checks import check_grpo
 from train.policy.grpo_config import GrpoConfig
@@ -34,7 +35,7 @@ from train.policy.pages import write_page
 from train.policy.rounds import NO_IDS, Rollouts, read_round, usable, write_round
 from train.policy.sources import Source, source_of
 from vlprm.errors import UserError
-from vlprm.model.checkpoint_config import FILE_NAME
+from vlprm.model.checkpoint_config import CHECKPOINT_FILE
 from vlprm.model.inputs import InputBuilder
 from vlprm.model.loading import Checkpoint, checkpoint_folder, load_inputs
 from vlprm.policy import Policy
@@ -51,7 +52,6 @@ log = logging.getLogger(__name__)
 Lines = dict[int, dict[str, Any]]  # metrics by round
 JudgesOf = Callable[[], Awaitable[Judges]]
 EngineOf = Callable[[], Awaitable[Policy]]
-METRICS = "metrics.jsonl"
 POLICY = "policy"
 
 
@@ -235,7 +235,7 @@ async def served(config: GrpoConfig, learner: Learner) -> AsyncIterator[EngineOf
 def save_policy(config: GrpoConfig, learner: Learner) -> Path:
     """Write the policy's folder. `vlprm.json`, written last, says that it is complete."""
     folder = config.run / POLICY
-    (folder / FILE_NAME).unlink(missing_ok=True)
+    (folder / CHECKPOINT_FILE).unlink(missing_ok=True)
     learner.checkpoint.model.save_pretrained(folder)
     inputs = learner.inputs
     inputs.processor.save_pretrained(folder)
@@ -254,14 +254,14 @@ def save_policy(config: GrpoConfig, learner: Learner) -> Path:
 
 def metric_lines(folder: Path) -> Lines:
     """The stored metrics by round. A line that a kill cut short is dropped."""
-    path = folder / METRICS
+    path = folder / METRICS_FILE
     lines = path.read_text().split("\n")[:-1] if path.exists() else []
     return {line["round"]: line for line in map(json.loads, lines)}
 
 
 def write_lines(folder: Path, lines: Lines) -> None:
     """Write the metrics of all rounds."""
-    write_atomically(folder / METRICS, "".join(json.dumps(lines[k]) + "\n" for k in sorted(lines)))
+    write_atomically(folder / METRICS_FILE, "".join(json.dumps(lines[k]) + "\n" for k in sorted(lines)))
 
 
 def finish(config: GrpoConfig, source: Source, learner: Learner, lines: Lines) -> None:

@@ -15,7 +15,7 @@ from typing import Any
 from datasets import Features
 
 from train.policy.config import PairsConfig
-from train.policy.pairs import FILE_NAME, PairTree, pairs_of, write_pairs
+from train.policy.pairs import PAIRS_FILE, PairTree, pairs_of, write_pairs
 from train.policy.trl_pairs import TRL_FEATURES, trl_rows
 from vlprm.data.dataset import iterate_rows, open_parquet, row_paths, write_parquet
 from vlprm.errors import UserError
@@ -37,7 +37,7 @@ def main(config: PairsConfig) -> None:
         rows = file.metadata.num_rows
     of_policy = [checkpoint_folder(config.policy)] if config.format == "trl" else []
     open_run(config.run, dump(config), 0, [config.dataset, *of_policy])
-    path = config.run / FILE_NAME
+    path = config.run / PAIRS_FILE
     if path.exists():
         log.info("%s already exists", path)
         return

@@ -26,7 +26,7 @@ from train.reward.curves import Curves
 from train.reward.model import new_model, parameter_groups, provenance_of, trainable
 from train.reward.planning import split_rows
 from train.reward.trainer import Batches, StepTrainer, one_sentence
-from vlprm.model.checkpoint_config import FILE_NAME
+from vlprm.model.checkpoint_config import CHECKPOINT_FILE
 from vlprm.model.loading import Checkpoint, checkpoint_folder
 from vlprm.model.lora import origin
 from vlprm.runs.config import dump, run
@@ -46,7 +46,7 @@ def main(config: PrmConfig) -> None:
         return
     with PartialState().main_process_first():
         open_run(config.run, dump(config), config.seed, [*config.datasets, checkpoint_folder(config.backbone)])
-    if (config.run / FILE_NAME).exists():
+    if (config.run / CHECKPOINT_FILE).exists():
         log.info("%s is already trained", config.run)
         return
     # All processes take the same time, so one of them measures it.

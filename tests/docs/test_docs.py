@@ -20,7 +20,7 @@ from tests.docs.pages import ROOT, Run, commands_of, smaller
 from tests.pair_benchmarks.rows import vl_row, write_vl
 from train.reward.card import alone
 from vlprm.data.dataset import read_rows
-from vlprm.model.checkpoint_config import FILE_NAME, CheckpointConfig, load_checkpoint_config
+from vlprm.model.checkpoint_config import CHECKPOINT_FILE, CheckpointConfig, load_checkpoint_config
 from vlprm.model.families import FAMILIES
 from vlprm.model.loading import load_inputs
 from vlprm.runs.config import parse
@@ -55,7 +55,7 @@ def test_the_walk_from_trees_to_a_better_policy_runs(tmp_path: Path, run: Run) -
         fewer = ["--solved", "16"] if "cold_start" in command else []
         run([*smaller(command), *fewer])
     for run in ("dpo", "sft", "cold_start"):
-        assert (tmp_path / "runs/policy" / run / FILE_NAME).exists()
+        assert (tmp_path / "runs/policy" / run / CHECKPOINT_FILE).exists()
 
 
 @pytest.mark.slow
@@ -233,13 +233,13 @@ def test_the_table_of_backbones_is_what_the_tests_prove() -> None:
 
 def test_the_profile_and_the_refusals_of_the_page_on_zooms_are_the_codes(tmp_path: Path) -> None:
     page = (ROOT / "docs/zoom.md").read_text()
-    (tmp_path / FILE_NAME).write_text(page.partition("```json\n")[2].partition("```")[0])
+    (tmp_path / CHECKPOINT_FILE).write_text(page.partition("```json\n")[2].partition("```")[0])
     declared = dataclasses.asdict(load_checkpoint_config(tmp_path).zoom)
     assert all(
         declared[name] != value for name, value in dataclasses.asdict(ZoomPolicy()).items() if name != "max_aspect"
     )
     assert sorted(re.findall(r"^\| `(\w+)` \|", page, re.MULTILINE)) == sorted(REFUSALS)
-    (tmp_path / FILE_NAME).write_text('{"zoom": {"min_side": 0}}')
+    (tmp_path / CHECKPOINT_FILE).write_text('{"zoom": {"min_side": 0}}')
     with pytest.raises(ValueError, match="does not describe a checkpoint, correct it: zoom: give min_side >= 1"):
         load_checkpoint_config(tmp_path)
 

@@ -24,7 +24,7 @@ from vlprm.data.dataset import read_rows, row_paths
 from vlprm.data.trl_format import TrainingRows
 from vlprm.images import encoded, open_image, png
 from vlprm.integrations.trl import step_reward
-from vlprm.model.checkpoint_config import FILE_NAME, load_checkpoint_config
+from vlprm.model.checkpoint_config import CHECKPOINT_FILE, load_checkpoint_config
 from vlprm.model.inputs import InputBuilder
 from vlprm.model.reward_loading import load_reward_model
 from vlprm.schema import Problem, Step
@@ -82,7 +82,7 @@ def test_a_parquet_file_of_trls_trains_as_it_is(checkpoint: Path) -> None:
     assert load_checkpoint_config(checkpoint).provenance["optimizer_steps"] >= 2
     assert logs
     assert load_reward_model(checkpoint).model.score.weight.abs().sum() > 0  # it started at zero
-    assert (checkpoint / FILE_NAME).exists()
+    assert (checkpoint / CHECKPOINT_FILE).exists()
 
 
 @pytest.mark.parametrize("kind", ["bool", "float32", "float64", "int64"])

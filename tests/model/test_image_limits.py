@@ -19,7 +19,7 @@ from transformers import AutoProcessor
 
 from tests.tiny_backbones import BACKBONES, DECLARED, OUTSIDE
 from vlprm.images import open_image
-from vlprm.model.checkpoint_config import FILE_NAME, load_checkpoint_config
+from vlprm.model.checkpoint_config import CHECKPOINT_FILE, load_checkpoint_config
 from vlprm.model.families import FAMILIES
 from vlprm.model.inputs import InputBuilder
 from vlprm.model.loading import checkpoint_folder, load_inputs
@@ -70,15 +70,15 @@ def copied(source: Path, folder: Path, family: str, declared: dict[str, Any] | N
     if family in FAMILIES and FAMILIES[family].pixel_limits:
         config["image_processor"]["size"] = OWN
         path.write_text(json.dumps(config))
-    (folder / FILE_NAME).unlink()
+    (folder / CHECKPOINT_FILE).unlink()
     if declared is not None:
-        (folder / FILE_NAME).write_text(json.dumps(declared))
+        (folder / CHECKPOINT_FILE).write_text(json.dumps(declared))
     return folder
 
 
 def profile_without_limits(family: str) -> dict[str, Any]:
     if family in OUTSIDE:
-        return dict(json.loads((DECLARED / FILE_NAME).read_text()))
+        return dict(json.loads((DECLARED / CHECKPOINT_FILE).read_text()))
     return {"dialect": FAMILIES[family].dialect, "prompt_template": "plain@1", "aggregation": "min"}
 
 

@@ -48,7 +48,7 @@ from train.policy.grpo_config import GrpoConfig, TermConfig, ValidationConfig
 from train.policy.monitors import exploited
 from train.reward.config import PrmConfig
 from vlprm.errors import UserError
-from vlprm.model.checkpoint_config import FILE_NAME
+from vlprm.model.checkpoint_config import CHECKPOINT_FILE
 from vlprm.runs.config import parse
 from vlprm.runs.folder import write_atomically
 from vlprm.schema import Problem
@@ -264,7 +264,7 @@ def problem_file(setting: Setting, asked: argparse.Namespace) -> Path:
 def weakened(asked: argparse.Namespace) -> Path:
     """A reward model that was trained on a tenth of the trees, without its surprise."""
     folder = FOLDER / "policy_learning" / "weak_prm"
-    if not (folder / "prm" / FILE_NAME).exists():
+    if not (folder / "prm" / CHECKPOINT_FILE).exists():
         folder.mkdir(parents=True, exist_ok=True)
         rows = pq.read_table(asked.dataset)
         few = rows.slice(0, max(8, rows.num_rows // 10))

@@ -49,7 +49,7 @@ from tests.perf.results import FOLDER, write_result
 from train import grpo
 from train.policy.grpo_config import GrpoConfig, ValidationConfig
 from train.policy.lessons import Lesson, batch_lessons, lesson_row
-from vlprm.model.checkpoint_config import FILE_NAME
+from vlprm.model.checkpoint_config import CHECKPOINT_FILE
 from vlprm.model.loading import freeze, load_policy
 from vlprm.policy.local import LocalPolicy
 from vlprm.runs.config import parse
@@ -182,7 +182,7 @@ def costs(folders: Sequence[Path]) -> dict[str, Any]:
 def damaged(name: str, start: Start, seed: int) -> Path:
     """The built-in backbone with the damage; it is taught unless that is done."""
     folder = FOLDER / "policy_looking" / f"{name}-{seed}" / "start"
-    if (folder / FILE_NAME).exists():
+    if (folder / CHECKPOINT_FILE).exists():
         return folder
     torch.manual_seed(seed)
     policy = load_policy("builtin/backbone")

@@ -29,7 +29,7 @@ from train import dpo, sft
 from train.policy.config import DpoConfig, PairsConfig, SftConfig
 from train.policy.pairs import PairTree, pairs_of, write_pairs
 from vlprm.data.dataset import iterate_rows, row_paths
-from vlprm.model.checkpoint_config import FILE_NAME
+from vlprm.model.checkpoint_config import CHECKPOINT_FILE
 from vlprm.runs.config import parse
 from vlprm.tasks import TASKS
 
@@ -123,13 +123,13 @@ def trained(arm: str, folder: Path, seed: int, asked: argparse.Namespace) -> dic
     """Train an arm, unless it is done; what it learnt from, in numbers."""
     run = folder / "policy"
     if arm == RIGHT_PATHS:
-        if not (run / FILE_NAME).exists():
+        if not (run / CHECKPOINT_FILE).exists():
             config = parse(SftConfig, ["--config", "configs/policy/right_paths.yaml"])
             sft.main(replace(config, dataset=asked.dataset, run=run, seed=seed))
         return {}
     counts: Counter[str] = Counter()
     trees = list(trees_of(arm, asked, seed, counts))
-    if not (run / FILE_NAME).exists():
+    if not (run / CHECKPOINT_FILE).exists():
         write_pairs(folder / "pairs.parquet", trees)
         config = parse(DpoConfig, ["--config", "configs/policy/step_dpo.yaml"])
         dpo.main(replace(config, pairs=folder / "pairs.parquet", run=run, seed=seed))

@@ -21,6 +21,7 @@ from vlprm.runs.folder import write_atomically
 
 log = logging.getLogger(__name__)
 
+METRICS_FILE = "metrics.jsonl"
 TRACKERS = {"wandb": ("wandb",), "trackio": ("trackio",), "tensorboard": ("tensorboard", "tensorboardX")}
 
 
@@ -64,9 +65,6 @@ def last_whole_checkpoint(folder: Path) -> str | None:
     return None if newest is None else str(newest)
 
 
-FILE_NAME = "metrics.jsonl"
-
-
 class Progress(TrainerCallback):  # type: ignore[misc]
     """Logs each of the Trainer's log events and appends it to `metrics.jsonl` in the output folder. Its first line has
     the `known` values as step 0.
@@ -81,7 +79,7 @@ class Progress(TrainerCallback):  # type: ignore[misc]
     def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         """Start the clock, and remove lines of steps that will be repeated."""
         self.started, self.first_step = time.time(), state.global_step
-        path = Path(args.output_dir) / FILE_NAME
+        path = Path(args.output_dir) / METRICS_FILE
         if state.is_world_process_zero:
             logged = _lines_until(path, state.global_step) if path.exists() else []
             lines = [*([json.dumps({"step": 0, **self.known})] if self.known else []), *logged]
@@ -96,7 +94,7 @@ class Progress(TrainerCallback):  # type: ignore[misc]
         left = (self.total_steps - step) / rate if rate else float("nan")
         shown = " ".join(f"{name} {value:.4g}" for name, value in (logs or {}).items() if isinstance(value, float))
         log.info("step %d/%d  %.2f steps/s  %.0f s left  %s", step, self.total_steps, rate, left, shown)
-        with (Path(args.output_dir) / FILE_NAME).open("a") as file:
+        with (Path(args.output_dir) / METRICS_FILE).open("a") as file:
             file.write(json.dumps({"step": step, **(logs or {})}) + "\n")
 
 

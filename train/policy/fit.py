@@ -29,7 +29,7 @@ from train.loop.trainer import BatchTrainer, training_arguments
 from train.policy.batches import NOT_INPUTS
 from train.policy.config import DpoConfig, SftConfig
 from train.policy.model import load_packed_policy
-from vlprm.model.checkpoint_config import FILE_NAME
+from vlprm.model.checkpoint_config import CHECKPOINT_FILE
 from vlprm.model.loading import Checkpoint, checkpoint_folder, freeze
 from vlprm.model.lora import add_adapters, with_adapters
 from vlprm.runs.config import dump
@@ -65,7 +65,7 @@ def train_policy(
     refuse_frozen_adapters(config.lora_rank, config.freeze)
     with PartialState().main_process_first():
         open_run(config.run, dump(config), config.seed, [*sources, checkpoint_folder(config.policy)])
-    if (config.run / FILE_NAME).exists():
+    if (config.run / CHECKPOINT_FILE).exists():
         log.info("%s is already trained", config.run)
         return
     with timed(config.run, "train") if PartialState().is_main_process else nullcontext():

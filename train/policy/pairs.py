@@ -33,7 +33,7 @@ from vlprm.labels.fusion import judge_rule, mc_rule
 from vlprm.schema import Problem, Step, StepLabel, to_json, with_ancestors
 from vlprm.steps import untagged
 
-FILE_NAME = "pairs.parquet"
+PAIRS_FILE = "pairs.parquet"
 KEPT = ("id", "images", "prompt", "completions", "parents", "answer", "evidence", "meta")
 PAIR_FEATURES = {
     **{name: FEATURES[name] for name in KEPT},

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from huggingface_hub import metadata_load
 
-from train.loop.progress import FILE_NAME
+from train.loop.progress import METRICS_FILE
 from train.reward import curves
 from train.reward.config import PrmConfig
 from vlprm.model.checkpoint_config import CheckpointConfig
@@ -133,7 +133,7 @@ def alone(checkpoint_config: CheckpointConfig, family: Family, run: Path) -> str
 
 
 def _last_metrics(run: Path) -> str:
-    lines = [json.loads(line) for line in (run / FILE_NAME).read_text().splitlines()]
+    lines = [json.loads(line) for line in (run / METRICS_FILE).read_text().splitlines()]
     shown = [line for line in lines if "eval_step_auroc" in line]
     if not shown:
         return "No metrics were measured."
@@ -143,7 +143,7 @@ def _last_metrics(run: Path) -> str:
 
 def _auroc_interval(run: Path) -> str:
     """The interval of the AUROC, and the numbers of steps and problems behind it."""
-    known = json_object(run / curves.FILE_NAME).get("auroc")
+    known = json_object(run / curves.CURVES_FILE).get("auroc")
     if not known:
         return ""
     interval = "{:.3f} to {:.3f}".format(*known["ci"]) if known["ci"] else "not known"

@@ -18,12 +18,12 @@ from typing import Any
 import numpy as np
 from transformers import EvalPrediction, TrainerCallback
 
-from train.loop import progress
+from train.loop.progress import METRICS_FILE
 from train.reward.trainer import HeldOutSteps, held_out_metrics, held_out_steps
 from vlprm.metrics import auroc, reliability
 from vlprm.runs.folder import write_atomically
 
-FILE_NAME = "curves.json"
+CURVES_FILE = "curves.json"
 RESAMPLES = 300
 
 
@@ -72,11 +72,11 @@ class Curves(TrainerCallback):  # type: ignore[misc]
             self._write(Path(args.output_dir))
 
     def _write(self, folder: Path) -> None:
-        lines = [json.loads(line) for line in (folder / progress.FILE_NAME).read_text().splitlines()]
+        lines = [json.loads(line) for line in (folder / METRICS_FILE).read_text().splitlines()]
         curves = {
             "loss": [[line["step"], line["loss"]] for line in lines if "loss" in line],
             "held_out": [[line["step"], line["eval_loss"]] for line in lines if "eval_loss" in line],
             "reliability": reliability(self.steps.rewards, self.steps.targets) if self.steps else [],
             "auroc": auroc_with_interval(self.steps, self.problems) if self.steps else None,
         }
-        write_atomically(folder / FILE_NAME, json.dumps(curves) + "\n")
+        write_atomically(folder / CURVES_FILE, json.dumps(curves) + "\n")

@@ -14,7 +14,7 @@ from vlprm.schema import Aggregation, structured
 from vlprm.zoom.boxes import DIALECTS, NO_DIALECT
 from vlprm.zoom.policy import ZoomPolicy
 
-FILE_NAME = "vlprm.json"
+CHECKPOINT_FILE = "vlprm.json"
 Head = Literal["step", "verdict", "implicit"]
 BETA = 0.05  # the beta of an implicit head, as in its paper
 Bits = Literal[4, 8, 16]  # bits per weight of a frozen backbone
@@ -65,16 +65,16 @@ class CheckpointConfig:
 
     def save(self, folder: Path) -> None:
         """Write `vlprm.json` into the folder."""
-        (folder / FILE_NAME).write_text(json.dumps(asdict(self), indent=2) + "\n")
+        (folder / CHECKPOINT_FILE).write_text(json.dumps(asdict(self), indent=2) + "\n")
 
 
 def load_checkpoint_config(folder: Path) -> CheckpointConfig:
     """Read a checkpoint's `vlprm.json`, which must declare a box dialect. UserError names the folder and the field that
     is missing, unknown or of a wrong type."""
-    path = folder / FILE_NAME
+    path = folder / CHECKPOINT_FILE
     if not path.is_file():
         raise UserError(
-            f"{folder} has no {FILE_NAME}; is it a checkpoint of vlprm?"
+            f"{folder} has no {CHECKPOINT_FILE}; is it a checkpoint of vlprm?"
             " `vlprm.model.checkpoint_config.CheckpointConfig` writes one"
         )
     try:

@@ -18,7 +18,7 @@ from safetensors import SafetensorError
 from transformers import AutoConfig, AutoModelForImageTextToText, AutoProcessor
 
 from vlprm.errors import UserError, hub_refusal
-from vlprm.model.checkpoint_config import FILE_NAME, CheckpointConfig, Part, load_checkpoint_config
+from vlprm.model.checkpoint_config import CHECKPOINT_FILE, CheckpointConfig, Part, load_checkpoint_config
 from vlprm.model.families import Family, family_of
 from vlprm.model.image_limits import described, limits_of
 from vlprm.model.inputs import InputBuilder
@@ -73,13 +73,12 @@ def checkpoint_folder(name: str | Path, weights: bool = True) -> Path:
 def checkpoint_config_of(folder: Path) -> CheckpointConfig:
     """A checkpoint's `vlprm.json`. Without one, the folder is an instruction-tuned policy from the Hub that writes its
     family's box dialect. UserError if the model or its family is unknown."""
-    if (folder / FILE_NAME).is_file():
+    if (folder / CHECKPOINT_FILE).is_file():
         return load_checkpoint_config(folder)
     _refuse_unknown_model(folder)
     family = family_of(AutoConfig.from_pretrained(folder))
-    log.info(
-        "%s has no %s: box dialect %s, prompt template %s", folder, FILE_NAME, family.dialect, TAGGED.prompt_template
-    )
+    said = "%s has no %s: box dialect %s, prompt template %s"
+    log.info(said, folder, CHECKPOINT_FILE, family.dialect, TAGGED.prompt_template)
     return replace(TAGGED, dialect=family.dialect)
 
 
@@ -191,8 +190,8 @@ def _refuse_unknown_boxes(folder: Path, checkpoint_config: CheckpointConfig) -> 
     asked = "[zoom]" in TEMPLATES.get(checkpoint_config.prompt_template, "") or checkpoint_config.zoom.tools
     if checkpoint_config.head == "none" and checkpoint_config.dialect == NO_DIALECT and asked:
         raise UserError(
-            f"the prompt of {folder} asks for zooms without a declared box dialect; write {folder / FILE_NAME} with"
-            f" one of {', '.join(DIALECTS)}, or with a prompt_template without zooms"
+            f"the prompt of {folder} asks for zooms without a declared box dialect; write {folder / CHECKPOINT_FILE}"
+            f" with one of {', '.join(DIALECTS)}, or with a prompt_template without zooms"
         )
 
 

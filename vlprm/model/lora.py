@@ -19,7 +19,7 @@ from vlprm.errors import UserError
 from vlprm.model.loading import checkpoint_folder
 from vlprm.runs.folder import fingerprint
 
-FILE_NAME = "adapter_config.json"
+ADAPTER_FILE = "adapter_config.json"
 TEXT_LAYERS = "language_model.layers."
 
 
@@ -51,7 +51,7 @@ def _linear_layers(model: Any) -> list[str]:
 
 def holds_adapters(folder: Path) -> bool:
     """Whether the folder holds adapters, and not a full model."""
-    return (folder / FILE_NAME).is_file()
+    return (folder / ADAPTER_FILE).is_file()
 
 
 @contextmanager
@@ -90,7 +90,7 @@ def origin(role: str, name: str, run: Path) -> dict[str, str]:
 def backbone_of(folder: Path, provenance: dict[str, Any]) -> Path:
     """The backbone of a folder's adapters. UserError if it is not there, or has other files than those that they were
     trained on."""
-    path = folder / FILE_NAME
+    path = folder / ADAPTER_FILE
     name = str(json.loads(path.read_text())["base_model_name_or_path"])
     said = f"the adapters in {folder} belong to the backbone {name}"
     return found("backbone", name, folder, provenance, said, f"base_model_name_or_path in {path}")

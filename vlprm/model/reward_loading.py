@@ -13,7 +13,7 @@ from transformers import AutoConfig, AutoModelForImageTextToText, PreTrainedMode
 
 from vlprm.errors import UserError
 from vlprm.model.attention import Attention
-from vlprm.model.checkpoint_config import FILE_NAME, Bits, CheckpointConfig, Head
+from vlprm.model.checkpoint_config import CHECKPOINT_FILE, Bits, CheckpointConfig, Head
 from vlprm.model.class_loading import ClassLoader
 from vlprm.model.families import Family
 from vlprm.model.image_limits import set_limits
@@ -154,7 +154,7 @@ def reference_of(folder: Path) -> Path:
         return folder
     name = str(declared.provenance.get("reference", ""))
     said = f"the weights in {folder} are compared with the reference {name}"
-    field = f'"reference" in the provenance of {folder / FILE_NAME}'
+    field = f'"reference" in the provenance of {folder / CHECKPOINT_FILE}'
     return found("reference", name, folder, declared.provenance, said, field)
 
 
