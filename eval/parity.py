@@ -28,8 +28,8 @@ Solutions = Sequence[tuple[Problem, Sequence[Step]]]
 
 @dataclass(frozen=True)
 class Gaps:
-    """Largest and mean absolute difference between the two rewards of a step, in probability, over the `steps` with
-    both. `no_results`: steps that lack a reward."""
+    """The largest and the mean gap over the `steps` with both scores. A step's gap is the largest absolute difference
+    of its `correct`, value and standard deviation. `no_results`: steps that lack a score."""
 
     largest: float
     mean: float

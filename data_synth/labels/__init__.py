@@ -1,1 +1,1 @@
-"""Configs of label fusion."""
+"""Configs of label fusion, and the sources of verdicts."""

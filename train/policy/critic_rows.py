@@ -136,7 +136,8 @@ def sampled_rows(
 
 
 def prompt_rows(steps: Sequence[LabelledStep], inputs: InputBuilder, counts: Counter[str]) -> Iterator[dict[str, Any]]:
-    """As many right as wrong steps of a problem: a critic that sees more of one class learns to call all steps that."""
+    """As many right as wrong steps of a problem: a critic that sees more of one class learns to give every step that
+    verdict."""
     classes = [[step for step in steps if step.right is right] for right in (True, False)]
     counts["right_steps"] += len(classes[0])
     counts["wrong_steps"] += len(classes[1])

@@ -55,10 +55,11 @@ class Learner:
         for part in _parts(groups, self.config.updates):
             own = processes.share(part)
             rows = [row for of in own for row in rows_of(of, problem(of[0].trajectory.problem_id), self.inputs)]
-            pulling = [row for row in rows if self.config.loss.kl or any(row.advantages)]
-            counts = processes.summed({**totals_of(rows), "pulling": len(pulling)})
-            if counts["pulling"]:  # otherwise no solution is better than another
-                parts.append((self._batches(pulling), torch.tensor([counts["paths"], counts["tokens"]])))
+            # Without a weight of the divergence, a row has a gradient only by its advantages.
+            learnt = [row for row in rows if self.config.loss.kl or any(row.advantages)]
+            counts = processes.summed({**totals_of(rows), "learnt": len(learnt)})
+            if counts["learnt"]:  # otherwise no solution is better than another
+                parts.append((self._batches(learnt), torch.tensor([counts["paths"], counts["tokens"]])))
         sums: Counter[str] = Counter()
         for batches, totals_2 in parts:
             sums.update(self._update(batches, totals_2))
@@ -73,7 +74,7 @@ class Learner:
         return self.checkpoint.inputs
 
     def _update(self, batches: Sequence[dict[str, Tensor]], totals_2: Tensor) -> dict[str, float]:
-        """One optimizer step. `totals_2`: all solutions and their tokens, those without a pull included."""
+        """One optimizer step. `totals_2`: all solutions and their tokens, also those of rows that are not learnt."""
         sums: Counter[str] = Counter()
         for batch in batches:
             log_p_N = self.log_probabilities(self.checkpoint, batch)
@@ -161,12 +162,12 @@ def _round_of(path: Path) -> int:
 
 def rows_of(kept: Sequence[Rated], problem: Problem, inputs: InputBuilder) -> list[PolicyRow]:
     """The rows of a problem's paths: one tree, or a row per path for a backbone that cannot read branches. A step
-    without an advantage pulls nowhere."""
+    without an advantage gets 0."""
     paths = [path_of(one.trajectory, problem, inputs) for one in kept]
-    pulls = [[a or 0.0 for a in one.advantages] for one in kept]
+    advantages = [[a or 0.0 for a in one.advantages] for one in kept]
     if not inputs.family.cannot_pack:
-        return [policy_row(problem, paths, pulls, inputs)]
-    return [policy_row(problem, [path], [pull], inputs) for path, pull in zip(paths, pulls, strict=True)]
+        return [policy_row(problem, paths, advantages, inputs)]
+    return [policy_row(problem, [path], [of_path], inputs) for path, of_path in zip(paths, advantages, strict=True)]
 
 
 def totals_of(rows: Sequence[PolicyRow]) -> dict[str, float]:

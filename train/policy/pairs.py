@@ -110,7 +110,7 @@ def _known_steps(tree: Sequence[LabelledPath], by: str) -> dict[int, _Known]:
 
 
 def _value(label: StepLabel, by: str, right: bool | None) -> float | None:
-    """A step's value. A solution's last step has the value of its answer."""
+    """A step's value. By value, a solution's last step has the value of its answer."""
     if by == "judge":
         return judge_rule(label)
     if by == "label":

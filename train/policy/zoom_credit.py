@@ -23,21 +23,12 @@ from vlprm.policy import all_answers
 from vlprm.policy.batcher import Batcher
 from vlprm.schema import Problem, Step
 from vlprm.zoom.counterfactual import blank_like, prefix_with
-from vlprm.zoom.labels import Credit
 
 ROWS = 8  # rows of a forward pass
-MARGIN = 0.2  # a crop that changes the value by less was redundant
 Place = tuple[int, int]  # the indices of a path and of one of its steps
 # The value after these first steps of a path; the text names the rollouts.
 ValueAfter = Callable[[Trajectory, tuple[Step, ...], str], Awaitable[float | None]]
 Scored = Callable[[Problem, Sequence[tuple[Step, ...]]], Awaitable[Paths | None]]
-
-
-def credit_class(worth: float) -> Credit:
-    """The class of a zoom by what its crop was worth: it helped, changed nothing, or misled."""
-    if abs(worth) < MARGIN:
-        return "redundant"
-    return "correct" if worth > 0 else "erroneous"
 
 
 async def by_value(paths: Sequence[Trajectory], group: Group, value_after: ValueAfter, budget: int) -> Paths:

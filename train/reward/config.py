@@ -58,7 +58,7 @@ class LossConfig:
 
     Args:
         labels: training signal of a step: its target (soft), its target thresholded to 0 or 1 (hard), or its count of
-            right rollouts with a Beta-Binomial likelihood (counts); or of a solution's last step alone whether the
+            right rollouts with a Beta-Binomial likelihood (counts); or, for a solution's last step alone, whether the
             answer is right (outcome).
         threshold: a step is wrong if its target is at most this value; used by hard labels, after_first_error, weights,
             pairs and critiques. Default: by fusion rule: Monte Carlo values are wrong at 0, relative ones below 0.8,

@@ -11,7 +11,7 @@ from vlprm.errors import UserError
 from vlprm.schema import ERROR_KINDS, STEP_KINDS
 
 VERDICTS = ("correct", *ERROR_KINDS)  # possible verdicts on a step
-UNSURE = "unsure"  # what a person says who has none; it takes an earlier one back
+UNSURE = "unsure"  # a person gives no verdict; it takes back an earlier one
 # Pseudo-counts of the states, and of the verdicts on correct steps and on errors of each kind. They equal a few steps,
 # and matter only where data is scarce.
 STATES_PRIOR = np.array([4, 1, 1, 0.2, 0.5, 0.25, 0.1])

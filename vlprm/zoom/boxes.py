@@ -28,21 +28,13 @@ NO_DIALECT = "none"  # the model's dialect is unknown: it is not asked for boxes
 def to_region(box: Box, dialect: str, shown: Region, seen: Size) -> Region:
     """The region of a model's box on an image that shows the region `shown` (a whole image, or a crop of whole pixels).
     `seen` is that image's (width, height) as the vision tower sees it. UserError if the corners are not in order."""
-    width, height = frame_of(dialect, shown, seen)
+    width, height = frame_of(dialect, seen)
     sx, sy = (shown.x1 - shown.x0) / width, (shown.y1 - shown.y0) / height
     x0, y0, x1, y1 = box
     return Region(shown.x0 + x0 * sx, shown.y0 + y0 * sy, shown.x0 + x1 * sx, shown.y0 + y1 * sy, shown.image)
 
 
-def from_region(region: Region, dialect: str, shown: Region, seen: Size) -> Box:
-    """A region as the numbers that a model of this dialect writes (not rounded): the inverse of `to_region`."""
-    width, height = frame_of(dialect, shown, seen)
-    sx, sy = width / (shown.x1 - shown.x0), height / (shown.y1 - shown.y0)
-    x0, x1, y0, y1 = region.x0 - shown.x0, region.x1 - shown.x0, region.y0 - shown.y0, region.y1 - shown.y0
-    return x0 * sx, y0 * sy, x1 * sx, y1 * sy
-
-
-def frame_of(dialect: str, shown: Region, seen: Size) -> tuple[float, float]:
+def frame_of(dialect: str, seen: Size) -> tuple[float, float]:
     """The width and height of the image in the numbers of a dialect. UserError for an unknown dialect."""
     if dialect not in DIALECTS:
         raise UserError(f"unknown box dialect {dialect!r}; declare one of {', '.join(DIALECTS)} in vlprm.json")

@@ -179,7 +179,7 @@ def with_refusal_message(
     """The step of a refused zoom with the message that its policy reads instead of a crop."""
     zoom = parse_zoom(step.text, policy.form, len(images))
     view = (None if isinstance(zoom, str) else _named(zoom, images, crops)) or next(iter(images), _NOTHING)
-    frame = frame_of(dialect, view.region, view.seen)
+    frame = frame_of(dialect, view.seen)
     return dataclasses.replace(step, told=refusal_text(refusal, policy, frame, len(images) + len(crops)))
 
 
