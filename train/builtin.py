@@ -42,9 +42,9 @@ def main(config: BuiltinConfig) -> None:
     refuse_unknown_concepts(curriculum(config))
     sources = [checkpoint_folder(config.start_from)] if config.start_from else []
     with PartialState().main_process_first():
-        open_run(config.output_dir, dump(config), config.seed, sources)
-    if (config.output_dir / CHECKPOINT_FILE).exists():
-        log.info("%s is already trained", config.output_dir)
+        open_run(config.run, dump(config), config.seed, sources)
+    if (config.run / CHECKPOINT_FILE).exists():
+        log.info("%s is already trained", config.run)
         return
     started = time.time()
     model, processor = start(config)
@@ -61,7 +61,7 @@ def main(config: BuiltinConfig) -> None:
         callbacks=[Progress(config.steps)],
     )
     trainer.remove_callback(PrinterCallback)
-    trainer.train(resume_from_checkpoint=last_whole_checkpoint(config.output_dir))
+    trainer.train(resume_from_checkpoint=last_whole_checkpoint(config.run))
     if PartialState().is_main_process:
         save(config, model, processor, hours=(time.time() - started) / 3600)
 
@@ -84,7 +84,7 @@ def start(config: BuiltinConfig) -> tuple[Any, Any]:
 
 def curriculum(config: BuiltinConfig) -> Curriculum:
     """The families and the teacher of a config."""
-    families = tuple(load_task(name) for name in config.families)
+    families = tuple(load_task(name) for name in config.tasks)
     return Curriculum(families, config.proofread, config.blind_spots, config.slip_rate, config.seed)
 
 
@@ -102,7 +102,7 @@ def _corpus(config: BuiltinConfig) -> list[str]:
 
 def _arguments(config: BuiltinConfig) -> TrainingArguments:
     return TrainingArguments(
-        output_dir=str(config.output_dir),
+        output_dir=str(config.run),
         max_steps=config.steps,
         per_device_train_batch_size=config.batch_size,
         learning_rate=config.learning_rate,
@@ -142,10 +142,10 @@ def save(config: BuiltinConfig, model: Any, processor: Any, hours: float) -> Non
         "device": torch.cuda.get_device_name() if torch.cuda.is_available() else "cpu",
         "torch": torch.__version__,
     }
-    model.to(torch.bfloat16).save_pretrained(config.output_dir)
-    processor.save_pretrained(config.output_dir)
-    CheckpointConfig(provenance=provenance).save(config.output_dir)
-    log.info("wrote %s", config.output_dir)
+    model.to(torch.bfloat16).save_pretrained(config.run)
+    processor.save_pretrained(config.run)
+    CheckpointConfig(provenance=provenance).save(config.run)
+    log.info("wrote %s", config.run)
 
 
 if __name__ == "__main__":

@@ -229,7 +229,7 @@ def test_a_fault_keeps_its_traceback(fault: Callable[[Example], None], monkeypat
 
 
 STAGES = {
-    BuiltinConfig: ["--output_dir=x"],
+    BuiltinConfig: ["--run=x"],
     TreeSearchConfig: [],
     TreesConfig: ["--run=x"],
     JudgeConfig: ["--run=x", "--trees=x"],

@@ -18,9 +18,9 @@ class BuiltinConfig:
     """Train the built-in policy or backbone.
 
     Args:
-        output_dir: checkpoint folder to write.
+        run: checkpoint folder to write.
         start_from: checkpoint that provides the tokenizer, and the weights whose names and shapes match.
-        families: task names or module paths; a name given twice gets a double share of the problems.
+        tasks: task names or module paths; a name given twice gets a double share of the problems.
         proofread: lessons per problem that correct a wrong draft, in addition to one that solves the problem.
         size: widths and depths of the model.
         vocab_size: maximum size of the tokenizer's vocabulary.
@@ -33,9 +33,9 @@ class BuiltinConfig:
         seed: random seed of the weights, the problems and the teacher's errors.
     """
 
-    output_dir: Path
+    run: Path
     start_from: str | None = None
-    families: tuple[str, ...] = tuple(TASKS)
+    tasks: tuple[str, ...] = tuple(TASKS)
     proofread: NonNegativeInt = 0
     size: Size = Size()
     vocab_size: PositiveInt = 512

@@ -12,8 +12,8 @@ from vlprm.errors import UserError
 
 # Where and how fast a run works. Another address, device or batch size may be given when a run is continued.
 FREE = frozenset({
-    "run", "output_dir", "device", "unit", "in_flight", "ray", "workers", "concurrency", "timeout", "retries",
-    "patience", "gpus", "api_key_env", "report_to", "memory_tokens",
+    "run", "device", "unit", "in_flight", "ray", "workers", "concurrency", "timeout", "retries", "patience",
+    "gpus", "api_key_env", "report_to", "memory_tokens",
 })  # fmt: skip
 LONGEST = 60  # characters of a value in a message
 
