@@ -17,13 +17,17 @@ from __future__ import annotations
 
 import math
 from collections import Counter, defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from dataclasses import dataclass
 from statistics import fmean, stdev
 from typing import Literal
 
-Steps = Sequence[float | None]  # a number for each step of a path, or for each state before the end
-Paths = Sequence[Steps | None]  # for each path of a group; None: no result for the whole path
+from vlprm.schema import Problem, Step
+
+StepNumbers = Sequence[float | None]  # a number for each step of a path, or for each state before the end
+GroupNumbers = Sequence[StepNumbers | None]  # for each path of a group; None: no result for the whole path
+# A reward model's scores of the steps of a problem's solutions; None: no result.
+ScoreSteps = Callable[[Problem, Sequence[tuple[Step, ...]]], Awaitable[GroupNumbers | None]]
 Advantages = list[list[float | None]]
 Value = Literal["none", "group", "leaves", "counts", "prm"]
 Normaliser = Literal["none", "group_std", "step_std", "reward_std", "leave_one_out", "siblings", "sqrt_leaves"]
@@ -65,7 +69,7 @@ class Estimator:
     only: Only = "all"
 
 
-def advantages(estimator: Estimator, rewards: Paths, group: Group, measured: Paths = ()) -> Advantages:
+def advantages(estimator: Estimator, rewards: GroupNumbers, group: Group, measured: GroupNumbers = ()) -> Advantages:
     """The advantages of one term. `measured` has, for counts and prm, the values of s_0 .. s_{K-1} of each path."""
     paid = _selected(estimator.only, rewards, group)
     if estimator.normalise == "reward_std":
@@ -94,7 +98,7 @@ def weighted_sum(terms: Sequence[tuple[float, Advantages]]) -> Advantages:
     return summed
 
 
-def modulated(found: Advantages, scores: Paths, alpha: float, below: float) -> Advantages:
+def modulated(found: Advantages, scores: GroupNumbers, alpha: float, below: float) -> Advantages:
     """A - alpha |A| on the steps that a reward model scores below a threshold (Perceval, arXiv 2604.24583)."""
     return [
         [
@@ -105,12 +109,12 @@ def modulated(found: Advantages, scores: Paths, alpha: float, below: float) -> A
     ]
 
 
-def returns(rewards: Paths) -> list[float | None]:
+def returns(rewards: GroupNumbers) -> list[float | None]:
     """The sum of each path's rewards; None if one of them is unknown."""
     return [None if path is None or (known := _known(path)) is None else math.fsum(known) for path in rewards]
 
 
-def prm_values(scores: Paths) -> list[list[float | None] | None]:
+def prm_values(scores: GroupNumbers) -> list[list[float | None] | None]:
     """The values of s_0 .. s_{K-1} by a reward model: its score of the step before; at the prompt, the mean score of
     the group's first steps."""
     first = [path[0] for path in scores if path and path[0] is not None]
@@ -118,7 +122,7 @@ def prm_values(scores: Paths) -> list[list[float | None] | None]:
     return [None if path is None else [start, *path[:-1]][: len(path)] for path in scores]
 
 
-def _selected(only: Only, rewards: Paths, group: Group) -> Paths:
+def _selected(only: Only, rewards: GroupNumbers, group: Group) -> GroupNumbers:
     if only == "level" and not group.is_level:
         return [None] * len(rewards)
     if only == "right":
@@ -126,7 +130,7 @@ def _selected(only: Only, rewards: Paths, group: Group) -> Paths:
     return rewards
 
 
-def _values(estimator: Estimator, rewards: Paths, group: Group, measured: Paths) -> Paths:
+def _values(estimator: Estimator, rewards: GroupNumbers, group: Group, measured: GroupNumbers) -> GroupNumbers:
     if estimator.value in MEASURED:
         return measured
     if estimator.value == "none":
@@ -138,7 +142,7 @@ def _values(estimator: Estimator, rewards: Paths, group: Group, measured: Paths)
     return [[baseline] * len(nodes) for baseline, nodes in zip(baselines, group.states, strict=True)]
 
 
-def _leaf_means(rewards: Paths, group: Group) -> Paths:
+def _leaf_means(rewards: GroupNumbers, group: Group) -> GroupNumbers:
     """At each state, the mean return to go of the paths through it."""
     to_go: dict[int, list[float]] = defaultdict(list)
     for path, nodes in zip(rewards, group.states, strict=True):
@@ -149,7 +153,7 @@ def _leaf_means(rewards: Paths, group: Group) -> Paths:
     return [[means.get(state) for state in (-1, *nodes[:-1])][: len(nodes)] for nodes in group.states]
 
 
-def _of_path(rewards: Steps, values: Steps, lam: float) -> list[float | None]:
+def _of_path(rewards: StepNumbers, values: StepNumbers, lam: float) -> list[float | None]:
     after = [*values[1:], 0.0]
     found: list[float | None] = []
     for reward, here, then in reversed(list(zip(rewards, values, after, strict=True))):
@@ -161,7 +165,7 @@ def _of_path(rewards: Steps, values: Steps, lam: float) -> list[float | None]:
     return found[::-1]
 
 
-def _normalised(how: Normaliser, found: Advantages, rewards: Paths, group: Group) -> Advantages:
+def _normalised(how: Normaliser, found: Advantages, rewards: GroupNumbers, group: Group) -> Advantages:
     if how == "group_std":
         deviation = _deviation(list(_flat([returns(rewards)]))) + EPSILON
         return [[None if a is None else a / deviation for a in path] for path in found]
@@ -176,14 +180,14 @@ def _normalised(how: Normaliser, found: Advantages, rewards: Paths, group: Group
     return found
 
 
-def _standardised(paths: Paths) -> list[list[float | None] | None]:
+def _standardised(paths: GroupNumbers) -> list[list[float | None] | None]:
     """All numbers of the group less their mean, over their deviation."""
     known = list(_flat(paths))
     mean, deviation = fmean(known) if known else 0.0, _deviation(known) + EPSILON
     return [None if path is None else [None if x is None else (x - mean) / deviation for x in path] for path in paths]
 
 
-def _less_others(rewards: Paths) -> Paths:
+def _less_others(rewards: GroupNumbers) -> GroupNumbers:
     """Each step reward less the mean step reward of the other paths (PURE, arXiv 2504.15275)."""
     per_step = [None if path is None or not (known := _known(path)) else fmean(known) for path in rewards]
     return [
@@ -192,7 +196,7 @@ def _less_others(rewards: Paths) -> Paths:
     ]
 
 
-def _less_siblings(rewards: Paths, group: Group) -> Paths:
+def _less_siblings(rewards: GroupNumbers, group: Group) -> GroupNumbers:
     """Each step reward less the mean of the distinct steps at its state that have one; unchanged without others."""
     at: dict[int, dict[int, float]] = defaultdict(dict)
     parents = [(-1, *nodes[:-1]) for nodes in group.states]
@@ -211,11 +215,11 @@ def _less_siblings(rewards: Paths, group: Group) -> Paths:
     ]
 
 
-def _means_of_others(numbers: Steps) -> list[float | None]:
+def _means_of_others(numbers: StepNumbers) -> list[float | None]:
     return [_mean([other for j, other in enumerate(numbers) if j != i]) for i in range(len(numbers))]
 
 
-def _mean(numbers: Steps) -> float | None:
+def _mean(numbers: StepNumbers) -> float | None:
     known = [x for x in numbers if x is not None]
     return fmean(known) if known else None
 
@@ -224,10 +228,10 @@ def _deviation(known: Sequence[float]) -> float:
     return stdev(known) if len(known) > 1 else 0.0
 
 
-def _known(path: Steps) -> list[float] | None:
+def _known(path: StepNumbers) -> list[float] | None:
     known = [x for x in path if x is not None]
     return known if len(known) == len(path) else None
 
 
-def _flat(paths: Paths) -> Iterator[float]:
+def _flat(paths: GroupNumbers) -> Iterator[float]:
     return (x for path in paths if path is not None for x in path if x is not None)

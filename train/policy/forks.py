@@ -8,24 +8,21 @@ from __future__ import annotations
 
 import math
 import random
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from statistics import fmean
 
+from train.policy.advantages import GroupNumbers, ScoreSteps, StepNumbers
 from train.policy.grpo_config import At, ForksConfig
 from train.policy.trajectories import step_of_each_id
 from vlprm.model.inputs import InputBuilder
 from vlprm.policy import Policy, Request, Turn, all_answers
 from vlprm.policy.rollout import Rollout, rollouts_with_turns
-from vlprm.schema import Problem, Step
-
-Scores = Sequence[float | None]
-# The reward model's scores of the steps of a problem's solutions; None: no result.
-Scored = Callable[[Problem, Sequence[tuple[Step, ...]]], Awaitable[Sequence[Scores | None] | None]]
+from vlprm.schema import Step
 
 
 async def forked_rollouts(
-    engine: Policy, request: Request, inputs: InputBuilder, forks: ForksConfig, scored: Scored | None = None
+    engine: Policy, request: Request, inputs: InputBuilder, forks: ForksConfig, scored: ScoreSteps | None = None
 ) -> list[Rollout]:
     """`request.n` complete solutions with their turns; one of each `forks.per_node` starts at the prompt, and the
     others go on from one of its steps. Where a rollout cannot fork, they start at the prompt too."""
@@ -33,7 +30,7 @@ async def forked_rollouts(
     if forks.at == "none":
         return await rollouts_with_turns(engine, request)
     first = await rollouts_with_turns(engine, replace(request, n=math.ceil(request.n / forks.per_node)))
-    scores: Sequence[Scores | None] = [None] * len(first)
+    scores: GroupNumbers = [None] * len(first)
     if forks.at == "drop":
         assert scored is not None, "a drop is one of a reward model's score"
         scores = await scored(request.problem, [one.solution.steps for one in first]) or scores
@@ -47,7 +44,12 @@ async def forked_rollouts(
 
 
 async def _siblings(
-    engine: Policy, request: Request, inputs: InputBuilder, forks: ForksConfig, rollout: Rollout, scores: Scores | None
+    engine: Policy,
+    request: Request,
+    inputs: InputBuilder,
+    forks: ForksConfig,
+    rollout: Rollout,
+    scores: StepNumbers | None,
 ) -> list[Rollout]:
     """`request.n` rollouts from a fork of this one."""
     at = fork_step(rollout, forks.at, inputs, scores, random.Random(f"{request.seed}/{request.key}"))
@@ -58,7 +60,9 @@ async def _siblings(
     return [_whole(one, before, prefix.steps) for one in await rollouts_with_turns(engine, prefix)]
 
 
-def fork_step(rollout: Rollout, at: At, inputs: InputBuilder, scores: Scores | None, rng: random.Random) -> int | None:
+def fork_step(
+    rollout: Rollout, at: At, inputs: InputBuilder, scores: StepNumbers | None, rng: random.Random
+) -> int | None:
     """The index of the step that is sampled again; None if no step is eligible. The first step is not: a rollout that
     shares nothing but the prompt is not a fork."""
     steps = rollout.solution.steps

@@ -7,10 +7,10 @@ from dataclasses import dataclass, replace
 from statistics import fmean
 
 from train.policy import zoom_credit
-from train.policy.advantages import Group, Paths
+from train.policy.advantages import Group, GroupNumbers, StepNumbers
 from train.policy.grpo_config import GrpoConfig, ZoomCredit
 from train.policy.rewards import Evidence, advantages_of, rewards_of
-from train.policy.rounds import Rated, Rollouts, group, outcome_of, without_alone
+from train.policy.rounds import Rated, Rollouts, StoredNumbers, group, outcome_of, without_alone
 from train.policy.trajectories import Trajectory
 from vlprm.errors import ProblemError
 from vlprm.model.inputs import InputBuilder
@@ -39,7 +39,7 @@ class Judges:
         """Whether a term pays this reward by this credit."""
         return any(term.reward == reward and term.by == by for term in self.config.terms)
 
-    async def scored(self, problem: Problem, solutions: Sequence[tuple[Step, ...]]) -> Paths | None:
+    async def scored(self, problem: Problem, solutions: Sequence[tuple[Step, ...]]) -> GroupNumbers | None:
         """The reward model's scores of steps; None if there is none, or if it refused the problem."""
         if self.scorer is None:
             return None
@@ -88,7 +88,7 @@ async def evidence_of(problem: Problem, kept: Sequence[Rated], judges: Judges) -
     of_group = group(kept, problem, judges.inputs)
     paths = tuple(one.trajectory for one in kept)
     scores = await judges.scored(problem, [path.steps for path in paths])
-    nothing: Paths = [None] * len(paths)
+    nothing: GroupNumbers = [None] * len(paths)
     zooms = await _zoom_credits(problem, paths, of_group, scores, judges)
     truth = truth_of([problem] * len(paths), [path.steps for path in paths], judges.tasks)
     evidence = Evidence(
@@ -100,11 +100,11 @@ async def evidence_of(problem: Problem, kept: Sequence[Rated], judges: Judges) -
 
 
 async def _zoom_credits(
-    problem: Problem, paths: Sequence[Trajectory], of_group: Group, scores: Paths | None, judges: Judges
-) -> dict[ZoomCredit, Paths]:
+    problem: Problem, paths: Sequence[Trajectory], of_group: Group, scores: GroupNumbers | None, judges: Judges
+) -> dict[ZoomCredit, GroupNumbers]:
     """What the crops of zooms are worth, by each measure that a term pays."""
     config = judges.config.rollouts
-    found: dict[ZoomCredit, Paths] = {}
+    found: dict[ZoomCredit, GroupNumbers] = {}
     if judges.needs("zoom", "value"):
 
         async def value_after(path: Trajectory, steps: tuple[Step, ...], key: str) -> float | None:
@@ -121,11 +121,11 @@ async def _zoom_credits(
     return found
 
 
-def _tuple(numbers: Sequence[float | None] | None) -> tuple[float | None, ...] | None:
+def _tuple(numbers: StepNumbers | None) -> StoredNumbers | None:
     return None if numbers is None else tuple(numbers)
 
 
-def truth_of(problems: Sequence[Problem], solutions: Sequence[Sequence[Step]], tasks: Tasks) -> Paths:
+def truth_of(problems: Sequence[Problem], solutions: Sequence[Sequence[Step]], tasks: Tasks) -> GroupNumbers:
     """1 or 0 per step of each problem's solution, as far as the task knows."""
     found: list[list[float | None] | None] = []
     for problem, steps in zip(problems, solutions, strict=True):
@@ -143,7 +143,7 @@ def every_step_right(outcome: float | None, truth: Sequence[float | None] | None
     return outcome == 1 and all(right == 1 for right in truth)
 
 
-async def _counts(problem: Problem, kept: Sequence[Rated], of_group: Group, judges: Judges) -> Paths:
+async def _counts(problem: Problem, kept: Sequence[Rated], of_group: Group, judges: Judges) -> GroupNumbers:
     """The values of s_0 .. s_{K-1} of each path: the share of right rollouts from the state. At the prompt these are
     the group's own solutions."""
     known = [one.outcome for one in kept if one.outcome is not None]

@@ -13,10 +13,11 @@ from collections.abc import Mapping, Sequence
 from statistics import fmean
 from typing import Any
 
+from train.policy.advantages import StepNumbers
 from train.policy.grpo_config import GrpoConfig, TermConfig
 from train.policy.measuring import every_step_right
 from train.policy.rewards import is_formatted
-from train.policy.rounds import Rated, Rollouts, StepNumbers
+from train.policy.rounds import Rated, Rollouts
 from vlprm.metrics import auroc
 from vlprm.policy.critique import RIGHT
 from vlprm.zoom.policy import REFUSALS

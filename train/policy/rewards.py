@@ -13,8 +13,8 @@ from train.policy.advantages import (
     Advantages,
     Estimator,
     Group,
-    Paths,
-    Steps,
+    GroupNumbers,
+    StepNumbers,
     advantages,
     modulated,
     prm_values,
@@ -42,10 +42,10 @@ class Evidence:
 
     paths: tuple[Trajectory, ...]
     group: Group
-    scores: Paths
-    truth: Paths
-    zooms: Mapping[ZoomCredit, Paths]
-    counts: Paths
+    scores: GroupNumbers
+    truth: GroupNumbers
+    zooms: Mapping[ZoomCredit, GroupNumbers]
+    counts: GroupNumbers
     regions: Mapping[str, Region]
     worths: Sequence[float | None]
 
@@ -55,14 +55,14 @@ class Evidence:
         return self.group.outcomes
 
 
-def rewards_of(term: TermConfig, evidence: Evidence) -> Paths:
+def rewards_of(term: TermConfig, evidence: Evidence) -> GroupNumbers:
     """The step rewards that a term pays."""
     return SOURCES[term.reward](term, evidence)
 
 
-def advantages_of(config: GrpoConfig, evidence: Evidence, rewards: Sequence[Paths]) -> Advantages:
+def advantages_of(config: GrpoConfig, evidence: Evidence, rewards: Sequence[GroupNumbers]) -> Advantages:
     """The advantages of a group: the weighted sum of the config's terms, whose rewards are given."""
-    measured: dict[str, Paths] = {"counts": evidence.counts, "prm": prm_values(evidence.scores)}
+    measured: dict[str, GroupNumbers] = {"counts": evidence.counts, "prm": prm_values(evidence.scores)}
     terms = [
         (
             term.weight,
@@ -81,7 +81,7 @@ def advantages_of(config: GrpoConfig, evidence: Evidence, rewards: Sequence[Path
     return found
 
 
-def _outcome(term: TermConfig, evidence: Evidence) -> Paths:
+def _outcome(term: TermConfig, evidence: Evidence) -> GroupNumbers:
     gate = term.gate
     return [
         on_last(gated(outcome, scores, gate.drop, gate.keep) if gate.drop else outcome, steps_of(path))
@@ -89,7 +89,7 @@ def _outcome(term: TermConfig, evidence: Evidence) -> Paths:
     ]
 
 
-def _format(term: TermConfig, evidence: Evidence) -> Paths:
+def _format(term: TermConfig, evidence: Evidence) -> GroupNumbers:
     return [on_last(float(is_formatted(path)), steps_of(path)) for path in evidence.paths]
 
 
@@ -101,11 +101,11 @@ def is_formatted(path: Trajectory) -> bool:
     return kinds[-1:] == ["answer"] and "other" not in kinds
 
 
-def _prm(term: TermConfig, evidence: Evidence) -> Paths:
+def _prm(term: TermConfig, evidence: Evidence) -> GroupNumbers:
     return paid(term.paid, evidence.scores, evidence.outcomes)
 
 
-def _truth(term: TermConfig, evidence: Evidence) -> Paths:
+def _truth(term: TermConfig, evidence: Evidence) -> GroupNumbers:
     """1 for a right step, -1 for a wrong one."""
     return [
         None if path is None else [None if right is None else 2 * right - 1 for right in path]
@@ -113,7 +113,7 @@ def _truth(term: TermConfig, evidence: Evidence) -> Paths:
     ]
 
 
-def _zoom(term: TermConfig, evidence: Evidence) -> Paths:
+def _zoom(term: TermConfig, evidence: Evidence) -> GroupNumbers:
     if term.by in MEASURED_CREDITS:
         return evidence.zooms.get(term.by, [None] * len(evidence.paths))
     if term.by == "truth":
@@ -131,7 +131,7 @@ def _zoom(term: TermConfig, evidence: Evidence) -> Paths:
     ]
 
 
-def _credits(path: Trajectory, regions: Mapping[str, Region]) -> Steps:
+def _credits(path: Trajectory, regions: Mapping[str, Region]) -> StepNumbers:
     """The credit of each zoom by the true region; None for other steps, and where the region is unknown."""
     labels = label_zooms(path.steps, regions)
     found: list[float | None] = [None] * steps_of(path)
@@ -140,11 +140,11 @@ def _credits(path: Trajectory, regions: Mapping[str, Region]) -> Steps:
     return found
 
 
-def _critic(term: TermConfig, evidence: Evidence) -> Paths:
+def _critic(term: TermConfig, evidence: Evidence) -> GroupNumbers:
     return [on_last(worth, steps_of(path)) for worth, path in zip(evidence.worths, evidence.paths, strict=True)]
 
 
-SOURCES: dict[Source, Callable[[TermConfig, Evidence], Paths]] = {
+SOURCES: dict[Source, Callable[[TermConfig, Evidence], GroupNumbers]] = {
     "outcome": _outcome,
     "format": _format,
     "zoom": _zoom,

@@ -9,8 +9,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path as FilePath
 from typing import Literal
 
-from train.policy.advantages import Group
-from train.policy.forks import Scored, forked_rollouts
+from train.policy.advantages import Group, ScoreSteps
+from train.policy.forks import forked_rollouts
 from train.policy.grpo_config import ExcludeConfig, GrpoConfig
 from train.policy.trajectories import Path, SampledTurn, Trajectory, kept_turn, path_of
 from vlprm.answers import is_correct
@@ -25,7 +25,7 @@ from vlprm.schema import Problem, from_json, to_json
 Fate = Literal["result", "wrong", "excluded"]
 # Reasons of exclusion besides those of `vlprm.policy.rollout.STOPS`.
 NO_IDS, ALONE = "no_ids", "alone"
-StepNumbers = tuple[float | None, ...]
+StoredNumbers = tuple[float | None, ...]  # `StepNumbers` that a record holds
 
 
 @dataclass(frozen=True)
@@ -40,10 +40,10 @@ class Rated:
     trajectory: Trajectory
     outcome: float | None
     excluded: str = ""
-    rewards: tuple[StepNumbers | None, ...] = ()
-    scores: StepNumbers | None = None
-    truth: StepNumbers | None = None
-    advantages: StepNumbers = ()
+    rewards: tuple[StoredNumbers | None, ...] = ()
+    scores: StoredNumbers | None = None
+    truth: StoredNumbers | None = None
+    advantages: StoredNumbers = ()
     worth: float | None = None
 
 
@@ -108,7 +108,7 @@ async def sample(
     config: GrpoConfig,
     inputs: InputBuilder,
     version: int,
-    scored: Scored | None = None,
+    scored: ScoreSteps | None = None,
 ) -> Rollouts:
     """The rollouts of a round by policy `version`, with their outcomes. `scored` gives a reward model's scores."""
     asked = [

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from statistics import fmean
 from typing import Literal
 
-from train.policy.advantages import Paths, Steps, prm_values
+from train.policy.advantages import GroupNumbers, StepNumbers, prm_values
 
 Paid = Literal["step", "progress", "min", "mean", "softmin", "signed", "ranks"]
 TEMPERATURE = 0.1  # temperature of softmin, as in PURE
@@ -24,7 +24,7 @@ def on_last(reward: float | None, steps: int) -> list[float | None] | None:
     return None if reward is None or not steps else [*([0.0] * (steps - 1)), reward]
 
 
-def paid(how: Paid, scores: Paths, outcomes: Sequence[float | None]) -> list[list[float | None] | None]:
+def paid(how: Paid, scores: GroupNumbers, outcomes: Sequence[float | None]) -> list[list[float | None] | None]:
     """The step rewards of a group from the scores of its paths:
 
     step (the score), progress (the score less that of the step before; the first step's less the group's mean first
@@ -39,7 +39,7 @@ def paid(how: Paid, scores: Paths, outcomes: Sequence[float | None]) -> list[lis
     ]
 
 
-def _paid(how: Paid, path: Steps, before: Steps, outcome: float | None) -> list[float | None] | None:
+def _paid(how: Paid, path: StepNumbers, before: StepNumbers, outcome: float | None) -> list[float | None] | None:
     if how == "step":
         return list(path)
     if how == "progress":
@@ -56,7 +56,7 @@ def _paid(how: Paid, path: Steps, before: Steps, outcome: float | None) -> list[
     return on_last(min(known) if how == "min" else fmean(known), len(path))
 
 
-def _ranks(scores: Paths) -> list[list[float | None] | None]:
+def _ranks(scores: GroupNumbers) -> list[list[float | None] | None]:
     means = [_path_mean(path) for path in scores]
     known = [mean for mean in means if mean is not None]
 
@@ -69,6 +69,6 @@ def _ranks(scores: Paths) -> list[list[float | None] | None]:
     return [None if path is None else on_last(share(mean), len(path)) for path, mean in zip(scores, means, strict=True)]
 
 
-def _path_mean(path: Steps | None) -> float | None:
+def _path_mean(path: StepNumbers | None) -> float | None:
     known = [score for score in path or () if score is not None]
     return fmean(known) if path and len(known) == len(path) else None

@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 
 import torch
 
-from train.policy.advantages import Group, Paths
+from train.policy.advantages import Group, GroupNumbers, ScoreSteps
 from train.policy.batches import chosen_batch
 from train.policy.packing import paths_row
 from train.policy.trajectories import Trajectory, path_of
@@ -28,10 +28,9 @@ ROWS = 8  # rows of a forward pass
 Place = tuple[int, int]  # the indices of a path and of one of its steps
 # The value after these first steps of a path; the text names the rollouts.
 ValueAfter = Callable[[Trajectory, tuple[Step, ...], str], Awaitable[float | None]]
-Scored = Callable[[Problem, Sequence[tuple[Step, ...]]], Awaitable[Paths | None]]
 
 
-async def by_value(paths: Sequence[Trajectory], group: Group, value_after: ValueAfter, budget: int) -> Paths:
+async def by_value(paths: Sequence[Trajectory], group: Group, value_after: ValueAfter, budget: int) -> GroupNumbers:
     """The value after each zoom's crop less the value after a blank. At most `budget` zooms are measured, those on the
     most paths first; none if the outcomes tell no path from another, because then the zooms do not either."""
     places = _places(paths, group, later=0)
@@ -48,8 +47,8 @@ async def by_value(paths: Sequence[Trajectory], group: Group, value_after: Value
 
 
 async def by_scores(
-    problem: Problem, paths: Sequence[Trajectory], group: Group, scores: Paths, scored: Scored
-) -> Paths:
+    problem: Problem, paths: Sequence[Trajectory], group: Group, scores: GroupNumbers, scored: ScoreSteps
+) -> GroupNumbers:
     """The reward model's score of the step after each zoom less its score after a blank."""
     places = _places(paths, group, later=1)
     blanks = [(*_blank(paths[i].steps, k), paths[i].steps[k + 1]) for i, k in places.values()]
@@ -63,7 +62,7 @@ async def by_scores(
 
 async def by_likelihood(
     problem: Problem, paths: Sequence[Trajectory], group: Group, checkpoint: Checkpoint, temperature: float
-) -> Paths:
+) -> GroupNumbers:
     """(p - q) / (p + q) for the probability p of the step after each zoom with the crop, as it was sampled, and q with
     a blank: bounded, and 0 where the crop makes no difference. `checkpoint` has a model of
     `train.policy.model.policy_class`."""
@@ -116,7 +115,7 @@ def _places(paths: Sequence[Trajectory], group: Group, later: int) -> dict[int, 
     return found
 
 
-def _on_zooms(worth: Mapping[int, float | None], paths: Sequence[Trajectory], group: Group, later: int) -> Paths:
+def _on_zooms(worth: Mapping[int, float | None], paths: Sequence[Trajectory], group: Group, later: int) -> GroupNumbers:
     """For each zoom what is known at the state `later` steps after it; None for other steps."""
     return [
         [worth.get(nodes[k + later]) if k + later < len(nodes) and _shows(path, k) else None for k in range(len(nodes))]

@@ -9,7 +9,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from train.reward.shapes import Step
+from train.reward.shapes import TrainingStep
 
 MASTER = 4  # bytes of a weight and of its gradient: float32
 ADAM = 8  # two float32 moments
@@ -112,7 +112,7 @@ def _linear_weights(model: Any) -> Iterable[Tensor]:
             yield module.weight
 
 
-def need_of(sizes: Sizes, layout: Layout, step: Step, accumulate: int, number: int) -> Need:
+def need_of(sizes: Sizes, layout: Layout, step: TrainingStep, accumulate: int, number: int) -> Need:
     """What a layout needs for a step of `accumulate` batches, computed in numbers of `number` bytes."""
     parts, trained = layout.gpus if layout.sharded else 1, sizes.all.trained
     # DDP adds gradients up in buckets of its own.

@@ -16,7 +16,7 @@ from train.reward.config import PrmConfig
 from train.reward.data import LabelledRow
 from train.reward.losses import IGNORE
 from train.reward.memory import Layout, need_of, sizes_of
-from train.reward.shapes import Step, step_of
+from train.reward.shapes import TrainingStep, step_of
 from train.reward.trainer import Batches
 from vlprm.model.inputs import InputBuilder
 from vlprm.model.loading import part_of
@@ -97,7 +97,7 @@ def _full_batches(batches: Batches, rows: int, tokens: int, width: int) -> int:
     return math.ceil(sum(costs) / cost(rows, tokens, width))
 
 
-def _computation(step: Step, full: int) -> str:
+def _computation(step: TrainingStep, full: int) -> str:
     """The time of a run whose batches cost as much as `full` full ones."""
     hours, speed = step.flops * full / (UTILISATION * H100) / 3600, f"{H100 / 1e12:.0f} TFLOP/s"
     return (

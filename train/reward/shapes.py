@@ -32,7 +32,7 @@ ATTENTION = "vlprm_shapes"
 
 
 @dataclass(frozen=True)
-class Step:
+class TrainingStep:
     """A training step on one device, without the memory of weights, gradients and moments.
 
     Args:
@@ -53,7 +53,7 @@ class Step:
 
 def step_of(
     model: Any, batch: dict[str, Any], loss: LossConfig, recomputes: bool = False, autocast: bool = False
-) -> Step:
+) -> TrainingStep:
     """A training step of a model on `meta` with a batch of `train.reward.batches.batch_rows`. With `recomputes`, layers
     compute their activations again in the backward pass; with `autocast`, matrix products are in bfloat16 (a model
     whose weights are bfloat16 needs none)."""
@@ -76,7 +76,7 @@ def step_of(
         value.backward()  # type: ignore[no-untyped-call]
     for hook in hooks:
         hook.remove()
-    return Step(memory.peaks, memory.most_logits, memory.flops)
+    return TrainingStep(memory.peaks, memory.most_logits, memory.flops)
 
 
 # --- counting
