@@ -99,7 +99,7 @@ async def train(config: GrpoConfig, source: Source) -> None:
     if not any(line.get("learn_updates") for line in lines.values()):
         raise UserError(
             f"{config.run}: no round had a solution with an advantage, so nothing was learnt; see the exclusions in"
-            f" {METRICS}, and give other terms or other problems"
+            f" {METRICS_FILE}, and give other terms or other problems"
         )
     if processes.is_main():
         finish(config, source, learner, lines)

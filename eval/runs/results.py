@@ -127,9 +127,7 @@ def read_runs(
         keep = pools or (layout == "methods" and not set(settings["methods"]) <= set(POOLED))
         for record in iterate_finished(folder / RECORDS, "eval.run"):
             if record["key"] in seen[label]:
-                raise UserError(
-                    f"{folder} has {record['key']} again, as another folder of {label!r}; give each once"
-                )
+                raise UserError(f"{folder} has {record['key']} again, as another folder of {label!r}; give each once")
             seen[label].add(record["key"])
             all_facts.append(facts_of(record, one, layout, keep, steps))
     for one, all_facts in runs.values():
