@@ -185,13 +185,16 @@ def test_shards_in_the_middle_of_an_epoch_become_one_checkpoint(
 
 
 def half_written(process: PartialState, folder: Path) -> None:
-    """Both processes look for a checkpoint where one of two was left half written."""
+    """Both processes look for a checkpoint where two of three were left half written."""
     for i in range(20):
         run = folder / str(i)
         if process.is_main_process:
-            for name in ("checkpoint-2/trainer_state.json", *(f"checkpoint-4/{k}.safetensors" for k in range(50))):
+            state = "trainer_state.json"
+            cut = [f"checkpoint-6/{state}", *(f"checkpoint-4/{k}.safetensors" for k in range(50))]
+            for name in (f"checkpoint-2/{state}", *cut):
                 (run / name).parent.mkdir(parents=True, exist_ok=True)
                 (run / name).touch()
+            (run / f"checkpoint-2/{state}").write_text("{}")
         process.wait_for_everyone()
         assert last_whole_checkpoint(run) == str(run / "checkpoint-2")
         assert [path.name for path in run.iterdir()] == ["checkpoint-2"]

@@ -52,10 +52,10 @@ def refuse_frozen_adapters(lora_rank: int, freeze: Collection[str]) -> None:
 
 
 def last_whole_checkpoint(folder: Path) -> str | None:
-    """Path of the newest complete checkpoint to resume from; None if there is none. The Trainer writes its state file
-    last. The main process removes incomplete checkpoints while the others wait."""
+    """Path of the newest complete checkpoint to resume from; None if there is none. The main process removes incomplete
+    checkpoints while the others wait."""
     process = PartialState()
-    checkpoints = {path: (path / "trainer_state.json").exists() for path in folder.glob("checkpoint-*")}
+    checkpoints = {path: _is_whole(path) for path in folder.glob("checkpoint-*")}
     whole = [path for path, is_whole in checkpoints.items() if is_whole]
     if process.is_main_process:
         for path in checkpoints.keys() - whole:
@@ -63,6 +63,15 @@ def last_whole_checkpoint(folder: Path) -> str | None:
     process.wait_for_everyone()
     newest = max(whole, key=lambda path: int(path.name.removeprefix("checkpoint-")), default=None)
     return None if newest is None else str(newest)
+
+
+def _is_whole(checkpoint: Path) -> bool:
+    """Whether a checkpoint was written to its end. The Trainer writes its state file last, and a kill may cut it."""
+    try:
+        json.loads((checkpoint / "trainer_state.json").read_text())
+    except (FileNotFoundError, json.JSONDecodeError):
+        return False
+    return True
 
 
 class Progress(TrainerCallback):  # type: ignore[misc]
