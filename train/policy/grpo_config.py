@@ -23,7 +23,7 @@ from vlprm.model.checkpoint_config import Part
 from vlprm.serving.config import ModelConfig
 from vlprm.tasks import TASKS
 
-Source = Literal["outcome", "format", "zoom", "prm", "truth", "critic"]
+Reward = Literal["outcome", "format", "zoom", "prm", "truth", "critic"]
 ZoomCredit = Literal["right", "rare", "calls", "truth", "prm", "value", "likelihood"]
 
 At = Literal["none", "uniform", "entropy", "drop", "zoom"]
@@ -83,7 +83,7 @@ class TermConfig:
         weight: weight of the term.
     """
 
-    reward: Source = "outcome"
+    reward: Reward = "outcome"
     paid: Paid = "progress"
     by: ZoomCredit = "right"
     gate: GateConfig = GateConfig()

@@ -20,7 +20,7 @@ from train.policy.advantages import (
     prm_values,
     weighted_sum,
 )
-from train.policy.grpo_config import GrpoConfig, Source, TermConfig, ZoomCredit
+from train.policy.grpo_config import GrpoConfig, Reward, TermConfig, ZoomCredit
 from train.policy.rounds import steps_of
 from train.policy.shaping import on_last, paid
 from train.policy.trajectories import Trajectory
@@ -57,7 +57,7 @@ class Evidence:
 
 def rewards_of(term: TermConfig, evidence: Evidence) -> GroupNumbers:
     """The step rewards that a term pays."""
-    return SOURCES[term.reward](term, evidence)
+    return REWARDS[term.reward](term, evidence)
 
 
 def advantages_of(config: GrpoConfig, evidence: Evidence, rewards: Sequence[GroupNumbers]) -> Advantages:
@@ -144,7 +144,7 @@ def _critic(term: TermConfig, evidence: Evidence) -> GroupNumbers:
     return [on_last(worth, steps_of(path)) for worth, path in zip(evidence.worths, evidence.paths, strict=True)]
 
 
-SOURCES: dict[Source, Callable[[TermConfig, Evidence], GroupNumbers]] = {
+REWARDS: dict[Reward, Callable[[TermConfig, Evidence], GroupNumbers]] = {
     "outcome": _outcome,
     "format": _format,
     "zoom": _zoom,
