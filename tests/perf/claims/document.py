@@ -18,7 +18,7 @@ Found = Mapping[Claim, Effect | None]
 OPENING = """# Claims of the field, measured here
 
 What published work says about step rewards, and what the built-in world shows. `make demo && make claims` measures
-every row, continues after a kill, and writes this page from [its records](claims.json). It takes about seven hours on
+every row, continues after a kill, and writes this page from [its records](claims.json). It takes about eight hours on
 two cores (*computed* from the hours of its benches). An effect is the difference that the claim predicts to be
 positive, with its 95% interval over problems and, where there are several, seeds. With one seed, the interval leaves
 out how much training runs differ. The intervals are not corrected for the number of claims: if no effect existed, one
