@@ -84,7 +84,7 @@ def size_of(pool: Pool) -> int:
 
 
 def refuse_small(pools: Mapping[Key, Pool], n: int) -> None:
-    """UserError if there is no problem, or one with fewer than `n` candidates."""
+    """UserError without a problem, or for one with fewer than `n` candidates."""
     if not n:
         raise UserError("the runs have no problem with candidates; run eval.run with best_of_n")
     small = next((f"{key[1]} ({size_of(pool)})" for key, pool in pools.items() if size_of(pool) < n), None)

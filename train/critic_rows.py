@@ -111,7 +111,7 @@ def _rows(
 
 
 def _refuse_useless(config: CriticRowsConfig, path: Path, written: int, counts: Counter[str]) -> None:
-    """UserError, and no file, if there are no rows, or if all are of one class."""
+    """UserError, and no file, without rows, or if all are of one class."""
     seen = {name: counts[f"{name}_steps"] for name in ("right", "wrong")}
     if written and all(seen.values()):
         return

@@ -123,7 +123,7 @@ def doubt(label: StepLabel, order: Order) -> tuple[float, float]:
 
 
 class StepQuestions(Questions):
-    """The questions of the page over a source, and a journal for the answers. UserError if there is no step."""
+    """The questions of the page over a source, and a journal for the answers. UserError without a step."""
 
     def __init__(self, source: Source, journal: AnnotationJournal, order: Order, steps: int) -> None:
         self._source, self._journal = source, journal

@@ -36,7 +36,7 @@ class Drops:
 
 def records(source: Path, drops: Drops) -> Iterator[tuple[str, Record]]:
     """Yield the place and content of each record of a file, or of all files in a folder. JSON Lines and parquet files
-    are streamed; a JSON file (one record, or a list) is read whole. UserError if there is no such file."""
+    are streamed; a JSON file (one record, or a list) is read whole. UserError if the file is missing."""
     for path in _files(source):
         read = {".jsonl": _lines, ".json": _document, ".parquet": _table}[path.suffix]
         for place, record in read(path, drops):

@@ -23,7 +23,7 @@ Record = dict[str, Any]
 
 
 async def rewarded(scorer: Scorer, pair: Pair, found: PairSet) -> Record:
-    """The step rewards of both responses, or why there is no result: a missing image, a prompt that the model cannot
+    """The step rewards of both responses, or why they are missing: a missing image, a prompt that the model cannot
     read, a response that is empty or has a step without a score."""
     try:
         problem = pair.problem(found.open_images(pair.images))

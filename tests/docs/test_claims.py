@@ -34,6 +34,8 @@ ON_THE_README = (
     "label_curve/reward model less likeliest", "label_curve/reward model less majority",
     "label_schemes/fused less counts, self", "label_schemes/steps less outcomes, self",
     "policy_learning/count_grid, PRM alone: right over outcome",
+    "vote/stranger less likelihood", "vote/self less likelihood", "vote/stranger less vote", "vote/self less vote",
+    "vote/stranger less vote at equal FLOPs", "tts/greedy less best of n", "tts/step beam less best of n",
 )  # fmt: skip
 
 

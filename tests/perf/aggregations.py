@@ -9,14 +9,15 @@ ten minutes on a core for the reward models of two more seeds unless `tests.perf
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, get_args
 
 import numpy as np
 
 from eval.runs import measures
+from eval.runs.pools import Pool
 from tests.perf import worlds
 from tests.perf.results import Array, Effect, interval_over_seeds, points, write_result
-from tests.perf.worlds import World
 from vlprm.schema import Aggregation
 
 
@@ -24,7 +25,7 @@ def main() -> None:
     rows: list[dict[str, Any]] = []
     effects: dict[str, Effect] = {}
     for world in worlds.RUNS:
-        right = rightness(world)
+        right = rightness(worlds.scored_pools(world))
         for rule, right_SP in right.items():
             best = {"best_of_n": float(right_SP.mean()), "ci": interval_over_seeds(right_SP)}
             rows.append({"world": world, "rule": rule, **best})
@@ -34,9 +35,8 @@ def main() -> None:
     write_result("aggregations", rows, {key: (effect.value, 0.0) for key, effect in effects.items()}, effects)
 
 
-def rightness(world: World) -> dict[Aggregation, Array]:
-    """(S, P) how often best of N is right by each rule, in per cent."""
-    runs = [worlds.scored_pools(world, seed) for seed in range(worlds.SEEDS)]
+def rightness(runs: Sequence[list[Pool]]) -> dict[Aggregation, Array]:
+    """(S, P) how often best of N is right by each rule, in per cent. `runs` has the pools of each seed."""
     rules: tuple[Aggregation, ...] = get_args(Aggregation)
     return {rule: 100 * np.array([measures.rightness(of, rule)[f"prm_{rule}"] for of in runs]) for rule in rules}
 

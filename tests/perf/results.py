@@ -46,7 +46,7 @@ def points(gains: Array) -> Effect:
 
 def interval_over_seeds(values_SP: Array) -> tuple[float, float]:
     """95% bootstrap interval of the mean of values of seeds and problems; each resample draws seeds and problems. NaN
-    is no value."""
+    stands for a missing value."""
     seeds, problems = values_SP.shape
     if seeds == 1:
         return bootstrap_interval(values_SP[~np.isnan(values_SP)])

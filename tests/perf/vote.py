@@ -34,10 +34,11 @@ def main() -> None:
 
 def effects(results: dict[str, Any]) -> dict[str, Effect]:
     """What the claims compare: best of N less the vote, with the same candidates and for the vote's FLOPs."""
-    best_SP = {world: rightness(world)["min"] for world in WORLDS}
+    runs = {world: worlds.scored_pools(world) for world in WORLDS}
+    best_SP = {world: rightness(of)["min"] for world, of in runs.items()}
     found = {"stranger less self": points(best_SP["stranger"] - best_SP["self"])}
     for world, model in WORLDS.items():
-        others = measures.rightness(worlds.scored_pools(world, 0), "min")
+        others = measures.rightness(runs[world][0], "min")
         for name, selector in (("vote", "majority"), ("likelihood", "likeliest")):
             found[f"{world} less {name}"] = points(best_SP[world] - 100 * np.array(others[selector]))
         for row in results["equal_cost"]:

@@ -23,9 +23,8 @@ def reward_model(world: World, seed: int) -> Path:
     return RUNS[world].with_name("prm") if seed == 0 else trained(name, SCHEMES[name], seed)
 
 
-def scored_pools(world: World, seed: int) -> list[Pool]:
-    """The demo's candidates with the scores of that reward model."""
+def scored_pools(world: World) -> list[list[Pool]]:
+    """The demo's candidates with the scores of each seed's reward model."""
     name = SCHEME_OF[world]
-    if seed == 0:
-        return list(read_runs([RUNS[world]], pools=True, steps=True)[0].pools.values())
-    return scored(name, SCHEMES[name], seed)
+    demo = list(read_runs([RUNS[world]], pools=True, steps=True)[0].pools.values())
+    return [demo, *(scored(name, SCHEMES[name], seed) for seed in range(1, SEEDS))]

@@ -17,7 +17,7 @@ from vlprm.model.inputs import InputBuilder
 from vlprm.model.packing import PackedRow
 from vlprm.schema import Problem
 
-# Keys of a batch that are no inputs of the policy.
+# Keys of a batch that the policy does not read.
 NOT_INPUTS = frozenset({
     "sampled", "old", "reference", "path", "token", "advantages", "lengths", "step", "better", "worse", "totals", "ids",
 })  # fmt: skip

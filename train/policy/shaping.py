@@ -20,7 +20,7 @@ PLAIN: frozenset[Paid] = frozenset({"min", "mean", "step"})  # ways in which a h
 
 
 def on_last(reward: float | None, steps: int) -> list[float | None] | None:
-    """A reward of the whole path: paid on its last step. None if there is no result or no step."""
+    """A reward of the whole path: paid on its last step. None without a result or a step."""
     return None if reward is None or not steps else [*([0.0] * (steps - 1)), reward]
 
 

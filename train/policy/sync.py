@@ -64,7 +64,7 @@ async def _check(client: AsyncOpenAI, version: str) -> None:
 
 
 async def _call(client: AsyncOpenAI, path: str, body: dict[str, Any] | None = None) -> dict[str, Any]:
-    """The JSON answer to a POST, or to a GET if there is no body. vLLM serves these next to /v1, not below it."""
+    """The JSON answer to a POST, or to a GET without a body. vLLM serves these next to /v1, not below it."""
     address = f"{str(client.base_url).removesuffix('/').removesuffix('/v1')}/{path}"
     try:
         if body is None:

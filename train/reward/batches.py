@@ -14,7 +14,7 @@ from train.reward.data import LabelledRow
 from train.reward.losses import IGNORE
 from vlprm.model.inputs import InputBuilder
 
-# Keys of a batch that are no inputs of the reward model.
+# Keys of a batch that the reward model does not read.
 NOT_INPUTS = frozenset({
     "labels", "error_kinds", "wrong", "counts", "weights", "siblings", "candidates", "paths", "ranked",
     "taught_weights", "totals", "ids",

@@ -79,7 +79,7 @@ def split_rows(config: PrmConfig, inputs: InputBuilder) -> tuple[Batches, Batche
 
 def _taken(config: PrmConfig, index: Index) -> tuple[np.ndarray, int]:
     """The problems with solutions that the loss learns from, and the number of selected solutions that it does not
-    learn from. UserError if there are no such problems."""
+    learn from. UserError without such problems."""
     chosen = _filtered(config, index)
     if len(chosen) < len(index):
         log.info("%d of %d problems are left by the filters of rows", len(chosen), len(index))

@@ -88,8 +88,8 @@ def worth(
     said: StepCritique | None, step_is_right: bool, refined: float | None, judgement: float, refinement: float
 ) -> float | None:
     """The reward of a critique in [0, 1]: the weighted mean of its judgement and of the share of right solutions from
-    its correction. A right step has only the first part. None, which is no reward and never 0, for a critique that
-    cannot be read, and if the share is unknown."""
+    its correction. A right step has only the first part. None, which never counts as 0, for a critique that cannot be
+    read, and if the share is unknown."""
     if said is None:
         return None
     judged = is_judged_right(said, step_is_right)

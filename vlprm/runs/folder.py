@@ -158,7 +158,7 @@ def sha256_of(file: Path) -> str:
 
 
 def json_object(path: Path) -> dict[str, Any]:
-    """The JSON object in a file; empty if there is no file."""
+    """The JSON object in a file; empty without a file."""
     return dict(json.loads(path.read_text())) if path.exists() else {}
 
 

@@ -87,7 +87,7 @@ def parsed_record(line: bytes, place: str) -> dict[str, Any]:
 
 
 def entries(path: Path, summary: Summary = KEYS) -> Iterator[Entry]:
-    """The entries of a journal's whole records, in order; none if there is no journal. When the last one has been
+    """The entries of a journal's whole records, in order; none without a journal. When the last one has been
     taken, the index is complete, if its folder can be written."""
     size = path.stat().st_size if path.exists() else 0
     done, right = 0, 0  # bytes of the journal and of the index that agree

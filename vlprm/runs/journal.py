@@ -17,7 +17,7 @@ T = TypeVar("T")
 
 
 def read_records(path: Path) -> Iterator[dict[str, Any]]:
-    """The records of a file, one at a time; none if there is no file. Writes nothing, because another process may be
+    """The records of a file, one at a time; none without a file. Writes nothing, because another process may be
     appending; an unfinished last line is skipped. UserError names a line that is not a record."""
     for _, record in placed_records(path):
         yield record
@@ -143,7 +143,7 @@ def finished_records(path: Path, stage: str) -> list[dict[str, Any]]:
 
 def iterate_finished(path: Path, stage: str) -> Iterator[dict[str, Any]]:
     """The records of a finished stage, one at a time. UserError if the stage has not ended, the file has changed since
-    (numbers over a part would mislead), or there are no records."""
+    (numbers over a part would mislead), or it is empty."""
     refuse_unfinished(path, stage)
     record = None
     for record in read_records(path):

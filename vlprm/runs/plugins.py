@@ -44,7 +44,7 @@ def _in_module(path: str, known: Mapping[str, T], attribute: str, what: str, exa
 
 
 def module_has(path: str, name: str, what: str) -> bool:
-    """Whether the module at that path has an attribute `name`. UserError if there is no such module."""
+    """Whether the module at that path has an attribute `name`. UserError if the module is missing."""
     return name in vars(_module(path, what))
 
 

@@ -32,6 +32,6 @@ AGGREGATIONS: dict[Aggregation, Callable[[Sequence[float]], float]] = {
 
 
 def aggregated(rewards: Sequence[float | None], aggregation: Aggregation) -> float | None:
-    """Aggregate step rewards; None (no result) if a step has no reward or there are no steps."""
+    """Aggregate step rewards; None (no result) without steps, or if a step lacks a reward."""
     known = [reward for reward in rewards if reward is not None]
     return AGGREGATIONS[aggregation](known) if known and len(known) == len(rewards) else None

@@ -21,9 +21,9 @@ from vlprm.steps import join_steps, separator_after
 
 
 class ClaimScorer:
-    """A served verifier. An answer that cannot be read, or whose claims are all missing from the response, is no
-    result, as are a step with a crop and a response with a control token or the image's mark. UserError without the
-    published prompt in the checkpoint's folder."""
+    """A served verifier. The result is missing for an answer that cannot be read, or whose claims are all missing from
+    the response, for a step with a crop, and for a response with a control token or the image's mark. UserError without
+    the published prompt in the checkpoint's folder."""
 
     def __init__(self, name: str | Path, config: ServerConfig) -> None:
         found = verifier(name)

@@ -47,7 +47,7 @@ FORMS = {
 
 class JudgeScorer:
     """The reward of a step is the share of `samples` answers that call it right. Answers that cannot be read are left
-    out; without any, there is no result. One sample is greedy."""
+    out; without any, the result is missing. One sample is greedy."""
 
     def __init__(self, engine: Policy, form: str, samples: int, seed: int = 0) -> None:
         self.engine, self.form, self.samples, self.seed = engine, FORMS[form], samples, seed

@@ -72,7 +72,7 @@ class Critic:
     template: CritiqueTemplate
 
     async def of(self, problem: Problem, steps: Sequence[Step], key: str) -> list[Critique | None]:
-        """A critique of the steps, as a list of one; None if there is no valid one."""
+        """A critique of the steps, as a list of one; None without a valid one."""
         return await sample_critiques(self.engine, problem, steps, self.template, key, seed=0)
 
 

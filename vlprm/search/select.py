@@ -33,7 +33,7 @@ class Candidate:
 
 
 def rewards_of(scores: Sequence[StepScore | None]) -> tuple[float, ...] | None:
-    """The rewards of a candidate's steps; None if a step has no score or there are no steps."""
+    """The rewards of a candidate's steps; None without steps, or if a step lacks a score."""
     rewards = tuple(score.correct for score in scores if score is not None)
     return rewards if rewards and len(rewards) == len(scores) else None
 

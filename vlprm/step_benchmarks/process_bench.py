@@ -65,8 +65,8 @@ def _labelled(record: Record, subset: str) -> LabelledSolution:
 
 
 def parse_prediction(record: Record, solution: LabelledSolution) -> Prediction:
-    """`{"id": ..., "prediction": 2}`: the first step called wrong, or -1. null, or a step beyond the solution, is no
-    result; the official measure treats both alike."""
+    """`{"id": ..., "prediction": 2}`: the first step called wrong, or -1. null, and a step beyond the solution,
+    count as a missing result; the official measure treats both alike."""
     first, steps = record.get("prediction"), len(solution.steps)
     if first is None:
         return Prediction(no_result="null")
